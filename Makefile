@@ -1,0 +1,42 @@
+# Two commands are enough: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.PHONY: demo test lint format bench ui fable clean
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $(READY)
+
+# The demo sweep: both built-in models, two precisions, several strategies; then where to look.
+demo: $(READY)
+	$(BIN)/harness experiments=demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Measured, never timed tests: prints tables of ratios.
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks
+
+ui: $(READY)
+	$(BIN)/harness ui
+
+# Make the built-in models again, from the seed.
+fable: $(READY)
+	$(BIN)/python -m harness.models.fable.train
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,68 @@
+"""What Hydra runs for us: an object that takes one composed config, or from our launcher a whole sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.config.compose import sweep_name
+from harness.config.point import Point
+from harness.config.points import Composed, make_points
+from harness.config.schema import parts
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+Action = Callable[[list[Point], str], int]
+
+
+class Command:
+    """A task function that knows what to do with points, and keeps the exit status.
+
+    Args:
+        action: takes the points and the sweep's name, returns the exit status.
+
+    Attributes:
+        status: the worst exit status so far.
+        started: whether the action was reached, that is, the config was right.
+        typed_id: whether `model.id` was typed on the command line.
+        error: what ended a single run; Hydra would print a line of its own about it.
+    """
+
+    def __init__(self, action: Action, typed_id: bool = False) -> None:
+        self.action = action
+        self.typed_id = typed_id
+        self.status = 0
+        self.started = False
+        self.error: Exception | None = None
+
+    def __call__(self, config: DictConfig) -> int:
+        """A single run: one composed config, a sweep of one."""
+        try:
+            return self._single(config)
+        except Exception as error:
+            self.error = error
+            return 2
+
+    def _single(self, config: DictConfig) -> int:
+        from hydra.core.hydra_config import HydraConfig
+        from omegaconf import OmegaConf
+
+        choices: dict[str, Any] = {str(k): v for k, v in HydraConfig.get().runtime.choices.items()}
+        plain = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(plain, dict)
+        kept = {str(key): value for key, value in plain.items() if key in parts()}
+        typed_id = self.typed_id or choices.get("model") == "custom"
+        return self.sweep([Composed(kept, choices, typed_id)], sweep_name(choices))
+
+    def sweep(self, composed: Sequence[Composed], name: str) -> int:
+        """A whole sweep, from the launcher.
+
+        Raises:
+            ConfigError: with every mistake in any of the configs.
+        """
+        points = make_points(composed)
+        self.started = True
+        status = self.action(points, name)
+        self.status = max(self.status, status)
+        return status

@@ -1,0 +1,69 @@
+"""Composed configs become points: named, checked all at once, without copies, labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.config.effective import effective_decoding
+from harness.config.labels import MAIN, labelled
+from harness.config.point import Point
+from harness.config.rules import check_rules
+from harness.config.values import named, read_parts
+from harness.errors import ConfigError, Mistake
+
+
+@dataclass(frozen=True)
+class Composed:
+    """One composed config, as plain data.
+
+    Attributes:
+        config: part -> key -> value; other top-level keys are ignored.
+        choices: config group -> choice, as Hydra tells them.
+        typed_id: whether `model.id` was given apart from the choice of the model.
+    """
+
+    config: Mapping[str, Any]
+    choices: Mapping[str, Any]
+    typed_id: bool = False
+
+
+def make_points(composed: Sequence[Composed]) -> list[Point]:
+    """The points of a sweep, in order, each once, with labels that are unique among them.
+
+    Raises:
+        ConfigError: with every mistake in any of them, each told once; a mistake that concerns only some
+            points names those.
+    """
+    points: dict[str, Point] = {}
+    where: dict[Mistake, list[str]] = {}
+    for one in composed:
+        config = named(dict(one.config), one.choices, one.typed_id)
+        parts, mistakes = read_parts(config)
+        mistakes += check_rules(parts)
+        for mistake in mistakes:
+            where.setdefault(mistake, []).append("/".join(str(config[part]["name"]) for part in MAIN))
+        if not mistakes:
+            point = Point(label="", **parts)  # type: ignore[arg-type]
+            points.setdefault(point.model_dump_json(), point)
+    if where:
+        raise ConfigError(_told(mistake, labels, len(composed)) for mistake, labels in where.items())
+    return labelled(list(points.values()))
+
+
+def point_config(point: Point) -> dict[str, Any]:
+    """What was asked for, as plain JSON-able data: only what is not null, without the label."""
+    return point.model_dump(mode="json", exclude_none=True, exclude={"label"})
+
+
+def config_record(point: Point) -> dict[str, Any]:
+    """What config.yaml of a point holds: its label, `requested` beside `effective`."""
+    effective = {"decoding": effective_decoding(point.decoding)}
+    return {"label": point.label, "requested": point_config(point), "effective": effective}
+
+
+def _told(mistake: Mistake, labels: list[str], total: int) -> Mistake:
+    if len(labels) == total:
+        return mistake
+    return Mistake(mistake.key, mistake.message, tuple(dict.fromkeys(labels)))

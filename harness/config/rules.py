@@ -1,0 +1,124 @@
+"""What makes sense together: rules across the keys of one point, checked once the values are right.
+
+Only what the config alone can tell; prompts, model files and devices are checked where they are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from pydantic import BaseModel
+
+from harness.config.effective import draws, is_beam
+from harness.config.nearest import did_you_mean
+from harness.config.point import Decoding, Generation, Model, Prompts, Quantization, Timing
+from harness.config.values import shown
+from harness.errors import Mistake
+
+# What only has an effect on what is drawn from.
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
+BEAMS = ("length_penalty", "early_stopping")
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+ATTENTION = ("auto", "eager", "sdpa", "flash_attention_2")
+
+
+def check_rules(parts: Mapping[str, BaseModel]) -> list[Mistake]:
+    """Every rule that the given parts of a point break; parts that are not right are left out of `parts`."""
+    mistakes: list[Mistake] = []
+    if "model" in parts:
+        mistakes += _model(cast(Model, parts["model"]))
+    if "quantization" in parts:
+        mistakes += _quantization(cast(Quantization, parts["quantization"]))
+    if "prompts" in parts:
+        mistakes += _prompts(cast(Prompts, parts["prompts"]))
+    if "decoding" in parts:
+        mistakes += _decoding(cast(Decoding, parts["decoding"]))
+    if "timing" in parts:
+        mistakes += _timing(cast(Timing, parts["timing"]))
+    if "decoding" in parts and "generation" in parts:
+        mistakes += _budget(cast(Decoding, parts["decoding"]), cast(Generation, parts["generation"]))
+    return mistakes
+
+
+def _model(model: Model) -> Iterator[Mistake]:
+    if not model.id.strip():
+        yield Mistake("model.id", "must be given: model.id=HUB-ID-OR-FOLDER")
+    if not DEVICE.fullmatch(model.device):
+        yield Mistake(f"model.device={model.device}", "must be auto, cpu, mps, cuda or cuda:N")
+    if model.attention not in ATTENTION:
+        hint = did_you_mean(model.attention, ATTENTION)
+        yield Mistake(f"model.attention={model.attention}", f"must be one of {', '.join(ATTENTION)}{hint}")
+
+
+def _quantization(quantization: Quantization) -> Iterator[Mistake]:
+    if quantization.load_in_4bit and quantization.load_in_8bit:
+        yield Mistake(
+            "quantization.load_in_4bit=true", "excludes load_in_8bit=true; set one of them to false"
+        )
+    for key, info in Quantization.model_fields.items():
+        if getattr(quantization, key) == info.default:
+            continue
+        text = f"quantization.{key}={shown(getattr(quantization, key))}"
+        if key.startswith("bnb_4bit_") and not quantization.load_in_4bit:
+            yield Mistake(
+                text, "no effect without quantization.load_in_4bit=true; or use quantization=bnb_nf4"
+            )
+        if key in ("llm_int8_threshold", "llm_int8_has_fp16_weight") and not quantization.load_in_8bit:
+            yield Mistake(
+                text, "no effect without quantization.load_in_8bit=true; or use quantization=bnb_int8"
+            )
+        if key == "llm_int8_skip_modules" and not (quantization.load_in_8bit or quantization.load_in_4bit):
+            yield Mistake(text, "no effect without quantization; use quantization=bnb_int8 or bnb_nf4")
+
+
+def _prompts(prompts: Prompts) -> Iterator[Mistake]:
+    if prompts.items is None and prompts.file is None:
+        yield Mistake("prompts", 'there are none: add prompts.file=FILE or "prompts.items=[one, two]"')
+    if prompts.items is not None and prompts.file is not None:
+        cure = "use prompts=custom with one of them"
+        yield Mistake(
+            f"prompts.file={prompts.file}", f"prompts={prompts.name} has prompts.items already; {cure}"
+        )
+    if prompts.items is not None and not prompts.items:
+        yield Mistake("prompts.items=[]", "holds no prompt; give at least one")
+    if prompts.system is not None and prompts.chat is False:
+        yield Mistake("prompts.system", "no effect with prompts.chat=false; set prompts.chat=true")
+
+
+def _decoding(decoding: Decoding) -> Iterator[Mistake]:
+    for key in SAMPLING:
+        value = getattr(decoding, key)
+        if value is not None and not draws(decoding):
+            cure = "add decoding.do_sample=true or use decoding=temperature"
+            yield Mistake(f"decoding.{key}={shown(value)}", f"no effect without do_sample=true; {cure}")
+    for key in BEAMS:
+        value = getattr(decoding, key)
+        if value is not None and not is_beam(decoding):
+            cure = "add decoding.num_beams=5 or use decoding=beam"
+            yield Mistake(f"decoding.{key}={shown(value)}", f"no effect without num_beams above 1; {cure}")
+    for key in ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens"):
+        value = getattr(decoding, key)
+        if value is not None and (not value or any(item == () for item in value)):
+            yield Mistake(f"decoding.{key}={shown(value)}", "holds an empty list; give token ids, or null")
+
+
+def _budget(decoding: Decoding, generation: Generation) -> Iterator[Mistake]:
+    if generation.samples > 1 and not draws(decoding):
+        kind = "beam search draws nothing" if is_beam(decoding) else "greedy decoding draws nothing"
+        cure = "set generation.samples=1, or sample: decoding=temperature"
+        yield Mistake(f"generation.samples={generation.samples}", f"{kind}, they would be copies; {cure}")
+    if (least := decoding.min_new_tokens) is not None and least > generation.max_new_tokens:
+        most = generation.max_new_tokens
+        yield Mistake(f"decoding.min_new_tokens={least}", f"must be at most generation.max_new_tokens={most}")
+    if any(not text for text in generation.stop_strings):
+        yield Mistake(
+            f"generation.stop_strings={shown(generation.stop_strings)}", "holds an empty text; take it out"
+        )
+
+
+def _timing(timing: Timing) -> Iterator[Mistake]:
+    if timing.enabled and timing.new_tokens < 2:
+        cure = "the time between tokens needs at least 2, or use timing=off"
+        yield Mistake(f"timing.new_tokens={timing.new_tokens}", cure)

@@ -1,0 +1,1 @@
+"""What a decoding strategy is: its explicit GenerationConfig, its processors, its luck, its text."""

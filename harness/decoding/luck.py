@@ -1,0 +1,80 @@
+"""Luck that every strategy shares: Gumbel noise from a counter-based hash.
+
+A token is drawn as argmax(log-probability + Gumbel noise), which samples exactly from the distribution
+(the Gumbel-max trick; Gumbel 1954, Maddison et al. 2014, "A* Sampling"). The noise is a pure function of
+(seed, prompt id, sample, step, token id). So a sample does not depend on what else is in its batch, and
+strategies that face the same step face the same noise: they part only where their distributions do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+# The odd constants of SplitMix64 (Steele, Lea and Flood 2014), as signed 64-bit integers.
+_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
+_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+def luck_key(seed: int, prompt_id: str, sample: int) -> int:
+    """The 64-bit key of one sample's luck, as a signed integer."""
+    digest = hashlib.blake2b(f"{seed}\x1f{prompt_id}\x1f{sample}".encode("utf-8", "replace"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64, which has only an arithmetic one."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(value: int) -> int:
+    """An integer wrapped to signed 64 bits."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser on int64; multiplication wraps."""
+    x = (x ^ _shift(x, 30)) * _MIX_1
+    x = (x ^ _shift(x, 27)) * _MIX_2
+    return x ^ _shift(x, 31)
+
+
+def step_state(keys: Tensor, step: int) -> Tensor:
+    """The state of each key's luck at one step (int64, the shape of `keys`)."""
+    return _mix(keys + _signed((step + 1) * _GAMMA))
+
+
+def uniform(state: Tensor, token_ids: Tensor) -> Tensor:
+    """Uniform numbers in the open interval (0, 1), float64; state and token_ids (int64) broadcast."""
+    bits = _mix(state + (token_ids + 1) * _GAMMA)
+    # 53 bits, half a step off zero and one: -log(-log(u)) needs the resolution near one.
+    return (_shift(bits, 11).to(torch.float64) + 0.5) * 2.0**-53
+
+
+def gumbel(state: Tensor, token_ids: Tensor) -> Tensor:
+    """Standard Gumbel noise, float64; state and token_ids (int64) broadcast."""
+    return -torch.log(-torch.log(uniform(state, token_ids)))
+
+
+def draw(scores: Tensor, keys: Tensor, step: int) -> Tensor:
+    """Draw one token a row from softmax(scores).
+
+    Args:
+        scores: (R, V) logits; -inf where a token was cut. Noise is hashed only for what is kept.
+        keys: (R,) int64, `luck_key` of each row's sample.
+        step: index of the token being drawn, from 0.
+
+    Returns:
+        (R,) int64 token ids.
+    """
+    device = scores.device
+    if device.type == "mps":  # has no float64
+        return draw(scores.cpu(), keys.cpu(), step).to(device)
+    state = step_state(keys, step)
+    rows, tokens = (scores > float("-inf")).nonzero(as_tuple=True)
+    noisy = torch.full(scores.shape, float("-inf"), dtype=torch.float64, device=device)
+    noisy[rows, tokens] = scores[rows, tokens].double() + gumbel(state[rows], tokens)
+    return noisy.argmax(dim=-1)

@@ -1,0 +1,120 @@
+"""Strategies that pick one token a step from one row: greedy, sampling of all kinds, penalties.
+
+`generate` runs the model and the cache; a logits processor of ours is the strategy: it sees the raw
+logits, warps them, chooses the token with the shared luck, records both distributions, and leaves only
+the chosen token standing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
+
+from harness.decoding.luck import draw, luck_key
+from harness.decoding.processors import Processors
+from harness.decoding.text import Detokenizer
+from harness.engine.batch import EachStep, Row, StopStrings, ended, pad_left
+from harness.engine.recorder import Recorder
+from harness.engine.strategy import Strategy
+from harness.results.records import Sample
+
+if TYPE_CHECKING:
+    from harness.models.load import LoadedModel
+
+class Chooser(LogitsProcessor):
+    """Picks each row's token by the strategy, and shows the recorder what it saw."""
+
+    def __init__(
+        self, processors: Processors, recorder: Recorder, keys: Tensor | None, prompt_width: int
+    ) -> None:
+        """
+        Args:
+            processors: the strategy's.
+            recorder: sees every step.
+            keys: (R,) int64 luck keys, or None to take the likeliest token.
+            prompt_width: padded length of the prompts; steps are counted from there.
+        """
+        self._processors = processors
+        self._recorder = recorder
+        self._keys = keys
+        self._width = prompt_width
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """(R, V) scores in which only the chosen token is finite."""
+        warped = self._processors(input_ids, scores)
+        if self._keys is None:
+            tokens = warped.argmax(dim=-1)
+        else:
+            tokens = draw(warped, self._keys, input_ids.shape[1] - self._width)
+        self._recorder.observe(scores, warped, tokens)
+        return torch.full_like(scores, float("-inf")).scatter_(1, tokens[:, None], 0.0)
+
+
+@torch.inference_mode()
+def decode_rows(
+    loaded: LoadedModel,
+    strategy: Strategy,
+    rows: Sequence[Row],
+    detokenizer: Detokenizer,
+    *,
+    recorder: Recorder | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> list[Sample]:
+    """Decode rows together with one strategy.
+
+    Args:
+        loaded: the model.
+        strategy: one that needs a single row a sample.
+        rows: what to make; prompts may be of different lengths.
+        detokenizer: of the model's tokenizer; finds stop strings.
+        recorder: a fresh one that sees every step; made here when None.
+        on_step: called after each step with the number of rows.
+
+    Returns:
+        One Sample a row, in their order.
+    """
+    model, device = loaded.model, loaded.device
+    prompts = [row.prompt.ids for row in rows]
+    inputs = pad_left(prompts, strategy.pad_token_id, device)
+    width = inputs["input_ids"].shape[1]
+    keys = None
+    if strategy.draws:
+        luck = [luck_key(strategy.seed, row.prompt.id, row.sample) for row in rows]
+        keys = torch.tensor(luck, dtype=torch.long, device=device)
+    recorder = recorder if recorder is not None else Recorder(strategy.top_k)
+    processors = Processors(model, strategy.config(), [len(ids) for ids in prompts], device)
+    criteria = StoppingCriteriaList()
+    stops = None
+    if strategy.stop_strings:
+        stops = StopStrings(detokenizer, prompts, strategy.stop_strings)
+        criteria.append(stops)
+    if on_step is not None:
+        criteria.append(EachStep(on_step))
+
+    generated = model.generate(
+        **inputs,
+        generation_config=strategy.neutral_config(),
+        logits_processor=LogitsProcessorList([Chooser(processors, recorder, keys, width)]),
+        stopping_criteria=criteria,
+    )[:, width:].tolist()
+
+    recorded = recorder.finish()
+    samples = []
+    for index, (row, ids) in enumerate(zip(rows, generated, strict=True)):
+        stopped = None if stops is None else (lambda part, index=index, stops=stops: stops.holds(index, part))
+        length, reason = ended(ids, strategy.eos_token_ids, stopped)
+        samples.append(
+            Sample(
+                prompt_id=row.prompt.id,
+                sample=row.sample,
+                token_ids=tuple(ids[:length]),
+                finish_reason=reason,
+                seed=strategy.seed,
+                steps=recorded.steps(index, length),
+            )
+        )
+    return samples

@@ -1,0 +1,49 @@
+"""What a user can get wrong, as values: one line a mistake, told at the edge, never a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class HarnessError(Exception):
+    """A mistake or a failure that one line explains; `exit_status` is what the process ends with.
+
+    The text is a single line that names the key, the value and the cure.
+    """
+
+    exit_status = 1
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing wrong in a command or a config.
+
+    Attributes:
+        key: what was set, dotted as on the command line (`decoding.top_p`), or a file and line.
+        message: what is wrong with it and what to do, in one line; names the value.
+        points: labels of the points it concerns, when it does not concern all of them.
+    """
+
+    key: str
+    message: str
+    points: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+class ConfigError(HarnessError):
+    """The command or the config is wrong; nothing was loaded. Carries every mistake found."""
+
+    exit_status = 2
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        unique = dict.fromkeys(mistakes)
+        self.mistakes: tuple[Mistake, ...] = tuple(unique)
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+    @classmethod
+    def of(cls, key: str, message: str) -> ConfigError:
+        """A ConfigError of a single mistake."""
+        return cls([Mistake(key, message)])

@@ -1,0 +1,62 @@
+"""What a run depends on beside its config: versions, machine, device and the loaded model."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from harness.models.device import cpu_name
+
+if TYPE_CHECKING:
+    from harness.models.load import LoadedModel
+
+PACKAGES = (
+    "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "accelerate", "bitsandbytes",
+    "numpy", "mlflow", "hydra-core", "omegaconf", "pydantic", "pyarrow", "jinja2",
+)  # fmt: skip
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of python, the harness and the packages that matter; None for one that is not installed."""
+    return {
+        "python": platform.python_version(),
+        "harness": _version("decoding-harness"),
+        **{name: _version(name) for name in PACKAGES},
+    }
+
+
+def environment(loaded: LoadedModel | None = None) -> dict[str, Any]:
+    """What environment.json holds: `versions`, `machine`, and of a loaded model its `model` facts."""
+    import torch
+
+    machine: dict[str, Any] = {
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if torch.version.cuda else None,
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+    }
+    found: dict[str, Any] = {"versions": versions(), "machine": machine}
+    if loaded is not None:
+        found["model"] = dict(loaded.facts)
+        if loaded.device.startswith("cuda"):
+            major, minor = torch.cuda.get_device_capability(loaded.device)
+            machine["compute_capability"] = f"{major}.{minor}"
+    return found
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        # A source tree that is used without being installed.
+        return (
+            getattr(sys.modules.get("harness"), "__version__", None) if name == "decoding-harness" else None
+        )

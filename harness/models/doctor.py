@@ -1,0 +1,124 @@
+"""`harness doctor`: what this machine offers, found out by trying."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.config.point import Model, Quantization
+from harness.errors import HarnessError
+from harness.models.describe import environment
+from harness.models.device import device_name, devices
+from harness.models.memory import available_bytes
+from harness.models.quantize import check_quantization
+
+_GIB = 1024**3
+TRIED = (
+    Quantization(name="fp32", dtype="float32"),
+    Quantization(name="bf16", dtype="bfloat16"),
+    Quantization(name="fp16", dtype="float16"),
+    Quantization(name="bnb_int8", load_in_8bit=True),
+    Quantization(name="bnb_nf4", load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+    Quantization(
+        name="bnb_nf4_double", load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True
+    ),
+    Quantization(name="bnb_fp4", load_in_4bit=True, bnb_4bit_quant_type="fp4"),
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Whether a quantization works on a device; `reason` says why not."""
+
+    quantization: str
+    device: str
+    works: bool
+    reason: str = ""
+
+
+def doctor() -> int:
+    """Print devices, memory, versions, and which quantizations work here; returns the exit status."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    facts = environment()
+    versions = Table(title="Versions", title_justify="left")
+    versions.add_column("what")
+    versions.add_column("version")
+    for name, found in facts["versions"].items():
+        versions.add_row(name, found or "not installed")
+    versions.add_row("CUDA", facts["machine"]["cuda"] or "none")
+    console.print(versions)
+
+    there = devices()
+    machine = Table(title="Devices", title_justify="left")
+    for column in ("device", "name", "free memory", "threads"):
+        machine.add_column(column)
+    for device in there:
+        free = available_bytes(device)
+        shown = "unknown" if free is None else f"{free / _GIB:.1f} GiB"
+        threads = (
+            f"{facts['machine']['threads']} of {facts['machine']['cpu_count']}" if device == "cpu" else ""
+        )
+        machine.add_row(device, escape(device_name(device)), shown, threads)
+    console.print(machine)
+
+    tried = Table(title="Quantizations, tried on a tiny random model", title_justify="left")
+    for column in ("quantization", "device", "works", "why not"):
+        tried.add_column(column)
+    with tempfile.TemporaryDirectory(prefix="harness-doctor-") as scratch:
+        folder = write_tiny_model(Path(scratch) / "tiny")
+        with console.status("trying quantizations"):
+            trials = [
+                try_quantization(folder, quantization, device) for device in there for quantization in TRIED
+            ]
+    for trial in trials:
+        answer = "[green]yes[/]" if trial.works else "[red]no[/]"
+        tried.add_row(trial.quantization, trial.device, answer, escape(trial.reason))
+    console.print(tried)
+    return 0
+
+
+def try_quantization(folder: Path, quantization: Quantization, device: str) -> Trial:
+    """Load a tiny model so and run one forward; the logits must be finite."""
+    import torch
+
+    from harness.models.load import read_model
+
+    try:
+        check_quantization(quantization, device)
+        dtype = "float32" if quantization.dtype == "checkpoint" else quantization.dtype
+        model: Any = read_model(
+            folder, Model(name="tiny", id=str(folder)), quantization, device, dtype, lambda stage, part: None
+        )
+        with torch.inference_mode():
+            logits = model(torch.arange(8, device=device)[None]).logits
+        if not bool(torch.isfinite(logits).all()):
+            return Trial(quantization.name, device, False, "the logits are not finite")
+    except HarnessError as error:
+        return Trial(quantization.name, device, False, str(error).splitlines()[0])
+    except Exception as error:  # whatever a driver or a kernel raises is the answer
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return Trial(quantization.name, device, False, f"{type(error).__name__}: {line}"[:200])
+    return Trial(quantization.name, device, True)
+
+
+def write_tiny_model(folder: Path) -> Path:
+    """Write a two-layer Llama with random weights; global random state is left as it was."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from harness.models.load import quiet
+
+    config = LlamaConfig(
+        vocab_size=128, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=64,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]), quiet(lambda part: None):
+        torch.manual_seed(0)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

@@ -1,0 +1,95 @@
+"""How far a model is from the grammar's exact odds, where it matters."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .grammar import Grammar
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A position in a text where the exact odds are known.
+
+    Attributes:
+        kind: ``choice`` (local), ``copy`` or ``list``.
+        site: which choice of the grammar it is.
+        text: which of the texts it is in.
+        position: how many units stand before it.
+        odds: {unit: probability} of what follows there.
+    """
+
+    kind: str
+    site: str
+    text: int
+    position: int
+    odds: dict[str, float]
+
+
+def draw_probes(grammar: Grammar, seed: str, texts: int) -> tuple[list[list[str]], list[Probe]]:
+    """Draw held-out texts and probe every choice, copy and list word in them.
+
+    Copies are those of remembered words themselves (names, things, places), not of their pronouns.
+
+    Returns:
+        The texts, each as its units, and the probes.
+    """
+    rng = random.Random(seed)
+    written_texts = [grammar.write(rng) for _ in range(texts)]
+    probes = []
+    for number, written in enumerate(written_texts):
+        odds = grammar.walk("".join(one.unit for one in written))
+        for position, one in enumerate(written):
+            copied = one.kind == "copy" and "|" not in one.site
+            if (one.kind in ("choice", "list") and len(odds[position]) > 1) or copied:
+                probes.append(Probe(one.kind, one.site, number, position, odds[position]))
+    return [[one.unit for one in written] for written in written_texts], probes
+
+
+def probe_errors(
+    model: PreTrainedModel, tokenizer: Tokenizer, texts: list[list[str]], probes: list[Probe]
+) -> list[float]:
+    """Measure a model: for each probe the largest |model - exact| over the words that can follow.
+
+    Args:
+        model: run in its own precision, one plain forward pass a text.
+        tokenizer: keeps each unit one piece.
+        texts: the texts' units.
+        probes: positions in them.
+    """
+    import torch
+
+    by_text: dict[int, list[int]] = defaultdict(list)
+    for index, probe in enumerate(probes):
+        by_text[probe.text].append(index)
+    errors = [0.0] * len(probes)
+    for number, indices in by_text.items():
+        ids = torch.tensor([tokenizer.encode("".join(texts[number])).ids])
+        with torch.inference_mode():
+            chances = model(input_ids=ids).logits[0].float().softmax(-1)
+        for index in indices:
+            probe = probes[index]
+            pieces = [tokenizer.token_to_id(_piece(tokenizer, unit)) for unit in probe.odds]
+            exact = torch.tensor(list(probe.odds.values()))
+            errors[index] = float((chances[probe.position, pieces] - exact).abs().max())
+    return errors
+
+
+def _piece(tokenizer: Tokenizer, unit: str) -> str:
+    return tokenizer.encode(unit, add_special_tokens=False).tokens[0]
+
+
+def summarise(probes: list[Probe], errors: list[float]) -> dict[str, float]:
+    """Mean error by kind, and over all as ``all``."""
+    grouped: dict[str, list[float]] = defaultdict(list)
+    for probe, error in zip(probes, errors, strict=True):
+        grouped[probe.kind].append(error)
+        grouped["all"].append(error)
+    return {kind: sum(values) / len(values) for kind, values in sorted(grouped.items())}

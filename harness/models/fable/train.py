@@ -1,0 +1,264 @@
+"""Make the built-in models again: corpus, tokenizer, both checkpoints and their cards.
+
+``python -m harness.models.fable.train [--out FOLDER] [--only NAME]`` takes a fixed number of steps
+from a fixed seed. The two models are trained side by side, one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import FABLE_MODELS
+from .corpus import IGNORED, Corpus, draw_texts, pad
+from .grammar import END, fable_grammar, units
+from .probes import draw_probes, probe_errors, summarise
+from .talk import TURN
+from .tokenizer import BEGIN, CONTEXT, PAD, save_tokenizer, train_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import LlamaForCausalLM
+
+SEED = 20
+TOKENIZER_TEXTS = 20_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model is built and trained.
+
+    Attributes:
+        hidden: width of the residual stream.
+        layers: number of transformer blocks.
+        ffn: width inside the feed-forward blocks.
+        heads: query heads; the key/value heads are ``kv_heads``.
+        kv_heads: key/value heads.
+        steps: optimizer steps.
+        batch_tokens: tokens a step, padding included.
+        peak: highest learning rate.
+        warmup: steps until it is reached.
+        cooldown: share of the steps over which it falls to zero at the end.
+        long_from: share of the steps done before long windows come in.
+        long_share: how many batches are long windows from then on.
+        seed: of weights and corpus.
+    """
+
+    hidden: int
+    layers: int
+    ffn: int
+    heads: int
+    kv_heads: int
+    steps: int
+    peak: float
+    batch_tokens: int = 2048
+    warmup: int = 100
+    cooldown: float = 0.5
+    long_from: float = 0.5
+    long_share: float = 0.2
+    seed: int = SEED
+
+
+RECIPES = {
+    "fable_tiny": Recipe(hidden=128, layers=2, ffn=64, heads=4, kv_heads=2, steps=4000, peak=4e-3),
+    "fable_small": Recipe(hidden=192, layers=4, ffn=512, heads=6, kv_heads=2, steps=2600, peak=2e-3),
+}
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, a plateau, then a linear fall to zero."""
+    left = (recipe.steps - step) / (recipe.cooldown * recipe.steps)
+    return recipe.peak * min(1.0, (step + 1) / recipe.warmup, left)
+
+
+def build(recipe: Recipe, tokenizer: Tokenizer) -> LlamaForCausalLM:
+    """Make the untrained model; its vocabulary is rounded up to a multiple of 64."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(recipe.seed)
+    config = LlamaConfig(
+        vocab_size=math.ceil(tokenizer.get_vocab_size() / 64) * 64,
+        hidden_size=recipe.hidden,
+        intermediate_size=recipe.ffn,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.kv_heads,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        initializer_range=0.02,
+        bos_token_id=tokenizer.token_to_id(BEGIN),
+        eos_token_id=[tokenizer.token_to_id(token) for token in (END, TURN)],  # type: ignore[misc]
+        pad_token_id=tokenizer.token_to_id(PAD),
+    )
+    return LlamaForCausalLM(config)
+
+
+def loss_of(model: LlamaForCausalLM, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy in nats a token."""
+    import torch.nn.functional as F
+
+    logits = model(input_ids=inputs, use_cache=False).logits.float()
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+
+
+def train_model(name: str, recipe: Recipe, tokenizer: Tokenizer) -> tuple[LlamaForCausalLM, dict[str, Any]]:
+    """Train one model; return it and the figures of its card."""
+    import torch
+
+    torch.set_num_threads(1)
+    grammar = fable_grammar()
+    model = build(recipe, tokenizer)
+    corpus = Corpus(grammar, tokenizer, f"train {name} {recipe.seed}", recipe.batch_tokens)
+    texts, probes = draw_probes(grammar, "watch", 60)
+    decayed = [p for p in model.parameters() if p.ndim == 2 and p is not model.get_input_embeddings().weight]
+    plain = [p for p in model.parameters() if p.ndim == 1 or p is model.get_input_embeddings().weight]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
+        lr=recipe.peak,
+        betas=(0.9, 0.98),
+    )
+    bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    started, seen, long_due = time.perf_counter(), 0, 0.0
+    for step in range(recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        long_due += recipe.long_share if step >= recipe.long_from * recipe.steps else 0.0
+        long = long_due >= 1
+        long_due -= long
+        inputs, targets = corpus.batch(long)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            loss = loss_of(model, inputs, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        seen += int((targets != IGNORED).sum())
+        if (step + 1) % 200 == 0 or step + 1 == recipe.steps:
+            model.eval()
+            errors = summarise(probes, probe_errors(model, tokenizer, texts, probes))
+            model.train()
+            told = "  ".join(f"{kind} {error:.3f}" for kind, error in errors.items())
+            print(
+                f"{name}  step {step + 1}/{recipe.steps}  {seen / 1e6:.1f} M tokens  "
+                f"{time.perf_counter() - started:.0f} s  loss {loss.item():.3f}  off by: {told}",
+                flush=True,
+            )
+    return model.eval(), {"tokens": seen, "seconds": time.perf_counter() - started}
+
+
+def validation_loss(model: LlamaForCausalLM, tokenizer: Tokenizer) -> float:
+    """Mean cross-entropy (nats a token) on 500 held-out texts, one a row."""
+    import torch
+
+    texts = sorted(draw_texts(fable_grammar(), "validation", 500), key=len)
+    total = count = 0.0
+    for at in range(0, len(texts), 20):
+        inputs, targets = pad([tokenizer.encode(text).ids for text in texts[at : at + 20]])
+        size = int((targets != IGNORED).sum())
+        with torch.inference_mode():
+            total += float(loss_of(model, inputs, targets)) * size
+        count += size
+    return total / count
+
+
+def grammar_loss(texts: int = 500) -> float:
+    """The least loss that any model can have on the validation texts, in nats a token."""
+    grammar = fable_grammar()
+    total = count = 0.0
+    for text in draw_texts(grammar, "validation", texts):
+        for odds, unit in zip(grammar.walk(text), units(text), strict=False):
+            total -= math.log(odds[unit])
+            count += 1
+    return total / count
+
+
+def save(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write weights (fp16), config, generation config and tokenizer."""
+    import torch
+    from transformers import GenerationConfig
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_tokenizer(tokenizer, folder)
+    model.half()
+    model.config.dtype = torch.float16
+    model.generation_config = GenerationConfig(
+        bos_token_id=model.config.bos_token_id,
+        eos_token_id=model.config.eos_token_id,
+        pad_token_id=model.config.pad_token_id,
+    )
+    model.save_pretrained(folder)
+
+
+def make(name: str, tokenizer_file: str, out: str, steps: int | None) -> None:
+    """Train one model and put its folder into ``out``, replacing file by file."""
+    from tokenizers import Tokenizer
+    from transformers import AutoModelForCausalLM
+
+    from .card import write_card
+
+    tokenizer = Tokenizer.from_file(tokenizer_file)
+    recipe = RECIPES[name] if steps is None else replace(RECIPES[name], steps=steps)
+    model, figures = train_model(name, recipe, tokenizer)
+    with tempfile.TemporaryDirectory(dir=Path(tokenizer_file).parent) as temporary:
+        folder = Path(temporary)
+        save(model, tokenizer, folder)
+        stored = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+        figures["validation_loss"] = validation_loss(stored, tokenizer)
+        figures["floor"] = grammar_loss()
+        write_card(name, asdict(recipe) | figures, stored, tokenizer, folder / "README.md")
+        target = Path(out) / name
+        target.mkdir(parents=True, exist_ok=True)
+        for file in sorted(folder.iterdir()):
+            shutil.copyfile(file, target / (file.name + ".new"))
+            os.replace(target / (file.name + ".new"), target / file.name)
+    print(
+        f"{name}  done: validation loss {figures['validation_loss']:.3f}, {figures['seconds']:.0f} s",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(prog="python -m harness.models.fable.train", description=__doc__)
+    parser.add_argument("--out", default=str(Path(__file__).parent), help="folder for the model folders")
+    parser.add_argument("--only", choices=FABLE_MODELS, help="train one of the models")
+    parser.add_argument("--steps", type=int, help="fewer steps, to try something")
+    arguments = parser.parse_args()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as temporary:
+        file = str(Path(temporary) / "tokenizer.json")
+        tokenizer = train_tokenizer(draw_texts(fable_grammar(), f"tokenizer {SEED}", TOKENIZER_TEXTS))
+        tokenizer.save(file)
+        print(
+            f"tokenizer: {tokenizer.get_vocab_size()} pieces, {time.perf_counter() - started:.0f} s",
+            flush=True,
+        )
+        context = multiprocessing.get_context("spawn")
+        workers = [
+            context.Process(target=make, args=(name, file, arguments.out, arguments.steps))
+            for name in ([arguments.only] if arguments.only else FABLE_MODELS)
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    if any(worker.exitcode for worker in workers):
+        raise SystemExit(1)
+    print(f"all done in {(time.perf_counter() - started) / 60:.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()

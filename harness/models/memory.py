@@ -1,0 +1,128 @@
+"""What a model takes: estimated from config.json and safetensors headers, or measured as a peak."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from harness.config.point import Quantization
+from harness.models.locate import ModelFiles
+from harness.models.weights import Tensor
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_MIB = 1024 * 1024
+_BLOCK_4BIT = 64  # values that share a scale
+_BLOCK_SCALES = 256  # scales that share a scale, with double quantization
+_BOOK_4BIT = 16 * 4  # bytes of a code book, one a layer
+_BOOK_8BIT = 256 * 4 + 4  # of the scales' own, and their offset
+_NOT_LINEAR = ("embed", "wte", "wpe", "norm", "ln_", "lm_head", "embed_out", "router")
+
+
+def weight_bytes(files: ModelFiles, quantization: Quantization) -> int | None:
+    """Bytes that the weights will take once loaded; None when the headers are not to be had.
+
+    bitsandbytes quantizes the linear layers but for the head: 4 bits a value and a float32 scale for 64
+    values (an 8-bit scale, and a float32 for 256 of those, when doubled), or 8 bits and a float32 a row.
+    """
+    if not files.tensors:
+        return None
+    plain = BYTES.get(files.checkpoint_dtype or "float32", 4)
+    if quantization.dtype != "checkpoint":
+        plain = BYTES[quantization.dtype]
+    if files.prequantized:
+        return files.weight_bytes
+    return sum(_held_bytes(tensor, quantization, plain) for tensor in files.tensors)
+
+
+def kv_cache_bytes(config: Mapping[str, Any], tokens: int, value_bytes: int) -> int:
+    """Bytes of the key-value cache of one row of `tokens` positions.
+
+    Args:
+        config: config.json (the text part), of Llama, Qwen2, Mistral, GPT-2 or another with their keys.
+        tokens: positions held.
+        value_bytes: bytes a value, 2 in half precision.
+    """
+    layers = _number(config, "num_hidden_layers", "n_layer", "num_layers")
+    heads = _number(config, "num_attention_heads", "n_head", "num_heads")
+    width = _number(config, "hidden_size", "n_embd", "d_model")
+    if not layers or not heads or not width:
+        return 0
+    kv_heads = _number(config, "num_key_value_heads") or heads
+    head_dim = _number(config, "head_dim") or width // heads
+    windows = _windows(config, layers)
+    positions = sum(tokens if window is None else min(tokens, window - 1) for window in windows)
+    return 2 * positions * kv_heads * head_dim * value_bytes
+
+
+def kv_cache_bytes_per_token(config: Mapping[str, Any], value_bytes: int) -> int:
+    """Bytes that one more position costs while no sliding window is full."""
+    return kv_cache_bytes(config, 1, value_bytes)
+
+
+def peak_memory_mb(device: str) -> float | None:
+    """The most memory held so far, MiB: of the GPU since `reset_peak_memory`, else of the process ever."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / _MIB
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / _MIB if sys.platform == "darwin" else peak / 1024
+
+
+def reset_peak_memory(device: str) -> None:
+    """Count the GPU's peak from here; a process's own peak cannot be reset."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def available_bytes(device: str) -> int | None:
+    """Memory that is free on the device (of the machine, on a CPU); None when it cannot be told."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return int(psutil.virtual_memory().available)
+
+
+def _held_bytes(tensor: Tensor, quantization: Quantization, plain: int) -> int:
+    """Bytes of one tensor once loaded."""
+    linear = len(tensor.shape) == 2 and not any(part in tensor.name for part in _skipped(quantization))
+    if linear and quantization.load_in_8bit and not quantization.llm_int8_has_fp16_weight:
+        return tensor.numel + 4 * tensor.shape[0]
+    if linear and quantization.load_in_4bit:
+        scales = -(-tensor.numel // _BLOCK_4BIT)
+        if not quantization.bnb_4bit_use_double_quant:
+            return tensor.numel // 2 + 4 * scales + _BOOK_4BIT
+        return tensor.numel // 2 + scales + 4 * -(-scales // _BLOCK_SCALES) + _BOOK_4BIT + _BOOK_8BIT
+    return tensor.numel * plain
+
+
+def _skipped(quantization: Quantization) -> tuple[str, ...]:
+    return (*_NOT_LINEAR, *(quantization.llm_int8_skip_modules or ()))
+
+
+def _windows(config: Mapping[str, Any], layers: int) -> list[int | None]:
+    """The sliding window of each layer, None where it sees everything."""
+    window = config.get("sliding_window")
+    if not isinstance(window, int) or config.get("use_sliding_window") is False:
+        return [None] * layers
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list) and len(kinds) == layers:
+        return [window if kind == "sliding_attention" else None for kind in kinds]
+    return [window] * layers
+
+
+def _number(config: Mapping[str, Any], *keys: str) -> int:
+    found = (config.get(key) for key in keys)
+    return next((value for value in found if isinstance(value, int)), 0)

@@ -1,0 +1,168 @@
+"""How weights are held: which quantizations a device can run, and bitsandbytes told what was asked."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+from harness.config.point import Quantization
+from harness.errors import ConfigError
+from harness.models.locate import ModelFiles
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import BitsAndBytesConfig, PreTrainedModel
+
+PLAIN = ("none", "fp32", "bf16", "fp16")
+BITSANDBYTES = ("bnb_int8", "bnb_nf4", "bnb_nf4_double", "bnb_fp4")
+_PACKED_ROWS = 32  # bitsandbytes' packed CPU layout takes output features by 32
+
+
+def uses_bitsandbytes(quantization: Quantization) -> bool:
+    """Whether weights are held in 8 or 4 bits."""
+    return quantization.load_in_8bit or quantization.load_in_4bit
+
+
+def check_quantization(quantization: Quantization, device: str, files: ModelFiles | None = None) -> None:
+    """Refuse a quantization that the device, or the checkpoint, cannot be run in.
+
+    Raises:
+        ConfigError: names what can be used instead.
+    """
+    key = "quantization"
+    if quantization.load_in_8bit and quantization.load_in_4bit:
+        raise ConfigError.of(key, f"{quantization.name} asks for 8 and 4 bits at once; choose one")
+    if uses_bitsandbytes(quantization):
+        if files is not None and files.prequantized:
+            message = (
+                f"{quantization.name} cannot be put on {files.id}, which is stored quantized "
+                f"({files.prequantized}); use quantization=none"
+            )
+            raise ConfigError.of(key, message)
+        if problem := _bitsandbytes_problem(device):
+            message = f"{quantization.name} cannot run on {device}: {problem}; there are: {', '.join(PLAIN)}"
+            raise ConfigError.of(key, message)
+    if quantization.dtype == "bfloat16" and not _has_bfloat16(device):
+        can = [name for name in PLAIN if name not in ("none", "bf16")]
+        raise ConfigError.of(
+            key, f"{quantization.name}: {device} has no bfloat16; there are: {', '.join(can)}"
+        )
+
+
+def bitsandbytes_config(quantization: Quantization, device: str) -> BitsAndBytesConfig | None:
+    """The BitsAndBytesConfig that says what was asked, None for the plain precisions."""
+    if not uses_bitsandbytes(quantization):
+        return None
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    skip = quantization.llm_int8_skip_modules
+    return BitsAndBytesConfig(
+        load_in_8bit=quantization.load_in_8bit,
+        load_in_4bit=quantization.load_in_4bit,
+        llm_int8_threshold=quantization.llm_int8_threshold,
+        llm_int8_skip_modules=None if skip is None else list(skip),
+        llm_int8_has_fp16_weight=quantization.llm_int8_has_fp16_weight,
+        bnb_4bit_compute_dtype=getattr(torch, compute_dtype(quantization, device)),
+        bnb_4bit_quant_type=quantization.bnb_4bit_quant_type,
+        bnb_4bit_use_double_quant=quantization.bnb_4bit_use_double_quant,
+    )
+
+
+def compute_dtype(quantization: Quantization, device: str) -> str:
+    """The dtype that 4-bit weights are unpacked to for a product: as asked, else the device's best.
+
+    float32 on a CPU, where half precision gains no speed; on a GPU bfloat16 where it has it, else float16.
+    """
+    if quantization.bnb_4bit_compute_dtype is not None:
+        return quantization.bnb_4bit_compute_dtype
+    if device == "cpu":
+        return "float32"
+    return "bfloat16" if _has_bfloat16(device) else "float16"
+
+
+def import_bitsandbytes() -> Any:
+    """Import bitsandbytes without letting it fetch anything.
+
+    On CPUs with AVX512-BF16 it asks the `kernels` package, where that is installed, for a compiled kernel
+    from the hub while it is imported. It does as well without; so `kernels` is hidden from it meanwhile.
+    """
+    if "bitsandbytes" not in sys.modules:
+        # One line a matrix product is no news: the casts of int8, the kernel that was not fetched.
+        for name in ("bitsandbytes.backends.cpu.ops", "bitsandbytes.autograd._functions"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        hidden = sys.modules.pop("kernels", None)
+        sys.modules["kernels"] = None  # type: ignore[assignment]
+        try:
+            import bitsandbytes
+        finally:
+            del sys.modules["kernels"]
+            if hidden is not None:
+                sys.modules["kernels"] = hidden
+    import bitsandbytes
+
+    return bitsandbytes
+
+
+def honour_compute_dtype(model: PreTrainedModel) -> None:
+    """Let 4-bit layers on a CPU compute in the dtype they were given.
+
+    On CPUs with AVX512-BF16 bitsandbytes repacks 4-bit weights at the first forward and computes in
+    bfloat16 with bfloat16 scales, whatever compute dtype was asked for (and fails where the output features
+    are no multiple of 32). That layout is kept for layers that are to compute in bfloat16 and fit it.
+    """
+    import torch
+
+    bitsandbytes = import_bitsandbytes()
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            blocksize = module.weight.quant_state.blocksize
+            fits = module.out_features % _PACKED_ROWS == 0 and module.in_features % blocksize == 0
+            if module.compute_dtype != torch.bfloat16 or not fits:
+                module.support_avx512bf16_for_cpu = False
+
+
+def quantized_modules(model: PreTrainedModel) -> int:
+    """How many modules hold 8-bit or 4-bit weights of bitsandbytes."""
+    if "bitsandbytes" not in sys.modules:
+        return 0
+    nn = sys.modules["bitsandbytes"].nn
+    return sum(isinstance(module, nn.Linear4bit | nn.Linear8bitLt) for module in model.modules())
+
+
+def held_tensors(model: PreTrainedModel) -> list[torch.Tensor]:
+    """Every tensor that the weights are held in, each once: parameters, buffers, scales and code books."""
+    import torch
+
+    found: list[Any] = [*model.parameters(), *model.buffers()]
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        for holder in (getattr(weight, "quant_state", None), weight, getattr(module, "state", None)):
+            state = getattr(holder, "state2", None)
+            for part in (holder, state):
+                found += [getattr(part, name, None) for name in ("absmax", "code", "offset", "CB", "SCB")]
+    unique = {(t.data_ptr(), t.numel()): t for t in found if isinstance(t, torch.Tensor)}
+    return list(unique.values())
+
+
+def _bitsandbytes_problem(device: str) -> str | None:
+    """Why bitsandbytes cannot be used on the device, None when it can."""
+    try:
+        bitsandbytes = import_bitsandbytes()
+    except Exception as error:  # a broken native library raises anything
+        return f"bitsandbytes cannot be imported ({(str(error) or type(error).__name__).splitlines()[0]})"
+    kind = device.partition(":")[0]
+    there = getattr(bitsandbytes, "supported_torch_devices", {"cpu", "cuda"})
+    return None if kind in there else f"bitsandbytes runs on {', '.join(sorted(there))}"
+
+
+def _has_bfloat16(device: str) -> bool:
+    import torch
+
+    if device.startswith("cuda"):
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported()
+    if device == "mps":
+        return torch.backends.mps.is_macos_or_newer(14, 0)
+    return True

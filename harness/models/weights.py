@@ -1,0 +1,114 @@
+"""What can be told about weights without loading them: safetensors headers, and a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import ConfigError
+
+DTYPE_BYTES = {
+    "F64": 8, "I64": 8, "U64": 8, "C64": 8,
+    "F32": 4, "I32": 4, "U32": 4,
+    "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
+    "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+HASHED_WHOLE = 64 * 1024 * 1024
+_BLOCK = 1024 * 1024
+_SAMPLED_BLOCKS = 16
+_HEADER_LIMIT = 100 * 1024 * 1024  # the safetensors format's own limit
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One stored tensor: its name, the dtype as safetensors writes it (`F16`), its shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        """How many values it holds."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes as stored."""
+        return self.numel * DTYPE_BYTES.get(self.dtype, 4)
+
+
+def read_header(path: Path) -> tuple[Tensor, ...]:
+    """The tensors that a safetensors file declares, in the file's order.
+
+    Raises:
+        ConfigError: the file is no safetensors file, or is cut short.
+    """
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if not 2 <= size <= _HEADER_LIMIT:
+                raise ValueError("it has no safetensors header")
+            header = json.loads(file.read(size))
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        tensors = tuple(
+            Tensor(name, entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()
+        )
+        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        if path.stat().st_size < 8 + size + end:
+            raise ValueError(f"it is cut short: {path.stat().st_size} bytes of {8 + size + end}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError.of(
+            "model.id", f"{path} cannot be read as safetensors: {error}; fetch it again"
+        ) from None
+    return tensors
+
+
+def main_dtype(tensors: Sequence[Tensor]) -> str | None:
+    """The floating dtype that most values are stored in, as torch names it; None when unknown."""
+    counts: Counter[str] = Counter()
+    for tensor in tensors:
+        if tensor.dtype in DTYPE_NAMES:
+            counts[DTYPE_NAMES[tensor.dtype]] += tensor.numel
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def fingerprint_file(path: Path) -> str:
+    """A hash that changes when the file does.
+
+    Up to 64 MiB the whole content is hashed. Of a larger file: its size, its modification time, its first
+    MiB (the safetensors header) and 16 blocks of 1 MiB spread evenly to its end; so a copy of a large file
+    counts as another file unless its times were kept.
+    """
+    digest = hashlib.sha256()
+    facts = path.stat()
+    with path.open("rb") as file:
+        if facts.st_size <= HASHED_WHOLE:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        else:
+            digest.update(f"{facts.st_size} {facts.st_mtime_ns}".encode())
+            last = facts.st_size - _BLOCK
+            for place in range(_SAMPLED_BLOCKS + 1):
+                file.seek(last * place // _SAMPLED_BLOCKS)
+                digest.update(file.read(_BLOCK))
+    return digest.hexdigest()
+
+
+def fingerprint_files(folder: Path, names: Iterable[str], *extra: str) -> str:
+    """Sixteen hex digits over the named files that exist in `folder`, and over further texts."""
+    digest = hashlib.sha256()
+    for name in sorted(set(names)):
+        path = folder / name
+        if path.is_file():
+            digest.update(f"{name}={fingerprint_file(path)}\n".encode())
+    for text in extra:
+        digest.update(b"\0" + text.encode("utf-8", errors="surrogatepass"))
+    return digest.hexdigest()[:16]

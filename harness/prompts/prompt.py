@@ -1,0 +1,24 @@
+"""A prompt as the model gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered prompt and its token ids, checked to fit the model.
+
+    Attributes:
+        id: stable between runs; given by the row, else made from its place and content.
+        text: the text as the model gets it, after template and chat template.
+        ids: its token ids, special tokens included exactly once; never empty.
+        row: the row's own fields (`reference` among them), for templates and metrics.
+    """
+
+    id: str
+    text: str
+    ids: tuple[int, ...]
+    row: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,9 @@
+"""What people look at: the table in the terminal, summary.csv, tokens.html and compare.html.
+
+Everything is read from the store, so a report needs no model and can be written again at any time.
+"""
+
+from harness.report.reports import print_sweep, tokens_page, write, write_sweep_reports
+from harness.report.tokens_html import tokens_html
+
+__all__ = ["print_sweep", "tokens_html", "tokens_page", "write", "write_sweep_reports"]

@@ -1,0 +1,78 @@
+"""A point's place in a sweep beside what the store holds of it: what every report starts from."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.results.store import StoredPoint
+from harness.results.sweeps import Sweep, SweepPoint
+
+KEPT = ("done", "reused")
+"""Statuses of a point whose folder is whole."""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One point of a sweep as it is reported.
+
+    Attributes:
+        point: its place in the sweep.
+        stored: its folder; None when it holds no generations (failed, not run yet, deleted).
+        metrics: finite numbers by `section/name`.
+        intervals: low and high of some of them.
+        finishes: how many of its samples ended how.
+        prompt_ids: in the order of the point.
+    """
+
+    point: SweepPoint
+    stored: StoredPoint | None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    finishes: Mapping[str, int] = field(default_factory=dict)
+    prompt_ids: tuple[str, ...] = ()
+
+
+def stored_point(sweep: Sweep, point: SweepPoint) -> StoredPoint | None:
+    """The folder of a point, in the outputs that the sweep lies in; None when it is not whole."""
+    if not point.point_id or point.status not in KEPT:
+        return None
+    stored = StoredPoint(sweep.folder.parent.parent / "points" / point.point_id)
+    return stored if stored.has("generations.parquet") else None
+
+
+def reported(sweep: Sweep) -> list[Reported]:
+    """Every point of the sweep, in its order."""
+    return [_reported(sweep, point) for point in sweep.points]
+
+
+def _reported(sweep: Sweep, point: SweepPoint) -> Reported:
+    stored = stored_point(sweep, point)
+    if stored is None:
+        return Reported(point, None)
+    known = stored.metrics() if stored.has("metrics.json") else {}
+    generations = stored.table("generations")
+    return Reported(
+        point,
+        stored,
+        metrics=finite(known.get("metrics", {})),
+        intervals={
+            key: (float(low), float(high))
+            for key, (low, high) in known.get("intervals", {}).items()
+            if _is_finite(low) and _is_finite(high)
+        },
+        finishes=Counter(generations.column("finish_reason").to_pylist()),
+        prompt_ids=tuple(dict.fromkeys(generations.column("prompt_id").to_pylist())),
+    )
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among these that are finite."""
+    return {key: float(value) for key, value in values.items() if _is_finite(value)}
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,91 @@
+"""The store of points on disk: `outputs/points/<point_id>/`, read here by tracking and report."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.results.files import appearing, write_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class StoredPoint:
+    """One point's folder. Tables are read whole; columns are DESIGN.md's."""
+
+    folder: Path
+
+    @property
+    def point_id(self) -> str:
+        """The point's address, which is its folder's name."""
+        return self.folder.name
+
+    def path(self, name: str) -> Path:
+        """A file of the point, whether or not it exists."""
+        return self.folder / name
+
+    def has(self, name: str) -> bool:
+        """Whether a file of the point is there; one that is there is whole."""
+        return self.path(name).is_file()
+
+    def table(self, name: str) -> pa.Table:
+        """generations, tokens, prompt_tokens or timing as an Arrow table."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.path(f"{name}.parquet"))
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The same table as a list of rows."""
+        return self.table(name).to_pylist()
+
+    def metrics(self) -> dict[str, Any]:
+        """metrics.json: `metrics` (flat, `section/name`), `intervals`, `per_prompt`."""
+        return self._json("metrics.json")
+
+    def environment(self) -> dict[str, Any]:
+        """environment.json: versions, device, model facts, threads."""
+        return self._json("environment.json")
+
+    def config_text(self) -> str:
+        """config.yaml: `requested` beside `effective`."""
+        return self.path("config.yaml").read_text(encoding="utf-8")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        return json.loads(self.path(name).read_text(encoding="utf-8"))
+
+    def parts(self) -> dict[str, Any]:
+        """parts.json: what this point holds, each part listed only once it is whole.
+
+        `record` (recording depth of the samples), `timing` (what was timed) and `facts` (seconds,
+        tokens, memory) of a point; empty when nothing is complete.
+        """
+        return self._json("parts.json") if self.has("parts.json") else {}
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write a table; it appears whole."""
+        import pyarrow.parquet as pq
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with appearing(self.path(f"{name}.parquet")) as scratch:
+            pq.write_table(table, scratch, compression="zstd")
+
+    def write_json(self, name: str, values: Any) -> None:
+        """Write a JSON file; it appears whole. NaN and infinities are refused."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.path(name), json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write_config(self, config: Any) -> None:
+        """Write config.yaml; it appears whole."""
+        import yaml
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.path("config.yaml"), yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+def stored_point(outputs: Path, point_id: str) -> StoredPoint:
+    """The place of a point in the store, whether or not it is there."""
+    return StoredPoint(outputs / "points" / point_id)

@@ -1,0 +1,205 @@
+"""The tables of a point: DESIGN.md's columns, from records to Arrow and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from harness.results.metrics import mean_logprob, sample_metrics
+from harness.results.records import PromptScores, Repetition, Sample, Steps
+
+GENERATIONS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("sample", pa.int32()),
+        ("prompt", pa.string()),
+        ("output", pa.string()),
+        ("finish_reason", pa.string()),
+        ("prompt_tokens", pa.int32()),
+        ("output_tokens", pa.int32()),
+        ("seed", pa.int64()),
+        ("mean_logprob", pa.float64()),
+        ("sequence_score", pa.float64()),
+        ("distinct_1", pa.float64()),
+        ("distinct_2", pa.float64()),
+        ("distinct_3", pa.float64()),
+    ]
+)
+
+TOKENS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("sample", pa.int32()),
+        ("position", pa.int32()),
+        ("token_id", pa.int64()),
+        ("token", pa.string()),
+        ("logprob", pa.float32()),
+        ("warped_logprob", pa.float32()),
+        ("rank", pa.int32()),
+        ("entropy", pa.float32()),
+        ("warped_entropy", pa.float32()),
+        ("kept", pa.int32()),
+        ("kept_mass", pa.float32()),
+        ("top_ids", pa.list_(pa.int64())),
+        ("top_tokens", pa.list_(pa.string())),
+        ("top_logprobs", pa.list_(pa.float32())),
+        ("top_warped_logprobs", pa.list_(pa.float32())),
+    ]
+)
+
+PROMPT_TOKENS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("position", pa.int32()),
+        ("token_id", pa.int64()),
+        ("token", pa.string()),
+        ("logprob", pa.float32()),
+        ("rank", pa.int32()),
+        ("entropy", pa.float32()),
+    ]
+)
+
+TIMING = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("repeat", pa.int32()),
+        ("batch_size", pa.int32()),
+        ("ttft_ms", pa.float64()),
+        ("decode_ms", pa.float64()),
+        ("output_tokens", pa.int32()),
+        ("itl_ms", pa.list_(pa.float64())),
+    ]
+)
+
+_STEP_COLUMNS = (
+    "token_id logprob warped_logprob rank entropy warped_entropy kept kept_mass "
+    "top_ids top_logprobs top_warped_logprobs"
+).split()
+
+
+@dataclass(frozen=True)
+class Told:
+    """A sample beside its texts.
+
+    Attributes:
+        sample: the record.
+        prompt: the text as the model got it.
+        prompt_tokens: how many tokens that is.
+        output: the text made.
+        pieces: (T,) what each token added to it.
+        top_tokens: (T, k) the alternatives' texts.
+    """
+
+    sample: Sample
+    prompt: str
+    prompt_tokens: int
+    output: str
+    pieces: tuple[str, ...]
+    top_tokens: tuple[tuple[str, ...], ...]
+
+
+def generations_table(told: Sequence[Told]) -> pa.Table:
+    """A row a sample."""
+    return pa.Table.from_pylist(
+        [
+            {
+                "prompt_id": _text(t.sample.prompt_id),
+                "sample": t.sample.sample,
+                "prompt": _text(t.prompt),
+                "output": _text(t.output),
+                "finish_reason": t.sample.finish_reason,
+                "prompt_tokens": t.prompt_tokens,
+                "output_tokens": len(t.sample.token_ids),
+                "seed": t.sample.seed,
+                "mean_logprob": mean_logprob(t.sample),
+                "sequence_score": t.sample.sequence_score,
+                **sample_metrics(t.sample, t.output),
+            }
+            for t in told
+        ],
+        schema=GENERATIONS,
+    )
+
+
+def tokens_table(told: Sequence[Told]) -> pa.Table:
+    """A row a step."""
+    columns: dict[str, list] = {name: [] for name in TOKENS.names}
+    for t in told:
+        length = len(t.sample.steps)
+        columns["prompt_id"] += [_text(t.sample.prompt_id)] * length
+        columns["sample"] += [t.sample.sample] * length
+        columns["position"] += range(length)
+        columns["token"] += [_text(piece) for piece in t.pieces]
+        columns["top_tokens"] += [[_text(token) for token in tops] for tops in t.top_tokens]
+        for name in _STEP_COLUMNS:
+            columns[name] += getattr(t.sample.steps, name).tolist()
+    return pa.table(columns, schema=TOKENS)
+
+
+def prompt_tokens_table(scores: Sequence[PromptScores], pieces: Mapping[str, Sequence[str]]) -> pa.Table:
+    """A row a prompt token; `pieces` holds each prompt's token texts."""
+    rows = [
+        {
+            "prompt_id": _text(s.prompt_id),
+            "position": position,
+            "token_id": int(s.token_id[position]),
+            "token": _text(pieces[s.prompt_id][position]),
+            "logprob": float(s.logprob[position]),
+            "rank": int(s.rank[position]),
+            "entropy": float(s.entropy[position]),
+        }
+        for s in scores
+        for position in range(len(s.token_id))
+    ]
+    return pa.Table.from_pylist(rows, schema=PROMPT_TOKENS)
+
+
+def timing_table(repetitions: Sequence[Repetition]) -> pa.Table:
+    """A row a timed repetition."""
+    return pa.Table.from_pylist(
+        [{**vars(r), "prompt_id": _text(r.prompt_id), "itl_ms": list(r.itl_ms)} for r in repetitions],
+        schema=TIMING,
+    )
+
+
+def repetitions_of(table: pa.Table) -> list[Repetition]:
+    """The records of a timing table."""
+    return [Repetition(**{**row, "itl_ms": tuple(row["itl_ms"])}) for row in table.to_pylist()]
+
+
+def samples_of(generations: pa.Table, tokens: pa.Table) -> list[Sample]:
+    """The records of a point's tables, in the order of its generations."""
+    columns = {name: tokens.column(name).to_pylist() for name in ("prompt_id", "sample", *_STEP_COLUMNS)}
+    places: dict[tuple[str, int], list[int]] = {}
+    for place, key in enumerate(zip(columns["prompt_id"], columns["sample"], strict=True)):
+        places.setdefault(key, []).append(place)
+    kinds = {"token_id": np.int64, "top_ids": np.int64, "rank": np.int32, "kept": np.int32}
+    samples = []
+    for row in generations.to_pylist():
+        mine = places.get((row["prompt_id"], row["sample"]), [])
+        steps = Steps(
+            **{
+                name: np.array([columns[name][place] for place in mine], dtype=kinds.get(name, np.float32))
+                for name in _STEP_COLUMNS
+            }
+        )
+        samples.append(
+            Sample(
+                prompt_id=row["prompt_id"],
+                sample=row["sample"],
+                token_ids=tuple(steps.token_id.tolist()),
+                finish_reason=row["finish_reason"],
+                seed=row["seed"],
+                steps=steps,
+                sequence_score=row["sequence_score"],
+            )
+        )
+    return samples
+
+
+def _text(text: str) -> str:
+    """UTF-8 has no lone surrogates; they are stored as U+FFFD."""
+    return text.encode("utf-8", "replace").decode() if not text.isascii() else text

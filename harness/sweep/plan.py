@@ -1,0 +1,241 @@
+"""From points to a plan: prompts prepared, addresses known, groups that share one loaded model.
+
+Nothing is loaded and no heavy library imported; every mistake of every point is found before any of
+them runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.config.effective import effective_decoding
+from harness.config.labels import varied
+from harness.config.point import Model, Point, Quantization
+from harness.errors import ConfigError, Mistake
+from harness.results.address import ENGINE_VERSION, digest, library_versions, point_id
+from harness.results.files import outputs_folder
+from harness.results.store import StoredPoint, stored_point
+from harness.results.sweeps import Sweep, SweepPoint, sweep_id_of
+
+if TYPE_CHECKING:
+    from harness.models.locate import ModelFiles
+    from harness.prompts.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a stored point still lacks of what is asked."""
+
+    samples: bool
+    prompt_scores: bool
+    timing: bool
+
+    def __bool__(self) -> bool:
+        return self.samples or self.prompt_scores or self.timing
+
+
+@dataclass(frozen=True)
+class PlannedPoint:
+    """A point that is ready to run.
+
+    Attributes:
+        point: as asked.
+        point_id: its address in the store.
+        files: the checkpoint on disk.
+        device: kind of device it will run on.
+        prompts: rendered, encoded, checked to fit.
+        effective: every GenerationConfig field of its decoding.
+        needs: what the store lacks.
+        warnings: what its user should know, one line each.
+    """
+
+    point: Point
+    point_id: str
+    files: ModelFiles
+    device: str
+    prompts: tuple[Prompt, ...]
+    effective: dict[str, Any]
+    needs: Needs
+    warnings: tuple[str, ...]
+
+    @property
+    def samples(self) -> int:
+        """Texts to be made."""
+        return len(self.prompts) * self.point.generation.samples
+
+    @property
+    def tokens(self) -> int:
+        """Tokens to be made at most."""
+        return self.samples * self.point.generation.max_new_tokens
+
+
+@dataclass(frozen=True)
+class Group:
+    """Points that share one loaded model; `places` are indices into the plan's points."""
+
+    model: Model
+    quantization: Quantization
+    places: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The points of one command, in its order, and the groups they are run in."""
+
+    name: str
+    outputs: Path
+    points: tuple[PlannedPoint, ...]
+    groups: tuple[Group, ...]
+
+    @property
+    def sweep_id(self) -> str:
+        """The sweep's address."""
+        return sweep_id_of(planned.point_id for planned in self.points)
+
+    def sweep(self) -> Sweep:
+        """What is kept of the sweep, nothing run yet."""
+        values = varied([planned.point for planned in self.points])
+        return Sweep(
+            name=self.name,
+            sweep_id=self.sweep_id,
+            folder=self.outputs / "sweeps" / f"{self.name}-{self.sweep_id}",
+            tracking=self.points[0].point.tracking.model_dump(mode="json"),
+            points=tuple(
+                SweepPoint(
+                    label=planned.point.label,
+                    point_id=planned.point_id,
+                    model=planned.point.model.name,
+                    quantization=planned.point.quantization.name,
+                    prompts=planned.point.prompts.name,
+                    decoding=planned.point.decoding.name,
+                    varied=changes,
+                    warnings=planned.warnings,
+                )
+                for planned, changes in zip(self.points, values, strict=True)
+            ),
+            started=time.time(),
+        )
+
+
+def make_plan(points: Sequence[Point], name: str) -> Plan:
+    """Prepare every point.
+
+    Raises:
+        ConfigError: with every mistake found in any of them.
+    """
+    preparer = _Preparer()
+    planned: list[PlannedPoint] = []
+    mistakes: dict[Mistake, list[str]] = {}
+    for point in points:
+        try:
+            planned.append(preparer.prepare(point))
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                mistakes.setdefault(mistake, []).append(point.label)
+    if mistakes:
+        raise ConfigError(
+            # Which points it concerns is told only where it does not concern all.
+            mistake if len(labels) == len(points) else Mistake(mistake.key, mistake.message, tuple(labels))
+            for mistake, labels in mistakes.items()
+        )
+    groups: dict[tuple[Model, Quantization], list[int]] = {}
+    for place, point in enumerate(points):
+        groups.setdefault((point.model, point.quantization), []).append(place)
+    return Plan(
+        name=name,
+        outputs=outputs_folder(),
+        points=tuple(planned),
+        groups=tuple(Group(model, quantization, tuple(p)) for (model, quantization), p in groups.items()),
+    )
+
+
+class _Preparer:
+    """Prepares points one after the other; what they share is made once."""
+
+    def __init__(self) -> None:
+        self._outputs = outputs_folder()
+        self._versions = library_versions()
+        self._made: dict[Any, Any] = {}
+
+    def prepare(self, point: Point) -> PlannedPoint:
+        from harness.models.device import resolve_device
+        from harness.models.locate import locate
+        from harness.models.quantize import check_quantization
+        from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
+        from harness.prompts import prepare_prompts
+
+        model = point.model
+        device = self._once(("device", model.device), lambda: resolve_device(model.device).partition(":")[0])
+        files = self._once(("files", model), lambda: locate(model))
+        self._once(
+            ("quantization", point.quantization, device, model),
+            lambda: check_quantization(point.quantization, device, files),
+        )
+        tokenizer = self._once(("tokenizer", model), lambda: load_tokenizer(model, files))
+        budget = point.generation.max_new_tokens
+        prepared = self._once(
+            ("prompts", model, point.prompts.model_dump_json(), budget),
+            lambda: prepare_prompts(point.prompts, files, tokenizer, budget),
+        )
+        prompts_hash = self._once(
+            ("prompts hash", id(prepared)),
+            lambda: digest([[p.id, p.text, list(p.ids)] for p in prepared.prompts]),
+        )
+        effective = effective_decoding(point.decoding)
+        address = point_id(
+            {
+                "engine": ENGINE_VERSION,
+                "prompts": prompts_hash,
+                "tokenizer": self._once(("tokenizer print", model), lambda: tokenizer_fingerprint(model, files)),
+                "weights": self._once(("weights", model), files.fingerprint),
+                "quantization": point.quantization.model_dump(mode="json", exclude={"name"}),
+                "attention": model.attention,
+                "decoding": effective,
+                "generation": point.generation.model_dump(mode="json"),
+                "device": device,
+                "versions": self._versions,
+            }
+        )
+        return PlannedPoint(
+            point=point,
+            point_id=address,
+            files=files,
+            device=device,
+            prompts=prepared.prompts,
+            effective=effective,
+            needs=what_is_needed(point, stored_point(self._outputs, address)),
+            warnings=tuple(prepared.warnings),
+        )
+
+    def _once(self, key: Any, make: Any) -> Any:
+        """Make a value once a key; a ConfigError is as lasting as a value."""
+        if key not in self._made:
+            try:
+                self._made[key] = (make(), None)
+            except ConfigError as error:
+                self._made[key] = (None, error)
+        value, error = self._made[key]
+        if error is not None:
+            raise error
+        return value
+
+
+def what_is_needed(point: Point, stored: StoredPoint) -> Needs:
+    """What is asked of a point and not in the store."""
+    parts = stored.parts()
+    record = parts.get("record")
+    samples = point.engine.fresh or record is None or record["top_k"] < point.record.top_k
+    return Needs(
+        samples=samples,
+        prompt_scores=point.record.prompt_logprobs and (samples or not parts.get("prompt_logprobs")),
+        timing=point.timing.enabled and (samples or parts.get("timing") != timing_spec(point)),
+    )
+
+
+def timing_spec(point: Point) -> dict[str, Any]:
+    """What a stored timing must equal to be taken for the one that is asked."""
+    return point.timing.model_dump(mode="json", exclude={"name", "enabled"}) | {"threads": point.engine.threads}

@@ -1,0 +1,149 @@
+"""Run a sweep: plan it, run its groups one after the other, tell the store, MLflow and the terminal."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from harness.config.point import Point
+from harness.errors import HarnessError
+from harness.results.sweeps import Sweep
+from harness.sweep.plan import Group, Plan, make_plan
+from harness.sweep.progress import Display
+
+if TYPE_CHECKING:
+    from harness.tracking import Tracker
+
+
+def run_sweep(points: Sequence[Point], name: str) -> int:
+    """Run what the store lacks of these points.
+
+    Returns:
+        The exit status: 0 when every point is done, 1 when some failed.
+
+    Raises:
+        ConfigError: a point cannot be prepared; nothing was loaded.
+    """
+    console = Console()
+    plan = make_plan(points, name)
+    sweep = plan.sweep()
+    _tell_warnings(console, sweep)
+    return _Run(plan, sweep, console).go()
+
+
+class _Run:
+    """One sweep going on: the plan, and what has become of its points so far."""
+
+    def __init__(self, plan: Plan, sweep: Sweep, console: Console) -> None:
+        self._plan = plan
+        self._sweep = sweep
+        self._console = console
+
+    def go(self) -> int:
+        from harness.report import print_sweep, write_sweep_reports
+        from harness.tracking import closing_lines, open_tracker
+
+        self._sweep.save()
+        tracker = open_tracker(self._sweep)
+        status = "KILLED"
+        try:
+            tracker.open(self._sweep)
+            with Display(self._console, len(self._plan.points)) as display:
+                for group in self._plan.groups:
+                    self._run_group(group, display, tracker)
+            failed = sum(point.status == "failed" for point in self._sweep.points)
+            status = "FAILED" if failed else "FINISHED"
+        except BaseException:
+            self._note_interruption()
+            raise
+        finally:
+            self._sweep.save()
+            write_sweep_reports(self._sweep)
+            tracker.close(self._sweep, status)
+        print_sweep(self._sweep)
+        for line in closing_lines(self._sweep, tracker.links(self._sweep), tracker.uri):
+            self._console.print(Text(line), soft_wrap=True)
+        return 1 if failed else 0
+
+    def _run_group(self, group: Group, display: Display, tracker: Tracker) -> None:
+        """Run a group's points; a failure is told and the rest runs on."""
+        waiting = []
+        for place in group.places:
+            if self._plan.points[place].needs:
+                waiting.append(place)
+            else:
+                self._note(place, display, tracker, status="reused", ended=time.time())
+        if not waiting:
+            return
+        # The engine brings torch with it: only now is it needed.
+        from harness.engine.group import Group as LoadedGroup
+
+        _set_threads(self._plan.points[waiting[0]].point.engine.threads)
+        try:
+            loaded = LoadedGroup(group.model, group.quantization, display, self._plan.outputs)
+        except Exception as error:
+            for place in waiting:
+                self._note_failure(place, error, display, tracker)
+            return
+        try:
+            for place in waiting:
+                self._sweep = self._sweep.with_point(place, started=time.time())
+                try:
+                    loaded.run(self._plan.points[place])
+                except Exception as error:
+                    self._note_failure(place, error, display, tracker)
+                else:
+                    self._note(place, display, tracker, status="done", ended=time.time())
+        finally:
+            loaded.close()
+
+    def _note(self, place: int, display: Display, tracker: Tracker, **changes: object) -> None:
+        self._sweep = self._sweep.with_point(place, **changes)
+        self._sweep.save()
+        tracker.log_point(self._sweep, place)
+        point = self._sweep.points[place]
+        style = {"done": "green", "reused": "cyan", "failed": "bold red"}[point.status]
+        display.point(point.label, point.status, style)
+
+    def _note_failure(self, place: int, error: Exception, display: Display, tracker: Tracker) -> None:
+        line = one_line(error)
+        details = "".join(traceback.format_exception(error))
+        self._note(
+            place, display, tracker, status="failed", error=line, traceback=details, ended=time.time()
+        )
+        self._console.print(Text(f"     {line}", style="red"), soft_wrap=True)
+
+    def _note_interruption(self) -> None:
+        for place, point in enumerate(self._sweep.points):
+            if point.status == "planned":
+                self._sweep = self._sweep.with_point(place, status="interrupted")
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, in one line: our own errors speak for themselves, others are named."""
+    text = " ".join(str(error).split())
+    if isinstance(error, HarnessError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _set_threads(threads: str | int) -> None:
+    import torch
+
+    torch.set_num_threads(os.cpu_count() or 1 if threads == "auto" else int(threads))
+
+
+def _tell_warnings(console: Console, sweep: Sweep) -> None:
+    told: dict[str, int] = {}
+    for point in sweep.points:
+        for warning in point.warnings:
+            told[warning] = told.get(warning, 0) + 1
+    for warning, count in told.items():
+        where = "" if count == len(sweep.points) else f" ({count} of {len(sweep.points)} points)"
+        console.print(Text.assemble(("warning ", "yellow"), warning, where), soft_wrap=True)

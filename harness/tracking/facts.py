@@ -1,0 +1,137 @@
+"""What MLflow is told of a point: params, tags, metrics and the table of texts, as plain values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.results.store import StoredPoint
+from harness.results.sweeps import Sweep, SweepPoint
+
+LONGEST_PARAM = 6000
+LONGEST_TAG = 5000
+LONGEST_KEY = 250
+TABLE_TAG = json.dumps([{"path": "generations.json", "type": "table"}])
+"""Value of `mlflow.loggedArtifacts`: how the UI knows that an artifact is a table."""
+
+
+def key_of(name: str) -> str:
+    """A legal MLflow key: other characters than letters, digits and `_-.:/ ` become `_`."""
+    return re.sub(r"[^\w\-.:/ ]", "_", name, flags=re.ASCII)[:LONGEST_KEY].strip("./ ") or "_"
+
+
+def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys and texts of a nested config; what is null is left out, lists are JSON."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    elif config is not None:
+        if isinstance(config, bool | list | tuple):
+            config = json.dumps(config, ensure_ascii=False, default=str)
+        yield prefix, str(config)
+
+
+def params_of(stored: StoredPoint) -> dict[str, str]:
+    """The requested config, flattened; below `effective.` what decoding made of it."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    config = yaml.load(stored.config_text(), Loader=loader) if stored.has("config.yaml") else {}
+    config = config if isinstance(config, Mapping) else {}
+    params = dict(flatten(config.get("requested") or {}))
+    params.update(flatten(config.get("effective") or {}, "effective"))
+    return {key_of(key): value[:LONGEST_PARAM] for key, value in params.items()}
+
+
+def tags_of(sweep: Sweep, point: SweepPoint) -> dict[str, str]:
+    """What the runs of points are found and sorted by."""
+    tags = {
+        "sweep_id": sweep.sweep_id,
+        "sweep": sweep.name,
+        "kind": "generation",
+        "point_id": point.point_id,
+        "label": point.label,
+        "model": point.model,
+        "quantization": point.quantization,
+        "prompts": point.prompts,
+        "decoding": point.decoding,
+        "status": point.status,
+    }
+    for key, value in point.varied.items():
+        tags.setdefault(key_of(key), str(value))
+    if point.warnings:
+        tags["warnings"] = "\n".join(point.warnings)
+    if point.error:
+        tags["error"] = point.error
+    return {key: value[:LONGEST_TAG] for key, value in tags.items()}
+
+
+def metrics_of(stored: StoredPoint) -> dict[str, float]:
+    """The metrics that are numbers: MLflow would keep infinities as 1.8e308 and NaN as holes in charts."""
+    known = stored.metrics().get("metrics", {}) if stored.has("metrics.json") else {}
+    return {key_of(key): float(value) for key, value in known.items() if _is_number(value)}
+
+
+def per_prompt_of(stored: StoredPoint) -> list[tuple[str, float, int]]:
+    """`prompt/<metric>`, value and step; the step is the place of the prompt in its set."""
+    known = stored.metrics().get("per_prompt", {}) if stored.has("metrics.json") else {}
+    return [
+        (key_of(f"prompt/{key.rpartition('/')[2]}"), float(value), step)
+        for key, values in known.items()
+        if key != "prompt_id"
+        for step, value in enumerate(values)
+        if _is_number(value)
+    ]
+
+
+COLUMNS = ("prompt", "output", "finish_reason", "output_tokens", "mean_logprob", "sample")
+
+
+def generations_json(stored: StoredPoint) -> str:
+    """generations.parquet as one of MLflow's tables, which the UI puts side by side by the first column.
+
+    That column must tell the rows apart, so with several samples it is `prompt_id #sample`.
+    """
+    rows = stored.rows("generations")
+    several = any(row["sample"] for row in rows)
+    first = [f"{row['prompt_id']} #{row['sample']}" if several else row["prompt_id"] for row in rows]
+    data = [
+        [name, *(_cell(row.get(column)) for column in COLUMNS)] for name, row in zip(first, rows, strict=True)
+    ]
+    return json.dumps({"columns": ["prompt_id", *COLUMNS], "data": data})
+
+
+def digest(stored: StoredPoint) -> str:
+    """Tells whether a point in MLflow is the one in the store: a hash of its texts, numbers and config."""
+    known = hashlib.sha256()
+    for name in ("generations.parquet", "metrics.json", "config.yaml", "timing.parquet"):
+        known.update(name.encode())
+        if stored.has(name):
+            known.update(stored.path(name).read_bytes())
+    return known.hexdigest()[:16]
+
+
+def text_digest(text: str) -> str:
+    """The same of a text."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def varied_params(points: Sequence[SweepPoint]) -> dict[str, str]:
+    """Of a parent run: every key that varies in the sweep, with its values."""
+    values: dict[str, list[str]] = {}
+    for point in points:
+        for key, value in point.varied.items():
+            values.setdefault(key_of(key), []).append(str(value))
+    return {key: ", ".join(dict.fromkeys(told))[:LONGEST_PARAM] for key, told in values.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _cell(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,57 @@
+"""A plain config as Hydra would compose it, to change one thing in."""
+
+import copy
+
+import pytest
+
+from harness.config.points import Composed
+
+CHOICES = {
+    "model": "fable_small",
+    "quantization": "fp32",
+    "prompts": "custom",
+    "decoding": "greedy",
+    "timing": "quick",
+    "tracking": "mlflow",
+}
+CONFIG = {
+    "model": {"id": "fable_small"},
+    "quantization": {"dtype": "float32"},
+    "prompts": {"items": ["It was a dark and stormy"]},
+    "decoding": {"do_sample": False},
+    "generation": {},
+    "engine": {},
+    "record": {},
+    "timing": {},
+    "tracking": {},
+}
+
+
+@pytest.fixture
+def composed():
+    """`composed("decoding.top_p=0.9" as a keyword dict, choices)`: a Composed with some keys set."""
+
+    def make(values=None, typed_id=False, **choices):
+        config = copy.deepcopy(CONFIG)
+        for key, value in (values or {}).items():
+            part, _, name = key.partition(".")
+            config[part][name] = value
+        return Composed(config, {**CHOICES, **choices}, typed_id)
+
+    return make
+
+
+@pytest.fixture
+def mistakes(composed):
+    """The lines that a config with some keys set is told."""
+    from harness.config.points import make_points
+    from harness.errors import ConfigError
+
+    def lines(values=None, **choices):
+        try:
+            make_points([composed(values, **choices)])
+        except ConfigError as error:
+            return [str(mistake) for mistake in error.mistakes]
+        return []
+
+    return lines

@@ -1,0 +1,80 @@
+"""Every field set, and set to what does nothing: held against transformers itself."""
+
+import pytest
+
+from harness.config.effective import FIXED, NEUTRAL, draws, effective_decoding, is_beam, is_greedy
+from harness.config.point import Decoding
+
+
+def test_a_decoding_that_says_nothing_is_greedy_and_neutral():
+    effective = effective_decoding(Decoding(name="x"))
+    assert effective["top_k"] == 0
+    assert effective["do_sample"] is False
+    assert effective["temperature"] == 1.0
+    assert effective["top_p"] == 1.0
+    assert effective["min_p"] is None
+
+
+def test_every_key_of_a_decoding_has_a_neutral_value():
+    assert set(NEUTRAL) == set(Decoding.model_fields) - {"name"}
+    assert not set(NEUTRAL) & set(FIXED)
+
+
+def test_what_is_asked_for_stands():
+    asked = Decoding(name="x", do_sample=True, top_k=7, suppress_tokens=(1, 2), bad_words_ids=((3, 4),))
+    effective = effective_decoding(asked)
+    assert effective["top_k"] == 7
+    assert effective["suppress_tokens"] == [1, 2]
+    assert effective["bad_words_ids"] == [[3, 4]]
+    assert effective["typical_p"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({}, "greedy"),
+        ({"do_sample": False, "num_beams": 1}, "greedy"),
+        ({"do_sample": True}, "draws"),
+        ({"num_beams": 3}, "beam"),
+        ({"num_beams": 3, "do_sample": True}, "draws and beam"),
+    ],
+)
+def test_kinds(fields, kind):
+    decoding = Decoding(name="x", **fields)
+    assert is_greedy(decoding) == (kind == "greedy")
+    assert draws(decoding) == ("draws" in kind)
+    assert is_beam(decoding) == ("beam" in kind)
+
+
+def test_every_default_of_transformers_that_shapes_the_text_is_set():
+    from transformers import GenerationConfig
+
+    defaults = GenerationConfig._get_default_generation_params()
+    of_the_budget_or_the_call = {"max_length", "output_scores", "return_dict_in_generate"}
+    of_assistants = {name for name in defaults if "assistant" in name or "lookbehind" in name}
+    missing = set(defaults) - of_the_budget_or_the_call - of_assistants - set(NEUTRAL) - set(FIXED)
+    assert not missing
+    known = vars(GenerationConfig()).keys()
+    # Fields of strategies that transformers has moved out are kept neutral only while it knows them.
+    assert set(NEUTRAL) <= known
+
+
+def test_nothing_is_inherited_from_the_models_own_file(small_model):
+    """A model whose file asks for sampling, top_k and penalties still decodes greedily when told so."""
+    import torch
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    folder = small_model("llama", generation={"do_sample": True, "top_k": 3, "repetition_penalty": 5.0})
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.generation_config.repetition_penalty == 5.0
+    prompt = torch.tensor([[5, 6, 7, 8]])
+    config = GenerationConfig(max_new_tokens=12, eos_token_id=None, **effective_decoding(Decoding(name="g")))
+    model.generation_config.eos_token_id = None
+    made = model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), generation_config=config, pad_token_id=0
+    )
+    by_hand = prompt
+    with torch.no_grad():
+        for _ in range(12):
+            by_hand = torch.cat([by_hand, model(by_hand).logits[:, -1].argmax(-1, keepdim=True)], dim=1)
+    assert made.tolist() == by_hand.tolist()

@@ -1,0 +1,123 @@
+"""Labels are unique, short where that is clear, and tell what the choices do not."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.config.labels import value_text, varied
+from harness.config.points import config_record, make_points, point_config
+
+
+def labels(*composed):
+    return [point.label for point in make_points(composed)]
+
+
+def test_choices_alone_when_they_tell_all(composed):
+    greedy = composed(decoding="greedy")
+    top_p = composed({"decoding.do_sample": True, "decoding.top_p": 0.9}, decoding="top_p")
+    assert labels(greedy, top_p) == ["fable_small/fp32/greedy", "fable_small/fp32/top_p"]
+
+
+def test_a_value_that_differs_within_a_choice(composed):
+    def at(temperature):
+        values = {"decoding.do_sample": True, "decoding.temperature": temperature}
+        return composed(values, decoding="temperature")
+
+    assert labels(composed(), at(0.5), at(0.9)) == [
+        "fable_small/fp32/greedy",
+        "fable_small/fp32/temperature temperature=0.5",
+        "fable_small/fp32/temperature temperature=0.9",
+    ]
+
+
+def test_a_budget_that_differs_is_told_of_every_point(composed):
+    short = composed({"generation.max_new_tokens": 20})
+    long = composed({"generation.max_new_tokens": 30, "decoding.num_beams": 5}, decoding="beam")
+    assert labels(short, long) == [
+        "fable_small/fp32/greedy max_new_tokens=20",
+        "fable_small/fp32/beam max_new_tokens=30",
+    ]
+
+
+def test_prompts_are_named_when_they_vary(composed):
+    other = composed({"prompts.items": ["Hello"]}, prompts="hello")
+    assert labels(composed(), other) == ["fable_small/fp32/greedy/custom", "fable_small/fp32/greedy/hello"]
+
+
+def test_a_name_that_two_parts_have_is_told_whole(composed):
+    assert labels(composed({"record.top_k": 3}), composed({"record.top_k": 4})) == [
+        "fable_small/fp32/greedy record.top_k=3",
+        "fable_small/fp32/greedy record.top_k=4",
+    ]
+    drawn = [composed({"decoding.do_sample": True, "decoding.top_k": k}, decoding="top_k") for k in (3, 4)]
+    assert labels(*drawn) == ["fable_small/fp32/top_k top_k=3", "fable_small/fp32/top_k top_k=4"]
+
+
+def test_a_typed_model_is_named_by_its_id(composed):
+    assert labels(composed({"model.id": "Qwen/Qwen2-0.5B"}, typed_id=True)) == ["Qwen2-0.5B/fp32/greedy"]
+    twins = [composed({"model.id": f"{owner}/gpt"}, typed_id=True) for owner in "ab"]
+    assert labels(*twins) == ["gpt/fp32/greedy id=a/gpt", "gpt/fp32/greedy id=b/gpt"]
+
+
+def test_a_point_asked_for_twice_is_one_point(composed):
+    once = {"decoding.do_sample": True, "decoding.temperature": 1}
+    same = {"decoding.do_sample": True, "decoding.temperature": 1.0}
+    assert len(make_points([composed(once), composed(same), composed(once)])) == 1
+
+
+def test_a_choice_of_timing_that_varies_is_told(composed):
+    quick, off = composed(), composed({"timing.enabled": False}, timing="off")
+    assert labels(quick, off) == [
+        "fable_small/fp32/greedy timing=quick",
+        "fable_small/fp32/greedy timing=off",
+    ]
+
+
+def test_long_values_stay_apart(composed):
+    texts = ["a" * 200 + end for end in "xy"]
+    assert value_text(texts[0]) != value_text(texts[1])
+    assert len(value_text(texts[0])) < 60
+
+
+point_values = st.fixed_dictionaries(
+    {
+        "generation.seed": st.integers(0, 2),
+        "generation.max_new_tokens": st.integers(1, 3),
+        "decoding.repetition_penalty": st.sampled_from([None, 1.1, 1.2]),
+        "record.top_k": st.integers(0, 1),
+    }
+)
+
+
+@given(st.lists(st.tuples(point_values, st.sampled_from(["one", "two"])), min_size=1, max_size=12))
+def test_labels_are_unique_and_keep_the_order(rows):
+    from harness.config.points import Composed
+
+    def build(values, decoding):
+        config = {
+            "model": {"id": "m"},
+            "prompts": {"items": ["x"]},
+            "decoding": {},
+            "generation": {},
+            "record": {},
+        }
+        for key, value in values.items():
+            part, _, name = key.partition(".")
+            config[part][name] = value
+        return Composed(config, {"model": "m", "decoding": decoding})
+
+    points = make_points([build(*row) for row in rows])
+    assert len({point.label for point in points}) == len(points)
+    assert len(points) == len({(tuple(values.items()), name) for values, name in rows})
+    # What varies says, with the choices, which point it is.
+    told = [(p.decoding.name, tuple(v.items())) for p, v in zip(points, varied(points), strict=True)]
+    assert len(set(told)) == len(points)
+
+
+def test_what_was_asked_for_is_kept_beside_what_it_means(composed):
+    (point,) = make_points([composed({"decoding.repetition_penalty": 1.2})])
+    asked = point_config(point)
+    assert asked["decoding"] == {"name": "greedy", "do_sample": False, "repetition_penalty": 1.2}
+    assert "label" not in asked
+    record = config_record(point)
+    assert record["requested"] == asked
+    assert record["effective"]["decoding"]["top_k"] == 0

@@ -1,0 +1,112 @@
+"""What does not make sense together is told, and what does is let through."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("temperature", 0.7),
+        ("top_k", 5),
+        ("top_p", 0.9),
+        ("min_p", 0.1),
+        ("typical_p", 0.9),
+        ("epsilon_cutoff", 0.001),
+        ("eta_cutoff", 0.001),
+        ("top_h", 0.4),
+    ],
+)
+def test_truncation_needs_sampling(mistakes, key, value):
+    (line,) = mistakes({f"decoding.{key}": value})
+    assert line.startswith(f"decoding.{key}={value}: no effect without do_sample=true; ")
+    assert mistakes({f"decoding.{key}": value, "decoding.do_sample": True}) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            {"generation.samples": 3},
+            "generation.samples=3: greedy decoding draws nothing, they would be copies",
+        ),
+        (
+            {"generation.samples": 3, "decoding.num_beams": 4},
+            "generation.samples=3: beam search draws nothing, they would be copies",
+        ),
+        (
+            {"decoding.length_penalty": 0.5},
+            "decoding.length_penalty=0.5: no effect without num_beams above 1",
+        ),
+        (
+            {"decoding.early_stopping": True},
+            "decoding.early_stopping=true: no effect without num_beams above 1",
+        ),
+        (
+            {"decoding.min_new_tokens": 9, "generation.max_new_tokens": 8},
+            "decoding.min_new_tokens=9: must be at most generation.max_new_tokens=8",
+        ),
+        ({"generation.stop_strings": [".", ""]}, "holds an empty text"),
+        ({"decoding.bad_words_ids": []}, "decoding.bad_words_ids=[]: holds an empty list"),
+        (
+            {"quantization.load_in_4bit": True, "quantization.load_in_8bit": True},
+            "quantization.load_in_4bit=true: excludes load_in_8bit=true",
+        ),
+        ({"quantization.bnb_4bit_quant_type": "nf4"}, "no effect without quantization.load_in_4bit=true"),
+        (
+            {"quantization.bnb_4bit_compute_dtype": "float16"},
+            "no effect without quantization.load_in_4bit=true",
+        ),
+        ({"quantization.llm_int8_threshold": 3.0}, "no effect without quantization.load_in_8bit=true"),
+        ({"quantization.llm_int8_skip_modules": ["lm_head"]}, "no effect without quantization"),
+        ({"prompts.items": None}, "prompts: there are none"),
+        ({"prompts.file": "x.txt"}, "prompts.file=x.txt: prompts=custom has prompts.items already"),
+        ({"prompts.items": []}, "prompts.items=[]: holds no prompt"),
+        (
+            {"prompts.system": "Be brief.", "prompts.chat": False},
+            "prompts.system: no effect with prompts.chat=false",
+        ),
+        ({"timing.new_tokens": 1}, "timing.new_tokens=1: the time between tokens needs at least 2"),
+        ({"model.device": "gpu"}, "model.device=gpu: must be auto, cpu, mps, cuda or cuda:N"),
+        (
+            {"model.attention": "flash"},
+            "model.attention=flash: must be one of auto, eager, sdpa, flash_attention_2",
+        ),
+        ({"model.id": " "}, "model.id: must be given"),
+    ],
+)
+def test_a_broken_rule_is_one_line(mistakes, values, expected):
+    (line,) = mistakes(values)
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"generation.samples": 3, "decoding.do_sample": True},
+        {"generation.samples": 3, "decoding.do_sample": True, "decoding.num_beams": 4},
+        {"decoding.length_penalty": 0.5, "decoding.num_beams": 4, "decoding.early_stopping": "never"},
+        {"timing.new_tokens": 1, "timing.enabled": False},
+        {"model.device": "cuda:3", "model.attention": "sdpa"},
+        {"quantization.load_in_4bit": True, "quantization.bnb_4bit_use_double_quant": True},
+        {"quantization.load_in_8bit": True, "quantization.llm_int8_threshold": 3.0},
+        {"prompts.items": None, "prompts.file": "x.txt", "prompts.system": "Be brief."},
+        {"decoding.min_new_tokens": 8, "generation.max_new_tokens": 8},
+    ],
+)
+def test_sense_is_let_through(mistakes, values):
+    assert mistakes(values) == []
+
+
+def test_a_mistake_names_the_points_it_concerns_when_not_all(composed):
+    from harness.config.points import make_points
+    from harness.errors import ConfigError
+
+    wrong = composed({"decoding.top_p": 0.9, "generation.max_new_tokens": 4}, decoding="greedy")
+    right = composed({"decoding.top_p": 0.9, "decoding.do_sample": True}, decoding="top_p")
+    with pytest.raises(ConfigError) as caught:
+        make_points([right, wrong])
+    assert caught.value.mistakes[0].points == ("fable_small/fp32/greedy",)
+    with pytest.raises(ConfigError) as caught:
+        make_points([wrong])
+    assert caught.value.mistakes[0].points == ()

@@ -1,0 +1,102 @@
+"""Tokenizers: the light way gives AutoTokenizer's ids, pads go left, templates can be replaced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_models import SENTENCES
+
+from harness.config.point import Model
+from harness.errors import ConfigError, HarnessError
+from harness.models.fable import FABLE_MODELS, fable_folder
+from harness.models.locate import locate
+from harness.models.tokenizer import load_tokenizer, reads_alone, tokenizer_fingerprint
+
+TEXTS = [*SENTENCES, "  two  spaces\n\ttab", "<|user|>x<|end|>", "日本 🎈", "don't stop..."]
+
+
+def load(folder: Any, **keys: Any) -> Any:
+    model = Model(name="m", id=str(folder), **keys)
+    return load_tokenizer(model, locate(model))
+
+
+def same_as_auto(folder: Any) -> None:
+    from transformers import AutoTokenizer
+
+    ours, stock = load(folder), AutoTokenizer.from_pretrained(folder)
+    for text in TEXTS:
+        for special in (True, False):
+            ids = ours(text, add_special_tokens=special)["input_ids"]
+            assert ids == stock(text, add_special_tokens=special)["input_ids"]
+            assert ours.decode(ids) == stock.decode(ids)
+    assert ours.get_vocab() == stock.get_vocab()
+    assert (ours.bos_token_id, ours.eos_token_id) == (stock.bos_token_id, stock.eos_token_id)
+
+
+@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral", "gpt2"])
+def test_ids_are_autotokenizers(small_model: Any, kind: str, pieces: str) -> None:
+    folder = small_model(kind, pieces=pieces)
+    assert reads_alone(locate(Model(name="m", id=str(folder)))) == (kind == "llama")
+    same_as_auto(folder)
+
+
+@pytest.mark.parametrize("name", FABLE_MODELS)
+def test_ids_of_the_builtin_models_are_autotokenizers(name: str) -> None:
+    if not (fable_folder(name) / "model.safetensors").is_file():
+        pytest.skip(f"{name} has not been made yet (make fable)")
+    assert reads_alone(locate(Model(name="m", id=name)))
+    same_as_auto(fable_folder(name))
+
+
+def test_pads_left_and_lends_eos_as_pad(small_model: Any) -> None:
+    own = load(small_model("llama"))
+    assert own.pad_token == "<|pad|>"
+    lent = load(small_model("llama", pad=False))
+    assert lent.pad_token_id == lent.eos_token_id
+    assert len(lent) == len(own)
+    for tokenizer in (own, lent):
+        batch = tokenizer(["It was a dark night", "A"], padding=True)
+        short = tokenizer("A")["input_ids"]
+        assert batch["input_ids"][1][-len(short) :] == short
+        assert batch["attention_mask"][1] == [0] * (len(batch["input_ids"][0]) - len(short)) + [1] * len(
+            short
+        )
+
+
+def test_chat_template_of_ones_own_as_text_or_file(small_model: Any, tmp_path: Path) -> None:
+    folder = small_model("llama", chat="plain")
+    template = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+    path = tmp_path / "own.jinja"
+    path.write_text(template)
+    turns = [{"role": "user", "content": "hi"}]
+    prints = set()
+    for asked in (template, str(path)):
+        assert load(folder, chat_template=asked).apply_chat_template(turns, tokenize=False) == "[hi]"
+        model = Model(name="m", id=str(folder), chat_template=asked)
+        prints.add(tokenizer_fingerprint(model, locate(model)))
+    model = Model(name="m", id=str(folder))
+    assert len(prints) == 1
+    assert tokenizer_fingerprint(model, locate(model)) not in prints
+
+
+def test_templates_that_are_none(small_model: Any, tmp_path: Path) -> None:
+    folder = small_model("llama")
+    with pytest.raises(ConfigError, match=r"^model\.chat_template: .*none\.jinja cannot be read"):
+        load(folder, chat_template=str(tmp_path / "none.jinja"))
+    with pytest.raises(ConfigError, match=r"^model\.chat_template: is no Jinja template: line 1: "):
+        load(folder, chat_template="{% for %}")
+    marked = "{% generation %}{{ messages[0].content }}{% endgeneration %}{% break %}"
+    assert load(folder, chat_template=marked.replace("{% break %}", "")).chat_template
+
+
+def test_a_tokenizer_that_cannot_be_read(small_model: Any, tmp_path: Path) -> None:
+    import shutil
+
+    folder = shutil.copytree(small_model("llama"), tmp_path / "m")
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(HarnessError, match=r"^model\.id: the tokenizer of .* cannot be loaded: ") as caught:
+        load(folder)
+    assert len(str(caught.value).splitlines()) == 1

@@ -1,0 +1,142 @@
+"""Prompts that fit, and the three ways with those that do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from small_models import CONTEXT, SENTENCES, make_tokenizer
+
+from harness.config.point import Model, Prompts
+from harness.errors import ConfigError
+from harness.models.locate import locate
+from harness.models.tokenizer import load_tokenizer
+from harness.prompts import PreparedPrompts, prepare_prompts
+from harness.prompts.fit import split_ids
+
+LONG = " ".join(SENTENCES * 3)
+
+
+def prepare(folder: Any, *items: Any, new: int = 16, **keys: Any) -> PreparedPrompts:
+    model = Model(name="m", id=str(folder))
+    files = locate(model)
+    return prepare_prompts(Prompts(name="p", items=items, **keys), files, load_tokenizer(model, files), new)
+
+
+def test_prompts_that_fit_keep_text_ids_and_fields(small_model: Any) -> None:
+    from transformers import AutoTokenizer
+
+    folder = small_model("llama")
+    done = prepare(folder, {"id": "a", "prompt": SENTENCES[0], "reference": "r"})
+    (prompt,) = done.prompts
+    assert done.warnings == ()
+    assert (prompt.id, prompt.text, prompt.row) == ("a", SENTENCES[0], {"reference": "r"})
+    assert list(prompt.ids) == AutoTokenizer.from_pretrained(folder)(SENTENCES[0])["input_ids"]
+
+
+def test_exactly_the_context_fits_and_one_more_does_not(small_model: Any) -> None:
+    folder = small_model("llama")
+    (prompt,) = prepare(folder, "It was a dark night").prompts
+    room = CONTEXT - len(prompt.ids)
+    assert prepare(folder, "It was a dark night", new=room).prompts == (prompt,)
+    with pytest.raises(ConfigError) as caught:
+        prepare(folder, {"id": "dark", "prompt": "It was a dark night"}, new=room + 1)
+    told = str(caught.value)
+    assert "prompts.items[0]: prompt 'dark' does not fit" in told
+    assert f"{len(prompt.ids)} tokens + {room + 1} new ones > the model's {CONTEXT}" in told
+    assert "prompts.too_long=truncate_left or split" in told
+
+
+@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
+@pytest.mark.parametrize("bos", [True, False])
+def test_truncate_left_keeps_bos_and_the_end(small_model: Any, pieces: str, bos: bool) -> None:
+    from transformers import AutoTokenizer
+
+    folder = small_model("llama", pieces=pieces, bos=bos)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    full = tokenizer(LONG)["input_ids"]
+    done = prepare(folder, {"id": "long", "prompt": LONG}, too_long="truncate_left")
+    (prompt,) = done.prompts
+    front = [tokenizer.bos_token_id] if bos else []
+    assert list(prompt.ids[: len(front)]) == front
+    kept = list(prompt.ids[len(front) :])
+    assert full[-len(kept) :] == kept
+    assert CONTEXT - 16 - 3 <= len(prompt.ids) <= CONTEXT - 16
+    assert LONG.endswith(prompt.text)
+    assert len(done.warnings) == 1
+    assert "'long' was cut on the left" in done.warnings[0]
+
+
+@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
+def test_split_loses_nothing(small_model: Any, pieces: str) -> None:
+    from transformers import AutoTokenizer
+
+    folder = small_model("llama", pieces=pieces)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    done = prepare(folder, {"id": "long", "prompt": LONG, "n": 1}, "short", too_long="split")
+    parts = [prompt for prompt in done.prompts if prompt.id.startswith("long.")]
+    assert [prompt.id for prompt in parts] == [f"long.{place}" for place in range(1, len(parts) + 1)]
+    assert all(prompt.ids[0] == tokenizer.bos_token_id for prompt in parts)
+    assert all(len(prompt.ids) <= CONTEXT - 16 for prompt in parts)
+    assert all(prompt.row == {"n": 1} for prompt in parts)
+    joined = [token for prompt in parts for token in prompt.ids[1:]]
+    assert [tokenizer.bos_token_id, *joined] == tokenizer(LONG)["input_ids"]
+    assert done.prompts[-1].text == "short"
+    assert "was split into" in done.warnings[0]
+
+
+@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
+def test_pieces_do_not_cut_characters(pieces: Any) -> None:
+    tokenizer = make_tokenizer(pieces, bos=False, pad=True, chat="none")
+    text = "€漢字🎈é" * 6
+    ids = tokenizer(text)["input_ids"]
+    for room in (5, 7, 11):
+        parts = split_ids(ids, room, tokenizer)
+        assert [token for part in parts for token in part] == ids
+        assert all(len(part) <= room for part in parts)
+        assert "\ufffd" not in "".join(tokenizer.decode(list(part)) for part in parts)
+    assert [len(part) for part in split_ids(ids, 1, tokenizer)] == [1] * len(ids)
+
+
+def test_chat_prompts_are_not_split(small_model: Any) -> None:
+    folder = small_model("llama", chat="bos")
+    with pytest.raises(ConfigError, match="a chat prompt cannot be split"):
+        prepare(folder, LONG, chat=True, too_long="split")
+    (prompt,) = prepare(folder, LONG, chat=True, too_long="truncate_left").prompts
+    assert prompt.text.endswith("<|assistant|>")
+
+
+def test_all_mistakes_come_at_once(small_model: Any) -> None:
+    folder = small_model("llama")
+    with pytest.raises(ConfigError) as caught:
+        prepare(folder, {"a": LONG}, {"b": "x"}, {"a": LONG}, template="{a}")
+    assert [mistake.key for mistake in caught.value.mistakes] == [
+        "prompts.items[1]", "prompts.items[0]", "prompts.items[2]",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"generation\.max_new_tokens: 128 leave no room"):
+        prepare(folder, "a", new=CONTEXT)
+    with pytest.raises(ConfigError, match=r"two prompts have the id 'x\.1'"):
+        prepare(folder, {"id": "x", "prompt": LONG}, {"id": "x.1", "prompt": "a"}, too_long="split")
+
+
+def test_planning_imports_no_torch(small_model: Any) -> None:
+    import subprocess
+    import sys
+
+    program = """
+import sys
+from harness.config.point import Model, Prompts
+from harness.models.locate import locate
+from harness.models.tokenizer import load_tokenizer
+from harness.prompts import prepare_prompts
+model = Model(name="m", id=sys.argv[1])
+files = locate(model)
+done = prepare_prompts(Prompts(name="p", items=("It was",)), files, load_tokenizer(model, files), 8)
+assert files.parameters > 1000 and len(done.prompts[0].ids) > 2
+print("torch" in sys.modules)
+"""
+    folder = str(small_model("llama"))
+    result = subprocess.run(
+        [sys.executable, "-c", program, folder], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"

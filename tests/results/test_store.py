@@ -1,0 +1,118 @@
+"""The store: tables go in and come out, files appear whole, sweeps are found again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.errors import ConfigError
+from harness.results.address import point_id
+from harness.results.files import appearing, write_text
+from harness.results.records import PromptScores, Repetition, Sample, Steps
+from harness.results.store import stored_point
+from harness.results.sweeps import Sweep, SweepPoint, find_sweep, load_sweep, sweep_id_of
+from harness.results.tables import (
+    Told,
+    generations_table,
+    prompt_tokens_table,
+    repetitions_of,
+    samples_of,
+    timing_table,
+    tokens_table,
+)
+
+
+def a_sample(prompt: str, number: int, n: int = 3, k: int = 2) -> Sample:
+    rng = np.random.default_rng(number)
+    floats = {
+        name: rng.normal(size=n).astype(np.float32)
+        for name in ("logprob", "warped_logprob", "entropy", "warped_entropy", "kept_mass")
+    }
+    steps = Steps(
+        token_id=rng.integers(0, 99, n),
+        rank=rng.integers(1, 9, n).astype(np.int32),
+        kept=rng.integers(1, 9, n).astype(np.int32),
+        top_ids=rng.integers(0, 99, (n, k)),
+        top_logprobs=rng.normal(size=(n, k)).astype(np.float32),
+        top_warped_logprobs=np.full((n, k), -np.inf, dtype=np.float32),
+        **floats,
+    )
+    return Sample(prompt, number, tuple(steps.token_id.tolist()), "eos", 5, steps, -1.5 if number else None)
+
+
+def told(sample: Sample) -> Told:
+    n = len(sample.steps)
+    return Told(sample, "a prompt", 4, "out \ud800 put", tuple("abc"[:n]), tuple(("x", "\ud800") for _ in range(n)))
+
+
+def test_tables_round_trip(tmp_path: Path) -> None:
+    stored = stored_point(tmp_path, "abc")
+    samples = [a_sample("p1", 0), a_sample("p1", 1), a_sample("p0", 0)]
+    stored.write_table("generations", generations_table([told(s) for s in samples]))
+    stored.write_table("tokens", tokens_table([told(s) for s in samples]))
+    back = samples_of(stored.table("generations"), stored.table("tokens"))
+    for before, after in zip(samples, back, strict=True):
+        for name, values in vars(before.steps).items():
+            np.testing.assert_array_equal(getattr(after.steps, name), values)
+        assert (before.prompt_id, before.sample, before.token_ids, before.finish_reason, before.sequence_score) == (
+            after.prompt_id, after.sample, after.token_ids, after.finish_reason, after.sequence_score,
+        )
+    row = stored.rows("generations")[0]
+    assert row["output"] == "out ? put", "a lone surrogate cannot be stored"
+    assert row["mean_logprob"] == pytest.approx(samples[0].steps.logprob.mean())
+    assert stored.rows("tokens")[4]["position"] == 1
+    assert stored.rows("tokens")[0]["top_tokens"] == ["x", "?"]
+    timed = [Repetition("a,b", 0, 2, None, 5.0, 3, ()), Repetition("a", 1, 1, 1.5, 5.0, 3, (1.0, 4.0))]
+    assert repetitions_of(timing_table(timed)) == timed
+    nan = np.array([np.nan, -1], np.float32)
+    scores = PromptScores("p", np.array([1, 2]), nan, np.array([0, 3]), nan)
+    rows = prompt_tokens_table([scores], {"p": ["a", "b"]}).to_pylist()
+    assert [(row["token"], row["rank"], row["position"]) for row in rows] == [("a", 0, 0), ("b", 3, 1)]
+
+
+def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError, match="full"), appearing(path) as scratch:
+        scratch.write_text("half")
+        raise RuntimeError("disk is full")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_parts_count_only_once_told(tmp_path: Path) -> None:
+    stored = stored_point(tmp_path, "abc")
+    assert stored.parts() == {}
+    stored.write_json("parts.json", {"record": {"top_k": 3}})
+    assert stored.parts() == {"record": {"top_k": 3}}
+    with pytest.raises(ValueError, match="JSON"):
+        stored.write_json("metrics.json", {"a": float("nan")})
+    assert not stored.has("metrics.json")
+
+
+def test_addresses() -> None:
+    assert point_id({"a": 1, "b": [1, 2]}) == point_id({"b": [1, 2], "a": 1})
+    assert point_id({"a": 1}) != point_id({"a": 2})
+    assert sweep_id_of(["x", "y"]) == sweep_id_of(["y", "x"]) != sweep_id_of(["x"])
+
+
+def test_sweeps_are_found(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no sweep was run yet"):
+        find_sweep(tmp_path, None)
+    points = (SweepPoint("a/b/c", "id1", "a", "b", "p", "c", {"decoding": "c"}, warnings=("w",)),)
+    for name, sweep_id in (("demo", "aaaa1111"), ("demo", "bbbb2222")):
+        folder = tmp_path / "sweeps" / f"{name}-{sweep_id}"
+        Sweep(name, sweep_id, folder, {"enabled": False}, points, 1.0).save()
+    assert find_sweep(tmp_path, "aaaa").sweep_id == "aaaa1111"
+    assert find_sweep(tmp_path, "demo-bbbb2222").sweep_id == "bbbb2222"
+    with pytest.raises(ConfigError, match="names several"):
+        find_sweep(tmp_path, "demo")
+    with pytest.raises(ConfigError, match="no sweep here"):
+        find_sweep(tmp_path, "zzz")
+    loaded = load_sweep(tmp_path / "sweeps" / "demo-aaaa1111")
+    assert loaded.points == points
+    assert loaded.with_point(0, status="done").points[0].status == "done"
+    assert json.loads((loaded.folder / "plan.json").read_text())["points"][0]["label"] == "a/b/c"
