@@ -90,7 +90,7 @@ def _run_sweep(points: list[Point], name: str) -> int:
 
 def _plan(words: list[str]) -> int:
     def show(points: list[Point], name: str) -> int:
-        from harness.sweep.plan import show_plan
+        from harness.sweep.show import show_plan
 
         return show_plan(points, name)
 
@@ -99,9 +99,9 @@ def _plan(words: list[str]) -> int:
 
 def _check(words: list[str]) -> int:
     def check(points: list[Point], name: str) -> int:
-        from harness.sweep.plan import check
+        from harness.sweep.show import show_check
 
-        return check(points)
+        return show_check(points, name)
 
     return app.run(words, check)
 

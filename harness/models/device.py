@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 import re
+import sys
+from importlib import metadata
 
 from harness.errors import ConfigError
 
 
 def devices() -> tuple[str, ...]:
-    """The devices of this machine, the preferred one first: every `cuda:N`, `mps`, `cpu`."""
-    import torch
+    """The devices of this machine, the preferred one first: every `cuda:N`, `mps`, `cpu`.
 
-    found = (
-        [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    )
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    return (*found, "cpu")
+    Torch is asked where it is loaded anyway; otherwise the drivers are, since importing torch takes
+    seconds and a plan needs only to know what there is.
+    """
+    if "torch" in sys.modules:
+        import torch
+
+        found = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        return (*found, *(["mps"] if torch.backends.mps.is_available() else []), "cpu")
+    found = [f"cuda:{index}" for index in range(_cuda_devices())]
+    return (*found, *(["mps"] if sys.platform == "darwin" and platform.machine() == "arm64" else []), "cpu")
+
+
+def _cuda_devices() -> int:
+    """How many GPUs the CUDA driver shows this process; none for a torch that was built without CUDA."""
+    if metadata.version("torch").endswith("+cpu"):
+        return 0
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        count = ctypes.c_int(0)
+        if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+            return 0
+    except (OSError, AttributeError):
+        return 0
+    return count.value
 
 
 def resolve_device(asked: str) -> str:
@@ -48,7 +69,6 @@ def device_name(device: str) -> str:
 
 def cpu_name() -> str:
     """The processor's model name, as well as this system tells it."""
-    import platform
     from pathlib import Path
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from harness.config.point import Quantization
@@ -147,7 +148,15 @@ def held_tensors(model: PreTrainedModel) -> list[torch.Tensor]:
 
 
 def _bitsandbytes_problem(device: str) -> str | None:
-    """Why bitsandbytes cannot be used on the device, None when it can."""
+    """Why bitsandbytes cannot be used on the device, None when it can.
+
+    A plan imports nothing heavy: before torch is loaded only the package's presence is asked for, and what
+    it really can is asked again at the load.
+    """
+    if "torch" not in sys.modules:
+        if find_spec("bitsandbytes") is None:
+            return "bitsandbytes is not installed (pip install bitsandbytes)"
+        return None if device.partition(":")[0] in ("cpu", "cuda") else "bitsandbytes runs on cpu, cuda"
     try:
         bitsandbytes = import_bitsandbytes()
     except Exception as error:  # a broken native library raises anything
@@ -158,6 +167,9 @@ def _bitsandbytes_problem(device: str) -> str | None:
 
 
 def _has_bfloat16(device: str) -> bool:
+    """Whether the device computes in bfloat16; taken for granted until torch is loaded and can tell."""
+    if "torch" not in sys.modules:
+        return True
     import torch
 
     if device.startswith("cuda"):

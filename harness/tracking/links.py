@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
+from harness.report.columns import COLUMNS
 from harness.results.sweeps import Sweep
 from harness.tracking.uri import is_server
 
@@ -14,6 +16,9 @@ LOCAL = "http://127.0.0.1:5000"
 MOST_SIDE_BY_SIDE = 10
 """Runs that the UI puts side by side at most."""
 
+BY_SPEED = {"orderByKey": "metrics.`latency/itl_p50_ms`", "orderByAsc": "true"}
+"""Any order but the default one shows points as rows of their own; below their parent they are collapsed."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -21,6 +26,29 @@ class Link:
 
     name: str
     url: str
+
+
+def points_filter(sweep: Sweep) -> str:
+    """The runs of the sweep's points, in the language of MLflow's search."""
+    return f"tags.sweep_id = '{sweep.sweep_id}' and tags.kind = 'generation'"
+
+
+def view_key(sweep: Sweep) -> str:
+    """Name of the runs page's state that `table_view` describes."""
+    return f"harness-{sweep.sweep_id}"
+
+
+def table_view(sweep: Sweep) -> dict[str, Any]:
+    """State of the runs page: the sweep's points with the metrics and choices that are looked for first."""
+    choices = ("model", "quantization", "decoding")
+    varying = [name for name in choices if len({getattr(p, name) for p in sweep.points}) > 1]
+    columns = [f"metrics.`{column.key}`" for column in COLUMNS] + [f"tags.`{name}`" for name in varying]
+    return {
+        "searchFilter": points_filter(sweep),
+        "orderByKey": BY_SPEED["orderByKey"],
+        "orderByAsc": True,
+        "selectedColumns": columns,
+    }
 
 
 def sweep_links(sweep: Sweep, experiment_id: str, uri: str = "", base: str = LOCAL) -> tuple[Link, ...]:
@@ -33,21 +61,19 @@ def sweep_links(sweep: Sweep, experiment_id: str, uri: str = "", base: str = LOC
         base: address of the UI.
     """
     base = (uri if is_server(uri) else base).rstrip("/")
-    points = f"tags.sweep_id = '{sweep.sweep_id}' and tags.kind = 'generation'"
-    told = "attributes.status = 'FINISHED'"
-    by_speed = {"orderByKey": "metrics.`latency/itl_p50_ms`", "orderByAsc": "true"}
+    points = points_filter(sweep)
+    whole = f"{points} and attributes.status = 'FINISHED'"
 
     def runs(**view: str) -> str:
-        asked = "&".join(f"{key}={quote(value, safe='')}" for key, value in view.items())
-        return f"{base}/#/experiments/{quote(experiment_id, safe='')}/runs?{asked}"
+        # The UI's other face, "GenAI", names and hides things differently.
+        asked = {**view, "workflowType": "machine_learning"}
+        query = "&".join(f"{key}={quote(value, safe='')}" for key, value in asked.items())
+        return f"{base}/#/experiments/{quote(experiment_id, safe='')}/runs?{query}"
 
     return (
-        Link(
-            "texts side by side",
-            runs(searchFilter=f"{points} and {told}", **by_speed, compareRunsMode="ARTIFACT"),
-        ),
-        Link("charts", runs(searchFilter=points, **by_speed, compareRunsMode="CHART")),
-        Link("runs", runs(searchFilter=points, **by_speed)),
+        Link("texts", runs(searchFilter=whole, **BY_SPEED, compareRunsMode="ARTIFACT")),
+        Link("charts", runs(searchFilter=points, **BY_SPEED, compareRunsMode="CHART")),
+        Link("runs", runs(viewStateShareKey=view_key(sweep))),
     )
 
 

@@ -5,6 +5,7 @@ Only MlflowClient is used, never MLflow's global state, so that a user's own MLf
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,6 +101,10 @@ class Store:
     def end(self, run_id: str, status: str, ended: float | None) -> None:
         """End a run: FINISHED, FAILED or KILLED, in seconds since the epoch."""
         self.client.set_terminated(run_id, status, None if ended is None else round(1000 * ended))
+
+    def share_view(self, key: str, state: Mapping[str, Any]) -> None:
+        """Keep a state of the UI's runs page where its links with `viewStateShareKey` find it."""
+        self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(state))
 
     def delete(self, run: Run) -> None:
         """Take a run out of sight; MLflow keeps it among the deleted ones."""

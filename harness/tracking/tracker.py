@@ -31,7 +31,7 @@ from harness.tracking.facts import (
     text_digest,
     varied_params,
 )
-from harness.tracking.links import Link, sweep_links
+from harness.tracking.links import Link, sweep_links, table_view, view_key
 from harness.tracking.store import Store, is_orphan, owner
 from harness.tracking.uri import tracking_uri
 
@@ -54,7 +54,13 @@ TELLABLE = ("done", "reused", "failed")
 
 
 class Tracker:
-    """Tells nothing: what a sweep gets that is not tracked, and the interface of the one that does."""
+    """Tells nothing: what a sweep gets that is not tracked, and the interface of the one that does.
+
+    Attributes:
+        uri: of the store that is told; empty when nothing is.
+    """
+
+    uri = ""
 
     def open(self, sweep: Sweep) -> None:
         """Begin, or go on with, the sweep's parent run."""
@@ -129,8 +135,8 @@ class MlflowTracker(Tracker):
         if parents:
             self._parent = parents[0].info.run_id
             store.client.update_run(self._parent, status="RUNNING", name=sweep.name)
-            for key, value in tags.items():
-                store.client.set_tag(self._parent, key, value)
+            for name, value in tags.items():
+                store.client.set_tag(self._parent, name, value)
         else:
             tags["points"] = str(len(sweep.points))
             self._parent = store.create(sweep.name, tags, sweep.started)
@@ -139,7 +145,7 @@ class MlflowTracker(Tracker):
         for run in store.runs(mlflow__parentRunId=self._parent):
             key = (run.data.tags.get("point_id", ""), run.data.tags.get("label", ""))
             if run.info.status == "RUNNING" or key in self._children:
-                store.delete(run)
+                self._forget(store, run)
             else:
                 self._children[key] = run
 
@@ -150,8 +156,16 @@ class MlflowTracker(Tracker):
                 continue
             for child in store.runs(mlflow__parentRunId=parent.info.run_id):
                 if child.info.status == "RUNNING":
-                    store.delete(child)
+                    self._forget(store, child)
             store.end(parent.info.run_id, "KILLED", None)
+
+    @staticmethod
+    def _forget(store: Store, run: Run) -> None:
+        """Take a point's run out of sight, with its traces."""
+        from harness.tracking.traces import delete_traces
+
+        delete_traces(store, run.info.run_id)
+        store.delete(run)
 
     def _log_point(self, sweep: Sweep, point: SweepPoint) -> None:
         store = self._store
@@ -166,7 +180,7 @@ class MlflowTracker(Tracker):
         if there is not None:
             if there.info.status == status and there.data.tags.get("digest") == told:
                 return
-            store.delete(there)
+            self._forget(store, there)
         started, ended = times_of(point, stored)
         tags = tags_of(sweep, point) | {"mlflow.parentRunId": self._parent, "digest": told}
         if stored:
@@ -194,6 +208,7 @@ class MlflowTracker(Tracker):
         store = self._store
         if store is None:
             return
+        store.share_view(view_key(sweep), table_view(sweep))
         for name in SWEEP_FILES:
             if (sweep.folder / name).is_file():
                 store.client.log_artifact(self._parent, str(sweep.folder / name))

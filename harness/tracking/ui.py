@@ -47,7 +47,7 @@ def serve(argv: Sequence[str]) -> int:
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
         raise ConfigError.of(
             "",
-            f"nothing is tracked yet in {uri}; `harness experiments=demo` runs something, `harness sync` tells it",
+            f"nothing is tracked yet in {uri}; `harness experiments=demo` runs something to see",
         )
     _check_free(known.host, known.port)
     shown = "127.0.0.1" if known.host in ("0.0.0.0", "::") else known.host

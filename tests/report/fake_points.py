@@ -20,14 +20,14 @@ HOSTILE = {
     "comment": "<!-- <script> ]]> &lt; &#60; {{ 7*7 }} {% raw %} ${x} `${alert(1)}`",
     "bidi": "user\u202eevil\u202c \u2066inside\u2069 \u200b\u200f\ufeff\u00ad end",
     "control": "nul\x00 bell\x07 esc\x1b[31mred\x1b[0m del\x7f c1\x85 tab\t line\nnext\r ls\u2028ps\u2029",
-    "replaced": "a surrogate that was \ufffd\ufffd replaced, \U000e0041 tag, \ue000 private, z\u0351\u0352\u0353algo",
+    "replaced": "a surrogate that was \ufffd\ufffd replaced, \U000e0041 tag, \ue000 own, z\u0351\u0352algo",
     "long": "x" * 10_000,
     "scripts": "漢字かな交じり文 العربية עברית हिन्दी 👩‍👩‍👧 naïve",
     "": "",
 }
 
-TALE = """the a old lighthouse keeper counted seven grey gulls before fog came in and nobody believed him . ,
-when she opened letter it was already raining over harbour so they walked home slowly without speaking again"""
+TALE = """the a old lighthouse keeper counted seven grey gulls before fog came in and nobody believed him .
+, when she opened letter it was already raining over harbour so they walked home slowly without speaking again"""
 WORDS = TALE.split()
 
 

@@ -40,7 +40,7 @@ const metrics = () => {
   for (const point of rows) {
     const name = el("th", "", plain(point.label));
     name.scope = "row";
-    if (point.error) name.append(el("small", "ci error", plain(point.error)));
+    if (point.error) name.append(el("small", "error", plain(point.error)));
     const row = el("tr", point.status === "failed" ? "bad" : "", name);
     for (const [key, , , decimals] of columns) {
       const value = point.metrics[key];

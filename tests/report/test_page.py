@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pages import Page
+
+from harness.report.page import TEMPLATES, page, safe_json, visible
+
+ANY = st.text(st.characters(exclude_categories=()), max_size=60)
+
+
+@given(st.dictionaries(ANY, st.lists(ANY, max_size=3), max_size=4))
+def test_embedded_data_reads_back_and_cannot_end_its_script(data: dict[str, list[str]]) -> None:
+    text = safe_json(data)
+    assert json.loads(text) == data
+    assert not set(text) & set("<>&\u2028\u2029")
+    text.encode("utf-8")
+
+
+def test_numbers_that_json_lacks_are_refused() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        safe_json([float("nan")])
+
+
+@given(ANY)
+def test_visible_text_holds_nothing_that_moves_a_terminal(text: str) -> None:
+    shown = visible(text)
+    assert not re.search("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", shown)
+
+
+def test_visible_leaves_ordinary_text_alone() -> None:
+    assert visible("naïve 漢字 👩 = ok") == "naïve 漢字 👩 = ok"
+
+
+def test_the_page_allows_its_own_script_and_style_and_nothing_else() -> None:
+    written = Page(
+        page(
+            "</title><b>x",
+            "tokens.body.html",
+            ("style.css",),
+            ("show.js",),
+            {"x": "</script><i>", "vocab": []},
+        )
+    )
+    assert written.title == "</title><b>x"
+    assert "b" not in written.tags
+    assert "i" not in written.tags
+    assert len(written.scripts) == 2
+    assert written.data["x"] == "</script><i>"
+    for kind, source in (("script-src", written.scripts[1]), ("style-src", written.styles[0])):
+        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        assert f"{kind} 'sha256-{digest}'" in written.policy
+    assert "default-src 'none'" in written.policy
+    assert "unsafe" not in written.policy
+    assert written.addresses == []
+
+
+def test_templates_ask_for_nothing_and_never_write_markup() -> None:
+    banned = re.compile(
+        r"https?://|fetch\(|XMLHttp|localStorage|sessionStorage|innerHTML|outerHTML|insertAdjacent|document\.write"
+        r"|\beval\b|@import|url\("
+    )
+    for path in TEMPLATES.iterdir():
+        assert not banned.search(path.read_text(encoding="utf-8")), path.name

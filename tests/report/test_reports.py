@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import csv
+import io
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_points import make_sweep, write_point
+from pages import Page
+
+from harness.errors import ConfigError
+from harness.report import write, write_sweep_reports
+from harness.report.points import reported
+from harness.report.summary import summary_csv
+
+
+def test_summary_holds_every_metric_of_every_point(outputs: Path) -> None:
+    sweep = make_sweep(outputs, failed="top_p", tokens=5)
+    sweep = sweep.with_point(0, varied={"generation.stop_strings": ["a", "b"], "decoding": "greedy"})
+    rows = list(csv.DictReader(io.StringIO(summary_csv(reported(sweep)))))
+    assert [row["label"] for row in rows] == [point.label for point in sweep.points]
+    assert rows[0]["generation.stop_strings"] == '["a", "b"]'
+    for row, point in zip(rows, reported(sweep), strict=True):
+        assert row["status"] == point.point.status
+        told = {key: float(row[key]) for key in row if "/" in key and row[key]}
+        assert told == pytest.approx(dict(point.metrics))
+    assert rows[1]["error"] == sweep.points[1].error
+
+
+def test_report_writes_everything_from_the_store_and_prints_the_table(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make_sweep(outputs, failed="top_p", tokens=5)
+    assert write(None) == 0
+    printed = capsys.readouterr().out
+    assert "fable_tiny/greedy" in printed
+    assert "compare.html" in printed
+    pages = sorted((sweep.folder / "tokens").iterdir())
+    assert len(pages) == 4
+    assert (sweep.folder / "summary.csv").read_text().startswith("label,point_id,")
+    compared = Page((sweep.folder / "compare.html").read_text())
+    assert [point["label"] for point in compared.data["points"]] == [point.label for point in sweep.points]
+    for point in compared.data["points"]:
+        assert len(point["prompts"]) == (0 if point["status"] == "failed" else 6)
+        assert point["status"] == "failed" or (sweep.folder / point["page"]).is_file()
+
+
+def test_report_finds_a_sweep_by_id_and_names_what_there_is(outputs: Path) -> None:
+    sweep = make_sweep(outputs, models=("m",), tokens=3)
+    assert write(sweep.sweep_id[:6]) == 0
+    with pytest.raises(ConfigError, match="no-such"):
+        write("no-such")
+
+
+def test_pages_are_kept_until_their_point_is_run_anew(outputs: Path) -> None:
+    sweep = make_sweep(outputs, models=("m",), decodings=("greedy",), tokens=3)
+    write_sweep_reports(sweep)
+    (page,) = (sweep.folder / "tokens").iterdir()
+    page.write_text("kept")
+    write_sweep_reports(sweep)
+    assert page.read_text() == "kept"
+    stored = write_point(outputs, sweep.points[0].point_id, {"other": "prompt"}, tokens=3)
+    later = page.stat().st_mtime + 5
+    os.utime(stored.path("metrics.json"), (later, later))
+    write_sweep_reports(sweep)
+    assert [prompt["id"] for prompt in Page(page.read_text()).data["prompts"]] == ["other"]
+
+
+def test_a_point_whose_folder_is_gone_has_an_empty_row(outputs: Path) -> None:
+    sweep = make_sweep(outputs, models=("m",), tokens=3)
+    gone = sweep.with_point(0, point_id="gone")
+    points = reported(gone)
+    assert points[0].stored is None
+    write_sweep_reports(gone)
+    first = Page((sweep.folder / "compare.html").read_text()).data["points"][0]
+    assert first["prompts"] == []
+    assert first["metrics"] == {}
+
+
+def test_a_label_makes_a_file_name_inside_the_folder(outputs: Path) -> None:
+    sweep = make_sweep(outputs, models=("m",), decodings=("greedy",), tokens=3)
+    hostile = replace(sweep, points=(replace(sweep.points[0], label="../../x/y\n\x00 " + "z" * 300),))
+    write_sweep_reports(hostile)
+    (page,) = (sweep.folder / "tokens").iterdir()
+    assert page.parent == sweep.folder / "tokens"
+    assert len(page.name) < 140
+
+
+def test_reports_and_tracking_import_nothing_heavy() -> None:
+    code = (
+        "import sys, harness.report, harness.tracking, harness.tracking.sync, harness.tracking.ui\n"
+        "heavy = {'torch', 'transformers', 'mlflow', 'pyarrow', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
