@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness.config.catalog import EXPERIMENTS, Catalog
-from harness.config.names import parse
+from harness.config.names import as_hydra_wants, parse
 from harness.config.points import Composed
 from harness.config.schema import parts, value_keys
 from harness.errors import ConfigError
@@ -59,6 +59,7 @@ class Composer:
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """The config of one job."""
+        overrides = [as_hydra_wants(_parsed(text)) for text in overrides]
         values = [text for text in overrides if is_plain_value(_parsed(text))]
         rest = tuple(text for text in overrides if text not in values)
         base = self._base(rest)
@@ -160,7 +161,7 @@ def united(base: Iterable[str], extra: Iterable[str]) -> list[str]:
     for text in [*base, *extra]:
         key = text.lstrip("+").partition("=")[0]
         found.pop(key, None)
-        found[key] = text.lstrip("+")
+        found[key] = text
     return list(found.values())
 
 

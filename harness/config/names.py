@@ -65,7 +65,7 @@ def check_overrides(overrides: Iterable[str], catalog: Catalog, where: str = "")
         assert override is not None
         if override.is_sweep_override():
             checked.sweeps.append(text.lstrip("+"))
-        checked.overrides.append(_as_hydra_wants(override, catalog))
+        checked.overrides.append(as_hydra_wants(override))
         if override.key_or_group == EXPERIMENTS:
             checked.experiments.extend(_choices(override))
     for name in checked.experiments:
@@ -93,6 +93,15 @@ def parse(text: str) -> Override:
         quoted = value.replace("'", "\\'")
         cure = f"""quote what holds commas, quotes, colons or brackets: "{key}='{quoted}'\""""
         raise ConfigError.of(text, f"cannot be read; {cure}") from None
+
+
+def as_hydra_wants(override: Override) -> str:
+    """The override with a needless `+` taken off, and one put before a group that the user added."""
+    text, key = override.input_line or "", override.key_or_group
+    if override.is_hydra_override() or override.is_delete():
+        return text
+    ours = key.partition(".")[0] in (*parts(), EXPERIMENTS, *SWEEP_KEYS)
+    return ("" if ours else "+") + text.lstrip("+")
 
 
 def _mistake(override: Override, catalog: Catalog) -> Mistake | None:
@@ -159,15 +168,6 @@ def _bare(word: str, catalog: Catalog) -> str:
         if word in choices:
             return f"; did you mean {group}={word}?"
     return did_you_mean(word, [*catalog.groups, *value_keys()])
-
-
-def _as_hydra_wants(override: Override, catalog: Catalog) -> str:
-    """The override with a needless `+` taken off, and one put before a group that the user added."""
-    text, key = override.input_line or "", override.key_or_group
-    if override.is_hydra_override():
-        return text
-    added = key in catalog.groups and key not in (*parts(), EXPERIMENTS)
-    return ("+" if added else "") + text.lstrip("+")
 
 
 def _wrong_cases(override: Override, catalog: Catalog) -> Mistake | None:

@@ -31,9 +31,7 @@ class Detokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens dropped."""
-        return self._tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def alone(self, token_id: int) -> str:
         """What a token would add after ordinary text, its leading space kept; for lists of alternatives.

@@ -36,7 +36,9 @@ def pad_left(sequences: Sequence[Sequence[int]], pad_token_id: int, device: str)
 class StopStrings(StoppingCriteria):
     """Ends a row once its output holds one of `stop_strings`; remembers the rows it ended."""
 
-    def __init__(self, detokenizer: Detokenizer, prompts: Sequence[Sequence[int]], stop_strings: Sequence[str]):
+    def __init__(
+        self, detokenizer: Detokenizer, prompts: Sequence[Sequence[int]], stop_strings: Sequence[str]
+    ):
         """`prompts` are the unpadded ids of the batch; beams have several rows a prompt, one after the other."""
         self._detokenizer = detokenizer
         self._prompts = prompts

@@ -31,9 +31,7 @@ def free_bytes(device: str) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def rows_that_fit(
-    loaded: LoadedModel, cache_bytes: int, beams: int, wanted: Literal["auto"] | int
-) -> int:
+def rows_that_fit(loaded: LoadedModel, cache_bytes: int, beams: int, wanted: Literal["auto"] | int) -> int:
     """How many samples, each of `beams` rows with a cache of `cache_bytes`, to decode at once; at least one."""
     if wanted != "auto":
         return wanted

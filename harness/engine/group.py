@@ -120,7 +120,9 @@ class Group:
         from harness.models.memory import kv_cache_bytes
 
         point, loaded = planned.point, self._loaded
-        rows = [Row(prompt, sample) for prompt in planned.prompts for sample in range(point.generation.samples)]
+        rows = [
+            Row(prompt, sample) for prompt in planned.prompts for sample in range(point.generation.samples)
+        ]
         self._events.decoding(point.label, len(rows) * strategy.max_new_tokens)
 
         def decode(batch: Sequence[Row]) -> list[Sample]:

@@ -69,7 +69,8 @@ def inspect(
 
     if point.decoding.num_beams not in (None, 1):
         raise ConfigError.of(
-            "decoding.num_beams", f"{point.decoding.num_beams}: inspect walks token by token; use decoding=greedy"
+            "decoding.num_beams",
+            f"{point.decoding.num_beams}: inspect walks token by token; use decoding=greedy",
         )
     if steps < 1 or top_k < 1:
         raise ConfigError.of("steps" if steps < 1 else "top_k", "must be at least 1")
@@ -97,8 +98,7 @@ def _walk(
     from transformers import GenerationConfig
 
     from harness.decoding.luck import draw, luck_key
-    from harness.decoding.processors import strategy_config
-    from harness.decoding.processors import stock_processors
+    from harness.decoding.processors import stock_processors, strategy_config
     from harness.decoding.text import Detokenizer
 
     eos = loaded.model.generation_config.eos_token_id
@@ -178,7 +178,9 @@ def _print_tables(text: str, tokens: list[tuple[str, int]], walk: Iterator[Step]
 
 
 def _print_step(console: Console, table: type[Table], text: Any, step: Step) -> None:
-    title = f"next token {step.position + 1}: {_shown(step.chosen.token)!s}  (entropy {step.entropy:.2f} nats)"
+    title = (
+        f"next token {step.position + 1}: {_shown(step.chosen.token)!s}  (entropy {step.entropy:.2f} nats)"
+    )
     view = table(title=text(title), title_justify="left")
     view.add_column("token")
     view.add_column("id", justify="right")

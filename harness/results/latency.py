@@ -141,6 +141,7 @@ def latency_metrics(
         )
     tell("total", totals, 50, 95)
     metrics["throughput/tokens_per_s"] = quantile(
-        [r.batch_size * r.output_tokens / total * 1e3 for r, total in zip(repetitions, totals, strict=True)], 0.5
+        [r.batch_size * r.output_tokens / total * 1e3 for r, total in zip(repetitions, totals, strict=True)],
+        0.5,
     )
     return metrics, intervals

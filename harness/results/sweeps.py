@@ -77,7 +77,9 @@ class Sweep:
         self.folder.mkdir(parents=True, exist_ok=True)
         facts = asdict(self)
         del facts["folder"]
-        write_text(self.folder / "plan.json", json.dumps(facts, indent=1, ensure_ascii=False, default=str) + "\n")
+        write_text(
+            self.folder / "plan.json", json.dumps(facts, indent=1, ensure_ascii=False, default=str) + "\n"
+        )
 
 
 def sweep_id_of(point_ids: Iterable[str]) -> str:
@@ -106,7 +108,9 @@ def find_sweep(outputs: Path, wanted: str | None) -> Sweep:
     names = [path.parent.name for path in folders]
     if wanted in names:
         return load_sweep(outputs / "sweeps" / wanted)
-    matches = [name for name in names if name.startswith(wanted) or name.rpartition("-")[2].startswith(wanted)]
+    matches = [
+        name for name in names if name.startswith(wanted) or name.rpartition("-")[2].startswith(wanted)
+    ]
     if len(matches) == 1:
         return load_sweep(outputs / "sweeps" / matches[0])
     known = ", ".join(matches or names[-5:])

@@ -74,10 +74,19 @@ TIMING = pa.schema(
     ]
 )
 
-_STEP_COLUMNS = (
-    "token_id logprob warped_logprob rank entropy warped_entropy kept kept_mass "
-    "top_ids top_logprobs top_warped_logprobs"
-).split()
+_STEP_COLUMNS = [
+    "token_id",
+    "logprob",
+    "warped_logprob",
+    "rank",
+    "entropy",
+    "warped_entropy",
+    "kept",
+    "kept_mass",
+    "top_ids",
+    "top_logprobs",
+    "top_warped_logprobs",
+]
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,9 @@ class _Preparer:
             {
                 "engine": ENGINE_VERSION,
                 "prompts": prompts_hash,
-                "tokenizer": self._once(("tokenizer print", model), lambda: tokenizer_fingerprint(model, files)),
+                "tokenizer": self._once(
+                    ("tokenizer print", model), lambda: tokenizer_fingerprint(model, files)
+                ),
                 "weights": self._once(("weights", model), files.fingerprint),
                 "quantization": point.quantization.model_dump(mode="json", exclude={"name"}),
                 "attention": model.attention,
@@ -238,4 +240,6 @@ def what_is_needed(point: Point, stored: StoredPoint) -> Needs:
 
 def timing_spec(point: Point) -> dict[str, Any]:
     """What a stored timing must equal to be taken for the one that is asked."""
-    return point.timing.model_dump(mode="json", exclude={"name", "enabled"}) | {"threads": point.engine.threads}
+    return point.timing.model_dump(mode="json", exclude={"name", "enabled"}) | {
+        "threads": point.engine.threads
+    }

@@ -114,9 +114,7 @@ class _Run:
     def _note_failure(self, place: int, error: Exception, display: Display, tracker: Tracker) -> None:
         line = one_line(error)
         details = "".join(traceback.format_exception(error))
-        self._note(
-            place, display, tracker, status="failed", error=line, traceback=details, ended=time.time()
-        )
+        self._note(place, display, tracker, status="failed", error=line, traceback=details, ended=time.time())
         self._console.print(Text(f"     {line}", style="red"), soft_wrap=True)
 
     def _note_interruption(self) -> None:

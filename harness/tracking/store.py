@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -158,7 +159,5 @@ def _user() -> str:
 
 
 def _plain(name: str) -> str:
-    """A folder name of an experiment's name."""
-    from urllib.parse import quote
-
-    return quote(name, safe="")
+    """A folder name of an experiment's name; two experiments may share it, their runs do not."""
+    return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.") or "experiment"

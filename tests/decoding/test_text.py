@@ -18,7 +18,9 @@ def tokenizer(request: pytest.FixtureRequest, small_model: Any) -> Any:
     return AutoTokenizer.from_pretrained(small_model("llama", pieces=request.param))
 
 
-@pytest.mark.parametrize("text", ["It was a dark night, said the fox.", "Café 🦊 naïve", "  two  spaces\n\nlines\t"])
+@pytest.mark.parametrize(
+    "text", ["It was a dark night, said the fox.", "Café 🦊 naïve", "  two  spaces\n\nlines\t"]
+)
 def test_pieces_of_real_text(tokenizer: Any, text: str) -> None:
     prompt = tokenizer("Once upon a time")["input_ids"]
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]

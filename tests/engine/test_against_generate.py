@@ -31,7 +31,9 @@ BEAMS = [
 KINDS = ("llama", "qwen2", "mistral", "gpt2")
 
 
-def stock(loaded: Any, ids: tuple[int, ...], fields: dict[str, Any], budget: int) -> tuple[tuple[int, ...], float]:
+def stock(
+    loaded: Any, ids: tuple[int, ...], fields: dict[str, Any], budget: int
+) -> tuple[tuple[int, ...], float]:
     """What `generate` makes of a single prompt, and its beam score."""
     eos = loaded.tokenizer.eos_token_id
     output = loaded.model.generate(
@@ -43,8 +45,10 @@ def stock(loaded: Any, ids: tuple[int, ...], fields: dict[str, Any], budget: int
         pad_token_id=loaded.tokenizer.pad_token_id,
         return_dict_in_generate=True,
         output_scores=True,
-        **{key: list(value) if key.endswith("tokens") and isinstance(value, tuple) else value
-           for key, value in fields.items()},
+        **{
+            key: list(value) if key.endswith("tokens") and isinstance(value, tuple) else value
+            for key, value in fields.items()
+        },
     )
     generated = output.sequences[0, len(ids) :].tolist()
     if eos in generated:
@@ -95,7 +99,9 @@ def test_fable(model: str, fields: dict, strategy_of: Any) -> None:
     choice = Model(name=model, id=model, device="cpu")
     loaded = load(choice, Quantization(name="fp32", dtype="float32"), None)
     loaded.model.generation_config = GenerationConfig()
-    source = Prompts(name="x", items=("It was a dark and stormy", "Portugal is", "A list of colors: red, blue"))
+    source = Prompts(
+        name="x", items=("It was a dark and stormy", "Portugal is", "A list of colors: red, blue")
+    )
     prompts = prepare_prompts(source, locate(choice), loaded.tokenizer, 30).prompts
     strategy = strategy_of(loaded, max_new_tokens=30, **fields)
     rows = [Row(prompt, 0) for prompt in prompts]

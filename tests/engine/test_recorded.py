@@ -105,4 +105,6 @@ def test_prompt_scores(kind: str, loaded_model: Any, prompts_of: Any) -> None:
         assert scores.token_id.tolist() == list(prompt.ids)
         for place, token in enumerate(prompt.ids[1:], start=1):
             assert scores.logprob[place] == pytest.approx(raw[place - 1][token], abs=1e-4)
-            assert scores.entropy[place] == pytest.approx(-(np.exp(raw[place - 1]) * raw[place - 1]).sum(), abs=1e-4)
+            assert scores.entropy[place] == pytest.approx(
+                -(np.exp(raw[place - 1]) * raw[place - 1]).sum(), abs=1e-4
+            )

@@ -163,7 +163,9 @@ def test_company_order_and_batch_do_not_move_a_sample(
     assert [s.token_ids for s in other] != [s.token_ids for s in same]
 
 
-def test_the_global_generator_is_neither_used_nor_moved(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
+def test_the_global_generator_is_neither_used_nor_moved(
+    loaded_model: Any, prompts_of: Any, strategy_of: Any
+) -> None:
     loaded = loaded_model("llama")
     texts = Detokenizer(loaded.tokenizer)
     rows = [Row(prompts_of(loaded)[0], 0)]

@@ -143,7 +143,8 @@ def test_refusals_name_what_can_be_used(monkeypatch: pytest.MonkeyPatch, small_m
     assert refusal(both, "cpu") == "quantization: both asks for 8 and 4 bits at once; choose one"
     monkeypatch.setattr(import_bitsandbytes(), "supported_torch_devices", {"cpu", "cuda"})
     assert refusal(CHOICES["bnb_nf4"], "mps") == (
-        "quantization: bnb_nf4 cannot run on mps: bitsandbytes runs on cpu, cuda; there are: none, fp32, bf16, fp16"
+        "quantization: bnb_nf4 cannot run on mps: bitsandbytes runs on cpu, cuda; "
+        "there are: none, fp32, bf16, fp16"
     )
     monkeypatch.setattr(quantize, "_has_bfloat16", lambda device: False)
     assert refusal(CHOICES["bf16"], "mps") == "quantization: bf16: mps has no bfloat16; there are: fp32, fp16"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,6 +118,14 @@ def test_all_mistakes_come_at_once(small_model: Any) -> None:
         prepare(folder, "a", new=CONTEXT)
     with pytest.raises(ConfigError, match=r"two prompts have the id 'x\.1'"):
         prepare(folder, {"id": "x", "prompt": LONG}, {"id": "x.1", "prompt": "a"}, too_long="split")
+
+
+def test_a_tokenizer_of_another_model_is_told(small_model: Any) -> None:
+    model = Model(name="m", id=str(small_model("llama")))
+    files = locate(model)
+    narrow = replace(files, config={**files.config, "vocab_size": 100})
+    with pytest.raises(ConfigError, match=r"which the model lacks \(it has 100\)"):
+        prepare_prompts(Prompts(name="p", items=("It was",)), narrow, load_tokenizer(model, files), 8)
 
 
 def test_planning_imports_no_torch(small_model: Any) -> None:

@@ -165,7 +165,7 @@ def test_sets_and_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "one of them" in mistakes()[0]
     assert "holds no prompts" in mistakes(items=())[0]
     assert "holds no prompts" in mistakes(file=write(tmp_path, "e.txt", "\n \n"))[0]
-    assert "prompts.items[1]: the prompt is empty" in mistakes(items=("a", ""))
+    assert "prompts.items[1]: the prompt is empty" in mistakes(items=("a", ""))[0]
     missing = mistakes(file=str(tmp_path / "none.txt"))[0]
     assert missing.startswith("prompts.file:")
     assert "is not there" in missing

@@ -27,7 +27,7 @@ HOSTILE = {
 }
 
 TALE = """the a old lighthouse keeper counted seven grey gulls before fog came in and nobody believed him .
-, when she opened letter it was already raining over harbour so they walked home slowly without speaking again"""
+, when she opened letter it was already raining over harbour so they walked home slowly without speaking"""
 WORDS = TALE.split()
 
 

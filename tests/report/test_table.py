@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,13 @@ from rich.console import Console
 
 from harness.report.points import reported
 from harness.report.table import short_names, sweep_table
+from harness.results.sweeps import Sweep
 
 
-def drawn(sweep, width: int) -> list[str]:
-    console = Console(width=width, record=True, force_terminal=False, file=open("/dev/null", "w"))  # noqa: SIM115
-    with console.file:
-        console.print(sweep_table(reported(sweep), width))
-        return console.export_text().splitlines()
+def drawn(sweep: Sweep, width: int) -> list[str]:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(sweep_table(reported(sweep), width))
+    return console.file.getvalue().splitlines()
 
 
 @pytest.mark.parametrize("width", [80, 160])
@@ -27,17 +28,17 @@ def test_a_row_a_point_within_the_width(outputs: Path, width: int) -> None:
         for model in ("fable_tiny", "fable_small"):
             row = next(line for line in lines if f"{model}/{decoding}" in line)
             point = next(p for p in reported(sweep) if (p.point.model, p.point.decoding) == (model, decoding))
-            assert row.startswith("✓")
+            assert row.strip().startswith("✓")
             assert f"{point.metrics['latency/ttft_p50_ms']:.1f}" in row
             assert f"−{-point.metrics['probability/mean_logprob']:.3f}" in row
             assert f"{point.finishes['eos']} eos" in row or not point.finishes["eos"]
-    assert sum(line.startswith("✗") for line in lines) == 4  # two rows, and two errors below
+    assert sum(line.strip().startswith("✗") for line in lines) == 4  # two rows, and two errors below
 
 
 def test_what_all_share_is_said_once(outputs: Path) -> None:
     lines = drawn(make_sweep(outputs, tokens=5), 120)
     assert "all: quantization fp32, prompts made_up" in lines
-    assert not any("fp32" in line for line in lines if line.startswith("✓"))
+    assert not any("fp32" in line for line in lines if line.strip().startswith("✓"))
 
 
 def test_an_error_is_text_and_not_markup_nor_an_escape(outputs: Path) -> None:

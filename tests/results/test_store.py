@@ -45,7 +45,9 @@ def a_sample(prompt: str, number: int, n: int = 3, k: int = 2) -> Sample:
 
 def told(sample: Sample) -> Told:
     n = len(sample.steps)
-    return Told(sample, "a prompt", 4, "out \ud800 put", tuple("abc"[:n]), tuple(("x", "\ud800") for _ in range(n)))
+    return Told(
+        sample, "a prompt", 4, "out \ud800 put", tuple("abc"[:n]), tuple(("x", "\ud800") for _ in range(n))
+    )
 
 
 def test_tables_round_trip(tmp_path: Path) -> None:
@@ -57,8 +59,18 @@ def test_tables_round_trip(tmp_path: Path) -> None:
     for before, after in zip(samples, back, strict=True):
         for name, values in vars(before.steps).items():
             np.testing.assert_array_equal(getattr(after.steps, name), values)
-        assert (before.prompt_id, before.sample, before.token_ids, before.finish_reason, before.sequence_score) == (
-            after.prompt_id, after.sample, after.token_ids, after.finish_reason, after.sequence_score,
+        assert (
+            before.prompt_id,
+            before.sample,
+            before.token_ids,
+            before.finish_reason,
+            before.sequence_score,
+        ) == (
+            after.prompt_id,
+            after.sample,
+            after.token_ids,
+            after.finish_reason,
+            after.sequence_score,
         )
     row = stored.rows("generations")[0]
     assert row["output"] == "out ? put", "a lone surrogate cannot be stored"

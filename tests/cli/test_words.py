@@ -1,0 +1,303 @@
+"""The words of the command line: what each calls with what, and what a wrong one is told."""
+
+import sys
+import types
+
+import pytest
+
+from harness.cli import WORDS
+from harness.config import help as help_module
+
+
+def test_no_words_run_one_default_point(harness):
+    done = harness()
+    ((word, points, name),) = done.calls
+    assert (word, name, len(points)) == ("run", "sweep", 1)
+    assert done.labels == ["fable_small/none/greedy"]
+    assert done.err == ""
+
+
+def test_a_sweep_is_one_call_with_all_points(harness):
+    done = harness("-m", "decoding=greedy,top_p", "quantization=fp32,bnb_nf4")
+    assert done.labels == [
+        "fable_small/fp32/greedy",
+        "fable_small/bnb_nf4/greedy",
+        "fable_small/fp32/top_p",
+        "fable_small/bnb_nf4/top_p",
+    ]
+
+
+@pytest.mark.parametrize("word", ["plan", "check"])
+def test_plan_and_check_take_the_same_words(harness, word):
+    done = harness(word, "-m", "decoding=greedy,top_p")
+    ((called, points, name),) = done.calls
+    assert called == word
+    assert len(points) == 2
+    assert name == "sweep"
+
+
+def test_flags_may_stand_anywhere(harness):
+    assert len(harness("decoding=greedy,top_p", "-m", "generation.seed=1,2").calls[0][1]) == 4
+
+
+def test_the_exit_status_is_the_sweeps(harness):
+    assert harness(status=1).status == 1
+    assert harness("-m", "decoding=greedy,top_p", status=1).status == 1
+
+
+def test_choices_that_yaml_would_read_as_booleans(harness):
+    (point,) = harness("timing=off", "tracking=off", "quantization=none").calls[0][1]
+    assert (point.timing.name, point.timing.enabled) == ("off", False)
+    assert (point.tracking.name, point.tracking.enabled) == ("off", False)
+    assert point.quantization.name == "none"
+
+
+def test_a_demo_of_both_models(harness):
+    ((_, points, name),) = harness("experiments=demo").calls
+    assert name == "demo"
+    assert {point.model.name for point in points} == {"fable_small", "fable_tiny"}
+    assert {point.quantization.name for point in points} == {"fp32", "bnb_nf4"}
+    assert len({point.decoding.name for point in points}) >= 6
+    assert all(len(point.prompts.items) == 8 for point in points)
+    assert len({point.label for point in points}) == len(points)
+
+
+def test_the_seed_notebook_is_three_cases(harness):
+    assert harness("experiments=seed_notebook").labels == [
+        "qwen2_0_5b/fp32/greedy max_new_tokens=20",
+        "qwen2_0_5b/fp32/beam max_new_tokens=30",
+        "qwen2_0_5b/fp32/beam_repetition_penalty max_new_tokens=38",
+    ]
+
+
+def test_an_experiment_with_another_model(harness):
+    assert all(
+        label.startswith("gpt2/fp32/") for label in harness("experiments=seed_notebook", "model=gpt2").labels
+    )
+
+
+def test_an_experiment_of_the_working_folder(harness, tmp_path):
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.yaml").write_text(
+        "# @package _global_\n# Mine.\nhydra:\n  sweeper:\n    params:\n      decoding: greedy,beam\n"
+        "cases:\n  - [decoding=temperature, decoding.temperature=0.3]\n  - [decoding=greedy]\n"
+    )
+    done = harness("plan", "experiments=mine")
+    assert done.labels == ["fable_small/none/greedy", "fable_small/none/beam", "fable_small/none/temperature"]
+    assert done.calls[0][2] == "mine"
+
+
+def test_groups_of_the_users_own(harness, tmp_path):
+    for group, name, text in (
+        ("decoding", "wild", "do_sample: true\ntemperature: 2\n"),
+        ("preset", "short", "# @package _global_\ngeneration:\n  max_new_tokens: 7\n"),
+    ):
+        (tmp_path / "my" / group).mkdir(parents=True)
+        (tmp_path / "my" / group / f"{name}.yaml").write_text(text)
+        (tmp_path / "my" / group / "plain.yaml").write_text(
+            "# @package _global_\n" if group == "preset" else "{}\n"
+        )
+    (point,) = harness("--config-dir", "my", "decoding=wild", "preset=short").calls[0][1]
+    assert (point.decoding.name, point.decoding.temperature) == ("wild", 2.0)
+    assert point.generation.max_new_tokens == 7
+    assert harness("--config-dir", "my", "-m", "preset=short,plain", "generation.seed=1,1").labels == [
+        "fable_small/none/greedy max_new_tokens=7",
+        "fable_small/none/greedy max_new_tokens=64",
+    ]
+    cases = "cases=[['preset=short'],['+decoding=wild','+decoding.top_k=3']]"
+    assert harness("--config-dir", "my", cases).labels == [
+        "fable_small/none/greedy max_new_tokens=7",
+        "fable_small/none/wild max_new_tokens=64",
+    ]
+
+
+def test_a_typo_in_a_file_of_the_users_own(harness, tmp_path):
+    (tmp_path / "my" / "decoding").mkdir(parents=True)
+    (tmp_path / "my" / "decoding" / "wild.yaml").write_text("temprature: 2\n")
+    done = harness("--config-dir=my", "decoding=wild")
+    assert done.status == 2
+    assert done.lines == [
+        "decoding/wild.yaml: decoding.temprature: no such key; did you mean decoding.temperature?"
+    ]
+
+
+def test_a_broken_file_of_the_users_own(harness, tmp_path):
+    (tmp_path / "my" / "decoding").mkdir(parents=True)
+    (tmp_path / "my" / "decoding" / "wild.yaml").write_text("a: [1\nb: 2\n")
+    done = harness("--config-dir=my", "decoding=wild")
+    assert done.status == 2
+    (line,) = done.lines
+    assert "wild.yaml" in line
+    assert "line 2" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["plann"], "plann: no such word; did you mean plan?"),
+        (["-m", "plan"], "plan: a word of the harness stands first: harness plan -m"),
+        (["decoding=greedy,top_p"], "decoding=greedy,top_p: several values make a sweep, which needs -m"),
+        (["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
+        (["--config-dir"], "--config-dir: needs a value after it"),
+        (["--config-name", "x"], "--config-name: the harness brings its own config"),
+        (["--multirum"], "--multirum: no such flag; did you mean --multirun?"),
+        (["hydra.nope=1"], "hydra.nope"),
+        (["hydra.mode=WALK"], "hydra.mode=WALK"),
+        (["decoding.top_p=${nope}", "decoding=top_p"], "decoding.top_p: Interpolation key 'nope' not found"),
+        (["model=custom"], "model.id: must be given: model.id=HUB-ID-OR-FOLDER"),
+        (["decoding.top_p=0.5"], "decoding.top_p=0.5: no effect without do_sample=true"),
+        (["decoding=temperature", "decoding.temperature=0"], "that is decoding=greedy"),
+        (["generation.samples=2"], "they would be copies"),
+        (["doctor", "now"], "now: `harness doctor` takes nothing more"),
+        (["help", "decodin"], "decodin: no such group; did you mean decoding?"),
+        (["sync", "a", "b"], "b: `harness sync` takes nothing more"),
+        (["inspect"], "prompt: must be given"),
+        (["inspect", "prompt=x", "steps=0"], "steps=0: must be a whole number from 1"),
+        (["inspect", "prompt=x", "decoding=greedy,beam"], "one value only"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(harness, words, line):
+    done = harness(*words)
+    assert done.status == 2
+    assert done.calls == []
+    assert len(done.lines) == 1
+    assert line in done.lines[0]
+
+
+def test_names_and_values_are_told_together(harness):
+    done = harness(
+        "decoding=temperature", "model=gpt3", "decoding.top_p=7", "generation.samples=none", "record.topk=3"
+    )
+    assert done.status == 2
+    assert [line.partition(":")[0] for line in done.lines] == [
+        "model=gpt3",
+        "record.topk=3",
+        "decoding.top_p=7",
+        "generation.samples=none",
+    ]
+
+
+def test_a_wrong_name_makes_no_second_mistake_of_its_own(harness):
+    """With the choice unknown, what it would have needed is not guessed at."""
+    done = harness("decoding=top_pp", "decoding.top_p=0.9", "generation.samples=3")
+    assert len(done.lines) == 1
+
+
+def test_a_mistake_of_some_points_names_them(harness):
+    done = harness("-m", "decoding=greedy,top_p", "decoding.top_p=0.5")
+    assert done.lines[0].endswith("(at fable_small/none/greedy)")
+
+
+def test_a_traceback_only_when_asked_for(harness, monkeypatch):
+    assert "Traceback" not in harness("model=gpt3").err
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert "Traceback" in harness("model=gpt3").err
+
+
+@pytest.mark.parametrize("words", [[], ["-m", "decoding=greedy,top_p"]])
+def test_a_defect_is_one_line_and_status_1(harness, words):
+    done = harness(*words, raises=ValueError("odd\nthing"))
+    assert done.status == 1
+    assert done.lines == ["unexpected ValueError: odd thing (HYDRA_FULL_ERROR=1 shows where)"]
+
+
+@pytest.mark.parametrize("words", [[], ["-m", "decoding=greedy,top_p"]])
+def test_an_error_of_the_sweep_keeps_its_status(harness, words):
+    from harness.errors import ConfigError, HarnessError
+
+    assert harness(*words, raises=HarnessError("the disk is full")).status == 1
+    done = harness(*words, raises=ConfigError.of("prompts", "too long"))
+    assert (done.status, done.lines) == (2, ["prompts: too long"])
+
+
+@pytest.mark.parametrize("words", [[], ["-m", "decoding=greedy,top_p"]])
+def test_ctrl_c_is_130(harness, words):
+    done = harness(*words, raises=KeyboardInterrupt())
+    assert done.status == 130
+    assert "interrupted" in done.err
+
+
+def test_help_is_short_and_lists_words_and_choices(harness):
+    for words in (["--help"], ["help"], ["-h"], ["plan", "--help"]):
+        done = harness(*words)
+        assert done.status == 0
+        for word in WORDS:
+            assert f"\n  {word} " in done.out
+        assert "top_p" in done.out
+        assert "experiments    demo" in done.out
+        assert "schema" not in done.out
+        assert len(done.out.splitlines()) < 45
+        assert max(map(len, done.out.splitlines())) <= 110
+    assert set(help_module.WORDS) == set(WORDS)
+
+
+@pytest.mark.parametrize(
+    ("group", "expected"), [("decoding", "decoding.top_p"), ("generation", "generation.seed")]
+)
+def test_help_of_a_group_tells_its_keys(harness, group, expected):
+    done = harness("help", group)
+    assert expected in done.out
+
+
+def test_help_of_experiments_says_what_they_are_for(harness):
+    assert "A first look" in harness("help", "experiments").out
+
+
+def test_version(harness):
+    from harness import __version__
+
+    assert __version__ in harness("--version").out
+
+
+def test_hydra_shows_the_config(harness):
+    done = harness("--cfg", "job", "experiments=demo")
+    assert done.status == 0
+    assert "max_new_tokens: 48" in done.out
+    assert done.calls == []
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """`stub("harness.models.doctor", "doctor")` replaces a function by a recorder of its arguments."""
+
+    def make(module, name):
+        calls = []
+
+        def called(*args, **kwargs):
+            calls.append((args, kwargs))
+            return 0
+
+        fake = types.ModuleType(module)
+        setattr(fake, name, called)
+        monkeypatch.setitem(sys.modules, module, fake)
+        return calls
+
+    return make
+
+
+def test_inspect_takes_the_prompt_as_it_is(harness, stub):
+    calls = stub("harness.engine.inspect", "inspect")
+    prompt = "It's a = b, {c}: [d] ${e} it's"
+    done = harness("inspect", "model=gpt2", f"prompt={prompt}", "steps=3", "top_k=4", "--json", "chat=true")
+    assert done.status == 0
+    (((point, text), kwargs),) = calls
+    assert text == prompt
+    assert point.model.id == "openai-community/gpt2"
+    assert kwargs == {"steps": 3, "top_k": 4, "chat": True, "as_json": True}
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "name", "args"),
+    [
+        (["doctor"], "harness.models.doctor", "doctor", ()),
+        (["ui", "--port", "5001"], "harness.tracking.ui", "serve", (["--port", "5001"],)),
+        (["sync"], "harness.tracking.sync", "sync", (None,)),
+        (["sync", "demo-12"], "harness.tracking.sync", "sync", ("demo-12",)),
+        (["report"], "harness.report", "write", (None,)),
+        (["report", "demo-12"], "harness.report", "write", ("demo-12",)),
+    ],
+)
+def test_the_other_words_call_their_function(harness, stub, words, module, name, args):
+    calls = stub(module, name)
+    assert harness(*words).status == 0
+    assert calls == [(args, {})]

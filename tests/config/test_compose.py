@@ -1,0 +1,160 @@
+"""Composing fast gives what composing whole gives; cases unite with the product."""
+
+import itertools
+import time
+
+import pytest
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from harness.config.catalog import Catalog
+from harness.config.compose import CONFIG_NAME, composer_of, jobs_with_cases, sweep_name, united
+from harness.config.points import make_points
+from harness.config.schema import parts
+from harness.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def loader():
+    from hydra import version
+
+    version.setbase("1.3")
+    return Catalog().loader
+
+
+@pytest.fixture
+def counted(loader):
+    """A composer, and the list of what Hydra was asked to compose."""
+    asked = []
+
+    def load(overrides):
+        asked.append(overrides)
+        return loader.load_configuration(CONFIG_NAME, overrides, RunMode.RUN)
+
+    return composer_of(loader, load), asked
+
+
+def whole(loader, overrides):
+    """What Hydra composes, all in one go."""
+    config = loader.load_configuration(CONFIG_NAME, list(overrides), RunMode.RUN)
+    choices = {str(key): value for key, value in config.hydra.runtime.choices.items()}
+    return OmegaConf.to_container(OmegaConf.masked_copy(config, list(parts())), resolve=True), choices
+
+
+PRODUCT = [
+    ["decoding=greedy", "decoding=top_p"],
+    ["quantization=fp32", "quantization=bnb_nf4"],
+    ["prompts=questions", "prompts=custom"],
+    ["generation.seed=3", "decoding.repetition_penalty=1.5"],
+]
+
+
+def test_put_together_is_the_same_as_composed_whole(loader, counted):
+    composer, asked = counted
+    for job in itertools.product(*PRODUCT):
+        composed = composer.compose(job)
+        config, choices = whole(loader, job)
+        assert composed.config == config
+        assert composed.choices == choices
+    # Of the eight combinations of choices: the first one, and one more a choice that differs.
+    assert len(asked) == 1 + 3
+
+
+def test_values_that_need_quotes_or_are_lists(loader, counted):
+    composer, _ = counted
+    for text in (
+        "prompts.items=['a, b',c]",
+        "prompts.template='{x}: y'",
+        "decoding.top_p=null",
+        "model.revision='1'",
+    ):
+        config, _ = whole(loader, [text])
+        assert composer.compose([text]).config == config
+
+
+def test_an_interpolation_sees_the_values(loader, counted):
+    composer, _ = counted
+    for budget in (5, 7):
+        job = ["timing.new_tokens=${generation.max_new_tokens}", f"generation.max_new_tokens={budget}"]
+        assert composer.compose(job).config["timing"]["new_tokens"] == budget
+
+
+def test_a_choice_that_reaches_into_other_parts_is_composed_whole(tmp_path):
+    folder = tmp_path / "decoding"
+    folder.mkdir()
+    (folder / "wide.yaml").write_text(
+        "# @package _global_\ndecoding:\n  do_sample: true\ngeneration:\n  max_new_tokens: 99\n"
+    )
+    loader = Catalog(str(tmp_path)).loader
+    load = lambda texts: loader.load_configuration(CONFIG_NAME, texts, RunMode.RUN)  # noqa: E731
+    composer = composer_of(loader, load)
+    for job in (["decoding=greedy"], ["decoding=wide"]):
+        assert composer.compose(job).config == whole(loader, job)[0]
+    assert composer.compose(["decoding=wide"]).config["generation"]["max_new_tokens"] == 99
+
+
+def test_the_last_word_counts():
+    assert united(["decoding=greedy", "generation.seed=1"], ["decoding=top_p", "+record.top_k=2"]) == [
+        "generation.seed=1",
+        "decoding=top_p",
+        "+record.top_k=2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "params", "expected"),
+    [
+        ([], None, [["decoding=beam"], ["decoding=top_p"]]),
+        (["model=gpt2"], None, [["model=gpt2", "decoding=beam"], ["model=gpt2", "decoding=top_p"]]),
+        (["decoding=greedy"], None, [["decoding=beam"], ["decoding=top_p"]]),
+        ([], {"generation.seed": "1,2"}, [["JOB"], ["decoding=beam"], ["decoding=top_p"]]),
+        (["generation.seed=1,2"], None, [["JOB"], ["decoding=beam"], ["decoding=top_p"]]),
+    ],
+)
+def test_cases_unite_with_the_product(typed, params, expected):
+    cases = [["decoding=beam"], ["decoding=top_p"]]
+    assert jobs_with_cases([["JOB"]], cases, typed, params) == expected
+
+
+def test_no_cases_leave_the_product():
+    assert jobs_with_cases([["a=1"], ["a=2"]], [], ["a=1,2"], None) == [["a=1"], ["a=2"]]
+
+
+@pytest.mark.parametrize("cases", ["decoding=greedy", ["decoding=greedy"], [[]], [[3]]])
+def test_cases_must_be_lists_of_overrides(cases):
+    with pytest.raises(ConfigError, match="list of lists"):
+        jobs_with_cases([["a=1"]], cases, [], None)
+
+
+def test_the_sweep_is_named_by_its_experiment():
+    assert sweep_name({"experiments": "demo"}) == "demo"
+    assert sweep_name({"experiments": None}) == "sweep"
+
+
+def test_every_choice_makes_a_point(counted):
+    composer, _ = counted
+    catalog = Catalog()
+    extra = {"model=custom": "model.id=x", "prompts=custom": "prompts.items=[x]"}
+    for group in parts():
+        for choice in catalog.groups.get(group, []):
+            text = f"{group}={choice}"
+            job = [text, *([extra[text]] if text in extra else [])]
+            (point,) = make_points([composer.compose(job)])
+            name = getattr(point, group).name
+            assert name == ("x" if text == "model=custom" else choice)
+
+
+def test_a_thousand_points_take_seconds(counted):
+    composer, asked = counted
+    begun = time.process_time()
+    jobs = [
+        [f"decoding={name}", f"quantization={quantization}", f"generation.seed={seed}"]
+        for name in ("greedy", "top_p", "min_p", "beam")
+        for quantization in ("fp32", "bf16", "bnb_nf4", "bnb_int8")
+        for seed in range(63)
+    ]
+    points = make_points([composer.compose(job) for job in jobs])
+    assert len(points) == len(jobs) == 1008
+    assert len(asked) == 1 + 3 + 3
+    # Of the processor, so that a busy machine does not matter; about 1 s as measured.
+    assert time.process_time() - begun < 10

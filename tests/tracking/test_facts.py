@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from fake_points import HOSTILE, PROMPTS, make_sweep, write_point
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
+
+from harness.tracking.facts import (
+    digest,
+    flatten,
+    generations_json,
+    key_of,
+    metrics_of,
+    params_of,
+    per_prompt_of,
+    tags_of,
+)
+
+
+@given(st.text(max_size=300))
+def test_any_name_becomes_a_legal_key(name: str) -> None:
+    key = key_of(name)
+    for check in (_validate_metric_name, _validate_param_name, _validate_tag_name):
+        check(key)
+
+
+def test_legal_names_stay_as_they_are() -> None:
+    for name in ("latency/ttft_p50_ms", "decoding.top_p", "a b:c-d_e"):
+        assert key_of(name) == name
+
+
+def test_flatten_keeps_values_and_leaves_out_null() -> None:
+    config = {"a": {"b": 1, "c": None, "d": {"e": "x"}}, "f": [1, "ü"], "g": True, "h": {}}
+    assert dict(flatten(config)) == {"a.b": "1", "a.d.e": "x", "f": '[1, "ü"]', "g": "true"}
+
+
+def test_params_are_the_requested_config_beside_the_effective_one(outputs: Path) -> None:
+    params = params_of(write_point(outputs, "p", {"a": "x" * 9000}))
+    assert params["decoding.top_p"] == "0.9"
+    assert params["effective.temperature"] == "1.0"
+    assert params["generation.stop_strings"] == '["[end]"]'
+    assert "model.revision" not in params
+    assert len(params["prompts.items"]) == 6000
+
+
+def test_metrics_leave_out_what_charts_cannot_show(outputs: Path) -> None:
+    stored = write_point(outputs, "p", PROMPTS, tokens=3)
+    known = json.loads(stored.path("metrics.json").read_text())
+    known["metrics"] |= {
+        "a/inf": math.inf,
+        "a/minus": -math.inf,
+        "a/nan": math.nan,
+        "a/text": "x",
+        "a/none": None,
+    }
+    known["per_prompt"]["probability/mean_logprob"][1] = None
+    stored.path("metrics.json").write_text(json.dumps(known))
+    metrics = metrics_of(stored)
+    assert not any(key.startswith("a/") for key in metrics)
+    assert metrics["latency/ttft_p50_ms"] == known["metrics"]["latency/ttft_p50_ms"]
+    told = [(value, step) for key, value, step in per_prompt_of(stored) if key == "prompt/mean_logprob"]
+    values = known["per_prompt"]["probability/mean_logprob"]
+    assert told == [(value, step) for step, value in enumerate(values) if value is not None]
+
+
+def test_the_table_starts_with_what_tells_rows_apart(outputs: Path) -> None:
+    one = json.loads(generations_json(write_point(outputs, "p", dict.fromkeys(HOSTILE))))
+    assert one["columns"][:3] == ["prompt_id", "prompt", "output"]
+    assert {row[0]: row[2] for row in one["data"]} == HOSTILE
+    several = json.loads(
+        generations_json(write_point(outputs, "q", {"a": "x", "b": "y"}, samples=2, tokens=3))
+    )
+    assert [row[0] for row in several["data"]] == ["a #0", "a #1", "b #0", "b #1"]
+
+
+def test_the_digest_changes_with_the_point_and_only_with_it(outputs: Path) -> None:
+    first = digest(write_point(outputs, "p", PROMPTS, tokens=3))
+    assert digest(write_point(outputs, "p", PROMPTS, tokens=3)) == first
+    assert digest(write_point(outputs, "p", PROMPTS, tokens=4)) != first
+
+
+def test_tags_name_choices_warnings_and_what_varies(outputs: Path) -> None:
+    sweep = make_sweep(outputs, models=("m",), decodings=("top_p",), tokens=3)
+    sweep = sweep.with_point(
+        0, varied={"decoding.top_p": 0.5, "model": "other"}, warnings=("one", "two" * 3000)
+    )
+    tags = tags_of(sweep, sweep.points[0])
+    wanted = {"kind": "generation", "sweep_id": sweep.sweep_id, "model": "m", "decoding": "top_p"}
+    assert tags.items() >= (wanted | {"decoding.top_p": "0.5", "label": "m/fp32/top_p"}).items()
+    assert tags["warnings"].startswith("one\ntwo")
+    assert all(len(value) <= 5000 for value in tags.values())
+    assert tags["point_id"] == pytest.approx(sweep.points[0].point_id)

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas
+import pytest
+from fake_points import PROMPTS, make_sweep, write_point
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
+from harness.errors import ConfigError
+from harness.results.store import StoredPoint
+from harness.results.sweeps import Sweep
+from harness.tracking import open_tracker
+from harness.tracking.tracker import MlflowTracker, Tracker
+
+
+def tell(sweep: Sweep, status: str = "FINISHED") -> MlflowTracker:
+    """Run the tracker over a whole sweep, as a run does."""
+    tracker = open_tracker(sweep)
+    assert isinstance(tracker, MlflowTracker)
+    tracker.strict = True
+    tracker.open(sweep)
+    for index in range(len(sweep.points)):
+        tracker.log_point(sweep, index)
+    tracker.close(sweep, status)
+    return tracker
+
+
+def runs(store: str, kind: str, experiment: str = "harness") -> list[Run]:
+    client = MlflowClient(store)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return client.search_runs([found.experiment_id], f"tags.kind = '{kind}'")
+
+
+def artifacts(store: str, run: Run) -> dict[str, Path]:
+    client = MlflowClient(store)
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    return {file.path: folder / file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+def test_a_parent_and_a_child_a_point(outputs: Path, store: str) -> None:
+    sweep = make_sweep(outputs, failed="top_p", tokens=4)
+    tell(sweep, "FAILED")
+    (parent,) = runs(store, "sweep")
+    assert parent.info.run_name == "demo"
+    assert parent.info.status == "FAILED"
+    assert parent.data.tags["points"] == "4 done, 2 failed"
+    assert parent.data.params["model"] == "fable_tiny, fable_small"
+    children = {run.info.run_name: run for run in runs(store, "generation")}
+    assert set(children) == {point.label for point in sweep.points}
+    for point in sweep.points:
+        run = children[point.label]
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.info.start_time == round(1000 * point.started)
+        assert run.info.end_time == round(1000 * point.ended)
+        assert run.info.status == ("FAILED" if point.status == "failed" else "FINISHED")
+
+
+def test_a_child_holds_the_point(outputs: Path, store: str) -> None:
+    sweep = make_sweep(outputs, models=("m",), decodings=("top_p",), tokens=4)
+    tell(sweep)
+    (run,) = runs(store, "generation")
+    folder = outputs / "points" / sweep.points[0].point_id
+    known = json.loads((folder / "metrics.json").read_text())
+    plain = {key: value for key, value in run.data.metrics.items() if not key.startswith("prompt/")}
+    assert plain == pytest.approx(known["metrics"])
+    history = MlflowClient(store).get_metric_history(run.info.run_id, "prompt/mean_logprob")
+    assert [m.step for m in history] == list(range(len(PROMPTS)))
+    assert [m.value for m in history] == pytest.approx(known["per_prompt"]["probability/mean_logprob"])
+    assert run.data.params["decoding.top_p"] == "0.9"
+    files = artifacts(store, run)
+    wanted = {"generations.parquet", "tokens.parquet", "timing.parquet", "metrics.json", "config.yaml"}
+    assert set(files) == wanted | {"environment.json", "tokens.html", "generations.json"}
+    for name in wanted:
+        assert files[name].read_bytes() == (folder / name).read_bytes()
+    # How the UI and MLflow's own load_table recognise and read a table.
+    tables = json.loads(run.data.tags["mlflow.loggedArtifacts"])
+    assert tables == [{"path": "generations.json", "type": "table"}]
+    table = pandas.read_json(files["generations.json"], orient="split")
+    assert list(table["prompt_id"]) == list(PROMPTS)
+    assert table.columns[0] == "prompt_id"
+    assert list(table["output"]) == [row["output"] for row in StoredPoint(folder).rows("generations")]
+
+
+def test_a_failed_point_says_why(outputs: Path, store: str) -> None:
+    sweep = make_sweep(outputs, models=("m",), failed="top_p", tokens=4).with_point(1, point_id="")
+    tell(sweep, "FAILED")
+    run = next(run for run in runs(store, "generation") if run.info.status == "FAILED")
+    assert run.data.tags["error"] == sweep.points[1].error
+    assert artifacts(store, run)["traceback.txt"].read_text() == sweep.points[1].traceback
+
+
+def test_telling_again_changes_nothing(outputs: Path, store: str) -> None:
+    sweep = make_sweep(outputs, failed="top_p", tokens=4)
+    tell(sweep, "FAILED")
+    before = {run.info.run_id for run in runs(store, "generation")}
+    again = tell(sweep, "FAILED")
+    assert again.written == 0
+    assert {run.info.run_id for run in runs(store, "generation")} == before
+    assert len(runs(store, "sweep")) == 1
+    whole = [run for run in runs(store, "generation") if run.info.status == "FINISHED"]
+    tables = [json.loads(artifacts(store, run)["generations.json"].read_text()) for run in whole]
+    assert {len(table["data"]) for table in tables} == {len(PROMPTS)}
+
+
+def test_a_point_that_was_run_anew_replaces_its_run(outputs: Path, store: str) -> None:
+    sweep = make_sweep(outputs, models=("m",), tokens=4)
+    tell(sweep)
+    write_point(outputs, sweep.points[0].point_id, PROMPTS, tokens=9)
+    assert tell(sweep).written == 1
+    labels = [run.info.run_name for run in runs(store, "generation")]
+    assert sorted(labels) == sorted(point.label for point in sweep.points)
+
+
+def test_a_failed_point_that_works_now_replaces_its_run(outputs: Path, store: str) -> None:
+    sweep = make_sweep(outputs, models=("m",), failed="top_p", tokens=4)
+    tell(sweep, "FAILED")
+    write_point(outputs, sweep.points[1].point_id, PROMPTS, tokens=4)
+    tell(sweep.with_point(1, status="done", error=None, traceback=None))
+    assert {run.info.status for run in runs(store, "generation")} == {"FINISHED"}
+    assert runs(store, "sweep")[0].info.status == "FINISHED"
+    assert len(runs(store, "generation")) == 3
+
+
+def test_a_kill_in_the_middle_leaves_nothing_running(outputs: Path, store: str) -> None:
+    sweep = make_sweep(outputs, models=("m",), tokens=4)
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from harness.results.sweeps import load_sweep\n"
+        "from harness.tracking import open_tracker\n"
+        "from harness.tracking import tracker as module\n"
+        "sweep = load_sweep(Path(sys.argv[1]))\n"
+        "told = open_tracker(sweep)\n"
+        "told.open(sweep)\n"
+        "told.log_point(sweep, 0)\n"
+        "module._gather = lambda *args: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "told.log_point(sweep, 1)\n"
+    )
+    command = [sys.executable, "-c", code, str(sweep.folder)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == -9, done.stderr
+    assert {run.info.status for run in runs(store, "sweep")} == {"RUNNING"}
+    other = make_sweep(outputs, models=("n",), tokens=4)
+    tell(other)
+    statuses = {run.data.tags["sweep_id"]: run.info.status for run in runs(store, "sweep")}
+    assert statuses == {sweep.sweep_id: "KILLED", other.sweep_id: "FINISHED"}
+    assert all(run.info.status == "FINISHED" for run in runs(store, "generation"))
+    assert tell(sweep).written == 2
+    labels = sorted(run.info.run_name for run in runs(store, "generation"))
+    assert labels == sorted(point.label for point in (*sweep.points, *other.points))
+    assert len(runs(store, "sweep")) == 2
+
+
+def test_one_point_in_two_sweeps_is_told_in_both(outputs: Path, store: str) -> None:
+    whole = make_sweep(outputs, models=("m",), tokens=4)
+    part = make_sweep(outputs, models=("m",), decodings=("greedy",), tokens=4)
+    tell(whole)
+    tell(part.with_point(0, status="reused", started=None, ended=None))
+    assert len(runs(store, "generation")) == 4
+    parents = {run.info.run_id for run in runs(store, "sweep")}
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs(store, "generation")} == parents
+    reused = next(run for run in runs(store, "generation") if run.data.tags["status"] == "reused")
+    stored = outputs / "points" / part.points[0].point_id / "generations.parquet"
+    assert reused.info.start_time == round(1000 * stored.stat().st_mtime)
+
+
+def test_experiments_keep_to_themselves_and_their_names_are_free(outputs: Path, store: str) -> None:
+    for name in ("one", "a/b ü'"):
+        tracking = {"enabled": True, "uri": None, "experiment": name, "traces": False}
+        tell(make_sweep(outputs, models=("m",), decodings=("greedy",), tokens=4, tracking=tracking))
+        (run,) = runs(store, "generation", name)
+        assert artifacts(store, run)["tokens.html"].is_file()
+    kept = MlflowClient(store).get_experiment_by_name("one")
+    assert kept.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert kept.artifact_location == (outputs / "mlartifacts" / "one").as_uri()
+
+
+def test_off_tells_nothing(outputs: Path, store: str) -> None:
+    sweep = make_sweep(outputs, models=("m",), tokens=4, tracking={"enabled": False})
+    tracker = open_tracker(sweep)
+    assert type(tracker) is Tracker
+    tracker.open(sweep)
+    tracker.log_point(sweep, 0)
+    tracker.close(sweep, "FINISHED")
+    assert tracker.links(sweep) == ()
+    assert MlflowClient(store).get_experiment_by_name("harness") is None
+
+
+def test_a_server_that_does_not_answer_is_told_once_and_the_run_goes_on(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    sweep = make_sweep(
+        outputs, models=("m",), tokens=4, tracking={"enabled": True, "uri": "http://127.0.0.1:9"}
+    )
+    tracker = open_tracker(sweep)
+    with caplog.at_level(logging.WARNING, logger="harness"):
+        tracker.open(sweep)
+        tracker.log_point(sweep, 0)
+        tracker.close(sweep, "FINISHED")
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("harness")]
+    assert len(messages) == 1
+    assert "http://127.0.0.1:9" in messages[0]
+    assert "harness sync" in messages[0]
+    assert "\n" not in messages[0]
+    assert tracker.links(sweep) == ()
+
+
+def test_a_folder_as_uri_is_a_mistake(outputs: Path) -> None:
+    sweep = make_sweep(outputs, models=("m",), tokens=4, tracking={"enabled": True, "uri": "mlruns"})
+    with pytest.raises(ConfigError, match=r"tracking\.uri"):
+        open_tracker(sweep)
+
+
+def test_traces_tell_each_sample_and_are_replaced_with_their_run(outputs: Path, store: str) -> None:
+    tracking = {"enabled": True, "uri": None, "experiment": "harness", "traces": True}
+    sweep = make_sweep(outputs, models=("m",), decodings=("top_p",), tokens=4, tracking=tracking)
+    client = MlflowClient(store)
+
+    def traces() -> list:
+        return client.search_traces(locations=[runs(store, "sweep")[0].info.experiment_id])
+
+    before = dict(os.environ)
+    tell(sweep)
+    assert os.environ.get("MLFLOW_TRACKING_URI") == before.get("MLFLOW_TRACKING_URI")
+    told = {trace.info.tags["prompt_id"]: trace for trace in traces()}
+    assert set(told) == set(PROMPTS)
+    (run,) = runs(store, "generation")
+    begin, end = sweep.points[0].started, sweep.points[0].ended
+    for trace in told.values():
+        assert trace.info.trace_metadata["mlflow.sourceRun"] == run.info.run_id
+        assert 1000 * begin <= trace.info.request_time <= 1000 * end
+        (span,) = trace.data.spans
+        assert span.inputs == {"prompt": PROMPTS[trace.info.tags["prompt_id"]]}
+        assert trace.info.token_usage["output_tokens"] > 0
+    total = sum(trace.info.execution_duration for trace in told.values())
+    assert total == pytest.approx(1000 * (end - begin), abs=len(told))
+    write_point(outputs, sweep.points[0].point_id, {"other": "x"}, tokens=3)
+    tell(sweep)
+    assert [trace.info.tags["prompt_id"] for trace in traces()] == ["other"]
+
+
+def test_deleted_runs_are_out_of_sight(outputs: Path, store: str) -> None:
+    sweep = make_sweep(outputs, models=("m",), decodings=("greedy",), tokens=4)
+    tell(sweep)
+    write_point(outputs, sweep.points[0].point_id, PROMPTS, tokens=5)
+    tell(sweep)
+    experiment = runs(store, "sweep")[0].info.experiment_id
+    deleted = MlflowClient(store).search_runs([experiment], run_view_type=ViewType.DELETED_ONLY)
+    assert [run.info.run_name for run in deleted] == [sweep.points[0].label]
