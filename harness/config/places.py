@@ -48,7 +48,7 @@ def experiment_file(name: str) -> Path | None:
 
 def first_comment(path: Path) -> str:
     """What a YAML file says it is for: its first comment that is no directive; empty when it says nothing."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         text = line.strip()
         if text and not text.startswith("#"):
             break

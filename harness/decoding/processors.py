@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig
 from transformers.generation import logits_process as stock
 
 # Look at one row of scores only: no history, no length. Rows may share one call.
@@ -54,9 +54,11 @@ def strategy_config(
     )
 
 
-def stock_processors(
-    model: PreTrainedModel, config: GenerationConfig, prompt_tokens: int, device: str
-) -> stock.LogitsProcessorList:
+# A LogitsProcessorList: (input_ids, scores) -> scores. Its own annotations want LongTensor, which nothing is.
+ProcessorList = Any
+
+
+def stock_processors(model: Any, config: GenerationConfig, prompt_tokens: int, device: str) -> ProcessorList:
     """The list that `generate` builds for `config` and a single unpadded prompt of `prompt_tokens`."""
     model._prepare_special_tokens(config, True, device=device)
     return model._get_logits_processor(config, input_ids_seq_length=prompt_tokens, device=device)
@@ -67,7 +69,7 @@ class Processors:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: Any,
         config: GenerationConfig,
         prompt_tokens: Sequence[int],
         device: str,
@@ -79,7 +81,7 @@ class Processors:
             groups.setdefault(length, []).append(row)
         first = stock_processors(model, config, prompt_tokens[0], device)
         self.neutral = len(first) == 0
-        self._groups: list[tuple[Tensor | None, int, stock.LogitsProcessorList]]
+        self._groups: list[tuple[Tensor | None, int, ProcessorList]]
         if all(type(processor) in _MEMORYLESS for processor in first) or len(groups) == 1:
             self._groups = [(None, self._width - prompt_tokens[0], first)]
         else:

@@ -39,7 +39,7 @@ class StopStrings(StoppingCriteria):
     def __init__(
         self, detokenizer: Detokenizer, prompts: Sequence[Sequence[int]], stop_strings: Sequence[str]
     ):
-        """`prompts` are the unpadded ids of the batch; beams have several rows a prompt, one after the other."""
+        """`prompts` are the unpadded ids of the batch; beams have several rows a prompt, side by side."""
         self._detokenizer = detokenizer
         self._prompts = prompts
         self._width = max(len(ids) for ids in prompts)

@@ -32,7 +32,7 @@ def free_bytes(device: str) -> int:
 
 
 def rows_that_fit(loaded: LoadedModel, cache_bytes: int, beams: int, wanted: Literal["auto"] | int) -> int:
-    """How many samples, each of `beams` rows with a cache of `cache_bytes`, to decode at once; at least one."""
+    """How many samples, each of `beams` rows with caches of `cache_bytes`, to decode at once."""
     if wanted != "auto":
         return wanted
     vocabulary = loaded.model.config.get_text_config().vocab_size

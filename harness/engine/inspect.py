@@ -80,7 +80,7 @@ def inspect(
     (ready,) = prepare_prompts(source, files, tokenizer, steps).prompts
     loaded = load(point.model, point.quantization)
     try:
-        tokens = [(loaded.tokenizer.convert_ids_to_tokens(id_), id_) for id_ in ready.ids]
+        tokens = [(str(loaded.tokenizer.convert_ids_to_tokens(id_)), id_) for id_ in ready.ids]
         walk = _walk(loaded, point, ready.id, ready.ids, steps, top_k)
         if as_json:
             _print_json(point, ready.text, tokens, list(walk))

@@ -7,6 +7,7 @@ fed in slices with the cache kept, so logits are never held for more than a slic
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +34,7 @@ def logits_along(loaded: LoadedModel, ids: Sequence[int], first: int) -> Iterato
     cache = None
     # Logits at position p predict token p + 1, and nothing before `first - 1` is wanted.
     edges = sorted({0, *range(first - 1, len(ids) - 1, _SLICE), len(ids) - 1})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         part = torch.tensor([list(ids[start:end])], device=loaded.device)
         mask = torch.ones((1, end), dtype=torch.long, device=loaded.device)
         wanted = start >= first - 1
@@ -101,5 +102,5 @@ def score_prompt(loaded: LoadedModel, prompt_id: str, ids: Sequence[int]) -> Pro
 
 def _behind_nothing(values: np.ndarray | None, first: float, dtype: type) -> np.ndarray:
     """`values` behind an entry for the first token, which has no context."""
-    head = np.array([first], dtype=dtype)
+    head: np.ndarray = np.array([first], dtype=dtype)
     return head if values is None else np.concatenate([head, values.astype(dtype)])

@@ -52,7 +52,7 @@ class LoadedModel:
         facts: what is told of the load; plain values only.
     """
 
-    model: PreTrainedModel = field(repr=False)
+    model: Any = field(repr=False)  # a PreTrainedModel that generates; the two have no common type
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
     files: ModelFiles
     device: str

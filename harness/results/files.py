@@ -26,6 +26,6 @@ def appearing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file by atomic rename; lone surrogates are written as U+FFFD."""
+    """Write a UTF-8 file by atomic rename; lone surrogates are written as `?`."""
     with appearing(path) as scratch:
         scratch.write_bytes(text.encode("utf-8", errors="replace"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp, lgamma, log, log1p
 
 from harness.results.records import Repetition
@@ -34,7 +35,7 @@ def repetition(
         ttft_ms=(tokens[0] - started) * 1e3,
         decode_ms=(tokens[-1] - tokens[0]) * 1e3,
         output_tokens=len(tokens),
-        itl_ms=tuple((after - before) * 1e3 for before, after in zip(tokens, tokens[1:], strict=False)),
+        itl_ms=tuple((after - before) * 1e3 for before, after in pairwise(tokens)),
     )
 
 
@@ -140,8 +141,8 @@ def latency_metrics(
             [r.batch_size * len(r.itl_ms) / r.decode_ms * 1e3 for r in repetitions if r.itl_ms], 0.5
         )
     tell("total", totals, 50, 95)
-    metrics["throughput/tokens_per_s"] = quantile(
-        [r.batch_size * r.output_tokens / total * 1e3 for r, total in zip(repetitions, totals, strict=True)],
-        0.5,
-    )
+    rates = [
+        r.batch_size * r.output_tokens / total * 1e3 for r, total in zip(repetitions, totals, strict=True)
+    ]
+    metrics["throughput/tokens_per_s"] = quantile(rates, 0.5)
     return metrics, intervals

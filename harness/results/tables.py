@@ -210,5 +210,5 @@ def samples_of(generations: pa.Table, tokens: pa.Table) -> list[Sample]:
 
 
 def _text(text: str) -> str:
-    """UTF-8 has no lone surrogates; they are stored as U+FFFD."""
+    """UTF-8 has no lone surrogates; they are stored as `?`."""
     return text.encode("utf-8", "replace").decode() if not text.isascii() else text

@@ -220,9 +220,9 @@ class _Preparer:
                 self._made[key] = (make(), None)
             except ConfigError as error:
                 self._made[key] = (None, error)
-        value, error = self._made[key]
-        if error is not None:
-            raise error
+        value, refused = self._made[key]
+        if refused is not None:
+            raise refused
         return value
 
 

@@ -1,4 +1,4 @@
-"""Greedy, penalties and beams equal stock `generate` called one prompt at a time, token for token, in fp32."""
+"""Greedy, penalties and beams equal stock `generate`, one prompt at a time, token for token, in fp32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every recorded number against a float64 recomputation by a plain forward pass over one unpadded sequence."""
+"""Every recorded number against a float64 recomputation by a plain forward pass, unpadded."""
 
 from __future__ import annotations
 

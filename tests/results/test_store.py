@@ -88,9 +88,14 @@ def test_tables_round_trip(tmp_path: Path) -> None:
 def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "x.txt"
     write_text(path, "old")
-    with pytest.raises(RuntimeError, match="full"), appearing(path) as scratch:
-        scratch.write_text("half")
-        raise RuntimeError("disk is full")
+
+    def write_half() -> None:
+        with appearing(path) as scratch:
+            scratch.write_text("half")
+            raise RuntimeError("disk is full")
+
+    with pytest.raises(RuntimeError, match="full"):
+        write_half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -32,8 +32,8 @@ decoding strategies where no large model can be had: real weights, real probabil
 - **Stored as** fp16 safetensors; run it in fp32.
 - **Data:** texts drawn from the seeded grammar in `harness/models/fable/grammar.py`: stories, lists,
   countries, questions with answers, chats.
-- **Training:** {steps} steps, {tokens:.1f} million tokens, no text seen twice; AdamW, peak learning rate
-  {peak}, linearly to zero.
+- **Training:** {steps} steps, {tokens:.1f} million tokens, no text seen twice on purpose; Muon for the
+  matrices inside the blocks, AdamW for the rest, learning rates falling linearly to zero.
 - **Validation loss:** {validation_loss:.3f} nats a token on texts drawn apart; the grammar's own uncertainty
   on them, which no model can beat, is {floor:.3f}.
 

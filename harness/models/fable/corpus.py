@@ -83,7 +83,7 @@ class Corpus:
         self.grammar = grammar
         self.tokens = tokens
         self.rng = random.Random(seed)
-        self.begin = tokenizer.token_to_id(BEGIN)
+        self.begin: int = tokenizer.token_to_id(BEGIN)
         self.ids = UnitIds(tokenizer)
         self._rows = self._aligned()
         self._windows = self._long()

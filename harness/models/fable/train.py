@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import FABLE_MODELS
-from .corpus import IGNORED, Corpus, draw_texts, pad
+from .corpus import IGNORED, Batch, Corpus, draw_texts, pad
 from .grammar import END, fable_grammar, units
 from .probes import draw_probes, probe_errors, summarise
 from .talk import TURN
@@ -45,9 +45,12 @@ class Recipe:
         kv_heads: key/value heads.
         steps: optimizer steps.
         batch_tokens: tokens a step, padding included.
-        peak: highest learning rate.
+        peak: highest learning rate of AdamW, for embeddings and norms.
+        muon_peak: highest learning rate of Muon, for the matrices inside the blocks.
+        spread: standard deviation of the matrices inside the blocks at the start.
         warmup: steps until it is reached.
         cooldown: share of the steps over which it falls to zero at the end.
+        emphasis: share of the steps, from the first, in which copies count more.
         long_from: share of the steps done before long windows come in.
         long_share: how many batches are long windows from then on.
         seed: of weights and corpus.
@@ -59,25 +62,28 @@ class Recipe:
     heads: int
     kv_heads: int
     steps: int
-    peak: float
-    batch_tokens: int = 2048
-    warmup: int = 100
-    cooldown: float = 0.5
+    batch_tokens: int
+    peak: float = 4e-3
+    muon_peak: float = 2e-2
+    spread: float = 0.06
+    warmup: int = 50
+    cooldown: float = 0.6
+    emphasis: float = 0.45
     long_from: float = 0.5
     long_share: float = 0.2
     seed: int = SEED
 
 
 RECIPES = {
-    "fable_tiny": Recipe(hidden=128, layers=2, ffn=64, heads=4, kv_heads=2, steps=4000, peak=4e-3),
-    "fable_small": Recipe(hidden=192, layers=4, ffn=512, heads=6, kv_heads=2, steps=2600, peak=2e-3),
+    "fable_tiny": Recipe(128, 2, ffn=64, heads=4, kv_heads=2, steps=1600, batch_tokens=2048),
+    "fable_small": Recipe(192, 4, ffn=512, heads=6, kv_heads=2, steps=2600, batch_tokens=1536),
 }
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, a plateau, then a linear fall to zero."""
+def schedule(recipe: Recipe, step: int) -> float:
+    """Share of the highest learning rate: a linear rise, a plateau, then a linear fall to zero."""
     left = (recipe.steps - step) / (recipe.cooldown * recipe.steps)
-    return recipe.peak * min(1.0, (step + 1) / recipe.warmup, left)
+    return min(1.0, (step + 1) / recipe.warmup, left)
 
 
 def build(recipe: Recipe, tokenizer: Tokenizer) -> LlamaForCausalLM:
@@ -100,49 +106,59 @@ def build(recipe: Recipe, tokenizer: Tokenizer) -> LlamaForCausalLM:
         eos_token_id=[tokenizer.token_to_id(token) for token in (END, TURN)],  # type: ignore[misc]
         pad_token_id=tokenizer.token_to_id(PAD),
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    for matrix in model.model.layers.parameters():
+        if matrix.ndim == 2:
+            torch.nn.init.normal_(matrix, std=recipe.spread)
+    return model
 
 
-def loss_of(model: LlamaForCausalLM, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy in nats a token."""
+def loss_of(model: LlamaForCausalLM, batch: Batch, weighted: bool) -> torch.Tensor:
+    """Mean cross-entropy in nats a token, of all targets alike or by their weights."""
     import torch.nn.functional as F
 
-    logits = model(input_ids=inputs, use_cache=False).logits.float()
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    logits = model(input_ids=batch.inputs, use_cache=False).logits.float()
+    losses = F.cross_entropy(
+        logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    weights = (batch.weights if weighted else batch.targets != IGNORED).flatten()
+    return (losses * weights).sum() / weights.sum()
 
 
 def train_model(name: str, recipe: Recipe, tokenizer: Tokenizer) -> tuple[LlamaForCausalLM, dict[str, Any]]:
     """Train one model; return it and the figures of its card."""
     import torch
 
+    from .optim import Muon
+
     torch.set_num_threads(1)
     grammar = fable_grammar()
     model = build(recipe, tokenizer)
     corpus = Corpus(grammar, tokenizer, f"train {name} {recipe.seed}", recipe.batch_tokens)
     texts, probes = draw_probes(grammar, "watch", 60)
-    decayed = [p for p in model.parameters() if p.ndim == 2 and p is not model.get_input_embeddings().weight]
-    plain = [p for p in model.parameters() if p.ndim == 1 or p is model.get_input_embeddings().weight]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
-        lr=recipe.peak,
-        betas=(0.9, 0.98),
-    )
+    blocks = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    inside = {id(p) for p in blocks}
+    rest = [p for p in model.parameters() if id(p) not in inside]
+    adam = torch.optim.AdamW(rest, lr=recipe.peak, betas=(0.9, 0.98), weight_decay=0.0)
+    muon = Muon(blocks, lr=recipe.muon_peak)
     bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     started, seen, long_due = time.perf_counter(), 0, 0.0
     for step in range(recipe.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
+        share = schedule(recipe, step)
+        adam.param_groups[0]["lr"] = share * recipe.peak
+        muon.param_groups[0]["lr"] = share * recipe.muon_peak
         long_due += recipe.long_share if step >= recipe.long_from * recipe.steps else 0.0
         long = long_due >= 1
         long_due -= long
-        inputs, targets = corpus.batch(long)
+        batch = corpus.batch(long)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            loss = loss_of(model, inputs, targets)
+            loss = loss_of(model, batch, weighted=step < recipe.emphasis * recipe.steps)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        seen += int((targets != IGNORED).sum())
+        adam.step()
+        muon.step()
+        model.zero_grad(set_to_none=True)
+        seen += int((batch.targets != IGNORED).sum())
         if (step + 1) % 200 == 0 or step + 1 == recipe.steps:
             model.eval()
             errors = summarise(probes, probe_errors(model, tokenizer, texts, probes))
@@ -163,10 +179,11 @@ def validation_loss(model: LlamaForCausalLM, tokenizer: Tokenizer) -> float:
     texts = sorted(draw_texts(fable_grammar(), "validation", 500), key=len)
     total = count = 0.0
     for at in range(0, len(texts), 20):
-        inputs, targets = pad([tokenizer.encode(text).ids for text in texts[at : at + 20]])
-        size = int((targets != IGNORED).sum())
+        rows = [tokenizer.encode(text).ids for text in texts[at : at + 20]]
+        batch = pad([[(token, 1.0) for token in ids] for ids in rows])
+        size = int((batch.targets != IGNORED).sum())
         with torch.inference_mode():
-            total += float(loss_of(model, inputs, targets)) * size
+            total += float(loss_of(model, batch, weighted=False)) * size
         count += size
     return total / count
 
