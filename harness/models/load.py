@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import importlib.util
 import time
 import warnings
@@ -238,8 +239,9 @@ def quiet(on_part: Callable[[float], None]) -> Iterator[None]:
     def bar(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return _Bar(args[0] if args else kwargs.get("iterable"), kwargs.get("total"), on_part)
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+    # What it warns of while decoding is checked by our own rules; who wants it says so.
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        logging.set_verbosity_error()
     previous = logging.set_tqdm_hook(bar)
     try:
         with warnings.catch_warnings():
@@ -247,7 +249,6 @@ def quiet(on_part: Callable[[float], None]) -> Iterator[None]:
             yield
     finally:
         logging.set_tqdm_hook(previous)
-        logging.set_verbosity(verbosity)
 
 
 class _Bar:

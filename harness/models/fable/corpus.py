@@ -83,7 +83,6 @@ class Corpus:
         self.grammar = grammar
         self.tokens = tokens
         self.rng = random.Random(seed)
-        self.begin: int = tokenizer.token_to_id(BEGIN)
         self.ids = UnitIds(tokenizer)
         self._rows = self._aligned()
         self._windows = self._long()
@@ -94,7 +93,7 @@ class Corpus:
         return [self._row(written) for written in texts]
 
     def _row(self, written: list[Written]) -> Row:
-        ids = [self.begin, *(self.ids[one.unit] for one in written)]
+        ids = [self.ids[BEGIN], *(self.ids[one.unit] for one in written)]
         row = list(zip(ids, [1.0, *(EMPHASIS[one.kind] for one in written)], strict=True))
         bare = written[0].unit in (USER, SYSTEM) and self.rng.random() < BARE_CHATS
         return row[1:] if bare else row

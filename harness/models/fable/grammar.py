@@ -15,71 +15,24 @@ Because everything random is a weighted choice, the distribution of the next wor
 prefix is known exactly: :meth:`Grammar.next_words` follows all derivations that agree with the
 prefix and adds up where they go on. Models trained on the texts can be held to it.
 
-The unit is the :func:`units` token: a word with the space before it, one punctuation mark, a line
-break, or a marker such as ``<|user|>``. The fable tokenizer keeps each unit a single piece.
+"Word" means a unit as :mod:`.symbols` cuts them: words with the space before them, marks, line breaks.
 """
 
 from __future__ import annotations
 
 import random
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
-END = "<|end|>"
-"""The unit that ends every text."""
+from .symbols import END, Draw, Recall, Rule, Symbol, Text, led, parse, units
 
-UNIT = re.compile(r"<\|[a-z]+\|>|'s\b| ?[^\W\d_]+| ?\d| ?[^\w\s]|\s|_")
-SYMBOL = re.compile(r"( ?)(?:<([a-z_0-9]+)>|\{([a-z_0-9]*)(?:([:!])([a-z_0-9]+))?(?:\|([A-Za-z_]+))?\})")
+__all__ = ["END", "Grammar", "Written", "fable_grammar", "units"]
 
 Memory = tuple[tuple[str, str], ...]
 Forms = Mapping[str, Mapping[str, str]]
-
-
-def units(text: str) -> list[str]:
-    """Split a text into units; joined, they are the text again."""
-    return UNIT.findall(text)
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A unit to be written as it is."""
-
-    unit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A place where one of a rule's templates follows."""
-
-    name: str
-    space: str
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """A place where a word is drawn and remembered (``fresh``: unlike all remembered)."""
-
-    slot: str
-    category: str
-    fresh: bool
-    form: str | None
-    space: str
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """A place where a remembered word is repeated."""
-
-    slot: str
-    form: str | None
-    space: str
-
-
-Symbol = Text | Rule | Draw | Recall
 Stack = tuple[Symbol, "Stack"] | None
 State = tuple[Stack, Memory]
 
@@ -99,41 +52,6 @@ class Written:
     unit: str
     site: str
     kind: str
-
-
-def parse(template: str) -> tuple[Symbol, ...]:
-    """Turn a template into symbols."""
-    symbols: list[Symbol] = []
-    at = 0
-    for match in SYMBOL.finditer(template):
-        symbols += [Text(unit) for unit in units(template[at : match.start()])]
-        space, rule, slot, how, category, form = match.groups()
-        if rule is not None:
-            symbols.append(Rule(rule, space))
-        elif category is not None:
-            symbols.append(Draw(slot, category, how == "!", form, space))
-        else:
-            symbols.append(Recall(slot, form, space))
-        at = match.end()
-    symbols += [Text(unit) for unit in units(template[at:])]
-    return tuple(symbols)
-
-
-@lru_cache(maxsize=100_000)
-def _led(symbols: tuple[Symbol, ...], space: str) -> tuple[Symbol, ...]:
-    """Put a space before what the first symbol writes."""
-    if not space or not symbols:
-        return symbols
-    first = symbols[0]
-    if isinstance(first, Text):
-        led: Symbol = Text(space + first.unit)
-    elif isinstance(first, Rule):
-        led = Rule(first.name, space)
-    elif isinstance(first, Draw):
-        led = Draw(first.slot, first.category, first.fresh, first.form, space)
-    else:
-        led = Recall(first.slot, first.form, space)
-    return (led, *symbols[1:])
 
 
 def _push(symbols: Sequence[Symbol], stack: Stack) -> Stack:
@@ -221,7 +139,7 @@ class Grammar:
                     sites.append("rule:" + symbol.name)
                     kind = "choice"
                 drawn = rng.choices(options, cum_weights=self._cumulative[symbol.name])[0][0]
-                stack = _push(_led(drawn, symbol.space), stack)
+                stack = _push(led(drawn, symbol.space), stack)
             elif isinstance(symbol, Draw):
                 words, cumulative = self._words[symbol.category]
                 used = {word for _, word in memory} if symbol.fresh else ()
@@ -230,12 +148,12 @@ class Grammar:
                 sites.append("draw:" + symbol.category)
                 kind = "list" if any(word in self.lexicon[symbol.category] for word in used) else "choice"
                 memory = _remember(memory, symbol.slot, word)
-                stack = _push(_led(self.form(word, symbol.form), symbol.space), stack)
+                stack = _push(led(self.form(word, symbol.form), symbol.space), stack)
             else:
                 if not sites:
                     sites, kind = ["copy:" + symbol.slot + (f"|{symbol.form}" if symbol.form else "")], "copy"
                 word = self._recall(memory, symbol.slot)
-                stack = _push(_led(self.form(word, symbol.form), symbol.space), stack)
+                stack = _push(led(self.form(word, symbol.form), symbol.space), stack)
         return written
 
     @staticmethod
@@ -250,7 +168,7 @@ class Grammar:
     def _step(self, symbol: Symbol, memory: Memory) -> list[tuple[float, tuple[Symbol, ...], Memory]]:
         """All ways a symbol other than :class:`Text` can go on, with their probabilities."""
         if isinstance(symbol, Rule):
-            return [(weight, _led(drawn, symbol.space), memory) for drawn, weight in self.rules[symbol.name]]
+            return [(weight, led(drawn, symbol.space), memory) for drawn, weight in self.rules[symbol.name]]
         if isinstance(symbol, Draw):
             used = {word for _, word in memory} if symbol.fresh else ()
             words = {word: p for word, p in self.lexicon[symbol.category].items() if word not in used}
@@ -258,14 +176,14 @@ class Grammar:
             return [
                 (
                     p / total,
-                    _led(self.form(word, symbol.form), symbol.space),
+                    led(self.form(word, symbol.form), symbol.space),
                     _remember(memory, symbol.slot, word),
                 )
                 for word, p in words.items()
             ]
         assert isinstance(symbol, Recall)
         word = self._recall(memory, symbol.slot)
-        return [(1.0, _led(self.form(word, symbol.form), symbol.space), memory)]
+        return [(1.0, led(self.form(word, symbol.form), symbol.space), memory)]
 
     def _heads(self, states: Mapping[State, float]) -> dict[str, dict[State, float]]:
         """Follow states up to their next unit: unit -> {state behind it: probability}."""
