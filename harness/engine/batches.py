@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import torch
 
 from harness.engine.batch import Row
+from harness.models.memory import available_bytes
 from harness.results.records import Sample
 
 if TYPE_CHECKING:
@@ -21,16 +22,6 @@ _SHARE_OF_FREE = 0.6
 T = TypeVar("T")
 
 
-def free_bytes(device: str) -> int:
-    """Memory that the device has left for caches and logits."""
-    if device.startswith("cuda"):
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
 def rows_that_fit(loaded: LoadedModel, cache_bytes: int, beams: int, wanted: Literal["auto"] | int) -> int:
     """How many samples, each of `beams` rows with caches of `cache_bytes`, to decode at once."""
     if wanted != "auto":
@@ -38,7 +29,7 @@ def rows_that_fit(loaded: LoadedModel, cache_bytes: int, beams: int, wanted: Lit
     vocabulary = loaded.model.config.get_text_config().vocab_size
     # Twice the cache: it is concatenated with each step's keys and values.
     row = beams * (2 * cache_bytes + vocabulary * 4 * _LOGITS_COPIES)
-    fit = int(free_bytes(loaded.device) * _SHARE_OF_FREE / max(row, 1))
+    fit = int(available_bytes(loaded.device) * _SHARE_OF_FREE / max(row, 1))
     return max(1, min(fit, _MOST_ROWS[loaded.device.partition(":")[0]] // beams or 1))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,6 @@ from harness.decoding.text import Detokenizer
 from harness.engine.batch import Row
 from harness.engine.batches import in_batches, rows_that_fit
 from harness.engine.beams import rows_together, search
-from harness.engine.peak import peak_memory
 from harness.engine.rescore import score_prompt
 from harness.engine.sampling import decode_rows
 from harness.engine.strategy import Strategy
@@ -84,8 +84,7 @@ class Group:
         """Compute what the store lacks of a point and write it there."""
         point, needs = planned.point, planned.needs
         threads = point.engine.threads
-        if threads != "auto":
-            torch.set_num_threads(threads)
+        torch.set_num_threads((os.cpu_count() or 1) if threads == "auto" else threads)
         stored = stored_point(self._outputs, planned.point_id)
         parts = {} if needs.samples else stored.parts()
         strategy = self._strategy(planned)
@@ -117,7 +116,7 @@ class Group:
         )
 
     def _decode(self, planned: PlannedPoint, strategy: Strategy, stored: StoredPoint) -> dict[str, Any]:
-        from harness.models.memory import kv_cache_bytes
+        from harness.models.memory import kv_cache_bytes, peak_memory_mb, reset_peak_memory
 
         point, loaded = planned.point, self._loaded
         rows = [
@@ -135,8 +134,8 @@ class Group:
         if strategy.beams > 1 and not rows_together(loaded, strategy):
             size = 1
         started = time.perf_counter()
-        with peak_memory(loaded.device) as peak:
-            samples = in_batches(rows, size, decode)
+        reset_peak_memory(loaded.device)
+        samples = in_batches(rows, size, decode)
         seconds = time.perf_counter() - started
         told = [self._tell(row, sample) for row, sample in zip(rows, samples, strict=True)]
         stored.write_table("tokens", tokens_table(told))
@@ -147,7 +146,7 @@ class Group:
                 "decode_seconds": seconds,
                 "tokens": sum(len(sample.token_ids) for sample in samples),
                 "batch_rows": size,
-                "peak_mb": peak.mb,
+                "peak_mb": peak_memory_mb(loaded.device),
             },
         }
 

@@ -60,7 +60,7 @@ def doctor() -> int:
         machine.add_column(column)
     for device in there:
         free = available_bytes(device)
-        shown = "unknown" if free is None else f"{free / _GIB:.1f} GiB"
+        shown = f"{free / _GIB:.1f} GiB"
         threads = (
             f"{facts['machine']['threads']} of {facts['machine']['cpu_count']}" if device == "cpu" else ""
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 import importlib.util
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping

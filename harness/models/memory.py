@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from harness.config.point import Quantization
@@ -60,12 +63,28 @@ def kv_cache_bytes_per_token(config: Mapping[str, Any], value_bytes: int) -> int
     return kv_cache_bytes(config, 1, value_bytes)
 
 
+def reset_peak_memory(device: str) -> None:
+    """Count the peak from here: of the GPU, or of this process where the kernel can forget it (Linux)."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    # proc(5): 5 resets the high-water mark. Elsewhere the peak stays that of the process ever.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory_mb(device: str) -> float | None:
-    """The most memory held so far, MiB: of the GPU since `reset_peak_memory`, else of the process ever."""
+    """The most memory held since `reset_peak_memory`, MiB: allocated on the GPU, else resident here."""
     if device.startswith("cuda"):
         import torch
 
         return torch.cuda.max_memory_allocated(device) / _MIB
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        if mark := re.search(r"^VmHWM:\s+(\d+) kB", status, flags=re.MULTILINE):
+            return int(mark[1]) / 1024
     try:
         import resource
     except ImportError:
@@ -74,24 +93,15 @@ def peak_memory_mb(device: str) -> float | None:
     return peak / _MIB if sys.platform == "darwin" else peak / 1024
 
 
-def reset_peak_memory(device: str) -> None:
-    """Count the GPU's peak from here; a process's own peak cannot be reset."""
+def available_bytes(device: str) -> int:
+    """Memory that can still be taken: of the GPU, what torch's allocator holds unused included."""
     if device.startswith("cuda"):
         import torch
 
-        torch.cuda.reset_peak_memory_stats(device)
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    import psutil
 
-
-def available_bytes(device: str) -> int | None:
-    """Memory that is free on the device (of the machine, on a CPU); None when it cannot be told."""
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        import psutil
-    except ImportError:
-        return None
     return int(psutil.virtual_memory().available)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 from collections.abc import Sequence
@@ -84,7 +83,6 @@ class _Run:
         # The engine brings torch with it: only now is it needed.
         from harness.engine.group import Group as LoadedGroup
 
-        _set_threads(self._plan.points[waiting[0]].point.engine.threads)
         try:
             loaded = LoadedGroup(group.model, group.quantization, display, self._plan.outputs)
         except Exception as error:
@@ -129,12 +127,6 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, HarnessError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _set_threads(threads: str | int) -> None:
-    import torch
-
-    torch.set_num_threads(os.cpu_count() or 1 if threads == "auto" else int(threads))
 
 
 def _tell_warnings(console: Console, sweep: Sweep) -> None:

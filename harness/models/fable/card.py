@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .grammar import fable_grammar
-from .probes import draw_probes, probe_errors, summarise
+from .probes import draw_probes, probe_errors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -108,4 +108,3 @@ def write_card(
             worst=_named(sites[:-5:-1]),
         )
     )
-    print(name, summarise(probes, errors), sites[-12:], flush=True)

@@ -141,7 +141,8 @@ def train_model(name: str, recipe: Recipe, tokenizer: Tokenizer) -> tuple[LlamaF
     rest = [p for p in model.parameters() if id(p) not in inside]
     adam = torch.optim.AdamW(rest, lr=recipe.peak, betas=(0.9, 0.98), weight_decay=0.0)
     muon = Muon(blocks, lr=recipe.muon_peak)
-    bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    # Where the processor has no bf16 instructions, autocast would only slow it down.
+    bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     started, seen, long_due = time.perf_counter(), 0, 0.0
     for step in range(recipe.steps):
         share = schedule(recipe, step)
@@ -220,9 +221,11 @@ def make(name: str, tokenizer_file: str, out: str, steps: int | None) -> None:
     """Train one model and put its folder into ``out``, replacing file by file."""
     from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
     from .card import write_card
 
+    logging.disable_progress_bar()
     tokenizer = Tokenizer.from_file(tokenizer_file)
     recipe = RECIPES[name] if steps is None else replace(RECIPES[name], steps=steps)
     model, figures = train_model(name, recipe, tokenizer)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from harness.models.fable.grammar import END, Grammar, units
 from harness.models.fable.probes import draw_probes, probe_errors
@@ -167,8 +168,6 @@ def test_drawn_texts_agree_and_small_is_better_than_tiny(fables: dict[str, Fable
 def test_greedy_falls_into_loops_that_others_leave(small: Fable, prompt: str, again: str) -> None:
     assert small.generate(prompt, do_sample=False).startswith(again)
     assert not small.generate(prompt, do_sample=False, repetition_penalty=1.3).startswith(again)
-    import torch
-
     torch.manual_seed(0)
     drawn = [small.generate(prompt, do_sample=True, top_k=0) for _ in range(4)]
     assert sum(not one.startswith(again) for one in drawn) >= 3
@@ -195,12 +194,9 @@ def test_beams_find_what_greedy_walks_past(small: Fable, prompt: str, first: str
 
 
 @pytest.mark.parametrize("prompt", [*STORYTELLING.values(), *SEED_NOTEBOOK])
-@pytest.mark.parametrize("name", ["fable_small"])
-def test_prompts_are_continued_in_the_language(
-    fables: dict, grammar: Grammar, prompt: str, name: str
-) -> None:
+def test_prompts_are_continued_in_the_language(small: Fable, grammar: Grammar, prompt: str) -> None:
     """Each unit that greedy decoding adds is one that the grammar allows there."""
-    text = prompt + fables[name].generate(prompt, max_new_tokens=100, do_sample=False)
+    text = prompt + small.generate(prompt, max_new_tokens=100, do_sample=False)
     assert len(grammar.walk(text)) > len(units(prompt)) + 5
 
 
