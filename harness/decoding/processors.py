@@ -65,44 +65,50 @@ def stock_processors(model: Any, config: GenerationConfig, prompt_tokens: int, d
 
 
 class Processors:
-    """The processors of one strategy for the rows of a left-padded batch."""
+    """The processors of one strategy for the rows of left-padded batches."""
 
-    def __init__(
-        self,
-        model: Any,
-        config: GenerationConfig,
-        prompt_tokens: Sequence[int],
-        device: str,
-    ) -> None:
-        """Build for rows whose prompts have `prompt_tokens` tokens each, padding not counted."""
-        self._width = max(prompt_tokens)
-        groups: dict[int, list[int]] = {}
-        for row, length in enumerate(prompt_tokens):
-            groups.setdefault(length, []).append(row)
-        first = stock_processors(model, config, prompt_tokens[0], device)
+    def __init__(self, model: Any, config: GenerationConfig, device: str) -> None:
+        self._model = model
+        self._config = config
+        self._device = device
+        self._lists: dict[int, ProcessorList] = {}
+        first = self._list_for(1)
         self.neutral = len(first) == 0
-        self._groups: list[tuple[Tensor | None, int, ProcessorList]]
-        if all(type(processor) in _MEMORYLESS for processor in first) or len(groups) == 1:
-            self._groups = [(None, self._width - prompt_tokens[0], first)]
-        else:
-            self._groups = [
-                (
-                    torch.tensor(rows, device=device),
-                    self._width - length,
-                    stock_processors(model, config, length, device),
-                )
-                for length, rows in groups.items()
-            ]
+        self._memoryless = all(type(processor) in _MEMORYLESS for processor in first)
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Warp (R, V) scores given the (R, S) left-padded ids so far; `scores` is left as it is."""
+    def __call__(self, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int) -> Tensor:
+        """Warp a step's scores; they are left as they are.
+
+        Args:
+            input_ids: (R, S) ids so far, prompts padded on the left to `width`.
+            scores: (R, V) logits.
+            prompt_tokens: tokens of each row's prompt, padding not counted.
+            width: padded length of the prompts.
+
+        Returns:
+            (R, V) warped logits; `scores` itself where the strategy changes nothing.
+        """
         if self.neutral:
             return scores
-        warped = scores
-        for rows, padding, processors in self._groups:
-            if rows is None:
-                return processors(input_ids[:, padding:], scores)
-            if warped is scores:
-                warped = torch.empty_like(scores)
-            warped[rows] = processors(input_ids[rows, padding:], scores[rows])
+        if self._memoryless:
+            return self._list_for(1)(input_ids, scores)
+        rows_of: dict[int, list[int]] = {}
+        for row, length in enumerate(prompt_tokens):
+            rows_of.setdefault(length, []).append(row)
+        if len(rows_of) == 1:
+            (length,) = rows_of
+            return self._list_for(length)(input_ids[:, width - length :], scores)
+        warped = torch.empty_like(scores)
+        for length, rows in rows_of.items():
+            index = torch.tensor(rows, device=scores.device)
+            seen = input_ids[index, width - length :]
+            warped[index] = self._list_for(length)(seen, scores[index])
         return warped
+
+    def _list_for(self, prompt_tokens: int) -> ProcessorList:
+        """The stock list for prompts of one length: minimum lengths and the like are counted from it."""
+        if prompt_tokens not in self._lists:
+            self._lists[prompt_tokens] = stock_processors(
+                self._model, self._config, prompt_tokens, self._device
+            )
+        return self._lists[prompt_tokens]

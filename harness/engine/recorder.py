@@ -1,6 +1,9 @@
-"""The recorder sees both distributions at each step and keeps O(rows x k) of them."""
+"""The recorder sees both distributions at each step and keeps O(texts x k) of them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,66 +14,116 @@ from harness.results.records import Steps
 _NEG_INF = float("-inf")
 
 
+@dataclass(frozen=True)
+class Seen:
+    """One step's raw distributions, a row each: what all strategies that stand there share.
+
+    Attributes:
+        logits: (R, V) float32.
+        log_p, p: (R, V) its log_softmax and softmax.
+        entropy: (R,) nats.
+        top_ids, top_logprobs: (R, k) the likeliest tokens, likeliest first.
+    """
+
+    logits: Tensor
+    log_p: Tensor
+    p: Tensor
+    entropy: Tensor
+    top_ids: Tensor
+    top_logprobs: Tensor
+
+
 class Recorder:
-    """Collects what `records.Steps` holds, for the R rows of a batch, step by step."""
+    """Collects what `records.Steps` holds, for texts numbered by the caller."""
 
     def __init__(self, top_k: int) -> None:
         """Keep the `top_k` likeliest alternatives of each step."""
         self._top_k = top_k
-        self._steps: list[dict[str, Tensor]] = []
+        self._texts: list[Sequence[int]] = []
+        self._values: list[dict[str, Tensor]] = []
 
-    def observe(self, raw: Tensor, warped: Tensor, tokens: Tensor) -> None:
-        """Record one step.
+    def look(self, logits: Tensor) -> Seen:
+        """What is recorded of the raw distributions of a step; logits are (R, V), float32."""
+        log_p = logits.log_softmax(-1)
+        p = log_p.exp()
+        top = log_p.topk(min(self._top_k, logits.shape[1]), dim=-1)
+        return Seen(logits, log_p, p, _entropy(log_p, p), top.indices, top.values)
+
+    def observe(
+        self,
+        texts: Sequence[int],
+        seen: Seen,
+        rows: Tensor,
+        tokens: Tensor,
+        warped: Tensor | None = None,
+        places: Tensor | None = None,
+    ) -> None:
+        """Record one step of texts that share a strategy.
 
         Args:
-            raw: (R, V) the model's logits, float32.
-            warped: (R, V) what was drawn from, as logits; `raw` itself where nothing changed them.
-            tokens: (R,) the chosen ids.
+            texts: (N,) their numbers; a text's steps are recorded in order.
+            seen: the step's raw distributions.
+            rows: (N,) the row at which each text stands.
+            tokens: (N,) the tokens they chose.
+            warped: (M, V) logits that were drawn from, one a distinct row; None where nothing warped them.
+            places: (N,) each text's index into `warped`.
         """
-        chosen = tokens[:, None]
-        raw_log = raw.log_softmax(-1)
-        raw_p = raw_log.exp()
-        logprob = raw_log.gather(1, chosen)
-        top = raw_log.topk(min(self._top_k, raw.shape[1]), dim=-1)
-        step = {
+        logprob = seen.log_p[rows, tokens]
+        values = {
             "token_id": tokens,
-            "logprob": logprob[:, 0],
-            "rank": (raw_log > logprob).sum(-1, dtype=torch.int32) + 1,
-            "entropy": _entropy(raw_log, raw_p),
-            "top_ids": top.indices,
-            "top_logprobs": top.values,
+            "logprob": logprob,
+            "rank": (seen.log_p[rows] > logprob[:, None]).sum(-1, dtype=torch.int32) + 1,
+            "entropy": seen.entropy[rows],
+            "top_ids": seen.top_ids[rows],
+            "top_logprobs": seen.top_logprobs[rows],
         }
-        if warped is raw:
-            warped_log, warped_p = raw_log, raw_p
-            step["warped_entropy"] = step["entropy"]
+        if warped is None or places is None:
+            values |= {
+                "warped_logprob": logprob,
+                "warped_entropy": values["entropy"],
+                "kept": (seen.log_p > _NEG_INF).sum(-1, dtype=torch.int32)[rows],
+                "kept_mass": torch.ones_like(logprob),
+                "top_warped_logprobs": values["top_logprobs"],
+            }
         else:
-            warped_log = warped.log_softmax(-1)
-            warped_p = warped_log.exp()
-            step["warped_entropy"] = _entropy(warped_log, warped_p)
-        left = warped_log > _NEG_INF
-        step["kept"] = left.sum(-1, dtype=torch.int32)
-        step["kept_mass"] = _dot(raw_p, left.to(raw_p.dtype)).clamp_(max=1.0)
-        step["warped_logprob"] = warped_log.gather(1, chosen)[:, 0]
-        step["top_warped_logprobs"] = warped_log.gather(1, top.indices)
-        self._steps.append(step)
+            first = torch.zeros(len(warped), dtype=rows.dtype, device=rows.device)
+            of_place = first.scatter_(0, places, rows)
+            log_q = warped.log_softmax(-1)
+            left = log_q > _NEG_INF
+            values |= {
+                "warped_logprob": log_q[places, tokens],
+                "warped_entropy": _entropy(log_q, log_q.exp())[places],
+                "kept": left.sum(-1, dtype=torch.int32)[places],
+                "kept_mass": _dot(seen.p[of_place], left.to(seen.p.dtype)).clamp_(max=1.0)[places],
+                "top_warped_logprobs": log_q.gather(1, seen.top_ids[of_place])[places],
+            }
+        self._texts.append(texts)
+        self._values.append(values)
 
-    def finish(self) -> RecordedRows:
-        """Bring what was recorded to the CPU, once."""
-        names = self._steps[0] if self._steps else ()
-        return RecordedRows(
-            {name: torch.stack([step[name] for step in self._steps]).cpu().numpy() for name in names}
-        )
+    def finish(self) -> Recorded:
+        """Bring what was recorded to the CPU, once, each text's steps together."""
+        texts = np.concatenate([np.asarray(some, dtype=np.int64) for some in self._texts] or [np.zeros(0, int)])
+        order = np.argsort(texts, kind="stable")
+        arrays = {}
+        for name in self._values[0] if self._values else ():
+            arrays[name] = torch.cat([values[name] for values in self._values]).cpu().numpy()[order]
+        return Recorded(texts[order], arrays)
 
 
-class RecordedRows:
-    """What was recorded of a batch: (T, R) and (T, R, k) arrays by name."""
+class Recorded:
+    """What was recorded: arrays by name over the steps of all texts, each text's steps in order."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+    def __init__(self, texts: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
+        self._texts = texts
         self._arrays = arrays
 
-    def steps(self, row: int, length: int) -> Steps:
-        """The first `length` steps of one row."""
-        return Steps(**{name: values[:length, row].copy() for name, values in self._arrays.items()})
+    def steps(self, text: int, length: int, top_k: int) -> Steps:
+        """The first `length` steps of one text, with `top_k` alternatives at the most."""
+        start = int(np.searchsorted(self._texts, text))
+        own = {name: values[start : start + length] for name, values in self._arrays.items()}
+        return Steps(
+            **{name: (values[:, :top_k] if values.ndim == 2 else values).copy() for name, values in own.items()}
+        )
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

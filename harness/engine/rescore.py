@@ -67,30 +67,29 @@ def rescore(
     recorder = Recorder(strategy.top_k)
     processors = stock_processors(loaded.model, strategy.config(), len(prompt_ids), loaded.device)
     for start, logits in logits_along(loaded, ids, len(prompt_ids)):
-        for offset, raw in enumerate(logits):
-            position = start + offset
-            raw = raw[None]
-            scores = raw.log_softmax(-1)
-            if len(processors):
-                scores = processors(torch.tensor([ids[:position]], device=loaded.device), scores)
-            token = torch.tensor([ids[position]], device=loaded.device)
-            recorder.observe(raw, scores if len(processors) else raw, token)
-            total += float(scores[0, ids[position]])
+        # A slice's positions are rows to the recorder, which reads rows independently.
+        seen, rows, tokens = recorder.look(logits), *_rows_and_tokens(loaded, ids, start, len(logits))
+        scores = seen.log_p
+        if len(processors):
+            parts = [
+                processors(torch.tensor([ids[: start + row]], device=loaded.device), scores[row : row + 1])
+                for row in range(len(logits))
+            ]
+            scores = torch.cat(parts)
+        recorder.observe([0] * len(rows), seen, rows, tokens, scores if len(processors) else None, rows)
+        total += float(scores[rows, tokens].sum())
     score = total / len(generated) ** strategy.effective["length_penalty"]
-    return recorder.finish().steps(0, len(generated)), score
+    return recorder.finish().steps(0, len(generated), strategy.top_k), score
 
 
 @torch.inference_mode()
 def score_prompt(loaded: LoadedModel, prompt_id: str, ids: Sequence[int]) -> PromptScores:
     """How likely each of the prompt's own tokens was, given those before it."""
     recorder = Recorder(0)
-    targets = torch.tensor(list(ids), device=loaded.device)
     for start, logits in logits_along(loaded, ids, 1):
-        # A slice's positions are rows to the recorder, which reads rows independently.
-        for offset in range(len(logits)):
-            raw = logits[offset : offset + 1]
-            recorder.observe(raw, raw, targets[start + offset : start + offset + 1])
-    steps = recorder.finish().steps(0, len(ids) - 1) if len(ids) > 1 else None
+        rows, tokens = _rows_and_tokens(loaded, ids, start, len(logits))
+        recorder.observe([0] * len(rows), recorder.look(logits), rows, tokens)
+    steps = recorder.finish().steps(0, len(ids) - 1, 0) if len(ids) > 1 else None
     return PromptScores(
         prompt_id=prompt_id,
         token_id=np.asarray(ids, dtype=np.int64),
@@ -98,6 +97,14 @@ def score_prompt(loaded: LoadedModel, prompt_id: str, ids: Sequence[int]) -> Pro
         rank=_behind_nothing(None if steps is None else steps.rank, 0, np.int32),
         entropy=_behind_nothing(None if steps is None else steps.entropy, np.nan, np.float32),
     )
+
+
+def _rows_and_tokens(
+    loaded: LoadedModel, ids: Sequence[int], start: int, count: int
+) -> tuple[Tensor, Tensor]:
+    """Indices of a slice's rows, and the tokens that really came there."""
+    tokens = torch.tensor(list(ids[start : start + count]), device=loaded.device)
+    return torch.arange(count, device=loaded.device), tokens
 
 
 def _behind_nothing(values: np.ndarray | None, first: float, dtype: type) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Strategies that pick one token a step from one row: greedy, sampling of all kinds, penalties.
+"""The way around the tree, for models whose caches it does not handle: stock `generate`, one strategy alone.
 
 `generate` runs the model and the cache; a logits processor of ours is the strategy: it sees the raw
 logits, warps them, chooses the token with the shared luck, records both distributions, and leaves only
@@ -30,28 +30,32 @@ class Chooser(LogitsProcessor):
     """Picks each row's token by the strategy, and shows the recorder what it saw."""
 
     def __init__(
-        self, processors: Processors, recorder: Recorder, keys: Tensor | None, prompt_width: int
+        self, processors: Processors, recorder: Recorder, keys: Tensor | None, prompt_tokens: Sequence[int]
     ) -> None:
         """
         Args:
             processors: the strategy's.
             recorder: sees every step.
             keys: (R,) int64 luck keys, or None to take the likeliest token.
-            prompt_width: padded length of the prompts; steps are counted from there.
+            prompt_tokens: (R,) tokens of each row's prompt; the batch is padded to the longest.
         """
         self._processors = processors
         self._recorder = recorder
         self._keys = keys
-        self._width = prompt_width
+        self._prompt_tokens = prompt_tokens
+        self._width = max(prompt_tokens)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """(R, V) scores in which only the chosen token is finite."""
-        warped = self._processors(input_ids, scores)
+        warped = self._processors(input_ids, scores, self._prompt_tokens, self._width)
         if self._keys is None:
             tokens = warped.argmax(dim=-1)
         else:
             tokens = draw(warped, self._keys, input_ids.shape[1] - self._width)
-        self._recorder.observe(scores, warped, tokens)
+        rows = torch.arange(len(scores), device=scores.device)
+        seen = self._recorder.look(scores)
+        changed = None if warped is scores else warped
+        self._recorder.observe(range(len(scores)), seen, rows, tokens, changed, rows)
         return torch.full_like(scores, float("-inf")).scatter_(1, tokens[:, None], 0.0)
 
 
@@ -87,7 +91,7 @@ def decode_rows(
         luck = [luck_key(strategy.seed, row.prompt.id, row.sample) for row in rows]
         keys = torch.tensor(luck, dtype=torch.long, device=device)
     recorder = recorder if recorder is not None else Recorder(strategy.top_k)
-    processors = Processors(model, strategy.config(), [len(ids) for ids in prompts], device)
+    processors = Processors(model, strategy.config(), device)
     criteria = StoppingCriteriaList()
     stops = None
     if strategy.stop_strings:
@@ -99,7 +103,7 @@ def decode_rows(
     generated = model.generate(
         **inputs,
         generation_config=strategy.neutral_config(),
-        logits_processor=LogitsProcessorList([Chooser(processors, recorder, keys, width)]),
+        logits_processor=LogitsProcessorList([Chooser(processors, recorder, keys, [len(ids) for ids in prompts])]),
         stopping_criteria=criteria,
     )[:, width:].tolist()
 
@@ -115,7 +119,7 @@ def decode_rows(
                 token_ids=tuple(ids[:length]),
                 finish_reason=reason,
                 seed=strategy.seed,
-                steps=recorded.steps(index, length),
+                steps=recorded.steps(index, length, strategy.top_k),
             )
         )
     return samples

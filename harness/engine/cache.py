@@ -1,0 +1,83 @@
+"""A key-value cache whose rows split and retire in place.
+
+transformers' DynamicCache concatenates the whole cache at every step and copies it once more at every
+reorder. Here a layer's keys and values lie in buffers made once; a step writes one position, and a
+selection of rows copies only the rows that move.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PretrainedConfig
+from transformers.cache_utils import DynamicLayer
+
+
+class RowLayer(DynamicLayer):
+    """A full-attention layer in a preallocated buffer; rows 0 to R - 1 of it are in use."""
+
+    def __init__(self, rows: int, positions: int) -> None:
+        """Room for `rows` rows of `positions` positions."""
+        super().__init__()
+        self._rows = rows
+        self._positions = positions
+        self._length = 0
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Make the buffers, (rows, heads, positions, width), when the first states tell their shape."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self._keys = self._buffer(key_states)
+        self._values = self._buffer(value_states)
+        self.keys, self.values = self._keys[:0], self._values[:0]
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Write new positions behind the old ones; returns views of all, (R, heads, length, width)."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        rows, start, end = key_states.shape[0], self._length, self._length + key_states.shape[-2]
+        self._keys[:rows, :, start:end] = key_states
+        self._values[:rows, :, start:end] = value_states
+        self._length = end
+        self.keys, self.values = self._keys[:rows, :, :end], self._values[:rows, :, :end]
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        """Positions written."""
+        return self._length
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Let row i be what row `beam_idx[i]` was; rows that stay where they are cost nothing."""
+        if not self._length:
+            return
+        moved = (beam_idx != torch.arange(len(beam_idx), device=beam_idx.device)).nonzero()[:, 0]
+        if len(moved):
+            self.move(beam_idx[moved], moved)
+        self.keys = self._keys[: len(beam_idx), :, : self._length]
+        self.values = self._values[: len(beam_idx), :, : self._length]
+
+    def move(self, sources: Tensor, targets: Tensor) -> None:
+        """Copy rows; the sources are read before any target is written."""
+        for buffer in (self._keys, self._values):
+            buffer[targets, :, : self._length] = buffer[sources, :, : self._length]
+
+    def _buffer(self, states: Tensor) -> Tensor:
+        _, heads, _, width = states.shape
+        return torch.empty(
+            (self._rows, heads, self._positions, width), dtype=states.dtype, device=states.device
+        )
+
+
+def row_cache(config: PretrainedConfig, rows: int, positions: int) -> DynamicCache:
+    """The model's own kind of cache, its full-attention layers in buffers.
+
+    Sliding windows, states of recurrences and whatever else a model keeps stay transformers' own layers:
+    `reorder_cache` selects rows of every kind.
+    """
+    cache = DynamicCache(config=config)
+    cache.layers = [
+        RowLayer(rows, positions) if type(layer) is DynamicLayer else layer for layer in cache.layers
+    ]
+    return cache

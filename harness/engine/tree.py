@@ -1,0 +1,256 @@
+"""The sweep is a tree: strategies that pick one token a step from one row decode together.
+
+The batch starts with one row a prompt. At each step every text chooses its token at the row where it
+stands; a row splits where choices differ and leaves when no text stands there. So each prompt is prefilled
+once, and every distinct beginning is computed once for all strategies and samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from harness.decoding.luck import draw, luck_key
+from harness.decoding.processors import Processors
+from harness.decoding.text import Detokenizer
+from harness.engine.batch import Row, pad_left
+from harness.engine.cache import row_cache
+from harness.engine.recorder import Recorder, Seen
+from harness.engine.strategy import Strategy
+from harness.results.records import FinishReason, Sample
+
+if TYPE_CHECKING:
+    from harness.models.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Text:
+    """A sample to be made: by which strategy, of which prompt, which of its samples."""
+
+    strategy: Strategy
+    row: Row
+
+
+@dataclass
+class _Growing:
+    """A text on its way: the row where it stands, what it chose so far, and what ended it."""
+
+    number: int
+    row: int
+    key: int
+    tokens: list[int] = field(default_factory=list)
+    reason: FinishReason | None = None
+
+
+@dataclass
+class _Band:
+    """The texts of one strategy that are still growing."""
+
+    strategy: Strategy
+    processors: Processors
+    texts: list[_Growing]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What decoding a tree took: rows that were computed, against texts times steps."""
+
+    rows: int
+    texts: int
+
+
+@torch.inference_mode()
+def decode_tree(
+    loaded: LoadedModel,
+    texts: Sequence[Text],
+    detokenizer: Detokenizer,
+    *,
+    share: bool = True,
+    recorder: Recorder | None = None,
+    on_step: Callable[[int], None] | None = None,
+    on_work: Callable[[Work], None] | None = None,
+) -> list[Sample]:
+    """Decode texts of any single-row strategies together.
+
+    Args:
+        loaded: the model.
+        texts: what to make; prompts with the same ids share a row.
+        detokenizer: of the model's tokenizer; finds stop strings.
+        share: False keeps each text on a row of its own, to measure what sharing saves.
+        recorder: a fresh one that sees every step; made here when None.
+        on_step: called after each step with the number of texts that grew.
+        on_work: called once at the end.
+
+    Returns:
+        One Sample a text, in their order.
+    """
+    recorder = recorder or Recorder(max(text.strategy.top_k for text in texts))
+    grove = _Grove(loaded, texts, share)
+    bands = _bands(loaded, texts, grove.growing)
+    rows = grown = 0
+    for step in range(max(text.strategy.max_new_tokens for text in texts)):
+        seen = recorder.look(grove.logits)
+        rows += len(seen.logits)
+        chosen = [_choose(band, grove, seen, recorder, step) for band in bands]
+        # The one place in a step where the host waits for the device.
+        tokens = iter(torch.cat(chosen).tolist())
+        for band in bands:
+            for text in band.texts:
+                text.tokens.append(next(tokens))
+        alive = [text for band in bands for text in band.texts]
+        grown += len(alive)
+        for band in bands:
+            band.texts = [t for t in band.texts if not _ends(t, band.strategy, texts, detokenizer)]
+        if on_step is not None:
+            on_step(len(alive))
+        bands = [band for band in bands if band.texts]
+        if not bands:
+            break
+        grove.grow([text for band in bands for text in band.texts], step)
+    if on_work is not None:
+        on_work(Work(rows, grown))
+    recorded = recorder.finish()
+    return [
+        Sample(
+            prompt_id=text.row.prompt.id,
+            sample=text.row.sample,
+            token_ids=tuple(growing.tokens),
+            finish_reason=growing.reason or "length",
+            seed=text.strategy.seed,
+            steps=recorded.steps(growing.number, len(growing.tokens), text.strategy.top_k),
+        )
+        for text, growing in zip(texts, grove.growing, strict=True)
+    ]
+
+
+class _Grove:
+    """The rows of the batch: their ids, mask, cache and logits, and which text stands where."""
+
+    def __init__(self, loaded: LoadedModel, texts: Sequence[Text], share: bool) -> None:
+        """Prefill each distinct prompt once and put every text at its row."""
+        self._model, self._device = loaded.model, loaded.device
+        self._share = share
+        row_of: dict[tuple, int] = {}
+        for number, text in enumerate(texts):
+            row_of.setdefault(self._place(text, number), len(row_of))
+        self.growing = [
+            _Growing(
+                number=number,
+                row=row_of[self._place(text, number)],
+                key=luck_key(text.strategy.seed, text.row.prompt.id, text.row.sample),
+            )
+            for number, text in enumerate(texts)
+        ]
+        prompts = [ids for ids, _ in row_of]
+        self.prompt_tokens = [len(ids) for ids in prompts]
+        inputs = pad_left(prompts, texts[0].strategy.pad_token_id, self._device)
+        self.ids, self._mask = inputs["input_ids"], inputs["attention_mask"]
+        self.width = self.ids.shape[1]
+        budget = max(text.strategy.max_new_tokens for text in texts)
+        self._cache = row_cache(self._model.config, len(texts), self.width + budget)
+        positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
+        self.logits = self._forward(self.ids, positions)
+
+    def grow(self, texts: Sequence[_Growing], step: int) -> None:
+        """Put each text on the row of what it chose: split, retire, and compute the new rows.
+
+        A row's first continuation stays in its place; splits and the rows at the end fill the places
+        that have become free, so that few rows move.
+        """
+        children: dict[tuple[int, int, int], list[_Growing]] = {}
+        for text in texts:
+            children.setdefault((text.row, text.tokens[-1], 0 if self._share else text.number), []).append(text)
+        places: list[tuple[int, int, int] | None] = [None] * len(children)
+        homeless = []
+        for child in children:
+            parent = child[0]
+            if parent < len(places) and places[parent] is None:
+                places[parent] = child
+            else:
+                homeless.append(child)
+        rest = iter(homeless)
+        settled = [child if child is not None else next(rest) for child in places]
+        for row, child in enumerate(settled):
+            for text in children[child]:
+                text.row = row
+        parents = [parent for parent, _, _ in settled]
+        tokens = torch.tensor([[token] for _, token, _ in settled], device=self._device)
+        if parents != list(range(len(self.prompt_tokens))):
+            index = torch.tensor(parents, device=self._device)
+            self._cache.reorder_cache(index)
+            self.ids, self._mask = self.ids[index], self._mask[index]
+            self.prompt_tokens = [self.prompt_tokens[parent] for parent in parents]
+        self.ids = torch.cat([self.ids, tokens], dim=1)
+        self._mask = torch.cat([self._mask, torch.ones_like(tokens)], dim=1)
+        positions = torch.tensor([[length + step] for length in self.prompt_tokens], device=self._device)
+        self.logits = self._forward(tokens, positions)
+
+    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """(R, V) float32 logits of the next token."""
+        output = self._model(
+            input_ids=ids,
+            attention_mask=self._mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1].float()
+
+    def _place(self, text: Text, number: int) -> tuple:
+        return (text.row.prompt.ids, 0 if self._share else number)
+
+
+def _bands(loaded: LoadedModel, texts: Sequence[Text], growing: Sequence[_Growing]) -> list[_Band]:
+    bands: dict[int, _Band] = {}
+    for text, state in zip(texts, growing, strict=True):
+        strategy = text.strategy
+        if id(strategy) not in bands:
+            processors = Processors(loaded.model, strategy.config(), loaded.device)
+            bands[id(strategy)] = _Band(strategy, processors, [])
+        bands[id(strategy)].texts.append(state)
+    return list(bands.values())
+
+
+def _choose(band: _Band, grove: _Grove, seen: Seen, recorder: Recorder, step: int) -> Tensor:
+    """Let the texts of one strategy choose: (N,) tokens, recorded."""
+    device = seen.logits.device
+    standing = [text.row for text in band.texts]
+    rows = torch.tensor(standing, device=device)
+    distinct = list(dict.fromkeys(standing))
+    places = None
+    if band.processors.neutral:
+        warped, scores = None, seen.logits[rows]
+    else:
+        index = torch.tensor(distinct, device=device)
+        lengths = [grove.prompt_tokens[row] for row in distinct]
+        warped = band.processors(grove.ids[index], seen.logits[index], lengths, grove.width)
+        place_of = {row: place for place, row in enumerate(distinct)}
+        places = torch.tensor([place_of[row] for row in standing], device=device)
+        scores = warped if len(distinct) == len(standing) else warped[places]
+    if band.strategy.draws:
+        keys = torch.tensor([text.key for text in band.texts], device=device)
+        tokens = draw(scores, keys, step)
+    else:
+        tokens = scores.argmax(dim=-1)
+    recorder.observe([text.number for text in band.texts], seen, rows, tokens, warped, places)
+    return tokens
+
+
+def _ends(growing: _Growing, strategy: Strategy, texts: Sequence[Text], detokenizer: Detokenizer) -> bool:
+    """Whether the text's last token ended it, and by what."""
+    if strategy.stop_strings:
+        prompt = texts[growing.number].row.prompt
+        output = detokenizer.output(prompt.ids, growing.tokens)
+        if any(stop in output for stop in strategy.stop_strings):
+            growing.reason = "stop_string"
+            return True
+    if growing.tokens[-1] in strategy.eos_token_ids:
+        growing.reason = "eos"
+    elif len(growing.tokens) >= strategy.max_new_tokens:
+        growing.reason = "length"
+    return growing.reason is not None
