@@ -1,4 +1,4 @@
-"""How many rows are decoded at once: by estimate, and halved when the device still runs out."""
+"""How many texts are decoded at once: by estimate, and halved when the device still runs out."""
 
 from __future__ import annotations
 
@@ -7,54 +7,51 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 
-from harness.engine.batch import Row
 from harness.models.memory import available_bytes
-from harness.results.records import Sample
 
 if TYPE_CHECKING:
     from harness.models.load import LoadedModel
 
-_MOST_ROWS = {"cuda": 256, "mps": 64, "cpu": 32}
-# Copies of a row's float32 logits alive at once: processors, both distributions, sorting.
-_LOGITS_COPIES = 10
+# More rows than this no longer make a step cheaper a row.
+_MOST_ROWS = {"cuda": 512, "mps": 128, "cpu": 128}
+# Copies of a row's float32 logits alive at once: processors, both distributions, noise.
+_LOGITS_COPIES = 12
 _SHARE_OF_FREE = 0.6
 
-T = TypeVar("T")
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 def rows_that_fit(loaded: LoadedModel, cache_bytes: int, beams: int, wanted: Literal["auto"] | int) -> int:
-    """How many samples, each of `beams` rows with caches of `cache_bytes`, to decode at once."""
+    """How many texts, each of `beams` rows with caches of `cache_bytes`, to decode at once; at least one."""
     if wanted != "auto":
         return wanted
     vocabulary = loaded.model.config.get_text_config().vocab_size
-    # Twice the cache: it is concatenated with each step's keys and values.
+    # Twice the cache: a layer that is not in a buffer is concatenated with each step's keys and values.
     row = beams * (2 * cache_bytes + vocabulary * 4 * _LOGITS_COPIES)
     fit = int(available_bytes(loaded.device) * _SHARE_OF_FREE / max(row, 1))
     return max(1, min(fit, _MOST_ROWS[loaded.device.partition(":")[0]] // beams or 1))
 
 
-def in_batches(
-    rows: Sequence[Row], size: int, decode: Callable[[Sequence[Row]], list[Sample]]
-) -> list[Sample]:
-    """Decode rows `size` at a time, alike lengths together, and give the samples back in rows' order."""
-    order = sorted(range(len(rows)), key=lambda place: -len(rows[place].prompt.ids))
-    samples: dict[int, Sample] = {}
-    for start in range(0, len(order), size):
-        places = order[start : start + size]
-        for place, sample in zip(places, halving([rows[p] for p in places], decode), strict=True):
-            samples[place] = sample
-    return [samples[place] for place in range(len(rows))]
+def in_pieces(
+    items: Sequence[In], size: int, decode: Callable[[Sequence[In]], Sequence[Out]]
+) -> list[Out]:
+    """Decode items `size` at a time."""
+    done: list[Out] = []
+    for start in range(0, len(items), size):
+        done += halving(items[start : start + size], decode)
+    return done
 
 
-def halving(rows: Sequence[Row], decode: Callable[[Sequence[Row]], list[Sample]]) -> list[Sample]:
-    """Decode a batch; when the device runs out of memory, its halves, down to a single row."""
+def halving(items: Sequence[In], decode: Callable[[Sequence[In]], Sequence[Out]]) -> list[Out]:
+    """Decode together; when the device runs out of memory, in halves, down to a single item."""
     try:
-        return decode(rows)
+        return list(decode(items))
     except torch.OutOfMemoryError:
-        if len(rows) == 1:
+        if len(items) == 1:
             raise
     # Outside the handler, so that the failed attempt's tensors are not kept alive by its traceback.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    middle = len(rows) // 2
-    return halving(rows[:middle], decode) + halving(rows[middle:], decode)
+    middle = len(items) // 2
+    return halving(items[:middle], decode) + halving(items[middle:], decode)

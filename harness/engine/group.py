@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from transformers import GenerationConfig
@@ -14,13 +15,18 @@ from transformers import GenerationConfig
 from harness.config.points import point_config
 from harness.decoding.text import Detokenizer
 from harness.engine.batch import Row
-from harness.engine.batches import in_batches, rows_that_fit
+from harness.engine.batches import in_pieces, rows_that_fit
 from harness.engine.beams import rows_together, search
 from harness.engine.rescore import score_prompt
 from harness.engine.sampling import decode_rows
+from harness.engine.selftest import handles
 from harness.engine.strategy import Strategy
 from harness.engine.timing import time_strategy
+from harness.engine.tree import StrategyError, Text, Work, decode_tree
+from harness.models.memory import kv_cache_bytes, peak_memory_mb, reset_peak_memory
+from harness.prompts.prompt import Prompt
 from harness.results.metrics import point_metrics
+from harness.results.partial import Partial
 from harness.results.records import Sample
 from harness.results.store import StoredPoint, stored_point
 from harness.results.tables import (
@@ -73,6 +79,17 @@ class Group:
         # Every id is passed explicitly: what stays in here would be filled in where None is meant.
         self._loaded.model.generation_config = GenerationConfig()
         self._detokenizer = Detokenizer(self._loaded.tokenizer)
+        self._handled = handles(self._loaded, self._detokenizer)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be told of every point of this group."""
+        if self._handled:
+            return ()
+        return (
+            "the model's cache is not one that the tree handles (a self-test at load differed from "
+            "`generate`); each strategy was decoded by stock `generate`, one after the other",
+        )
 
     def close(self) -> None:
         """Free the model."""
@@ -80,28 +97,37 @@ class Group:
 
         free(self._loaded)
 
-    def run(self, planned: PlannedPoint) -> StoredPoint:
-        """Compute what the store lacks of a point and write it there."""
-        point, needs = planned.point, planned.needs
-        threads = point.engine.threads
-        torch.set_num_threads((os.cpu_count() or 1) if threads == "auto" else threads)
+    def run(self, points: Sequence[PlannedPoint]) -> Iterator[tuple[int, Exception | None]]:
+        """Compute what the store lacks of each point and write it there.
+
+        Yields:
+            Each point's index once it is whole, or with the error that made it fail.
+        """
+        for family in families(points):
+            set_threads(points[family[0]].point.engine.threads)
+            failed = self._decode(points, [place for place in family if points[place].needs.samples])
+            for place in family:
+                error = failed.get(place)
+                if error is None:
+                    try:
+                        self._finish(points[place])
+                    except Exception as problem:
+                        error = problem
+                yield place, error
+
+    def _finish(self, planned: PlannedPoint) -> None:
+        """Score, time and describe a point whose samples are in the store."""
         stored = stored_point(self._outputs, planned.point_id)
-        parts = {} if needs.samples else stored.parts()
+        parts, needs = stored.parts(), planned.needs
         strategy = self._strategy(planned)
-        if needs.samples:
-            stored.folder.mkdir(parents=True, exist_ok=True)
-            # From here on the old samples do not count any more; each part counts once it is whole.
-            stored.path("parts.json").unlink(missing_ok=True)
-            parts = self._decode(planned, strategy, stored)
         if needs.prompt_scores:
             self._score_prompts(planned, stored)
             parts["prompt_logprobs"] = True
         if needs.timing:
             self._time(planned, strategy, stored)
-            parts["timing"] = timing_spec(point)
+            parts["timing"] = timing_spec(planned.point)
         self._write_facts(planned, strategy, stored, parts)
-        stored.write_json("parts.json", parts)
-        return stored
+        stored.write_json("parts.json", parts | {"described": True})
 
     def _strategy(self, planned: PlannedPoint) -> Strategy:
         generation = planned.point.generation
@@ -115,40 +141,112 @@ class Group:
             top_k=planned.point.record.top_k,
         )
 
-    def _decode(self, planned: PlannedPoint, strategy: Strategy, stored: StoredPoint) -> dict[str, Any]:
-        from harness.models.memory import kv_cache_bytes, peak_memory_mb, reset_peak_memory
-
-        point, loaded = planned.point, self._loaded
-        rows = [
-            Row(prompt, sample) for prompt in planned.prompts for sample in range(point.generation.samples)
-        ]
-        self._events.decoding(point.label, len(rows) * strategy.max_new_tokens)
-
-        def decode(batch: Sequence[Row]) -> list[Sample]:
-            run = decode_rows if strategy.beams == 1 else search
-            return run(loaded, strategy, batch, self._detokenizer, on_step=self._events.decoded)
-
-        longest = max(len(prompt.ids) for prompt in planned.prompts) + strategy.max_new_tokens
-        cache = kv_cache_bytes(planned.files.config, longest, loaded.model.dtype.itemsize)
-        size = rows_that_fit(loaded, cache, strategy.beams, point.engine.batch_rows)
-        if strategy.beams > 1 and not rows_together(loaded, strategy):
-            size = 1
-        started = time.perf_counter()
-        reset_peak_memory(loaded.device)
-        samples = in_batches(rows, size, decode)
-        seconds = time.perf_counter() - started
-        told = [self._tell(row, sample) for row, sample in zip(rows, samples, strict=True)]
-        stored.write_table("tokens", tokens_table(told))
-        stored.write_table("generations", generations_table(told))
+    def _decode(self, points: Sequence[PlannedPoint], places: Sequence[int]) -> dict[int, Exception]:
+        """Decode the points of a family together; returns the errors of those that failed."""
+        if not places:
+            return {}
+        # Points that differ in timing or recording only have one address: the deepest recording serves all.
+        by_id: dict[str, list[int]] = {}
+        for place in sorted(places, key=lambda place: -points[place].point.record.top_k):
+            by_id.setdefault(points[place].point_id, []).append(place)
+        family = {alike[0]: points[alike[0]] for alike in by_id.values()}
+        try:
+            failed = self._decode_family(dict(sorted(family.items())))
+        except Exception as error:
+            return dict.fromkeys(places, error)
         return {
-            "record": {"top_k": point.record.top_k},
-            "facts": {
-                "decode_seconds": seconds,
-                "tokens": sum(len(sample.token_ids) for sample in samples),
-                "batch_rows": size,
-                "peak_mb": peak_memory_mb(loaded.device),
-            },
+            place: failed[alike[0]] for alike in by_id.values() if alike[0] in failed for place in alike
         }
+
+    def _decode_family(self, family: dict[int, PlannedPoint]) -> dict[int, Exception]:
+        first = next(iter(family.values()))
+        prompts, loaded = first.prompts, self._loaded
+        strategies = {place: self._strategy(planned) for place, planned in family.items()}
+        partials = {
+            place: Partial(stored_point(self._outputs, planned.point_id)) for place, planned in family.items()
+        }
+        size = self._rows(family)
+        texts_a_prompt = sum(planned.point.generation.samples for planned in family.values())
+        batch_prompts = max(1, size // texts_a_prompt)
+        for place, partial in partials.items():
+            if family[place].point.engine.fresh:
+                partial.clear()
+            # From here on the old samples do not count any more; each part counts once it is whole.
+            partial.stored.path("parts.json").unlink(missing_ok=True)
+            batch_prompts = partial.begin(batch_prompts, family[place].point.record.top_k)
+        batches = -(-len(prompts) // batch_prompts)
+        label = first.point.label if len(family) == 1 else f"{len(family)} points together"
+        tokens = sum(planned.tokens for planned in family.values())
+        self._events.decoding(label, tokens)
+        failed: dict[int, Exception] = {}
+        work = Work(0, 0)
+
+        def note(done: Work) -> None:
+            nonlocal work
+            work = Work(work.rows + done.rows, work.texts + done.texts)
+
+        reset_peak_memory(loaded.device)
+        started = time.perf_counter()
+        for batch in range(batches):
+            chosen = prompts[batch * batch_prompts : (batch + 1) * batch_prompts]
+            if all(partials[place].has(batch) for place in family if place not in failed):
+                continue
+            samples: dict[int, list[Sample]] = {}
+            while missing := [place for place in family if place not in failed and place not in samples]:
+                rows = {place: _rows_of(chosen, family[place]) for place in missing}
+                texts = [Text(strategies[place], row) for place in missing for row in rows[place]]
+                try:
+                    made = iter(in_pieces(texts, size, lambda some: self._decode_texts(some, note)))
+                except StrategyError as error:
+                    failed |= {p: error.cause for p in missing if strategies[p] is error.strategy}
+                    continue
+                samples = {place: [next(made) for _ in rows[place]] for place in missing}
+            for place, some in samples.items():
+                told = [self._tell(row, sample) for row, sample in zip(rows[place], some, strict=True)]
+                partials[place].write(batch, told)
+        seconds = time.perf_counter() - started
+        facts = {
+            "decode_seconds": seconds,
+            "tokens": work.texts,
+            "rows": work.rows,
+            "fused_points": len(family),
+            "batch_rows": size,
+            "peak_mb": peak_memory_mb(loaded.device),
+        }
+        for place, partial in partials.items():
+            if place not in failed:
+                partial.merge(batches)
+                record = {"top_k": family[place].point.record.top_k}
+                partial.stored.write_json("parts.json", {"record": record, "facts": facts})
+                partial.clear()
+        return failed
+
+    def _rows(self, family: dict[int, PlannedPoint]) -> int:
+        """Texts of the family that are decoded at once."""
+        first = next(iter(family.values()))
+        budget = max(planned.point.generation.max_new_tokens for planned in family.values())
+        longest = max(len(prompt.ids) for prompt in first.prompts) + budget
+        cache = kv_cache_bytes(first.files.config, longest, self._loaded.model.dtype.itemsize)
+        beams = first.effective["num_beams"]
+        if beams > 1 and not rows_together(self._loaded, self._strategy(first)):
+            return 1
+        return rows_that_fit(self._loaded, cache, beams, first.point.engine.batch_rows)
+
+    def _decode_texts(self, texts: Sequence[Text], note: Callable[[Work], None]) -> list[Sample]:
+        strategy, rows = texts[0].strategy, [text.row for text in texts]
+        told = {"on_step": self._events.decoded}
+        if strategy.beams > 1:
+            samples = search(self._loaded, strategy, rows, self._detokenizer, **told)
+        elif self._handled:
+            return decode_tree(self._loaded, texts, self._detokenizer, on_work=note, **told)
+        else:
+            samples = []
+            for alike in _runs(texts):
+                own = [text.row for text in alike]
+                samples += decode_rows(self._loaded, alike[0].strategy, own, self._detokenizer, **told)
+        made = sum(len(sample.token_ids) for sample in samples)
+        note(Work(made, made))
+        return samples
 
     def _tell(self, row: Row, sample: Sample) -> Told:
         text = self._detokenizer.output_text(row.prompt.ids, sample.token_ids)
@@ -208,6 +306,36 @@ class Group:
             "model_generation_config": dict(self._loaded.files_generation_config),
         }
         stored.write_config({"requested": requested, "effective": effective})
+
+
+def families(points: Sequence[PlannedPoint]) -> list[list[int]]:
+    """Which points are decoded together: the same prompts, engine settings, and one row a text.
+
+    Returns:
+        Indices into `points`; beams, and points that asked for it with engine.fuse=false, stand alone.
+    """
+    found: dict[Any, list[int]] = {}
+    for place, planned in enumerate(points):
+        engine = planned.point.engine
+        alone = planned.effective["num_beams"] > 1 or not engine.fuse
+        prompts = tuple((prompt.id, prompt.ids) for prompt in planned.prompts)
+        key = place if alone else (prompts, engine.threads, engine.batch_rows, engine.fresh)
+        found.setdefault(key, []).append(place)
+    return list(found.values())
+
+
+def set_threads(threads: Literal["auto"] | int) -> None:
+    """CPU threads of torch; `auto` takes every core."""
+    torch.set_num_threads((os.cpu_count() or 1) if threads == "auto" else threads)
+
+
+def _rows_of(prompts: Sequence[Prompt], planned: PlannedPoint) -> list[Row]:
+    return [Row(prompt, sample) for prompt in prompts for sample in range(planned.point.generation.samples)]
+
+
+def _runs(texts: Sequence[Text]) -> list[list[Text]]:
+    """Texts cut where the strategy changes."""
+    return [list(some) for _, some in groupby(texts, key=lambda text: id(text.strategy))]
 
 
 def _as_tuple(ids: int | Sequence[int] | None) -> tuple[int, ...]:

@@ -55,6 +55,15 @@ class _Band:
     texts: list[_Growing]
 
 
+class StrategyError(Exception):
+    """A strategy's own processors failed; the other strategies are none the worse."""
+
+    def __init__(self, strategy: Strategy, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.strategy = strategy
+        self.cause = cause
+
+
 @dataclass(frozen=True)
 class Work:
     """What decoding a tree took: rows that were computed, against texts times steps."""
@@ -87,6 +96,9 @@ def decode_tree(
 
     Returns:
         One Sample a text, in their order.
+
+    Raises:
+        StrategyError: a strategy's processors raised.
     """
     recorder = recorder or Recorder(max(text.strategy.top_k for text in texts))
     grove = _Grove(loaded, texts, share)
@@ -95,7 +107,7 @@ def decode_tree(
     for step in range(max(text.strategy.max_new_tokens for text in texts)):
         seen = recorder.look(grove.logits)
         rows += len(seen.logits)
-        chosen = [_choose(band, grove, seen, recorder, step) for band in bands]
+        chosen = [_chosen(band, grove, seen, recorder, step) for band in bands]
         # The one place in a step where the host waits for the device.
         tokens = iter(torch.cat(chosen).tolist())
         for band in bands:
@@ -214,6 +226,16 @@ def _bands(loaded: LoadedModel, texts: Sequence[Text], growing: Sequence[_Growin
             bands[id(strategy)] = _Band(strategy, processors, [])
         bands[id(strategy)].texts.append(state)
     return list(bands.values())
+
+
+def _chosen(band: _Band, grove: _Grove, seen: Seen, recorder: Recorder, step: int) -> Tensor:
+    """`_choose`, whose failure names the strategy; running out of memory is nobody's fault."""
+    try:
+        return _choose(band, grove, seen, recorder, step)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise StrategyError(band.strategy, error) from error
 
 
 def _choose(band: _Band, grove: _Grove, seen: Seen, recorder: Recorder, step: int) -> Tensor:

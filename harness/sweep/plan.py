@@ -33,9 +33,10 @@ class Needs:
     samples: bool
     prompt_scores: bool
     timing: bool
+    description: bool
 
     def __bool__(self) -> bool:
-        return self.samples or self.prompt_scores or self.timing
+        return self.samples or self.prompt_scores or self.timing or self.description
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,7 @@ def what_is_needed(point: Point, stored: StoredPoint) -> Needs:
         samples=samples,
         prompt_scores=point.record.prompt_logprobs and (samples or not parts.get("prompt_logprobs")),
         timing=point.timing.enabled and (samples or parts.get("timing") != timing_spec(point)),
+        description=samples or not parts.get("described"),
     )
 
 

@@ -90,14 +90,15 @@ class _Run:
                 self._note_failure(place, error, display, tracker)
             return
         try:
+            started = time.time()
             for place in waiting:
-                self._sweep = self._sweep.with_point(place, started=time.time())
-                try:
-                    loaded.run(self._plan.points[place])
-                except Exception as error:
-                    self._note_failure(place, error, display, tracker)
+                warnings = (*self._sweep.points[place].warnings, *loaded.warnings)
+                self._sweep = self._sweep.with_point(place, started=started, warnings=warnings)
+            for done, error in loaded.run([self._plan.points[place] for place in waiting]):
+                if error is not None:
+                    self._note_failure(waiting[done], error, display, tracker)
                 else:
-                    self._note(place, display, tracker, status="done", ended=time.time())
+                    self._note(waiting[done], display, tracker, status="done", ended=time.time())
         finally:
             loaded.close()
 

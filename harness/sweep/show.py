@@ -88,6 +88,7 @@ def _todo(planned: PlannedPoint) -> str:
         "decode": planned.needs.samples,
         "score prompts": planned.needs.prompt_scores,
         "time": planned.needs.timing,
+        "describe": planned.needs.description and not planned.needs.samples,
     }
     return ", ".join(name for name, needed in parts.items() if needed)
 
