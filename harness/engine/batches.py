@@ -33,9 +33,7 @@ def rows_that_fit(loaded: LoadedModel, cache_bytes: int, beams: int, wanted: Lit
     return max(1, min(fit, _MOST_ROWS[loaded.device.partition(":")[0]] // beams or 1))
 
 
-def in_pieces(
-    items: Sequence[In], size: int, decode: Callable[[Sequence[In]], Sequence[Out]]
-) -> list[Out]:
+def in_pieces(items: Sequence[In], size: int, decode: Callable[[Sequence[In]], Sequence[Out]]) -> list[Out]:
     """Decode items `size` at a time."""
     done: list[Out] = []
     for start in range(0, len(items), size):

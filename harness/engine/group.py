@@ -31,12 +31,10 @@ from harness.results.records import Sample
 from harness.results.store import StoredPoint, stored_point
 from harness.results.tables import (
     Told,
-    generations_table,
     prompt_tokens_table,
     repetitions_of,
     samples_of,
     timing_table,
-    tokens_table,
 )
 from harness.sweep.plan import PlannedPoint, timing_spec
 
@@ -154,9 +152,7 @@ class Group:
             failed = self._decode_family(dict(sorted(family.items())))
         except Exception as error:
             return dict.fromkeys(places, error)
-        return {
-            place: failed[alike[0]] for alike in by_id.values() if alike[0] in failed for place in alike
-        }
+        return {place: failed[alike[0]] for alike in by_id.values() if alike[0] in failed for place in alike}
 
     def _decode_family(self, family: dict[int, PlannedPoint]) -> dict[int, Exception]:
         first = next(iter(family.values()))
@@ -233,17 +229,14 @@ class Group:
         return rows_that_fit(self._loaded, cache, beams, first.point.engine.batch_rows)
 
     def _decode_texts(self, texts: Sequence[Text], note: Callable[[Work], None]) -> list[Sample]:
-        strategy, rows = texts[0].strategy, [text.row for text in texts]
-        told = {"on_step": self._events.decoded}
-        if strategy.beams > 1:
-            samples = search(self._loaded, strategy, rows, self._detokenizer, **told)
-        elif self._handled:
-            return decode_tree(self._loaded, texts, self._detokenizer, on_work=note, **told)
-        else:
-            samples = []
-            for alike in _runs(texts):
-                own = [text.row for text in alike]
-                samples += decode_rows(self._loaded, alike[0].strategy, own, self._detokenizer, **told)
+        strategy, on_step = texts[0].strategy, self._events.decoded
+        if strategy.beams == 1 and self._handled:
+            return decode_tree(self._loaded, texts, self._detokenizer, on_work=note, on_step=on_step)
+        run = search if strategy.beams > 1 else decode_rows
+        samples: list[Sample] = []
+        for alike in _runs(texts):
+            rows = [text.row for text in alike]
+            samples += run(self._loaded, alike[0].strategy, rows, self._detokenizer, on_step=on_step)
         made = sum(len(sample.token_ids) for sample in samples)
         note(Work(made, made))
         return samples

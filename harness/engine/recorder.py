@@ -102,7 +102,9 @@ class Recorder:
 
     def finish(self) -> Recorded:
         """Bring what was recorded to the CPU, once, each text's steps together."""
-        texts = np.concatenate([np.asarray(some, dtype=np.int64) for some in self._texts] or [np.zeros(0, int)])
+        texts = np.concatenate(
+            [np.asarray(some, dtype=np.int64) for some in self._texts] or [np.zeros(0, int)]
+        )
         order = np.argsort(texts, kind="stable")
         arrays = {}
         for name in self._values[0] if self._values else ():
@@ -122,7 +124,10 @@ class Recorded:
         start = int(np.searchsorted(self._texts, text))
         own = {name: values[start : start + length] for name, values in self._arrays.items()}
         return Steps(
-            **{name: (values[:, :top_k] if values.ndim == 2 else values).copy() for name, values in own.items()}
+            **{
+                name: (values[:, :top_k] if values.ndim == 2 else values).copy()
+                for name, values in own.items()
+            }
         )
 
 

@@ -103,7 +103,9 @@ def decode_rows(
     generated = model.generate(
         **inputs,
         generation_config=strategy.neutral_config(),
-        logits_processor=LogitsProcessorList([Chooser(processors, recorder, keys, [len(ids) for ids in prompts])]),
+        logits_processor=LogitsProcessorList(
+            [Chooser(processors, recorder, keys, [len(ids) for ids in prompts])]
+        ),
         stopping_criteria=criteria,
     )[:, width:].tolist()
 

@@ -47,7 +47,9 @@ def handles(loaded: LoadedModel, detokenizer: Detokenizer) -> bool:
         true = logits.log_softmax(-1).gather(1, chosen[:, None])[:, 0].cpu()
         if (true - torch.from_numpy(sample.steps.logprob)).abs().max() > tolerance:
             return False
-        if text.strategy is greedy and not _is_stock(loaded, greedy, text.row.prompt, sample.token_ids, logits):
+        if text.strategy is greedy and not _is_stock(
+            loaded, greedy, text.row.prompt, sample.token_ids, logits
+        ):
             return False
     return True
 

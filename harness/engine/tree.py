@@ -175,7 +175,9 @@ class _Grove:
         """
         children: dict[tuple[int, int, int], list[_Growing]] = {}
         for text in texts:
-            children.setdefault((text.row, text.tokens[-1], 0 if self._share else text.number), []).append(text)
+            children.setdefault((text.row, text.tokens[-1], 0 if self._share else text.number), []).append(
+                text
+            )
         places: list[tuple[int, int, int] | None] = [None] * len(children)
         homeless = []
         for child in children:
@@ -193,7 +195,7 @@ class _Grove:
         tokens = torch.tensor([[token] for _, token, _ in settled], device=self._device)
         if parents != list(range(len(self.prompt_tokens))):
             index = torch.tensor(parents, device=self._device)
-            self._cache.reorder_cache(index)
+            self._cache.reorder_cache(index)  # type: ignore[arg-type]
             self.ids, self._mask = self.ids[index], self._mask[index]
             self.prompt_tokens = [self.prompt_tokens[parent] for parent in parents]
         self.ids = torch.cat([self.ids, tokens], dim=1)

@@ -94,9 +94,9 @@ class _Run:
             for place in waiting:
                 warnings = (*self._sweep.points[place].warnings, *loaded.warnings)
                 self._sweep = self._sweep.with_point(place, started=started, warnings=warnings)
-            for done, error in loaded.run([self._plan.points[place] for place in waiting]):
-                if error is not None:
-                    self._note_failure(waiting[done], error, display, tracker)
+            for done, problem in loaded.run([self._plan.points[place] for place in waiting]):
+                if problem is not None:
+                    self._note_failure(waiting[done], problem, display, tracker)
                 else:
                     self._note(waiting[done], display, tracker, status="done", ended=time.time())
         finally:

@@ -1,4 +1,4 @@
-"""The tree gives what each strategy gives alone, what stock `generate` gives, and computes a beginning once."""
+"""The tree gives what each strategy gives alone and in stock `generate`; a beginning is computed once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import torch
 
 from harness.decoding.text import Detokenizer
 from harness.engine.batch import Row
+from harness.engine.batches import halving, in_pieces
 from harness.engine.sampling import decode_rows
-from harness.engine.tree import Text, Work, decode_tree
+from harness.engine.selftest import handles
+from harness.engine.tree import StrategyError, Text, Work, decode_tree
 
 KINDS = ("llama", "qwen2", "mistral", "gpt2")
 MANY: list[dict[str, Any]] = [
@@ -43,9 +45,7 @@ def test_together_is_as_alone_is_as_stock_generate(
         for strategy in strategies
         for sample in decode_tree(loaded, [Text(strategy, row) for row in rows], detokenizer)
     ]
-    stock = [
-        decode_rows(loaded, strategy, [row], detokenizer)[0] for strategy in strategies for row in rows
-    ]
+    stock = [decode_rows(loaded, strategy, [row], detokenizer)[0] for strategy in strategies for row in rows]
     for sample, *others in zip(together, apart, one_by_one, stock, strict=True):
         for other in others:
             assert other.token_ids == sample.token_ids
@@ -64,3 +64,110 @@ def test_together_is_as_alone_is_as_stock_generate(
     }
     assert done.rows == len(beginnings), "every distinct beginning is computed once"
     assert done.rows < 0.8 * done.texts
+
+
+def test_company_and_order_do_not_move_a_sample(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
+    loaded = loaded_model("llama")
+    detokenizer = Detokenizer(loaded.tokenizer)
+    strategies = [strategy_of(loaded, **fields) for fields in MANY]
+    texts = [Text(strategy, Row(prompt, 0)) for strategy in strategies for prompt in prompts_of(loaded)]
+    forwards = decode_tree(loaded, texts, detokenizer)
+    backwards = decode_tree(loaded, texts[::-1], detokenizer)[::-1]
+    halves = [sample for half in (texts[:7], texts[7:]) for sample in decode_tree(loaded, half, detokenizer)]
+    ids = [sample.token_ids for sample in forwards]
+    assert ids == [sample.token_ids for sample in backwards] == [sample.token_ids for sample in halves]
+
+
+def test_each_strategy_has_its_own_end(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
+    loaded = loaded_model("llama")
+    detokenizer = Detokenizer(loaded.tokenizer)
+    prompt = prompts_of(loaded)[0]
+    free = strategy_of(loaded, max_new_tokens=25, ends=False)
+    output = detokenizer.output(
+        prompt.ids, decode_tree(loaded, [Text(free, Row(prompt, 0))], detokenizer)[0].token_ids
+    )
+    short = strategy_of(loaded, max_new_tokens=3, ends=False)
+    stopped = strategy_of(loaded, max_new_tokens=25, ends=False, stop_strings=(output[3:6],))
+    row = Row(prompt, 0)
+    samples = decode_tree(loaded, [Text(s, row) for s in (free, short, stopped)], detokenizer)
+    assert [len(sample.token_ids) for sample in samples[:2]] == [25, 3]
+    assert [sample.finish_reason for sample in samples] == ["length", "length", "stop_string"]
+    assert all(len(sample.steps) == len(sample.token_ids) for sample in samples)
+    told = detokenizer.output(prompt.ids, samples[2].token_ids)
+    assert output.startswith(told)
+    assert output[3:6] in told
+    assert output[3:6] not in detokenizer.output(prompt.ids, samples[2].token_ids[:-1])
+
+
+def test_a_strategy_that_fails_is_named(
+    loaded_model: Any, prompts_of: Any, strategy_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.decoding.processors import Processors
+
+    loaded = loaded_model("llama")
+    bad = strategy_of(loaded, repetition_penalty=1.3)
+    good = strategy_of(loaded)
+    honest = Processors.__call__
+
+    def broken(self: Any, *args: Any) -> Any:
+        if not self.neutral:
+            raise ValueError("no such luck")
+        return honest(self, *args)
+
+    monkeypatch.setattr(Processors, "__call__", broken)
+    texts = [Text(strategy, Row(prompts_of(loaded)[0], 0)) for strategy in (good, bad)]
+    with pytest.raises(StrategyError, match="no such luck") as caught:
+        decode_tree(loaded, texts, Detokenizer(loaded.tokenizer))
+    assert caught.value.strategy is bad
+
+
+def test_the_self_test_vouches_for_caches_it_should(loaded_model: Any) -> None:
+    for kind in KINDS:
+        loaded = loaded_model(kind)
+        assert handles(loaded, Detokenizer(loaded.tokenizer)), kind
+
+
+def test_the_self_test_catches_a_cache_that_forgets(
+    loaded_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.engine.cache import RowLayer
+
+    loaded = loaded_model("llama")
+    monkeypatch.setattr(RowLayer, "move", lambda self, sources, targets: None)
+    assert not handles(loaded, Detokenizer(loaded.tokenizer))
+
+
+def test_rows_move_in_place() -> None:
+    from harness.engine.cache import RowLayer
+
+    layer = RowLayer(rows=5, positions=6)
+    states = torch.arange(3.0)[:, None, None, None].expand(3, 2, 4, 1)
+    layer.update(states, -states)
+    layer.reorder_cache(torch.tensor([2, 1, 0, 2, 2]))  # rows swap and split at once
+    keys, values = layer.update(torch.full((5, 2, 1, 1), 9.0), torch.full((5, 2, 1, 1), 9.0))
+    assert keys[:, 0, 0, 0].tolist() == [2, 1, 0, 2, 2]
+    assert values[:, 1, 3, 0].tolist() == [-2, -1, 0, -2, -2]
+    assert keys[:, 0, 4, 0].tolist() == [9] * 5
+    layer.reorder_cache(torch.tensor([3, 4]))
+    keys, _ = layer.update(torch.zeros(2, 2, 1, 1), torch.zeros(2, 2, 1, 1))
+    assert keys.shape == (2, 2, 6, 1)
+    assert keys[:, 0, 0, 0].tolist() == [2, 2]
+
+
+def test_out_of_memory_halves_down_to_one() -> None:
+    sizes = []
+
+    def decode(items: Any) -> list[int]:
+        sizes.append(len(items))
+        if len(items) > 2:
+            raise torch.OutOfMemoryError("full")
+        return [item * 10 for item in items]
+
+    assert in_pieces(range(7), 7, decode) == [0, 10, 20, 30, 40, 50, 60]
+    assert sizes == [7, 3, 1, 2, 4, 2, 2]
+
+    def never(items: Any) -> list[int]:
+        raise torch.OutOfMemoryError("full")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        halving([1, 2, 3], never)
