@@ -1,0 +1,24 @@
+"""`make bench`: what is measured, never a timed test; `python -m tests.benchmarks recording` runs one."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import torch
+
+ALL = ("recording", "fusing")
+
+
+def main(names: list[str]) -> None:
+    """Run the benchmarks named, or all."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    for name in names or ALL:
+        if name not in ALL:
+            sys.exit(f"{name}: no such benchmark; there are: {', '.join(ALL)}")
+        importlib.import_module(f"tests.benchmarks.{name}").main()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

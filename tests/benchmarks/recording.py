@@ -1,0 +1,76 @@
+"""What recording costs: the same decode with the recorder, and with one that looks away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.engine.batch import Row
+from harness.engine.recorder import Recorder, Seen
+from harness.engine.sampling import decode_rows
+from harness.engine.strategy import Strategy
+from harness.engine.tree import Text, decode_tree
+from tests.benchmarks.contend import contend
+from tests.benchmarks.shapes import EIGHT, Loaded, llama_100m, ragged_prompts, strategy
+
+BUDGET = 0.10
+
+
+class Blind(Recorder):
+    """Lets the strategies see the logits and keeps nothing."""
+
+    def look(self, logits: Tensor) -> Seen:
+        """The logits and nothing made of them."""
+        nothing = logits[:0]
+        return Seen(logits, nothing, nothing, nothing, nothing, nothing)
+
+    def observe(self, *_: Any, **__: Any) -> None:
+        """Look away."""
+
+    def finish(self) -> Any:
+        """Nothing to tell of any text."""
+        return self
+
+    def steps(self, text: int, length: int, top_k: int) -> None:
+        """No steps."""
+
+
+def measure(loaded: Loaded, texts: list[Text], stock: bool, turns: int) -> tuple[float, float]:
+    """(milliseconds a step with the recorder, its share of the time without)."""
+
+    def run(recorder: Recorder) -> None:
+        if stock:
+            strategy: Strategy = texts[0].strategy
+            decode_rows(loaded, strategy, [text.row for text in texts], None, recorder=recorder)  # type: ignore[arg-type]
+        else:
+            decode_tree(loaded, texts, None, recorder=recorder)  # type: ignore[arg-type]
+
+    times = contend({"with": lambda: run(Recorder(5)), "without": lambda: run(Blind(5))}, turns)
+    steps = texts[0].strategy.max_new_tokens
+    return times.median("with") / steps * 1e3, times.ratio("with", "without") - 1
+
+
+def main(turns: int = 5, new_tokens: int = 24) -> None:
+    """Print the table."""
+    loaded = llama_100m()
+    prompts = ragged_prompts(loaded)
+    threads = torch.get_num_threads()
+    print(f"\nRecording, 100M Llama fp32, 8 ragged prompts, {new_tokens} tokens, {threads} threads")
+    print(f"{'decoded':34}{'ms a step':>10}{'cost':>8}   must be at most {BUDGET:.0%}")
+    rows = [Row(prompt, 0) for prompt in prompts]
+    greedy, top_p = strategy(new_tokens), strategy(new_tokens, do_sample=True, top_p=0.9)
+    for name, texts, stock in (
+        ("greedy, stock generate", [Text(greedy, row) for row in rows], True),
+        ("top_p, stock generate", [Text(top_p, row) for row in rows], True),
+        ("greedy, the tree", [Text(greedy, row) for row in rows], False),
+        ("eight strategies, the tree", _eight(new_tokens, rows), False),
+    ):
+        per_step, cost = measure(loaded, texts, stock, turns)
+        print(f"{name:34}{per_step:>10.1f}{cost:>8.1%}", flush=True)
+
+
+def _eight(new_tokens: int, rows: list[Row]) -> list[Text]:
+    strategies = [strategy(new_tokens, **fields) for fields in EIGHT]
+    return [Text(one, row) for one in strategies for row in rows]

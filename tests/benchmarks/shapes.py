@@ -1,0 +1,124 @@
+"""Models of a real shape with random weights, heads scaled until the next token is as sure as in trained ones."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from harness.config.effective import effective_decoding
+from harness.config.point import Decoding
+from harness.engine.strategy import Strategy
+from harness.prompts.prompt import Prompt
+
+NATS = 1.8
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """As much of a LoadedModel as the engine asks for."""
+
+    model: Any
+    device: str
+    tokenizer: Any = None
+
+
+@cache
+def llama_100m() -> Loaded:
+    """105 M parameters, 32,000 tokens, fp32."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=32_000,
+        hidden_size=640,
+        intermediate_size=1728,
+        num_hidden_layers=13,
+        num_attention_heads=10,
+        num_key_value_heads=10,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    return _ready(LlamaForCausalLM(config))
+
+
+@cache
+def qwen_half_billion() -> Loaded:
+    """The shape of Qwen2-0.5B, 151,936 tokens, bf16."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=151_936,
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    return _ready(Qwen2ForCausalLM(config).to(torch.bfloat16))
+
+
+def _ready(model: Any) -> Loaded:
+    from transformers import GenerationConfig
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    model = model.eval().requires_grad_(False)
+    model.generation_config = GenerationConfig()
+    ids = torch.randint(3, model.config.vocab_size, (1, 32))
+    with torch.inference_mode():
+        hidden = model.model(ids).last_hidden_state[0].float()
+        weight = model.lm_head.weight.float()
+        low, high = math.log(1e-3), math.log(1e4)
+        for _ in range(30):
+            middle = (low + high) / 2
+            p = (hidden @ weight.T * math.exp(middle)).softmax(-1)
+            flat = float(torch.special.entr(p).sum(-1).mean()) > NATS
+            low, high = (middle, high) if flat else (low, middle)
+        model.lm_head.weight.mul_(math.exp(middle))
+    return Loaded(model, "cpu")
+
+
+def ragged_prompts(loaded: Loaded, count: int = 8) -> list[Prompt]:
+    """Prompts of 6 to 40 random tokens."""
+    luck = random.Random(0)
+    vocabulary = loaded.model.config.vocab_size
+    return [
+        Prompt(f"p{place}", "", tuple(luck.randrange(3, vocabulary) for _ in range(luck.randrange(6, 41))))
+        for place in range(count)
+    ]
+
+
+def strategy(new_tokens: int, **fields: Any) -> Strategy:
+    """A strategy that ends by its budget only."""
+    return Strategy(
+        effective=effective_decoding(Decoding(name="x", **fields)),
+        max_new_tokens=new_tokens,
+        seed=0,
+        stop_strings=(),
+        eos_token_ids=(),
+        pad_token_id=0,
+        top_k=5,
+    )
+
+
+EIGHT: tuple[dict[str, Any], ...] = (
+    {},
+    {"do_sample": True, "temperature": 0.8},
+    {"do_sample": True, "top_k": 40},
+    {"do_sample": True, "top_p": 0.9},
+    {"do_sample": True, "min_p": 0.05},
+    {"do_sample": True, "typical_p": 0.95},
+    {"repetition_penalty": 1.2},
+    {"do_sample": True, "temperature": 1.2, "top_p": 0.95},
+)
+TOP_PS: tuple[dict[str, Any], ...] = tuple(
+    {"do_sample": True, "top_p": top_p} for top_p in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+)
