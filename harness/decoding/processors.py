@@ -15,6 +15,8 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.generation import logits_process as stock
 
+from harness.decoding.warpers import QuickTopP, QuickTypical, quick
+
 # Look at one row of scores only: no history, no length. Rows may share one call.
 _MEMORYLESS = (
     stock.TemperatureLogitsWarper,
@@ -28,6 +30,8 @@ _MEMORYLESS = (
     stock.SuppressTokensLogitsProcessor,
     stock.InfNanRemoveLogitsProcessor,
     stock.LogitNormalization,
+    QuickTopP,
+    QuickTypical,
 )
 
 
@@ -108,7 +112,6 @@ class Processors:
     def _list_for(self, prompt_tokens: int) -> ProcessorList:
         """The stock list for prompts of one length: minimum lengths and the like are counted from it."""
         if prompt_tokens not in self._lists:
-            self._lists[prompt_tokens] = stock_processors(
-                self._model, self._config, prompt_tokens, self._device
-            )
+            found = stock_processors(self._model, self._config, prompt_tokens, self._device)
+            self._lists[prompt_tokens] = type(found)(map(quick, found))
         return self._lists[prompt_tokens]

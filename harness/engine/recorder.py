@@ -72,7 +72,7 @@ class Recorder:
         values = {
             "token_id": tokens,
             "logprob": logprob,
-            "rank": (seen.log_p[rows] > logprob[:, None]).sum(-1, dtype=torch.int32) + 1,
+            "rank": _rank(seen, rows, logprob),
             "entropy": seen.entropy[rows],
             "top_ids": seen.top_ids[rows],
             "top_logprobs": seen.top_logprobs[rows],
@@ -129,6 +129,24 @@ class Recorded:
                 for name, values in own.items()
             }
         )
+
+
+def _rank(seen: Seen, rows: Tensor, logprob: Tensor) -> Tensor:
+    """(N,) 1 + how many tokens of a row are strictly likelier than one of log-probability `logprob`.
+
+    The recorded alternatives tell it for most; on a CPU, where asking costs nothing, only the others are
+    counted over the vocabulary.
+    """
+    rank = (seen.top_logprobs[rows] > logprob[:, None]).sum(-1, dtype=torch.int32) + 1
+    beyond = rank > seen.top_logprobs.shape[1]
+    if logprob.device.type == "cpu":
+        far = beyond.nonzero()[:, 0]
+        if len(far):
+            likelier = seen.log_p.index_select(0, rows[far]) > logprob[far, None]
+            rank[far] = likelier.sum(-1, dtype=torch.int32) + 1
+        return rank
+    counted = (seen.log_p.index_select(0, rows) > logprob[:, None]).sum(-1, dtype=torch.int32) + 1
+    return torch.where(beyond, counted, rank)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Models of a real shape with random weights, heads scaled until the next token is as sure as in trained ones."""
+"""Models of real shapes with random weights, the heads scaled to the entropy of trained ones."""
 
 from __future__ import annotations
 

@@ -1,0 +1,70 @@
+"""Truncations that look at the likeliest tokens only, where transformers sorts the whole vocabulary.
+
+Each keeps exactly what the stock warper keeps, up to the rounding of a cumulative sum at its border; where
+the first tokens do not settle it, the stock warper is asked. `quick` puts them into a stock list.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.generation import logits_process as stock
+
+_FIRST = 1024
+_NEG_INF = float("-inf")
+
+
+class QuickTopP:
+    """Nucleus truncation (Holtzman et al. 2020, arXiv:1904.09751): a token stays while what is likelier
+    than it holds less than `top_p` of the mass."""
+
+    def __init__(self, warper: stock.TopPLogitsWarper) -> None:
+        self._stock = warper
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Mask (R, V) scores."""
+        if scores.shape[-1] <= _FIRST:
+            return self._stock(input_ids, scores)  # type: ignore[arg-type]
+        values, tokens = scores.topk(_FIRST, dim=-1)
+        p = (values - scores.logsumexp(-1, keepdim=True)).exp()
+        before = p.cumsum(-1) - p
+        stays = before < self._stock.top_p
+        stays[:, 0] = True
+        if bool(stays[:, -1].any()):
+            return self._stock(input_ids, scores)  # type: ignore[arg-type]
+        kept = values.masked_fill(~stays, _NEG_INF)
+        return torch.full_like(scores, _NEG_INF).scatter_(1, tokens, kept)
+
+
+class QuickTypical:
+    """Locally typical truncation (Meister et al. 2023, arXiv:2202.00666): tokens whose information is
+    nearest to the entropy, until they hold `typical_p` of the mass."""
+
+    def __init__(self, warper: stock.TypicalLogitsWarper) -> None:
+        self._stock = warper
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Mask (R, V) scores."""
+        if scores.shape[-1] <= _FIRST:
+            return self._stock(input_ids, scores)  # type: ignore[arg-type]
+        log_p = scores.log_softmax(-1)
+        p = log_p.exp()
+        entropy = -(log_p * p).nansum(-1, keepdim=True)
+        distance = (-log_p - entropy).abs()
+        nearest, tokens = distance.topk(_FIRST, dim=-1, largest=False)
+        short = p.gather(1, tokens).cumsum(-1) < self._stock.mass
+        last = short.sum(-1, keepdim=True)
+        if bool((last >= _FIRST).any()):
+            return self._stock(input_ids, scores)  # type: ignore[arg-type]
+        return scores.masked_fill(distance > nearest.gather(1, last), _NEG_INF)
+
+
+def quick(processor: Any) -> Any:
+    """The quick form of a stock processor that has one, else the processor itself."""
+    if type(processor) is stock.TopPLogitsWarper and processor.min_tokens_to_keep == 1:
+        return QuickTopP(processor)
+    if type(processor) is stock.TypicalLogitsWarper and processor.min_tokens_to_keep == 1:
+        return QuickTypical(processor)
+    return processor
