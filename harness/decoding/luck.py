@@ -27,7 +27,7 @@ def luck_key(seed: int, prompt_id: str, sample: int) -> int:
 
 def _shift(x: Tensor, bits: int) -> Tensor:
     """Logical right shift of int64, which has only an arithmetic one."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _signed(value: int) -> int:
@@ -36,10 +36,10 @@ def _signed(value: int) -> int:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser on int64; multiplication wraps."""
-    x = (x ^ _shift(x, 30)) * _MIX_1
-    x = (x ^ _shift(x, 27)) * _MIX_2
-    return x ^ _shift(x, 31)
+    """SplitMix64's finaliser on int64, in place; multiplication wraps."""
+    x.bitwise_xor_(_shift(x, 30)).mul_(_MIX_1)
+    x.bitwise_xor_(_shift(x, 27)).mul_(_MIX_2)
+    return x.bitwise_xor_(_shift(x, 31))
 
 
 def step_state(keys: Tensor, step: int) -> Tensor:
@@ -51,12 +51,12 @@ def uniform(state: Tensor, token_ids: Tensor) -> Tensor:
     """Uniform numbers in the open interval (0, 1), float64; state and token_ids (int64) broadcast."""
     bits = _mix(state + (token_ids + 1) * _GAMMA)
     # 53 bits, half a step off zero and one: -log(-log(u)) needs the resolution near one.
-    return (_shift(bits, 11).to(torch.float64) + 0.5) * 2.0**-53
+    return _shift(bits, 11).to(torch.float64).add_(0.5).mul_(2.0**-53)
 
 
 def gumbel(state: Tensor, token_ids: Tensor) -> Tensor:
     """Standard Gumbel noise, float64; state and token_ids (int64) broadcast."""
-    return -torch.log(-torch.log(uniform(state, token_ids)))
+    return uniform(state, token_ids).log_().neg_().log_().neg_()
 
 
 def draw(scores: Tensor, keys: Tensor, step: int) -> Tensor:
@@ -74,7 +74,11 @@ def draw(scores: Tensor, keys: Tensor, step: int) -> Tensor:
     if device.type == "mps":  # has no float64
         return draw(scores.cpu(), keys.cpu(), step).to(device)
     state = step_state(keys, step)
-    rows, tokens = (scores > float("-inf")).nonzero(as_tuple=True)
+    kept = scores > float("-inf")
+    if bool(kept.all()):
+        everything = torch.arange(scores.shape[1], device=device)
+        return gumbel(state[:, None], everything[None, :]).add_(scores).argmax(dim=-1)
+    rows, tokens = kept.nonzero(as_tuple=True)
     noisy = torch.full(scores.shape, float("-inf"), dtype=torch.float64, device=device)
     noisy[rows, tokens] = scores[rows, tokens].double() + gumbel(state[rows], tokens)
     return noisy.argmax(dim=-1)
