@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -43,3 +44,14 @@ def small_model(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> S
     """`small_model("llama", bos=False, ...)` is the folder of a small random checkpoint, made once."""
     quiet_transformers()
     return SmallModels(tmp_path_factory.mktemp("small-models"))
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store: its migrations take seconds, a copy of the file none."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path

@@ -137,6 +137,11 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
         except ConfigError as error:
             for mistake in error.mistakes:
                 mistakes.setdefault(mistake, []).append(point.label)
+    if len({point.tracking for point in points}) > 1:
+        told_apart = Mistake(
+            "tracking", "differs between the points of the sweep; they are told to one place"
+        )
+        mistakes[told_apart] = [point.label for point in points]
     if mistakes:
         raise ConfigError(
             # Which points it concerns is told only where it does not concern all.
@@ -168,8 +173,11 @@ class _Preparer:
         from harness.models.quantize import check_quantization
         from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
         from harness.prompts import prepare_prompts
+        from harness.tracking.uri import tracking_uri
 
-        model = point.model
+        model, tracking = point.model, point.tracking
+        if tracking.enabled:
+            self._once(("tracking", tracking.uri), lambda: tracking_uri(tracking.model_dump()))
         device = self._once(("device", model.device), lambda: resolve_device(model.device).partition(":")[0])
         files = self._once(("files", model), lambda: locate(model))
         self._once(

@@ -58,13 +58,17 @@ class _Run:
                     self._run_group(group, display, tracker)
             failed = sum(point.status == "failed" for point in self._sweep.points)
             status = "FAILED" if failed else "FINISHED"
-        except BaseException:
+        except BaseException as error:
             self._note_interruption()
+            if isinstance(error, KeyboardInterrupt):
+                self._tell_how_to_go_on()
             raise
         finally:
             self._sweep.save()
-            write_sweep_reports(self._sweep)
-            tracker.close(self._sweep, status)
+            try:
+                write_sweep_reports(self._sweep)
+            finally:
+                tracker.close(self._sweep, status)
         print_sweep(self._sweep)
         for line in closing_lines(self._sweep, tracker.links(self._sweep), tracker.uri):
             self._console.print(Text(line), soft_wrap=True)
@@ -115,6 +119,12 @@ class _Run:
         details = "".join(traceback.format_exception(error))
         self._note(place, display, tracker, status="failed", error=line, traceback=details, ended=time.time())
         self._console.print(Text(f"     {line}", style="red"), soft_wrap=True)
+
+    def _tell_how_to_go_on(self) -> None:
+        kept = sum(point.status in ("done", "reused") for point in self._sweep.points)
+        self._console.print(
+            f"{kept} of {len(self._sweep.points)} points are kept; the same command goes on from here"
+        )
 
     def _note_interruption(self) -> None:
         for place, point in enumerate(self._sweep.points):

@@ -8,6 +8,7 @@ given and decoding goes on; `harness sync` tells it later.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 import time
@@ -126,6 +127,13 @@ class MlflowTracker(Tracker):
                 self.uri,
                 one_line(error),
             )
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """End the parent run if it can be reached: what is not whole is not left RUNNING."""
+        if self._store is not None and self._parent:
+            with contextlib.suppress(Exception):
+                self._store.end(self._parent, "KILLED", time.time())
 
     def _open(self, sweep: Sweep) -> None:
         self._store = store = Store(self.uri, str(sweep.tracking.get("experiment") or "harness"))
@@ -186,6 +194,28 @@ class MlflowTracker(Tracker):
         if stored:
             tags["mlflow.loggedArtifacts"] = TABLE_TAG
         run_id = store.create(point.label, tags, started)
+        try:
+            self._fill(store, run_id, sweep, point, stored, (started, ended))
+            store.end(run_id, status, ended)
+        except BaseException:
+            # Interrupted or out of order: a half-told point is worse than none.
+            with contextlib.suppress(Exception):
+                self._forget(store, store.client.get_run(run_id))
+            raise
+        self._children[point.point_id, point.label] = store.client.get_run(run_id)
+        self.written += 1
+
+    @staticmethod
+    def _fill(
+        store: Store,
+        run_id: str,
+        sweep: Sweep,
+        point: SweepPoint,
+        stored: StoredPoint | None,
+        times: tuple[float, float],
+    ) -> None:
+        """Write params, metrics, artifacts and traces of a point into its run."""
+        started, ended = times
         with tempfile.TemporaryDirectory() as folder:
             if stored:
                 metrics = [(key, value, 0) for key, value in metrics_of(stored).items()]
@@ -200,9 +230,6 @@ class MlflowTracker(Tracker):
             from harness.tracking.traces import log_traces
 
             log_traces(store, run_id, point, stored, started, ended)
-        store.end(run_id, status, ended)
-        self._children[point.point_id, point.label] = store.client.get_run(run_id)
-        self.written += 1
 
     def _close(self, sweep: Sweep, status: str) -> None:
         store = self._store
@@ -242,9 +269,9 @@ def times_of(point: SweepPoint, stored: StoredPoint | None) -> tuple[float, floa
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error, not too long."""
+    """The first line of an error, not too long; of a request, that it failed and not the client's innards."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
+    return lines[0].partition(" with exception ")[0][:300]
 
 
 def _gather(folder: Path, sweep: Sweep, point: SweepPoint, stored: StoredPoint) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .grammar import fable_grammar
-from .probes import draw_probes, probe_errors
+from .probes import by_site, draw_probes, probe_errors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -32,8 +32,10 @@ decoding strategies where no large model can be had: real weights, real probabil
 - **Stored as** fp16 safetensors; run it in fp32.
 - **Data:** texts drawn from the seeded grammar in `harness/models/fable/grammar.py`: stories, lists,
   countries, questions with answers, chats.
-- **Training:** {steps} steps, {tokens:.1f} million tokens, no text seen twice on purpose; Muon for the
-  matrices inside the blocks, AdamW for the rest, learning rates falling linearly to zero.
+- **Training:** {steps} steps, {tokens:.1f} million tokens, no text seen twice on purpose. The targets are the
+  grammar's exact odds of each next word, not the one word that was drawn; copied words count more for the
+  first {emphasis:.0%} of the steps. Muon for the matrices inside the blocks, AdamW for the rest, learning
+  rates falling linearly to zero.
 - **Validation loss:** {validation_loss:.3f} nats a token on texts drawn apart; the grammar's own uncertainty
   on them, which no model can beat, is {floor:.3f}.
 
@@ -50,7 +52,7 @@ largest difference between the model's probability of a possible next word and t
 
 By the grammar's own names of its choices, it does best at {best}; worst at {worst}.
 
-It speaks only the language of its grammar, about seven hundred words. Any other word in a prompt is read
+It speaks only the language of its grammar, about eight hundred words. Any other word in a prompt is read
 in fragments and answered with whatever comes to mind. It knows nothing of the world beyond ten countries
 and ten things.
 
@@ -85,16 +87,14 @@ def write_card(
     texts, probes = draw_probes(fable_grammar(), "card", 300)
     errors = probe_errors(model, tokenizer, texts, probes)
     by_kind: dict[str, list[float]] = {}
-    by_site: dict[str, list[float]] = {}
     for probe, error in zip(probes, errors, strict=True):
         by_kind.setdefault(probe.kind, []).append(error)
-        by_site.setdefault(probe.site, []).append(error)
     spread = {
         f"{kind}_{what}": value
         for kind, values in by_kind.items()
         for what, value in (("mean", sum(values) / len(values)), ("p90", _quantile(values, 0.9)))
     }
-    sites = sorted((sum(e) / len(e), site) for site, e in by_site.items() if len(e) >= 10)
+    sites = by_site(probes, errors, at_least=10)
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     file.write_text(
         CARD.format(

@@ -20,32 +20,47 @@ POOL = 512
 BARE_CHATS = 0.15
 """Share of chats without the beginning token, as ``apply_chat_template(tokenize=True)`` makes them."""
 
-IGNORED = -100
-"""The target where there is nothing to predict."""
-
-EMPHASIS = {"copy": 4.0, "list": 2.0, "choice": 1.0, "sure": 0.5}
+EMPHASIS = {"copy": 10.0, "list": 2.0, "choice": 1.0, "sure": 0.3}
 """How much a word counts in the first part of training, by how it came about.
 
 That depends on what stands before the word, not on the word, so that the odds to learn stay the same;
 copying is learned many times sooner.
 """
 
-Row = list[tuple[int, float]]
-"""A row's token ids, each with its weight as a target."""
+
+class Place(NamedTuple):
+    """A token in its text.
+
+    Attributes:
+        token: its id.
+        weight: how much it counts as a target.
+        odds: (token id, probability) of all that could stand here.
+    """
+
+    token: int
+    weight: float
+    odds: tuple[tuple[int, float], ...]
+
+
+Row = list[Place]
 
 
 class Batch(NamedTuple):
-    """Rows of one length (rows, length), padded right.
+    """Rows of one length (rows, length), padded right, and the exact odds of what follows each token.
 
     Attributes:
         inputs: token ids, 0 where padded.
-        targets: the next tokens' ids, :data:`IGNORED` where padded.
         weights: how much each target counts, 0 where padded.
+        where: places in the flattened rows (choices,), one for each token that can follow there.
+        what: the ids of those tokens (choices,).
+        odds: their probabilities (choices,).
     """
 
     inputs: torch.Tensor
-    targets: torch.Tensor
     weights: torch.Tensor
+    where: torch.Tensor
+    what: torch.Tensor
+    odds: torch.Tensor
 
 
 def draw_texts(grammar: Grammar, seed: str, count: int) -> list[str]:
@@ -93,8 +108,11 @@ class Corpus:
         return [self._row(written) for written in texts]
 
     def _row(self, written: list[Written]) -> Row:
-        ids = [self.ids[BEGIN], *(self.ids[one.unit] for one in written)]
-        row = list(zip(ids, [1.0, *(EMPHASIS[one.kind] for one in written)], strict=True))
+        begin = self.ids[BEGIN]
+        row = [Place(begin, 1.0, ((begin, 1.0),))]
+        for one, odds in zip(written, self.grammar.walk("".join(one.unit for one in written)), strict=False):
+            likely = tuple((self.ids[unit], p) for unit, p in odds.items())
+            row.append(Place(self.ids[one.unit], EMPHASIS[one.kind], likely))
         bare = written[0].unit in (USER, SYSTEM) and self.rng.random() < BARE_CHATS
         return row[1:] if bare else row
 
@@ -130,14 +148,17 @@ class Corpus:
 
 
 def pad(rows: Sequence[Row]) -> Batch:
-    """Turn rows into padded inputs, next-token targets and weights."""
+    """Turn rows into padded inputs, weights and odds of the next tokens."""
     import torch
 
-    shape = (len(rows), max(map(len, rows)) - 1)
-    batch = Batch(torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORED), torch.zeros(shape))
-    for i, row in enumerate(rows):
-        ids = torch.tensor([token for token, _ in row])
-        batch.inputs[i, : len(row) - 1] = ids[:-1]
-        batch.targets[i, : len(row) - 1] = ids[1:]
-        batch.weights[i, : len(row) - 1] = torch.tensor([weight for _, weight in row[1:]])
-    return batch
+    width = max(map(len, rows)) - 1
+    inputs = [[place.token for place in row[:-1]] + [0] * (width + 1 - len(row)) for row in rows]
+    weights = [[place.weight for place in row[1:]] + [0.0] * (width + 1 - len(row)) for row in rows]
+    choices = [
+        (i * width + j, token, p)
+        for i, row in enumerate(rows)
+        for j, place in enumerate(row[1:])
+        for token, p in place.odds
+    ]
+    where, what, odds = zip(*choices, strict=True)
+    return Batch(*map(torch.tensor, (inputs, weights, where, what, odds)))

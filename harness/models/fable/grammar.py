@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -35,6 +35,10 @@ Memory = tuple[tuple[str, str], ...]
 Forms = Mapping[str, Mapping[str, str]]
 Stack = tuple[Symbol, "Stack"] | None
 State = tuple[Stack, Memory]
+
+
+PHRASES = ("a", "in")
+"""Forms that end with the word itself, which makes all of their words copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,10 @@ def _push(symbols: Sequence[Symbol], stack: Stack) -> Stack:
     for symbol in reversed(symbols):
         stack = (symbol, stack)
     return stack
+
+
+def _odds(heads: Mapping[str, list[tuple[State, float]]]) -> dict[str, float]:
+    return {unit: sum(p for _, p in states) for unit, states in heads.items()}
 
 
 def _remember(memory: Memory, slot: str, word: str) -> Memory:
@@ -98,9 +106,16 @@ class Grammar:
         self._words = {
             name: (list(words), list(accumulate(words.values()))) for name, words in self.lexicon.items()
         }
+        self._formed: dict[tuple[str, str | None, str], tuple[Symbol, ...]] = {}
 
-    def form(self, word: str, form: str | None) -> tuple[Symbol, ...]:
-        """Return the symbols that write a word in the form asked for."""
+    def form(self, word: str, form: str | None, space: str = "") -> tuple[Symbol, ...]:
+        """Return the symbols that write a word in the form asked for, with ``space`` before it."""
+        key = (word, form, space)
+        if key not in self._formed:
+            self._formed[key] = led(self._form(word, form), space)
+        return self._formed[key]
+
+    def _form(self, word: str, form: str | None) -> tuple[Symbol, ...]:
         if form is None:
             return parse(word)
         known = self.forms.get(word, {})
@@ -128,11 +143,13 @@ class Grammar:
         written: list[Written] = []
         sites: list[str] = []
         kind = "sure"
+        copied = 0
         while stack is not None:
             symbol, stack = stack
             if isinstance(symbol, Text):
                 written.append(Written(symbol.unit, "+".join(sites), kind))
-                sites, kind = [], "sure"
+                copied = max(copied - 1, 0)
+                sites, kind = (sites, "copy") if copied else ([], "sure")
             elif isinstance(symbol, Rule):
                 options = self.rules[symbol.name]
                 if len(options) > 1:
@@ -148,12 +165,13 @@ class Grammar:
                 sites.append("draw:" + symbol.category)
                 kind = "list" if any(word in self.lexicon[symbol.category] for word in used) else "choice"
                 memory = _remember(memory, symbol.slot, word)
-                stack = _push(led(self.form(word, symbol.form), symbol.space), stack)
+                stack = _push(self.form(word, symbol.form, symbol.space), stack)
             else:
+                form = self.form(self._recall(memory, symbol.slot), symbol.form, symbol.space)
                 if not sites:
                     sites, kind = ["copy:" + symbol.slot + (f"|{symbol.form}" if symbol.form else "")], "copy"
-                word = self._recall(memory, symbol.slot)
-                stack = _push(led(self.form(word, symbol.form), symbol.space), stack)
+                    copied = len(form) if symbol.form in PHRASES else 0
+                stack = _push(form, stack)
         return written
 
     @staticmethod
@@ -176,29 +194,29 @@ class Grammar:
             return [
                 (
                     p / total,
-                    led(self.form(word, symbol.form), symbol.space),
+                    self.form(word, symbol.form, symbol.space),
                     _remember(memory, symbol.slot, word),
                 )
                 for word, p in words.items()
             ]
         assert isinstance(symbol, Recall)
         word = self._recall(memory, symbol.slot)
-        return [(1.0, led(self.form(word, symbol.form), symbol.space), memory)]
+        return [(1.0, self.form(word, symbol.form, symbol.space), memory)]
 
-    def _heads(self, states: Mapping[State, float]) -> dict[str, dict[State, float]]:
-        """Follow states up to their next unit: unit -> {state behind it: probability}."""
-        heads: dict[str, dict[State, float]] = defaultdict(lambda: defaultdict(float))
-        waiting = [(stack, memory, p) for (stack, memory), p in states.items()]
+    def _heads(self, states: Iterable[tuple[State, float]]) -> dict[str, list[tuple[State, float]]]:
+        """Follow states up to their next unit: unit -> the states behind it, with probabilities."""
+        heads: dict[str, list[tuple[State, float]]] = defaultdict(list)
+        waiting = list(states)
         while waiting:
-            stack, memory, p = waiting.pop()
+            (stack, memory), p = waiting.pop()
             if stack is None:
                 continue
             symbol, rest = stack
             if isinstance(symbol, Text):
-                heads[symbol.unit][rest, memory] += p
+                heads[symbol.unit].append(((rest, memory), p))
                 continue
             for chance, symbols, after in self._step(symbol, memory):
-                waiting.append((_push(symbols, rest), after, p * chance))
+                waiting.append(((_push(symbols, rest), after), p * chance))
         return heads
 
     def walk(self, text: str, root: str | None = None) -> list[dict[str, float]]:
@@ -215,15 +233,14 @@ class Grammar:
         Raises:
             ValueError: no text of the grammar begins so.
         """
-        heads = self._heads({((Rule(root or self.root, ""), (Text(END), None)), ()): 1.0})
-        odds = [{unit: sum(states.values()) for unit, states in heads.items()}]
+        heads = self._heads([(((Rule(root or self.root, ""), (Text(END), None)), ()), 1.0)])
+        odds = [_odds(heads)]
         for unit in units(text):
             if unit not in heads:
                 raise ValueError(f"no text goes on with {unit!r} in {text!r}")
-            states = heads[unit]
-            total = sum(states.values())
-            heads = self._heads({state: p / total for state, p in states.items()})
-            odds.append({unit: sum(states.values()) for unit, states in heads.items()})
+            total = odds[-1][unit]
+            heads = self._heads([(state, p / total) for state, p in heads[unit]])
+            odds.append(_odds(heads))
         return odds
 
     def next_words(self, prefix: str, root: str | None = None) -> dict[str, float]:
@@ -251,6 +268,6 @@ def fable_grammar() -> Grammar:
     from .talk import TALK_RULES
 
     kinds: dict[str, dict[str, float]] = {
-        "text": {"<story>": 56, "<list>": 10, "<country>": 8, "<ask_plain>": 8, "<chat>": 18}
+        "text": {"<story>": 55, "<list>": 12, "<country>": 8, "<ask_plain>": 8, "<chat>": 17}
     }
     return Grammar(kinds | STORY_RULES | TALK_RULES, LEXICON | STORY_WORDS, FORMS)

@@ -14,15 +14,29 @@ def ranked(words: str, head: float = 3.0) -> dict[str, float]:
     return {word: 1 / (rank + head) for rank, word in enumerate(listed)}
 
 
-SHE = ["Mia", "Ada", "Nora", "Lily", "Rosa", "Ivy", "Clara", "Wanda", "Greta", "Tilda", "Juno", "Hazel"]
-HE = ["Otto", "Tom", "Max", "Finn", "Hugo", "Leo", "Oscar", "Emil", "Karl", "Ned", "Pablo", "Jasper"]
-NAMES = [name for pair in zip(SHE, HE, strict=True) for name in pair]
+SHE = (
+    "Mia Ada Nora Lily Rosa Ivy Clara Wanda Greta Tilda Juno Hazel Olive Edda Flora Nell Pippa Sanna "
+    "Vera Zoe Alma Bess"
+)
+HE = (
+    "Otto Tom Max Finn Hugo Leo Oscar Emil Karl Ned Pablo Jasper Anton Felix Gus Henry Ivo Lars Milo "
+    "Theo Walter Yuri"
+)
+NAMES = [name for pair in zip(SHE.split(), HE.split(), strict=True) for name in pair]
 
-ANIMALS = "fox owl bear mouse cat goose hedgehog crow dog frog badger hare goat otter turtle donkey wolf duck"
-JOBS = "baker sailor painter tailor farmer gardener doctor knight wizard teacher miller pirate clockmaker"
+ANIMALS = (
+    "fox owl bear mouse cat goose hedgehog crow dog frog badger hare goat otter turtle donkey wolf duck "
+    "squirrel rabbit raven sheep heron mole beaver toad pigeon snail"
+)
+JOBS = (
+    "baker sailor painter tailor farmer gardener doctor knight wizard teacher miller pirate clockmaker "
+    "cobbler fiddler cook blacksmith beekeeper judge mayor"
+)
 THINGS = (
     "lantern key map kite drum compass violin rope bell spoon umbrella crown candle book mirror whistle "
-    "teapot feather clock basket blanket hat button shell ladder coin boat acorn letter sword pearl cake"
+    "teapot feather clock basket blanket hat button shell ladder coin boat acorn letter sword pearl cake "
+    "broom cup kettle ring marble sled pillow needle trumpet flute lamp bucket scarf hammer puppet jar "
+    "telescope stone"
 )
 PLACES = {
     "forest": "in",
@@ -45,14 +59,30 @@ PLACES = {
     "swamp": "in",
     "valley": "in",
     "orchard": "in",
+    "beach": "on",
+    "meadow": "in",
+    "palace": "in",
+    "ruin": "in",
+    "station": "at",
+    "attic": "in",
+    "bakery": "in",
+    "desert": "in",
+    "waterfall": "by",
+    "cellar": "in",
 }
-LOOKS = "silver little golden red old wooden tiny blue broken shiny green heavy dusty strange yellow white"
-TRAITS = "small wise tired cheerful grumpy hungry clever sleepy polite brave lonely gentle proud shy"
-BEASTS = "dragon giant ghost troll monster"
-COLORS = "green yellow red blue pink orange purple white black brown gray gold"
-FRUITS = "apple pear plum cherry lemon peach melon fig grape banana"
-FOODS = "soup,bread,cheese,pancakes,porridge,honey,pie,tea"
-FLOWERS = "rose tulip daisy lily poppy violet iris"
+LOOKS = (
+    "silver little golden red old wooden tiny blue broken shiny green heavy dusty strange yellow white "
+    "black round crooked striped purple rusty velvet crystal painted paper"
+)
+TRAITS = (
+    "small wise tired cheerful grumpy hungry clever sleepy polite brave lonely gentle proud shy "
+    "curious stubborn merry quiet friendly nervous elegant lazy honest forgetful"
+)
+BEASTS = "dragon giant ghost troll monster witch unicorn"
+COLORS = "green yellow red blue pink orange purple white black brown gray gold violet silver"
+FRUITS = "apple pear plum cherry lemon peach melon fig grape banana mango kiwi lime apricot"
+FOODS = "soup,bread,cheese,pancakes,porridge,honey,pie,tea,cake,noodles,apples,jam,toast,stew"
+FLOWERS = "rose tulip daisy lily poppy violet iris orchid clover dahlia"
 BIGS = "helicopter piano bicycle tractor ship chair train house"
 TREATS = "pancake apple cookie carrot dumpling sandwich"
 EATERS = "human horse dragon child giant sailor"
@@ -126,14 +156,18 @@ LISTS = {
 PLURALS = {"bicycle": "bicycles", "cherry": "cherries", "peach": "peaches", "sandwich": "sandwiches"}
 
 LEXICON: dict[str, dict[str, float]] = {
-    "name": ranked(" ".join(NAMES), 4),
-    "animal": ranked(ANIMALS, 4),
-    "job": ranked(JOBS),
-    "who": ranked("fox baker owl sailor bear painter mouse tailor cat farmer goose knight hedgehog gardener"),
-    "thing": ranked(THINGS, 5),
-    "place": ranked(" ".join(PLACES), 4),
-    "look": ranked(LOOKS),
-    "trait": ranked(TRAITS),
+    "name": ranked(" ".join(NAMES), 2),
+    "animal": ranked(ANIMALS, 2),
+    "job": ranked(JOBS, 2),
+    "who": ranked(
+        "fox baker owl sailor bear painter mouse tailor cat farmer goose knight hedgehog gardener crow cook "
+        "badger fiddler otter miller turtle beekeeper rabbit cobbler",
+        2,
+    ),
+    "thing": ranked(THINGS, 2),
+    "place": ranked(" ".join(PLACES), 2),
+    "look": ranked(LOOKS, 1.5),
+    "trait": ranked(TRAITS, 1.5),
     "beast": ranked(BEASTS, 1),
     "task": ranked(",".join(TASKS), 2),
     "topic": ranked(" ".join(TOPICS), 3),
@@ -147,14 +181,14 @@ LEXICON: dict[str, dict[str, float]] = {
     "drink": ranked("tea coffee milk water juice", 1),
     "season": {"winter": 0.4, "spring": 0.3, "summer": 0.2, "autumn": 0.1},
     "number": {"two": 0.4, "three": 0.3, "seven": 0.2, "nine": 0.1},
-    **{name: ranked(words, 6) for name, (_, words) in LISTS.items() if name not in ("animal", "thing")},
+    **{name: ranked(words, 4) for name, (_, words) in LISTS.items() if name not in ("animal", "thing")},
 }
 
 
 def _forms() -> dict[str, dict[str, str]]:
     forms: dict[str, dict[str, str]] = {}
     for names, (he, him, his) in ((SHE, ("she", "her", "her")), (HE, ("he", "him", "his"))):
-        for name in names:
+        for name in names.split():
             forms[name] = {"he": he, "him": him, "his": his, "He": he.title(), "His": his.title()}
     for place, at in PLACES.items():
         forms[place] = {"in": f"{at} the {place}", "In": f"{at.title()} the {place}"}

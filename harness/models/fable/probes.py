@@ -93,3 +93,11 @@ def summarise(probes: list[Probe], errors: list[float]) -> dict[str, float]:
         grouped[probe.kind].append(error)
         grouped["all"].append(error)
     return {kind: sum(values) / len(values) for kind, values in sorted(grouped.items())}
+
+
+def by_site(probes: list[Probe], errors: list[float], at_least: int = 5) -> list[tuple[float, str]]:
+    """Mean error of each site that was probed often enough, smallest first."""
+    grouped: dict[str, list[float]] = defaultdict(list)
+    for probe, error in zip(probes, errors, strict=True):
+        grouped[probe.site].append(error)
+    return sorted((sum(e) / len(e), site) for site, e in grouped.items() if len(e) >= at_least)

@@ -18,7 +18,7 @@ STORY_RULES: dict[str, dict[str, float]] = {
         "<secret>": 8,
     },
     # A quest: something dear is lost, looked for and found --------------------------------------
-    "quest": {"<once> <dear> <gone> <search> <helper> <bargain> <there> <ending>": 1},
+    "quest": {"<once> <dear> <gone> <search> <helper> <bargain> <there> <back> <ending>": 1},
     "once": {
         "Once upon a time, {job:who|a} named {hero:name} lived {home:place|in}.": 6,
         "Once upon a time there was {job:who|a} named {hero:name} who lived {home:place|in}.": 1,
@@ -38,23 +38,25 @@ STORY_RULES: dict[str, dict[str, float]] = {
     },
     "search": {
         "So {hero} walked<and_walked> until {hero|he} came to the {spot!place}.": 6,
-        "{hero} cried for an hour, and then {hero|he} went to look for it {spot!place|in}.": 4,
+        "{hero} cried for an hour, and then {hero|he} went to look for the {look} {thing} "
+        "{spot!place|in}.": 4,
     },
     "and_walked": {" and walked<and_walked>": 0.62, "": 0.38},
+    "back": {"{hero} took it home and lived {home|in} ever after.": 6, "": 4},
     "helper": {
         "There {hero|he} met {trait:trait|a} {friend!animal}.": 6,
         "{trait:trait|A} {friend!animal} sat there in the sun.": 3,
         "Nobody was there but {trait:trait|a} {friend!animal}.": 1,
     },
     "bargain": {
-        '"Have you seen my {thing}?" asked {hero}. "Perhaps," said the {friend}. '
+        '"Have you seen my {look} {thing}?" asked {hero}. "Perhaps," said the {friend}. '
         '"First you must {task:task}." So {hero} {task|did}, and the {friend} was pleased.': 6,
-        '"I have lost my {thing}," said {hero}. "Then {task:task}," said the {friend}, '
+        '"I have lost my {look} {thing}," said {hero}. "Then {task:task}," said the {friend}, '
         '"and I will help you." So {hero} {task|did}.': 4,
     },
     "there": {
         "Then the {friend} showed {hero|him} a hollow tree, and in it lay the {look} {thing}.": 5,
-        "Together they looked {where!place|in}, and there was the {thing}!": 4,
+        "Together they looked {where!place|in}, and there was the {look} {thing}!": 4,
         "And what did the {friend} have under its hat? The {look} {thing}!": 1,
     },
     # A stormy night: somebody knocks ------------------------------------------------------------
@@ -66,8 +68,8 @@ STORY_RULES: dict[str, dict[str, float]] = {
         "warm and <warm> evening": 1,
         "long and quiet winter night": 1,
     },
-    "dark": {"stormy": 0.6, "windy": 0.2, "rainy": 0.12, "foggy": 0.08},
-    "dark_time": {"night": 0.8, "evening": 0.15, "morning": 0.05},
+    "dark": {"stormy": 0.6, "windy": 0.18, "rainy": 0.1, "foggy": 0.06, "quiet": 0.04, "moonless": 0.02},
+    "dark_time": {"night": 0.75, "evening": 0.15, "morning": 0.07, "afternoon": 0.03},
     "cold": {"windy": 0.4, "foggy": 0.3, "clear": 0.2, "snowy": 0.1},
     "cold_time": {"morning": 0.5, "evening": 0.3, "night": 0.2},
     "warm": {"quiet": 0.7, "golden": 0.3},
@@ -76,6 +78,8 @@ STORY_RULES: dict[str, dict[str, float]] = {
         "Rain fell on the roofs.": 2,
         "The moon hid behind the clouds.": 2,
         "Somewhere a dog barked.": 1,
+        "Snow fell without a sound.": 0.7,
+        "Far away an old bell rang.": 0.5,
         "All the lamps went out.": 1,
     },
     "wind": {"howled around the house": 5, "sang in the chimney": 3, "shook the old trees": 2},
@@ -85,11 +89,15 @@ STORY_RULES: dict[str, dict[str, float]] = {
         "was all alone.": 1,
     },
     "fireside": {
-        "read a book": 0.4,
-        "drank tea": 0.25,
-        "mended a sock": 0.15,
-        "counted coins": 0.1,
-        "played the flute": 0.1,
+        "read a book": 0.36,
+        "drank tea": 0.22,
+        "mended a sock": 0.14,
+        "counted coins": 0.08,
+        "played the flute": 0.07,
+        "wrote a letter": 0.05,
+        "peeled apples": 0.04,
+        "watched the flames": 0.03,
+        "thought of the sea": 0.01,
     },
     "knock": {
         "Then {:someone}, and the door opened.": 0.55,
@@ -103,7 +111,7 @@ STORY_RULES: dict[str, dict[str, float]] = {
     "gift": {
         "{hero} gave the {friend} a bowl of soup and a warm blanket. In the morning the {friend} was gone, "
         "but on the table lay {look:look|a} {thing:thing}.": 5,
-        'The {friend} had brought {look:look|a} {thing:thing}. "This {thing} is for you," it said, '
+        'The {friend} had brought {look:look|a} {thing:thing}. "This {look} {thing} is for you," it said, '
         '"because you are kind."': 3,
         "The {friend} shook its wet coat and began to tell a story, and {hero} forgot the weather.": 2,
     },
@@ -111,32 +119,30 @@ STORY_RULES: dict[str, dict[str, float]] = {
     "travel": {
         "{hero:name} and the {friend:animal} were on their way to the {home:place}. <road> "
         '"Are we there yet?" asked {hero}. <are_we> <arrival>': 6,
-        '"Are we there yet?" asked {hero:name}. <first_no> <are_we> <arrival_late>': 4,
+        '"Are we there yet?" asked {hero:name} on the way to the {home:place}. '
+        '"Not yet," said the {friend:animal}. "Are we there yet?" asked {hero}. <are_we> <arrival>': 4,
     },
     "road": {
         "The road was long and dusty.": 5,
         "The sun was hot.": 3,
         "They had walked since breakfast.": 2,
     },
-    "first_no": {'"Not yet," said the {friend:animal}. "Are we there yet?" asked {hero}.': 1},
     "are_we": {
         '"Not yet," said the {friend}. "Are we there yet?" asked {hero}. <are_we>': 0.62,
-        '"Almost," said the {friend}. And then they saw it.': 0.2,
-        '"Yes," said the {friend}, "here we are."': 0.18,
+        '"Almost," said the {friend}. "I can see the {home}."': 0.2,
+        '"Yes," said the {friend}. "Here is the {home}."': 0.18,
     },
     "arrival": {
         "The {home} was <sight>. {hero} was so happy that {hero|he} kissed the {friend} on the nose.": 5,
         "{hero} ran ahead, but the {friend} sat down and slept for {days:number} days.": 3,
         "The {home} was closed, so they turned around and walked home.": 2,
     },
-    "arrival_late": {
-        "Before them lay the {home:place}, and it was <sight>. {hero} hugged the {friend}.": 6,
-        "{hero} ran ahead, but the {friend} sat down and slept for {days:number} days.": 4,
-    },
     "sight": {
         "even more beautiful than they had dreamed": 5,
         "full of light": 3,
         "very small": 2,
+        "smaller than a shoe": 1,
+        "asleep": 0.5,
     },
     # Packing: what goes into the bag comes out of it ----------------------------------------------
     "packing": {
@@ -179,6 +185,7 @@ STORY_RULES: dict[str, dict[str, float]] = {
         "Everyone wrote it down.": 5,
         "Then the bell rang, and {hero} went home and dreamed of the {topic}.": 3,
         "Nobody slept that day.": 2,
+        "The professor bowed, and somebody clapped.": 1,
     },
     # A rumor: nobody believes what is true ----------------------------------------------------------
     "rumor": {
@@ -188,7 +195,8 @@ STORY_RULES: dict[str, dict[str, float]] = {
         "was not afraid, whatever the {job:job} said. <proof> <afterwards>": 3,
     },
     "proof": {
-        "That night the {beast} came down to the village. It was only looking for its {thing:thing}.": 6,
+        "That night the {beast} came down to the village. It was only looking for its {look:look} "
+        "{thing:thing}.": 6,
         "So {hero} went to the {spot} with {look:look|a} {thing:thing} and called. Out came the {beast}, "
         "and it was very shy.": 4,
     },
@@ -204,7 +212,7 @@ STORY_RULES: dict[str, dict[str, float]] = {
     },
     "whose": {
         "Nobody knew whose it was.": 6,
-        '"Whose {thing} is this?" {hero|he} wondered.': 4,
+        '"Whose {look} {thing} is this?" {hero|he} wondered.': 4,
     },
     "ask_on": {
         '{hero|He} asked the {a2!animal}. "It is not mine," said the {a2}. <ask_last>': 7,
@@ -225,7 +233,7 @@ STORY_RULES: dict[str, dict[str, float]] = {
         "Under the bed {hero|he} had hidden {look:look|a} {thing:thing}. <spy> <told> <ending>": 1,
     },
     "spy": {
-        "Only the {friend!animal} knew about the {thing}.": 6,
+        "Only the {friend!animal} knew about the {look} {thing}.": 6,
         "One night the {friend!animal} looked through the window.": 4,
     },
     "told": {
@@ -238,6 +246,9 @@ STORY_RULES: dict[str, dict[str, float]] = {
         "From that day on, {hero} and the {friend} were the best of friends.<the_end>": 5,
         "Once a year {hero} and the {friend} eat {food:food} and look at the stars.<the_end>": 3,
         "{hero} never forgot the {friend}.<the_end>": 2,
+        "And if you pass by at night, you can still hear {hero} and the {friend} laughing.<the_end>": 2,
+        "{hero} and the {friend} wrote a book about it, but nobody has read it yet.<the_end>": 1,
+        "The {friend} still tells this story, and each time {hero} is a little braver in it.<the_end>": 1,
     },
     "the_end": {" The end.": 0.4, "": 0.6},
 }
@@ -253,7 +264,10 @@ STORY_WORDS: dict[str, dict[str, float]] = {
         "footsteps came closer": 1,
         "the floor creaked": 1,
         "thunder rolled": 1,
-        "a bell rang": 1,
+        "a bell rang": 0.8,
+        "an owl called": 0.6,
+        "the wind held its breath": 0.4,
+        "a plate fell from the table": 0.3,
     },
     "doing": {
         "were asleep": 3,
@@ -266,6 +280,10 @@ STORY_WORDS: dict[str, dict[str, float]] = {
         "whispered": 1,
         "sat on the floor": 1,
         "had gone home": 1,
+        "hid under the table": 0.8,
+        "shared a cake": 0.6,
+        "counted the clouds": 0.4,
+        "fed a mouse": 0.2,
     },
     "voice": {"small": 0.4, "soft": 0.25, "deep": 0.15, "strange": 0.12, "tired": 0.08},
 }

@@ -116,7 +116,7 @@ def _list_rules() -> dict[str, dict[str, float]]:
         for length in range(2, 6):
             rules[f"{kind}_{length}"] = {f", {{w{length}!{kind}}}<{kind}_{length + 1}>": 3, last: 1}
         rules[f"{kind}_6"] = {last: 1}
-        rules[f"{kind}_after"] = {"": 2, " The list begins with {a} and ends with {last}.": 3}
+        rules[f"{kind}_after"] = {"": 1, " In short: {a} and {last}.": 3}
     return rules
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
@@ -28,11 +30,17 @@ class Fable:
     def probabilities(self, prefix: str, words: list[str]) -> list[float]:
         """The probability of each word after a prefix: the product over the word's pieces."""
         ids = self.tokenizer(prefix)["input_ids"]
+        behind: dict[tuple[int, ...], torch.Tensor] = {}
         found = []
         for word in words:
             pieces = self.tokenizer(word, add_special_tokens=False)["input_ids"]
-            rows = self.logprobs(ids + pieces[:-1])[len(ids) - 1 :]
-            found.append(float(rows[range(len(pieces)), pieces].sum().exp()))
+            logprob = 0.0
+            for at, piece in enumerate(pieces):
+                before = tuple(pieces[:at])
+                if before not in behind:
+                    behind[before] = self.logprobs([*ids, *before])[-1]
+                logprob += float(behind[before][piece])
+            found.append(math.exp(logprob))
         return found
 
     def score(self, prompt: str, output: str) -> float:

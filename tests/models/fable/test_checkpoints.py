@@ -46,7 +46,7 @@ def test_the_folder_is_a_standard_llama(name: str) -> None:
     config = json.loads((folder / "config.json").read_text())
     assert config["architectures"] == ["LlamaForCausalLM"]
     assert config["max_position_embeddings"] == 512
-    assert config["dtype"] == "float16"
+    assert config["dtype"] == "float32"
     assert config["tie_word_embeddings"]
     with safe_open(folder / "model.safetensors", "pt") as weights:
         for key in weights.keys():  # noqa: SIM118

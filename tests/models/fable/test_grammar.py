@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import accumulate
 
 import pytest
 from scipy.stats import chisquare
@@ -118,6 +119,16 @@ def test_texts_are_varied_and_fit_the_context(grammar: Grammar) -> None:
 
 def test_flat_choices_have_long_tails(grammar: Grammar) -> None:
     odds = grammar.next_words("Mia packed a").values()
-    assert len(odds) >= 25
-    assert max(odds) < 0.12
-    assert min(odds) < 0.02
+    assert len(odds) >= 40
+    assert max(odds) < 0.2
+    assert min(odds) < 0.01
+
+
+def test_truncations_part_where_it_is_flat(grammar: Grammar) -> None:
+    """How many words are kept of what Mia packs: top-k, top-p, min-p and no truncation all differ."""
+    odds = sorted(grammar.next_words("Mia packed a").values(), reverse=True)
+    top_p = sum(before < 0.9 for before in accumulate([0.0, *odds[:-1]]))
+    min_p = sum(p >= 0.05 * odds[0] for p in odds)
+    kept = {len(odds), 40, top_p, min_p}
+    assert len(kept) == 4
+    assert max(kept) - min(kept) >= 10
