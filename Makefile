@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format bench ui fable clean
+.PHONY: demo test test-slow test-wheel lint format bench ui fable clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,6 +21,16 @@ test: $(READY)
 # Minutes: a sweep killed at twenty random moments.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# The wheel, unpacked far from here, finds its configs, experiments and models. Builds need the package registry.
+test-wheel: $(READY)
+	set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	$(BIN)/python -m pip wheel --quiet . --no-deps -w "$$scratch"; \
+	$(BIN)/python -m pip install --quiet --no-deps --target "$$scratch/site" "$$scratch"/*.whl; \
+	python=$$(pwd)/$(BIN)/python; cd "$$scratch"; export PYTHONPATH="$$scratch/site"; \
+	"$$python" -c 'import harness, os; assert harness.__file__.startswith(os.environ["PYTHONPATH"])'; \
+	"$$python" -m harness check experiments=demo; \
+	"$$python" -m harness model=fable_tiny prompts.limit=1 generation.max_new_tokens=4 timing=off tracking=off
 
 lint: $(READY)
 	$(BIN)/ruff check .

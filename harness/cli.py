@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 all done, 1 some failed, 2 the command is wrong, 130 or 143 interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    # Read by OpenMP when torch is loaded: threads that spin while they wait make a busy machine crawl.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     with _terminable() as terminated:
         try:

@@ -1,1 +1,1 @@
-"""."""
+"""What may be said, what makes sense together, and the frozen Point it comes down to."""

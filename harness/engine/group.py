@@ -164,9 +164,14 @@ class Group:
         size = self._rows(family)
         texts_a_prompt = sum(planned.point.generation.samples for planned in family.values())
         batch_prompts = max(1, size // texts_a_prompt)
+        kept: dict[int, dict[str, Any]] = {}
         for place, partial in partials.items():
+            # A deeper recording makes the same samples again: what was timed and scored still holds.
+            before = partial.stored.parts()
+            kept[place] = {name: before[name] for name in ("timing", "prompt_logprobs") if name in before}
             if family[place].point.engine.fresh:
                 partial.clear()
+                kept[place] = {}
             # From here on the old samples do not count any more; each part counts once it is whole.
             partial.stored.path("parts.json").unlink(missing_ok=True)
             batch_prompts = partial.begin(batch_prompts, family[place].point.record.top_k)
@@ -213,7 +218,10 @@ class Group:
             if place not in failed:
                 partial.merge(batches)
                 record = {"top_k": family[place].point.record.top_k}
-                partial.stored.write_json("parts.json", {"record": record, "facts": facts})
+                for part, table in (("timing", "timing"), ("prompt_logprobs", "prompt_tokens")):
+                    if part not in kept[place]:
+                        partial.stored.path(f"{table}.parquet").unlink(missing_ok=True)
+                partial.stored.write_json("parts.json", kept[place] | {"record": record, "facts": facts})
                 partial.clear()
         return failed
 

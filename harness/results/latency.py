@@ -116,7 +116,8 @@ def latency_metrics(
     tokens over seconds; a decode throughput counts the tokens after the first over the decode time.
 
     Returns:
-        (metrics, intervals): intervals are distribution-free, near 95% where there is data enough.
+        (metrics, intervals): intervals are distribution-free and cover at least 90%; where there is
+        too little data for that there is none.
     """
     metrics: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
@@ -126,7 +127,9 @@ def latency_metrics(
             metric = f"latency/{name}_p{percent}_ms"
             metrics[metric] = quantile(values, percent / 100)
             interval = quantile_interval(values, percent / 100)
-            intervals[metric] = (interval.low, interval.high)
+            # Too few values cannot bound a quantile: then there is no interval to tell.
+            if interval.coverage >= 0.9:
+                intervals[metric] = (interval.low, interval.high)
 
     if not repetitions:
         return metrics, intervals

@@ -148,6 +148,8 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
             mistake if len(labels) == len(points) else Mistake(mistake.key, mistake.message, tuple(labels))
             for mistake, labels in mistakes.items()
         )
+    if disagreements := _timings_agree(planned):
+        raise ConfigError(disagreements)
     groups: dict[tuple[Model, Quantization], list[int]] = {}
     for place, point in enumerate(points):
         groups.setdefault((point.model, point.quantization), []).append(place)
@@ -194,6 +196,8 @@ class _Preparer:
             ("prompts hash", id(prepared)),
             lambda: digest([[p.id, p.text, list(p.ids)] for p in prepared.prompts]),
         )
+        if wrong := _timing_fits(point, prepared.prompts, files.context_length):
+            raise ConfigError(wrong)
         effective = effective_decoding(point.decoding)
         address = point_id(
             {
@@ -206,7 +210,7 @@ class _Preparer:
                 "quantization": point.quantization.model_dump(mode="json", exclude={"name"}),
                 "attention": model.attention,
                 "decoding": effective,
-                "generation": point.generation.model_dump(mode="json"),
+                "generation": _budget_and_luck(point, effective),
                 "device": device,
                 "versions": self._versions,
             }
@@ -235,15 +239,49 @@ class _Preparer:
         return value
 
 
+def _budget_and_luck(point: Point, effective: dict[str, Any]) -> dict[str, Any]:
+    """What of `generation` the samples depend on: the seed only where something is drawn."""
+    facts = point.generation.model_dump(mode="json")
+    return facts if effective["do_sample"] else facts | {"seed": None}
+
+
+def _timing_fits(point: Point, prompts: Sequence[Prompt], context: int | None) -> list[Mistake]:
+    """A latency pass that could time no prompt is a mistake, not an empty table."""
+    timing = point.timing
+    if not timing.enabled or context is None:
+        return []
+    shortest = min(len(prompt.ids) for prompt in prompts)
+    if shortest + timing.new_tokens <= context:
+        return []
+    message = (
+        f"{timing.new_tokens} with the shortest prompt's {shortest} tokens are more than the context of "
+        f"{context}; take fewer, or timing=off"
+    )
+    return [Mistake("timing.new_tokens", message)]
+
+
+def _timings_agree(planned: Sequence[PlannedPoint]) -> list[Mistake]:
+    """Points with the same samples share one place in the store, which holds one timing."""
+    specs: dict[str, dict[str, Any]] = {}
+    for one in planned:
+        if one.point.timing.enabled:
+            first = specs.setdefault(one.point_id, timing_spec(one.point))
+            if first != timing_spec(one.point):
+                cure = "would have the same samples and two timings; run the second one as a sweep of its own"
+                return [Mistake("timing", f"{one.point.label} and another point {cure}")]
+    return []
+
+
 def what_is_needed(point: Point, stored: StoredPoint) -> Needs:
     """What is asked of a point and not in the store."""
     parts = stored.parts()
     record = parts.get("record")
-    samples = point.engine.fresh or record is None or record["top_k"] < point.record.top_k
+    fresh = point.engine.fresh
+    samples = fresh or record is None or record["top_k"] < point.record.top_k
     return Needs(
         samples=samples,
-        prompt_scores=point.record.prompt_logprobs and (samples or not parts.get("prompt_logprobs")),
-        timing=point.timing.enabled and (samples or parts.get("timing") != timing_spec(point)),
+        prompt_scores=point.record.prompt_logprobs and (fresh or not parts.get("prompt_logprobs")),
+        timing=point.timing.enabled and (fresh or parts.get("timing") != timing_spec(point)),
         description=samples or not parts.get("described"),
     )
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from harness.config.point import Point
-from harness.errors import HarnessError
+from harness.errors import ConfigError, HarnessError
 from harness.results.sweeps import Sweep
 from harness.sweep.plan import Group, Plan, make_plan
 from harness.sweep.progress import Display
@@ -31,6 +34,7 @@ def run_sweep(points: Sequence[Point], name: str) -> int:
     """
     console = Console()
     plan = make_plan(points, name)
+    _check_outputs(plan.outputs)
     sweep = plan.sweep()
     _tell_warnings(console, sweep)
     return _Run(plan, sweep, console).go()
@@ -130,6 +134,22 @@ class _Run:
         for place, point in enumerate(self._sweep.points):
             if point.status == "planned":
                 self._sweep = self._sweep.with_point(place, status="interrupted")
+
+
+def _check_outputs(outputs: Path) -> None:
+    """Refuse to begin where nothing can be written.
+
+    Raises:
+        ConfigError: the folder cannot be made or written.
+    """
+    try:
+        outputs.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=outputs):
+            pass
+    except OSError as error:
+        key = "HARNESS_OUTPUTS" if os.environ.get("HARNESS_OUTPUTS") else "outputs"
+        cure = "name a folder that can be written in HARNESS_OUTPUTS"
+        raise ConfigError.of(key, f"{outputs} cannot be written ({error.strerror}); {cure}") from error
 
 
 def one_line(error: BaseException) -> str:

@@ -61,8 +61,8 @@ def artifacts_uri(uri: str) -> str | None:
 
 def prepare_environment() -> None:
     """Set what MLflow reads at import: no telemetry and short retries, unless the user said otherwise."""
-    if not (os.environ.get("MLFLOW_DISABLE_TELEMETRY") or os.environ.get("DO_NOT_TRACK")):
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    # MLflow takes DO_NOT_TRACK=1 for a yes to telemetry; its own switch is plain.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # By default an address where nobody answers is tried for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")

@@ -65,6 +65,20 @@ def qwen_half_billion() -> Loaded:
     return _ready(Qwen2ForCausalLM(config).to(torch.bfloat16))
 
 
+@cache
+def fable_small() -> Loaded:
+    """The built-in model of 2 M parameters, 1,200 tokens, fp32: a step so short that all else shows."""
+    from transformers import GenerationConfig
+
+    from harness.config.point import Model, Quantization
+    from harness.models.load import load
+
+    choice = Model(name="fable_small", id="fable_small", device="cpu")
+    loaded = load(choice, Quantization(name="fp32", dtype="float32"), None)
+    loaded.model.generation_config = GenerationConfig()
+    return Loaded(loaded.model, "cpu")
+
+
 def _ready(model: Any) -> Loaded:
     from transformers import GenerationConfig
     from transformers.utils import logging

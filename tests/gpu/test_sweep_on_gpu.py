@@ -47,7 +47,9 @@ def test_logits_stay_near_fp32(quantization: Any, on_device: Any) -> None:
     with torch.inference_mode():
         p, q = (m.model(ids).logits.double().log_softmax(-1) for m in (reference, loaded))
     assert torch.isfinite(q).all()
-    assert float((p.exp() * (p - q)).sum(-1).mean()) < 0.1
+    # Random weights suffer more than trained ones; a broken kernel costs nats.
+    near = 1.0 if quantization.load_in_4bit else 0.05
+    assert float((p.exp() * (p - q)).sum(-1).mean()) < near
 
 
 @pytest.mark.only_cuda

@@ -200,12 +200,16 @@ def test_addresses_tell_what_samples_depend_on(outputs: Path) -> None:
         return found[0]
 
     plain = address()
-    same = ["timing=quick", "record.top_k=9", "tracking=mlflow", "engine.fuse=false", "engine.batch_rows=1"]
+    same = [
+        "timing=quick", "record.top_k=9", "tracking=mlflow", "engine.fuse=false", "engine.batch_rows=1",
+        "record.prompt_logprobs=true",
+    ]  # fmt: skip
     assert {address(change) for change in same} == {plain}
     other = [
         "model=fable_small", "quantization=bf16", "prompts.limit=1", "decoding.top_p=0.8", "decoding=greedy",
         "generation.max_new_tokens=7", "generation.seed=1", "generation.samples=2",
         "generation.stop_strings=[x]", "generation.ignore_eos=true", "prompts=seed_notebook",
+        "model.attention=eager", "prompts.chat=true",
     ]  # fmt: skip
     ids = [address(change) for change in other]
     assert len({plain, *ids}) == len(other) + 1

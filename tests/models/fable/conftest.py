@@ -66,7 +66,7 @@ class Fable:
 
 @pytest.fixture(scope="session")
 def fables() -> dict[str, Fable]:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     return {name: Fable(name) for name in FABLE_MODELS}
 
 
