@@ -86,9 +86,9 @@ class ModelFiles:
 
     @property
     def checkpoint_dtype(self) -> str | None:
-        """The dtype its weights are stored in, as torch names it (`float16`)."""
+        """The dtype it is meant to run in, as torch names it (`float16`): config.json's, else its tensors'."""
         said = self.config.get("dtype") or self.config.get("torch_dtype")
-        return main_dtype(self.tensors) or (str(said) if said and said != "auto" else None)
+        return str(said) if said and said != "auto" else main_dtype(self.tensors)
 
     @property
     def prequantized(self) -> str | None:
