@@ -86,7 +86,7 @@ class ModelFiles:
 
     @property
     def checkpoint_dtype(self) -> str | None:
-        """The dtype it is meant to run in, as torch names it (`float16`): config.json's, else its tensors'."""
+        """The dtype it is meant to run in, as torch names it: config.json's, else its tensors'."""
         said = self.config.get("dtype") or self.config.get("torch_dtype")
         return str(said) if said and said != "auto" else main_dtype(self.tensors)
 
