@@ -44,10 +44,10 @@ class Recorder:
 
     def look(self, logits: Tensor) -> Seen:
         """What is recorded of the raw distributions of a step; logits are (R, V), float32."""
-        log_p = logits.log_softmax(-1)
-        p = log_p.exp()
+        log_p, p = logits.log_softmax(-1), logits.softmax(-1)
+        entropy = _entropy(log_p.clone(), p.clone())
         top = log_p.topk(min(self._top_k, logits.shape[1]), dim=-1)
-        return Seen(logits, log_p, p, _entropy(log_p, p), top.indices, top.values)
+        return Seen(logits, log_p, p, entropy, top.indices, top.values)
 
     def observe(
         self,
@@ -92,10 +92,10 @@ class Recorder:
             left = log_q > _NEG_INF
             values |= {
                 "warped_logprob": log_q[places, tokens],
-                "warped_entropy": _entropy(log_q, log_q.exp())[places],
-                "kept": left.sum(-1, dtype=torch.int32)[places],
-                "kept_mass": _dot(seen.p[of_place], left.to(seen.p.dtype)).clamp_(max=1.0)[places],
                 "top_warped_logprobs": log_q.gather(1, seen.top_ids[of_place])[places],
+                "kept": left.sum(-1, dtype=torch.int32)[places],
+                "kept_mass": seen.p.index_select(0, of_place).mul_(left).sum(-1).clamp_(max=1.0)[places],
+                "warped_entropy": _entropy(log_q, warped.softmax(-1))[places],
             }
         self._texts.append(texts)
         self._values.append(values)
@@ -149,11 +149,6 @@ def _rank(seen: Seen, rows: Tensor, logprob: Tensor) -> Tensor:
     return torch.where(beyond, counted, rank)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Row-wise dot product of (R, V) tensors: (R,), without an (R, V) intermediate."""
-    return torch.einsum("rv,rv->r", a, b)
-
-
 def _entropy(log_p: Tensor, p: Tensor) -> Tensor:
-    """Entropy in nats of (R, V) distributions; a token without mass adds nothing."""
-    return -_dot(p, log_p.clamp(min=torch.finfo(log_p.dtype).min))
+    """Entropy in nats of (R, V) distributions, both overwritten; a token without mass adds nothing."""
+    return p.mul_(log_p.clamp_(min=torch.finfo(log_p.dtype).min)).sum(-1).neg_()

@@ -248,14 +248,15 @@ def _choose(band: _Band, grove: _Grove, seen: Seen, recorder: Recorder, step: in
     distinct = list(dict.fromkeys(standing))
     places = None
     if band.processors.neutral:
-        warped, scores = None, seen.logits[rows]
+        warped, scores = None, seen.logits.index_select(0, rows)
     else:
         index = torch.tensor(distinct, device=device)
         lengths = [grove.prompt_tokens[row] for row in distinct]
-        warped = band.processors(grove.ids[index], seen.logits[index], lengths, grove.width)
+        logits = seen.logits.index_select(0, index)
+        warped = band.processors(grove.ids[index], logits, lengths, grove.width)
         place_of = {row: place for place, row in enumerate(distinct)}
         places = torch.tensor([place_of[row] for row in standing], device=device)
-        scores = warped if len(distinct) == len(standing) else warped[places]
+        scores = warped if len(distinct) == len(standing) else warped.index_select(0, places)
     if band.strategy.draws:
         keys = torch.tensor([text.key for text in band.texts], device=device)
         tokens = draw(scores, keys, step)
