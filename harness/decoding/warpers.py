@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from transformers.generation import logits_process as stock
 
-_FIRST = 1024
+_FIRST = (1024, 8192)
+"""How many of the likeliest tokens are looked at, until they settle it."""
+
 _NEG_INF = float("-inf")
 
 
@@ -25,17 +27,18 @@ class QuickTopP:
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Mask (R, V) scores."""
-        if scores.shape[-1] <= _FIRST:
-            return self._stock(input_ids, scores)  # type: ignore[arg-type]
-        values, tokens = scores.topk(_FIRST, dim=-1)
-        p = (values - scores.logsumexp(-1, keepdim=True)).exp()
-        before = p.cumsum(-1) - p
-        stays = before < self._stock.top_p
-        stays[:, 0] = True
-        if bool(stays[:, -1].any()):
-            return self._stock(input_ids, scores)  # type: ignore[arg-type]
-        kept = values.masked_fill(~stays, _NEG_INF)
-        return torch.full_like(scores, _NEG_INF).scatter_(1, tokens, kept)
+        total = scores.logsumexp(-1, keepdim=True)
+        for first in _FIRST:
+            if scores.shape[-1] <= first:
+                break
+            values, tokens = scores.topk(first, dim=-1)
+            p = (values - total).exp()
+            stays = p.cumsum(-1) - p < self._stock.top_p
+            stays[:, 0] = True
+            if not bool(stays[:, -1].any()):
+                kept = values.masked_fill(~stays, _NEG_INF)
+                return torch.full_like(scores, _NEG_INF).scatter_(1, tokens, kept)
+        return self._stock(input_ids, scores)  # type: ignore[arg-type]
 
 
 class QuickTypical:
@@ -47,18 +50,18 @@ class QuickTypical:
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Mask (R, V) scores."""
-        if scores.shape[-1] <= _FIRST:
-            return self._stock(input_ids, scores)  # type: ignore[arg-type]
         log_p = scores.log_softmax(-1)
         p = log_p.exp()
         entropy = -(log_p * p).nansum(-1, keepdim=True)
         distance = (-log_p - entropy).abs()
-        nearest, tokens = distance.topk(_FIRST, dim=-1, largest=False)
-        short = p.gather(1, tokens).cumsum(-1) < self._stock.mass
-        last = short.sum(-1, keepdim=True)
-        if bool((last >= _FIRST).any()):
-            return self._stock(input_ids, scores)  # type: ignore[arg-type]
-        return scores.masked_fill(distance > nearest.gather(1, last), _NEG_INF)
+        for first in _FIRST:
+            if scores.shape[-1] <= first:
+                break
+            nearest, tokens = distance.topk(first, dim=-1, largest=False)
+            last = (p.gather(1, tokens).cumsum(-1) < self._stock.mass).sum(-1, keepdim=True)
+            if not bool((last >= first).any()):
+                return scores.masked_fill(distance > nearest.gather(1, last), _NEG_INF)
+        return self._stock(input_ids, scores)  # type: ignore[arg-type]
 
 
 def quick(processor: Any) -> Any:

@@ -27,6 +27,25 @@ That depends on what stands before the word, not on the word, so that the odds t
 copying is learned many times sooner.
 """
 
+PRACTICE = 0.5
+"""Share of texts drawn from the rules that are hardest to learn, in :data:`HARD`.
+
+The odds to learn are those after the words before, however often those words are drawn.
+"""
+
+HARD = {
+    "list": 8,
+    "recall_chat": 6,
+    "recall_plain": 2,
+    "travel": 4,
+    "packing": 4,
+    "found": 2,
+    "quest": 2,
+    "rumor": 2,
+    "secret": 1,
+    "country": 2,
+}
+
 
 class Place(NamedTuple):
     """A token in its text.
@@ -104,7 +123,10 @@ class Corpus:
 
     def _draw(self) -> list[Row]:
         """Draw a pool of texts as rows."""
-        texts = [self.grammar.write(self.rng) for _ in range(POOL)]
+        roots = self.rng.choices(list(HARD), list(HARD.values()), k=POOL)
+        texts = [
+            self.grammar.write(self.rng, root if self.rng.random() < PRACTICE else None) for root in roots
+        ]
         return [self._row(written) for written in texts]
 
     def _row(self, written: list[Written]) -> Row:

@@ -120,10 +120,16 @@ def _list_rules() -> dict[str, dict[str, float]]:
     return rules
 
 
-def _ask(form: str) -> dict[str, float]:
+RECALL = [
+    (asked, told, 1.0) for asked, told, _ in EXCHANGES if asked.startswith(("My", "I left", "Can", "Name", "How"))
+]
+"""Exchanges whose answers recall words, to practise."""
+
+
+def _ask(form: str, exchanges: list[tuple[str, str, float]] = EXCHANGES) -> dict[str, float]:
     """Write every exchange in one form."""
     return {
-        form.replace("QUESTION", asked).replace("ANSWER", told): weight for asked, told, weight in EXCHANGES
+        form.replace("QUESTION", asked).replace("ANSWER", told): weight for asked, told, weight in exchanges
     }
 
 
@@ -132,4 +138,6 @@ TALK_RULES |= {
     "ask_plain": _ask("QUESTION\nANSWER"),
     "ask_chat": _ask(f"{USER}QUESTION{TURN}{ASSISTANT}ANSWER{TURN}"),
     "ask_persona": _ask(f"{USER}QUESTION{TURN}{ASSISTANT}{{persona|cry}} ANSWER{TURN}"),
+    "recall_plain": _ask("QUESTION\nANSWER", RECALL),
+    "recall_chat": _ask(f"{USER}QUESTION{TURN}{ASSISTANT}ANSWER{TURN}", RECALL),
 }
