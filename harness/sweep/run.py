@@ -50,10 +50,10 @@ class _Run:
 
     def go(self) -> int:
         from harness.report import print_sweep, write_sweep_reports
-        from harness.tracking import closing_lines, open_tracker
+        from harness.tracking import InBackground, closing_lines, open_tracker
 
         self._sweep.save()
-        tracker = open_tracker(self._sweep)
+        tracker = InBackground(open_tracker(self._sweep))
         status = "KILLED"
         try:
             tracker.open(self._sweep)
