@@ -14,13 +14,13 @@ from pathlib import Path
 from harness.config.arguments import Arguments, take_apart
 from harness.config.catalog import Catalog
 from harness.config.command import Action, Command
-from harness.config.compose import CONFIG_NAME, Composed, compose_one, types_id
-from harness.config.experiment import sets_model_id
+from harness.config.compose import CONFIG_NAME, Composed, compose_one
 from harness.config.explain import explain
 from harness.config.names import Checked, check_overrides, parse
 from harness.config.places import conf_folder
 from harness.config.point import Point
 from harness.config.points import make_points
+from harness.config.sources import sources_of
 from harness.errors import ConfigError, HarnessError, Mistake
 
 # Flags with which Hydra shows something and composes no run of ours.
@@ -55,8 +55,7 @@ def run(words: Sequence[str], action: Action) -> int:
     if mistakes:
         mistakes += _other_mistakes(checked, arguments, overrides, catalog)
         raise ConfigError(mistakes)
-    typed_id = types_id(overrides) or any(sets_model_id(name) for name in checked.experiments)
-    return _hydra(Command(action, typed_id), arguments, overrides, catalog)
+    return _hydra(Command(action), arguments, overrides, catalog)
 
 
 def one_point(words: Sequence[str]) -> Point:
@@ -114,7 +113,7 @@ def _other_mistakes(
     if "experiments" in checked.faulty:
         return []
     try:
-        _hydra(Command(lambda points, name: 0, types_id(overrides)), arguments, overrides, catalog)
+        _hydra(Command(lambda points, name: 0), arguments, overrides, catalog)
     except ConfigError as error:
         unsure = checked.faulty | ({"generation"} if "decoding" in checked.faulty else set())
         return [
@@ -125,6 +124,8 @@ def _other_mistakes(
 
 def _hydra(command: Command, arguments: Arguments, overrides: list[str], catalog: Catalog) -> int:
     """Let Hydra compose and run `command`; the exit status."""
+    if not _multirun(arguments, overrides):  # of a sweep, each job's are seen when it is composed
+        overrides = [*sources_of(overrides).implied, *overrides]
     import hydra
 
     from harness.config import schema

@@ -9,6 +9,7 @@ from harness.config.compose import sweep_name
 from harness.config.point import Point
 from harness.config.points import Composed, make_points
 from harness.config.schema import parts
+from harness.config.sources import sources_of
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -25,13 +26,11 @@ class Command:
     Attributes:
         status: the worst exit status so far.
         started: whether the action was reached, that is, the config was right.
-        typed_id: whether `model.id` was typed on the command line.
         error: what ended a single run; Hydra would print a line of its own about it.
     """
 
-    def __init__(self, action: Action, typed_id: bool = False) -> None:
+    def __init__(self, action: Action) -> None:
         self.action = action
-        self.typed_id = typed_id
         self.status = 0
         self.started = False
         self.error: Exception | None = None
@@ -48,12 +47,13 @@ class Command:
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
 
-        choices: dict[str, Any] = {str(k): v for k, v in HydraConfig.get().runtime.choices.items()}
+        hydra = HydraConfig.get()
+        choices: dict[str, Any] = {str(k): v for k, v in hydra.runtime.choices.items()}
         plain = OmegaConf.to_container(config, resolve=True)
         assert isinstance(plain, dict)
         kept = {str(key): value for key, value in plain.items() if key in parts()}
-        typed_id = self.typed_id or choices.get("model") == "custom"
-        return self.sweep([Composed(kept, choices, typed_id)], sweep_name(choices))
+        own = sources_of(list(hydra.overrides.task)).own
+        return self.sweep([Composed(kept, choices, own)], sweep_name(choices))
 
     def sweep(self, composed: Sequence[Composed], name: str) -> int:
         """A whole sweep, from the launcher.

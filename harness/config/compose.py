@@ -8,15 +8,17 @@ list, no package of its own, no interpolation); all else is composed whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness.config.catalog import EXPERIMENTS, Catalog
+from harness.config.experiment import said_in
 from harness.config.names import as_hydra_wants, parse
 from harness.config.points import Composed
 from harness.config.schema import parts, value_keys
+from harness.config.sources import outranked, sources_of
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class Composer:
 
     def __init__(self, load: Load, stands_alone: Callable[[str, str], bool]) -> None:
         self._load = load
+        self._said = lru_cache(maxsize=None)(said_in)
         self._stands_alone = lru_cache(maxsize=None)(stands_alone)
         self._composed: dict[tuple[str, ...], Base] = {}
         self._reference: tuple[str, ...] | None = None
@@ -60,6 +63,8 @@ class Composer:
     def compose(self, overrides: Sequence[str]) -> Composed:
         """The config of one job."""
         overrides = [as_hydra_wants(_parsed(text)) for text in overrides]
+        sources = sources_of(overrides, self._said)
+        overrides = [*sources.implied, *overrides]
         values = [text for text in overrides if is_plain_value(_parsed(text))]
         rest = tuple(text for text in overrides if text not in values)
         base = self._base(rest)
@@ -72,7 +77,7 @@ class Composer:
         for override in applied:
             part, _, key = override.key_or_group.partition(".")
             config[part][key] = override.value()
-        return Composed(config, base.choices, types_id(overrides) or base.choices.get("model") == "custom")
+        return Composed(config, base.choices, sources.own)
 
     def _base(self, overrides: tuple[str, ...]) -> Base:
         """The config of some choices, put together from parts where that is sure to be the same."""
@@ -138,11 +143,6 @@ def composer_of(loader: Any, load: Load) -> Composer:
     return Composer(load, stands_alone)
 
 
-def types_id(overrides: Iterable[str]) -> bool:
-    """Whether `model.id` is given apart from the choice of a model."""
-    return any(text.lstrip("+").startswith("model.id=") for text in overrides)
-
-
 def is_plain_value(override: Override) -> bool:
     """Whether it sets one known key to one value that needs no resolving."""
     return (
@@ -155,10 +155,10 @@ def is_plain_value(override: Override) -> bool:
     )
 
 
-def united(base: Iterable[str], extra: Iterable[str]) -> list[str]:
-    """`extra` on top of `base`: the last one of a key or group counts."""
+def united(base: Sequence[str], extra: Sequence[str]) -> list[str]:
+    """`extra` on top of `base`: the last one of a key or group counts, a choice also before its sources."""
     found: dict[str, str] = {}
-    for text in [*base, *extra]:
+    for text in [*outranked(base, extra), *extra]:
         key = text.lstrip("+").partition("=")[0]
         found.pop(key, None)
         found[key] = text

@@ -30,11 +30,16 @@ def check_experiment(name: str, catalog: Catalog) -> list[Mistake]:
     return mistakes
 
 
-def sets_model_id(name: str) -> bool:
-    """Whether an experiment says which model apart from choosing one; its file was checked before."""
+def said_in(name: str) -> list[str]:
+    """The choices of an experiment's defaults list and the keys of its body, as overrides; values in short.
+
+    Its file was checked before. A sweep's `params` and `cases` are not among them: they are said job by job.
+    """
     path = experiment_file(name)
-    model = _read(path, name).get("model") if path else None
-    return isinstance(model, dict) and "id" in model
+    content = _read(path, name) if path else {}
+    bodies = {part: keys for part, keys in content.items() if part in parts() and isinstance(keys, dict)}
+    keys = [f"{part}.{key}={_typed(value)}" for part, body in bodies.items() for key, value in body.items()]
+    return _chosen(content.get("defaults")) + keys
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:

@@ -21,12 +21,12 @@ class Composed:
     Attributes:
         config: part -> key -> value; other top-level keys are ignored.
         choices: config group -> choice, as Hydra tells them.
-        typed_id: whether `model.id` was given apart from the choice of the model.
+        own: the parts that hold the user's own model or prompts (`sources.py`), beside or without a choice.
     """
 
     config: Mapping[str, Any]
     choices: Mapping[str, Any]
-    typed_id: bool = False
+    own: frozenset[str] = frozenset()
 
 
 def make_points(composed: Sequence[Composed]) -> list[Point]:
@@ -39,7 +39,7 @@ def make_points(composed: Sequence[Composed]) -> list[Point]:
     points: dict[str, Point] = {}
     where: dict[Mistake, list[str]] = {}
     for one in composed:
-        config = named(dict(one.config), one.choices, one.typed_id)
+        config = named(dict(one.config), one.choices, one.own)
         parts, mistakes = read_parts(config)
         mistakes += check_rules(parts)
         for mistake in mistakes:

@@ -77,9 +77,8 @@ def _prompts(prompts: Prompts) -> Iterator[Mistake]:
     if prompts.items is None and prompts.file is None:
         yield Mistake("prompts", 'there are none: add prompts.file=FILE or "prompts.items=[one, two]"')
     if prompts.items is not None and prompts.file is not None:
-        cure = "use prompts=custom with one of them"
         yield Mistake(
-            f"prompts.file={prompts.file}", f"prompts={prompts.name} has prompts.items already; {cure}"
+            f"prompts.file={prompts.file}", "prompts.items are given as well; leave one of them out"
         )
     if prompts.items is not None and not prompts.items:
         yield Mistake("prompts.items=[]", "holds no prompt; give at least one")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -135,17 +136,22 @@ def _listing(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def named(config: dict[str, Any], choices: Mapping[str, Any], typed_id: bool) -> dict[str, Any]:
+def named(config: dict[str, Any], choices: Mapping[str, Any], own: Set[str]) -> dict[str, Any]:
     """The config with each choice's name filled in.
 
-    A model whose id was typed is named by the id's last component: `Qwen2-0.5B`, not `custom`.
+    What is the user's own is not named as the choice it took the place of: a model by the last component of
+    its id (`Qwen2-0.5B`), prompts by their file (`mine` of `mine.jsonl`), those given inline as `custom`.
     """
     config = {name: dict(values) if isinstance(values, dict) else values for name, values in config.items()}
     for part in choice_parts():
         config.setdefault(part, {})["name"] = str(choices.get(part))
+    custom = {part for part in choice_parts() if choices.get(part) == "custom"}
     model = config["model"]
     if model.get("id") == MISSING:
         model["id"] = None
-    elif typed_id and isinstance(model.get("id"), str):
+    elif "model" in own | custom and isinstance(model.get("id"), str):
         model["name"] = model["id"].rstrip("/").rpartition("/")[2] or model["id"]
+    if "prompts" in own | custom:
+        file = config["prompts"].get("file")
+        config["prompts"]["name"] = (isinstance(file, str) and Path(file).stem) or "custom"
     return config

@@ -87,6 +87,97 @@ def test_an_experiment_of_the_working_folder(harness, tmp_path):
     assert done.calls[0][2] == "mine"
 
 
+OWN = "prompts.file=mine.txt"
+
+
+def prompts_of(done):
+    ((_, points, _),) = done.calls
+    return [(p.prompts.name, p.prompts.file, p.prompts.chat, len(p.prompts.items or ())) for p in points]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([OWN], [("mine", "mine.txt", "auto", 0)]),
+        ([OWN, "prompts=custom"], [("mine", "mine.txt", "auto", 0)]),
+        # Beside a choice, the rest of that choice stays, as of `model=gpt2 model.id=...`.
+        (["prompts=questions", OWN], [("mine", "mine.txt", True, 0)]),
+        (["prompts.items=[a,b]"], [("custom", None, "auto", 2)]),
+        (["prompts=questions", "prompts.items=[a,b]"], [("custom", None, True, 2)]),
+        (["experiments=demo", "-m", OWN, "model=gpt2", "quantization=fp32", "decoding=greedy"],
+         [("mine", "mine.txt", "auto", 0)]),
+        (["-m", "prompts.file=a/x.txt,y.csv"], [("x", "a/x.txt", "auto", 0), ("y", "y.csv", "auto", 0)]),
+        (["-m", "prompts.file=null,mine.txt"],
+         [("storytelling", None, False, 8), ("mine", "mine.txt", "auto", 0)]),
+        (["cases=[['prompts.file=mine.txt'],['prompts=questions']]"],
+         [("mine", "mine.txt", "auto", 0), ("questions", None, True, 6)]),
+        ([OWN, "cases=[['decoding=greedy'],['prompts=questions']]"],
+         [("mine", "mine.txt", "auto", 0), ("questions", None, True, 6)]),
+    ],
+)  # fmt: skip
+def test_prompts_of_ones_own_take_the_place_of_a_set(harness, words, expected):
+    assert prompts_of(harness(*words)) == expected
+
+
+def test_a_model_of_ones_own_takes_the_place_of_a_choice(harness):
+    for words in (
+        ["model.id=a/mine"],
+        ["model=custom", "model.id=a/mine"],
+        ["model=gpt2", "model.id=a/mine"],
+    ):
+        (point,) = harness(*words).calls[0][1]
+        assert (point.model.name, point.model.id) == ("mine", "a/mine")
+    labels = harness("-m", "model.id=a/mine,b/other", "prompts.file=mine.txt,your.txt").labels
+    assert labels == [f"{m}/none/greedy/{p}" for m in ("mine", "other") for p in ("mine", "your")]
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """`experiment("prompts: {file: a.txt}")` writes ./experiments/mine.yaml."""
+
+    def write(body):
+        (tmp_path / "experiments").mkdir(exist_ok=True)
+        (tmp_path / "experiments" / "mine.yaml").write_text(f"# @package _global_\n# Mine.\n{body}\n")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("body", "words", "expected"),
+    [
+        ("prompts: {file: a.txt}", [], [("a", "a.txt", "auto", 0)]),
+        ("prompts: {file: a.txt, chat: true}", [OWN], [("mine", "mine.txt", True, 0)]),
+        ("defaults: [override /prompts: questions]\nprompts: {file: a.txt}", [], [("a", "a.txt", True, 0)]),
+        ("defaults: [override /prompts: questions]", [OWN], [("mine", "mine.txt", "auto", 0)]),
+        ("prompts: {items: [a, b]}", [OWN], [("mine", "mine.txt", "auto", 0)]),
+        ("prompts: {items: [a, b]}", ["prompts=questions", "prompts.items=[c]"], [("custom", None, True, 1)]),
+        ("prompts: {file: a.txt}", ["prompts=questions", "prompts.file=null"],
+         [("questions", None, True, 6)]),
+        ("hydra: {sweeper: {params: {prompts.file: 'a.txt,b.txt'}}}", [],
+         [("a", "a.txt", "auto", 0), ("b", "b.txt", "auto", 0)]),
+    ],
+)  # fmt: skip
+def test_an_experiment_says_them_as_the_command_line_does(harness, experiment, body, words, expected):
+    experiment(body)
+    assert prompts_of(harness("experiments=mine", *words)) == expected
+    assert prompts_of(harness("hydra.mode=MULTIRUN", "experiments=mine", *words)) == expected
+
+
+@pytest.mark.parametrize("mode", ["RUN", "MULTIRUN"])
+@pytest.mark.parametrize(
+    ("body", "word", "key"),
+    [
+        ("prompts: {file: a.txt}", "prompts=questions", "prompts.file"),
+        ("model: {id: a/b}", "model=gpt2", "model.id"),
+    ],
+)
+def test_a_choice_that_an_experiment_would_overrule_is_told(harness, experiment, mode, body, word, key):
+    experiment(body)
+    done = harness(f"hydra.mode={mode}", "experiments=mine", word)
+    cure = f"which would win; give {key} too, or take it out of the experiment"
+    assert (done.status, done.lines) == (2, [f"{word}: experiments=mine sets {key}, {cure}"])
+
+
 def test_groups_of_the_users_own(harness, tmp_path):
     for group, name, text in (
         ("decoding", "wild", "do_sample: true\ntemperature: 2\n"),

@@ -31,12 +31,12 @@ CONFIG = {
 def composed():
     """`composed("decoding.top_p=0.9" as a keyword dict, choices)`: a Composed with some keys set."""
 
-    def make(values=None, typed_id=False, **choices):
+    def make(values=None, own=(), **choices):
         config = copy.deepcopy(CONFIG)
         for key, value in (values or {}).items():
             part, _, name = key.partition(".")
             config[part][name] = value
-        return Composed(config, {**CHOICES, **choices}, typed_id)
+        return Composed(config, {**CHOICES, **choices}, frozenset(own))
 
     return make
 

@@ -68,8 +68,8 @@ def test_values_that_need_quotes_or_are_lists(loader, counted):
         "decoding.top_p=null",
         "model.revision='1'",
     ):
-        config, _ = whole(loader, [text])
-        assert composer.compose([text]).config == config
+        config, _ = whole(loader, ["prompts=custom", text])
+        assert composer.compose(["prompts=custom", text]).config == config
 
 
 def test_an_interpolation_sees_the_values(loader, counted):
@@ -114,6 +114,12 @@ def test_the_last_word_counts():
 def test_cases_unite_with_the_product(typed, params, expected):
     cases = [["decoding=beam"], ["decoding=top_p"]]
     assert jobs_with_cases([["JOB"]], cases, typed, params) == expected
+
+
+def test_a_choice_outranks_the_sources_said_before_it():
+    typed = ["prompts.file=mine.txt", "model.id=x", "prompts.limit=3"]
+    assert united(typed, ["prompts=questions"]) == ["model.id=x", "prompts.limit=3", "prompts=questions"]
+    assert united(typed, ["prompts.items=[a]"]) == [*typed, "prompts.items=[a]"]
 
 
 def test_no_cases_leave_the_product():

@@ -53,9 +53,18 @@ def test_a_name_that_two_parts_have_is_told_whole(composed):
 
 
 def test_a_typed_model_is_named_by_its_id(composed):
-    assert labels(composed({"model.id": "Qwen/Qwen2-0.5B"}, typed_id=True)) == ["Qwen2-0.5B/fp32/greedy"]
-    twins = [composed({"model.id": f"{owner}/gpt"}, typed_id=True) for owner in "ab"]
+    assert labels(composed({"model.id": "Qwen/Qwen2-0.5B"}, own={"model"})) == ["Qwen2-0.5B/fp32/greedy"]
+    twins = [composed({"model.id": f"{owner}/gpt"}, own={"model"}) for owner in "ab"]
     assert labels(*twins) == ["gpt/fp32/greedy id=a/gpt", "gpt/fp32/greedy id=b/gpt"]
+
+
+def test_prompts_of_ones_own_are_named_by_their_file(composed):
+    for name, values in (
+        ("mine.v2", {"prompts.file": "to/mine.v2.txt", "prompts.items": None}),
+        ("custom", {}),
+    ):
+        (point,) = make_points([composed(values, own={"prompts"}, prompts="questions")])
+        assert point.prompts.name == name
 
 
 def test_a_point_asked_for_twice_is_one_point(composed):

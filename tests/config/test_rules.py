@@ -59,7 +59,7 @@ def test_truncation_needs_sampling(mistakes, key, value):
         ({"quantization.llm_int8_threshold": 3.0}, "no effect without quantization.load_in_8bit=true"),
         ({"quantization.llm_int8_skip_modules": ["lm_head"]}, "no effect without quantization"),
         ({"prompts.items": None}, "prompts: there are none"),
-        ({"prompts.file": "x.txt"}, "prompts.file=x.txt: prompts=custom has prompts.items already"),
+        ({"prompts.file": "x.txt"}, "prompts.file=x.txt: prompts.items are given as well; leave one"),
         ({"prompts.items": []}, "prompts.items=[]: holds no prompt"),
         (
             {"prompts.system": "Be brief.", "prompts.chat": False},

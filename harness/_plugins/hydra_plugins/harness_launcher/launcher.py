@@ -1,7 +1,6 @@
 """A launcher that hands the whole sweep to the harness, instead of running it job by job."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
@@ -33,9 +32,7 @@ class HarnessLauncher(Launcher):
         composer = composer_of(
             self.config_loader, lambda texts: self.config_loader.load_sweep_config(self.config, texts)
         )
-        composed = [
-            replace(one, typed_id=one.typed_id or command.typed_id) for one in map(composer.compose, jobs)
-        ]
+        composed = [composer.compose(job) for job in jobs]
         choices = {str(key): value for key, value in self.config.hydra.runtime.choices.items()}
         status = command.sweep(composed, sweep_name(choices))
         returns = [JobReturn(overrides=list(job), status=JobStatus.COMPLETED) for job in job_overrides]
