@@ -14,6 +14,7 @@ from harness import __version__
 from harness.config import app
 from harness.config.arguments import take_apart
 from harness.config.explain import explain
+from harness.config.hydra_files import HydraFiles
 from harness.config.inspecting import inspect_arguments
 from harness.config.nearest import did_you_mean
 from harness.config.point import Point
@@ -84,14 +85,14 @@ def _run(words: list[str]) -> int:
     return app.run(words, _run_sweep)
 
 
-def _run_sweep(points: list[Point], name: str) -> int:
+def _run_sweep(points: list[Point], name: str, files: HydraFiles) -> int:
     from harness.sweep.run import run_sweep
 
-    return run_sweep(points, name)
+    return run_sweep(points, name, files)
 
 
 def _plan(words: list[str]) -> int:
-    def show(points: list[Point], name: str) -> int:
+    def show(points: list[Point], name: str, files: HydraFiles) -> int:
         from harness.sweep.show import show_plan
 
         return show_plan(points, name)
@@ -100,7 +101,7 @@ def _plan(words: list[str]) -> int:
 
 
 def _check(words: list[str]) -> int:
-    def check(points: list[Point], name: str) -> int:
+    def check(points: list[Point], name: str, files: HydraFiles) -> int:
         from harness.sweep.show import show_check
 
         return show_check(points, name)

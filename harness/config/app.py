@@ -32,7 +32,7 @@ def run(words: Sequence[str], action: Action) -> int:
 
     Args:
         words: flags and overrides, as typed.
-        action: takes the points and the sweep's name, returns the exit status.
+        action: what is done with the points; its exit status is returned.
 
     Raises:
         ConfigError: with every mistake found in names and values.
@@ -113,7 +113,7 @@ def _other_mistakes(
     if "experiments" in checked.faulty:
         return []
     try:
-        _hydra(Command(lambda points, name: 0), arguments, overrides, catalog)
+        _hydra(Command(lambda *what: 0), arguments, overrides, catalog)
     except ConfigError as error:
         unsure = checked.faulty | ({"generation"} if "decoding" in checked.faulty else set())
         return [

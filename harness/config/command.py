@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.config.compose import sweep_name
+from harness.config.hydra_files import HydraFiles, of_run
 from harness.config.point import Point
 from harness.config.points import Composed, make_points
 from harness.config.schema import parts
@@ -14,14 +15,15 @@ from harness.config.sources import sources_of
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-Action = Callable[[list[Point], str], int]
+Action = Callable[[list[Point], str, HydraFiles], int]
+"""Takes the points, the sweep's name and what Hydra would write beside them; returns the exit status."""
 
 
 class Command:
     """A task function that knows what to do with points, and keeps the exit status.
 
     Args:
-        action: takes the points and the sweep's name, returns the exit status.
+        action: what is done with the points.
 
     Attributes:
         status: the worst exit status so far.
@@ -53,9 +55,10 @@ class Command:
         assert isinstance(plain, dict)
         kept = {str(key): value for key, value in plain.items() if key in parts()}
         own = sources_of(list(hydra.overrides.task)).own
-        return self.sweep([Composed(kept, choices, own)], sweep_name(choices))
+        files = of_run(config, cast("DictConfig", HydraConfig.instance().cfg))
+        return self.sweep([Composed(kept, choices, own)], sweep_name(choices), files)
 
-    def sweep(self, composed: Sequence[Composed], name: str) -> int:
+    def sweep(self, composed: Sequence[Composed], name: str, files: HydraFiles) -> int:
         """A whole sweep, from the launcher.
 
         Raises:
@@ -63,6 +66,6 @@ class Command:
         """
         points = make_points(composed)
         self.started = True
-        status = self.action(points, name)
+        status = self.action(points, name, files)
         self.status = max(self.status, status)
         return status

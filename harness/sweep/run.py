@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from harness.config.hydra_files import HydraFiles
 from harness.config.point import Point
 from harness.errors import ConfigError, HarnessError
+from harness.results.files import write_text
 from harness.results.sweeps import Sweep
 from harness.sweep.plan import Group, Plan, make_plan
 from harness.sweep.progress import Display
@@ -23,8 +25,13 @@ if TYPE_CHECKING:
     from harness.tracking import Tracker
 
 
-def run_sweep(points: Sequence[Point], name: str) -> int:
+def run_sweep(points: Sequence[Point], name: str, files: HydraFiles) -> int:
     """Run what the store lacks of these points.
+
+    Args:
+        points: of one command.
+        name: the sweep's.
+        files: what Hydra would write of the command, written into the sweep's folder.
 
     Returns:
         The exit status: 0 when every point is done, 1 when some failed.
@@ -37,6 +44,10 @@ def run_sweep(points: Sequence[Point], name: str) -> int:
     _check_outputs(plan.outputs)
     sweep = plan.sweep()
     _tell_warnings(console, sweep)
+    sweep.save()
+    for path, text in files(sweep.folder).items():
+        (sweep.folder / path).parent.mkdir(exist_ok=True)
+        write_text(sweep.folder / path, text)
     return _Run(plan, sweep, console).go()
 
 
@@ -52,7 +63,6 @@ class _Run:
         from harness.report import print_sweep, write_sweep_reports
         from harness.tracking import InBackground, closing_lines, open_tracker
 
-        self._sweep.save()
         tracker = InBackground(open_tracker(self._sweep))
         status = "KILLED"
         try:

@@ -37,7 +37,7 @@ def harness(monkeypatch, capsys, tmp_path):
         calls = []
 
         def record(word):
-            def called(points, name=None):
+            def called(points, name=None, files=None):
                 calls.append((word, points, name))
                 if raises is not None:
                     raise raises

@@ -16,7 +16,7 @@ from harness.config.places import PACKAGE, built_in
 SLOW_SWEEP = """
 import sys, time, types
 module = types.ModuleType("harness.sweep.run")
-def run_sweep(points, name):
+def run_sweep(points, name, files):
     print("running", flush=True)
     time.sleep(60)
 module.run_sweep = run_sweep

@@ -192,7 +192,7 @@ def test_addresses_tell_what_samples_depend_on(outputs: Path) -> None:
     def address(*overrides: str) -> str:
         found: list[str] = []
 
-        def action(points: Any, name: str) -> int:
+        def action(points: Any, name: str, files: Any) -> int:
             found.extend(planned.point_id for planned in make_plan(points, name).points)
             return 0
 
@@ -259,3 +259,20 @@ def test_plan_tells_and_loads_nothing(
     assert "1 in the store already; 1 model load and at most 12 tokens" in capsys.readouterr().out
     assert main(["check", *sweep]) == 0
     assert "2 points in 1 group, 2 prompts: nothing wrong" in capsys.readouterr().out
+
+
+def test_hydras_files_lie_in_the_sweeps_folder(outputs: Path) -> None:
+    commands = {
+        ".hydra/overrides.yaml": [*BASE, "decoding=greedy"],
+        "multirun.yaml": ["-m", *BASE, "decoding=greedy,top_p"],
+    }
+    for words in commands.values():
+        for word in ("plan", "check"):
+            assert main([word, *words]) == 0
+    assert not outputs.exists()
+    for path, words in commands.items():
+        for _ in range(2):
+            assert main(words) == 0
+        folder = outputs / "sweeps" / f"sweep-{last_plan(outputs)['sweep_id']}"
+        assert (folder / path).is_file()
+        assert not list(folder.rglob("*.part"))

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from harness.config.command import Command
 from harness.config.compose import composer_of, jobs_with_cases, sweep_name
+from harness.config.hydra_files import of_sweep
 
 
 class HarnessLauncher(Launcher):
@@ -34,7 +35,7 @@ class HarnessLauncher(Launcher):
         )
         composed = [composer.compose(job) for job in jobs]
         choices = {str(key): value for key, value in self.config.hydra.runtime.choices.items()}
-        status = command.sweep(composed, sweep_name(choices))
+        status = command.sweep(composed, sweep_name(choices), of_sweep(self.config))
         returns = [JobReturn(overrides=list(job), status=JobStatus.COMPLETED) for job in job_overrides]
         for one in returns:
             one.return_value = status
