@@ -25,7 +25,7 @@ from harness.engine.timing import time_strategy
 from harness.engine.tree import StrategyError, Text, Work, decode_tree
 from harness.models.memory import kv_cache_bytes, peak_memory_mb, reset_peak_memory
 from harness.prompts.prompt import Prompt
-from harness.results.metrics import point_metrics
+from harness.results.metrics import GENERATION_COLUMNS, STEP_COLUMNS, point_metrics
 from harness.results.partial import Partial
 from harness.results.records import Sample
 from harness.results.store import StoredPoint, stored_point
@@ -33,7 +33,6 @@ from harness.results.tables import (
     Told,
     prompt_tokens_table,
     repetitions_of,
-    samples_of,
     timing_table,
 )
 from harness.sweep.plan import PlannedPoint, timing_spec
@@ -281,10 +280,10 @@ class Group:
         """metrics.json, config.yaml and environment.json of what the store now holds."""
         from harness.models.describe import environment
 
-        generations = stored.table("generations")
-        samples = samples_of(generations, stored.table("tokens"))
         timed = repetitions_of(stored.table("timing")) if "timing" in parts else []
-        metrics = point_metrics(samples, generations.column("output").to_pylist(), timed)
+        metrics = point_metrics(
+            stored.columns("generations", GENERATION_COLUMNS), stored.batches("tokens", STEP_COLUMNS), timed
+        )
         facts = parts["facts"]
         metrics["metrics"] |= {
             "throughput/sweep_tokens_per_s": facts["tokens"] / max(facts["decode_seconds"], 1e-9),

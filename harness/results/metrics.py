@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,66 +41,86 @@ def mean_logprob(sample: Sample) -> float:
     return float(sample.steps.logprob.astype(np.float64).mean())
 
 
+GENERATION_COLUMNS = (
+    "prompt_id",
+    "finish_reason",
+    "output_tokens",
+    "mean_logprob",
+    "distinct_1",
+    "distinct_2",
+    "distinct_3",
+)
+STEP_COLUMNS = ("logprob", "warped_logprob", "entropy", "warped_entropy", "rank", "kept_mass")
+
+
 def point_metrics(
-    samples: Sequence[Sample], outputs: Sequence[str], repetitions: Sequence[Repetition]
+    generations: Mapping[str, Sequence[Any]],
+    steps: Iterable[Mapping[str, np.ndarray]],
+    repetitions: Sequence[Repetition],
 ) -> dict[str, Any]:
     """metrics.json of a point.
+
+    Args:
+        generations: GENERATION_COLUMNS of its generations table, a value a sample.
+        steps: STEP_COLUMNS of its tokens table, some steps at a time; nothing of them is kept.
+        repetitions: what was timed.
 
     Returns:
         `metrics`: flat, `section/name`; `intervals`: low and high of some of them; `per_prompt`:
         lists over the prompts, in the order of `per_prompt["prompt_id"]`.
     """
-    metrics: dict[str, float] = {}
-    metrics.update(_probability(samples))
-    metrics.update(_text(samples, outputs))
+    metrics = _probability(steps) | _text(generations)
     latency, intervals = latency_metrics(repetitions)
-    metrics.update(latency)
+    metrics |= latency
     return {
         "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},
         "intervals": {name: list(interval) for name, interval in intervals.items()},
-        "per_prompt": _per_prompt(samples, outputs),
+        "per_prompt": _per_prompt(generations),
     }
 
 
-def _probability(samples: Sequence[Sample]) -> dict[str, float]:
-    steps = [sample.steps for sample in samples if len(sample.steps)]
-    if not steps:
+def _probability(steps: Iterable[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    count = beaten = 0
+    sums = dict.fromkeys(STEP_COLUMNS, 0.0)
+    for some in steps:
+        count += len(some["rank"])
+        beaten += int((some["rank"] > 1).sum())
+        for name in STEP_COLUMNS:
+            sums[name] += float(some[name].sum(dtype=np.float64))
+    if not count:
         return {}
-
-    def all_of(field: str) -> np.ndarray:
-        return np.concatenate([getattr(step, field) for step in steps]).astype(np.float64)
-
-    logprob = all_of("logprob")
+    means = {name: total / count for name, total in sums.items()}
     return {
-        "probability/mean_logprob": float(logprob.mean()),
-        "probability/mean_warped_logprob": float(all_of("warped_logprob").mean()),
-        "probability/perplexity": float(np.exp(-logprob.mean())),
-        "probability/mean_entropy": float(all_of("entropy").mean()),
-        "probability/mean_warped_entropy": float(all_of("warped_entropy").mean()),
-        "probability/not_top_share": float((all_of("rank") > 1).mean()),
-        "probability/kept_mass": float(all_of("kept_mass").mean()),
+        "probability/mean_logprob": means["logprob"],
+        "probability/mean_warped_logprob": means["warped_logprob"],
+        "probability/perplexity": math.exp(-means["logprob"]),
+        "probability/mean_entropy": means["entropy"],
+        "probability/mean_warped_entropy": means["warped_entropy"],
+        "probability/not_top_share": beaten / count,
+        "probability/kept_mass": means["kept_mass"],
     }
 
 
-def _text(samples: Sequence[Sample], outputs: Sequence[str]) -> dict[str, float]:
-    if not samples:
+def _text(generations: Mapping[str, Sequence[Any]]) -> dict[str, float]:
+    reasons = generations["finish_reason"]
+    if not reasons:
         return {}
     metrics = {
-        "text/output_tokens": float(np.mean([len(sample.token_ids) for sample in samples])),
-        "text/eos_share": float(np.mean([sample.finish_reason == "eos" for sample in samples])),
-        "text/cut_share": float(np.mean([sample.finish_reason == "length" for sample in samples])),
+        "text/output_tokens": float(np.mean(generations["output_tokens"])),
+        "text/eos_share": float(np.mean([reason == "eos" for reason in reasons])),
+        "text/cut_share": float(np.mean([reason == "length" for reason in reasons])),
     }
     for n in (1, 2, 3):
-        values = [value for output in outputs if not math.isnan(value := distinct_n(output, n))]
+        values = [value for value in generations[f"distinct_{n}"] if not math.isnan(value)]
         if values:
             metrics[f"text/distinct_{n}"] = float(np.mean(values))
     return metrics
 
 
-def _per_prompt(samples: Sequence[Sample], outputs: Sequence[str]) -> dict[str, list[Any]]:
+def _per_prompt(generations: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     places: dict[str, list[int]] = {}
-    for place, sample in enumerate(samples):
-        places.setdefault(sample.prompt_id, []).append(place)
+    for place, prompt in enumerate(generations["prompt_id"]):
+        places.setdefault(prompt, []).append(place)
 
     def over(values: Sequence[float]) -> list[float | None]:
         means = []
@@ -111,7 +131,7 @@ def _per_prompt(samples: Sequence[Sample], outputs: Sequence[str]) -> dict[str, 
 
     return {
         "prompt_id": list(places),
-        "probability/mean_logprob": over([mean_logprob(sample) for sample in samples]),
-        "text/output_tokens": over([float(len(sample.token_ids)) for sample in samples]),
-        "text/distinct_2": over([distinct_n(output, 2) for output in outputs]),
+        "probability/mean_logprob": over(generations["mean_logprob"]),
+        "text/output_tokens": over(generations["output_tokens"]),
+        "text/distinct_2": over(generations["distinct_2"]),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.results.files import appearing, write_text
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 
@@ -41,6 +43,20 @@ class StoredPoint:
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The same table as a list of rows."""
         return self.table(name).to_pylist()
+
+    def columns(self, name: str, columns: Sequence[str]) -> dict[str, list[Any]]:
+        """Some columns of a table as lists."""
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.path(f"{name}.parquet"), columns=list(columns)).to_pydict()
+
+    def batches(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
+        """Some columns of numbers, at most 65,536 rows at a time, so that memory stays flat."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path(f"{name}.parquet")) as file:
+            for batch in file.iter_batches(columns=list(columns)):
+                yield {column: batch.column(column).to_numpy(zero_copy_only=False) for column in columns}
 
     def metrics(self) -> dict[str, Any]:
         """metrics.json: `metrics` (flat, `section/name`), `intervals`, `per_prompt`."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 
 from harness.results.metrics import mean_logprob, sample_metrics
-from harness.results.records import PromptScores, Repetition, Sample, Steps
+from harness.results.records import PromptScores, Repetition, Sample
 
 GENERATIONS = pa.schema(
     [
@@ -177,36 +176,6 @@ def timing_table(repetitions: Sequence[Repetition]) -> pa.Table:
 def repetitions_of(table: pa.Table) -> list[Repetition]:
     """The records of a timing table."""
     return [Repetition(**{**row, "itl_ms": tuple(row["itl_ms"])}) for row in table.to_pylist()]
-
-
-def samples_of(generations: pa.Table, tokens: pa.Table) -> list[Sample]:
-    """The records of a point's tables, in the order of its generations."""
-    columns = {name: tokens.column(name).to_pylist() for name in ("prompt_id", "sample", *_STEP_COLUMNS)}
-    places: dict[tuple[str, int], list[int]] = {}
-    for place, key in enumerate(zip(columns["prompt_id"], columns["sample"], strict=True)):
-        places.setdefault(key, []).append(place)
-    kinds = {"token_id": np.int64, "top_ids": np.int64, "rank": np.int32, "kept": np.int32}
-    samples = []
-    for row in generations.to_pylist():
-        mine = places.get((row["prompt_id"], row["sample"]), [])
-        steps = Steps(
-            **{
-                name: np.array([columns[name][place] for place in mine], dtype=kinds.get(name, np.float32))
-                for name in _STEP_COLUMNS
-            }
-        )
-        samples.append(
-            Sample(
-                prompt_id=row["prompt_id"],
-                sample=row["sample"],
-                token_ids=tuple(steps.token_id.tolist()),
-                finish_reason=row["finish_reason"],
-                seed=row["seed"],
-                steps=steps,
-                sequence_score=row["sequence_score"],
-            )
-        )
-    return samples
 
 
 def _text(text: str) -> str:

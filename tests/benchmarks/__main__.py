@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-ALL = ("recording", "fusing")
+ALL = ("recording", "memory", "fusing", "process", "overhead")
 
 
 def main(names: list[str]) -> None:

@@ -5,33 +5,44 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True)
+@dataclass
 class Times:
-    """Seconds of each turn, by contender."""
+    """What each turn of each contender took and made."""
 
-    seconds: dict[str, list[float]]
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    tokens: dict[str, list[int]] = field(default_factory=dict)
 
-    def median(self, name: str) -> float:
-        """The median of a contender's turns."""
-        return statistics.median(self.seconds[name])
+    def speed(self, name: str) -> float:
+        """Tokens a second, the median of a contender's turns."""
+        return 1 / statistics.median(self._cost(name))
 
     def ratio(self, name: str, other: str) -> float:
-        """How much longer `name` takes than `other`: the median of the ratios turn by turn."""
-        pairs = zip(self.seconds[name], self.seconds[other], strict=True)
+        """How much longer `name` takes for a token than `other`: the median of the ratios turn by turn."""
+        pairs = zip(self._cost(name), self._cost(other), strict=True)
         return statistics.median(mine / theirs for mine, theirs in pairs)
 
+    def _cost(self, name: str) -> list[float]:
+        return [s / n for s, n in zip(self.seconds[name], self.tokens[name], strict=True)]
 
-def contend(contenders: dict[str, Callable[[], object]], turns: int, warmup: int = 1) -> Times:
-    """Let the contenders run in turn, `turns` times each after `warmup`; every other turn backwards."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+
+def contend(contenders: dict[str, Callable[[], int]], turns: int, warmup: int = 1) -> Times:
+    """Let contenders run in turn, each `turns` times after `warmup`; every other turn backwards.
+
+    Args:
+        contenders: each makes tokens and returns how many.
+        turns: of each that count.
+        warmup: turns before them that do not.
+    """
+    times = Times({name: [] for name in contenders}, {name: [] for name in contenders})
     for turn in range(-warmup, turns):
         order = list(contenders) if turn % 2 == 0 else list(contenders)[::-1]
         for name in order:
             began = time.perf_counter()
-            contenders[name]()
+            made = contenders[name]()
             if turn >= 0:
-                seconds[name].append(time.perf_counter() - began)
-    return Times(seconds)
+                times.seconds[name].append(time.perf_counter() - began)
+                times.tokens[name].append(made)
+    return times

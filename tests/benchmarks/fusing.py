@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from harness.engine.batch import Row, pad_left
+from harness.engine.strategy import Strategy
 from harness.engine.tree import Text, Work, decode_tree
 from tests.benchmarks.contend import contend
 from tests.benchmarks.shapes import (
@@ -16,52 +21,126 @@ from tests.benchmarks.shapes import (
     llama_100m,
     qwen_half_billion,
     ragged_prompts,
+    some_ends,
     strategy,
 )
 
 
-def measure(
-    loaded: Loaded, fields: tuple[dict[str, Any], ...], new_tokens: int, turns: int, alone: bool
-) -> str:
-    """One line of the table."""
+@dataclass(frozen=True)
+class Line:
+    """A line of the table.
+
+    Attributes:
+        name: what is decoded.
+        loaded: makes the model.
+        fields: of each strategy.
+        new_tokens: a sample, at most.
+        once: how many times faster than stock `generate` once per strategy the tree has to be.
+        alone: than one prompt at a time; 0 to leave that out.
+        ends: whether samples end at random, after 8 tokens at the soonest.
+    """
+
+    name: str
+    loaded: Callable[[], Loaded]
+    fields: tuple[dict[str, Any], ...]
+    new_tokens: int
+    once: float
+    alone: float = 0
+    ends: bool = False
+
+
+LINES = (
+    Line("100M fp32, eight strategies, 64 tokens", llama_100m, EIGHT, 64, once=3.5, alone=12),
+    Line("100M fp32, eight top_p, 64 tokens", llama_100m, TOP_PS, 64, once=5),
+    Line("100M fp32, eight strategies, 8 to 64 tokens", llama_100m, EIGHT, 64, once=4, ends=True),
+    Line("0.5B bf16, eight strategies, 32 tokens", qwen_half_billion, EIGHT, 32, once=3.5, alone=9),
+)
+
+
+@contextmanager
+def forwards(loaded: Loaded) -> Iterator[list[float]]:
+    """The seconds that the model's forward passes took in all, in a list of one."""
+    spent, began = [0.0], 0.0
+
+    def now() -> float:
+        if loaded.device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def begin(*_: Any) -> None:
+        nonlocal began
+        began = now()
+
+    def end(*_: Any) -> None:
+        spent[0] += now() - began
+
+    hooks = [loaded.model.register_forward_pre_hook(begin), loaded.model.register_forward_hook(end)]
+    try:
+        yield spent
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def made(output: torch.Tensor, width: int, ends: tuple[int, ...]) -> int:
+    """Tokens of a batch up to each row's end."""
+    last, those = output.shape[1] - width - 1, set(ends)
+    return sum(
+        1 + next((place for place, token in enumerate(ids) if token in those), last)
+        for ids in output[:, width:].tolist()
+    )
+
+
+def measure(line: Line, turns: int) -> str:
+    """One line of the table: speed, then for each rival (times faster, what it has to be, the ceiling)."""
+    loaded = line.loaded()
     prompts = ragged_prompts(loaded)
-    strategies = [strategy(new_tokens, **some) for some in fields]
+    ends = some_ends(loaded) if line.ends else ()
+    least = {"min_new_tokens": 8} if line.ends else {}
+    strategies = [strategy(line.new_tokens, ends, **fields, **least) for fields in line.fields]
     texts = [Text(one, Row(prompt, 0)) for one in strategies for prompt in prompts]
     work: list[Work] = []
 
-    def stock(batches: list[list[tuple[int, ...]]]) -> None:
-        for one in strategies:
-            for batch in batches:
-                inputs = pad_left(batch, 0, loaded.device)
-                with torch.inference_mode():
-                    loaded.model.generate(**inputs, generation_config=one.config())
+    def tree(share: bool = True) -> int:
+        decode_tree(loaded, texts, None, share=share, on_work=work.append)  # type: ignore[arg-type]
+        return work[-1].texts
+
+    def stock(batches: list[list[tuple[int, ...]]]) -> int:
+        return sum(_generate(loaded, one, batch) for one in strategies for batch in batches)
 
     ids = [prompt.ids for prompt in prompts]
-    contenders = {
-        "tree": lambda: decode_tree(loaded, texts, None, on_work=work.append),  # type: ignore[arg-type]
-        "apart": lambda: decode_tree(loaded, texts, None, share=False),  # type: ignore[arg-type]
-        "stock": lambda: stock([ids]),
-    }
-    if alone:
+    contenders = {"tree": tree, "apart": lambda: tree(share=False), "once": lambda: stock([ids])}
+    if line.alone:
         contenders["alone"] = lambda: stock([[one] for one in ids])
+    with forwards(loaded) as spent:  # warms up, too
+        tokens = tree()
+    ceiling = tokens / spent[0]
+    rows = work[-1].rows / work[-1].texts
     times = contend(contenders, turns, warmup=0)
-    tokens = len(texts) * new_tokens
-    cells = [f"{tokens / times.median('tree'):>9.1f}", f"{times.ratio('stock', 'tree'):>9.2f}x"]
-    cells.append(f"{times.ratio('alone', 'tree'):>9.2f}x" if alone else f"{'':>10}")
-    cells.append(f"{times.ratio('apart', 'tree'):>9.2f}x")
-    cells.append(f"{work[-1].rows / work[-1].texts:>8.2f}")
+    cells = [f"{times.speed('tree'):>9.1f}{rows:>6.2f}"]
+    for name, least_x in (("once", line.once), ("alone", line.alone), ("apart", 1.0)):
+        if not least_x:
+            cells.append(f"{'':>24}")
+            continue
+        cells.append(
+            f"{times.ratio(name, 'tree'):>8.2f}x ≥ {least_x:<4g} ≤ {ceiling / times.speed(name):<5.2f}"
+        )
     return "".join(cells)
+
+
+def _generate(loaded: Loaded, one: Strategy, batch: list[tuple[int, ...]]) -> int:
+    inputs = pad_left(batch, 0, loaded.device)
+    with torch.inference_mode():
+        output = loaded.model.generate(**inputs, generation_config=one.config())
+    return made(output, inputs["input_ids"].shape[1], one.eos_token_ids)
 
 
 def main(turns: int = 3) -> None:
     """Print the table."""
     threads = torch.get_num_threads()
-    print(f"\nFusing, 8 ragged prompts x 8 strategies, {threads} threads; the tree's speed over that of")
-    head = f"{'':36}{'tokens/s':>9}{'per strategy':>10}{'one prompt':>10}{'rows apart':>10}{'rows':>8}"
-    print(head)
-    for name, loaded, fields, new_tokens, alone in (
-        ("100M fp32, eight strategies, 64", llama_100m, EIGHT, 64, True),
-        ("100M fp32, eight top_p, 64", llama_100m, TOP_PS, 64, False),
-        ("0.5B bf16, eight strategies, 32", qwen_half_billion, EIGHT, 32, False),
-    ):
-        print(f"{name:36}{measure(loaded(), fields, new_tokens, turns, alone)}", flush=True)
+    print(f"\nFusing: 8 ragged prompts x 8 strategies, {threads} threads. How many times faster the tree is,")
+    print("≥ what it has to be, ≤ what it would be if all but its forward passes cost nothing.")
+    head = f"{'':44}{'tokens/s':>9}{'rows':>6}"
+    print(head + f"{'stock, per strategy':>24}{'stock, one prompt':>24}{'rows apart':>24}")
+    for line in LINES:
+        print(f"{line.name:44}{measure(line, turns)}", flush=True)

@@ -110,14 +110,19 @@ def ragged_prompts(loaded: Loaded, count: int = 8) -> list[Prompt]:
     ]
 
 
-def strategy(new_tokens: int, **fields: Any) -> Strategy:
-    """A strategy that ends by its budget only."""
+def some_ends(loaded: Loaded) -> tuple[int, ...]:
+    """Every thirtieth token: a text that runs into one of them by chance ends after some thirty."""
+    return tuple(range(0, loaded.model.config.vocab_size, 30))
+
+
+def strategy(new_tokens: int, eos_token_ids: tuple[int, ...] = (), **fields: Any) -> Strategy:
+    """A strategy that ends by its budget, and by `eos_token_ids` if there are any."""
     return Strategy(
         effective=effective_decoding(Decoding(name="x", **fields)),
         max_new_tokens=new_tokens,
         seed=0,
         stop_strings=(),
-        eos_token_ids=(),
+        eos_token_ids=eos_token_ids,
         pad_token_id=0,
         top_k=5,
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.results.latency import repetition
-from harness.results.metrics import distinct_n, mean_logprob, point_metrics, words
+from harness.results.metrics import STEP_COLUMNS, distinct_n, mean_logprob, point_metrics, words
 from harness.results.records import Sample, Steps
 
 
@@ -52,7 +52,15 @@ def test_point_by_hand() -> None:
         make_sample("b", 0, [-0.5, -0.5, -0.5, -0.5]),
     ]
     outputs = ["x y x y", "", "x y"]
-    told = point_metrics(samples, outputs, [repetition("a", 0, 1, 0.0, [0.1, 0.2])])
+    generations = {
+        "prompt_id": [sample.prompt_id for sample in samples],
+        "finish_reason": [sample.finish_reason for sample in samples],
+        "output_tokens": [len(sample.token_ids) for sample in samples],
+        "mean_logprob": [mean_logprob(sample) for sample in samples],
+        **{f"distinct_{n}": [distinct_n(output, n) for output in outputs] for n in (1, 2, 3)},
+    }
+    steps = ({name: getattr(sample.steps, name) for name in STEP_COLUMNS} for sample in samples)
+    told = point_metrics(generations, steps, [repetition("a", 0, 1, 0.0, [0.1, 0.2])])
     metrics = told["metrics"]
     assert metrics["probability/mean_logprob"] == pytest.approx(-6 / 7)
     assert metrics["probability/mean_warped_logprob"] == pytest.approx(-3 / 7)

@@ -19,7 +19,6 @@ from harness.results.tables import (
     generations_table,
     prompt_tokens_table,
     repetitions_of,
-    samples_of,
     timing_table,
     tokens_table,
 )
@@ -55,23 +54,20 @@ def test_tables_round_trip(tmp_path: Path) -> None:
     samples = [a_sample("p1", 0), a_sample("p1", 1), a_sample("p0", 0)]
     stored.write_table("generations", generations_table([told(s) for s in samples]))
     stored.write_table("tokens", tokens_table([told(s) for s in samples]))
-    back = samples_of(stored.table("generations"), stored.table("tokens"))
-    for before, after in zip(samples, back, strict=True):
-        for name, values in vars(before.steps).items():
-            np.testing.assert_array_equal(getattr(after.steps, name), values)
-        assert (
-            before.prompt_id,
-            before.sample,
-            before.token_ids,
-            before.finish_reason,
-            before.sequence_score,
-        ) == (
-            after.prompt_id,
-            after.sample,
-            after.token_ids,
-            after.finish_reason,
-            after.sequence_score,
-        )
+    rows = stored.rows("tokens")
+    assert [(r["prompt_id"], r["sample"], r["position"]) for r in rows] == [
+        (s.prompt_id, s.sample, position) for s in samples for position in range(len(s.steps))
+    ]
+    for name in vars(samples[0].steps):
+        before = np.concatenate([getattr(s.steps, name) for s in samples])
+        np.testing.assert_array_equal(np.array([r[name] for r in rows], dtype=before.dtype), before)
+    assert [
+        (r["prompt_id"], r["sample"], r["output_tokens"], r["finish_reason"], r["sequence_score"], r["seed"])
+        for r in stored.rows("generations")
+    ] == [(s.prompt_id, s.sample, 3, "eos", s.sequence_score, 5) for s in samples]
+    (batch,) = stored.batches("tokens", ("rank", "logprob"))
+    np.testing.assert_array_equal(batch["rank"], [r["rank"] for r in rows])
+    assert stored.columns("generations", ("prompt_id",)) == {"prompt_id": ["p1", "p1", "p0"]}
     row = stored.rows("generations")[0]
     assert row["output"] == "out ? put", "a lone surrogate cannot be stored"
     assert row["mean_logprob"] == pytest.approx(samples[0].steps.logprob.mean())
