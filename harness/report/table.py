@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from harness.config.labels import short, value_text
 from harness.report.columns import columns_of
 from harness.report.page import visible
 from harness.report.points import Reported
@@ -12,11 +14,13 @@ from harness.results.sweeps import SweepPoint
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.text import Text
 
 SIGNS = {"done": ("✓", "green"), "reused": ("↺", "cyan"), "failed": ("✗", "bold red")}
 ENDS = {"eos": "eos", "length": "cut", "stop_string": "stop", "time": "time"}
 CHOICES = ("model", "quantization", "prompts", "decoding")
+
+YIELDING = ("text/output_tokens", "ended", "text/distinct_2", "throughput/tokens_per_s")
+"""What gives way to the names of the points, the first one first: left out, `ended` only shortened."""
 
 
 def sweep_table(points: Sequence[Reported], width: int) -> RenderableType:
@@ -24,7 +28,8 @@ def sweep_table(points: Sequence[Reported], width: int) -> RenderableType:
 
     Args:
         points: of one sweep, in its order.
-        width: columns of the terminal; a narrow one drops the number of tokens and abbreviates the ends.
+        width: columns of the terminal; in a narrow one, the least of the columns give way before a name is
+            folded.
     """
     from rich import box
     from rich.console import Group
@@ -32,22 +37,27 @@ def sweep_table(points: Sequence[Reported], width: int) -> RenderableType:
     from rich.text import Text
 
     names = short_names([p.point for p in points])
-    columns = columns_of(key for p in points for key in p.metrics)
-    if width < 100:
-        columns = [column for column in columns if column.key != "text/output_tokens"]
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, expand=False)
-    table.add_column("", width=1)
-    table.add_column("point", ratio=1, overflow="fold", min_width=16)
-    for column in columns:
-        unit = f"\n{column.unit}" if any(c.unit for c in columns) else ""
-        table.add_column(Text(column.name + unit), justify="right", no_wrap=True)
-    table.add_column("ended", overflow="fold", max_width=12 if width < 100 else 28)
-    for p, name in zip(points, names, strict=True):
+    layouts = [_columns(points, YIELDING[:count]) for count in range(len(YIELDING) + 1)]
+    widest = max(len(word) for name in ["point", *names] for word in _words(name))
+
+    def cost(columns: Columns) -> tuple[int, int]:
+        room = _room(columns, width)
+        return max(0, widest - room), sum(len(folded(name, room)) for name in names)
+
+    columns = min(layouts, key=cost)  # the first of equals, which has the most columns
+    room = _room(columns, width)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("  point", no_wrap=True)
+    for header, _ in columns:
+        table.add_column(Text(header), justify="right", no_wrap=True)
+    for place, (p, name) in enumerate(zip(points, names, strict=True)):
         sign, style = SIGNS.get(p.point.status, ("·", "dim"))
-        failed = p.point.status == "failed"
-        cells = [Text(column.tell(p.metrics.get(column.key))) for column in columns]
-        end = Text("failed", "red") if failed else _ends(p)
-        table.add_row(Text(sign, style), Text(name, "red" if failed else ""), *cells, end)
+        lines = "\n  ".join(folded(name, room))
+        told = "red" if p.point.status == "failed" else ""
+        table.add_row(
+            Text.assemble((sign, style), " ", (lines, told)),
+            *(Text(cells[place], told if cells[place] == p.point.status else "") for _, cells in columns),
+        )
     below = [Text(line, "dim") for line in shared(points)]
     below += [
         Text.assemble(
@@ -56,18 +66,66 @@ def sweep_table(points: Sequence[Reported], width: int) -> RenderableType:
         for p in points
         if p.point.status == "failed"
     ]
-    return Group(table, *below)
+    return Group(table, *([Text(), *below] if below else []))
 
 
-def _ends(p: Reported) -> Text:
-    """`6 eos 2 cut`: how the samples ended."""
-    from rich.text import Text
+Columns = list[tuple[str, list[str]]]
+"""The header of each column, and its cell of each point."""
 
-    if not p.finishes:
-        return Text(p.point.status, "dim")
-    return Text(
-        " ".join(f"{count} {ENDS.get(reason, reason)}" for reason, count in sorted(p.finishes.items())), "dim"
-    )
+
+def _columns(points: Sequence[Reported], without: Sequence[str]) -> Columns:
+    """The columns beside the names; those in `without` left out or shortened."""
+    known = columns_of(key for p in points for key in p.metrics)
+    kept = [column for column in known if column.key not in without]
+    with_units = any(column.unit for column in kept)
+    found = [
+        (
+            column.name + (f"\n{column.unit}" if with_units else ""),
+            [column.tell(p.metrics.get(column.key)) for p in points],
+        )
+        for column in kept
+    ]
+    reasons = sorted({reason for p in points for reason in p.finishes})
+    return [*found, _ends_in_short(points, reasons) if "ended" in without else _ends(points, reasons)]
+
+
+def _ends(points: Sequence[Reported], reasons: Sequence[str]) -> tuple[str, list[str]]:
+    """How the samples ended: `6 eos 2 cut`."""
+    cells = [
+        " ".join(f"{p.finishes[r]} {ENDS.get(r, r)}" for r in reasons if r in p.finishes) for p in points
+    ]
+    return "ended", [cell or p.point.status for p, cell in zip(points, cells, strict=True)]
+
+
+def _ends_in_short(points: Sequence[Reported], reasons: Sequence[str]) -> tuple[str, list[str]]:
+    """The same as `6/2` under `eos/cut`."""
+    cells = ["/".join(str(p.finishes.get(r, 0)) for r in reasons) if p.finishes else "" for p in points]
+    header = "/".join(ENDS.get(r, r) for r in reasons) or "ended"
+    return header, [cell or p.point.status for p, cell in zip(points, cells, strict=True)]
+
+
+def _room(columns: Columns, width: int) -> int:
+    """What is left for the names: each column takes its widest line and a gap of two, the sign two."""
+    taken = sum(2 + max(map(len, [*header.split("\n"), *cells])) for header, cells in columns)
+    return width - 2 - taken
+
+
+def folded(name: str, room: int) -> list[str]:
+    """The lines of a name, cut after a `/` or at a space; within a word only where it alone is too wide."""
+    from rich.cells import cell_len, chop_cells
+
+    lines = [""]
+    for word in _words(name):
+        if cell_len((lines[-1] + word).rstrip()) <= room:
+            lines[-1] += word
+        else:
+            lines += chop_cells(word, max(8, room))
+    return [line.rstrip() for line in lines if line]
+
+
+def _words(name: str) -> list[str]:
+    """What a name is not cut within; each with the `/` or the space that ends it."""
+    return re.split(r"(?<=[/ ])", name)
 
 
 def short_names(points: Sequence[SweepPoint]) -> list[str]:
@@ -76,7 +134,7 @@ def short_names(points: Sequence[SweepPoint]) -> list[str]:
     names = []
     for p in points:
         choices = "/".join(getattr(p, name) for name in varying)
-        keys = [f"{_leaf(key)}={_said(value)}" for key, value in p.varied.items() if key not in CHOICES]
+        keys = [f"{short(key)}={value_text(value)}" for key, value in p.varied.items() if key not in CHOICES]
         names.append(visible(" ".join([choices, *keys]).strip()))
     if len(set(names)) < len(points) or not all(names):
         return [visible(p.label) for p in points]
@@ -91,13 +149,3 @@ def shared(points: Sequence[Reported]) -> list[str]:
         if len(values) == 1 and (value := values.pop()):
             same.append(f"{name} {value}")
     return [visible("all: " + ", ".join(same))] if same and len(points) > 1 else []
-
-
-def _leaf(key: str) -> str:
-    return key.rpartition(".")[2]
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return str(value).lower() if value is not None else "null"
-    return str(value)

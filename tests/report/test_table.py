@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,18 +10,23 @@ import pytest
 from fake_points import make_sweep
 from rich.console import Console
 
-from harness.report.points import reported
+from harness.report.columns import COLUMNS
+from harness.report.points import Reported, reported
 from harness.report.table import short_names, sweep_table
-from harness.results.sweeps import Sweep
+from harness.results.sweeps import Sweep, SweepPoint
+
+
+def table(points: Sequence[Reported], width: int) -> list[str]:
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(sweep_table(points, width))
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
 def drawn(sweep: Sweep, width: int) -> list[str]:
-    console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(sweep_table(reported(sweep), width))
-    return console.file.getvalue().splitlines()
+    return table(reported(sweep), width)
 
 
-@pytest.mark.parametrize("width", [80, 160])
+@pytest.mark.parametrize("width", [80, 100, 160])
 def test_a_row_a_point_within_the_width(outputs: Path, width: int) -> None:
     sweep = make_sweep(outputs, failed="temperature", tokens=5)
     lines = drawn(sweep, width)
@@ -33,6 +40,71 @@ def test_a_row_a_point_within_the_width(outputs: Path, width: int) -> None:
             assert f"−{-point.metrics['probability/mean_logprob']:.3f}" in row
             assert f"{point.finishes['eos']} eos" in row or not point.finishes["eos"]
     assert sum(line.strip().startswith("✗") for line in lines) == 4  # two rows, and two errors below
+
+
+def made_up(decoding: str, model: str = "fable_small", **varied: object) -> Reported:
+    keys = {key.replace("__", "."): value for key, value in varied.items()}
+    words = [f"{key.rpartition('.')[2]}={value}" for key, value in keys.items()]
+    label = " ".join([f"{model}/bnb_nf4/{decoding}", *words])
+    point = SweepPoint(label, "p", model, "bnb_nf4", "storytelling", decoding, keys, "done")
+    metrics = {column.key: 123.0 for column in COLUMNS}
+    return Reported(point, None, metrics, finishes={"eos": 120, "length": 36})
+
+
+LONG = [
+    made_up("temperature", model, decoding__temperature=t, generation__max_new_tokens=n)
+    for model in ("fable_small", "Mistral-7B-Instruct-v0.3")
+    for t, n in ((0.5, 64), (0.9, 64), (0.9, 128))
+]
+WIDE = [made_up("greedy", "a/" + "b" * 70), made_up("top_p", "a/" + "b" * 70)]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+@pytest.mark.parametrize(
+    "points", [LONG, LONG[:3], LONG[:1], WIDE, WIDE[:1], [made_up("beam"), made_up("greedy")]]
+)
+def test_names_are_folded_at_slashes_and_spaces_only(points: list[Reported], width: int) -> None:
+    lines = table(points, width)
+    assert all(len(line) <= width for line in lines)
+    names = short_names([p.point for p in points])
+    shown = re.split(r"\n[✓✗] ", "\n".join(line[:70] for line in lines).partition("\n\n")[0])[1:]
+    for name, rows in zip(names, shown, strict=True):
+        pieces = [row.strip().split("  ")[0] for row in rows.splitlines()]
+        joined = "".join(piece if piece.endswith("/") else f"{piece} " for piece in pieces).strip()
+        assert joined == name or max(map(len, re.split("[/ ]", name))) > 40
+
+
+def test_a_column_gives_way_before_a_name_is_folded() -> None:
+    points = LONG[:3]
+    widths = range(110, 68, -1)
+    heads = [" ".join(" ".join(table(points, width)[:2]).split()) for width in widths]
+    assert list(dict.fromkeys(heads)) == [
+        "TTFT ITL tok/s logprob dist-2 tokens point ms ms ended",
+        "TTFT ITL tok/s logprob dist-2 point ms ms ended",
+        "TTFT ITL tok/s logprob dist-2 point ms ms eos/cut",
+        "TTFT ITL tok/s logprob point ms ms eos/cut",
+        "TTFT ITL logprob point ms ms eos/cut",
+    ]
+    assert all(len(table(points, width)) < 10 for width in widths)  # no name was folded
+    lines = table(points, 80)
+    assert lines[3].startswith("✓ temperature=0.5 max_new_tokens=64   ")
+    assert lines[3].endswith("  120/36")
+    assert lines[7] == "all: model fable_small, quantization bnb_nf4, prompts storytelling, decoding"
+
+
+def test_columns_stay_where_leaving_them_out_would_not_help() -> None:
+    assert "tok/s" not in table(LONG[:3], 70)[0]
+    assert "tok/s" in table(LONG[:3], 60)[0]
+    assert len(table([made_up("greedy")], 80)) == 4
+
+
+def test_values_are_told_as_in_the_label() -> None:
+    points = [
+        made_up("top_k", decoding__top_k=5, record__top_k=n, generation__stop_strings=["a b"]) for n in (1, 2)
+    ]
+    assert short_names([p.point for p in points]) == [
+        f'top_k=5 record.top_k={n} stop_strings=["a b"]' for n in (1, 2)
+    ]
 
 
 def test_what_all_share_is_said_once(outputs: Path) -> None:
