@@ -196,7 +196,8 @@ class _Preparer:
             ("prompts hash", id(prepared)),
             lambda: digest([[p.id, p.text, list(p.ids)] for p in prepared.prompts]),
         )
-        if wrong := _timing_fits(point, prepared.prompts, files.context_length):
+        wrong = _timing_fits(point, prepared.prompts, files.context_length)
+        if wrong := wrong + _alternatives_fit(point, files.vocab_size):
             raise ConfigError(wrong)
         effective = effective_decoding(point.decoding)
         address = point_id(
@@ -258,6 +259,15 @@ def _timing_fits(point: Point, prompts: Sequence[Prompt], context: int | None) -
         f"{context}; take fewer, or timing=off"
     )
     return [Mistake("timing.new_tokens", message)]
+
+
+def _alternatives_fit(point: Point, vocabulary: int | None) -> list[Mistake]:
+    """More alternatives a step than there are tokens were not meant."""
+    asked = point.record.top_k
+    if vocabulary is None or asked <= vocabulary:
+        return []
+    message = f"{point.model.name} has a vocabulary of {vocabulary} tokens; take at most that many"
+    return [Mistake(f"record.top_k={asked}", message)]
 
 
 def _timings_agree(planned: Sequence[PlannedPoint]) -> list[Mistake]:

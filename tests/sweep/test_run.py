@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,44 @@ def test_plan_tells_and_loads_nothing(
     assert "1 in the store already; 1 model load and at most 12 tokens" in capsys.readouterr().out
     assert main(["check", *sweep]) == 0
     assert "2 points in 1 group, 2 prompts: nothing wrong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("-1", "record.top_k=-1: must be at least 0"),
+        ("2.5", "record.top_k=2.5: must be a whole number from 0"),
+        ("3000", "record.top_k=3000: fable_tiny has a vocabulary of 2048 tokens; take at most that many"),
+    ],
+)
+def test_alternatives_are_as_many_as_there_can_be(
+    outputs: Path, capsys: pytest.CaptureFixture[str], value: str, told: str
+) -> None:
+    assert main([*BASE, "decoding=greedy", f"record.top_k={value}"]) == 2
+    assert capsys.readouterr().err.splitlines() == [told]
+    assert not outputs.exists()
+
+
+def test_without_alternatives_all_else_is_recorded_as_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranks, entropies and masses do not hang on them; a whole vocabulary of them sums to 1."""
+    tables = {}
+    for top_k in (0, 5, 2048):
+        monkeypatch.setenv("HARNESS_OUTPUTS", str(tmp_path / str(top_k)))
+        assert main(["-m", *BASE, "decoding=temperature,top_p,beam", f"record.top_k={top_k}"]) == 0
+        files = sorted((tmp_path / str(top_k)).glob("points/*/tokens.parquet"))
+        tables[top_k] = [row for file in files for row in pq.read_table(file).to_pylist()]
+    alternatives = ("top_ids", "top_tokens", "top_logprobs", "top_warped_logprobs")
+    for none, some, whole in zip(*tables.values(), strict=True):
+        assert [len(none[name]) for name in alternatives] == [0] * 4
+        assert [len(whole[name]) for name in alternatives] == [2048] * 4
+        assert whole["top_ids"][:5] == some["top_ids"]
+        assert sum(map(math.exp, whole["top_logprobs"])) == pytest.approx(1, abs=1e-4)
+        for row in (none, some, whole):
+            for name in alternatives:
+                del row[name]
+        assert none == some == whole
 
 
 def test_hydras_files_lie_in_the_sweeps_folder(outputs: Path) -> None:
