@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -80,8 +81,8 @@ def _run(words: list[str]) -> int:
         return WORDS[first](rest)
     late = next((word for word in words if word in WORDS), None)
     if late is not None:
-        others = " ".join(word for word in words if word != late)
-        raise ConfigError.of(late, f"a word of the harness stands first: harness {late} {others}")
+        command = shlex.join(["harness", late, *(word for word in words if word != late)])
+        raise ConfigError.of(late, f"a word of the harness stands first: {command}")
     return app.run(words, _run_sweep)
 
 

@@ -6,6 +6,7 @@ with the nearest right name.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,7 @@ def parse(text: str) -> Override:
         ConfigError: it is no `key=value`.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Quote, QuotedString
     from hydra.errors import HydraException
 
     key, equals, value = text.partition("=")
@@ -90,8 +92,9 @@ def parse(text: str) -> Override:
     except HydraException:
         if not equals:
             raise ConfigError.of(text, "is no key=value") from None
-        quoted = value.replace("'", "\\'")
-        cure = f"""quote what holds commas, quotes, colons or brackets: "{key}='{quoted}'\""""
+        # Twice: for Hydra, which is to take it as a text, and around that for the shell.
+        quoted = shlex.quote(f"{key}={QuotedString(text=value, quote=Quote.double).with_quotes()}")
+        cure = f"quote what holds commas, quotes, colons or brackets: {quoted}"
         raise ConfigError.of(text, f"cannot be read; {cure}") from None
 
 

@@ -1,5 +1,6 @@
 """The words of the command line: what each calls with what, and what a wrong one is told."""
 
+import shlex
 import sys
 import types
 
@@ -253,6 +254,12 @@ def test_a_mistake_is_one_line_and_status_2(harness, words, line):
     assert done.calls == []
     assert len(done.lines) == 1
     assert line in done.lines[0]
+
+
+def test_a_command_that_is_told_can_be_copied(harness):
+    words = ["model=fable_tiny", "prompt=It's a $HOME [of]", "steps=2"]
+    (line,) = harness(*words, "inspect").lines
+    assert shlex.split(line.partition("first: ")[2]) == ["harness", "inspect", *words]
 
 
 def test_names_and_values_are_told_together(harness):

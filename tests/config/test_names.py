@@ -1,10 +1,12 @@
 """Misspelt groups, choices and keys are found, all of them, with the nearest right name."""
 
+import shlex
+
 import pytest
 
 from harness.config.catalog import Catalog
 from harness.config.elsewhere import ELSEWHERE
-from harness.config.names import check_overrides
+from harness.config.names import check_overrides, parse
 from harness.config.nearest import nearest
 from harness.config.schema import value_keys
 
@@ -59,6 +61,18 @@ def test_a_wrong_name_is_one_line(catalog, override, line):
     (told_line,) = told(catalog, override)
     assert line in told_line
     assert "\n" not in told_line
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["It's", 'say "It\'s"', "a, b'", "[a", "it's $HOME `x` \\ !", "ends in \\'\\"],
+)
+def test_the_cure_can_be_copied_into_a_shell(catalog, value):
+    """What is told to be typed comes back from a shell and Hydra as the text that was meant."""
+    (line,) = told(catalog, f"prompts.template={value}")
+    (word,) = shlex.split(line.partition("brackets: ")[2])
+    assert parse(word).key_or_group == "prompts.template"
+    assert parse(word).value() == value
 
 
 @pytest.mark.parametrize(
