@@ -80,11 +80,6 @@ class ModelFiles:
         return value if isinstance(value, int) else None
 
     @property
-    def is_encoder_decoder(self) -> bool:
-        """Whether it is of the kind that is refused."""
-        return bool(self.config.get("is_encoder_decoder")) or self.model_type in _ENCODER_DECODERS
-
-    @property
     def checkpoint_dtype(self) -> str | None:
         """The dtype it is meant to run in, as torch names it: config.json's, else its tensors'."""
         said = self.config.get("dtype") or self.config.get("torch_dtype")
@@ -158,6 +153,12 @@ def locate(model: Model) -> ModelFiles:
     if not config.get("model_type"):
         raise ConfigError.of(
             "model.id", f"{model.id}: its config.json names no model_type, so it is no known model"
+        )
+    if _is_encoder_decoder(config):  # before its weights: however they are kept, it cannot be used
+        raise ConfigError.of(
+            "model.id",
+            f"{model.id} is an encoder-decoder model ({config['model_type']}); only decoder-only models "
+            "(Llama, Qwen, Mistral, GPT-2, ...) can be used",
         )
     names, tensors = _weights(model, folder, revision)
     files = ModelFiles(
@@ -236,16 +237,8 @@ def _choose(folder: Path, present: list[str]) -> tuple[tuple[str, ...], list[str
 
 
 def _refusals(model: Model, files: ModelFiles) -> list[Mistake]:
-    """What stands against using this model at all."""
+    """What stands against using this model as it was asked for."""
     mistakes = []
-    if files.is_encoder_decoder:
-        mistakes.append(
-            Mistake(
-                "model.id",
-                f"{files.id} is an encoder-decoder model ({files.model_type}); only decoder-only models "
-                "(Llama, Qwen, Mistral, GPT-2, ...) can be used",
-            )
-        )
     if files.pickled and not model.allow_pickle:
         mistakes.append(
             Mistake(
@@ -263,6 +256,10 @@ def _refusals(model: Model, files: ModelFiles) -> list[Mistake]:
             )
         )
     return mistakes
+
+
+def _is_encoder_decoder(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("is_encoder_decoder")) or str(config.get("model_type")) in _ENCODER_DECODERS
 
 
 def _known_here(model_type: str) -> bool:

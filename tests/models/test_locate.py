@@ -145,6 +145,10 @@ def test_remote_code_needs_its_switch_where_no_code_of_ours_will_do(copy: Any) -
 def test_encoder_decoders_are_refused(copy: Any) -> None:
     assert "is an encoder-decoder model (t5); only decoder-only models" in refusal(copy({"model_type": "t5"}))
     assert "encoder-decoder" in refusal(copy({"is_encoder_decoder": True}, name="b"))
+    # That comes before anything that could be said of the weights, and nothing else is said.
+    assert "encoder-decoder" in refusal(copy({"model_type": "t5"}, name="pickled", pickle=True))
+    (bare := copy({"model_type": "t5"}, name="bare")).joinpath("model.safetensors").unlink()
+    assert "encoder-decoder" in refusal(bare)
 
 
 def test_nearly_a_builtin_model() -> None:
