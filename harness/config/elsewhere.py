@@ -21,7 +21,8 @@ ELSEWHERE: dict[str, str] = {
     "n_samples": "use generation.samples",
     "random_seed": "use generation.seed",
     "stop": "use generation.stop_strings",
-    "max_time": "not offered: what a sample says must not depend on how fast the machine is",
+    "max_time": "not offered: what a sample says must not depend on how fast the machine is; "
+    "bound it with generation.max_new_tokens",
     "eos_token_id": "it is the model's own; to go on past it use generation.ignore_eos=true, "
     "to stop at a text generation.stop_strings",
     "pad_token_id": _OURS,

@@ -213,6 +213,17 @@ def test_a_typo_in_a_file_of_the_users_own(harness, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("word", ["decoding.max_time=2.5", "+decoding.max_time=2.5", "max_time=2.5"])
+def test_a_limit_of_time_is_refused_wherever_it_is_said(harness, tmp_path, word):
+    told = "no such key; not offered: what a sample says must not depend on how fast the machine is; "
+    told += "bound it with generation.max_new_tokens"
+    assert harness(word).lines == [f"{word}: {told}"]
+    (tmp_path / "my" / "decoding").mkdir(parents=True)
+    (tmp_path / "my" / "decoding" / "hasty.yaml").write_text("max_time: 2.5\n")
+    done = harness("--config-dir=my", "decoding=hasty")
+    assert (done.status, done.lines) == (2, [f"decoding/hasty.yaml: decoding.max_time: {told}"])
+
+
 def test_a_broken_file_of_the_users_own(harness, tmp_path):
     (tmp_path / "my" / "decoding").mkdir(parents=True)
     (tmp_path / "my" / "decoding" / "wild.yaml").write_text("a: [1\nb: 2\n")
