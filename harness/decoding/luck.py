@@ -63,7 +63,8 @@ def draw(scores: Tensor, keys: Tensor, step: int) -> Tensor:
     """Draw one token a row from softmax(scores).
 
     Args:
-        scores: (R, V) logits; -inf where a token was cut. Noise is hashed only for what is kept.
+        scores: (R, V) logits; -inf where a token was cut. On a CPU noise is hashed only for what is kept;
+            on an accelerator, where finding that makes the host wait, for all.
         keys: (R,) int64, `luck_key` of each row's sample.
         step: index of the token being drawn, from 0.
 
@@ -74,8 +75,8 @@ def draw(scores: Tensor, keys: Tensor, step: int) -> Tensor:
     if device.type == "mps":  # has no float64
         return draw(scores.cpu(), keys.cpu(), step).to(device)
     state = step_state(keys, step)
-    kept = scores > float("-inf")
-    if bool(kept.all()):
+    kept = scores > float("-inf") if device.type == "cpu" else None
+    if kept is None or bool(kept.all()):
         everything = torch.arange(scores.shape[1], device=device)
         return gumbel(state[:, None], everything[None, :]).add_(scores).argmax(dim=-1)
     rows, tokens = kept.nonzero(as_tuple=True)

@@ -18,6 +18,12 @@ _FIRST = (1024, 8192)
 _NEG_INF = float("-inf")
 
 
+def _firsts(scores: Tensor) -> list[int]:
+    """How many tokens to look at. On an accelerator none: there a sort is cheap, asking if it is settled
+    makes the host wait."""
+    return [first for first in _FIRST if first < scores.shape[-1]] if scores.device.type == "cpu" else []
+
+
 class QuickTopP:
     """Nucleus truncation (Holtzman et al. 2020, arXiv:1904.09751): a token stays while what is likelier
     than it holds less than `top_p` of the mass."""
@@ -28,9 +34,7 @@ class QuickTopP:
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Mask (R, V) scores."""
         total = scores.logsumexp(-1, keepdim=True)
-        for first in _FIRST:
-            if scores.shape[-1] <= first:
-                break
+        for first in _firsts(scores):
             values, tokens = scores.topk(first, dim=-1)
             p = (values - total).exp()
             stays = p.cumsum(-1) - p < self._stock.top_p
@@ -54,9 +58,7 @@ class QuickTypical:
         p = log_p.exp()
         entropy = -(log_p * p).nansum(-1, keepdim=True)
         distance = (-log_p - entropy).abs()
-        for first in _FIRST:
-            if scores.shape[-1] <= first:
-                break
+        for first in _firsts(scores):
             nearest, tokens = distance.topk(first, dim=-1, largest=False)
             last = (p.gather(1, tokens).cumsum(-1) < self._stock.mass).sum(-1, keepdim=True)
             if not bool((last >= first).any()):

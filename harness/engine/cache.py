@@ -7,6 +7,7 @@ selection of rows copies only the rows that move.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -50,13 +51,17 @@ class RowLayer(DynamicLayer):
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Let row i be what row `beam_idx[i]` was; rows that stay where they are cost nothing."""
+        moved = (beam_idx != torch.arange(len(beam_idx), device=beam_idx.device)).nonzero()[:, 0]
+        self.select(len(beam_idx), beam_idx[moved], moved)
+
+    def select(self, rows: int, sources: Tensor, targets: Tensor) -> None:
+        """Put the rows `sources` in the places `targets`, and use the first `rows` rows from now on."""
         if not self._length:
             return
-        moved = (beam_idx != torch.arange(len(beam_idx), device=beam_idx.device)).nonzero()[:, 0]
-        if len(moved):
-            self.move(beam_idx[moved], moved)
-        self.keys = self._keys[: len(beam_idx), :, : self._length]
-        self.values = self._values[: len(beam_idx), :, : self._length]
+        if len(sources):
+            self.move(sources, targets)
+        self.keys = self._keys[:rows, :, : self._length]
+        self.values = self._values[:rows, :, : self._length]
 
     def move(self, sources: Tensor, targets: Tensor) -> None:
         """Copy rows; the sources are read before any target is written."""
@@ -81,3 +86,22 @@ def row_cache(config: PretrainedConfig, rows: int, positions: int) -> DynamicCac
         RowLayer(rows, positions) if type(layer) is DynamicLayer else layer for layer in cache.layers
     ]
     return cache
+
+
+def select_rows(cache: DynamicCache, parents: Sequence[int], device: str) -> None:
+    """Let row i of every layer be what row `parents[i]` was.
+
+    Args:
+        cache: made by `row_cache`.
+        parents: known on the host, so that finding the rows that move waits for no device.
+        device: of the cache.
+    """
+    moved = [place for place, parent in enumerate(parents) if parent != place]
+    targets = torch.tensor(moved, dtype=torch.long, device=device)
+    sources = torch.tensor([parents[place] for place in moved], dtype=torch.long, device=device)
+    index = torch.tensor(parents, device=device)
+    for layer in cache.layers:
+        if isinstance(layer, RowLayer):
+            layer.select(len(parents), sources, targets)
+        else:
+            layer.reorder_cache(index)  # type: ignore[arg-type]

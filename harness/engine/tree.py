@@ -18,7 +18,7 @@ from harness.decoding.luck import draw, luck_key
 from harness.decoding.processors import Processors
 from harness.decoding.text import Detokenizer
 from harness.engine.batch import Row, pad_left
-from harness.engine.cache import row_cache
+from harness.engine.cache import row_cache, select_rows
 from harness.engine.recorder import Recorder, Seen
 from harness.engine.strategy import Strategy
 from harness.results.records import FinishReason, Sample
@@ -194,8 +194,8 @@ class _Grove:
         parents = [parent for parent, _, _ in settled]
         tokens = torch.tensor([[token] for _, token, _ in settled], device=self._device)
         if parents != list(range(len(self.prompt_tokens))):
+            select_rows(self._cache, parents, self._device)
             index = torch.tensor(parents, device=self._device)
-            self._cache.reorder_cache(index)  # type: ignore[arg-type]
             self.ids, self._mask = self.ids[index], self._mask[index]
             self.prompt_tokens = [self.prompt_tokens[parent] for parent in parents]
         self.ids = torch.cat([self.ids, tokens], dim=1)

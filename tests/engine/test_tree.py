@@ -138,17 +138,21 @@ def test_the_self_test_catches_a_cache_that_forgets(
 
 
 def test_rows_move_in_place() -> None:
-    from harness.engine.cache import RowLayer
+    from transformers import DynamicCache
 
+    from harness.engine.cache import RowLayer, select_rows
+
+    cache = DynamicCache()
     layer = RowLayer(rows=5, positions=6)
+    cache.layers = [layer]
     states = torch.arange(3.0)[:, None, None, None].expand(3, 2, 4, 1)
     layer.update(states, -states)
-    layer.reorder_cache(torch.tensor([2, 1, 0, 2, 2]))  # rows swap and split at once
+    select_rows(cache, [2, 1, 0, 2, 2], "cpu")  # rows swap and split at once
     keys, values = layer.update(torch.full((5, 2, 1, 1), 9.0), torch.full((5, 2, 1, 1), 9.0))
     assert keys[:, 0, 0, 0].tolist() == [2, 1, 0, 2, 2]
     assert values[:, 1, 3, 0].tolist() == [-2, -1, 0, -2, -2]
     assert keys[:, 0, 4, 0].tolist() == [9] * 5
-    layer.reorder_cache(torch.tensor([3, 4]))
+    cache.reorder_cache(torch.tensor([3, 4]))  # transformers' own way says the same
     keys, _ = layer.update(torch.zeros(2, 2, 1, 1), torch.zeros(2, 2, 1, 1))
     assert keys.shape == (2, 2, 6, 1)
     assert keys[:, 0, 0, 0].tolist() == [2, 2]
