@@ -1,36 +1,14 @@
-"""How many texts are decoded at once: by estimate, and halved when the device still runs out."""
+"""Texts are decoded a piece at a time, and in halves when the device still runs out of memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TypeVar
 
 import torch
 
-from harness.models.memory import available_bytes
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
-
-# More rows than this no longer make a step cheaper a row.
-_MOST_ROWS = {"cuda": 512, "mps": 128, "cpu": 128}
-# Copies of a row's float32 logits alive at once: processors, both distributions, noise.
-_LOGITS_COPIES = 12
-_SHARE_OF_FREE = 0.6
-
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-
-def rows_that_fit(loaded: LoadedModel, cache_bytes: int, beams: int, wanted: Literal["auto"] | int) -> int:
-    """How many texts, each of `beams` rows with caches of `cache_bytes`, to decode at once; at least one."""
-    if wanted != "auto":
-        return wanted
-    vocabulary = loaded.model.config.get_text_config().vocab_size
-    # Twice the cache: a layer that is not in a buffer is concatenated with each step's keys and values.
-    row = beams * (2 * cache_bytes + vocabulary * 4 * _LOGITS_COPIES)
-    fit = int(available_bytes(loaded.device) * _SHARE_OF_FREE / max(row, 1))
-    return max(1, min(fit, _MOST_ROWS[loaded.device.partition(":")[0]] // beams or 1))
 
 
 def in_pieces(items: Sequence[In], size: int, decode: Callable[[Sequence[In]], Sequence[Out]]) -> list[Out]:

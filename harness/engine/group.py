@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from harness.config.points import point_config
 from harness.decoding.text import Detokenizer
 from harness.engine.batch import Row
-from harness.engine.batches import in_pieces, rows_that_fit
+from harness.engine.batches import in_pieces
 from harness.engine.beams import rows_together, search
 from harness.engine.rescore import score_prompt
 from harness.engine.sampling import decode_rows
@@ -23,7 +23,7 @@ from harness.engine.selftest import handles
 from harness.engine.strategy import Strategy
 from harness.engine.timing import time_strategy
 from harness.engine.tree import StrategyError, Text, Work, decode_tree
-from harness.models.memory import kv_cache_bytes, peak_memory_mb, reset_peak_memory
+from harness.models.memory import available_bytes, peak_memory_mb, reset_peak_memory
 from harness.prompts.prompt import Prompt
 from harness.results.metrics import GENERATION_COLUMNS, STEP_COLUMNS, point_metrics
 from harness.results.partial import Partial
@@ -35,6 +35,7 @@ from harness.results.tables import (
     repetitions_of,
     timing_table,
 )
+from harness.sweep.batching import Batching, batching, families
 from harness.sweep.plan import PlannedPoint, timing_spec
 
 if TYPE_CHECKING:
@@ -160,9 +161,8 @@ class Group:
         partials = {
             place: Partial(stored_point(self._outputs, planned.point_id)) for place, planned in family.items()
         }
-        size = self._rows(family)
-        texts_a_prompt = sum(planned.point.generation.samples for planned in family.values())
-        batch_prompts = max(1, size // texts_a_prompt)
+        planned_batches = self._batching(family)
+        size, batch_prompts = planned_batches.rows, planned_batches.prompts
         kept: dict[int, dict[str, Any]] = {}
         for place, partial in partials.items():
             # A deeper recording makes the same samples again: what was timed and scored still holds.
@@ -224,16 +224,13 @@ class Group:
                 partial.clear()
         return failed
 
-    def _rows(self, family: dict[int, PlannedPoint]) -> int:
-        """Texts of the family that are decoded at once."""
+    def _batching(self, family: dict[int, PlannedPoint]) -> Batching:
+        """How the family is cut into batches, by the memory that is free now."""
         first = next(iter(family.values()))
-        budget = max(planned.point.generation.max_new_tokens for planned in family.values())
-        longest = max(len(prompt.ids) for prompt in first.prompts) + budget
-        cache = kv_cache_bytes(first.files.config, longest, self._loaded.model.dtype.itemsize)
-        beams = first.effective["num_beams"]
-        if beams > 1 and not rows_together(self._loaded, self._strategy(first)):
-            return 1
-        return rows_that_fit(self._loaded, cache, beams, first.point.engine.batch_rows)
+        free = available_bytes(self._loaded.device)
+        beams = first.effective["num_beams"] > 1
+        one_by_one = beams and not rows_together(self._loaded, self._strategy(first))
+        return batching(list(family.values()), free, self._loaded.model.dtype.itemsize, one_by_one)
 
     def _decode_texts(self, texts: Sequence[Text], note: Callable[[Work], None]) -> list[Sample]:
         strategy, on_step = texts[0].strategy, self._events.decoded
@@ -306,22 +303,6 @@ class Group:
             "model_generation_config": dict(self._loaded.files_generation_config),
         }
         stored.write_config({"requested": requested, "effective": effective})
-
-
-def families(points: Sequence[PlannedPoint]) -> list[list[int]]:
-    """Which points are decoded together: the same prompts, engine settings, and one row a text.
-
-    Returns:
-        Indices into `points`; beams, and points that asked for it with engine.fuse=false, stand alone.
-    """
-    found: dict[Any, list[int]] = {}
-    for place, planned in enumerate(points):
-        engine = planned.point.engine
-        alone = planned.effective["num_beams"] > 1 or not engine.fuse
-        prompts = tuple((prompt.id, prompt.ids) for prompt in planned.prompts)
-        key = place if alone else (prompts, engine.threads, engine.batch_rows, engine.fresh)
-        found.setdefault(key, []).append(place)
-    return list(found.values())
 
 
 def set_threads(threads: Literal["auto"] | int) -> None:

@@ -7,6 +7,7 @@ import platform
 import re
 import sys
 from importlib import metadata
+from typing import Any
 
 from harness.errors import ConfigError
 
@@ -28,16 +29,30 @@ def devices() -> tuple[str, ...]:
 
 def _cuda_devices() -> int:
     """How many GPUs the CUDA driver shows this process; none for a torch that was built without CUDA."""
-    if metadata.version("torch").endswith("+cpu"):
-        return 0
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-        count = ctypes.c_int(0)
-        if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-            return 0
-    except (OSError, AttributeError):
+    driver, count = _driver(), ctypes.c_int(0)
+    if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
+
+
+def gpu_bytes(device: str) -> int:
+    """The whole memory of `cuda` or `cuda:N` as the driver tells it; 0 where it does not."""
+    driver, handle, size = _driver(), ctypes.c_int(0), ctypes.c_size_t(0)
+    index = int(device.partition(":")[2] or 0)
+    if driver is None or driver.cuDeviceGet(ctypes.byref(handle), index) != 0:
+        return 0
+    return size.value if driver.cuDeviceTotalMem_v2(ctypes.byref(size), handle) == 0 else 0
+
+
+def _driver() -> Any:
+    """The CUDA driver, initialised; None where there is none, or torch was built without CUDA."""
+    if metadata.version("torch").endswith("+cpu"):
+        return None
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        return driver if driver.cuInit(0) == 0 else None
+    except (OSError, AttributeError):
+        return None
 
 
 def resolve_device(asked: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.point import Quantization
+from harness.models.device import gpu_bytes
 from harness.models.locate import ModelFiles
 from harness.models.weights import Tensor
 
@@ -94,8 +95,13 @@ def peak_memory_mb(device: str) -> float | None:
 
 
 def available_bytes(device: str) -> int:
-    """Memory that can still be taken: of the GPU, what torch's allocator holds unused included."""
+    """Memory that can still be taken: of the GPU, what torch's allocator holds unused included.
+
+    Where torch is not loaded yet, a GPU's whole memory.
+    """
     if device.startswith("cuda"):
+        if "torch" not in sys.modules:
+            return gpu_bytes(device)
         import torch
 
         free, _ = torch.cuda.mem_get_info(device)

@@ -36,7 +36,7 @@ def show_plan(points: Sequence[Point], name: str) -> int:
     tokens = sum(planned.tokens for planned in waiting if planned.needs.samples)
     console.print(
         f"{_count(len(plan.points), 'point')}, {len(plan.points) - len(waiting)} in the store already; "
-        f"{_count(loads, 'model load')} and at most {_count(tokens, 'token')} to come"
+        f"{_count(loads, 'model load')} and at most {_count(tokens, 'token')} to come, on {_devices(plan)}"
     )
     console.print(f"sweep {plan.name}-{plan.sweep_id}", style="dim")
     return 0
@@ -95,42 +95,50 @@ def _todo(planned: PlannedPoint) -> str:
 
 def _groups_table(plan: Plan) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("group")
-    for column in ("points", "to run", "weights", "cache a text", "device"):
-        table.add_column(column, justify="left" if column == "device" else "right")
+    table.add_column("group", no_wrap=True)
+    for column in ("points", "to run", "weights", "batches", "texts each", "cache each"):
+        table.add_column(column, justify="right")
     for group in plan.groups:
         planned = [plan.points[place] for place in group.places]
         table.add_row(
             f"{group.model.name} {group.quantization.name}",
             str(len(planned)),
             str(sum(bool(p.needs) for p in planned)),
-            _weights(group, planned[0]),
-            _cache(planned),
-            planned[0].device,
+            *_memory(group, [p for p in planned if p.needs.samples]),
         )
     return table
 
 
-def _weights(group: Group, planned: PlannedPoint) -> str:
-    from harness.models.memory import weight_bytes
+def _memory(group: Group, planned: Sequence[PlannedPoint]) -> tuple[str, str, str, str]:
+    """Weights, batches, texts at once and their caches, by estimate; batches only where some are to come."""
+    from harness.models.memory import BYTES, available_bytes, weight_bytes
+    from harness.sweep.batching import batching, families
 
-    size = weight_bytes(planned.files, group.quantization)
-    return "unknown" if size is None else _size(size)
+    if not planned:
+        return "", "", "", ""
+    first = planned[0]
+    weights = weight_bytes(first.files, group.quantization)
+    dtype = group.quantization.dtype
+    known = first.files.checkpoint_dtype or "float32" if dtype == "checkpoint" else dtype
+    free = max(0, available_bytes(first.device) - (weights or 0))
+    cuts = []
+    for places in families(planned):
+        family = [planned[place] for place in places]
+        lonely = family[0].effective["num_beams"] > 1 and family[0].effective["do_sample"]
+        cuts.append(batching(family, free, BYTES.get(known, 4), lonely))
+    return (
+        "unknown" if weights is None else _size(weights),
+        str(sum(cut.batches for cut in cuts)),
+        str(max(cut.rows for cut in cuts)),
+        _size(max(cut.cache_bytes for cut in cuts)),
+    )
 
 
-def _cache(planned: Sequence[PlannedPoint]) -> str:
-    """The most that one text's cache takes, at the dtype of the weights that are not quantized."""
-    from harness.models.memory import BYTES, kv_cache_bytes
+def _devices(plan: Plan) -> str:
+    from harness.models.memory import available_bytes
 
-    def of(p: PlannedPoint) -> int:
-        dtype = p.point.quantization.dtype
-        if dtype == "checkpoint":
-            dtype = p.files.checkpoint_dtype or "float32"  # type: ignore[assignment]
-        longest = max(len(prompt.ids) for prompt in p.prompts) + p.point.generation.max_new_tokens
-        beams = p.effective["num_beams"]
-        return beams * kv_cache_bytes(p.files.config, longest, BYTES.get(dtype, 4))
-
-    return _size(max(of(p) for p in planned))
+    names = dict.fromkeys(planned.device for planned in plan.points)
+    return ", ".join(f"{name} with {_size(available_bytes(name))} free" for name in names)
 
 
 def _size(size: float) -> str:
