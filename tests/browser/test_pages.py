@@ -1,49 +1,25 @@
-"""The pages in a real browser: what the script draws, and that hostile texts stay texts."""
+"""The report's pages: what their script draws, and that hostile texts stay texts."""
 
 from __future__ import annotations
 
 import html
 import re
-import shutil
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from fake_points import HOSTILE, make_sweep, write_point
 
 from harness.report import write_sweep_reports
 from harness.report.tokens_html import tokens_html
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
-
-
-def dom(path: Path) -> str:
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-extensions",
-    ]
-    profile = path.parent / "profile"
-    command = [
-        str(CHROMIUM),
-        *flags,
-        f"--user-data-dir={profile}",
-        "--virtual-time-budget=2000",
-        "--dump-dom",
-        str(path),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout
 
 
 def text_of(markup: str) -> str:
     return html.unescape(re.sub(r"<[^>]*>", "", markup))
 
 
-def test_tokens_page_draws_the_first_prompt_and_no_hostile_text_becomes_markup(outputs: Path) -> None:
+def test_tokens_page_draws_the_first_prompt_and_no_hostile_text_becomes_markup(
+    dom: Callable[[Path], str], outputs: Path
+) -> None:
     keys = ["script", "bidi", "control"]
     for key in keys:
         stored = write_point(outputs, key, {key: None}, seed=1)
@@ -68,7 +44,7 @@ def test_tokens_page_draws_the_first_prompt_and_no_hostile_text_becomes_markup(o
             assert "line↵\nnext⟨CR⟩ ls⟨LS⟩ps⟨PS⟩" in shown
 
 
-def test_compare_page_puts_the_points_side_by_side(outputs: Path) -> None:
+def test_compare_page_puts_the_points_side_by_side(dom: Callable[[Path], str], outputs: Path) -> None:
     sweep = make_sweep(outputs, failed="top_p", tokens=5)
     write_sweep_reports(sweep)
     drawn = dom(sweep.folder / "compare.html")
