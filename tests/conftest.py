@@ -1,10 +1,13 @@
-"""What all tests share: a quiet, offline, single-threaded world, and small models made on the spot."""
+"""What all tests share: a quiet, offline, single-threaded world, and what is made once for all of them."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import shutil
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,14 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 sys.path.append(str(Path(__file__).parent))
 
+from forked import COMMAND, Forked
 from small_models import SmallModels, quiet_transformers
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of garbage collections: the harness makes a full one a model."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +60,43 @@ def small_model(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> S
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow store: its migrations take seconds, a copy of the file none."""
     from mlflow import MlflowClient
+    from sqlalchemy import Engine, event
 
+    # From here on sqlite in this process does not wait for the disk: no test pulls the plug.
+    event.listen(Engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     logging.getLogger("alembic").setLevel(logging.WARNING)
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture
+def store(outputs: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """URI of the default store, which is there and empty; run from an empty folder that must stay empty."""
+    outputs.mkdir()
+    shutil.copyfile(migrated, outputs / "mlflow.db")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    yield f"sqlite:///{outputs / 'mlflow.db'}"
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.fixture
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Forked]]:
+    """`forked("-m", "decoding=greedy,top_p")`: the command in a process of its own, going on.
+
+    It has the test's folder and environment; `folder=`, and capital keywords, say otherwise. `code=` is
+    another program than the harness.
+    """
+    started: list[Forked] = []
+
+    def start(*words: str, code: str = COMMAND, folder: Path | None = None, **changes: str) -> Forked:
+        said = tmp_path_factory.mktemp("said")
+        process = Forked(code, words, folder or Path.cwd(), {**os.environ, **changes}, said)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.close()

@@ -54,6 +54,7 @@ class SmallModel:
         generation: contents of generation_config.json beyond the token ids.
         dtype: what the weights are stored as.
         tied: the head is the embedding (its entropy is then left as it is).
+        fits: the weights are those that config.json speaks of; if not, the checkpoint does not load.
         seed: of the weights.
     """
 
@@ -67,6 +68,7 @@ class SmallModel:
     generation: tuple[tuple[str, Any], ...] = ()
     dtype: str = "float32"
     tied: bool = False
+    fits: bool = True
     seed: int = 0
 
 
@@ -220,6 +222,10 @@ def make_small_model(folder: Path, spec: SmallModel) -> Path:
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
         for path in folder.glob("*.safetensors*"):
             path.unlink()
+    if not spec.fits:
+        config = json.loads((folder / "config.json").read_text())
+        config["intermediate_size"] *= 2
+        (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow_runs import artifacts, runs, statuses
 
-import harness.engine.group as engine
 from harness.cli import main
-from harness.decoding.processors import Processors
 
 BASE = [
     "model=fable_tiny",
@@ -25,55 +21,6 @@ BASE = [
     "timing=off",
 ]
 NOBODY = "http://127.0.0.1:9"
-
-
-@pytest.fixture
-def store(outputs: Path, migrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URI of the default store, which is there and empty; the working folder is empty too."""
-    outputs.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(migrated, outputs / "mlflow.db")
-    monkeypatch.chdir(tmp_path)
-    return f"sqlite:///{outputs / 'mlflow.db'}"
-
-
-@pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many texts were decoded, one entry a tree."""
-    calls: list[int] = []
-    honest = engine.decode_tree
-
-    def counted(loaded: Any, texts: Any, *args: Any, **keys: Any) -> Any:
-        calls.append(len(texts))
-        return honest(loaded, texts, *args, **keys)
-
-    monkeypatch.setattr(engine, "decode_tree", counted)
-    return calls
-
-
-def runs(store: str, kind: str) -> list[Run]:
-    client = MlflowClient(store)
-    experiment = client.get_experiment_by_name("harness")
-    assert experiment is not None
-    return client.search_runs([experiment.experiment_id], f"tags.kind = '{kind}'")
-
-
-def statuses(store: str, kind: str) -> dict[str, str]:
-    return {run.info.run_name: run.info.status for run in runs(store, kind)}
-
-
-def artifact(run: Run, name: str) -> Path:
-    return Path(run.info.artifact_uri.removeprefix("file://")) / name
-
-
-def break_penalties(patch: pytest.MonkeyPatch, error: type[BaseException] = ValueError) -> None:
-    honest = Processors.__call__
-
-    def broken(self: Any, *args: Any) -> Any:
-        if self._config.repetition_penalty != 1.0:
-            raise error("no luck today")
-        return honest(self, *args)
-
-    patch.setattr(Processors, "__call__", broken)
 
 
 def test_the_same_command_again_tells_nothing_twice(store: str, decoded: list[int]) -> None:
@@ -106,7 +53,9 @@ def test_a_point_of_another_sweep_stands_below_this_ones_parent_too(store: str, 
     assert old.data.tags["point_id"] == new.data.tags["point_id"]
     assert old.data.tags["sweep_id"] != new.data.tags["sweep_id"]
     assert old.data.metrics == new.data.metrics
-    assert artifact(old, "tokens.parquet").read_bytes() == artifact(new, "tokens.parquet").read_bytes()
+    assert (artifacts(old) / "tokens.parquet").read_bytes() == (
+        artifacts(new) / "tokens.parquet"
+    ).read_bytes()
 
 
 def test_a_point_made_anew_replaces_its_run(store: str) -> None:
@@ -115,22 +64,21 @@ def test_a_point_made_anew_replaces_its_run(store: str) -> None:
                  "timing.new_tokens=3"]) == 0  # fmt: skip
     (run,) = runs(store, "generation")
     assert run.data.metrics["latency/ttft_p50_ms"] > 0
-    assert artifact(run, "timing.parquet").is_file()
+    assert (artifacts(run) / "timing.parquet").is_file()
 
 
 def test_a_failure_is_a_failed_run_until_it_works(
-    store: str, monkeypatch: pytest.MonkeyPatch, decoded: list[int]
+    store: str, no_penalties: Callable[..., Any], decoded: list[int]
 ) -> None:
     sweep = ["-m", *BASE, "decoding=greedy,repetition_penalty"]
-    with monkeypatch.context() as patch:
-        break_penalties(patch)
+    with no_penalties(ValueError):
         assert main(sweep) == 1
     good, bad = "fable_tiny/fp32/greedy", "fable_tiny/fp32/repetition_penalty"
     assert statuses(store, "generation") == {good: "FINISHED", bad: "FAILED"}
     assert statuses(store, "sweep") == {"sweep": "FAILED"}
     (failed,) = [run for run in runs(store, "generation") if run.info.run_name == bad]
     assert failed.data.tags["error"] == "ValueError: no luck today"
-    told = artifact(failed, "traceback.txt").read_text()
+    told = (artifacts(failed) / "traceback.txt").read_text()
     assert told.startswith("Traceback")
     assert "in broken" in told
     decoded.clear()
@@ -140,19 +88,13 @@ def test_a_failure_is_a_failed_run_until_it_works(
     assert statuses(store, "sweep") == {"sweep": "FINISHED"}
 
 
-def test_what_does_not_load_is_told_with_its_traceback(
-    store: str, small_model: Callable[..., Path], tmp_path: Path
-) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(small_model("llama"), broken)
-    config = json.loads((broken / "config.json").read_text())
-    config["intermediate_size"] *= 2  # the weights no longer fit it
-    (broken / "config.json").write_text(json.dumps(config))
-    sweep = ["-m", *BASE[1:], "model=custom", f"model.id={broken},{small_model('llama')}", "decoding=greedy"]
+def test_what_does_not_load_is_told_with_its_traceback(store: str, small_model: Callable[..., Path]) -> None:
+    models = f"model.id={small_model('llama', fits=False)},{small_model('llama')}"
+    sweep = ["-m", *BASE[1:], "model=custom", models, "decoding=greedy"]
     assert main(sweep) == 1
     assert sorted(statuses(store, "generation").values()) == ["FAILED", "FINISHED"]
     (failed,) = [run for run in runs(store, "generation") if run.info.status == "FAILED"]
-    assert "Traceback" in artifact(failed, "traceback.txt").read_text()
+    assert "Traceback" in (artifacts(failed) / "traceback.txt").read_text()
     assert "\n" not in failed.data.tags["error"]
 
 
@@ -211,11 +153,13 @@ def test_a_uri_that_cannot_be_is_told_before_anything_runs(
 
 
 def test_interrupted_while_decoding(
-    store: str, monkeypatch: pytest.MonkeyPatch, decoded: list[int], capsys: pytest.CaptureFixture[str]
+    store: str,
+    no_penalties: Callable[..., Any],
+    decoded: list[int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     sweep = ["-m", *BASE, "engine.fuse=false", "decoding=greedy,repetition_penalty,top_p"]
-    with monkeypatch.context() as patch:
-        break_penalties(patch, KeyboardInterrupt)
+    with no_penalties(KeyboardInterrupt):
         assert main(sweep) == 130
     assert "1 of 3 points are kept; the same command goes on from here" in capsys.readouterr().out
     assert statuses(store, "sweep") == {"sweep": "KILLED"}

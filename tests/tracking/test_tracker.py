@@ -3,15 +3,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
-import sys
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas
 import pytest
 from fake_points import PROMPTS, make_sweep, write_point
+from forked import Forked
 from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
+from mlflow.entities import ViewType
+from mlflow_runs import artifacts, runs
 
 from harness.errors import ConfigError
 from harness.results.store import StoredPoint
@@ -30,19 +32,6 @@ def tell(sweep: Sweep, status: str = "FINISHED") -> MlflowTracker:
         tracker.log_point(sweep, index)
     tracker.close(sweep, status)
     return tracker
-
-
-def runs(store: str, kind: str, experiment: str = "harness") -> list[Run]:
-    client = MlflowClient(store)
-    found = client.get_experiment_by_name(experiment)
-    assert found is not None
-    return client.search_runs([found.experiment_id], f"tags.kind = '{kind}'")
-
-
-def artifacts(store: str, run: Run) -> dict[str, Path]:
-    client = MlflowClient(store)
-    folder = Path(run.info.artifact_uri.removeprefix("file://"))
-    return {file.path: folder / file.path for file in client.list_artifacts(run.info.run_id)}
 
 
 def test_a_parent_and_a_child_a_point(outputs: Path, store: str) -> None:
@@ -71,11 +60,12 @@ def test_a_child_holds_the_point(outputs: Path, store: str) -> None:
     known = json.loads((folder / "metrics.json").read_text())
     plain = {key: value for key, value in run.data.metrics.items() if not key.startswith("prompt/")}
     assert plain == pytest.approx(known["metrics"])
-    history = MlflowClient(store).get_metric_history(run.info.run_id, "prompt/mean_logprob")
+    client = MlflowClient(store)
+    history = client.get_metric_history(run.info.run_id, "prompt/mean_logprob")
     assert [m.step for m in history] == list(range(len(PROMPTS)))
     assert [m.value for m in history] == pytest.approx(known["per_prompt"]["probability/mean_logprob"])
     assert run.data.params["decoding.top_p"] == "0.9"
-    files = artifacts(store, run)
+    files = {file.path: artifacts(run) / file.path for file in client.list_artifacts(run.info.run_id)}
     wanted = {"generations.parquet", "tokens.parquet", "timing.parquet", "metrics.json", "config.yaml"}
     assert set(files) == wanted | {"environment.json", "tokens.html", "generations.json"}
     for name in wanted:
@@ -94,7 +84,7 @@ def test_a_failed_point_says_why(outputs: Path, store: str) -> None:
     tell(sweep, "FAILED")
     run = next(run for run in runs(store, "generation") if run.info.status == "FAILED")
     assert run.data.tags["error"] == sweep.points[1].error
-    assert artifacts(store, run)["traceback.txt"].read_text() == sweep.points[1].traceback
+    assert (artifacts(run) / "traceback.txt").read_text() == sweep.points[1].traceback
 
 
 def test_telling_again_changes_nothing(outputs: Path, store: str) -> None:
@@ -106,7 +96,7 @@ def test_telling_again_changes_nothing(outputs: Path, store: str) -> None:
     assert {run.info.run_id for run in runs(store, "generation")} == before
     assert len(runs(store, "sweep")) == 1
     whole = [run for run in runs(store, "generation") if run.info.status == "FINISHED"]
-    tables = [json.loads(artifacts(store, run)["generations.json"].read_text()) for run in whole]
+    tables = [json.loads((artifacts(run) / "generations.json").read_text()) for run in whole]
     assert {len(table["data"]) for table in tables} == {len(PROMPTS)}
 
 
@@ -129,7 +119,9 @@ def test_a_failed_point_that_works_now_replaces_its_run(outputs: Path, store: st
     assert len(runs(store, "generation")) == 3
 
 
-def test_a_kill_in_the_middle_leaves_nothing_running(outputs: Path, store: str) -> None:
+def test_a_kill_in_the_middle_leaves_nothing_running(
+    outputs: Path, store: str, forked: Callable[..., Forked]
+) -> None:
     sweep = make_sweep(outputs, models=("m",), tokens=4)
     code = (
         "import os, signal, sys\n"
@@ -144,9 +136,8 @@ def test_a_kill_in_the_middle_leaves_nothing_running(outputs: Path, store: str) 
         "module._gather = lambda *args: os.kill(os.getpid(), signal.SIGKILL)\n"
         "told.log_point(sweep, 1)\n"
     )
-    command = [sys.executable, "-c", code, str(sweep.folder)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == -9, done.stderr
+    killed = forked(str(sweep.folder), code=code)
+    assert killed.wait() == -signal.SIGKILL, killed.stderr
     assert {run.info.status for run in runs(store, "sweep")} == {"RUNNING"}
     other = make_sweep(outputs, models=("n",), tokens=4)
     tell(other)
@@ -177,7 +168,7 @@ def test_experiments_keep_to_themselves_and_their_names_are_free(outputs: Path, 
         tracking = {"enabled": True, "uri": None, "experiment": name, "traces": False}
         tell(make_sweep(outputs, models=("m",), decodings=("greedy",), tokens=4, tracking=tracking))
         (run,) = runs(store, "generation", name)
-        assert artifacts(store, run)["tokens.html"].is_file()
+        assert (artifacts(run) / "tokens.html").is_file()
     kept = MlflowClient(store).get_experiment_by_name("one")
     assert kept.tags["mlflow.experimentKind"] == "custom_model_development"
     assert kept.artifact_location == (outputs / "mlartifacts" / "one").as_uri()
