@@ -1,11 +1,28 @@
-"""Commands run without engine or models: what reaches the sweep is recorded instead."""
+"""Commands as a user has them, and commands whose points are recorded instead of run."""
 
+import os
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
 from harness.cli import main
+
+
+@pytest.fixture(scope="session")
+def script():
+    """`script("check", ..., folder=...)`: the console script in a process from scratch, to its end."""
+    path = Path(sys.executable).with_name("harness")
+
+    def run(*words, folder, **environment):
+        world = {key: value for key, value in os.environ.items() if key not in ("HARNESS_OUTPUTS", "COLUMNS")}
+        return subprocess.run(
+            [path, *words], cwd=folder, env=world | environment, capture_output=True, text=True, timeout=180
+        )
+
+    return run
 
 
 class Recorded:

@@ -1,0 +1,50 @@
+"""How real sweeps end that do not end well: the exit status, what is said, and what is kept."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from forked import Forked
+from mlflow_runs import runs
+
+
+def test_status_1_when_a_point_fails_and_the_rest_is_kept(
+    forked: Callable[..., Forked], small_model: Callable[..., Path], outputs: Path
+) -> None:
+    models = f"model.id={small_model('llama', fits=False)},{small_model('llama')}"
+    words = ["-m", "model=custom", models, "prompts.limit=1", "generation.max_new_tokens=4", "timing=off"]
+    done = forked(*words, "tracking=off")
+    assert done.wait() == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "1/2 failed" in done.stdout
+    assert "2/2 done" in done.stdout
+    assert len(list((outputs / "points").glob("*/generations.parquet"))) == 1
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_middle_of_a_sweep(
+    number: signal.Signals, status: int, forked: Callable[..., Forked], store: str, outputs: Path
+) -> None:
+    process = forked(
+        "-m", "model=fable_tiny", "quantization=fp32", "decoding=top_p", "engine.fuse=false",
+        "generation.seed=range(0,200)", "generation.max_new_tokens=64", "engine.threads=1", "timing=off",
+    )  # fmt: skip
+    process.until(lambda: "1/200 done" in process.stdout)
+    process.send(number)
+    assert process.wait() == status, process.stderr
+    assert "Traceback" not in process.stdout + process.stderr
+    assert process.stderr.strip().endswith("interrupted")
+    assert "of 200 points are kept; the same command goes on from here" in process.stdout
+    (parent,) = runs(store, "sweep")
+    assert parent.info.status == "KILLED"
+    children = runs(store, "generation")
+    assert {run.info.status for run in children} == {"FINISHED"}
+    assert 1 <= len(children) < 200
+    plan = json.loads(next((outputs / "sweeps").glob("*/plan.json")).read_text())
+    statuses = [point["status"] for point in plan["points"]]
+    assert set(statuses) == {"done", "interrupted"}
+    assert not list(outputs.rglob("*.part"))
