@@ -78,11 +78,6 @@ def is_beam(decoding: Decoding) -> bool:
     return (decoding.num_beams or 1) > 1
 
 
-def is_greedy(decoding: Decoding) -> bool:
-    """Whether it takes the likeliest token each step (after its penalties)."""
-    return not draws(decoding) and not is_beam(decoding)
-
-
 def _listed(value: Any) -> Any:
     """Tuples as lists, which is what transformers checks for."""
     return [_listed(item) for item in value] if isinstance(value, (tuple, list)) else value

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.config.effective import effective_decoding
 from harness.config.labels import MAIN, labelled
 from harness.config.point import Point
 from harness.config.rules import check_rules
@@ -55,12 +54,6 @@ def make_points(composed: Sequence[Composed]) -> list[Point]:
 def point_config(point: Point) -> dict[str, Any]:
     """What was asked for, as plain JSON-able data: only what is not null, without the label."""
     return point.model_dump(mode="json", exclude_none=True, exclude={"label"})
-
-
-def config_record(point: Point) -> dict[str, Any]:
-    """What config.yaml of a point holds: its label, `requested` beside `effective`."""
-    effective = {"decoding": effective_decoding(point.decoding)}
-    return {"label": point.label, "requested": point_config(point), "effective": effective}
 
 
 def _told(mistake: Mistake, labels: list[str], total: int) -> Mistake:

@@ -59,11 +59,6 @@ def kv_cache_bytes(config: Mapping[str, Any], tokens: int, value_bytes: int) -> 
     return 2 * positions * kv_heads * head_dim * value_bytes
 
 
-def kv_cache_bytes_per_token(config: Mapping[str, Any], value_bytes: int) -> int:
-    """Bytes that one more position costs while no sliding window is full."""
-    return kv_cache_bytes(config, 1, value_bytes)
-
-
 def reset_peak_memory(device: str) -> None:
     """Count the peak from here: of the GPU, or of this process where the kernel can forget it (Linux)."""
     if device.startswith("cuda"):

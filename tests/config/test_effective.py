@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.config.effective import FIXED, NEUTRAL, draws, effective_decoding, is_beam, is_greedy
+from harness.config.effective import FIXED, NEUTRAL, draws, effective_decoding, is_beam
 from harness.config.point import Decoding
 
 
@@ -41,7 +41,6 @@ def test_what_is_asked_for_stands():
 )
 def test_kinds(fields, kind):
     decoding = Decoding(name="x", **fields)
-    assert is_greedy(decoding) == (kind == "greedy")
     assert draws(decoding) == ("draws" in kind)
     assert is_beam(decoding) == ("beam" in kind)
 

@@ -14,7 +14,6 @@ from harness.models.locate import locate
 from harness.models.memory import (
     available_bytes,
     kv_cache_bytes,
-    kv_cache_bytes_per_token,
     peak_memory_mb,
     weight_bytes,
 )
@@ -54,10 +53,10 @@ def test_large_shapes_by_hand() -> None:
         "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096,
         "sliding_window": 4096,
     }  # fmt: skip
-    assert kv_cache_bytes_per_token(mistral, 2) == 128 * 1024
+    assert kv_cache_bytes(mistral, 1, 2) == 128 * 1024
     assert kv_cache_bytes(mistral, 10_000, 2) == 4095 * 128 * 1024
     # GPT-2: 12 layers of 768, no grouped heads.
-    assert kv_cache_bytes_per_token({"n_layer": 12, "n_head": 12, "n_embd": 768}, 4) == 2 * 12 * 768 * 4
+    assert kv_cache_bytes({"n_layer": 12, "n_head": 12, "n_embd": 768}, 1, 4) == 2 * 12 * 768 * 4
     qwen = {**mistral, "use_sliding_window": False}
     assert kv_cache_bytes(qwen, 10_000, 2) == 10_000 * 128 * 1024
     mixed = {**mistral, "num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"]}
