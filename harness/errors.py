@@ -15,6 +15,10 @@ class HarnessError(Exception):
     exit_status = 1
 
 
+class StoreError(HarnessError):
+    """The store cannot be written any more; what it holds is whole. No point is to blame."""
+
+
 @dataclass(frozen=True)
 class Mistake:
     """One thing wrong in a command or a config.

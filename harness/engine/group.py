@@ -23,8 +23,10 @@ from harness.engine.selftest import handles
 from harness.engine.strategy import Strategy
 from harness.engine.timing import time_strategy
 from harness.engine.tree import StrategyError, Text, Work, decode_tree
+from harness.errors import StoreError
 from harness.models.memory import available_bytes, peak_memory_mb, reset_peak_memory
 from harness.prompts.prompt import Prompt
+from harness.results.locks import held
 from harness.results.metrics import GENERATION_COLUMNS, STEP_COLUMNS, point_metrics
 from harness.results.partial import Partial
 from harness.results.records import Sample
@@ -36,7 +38,7 @@ from harness.results.tables import (
     timing_table,
 )
 from harness.sweep.batching import Batching, batching, families
-from harness.sweep.plan import PlannedPoint, timing_spec
+from harness.sweep.plan import PlannedPoint, as_of_now, timing_spec
 
 if TYPE_CHECKING:
     from harness.config.point import Model, Quantization
@@ -48,6 +50,9 @@ class Events(Protocol):
 
     def loading(self, what: str, fraction: float) -> None:
         """A model is being loaded; fraction from 0 to 1."""
+
+    def waiting(self) -> None:
+        """Another process is making a point that is to be made here."""
 
     def decoding(self, label: str, tokens: int) -> None:
         """A point begins to decode, `tokens` at most."""
@@ -101,17 +106,24 @@ class Group:
         Yields:
             Each point's index once it is whole, or with the error that made it fail.
         """
+        points = list(points)
         for family in families(points):
             set_threads(points[family[0]].point.engine.threads)
-            failed = self._decode(points, [place for place in family if points[place].needs.samples])
-            for place in family:
-                error = failed.get(place)
-                if error is None:
-                    try:
-                        self._finish(points[place])
-                    except Exception as problem:
-                        error = problem
-                yield place, error
+            with held(self._outputs, {points[p].point_id for p in family}, self._events.waiting) as waited:
+                if waited:
+                    for place in family:
+                        points[place] = as_of_now(points[place], self._outputs)
+                failed = self._decode(points, [place for place in family if points[place].needs.samples])
+                for place in family:
+                    error = failed.get(place)
+                    if error is None and points[place].needs:
+                        try:
+                            self._finish(points[place])
+                        except StoreError:
+                            raise
+                        except Exception as problem:
+                            error = problem
+                    yield place, error
 
     def _finish(self, planned: PlannedPoint) -> None:
         """Score, time and describe a point whose samples are in the store."""
@@ -150,6 +162,8 @@ class Group:
         family = {alike[0]: points[alike[0]] for alike in by_id.values()}
         try:
             failed = self._decode_family(dict(sorted(family.items())))
+        except StoreError:
+            raise
         except Exception as error:
             return dict.fromkeys(places, error)
         return {place: failed[alike[0]] for alike in by_id.values() if alike[0] in failed for place in alike}

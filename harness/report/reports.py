@@ -58,14 +58,12 @@ def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool
     path = sweep.folder / "tokens" / f"{_slug(point.label)}-{point.point_id[:8]}.html"
     source = stored.path("metrics.json" if stored.has("metrics.json") else "generations.parquet")
     if anew or not path.is_file() or path.stat().st_mtime <= source.stat().st_mtime:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, tokens_html(stored, point.label, BUDGET_MB))
     return path
 
 
 def _write(sweep: Sweep, anew: bool) -> list[Reported]:
     points = reported(sweep)
-    sweep.folder.mkdir(parents=True, exist_ok=True)
     pages = {
         p.point.label: tokens_page(sweep, p.point, p.stored, anew).relative_to(sweep.folder).as_posix()
         for p in points

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from harness.errors import StoreError
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
 
 
 def outputs_folder() -> Path:
@@ -16,13 +22,26 @@ def outputs_folder() -> Path:
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """A scratch path beside `path` that is renamed onto it when the block ends well, else removed."""
+    """A scratch path beside `path`, in a folder that is there; renamed onto it if the block ends well.
+
+    Raises:
+        StoreError: the disk is full, or may not be written any more; what was there before still is.
+    """
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield scratch
         os.replace(scratch, path)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        raise StoreError(
+            f"outputs: {path.parent} cannot be written ({os.strerror(error.errno)}); what is done is kept: "
+            "make room there and run the same command again"
+        ) from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

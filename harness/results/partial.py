@@ -45,7 +45,6 @@ class Partial:
             if facts["top_k"] == top_k:
                 return int(facts["batch_prompts"])
         self.clear()
-        self._folder.mkdir(parents=True)
         write_text(plan, json.dumps({"batch_prompts": batch_prompts, "top_k": top_k}) + "\n")
         return batch_prompts
 

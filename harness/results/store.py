@@ -85,20 +85,17 @@ class StoredPoint:
         """Write a table; it appears whole."""
         import pyarrow.parquet as pq
 
-        self.folder.mkdir(parents=True, exist_ok=True)
         with appearing(self.path(f"{name}.parquet")) as scratch:
             pq.write_table(table, scratch, compression="zstd")
 
     def write_json(self, name: str, values: Any) -> None:
         """Write a JSON file; it appears whole. NaN and infinities are refused."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.path(name), json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     def write_config(self, config: Any) -> None:
         """Write config.yaml; it appears whole."""
         import yaml
 
-        self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.path("config.yaml"), yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 

@@ -74,7 +74,6 @@ class Sweep:
 
     def save(self) -> None:
         """Write plan.json, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         facts = asdict(self)
         del facts["folder"]
         write_text(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -294,6 +294,11 @@ def what_is_needed(point: Point, stored: StoredPoint) -> Needs:
         timing=point.timing.enabled and (fresh or parts.get("timing") != timing_spec(point)),
         description=samples or not parts.get("described"),
     )
+
+
+def as_of_now(planned: PlannedPoint, outputs: Path) -> PlannedPoint:
+    """The point with what the store lacks of it now: another process may have made it meanwhile."""
+    return replace(planned, needs=what_is_needed(planned.point, stored_point(outputs, planned.point_id)))
 
 
 def timing_spec(point: Point) -> dict[str, Any]:

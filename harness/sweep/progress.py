@@ -60,6 +60,10 @@ class Display:
             self._start(description, 100, "%")
         self._progress.update(self._now, completed=round(fraction * 100))  # type: ignore[arg-type]
 
+    def waiting(self) -> None:
+        """Another process is making a point that is to be made here."""
+        self._progress.console.print("another process is at work on these points; waiting for it")
+
     def decoding(self, label: str, tokens: int) -> None:
         """A point begins to decode, `tokens` at most."""
         self._start(f"decoding {label}", tokens, "tokens")

@@ -7,6 +7,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,9 @@ from harness.config.hydra_files import HydraFiles
 from harness.config.point import Point
 from harness.errors import ConfigError, HarnessError
 from harness.results.files import write_text
+from harness.results.locks import held
 from harness.results.sweeps import Sweep
-from harness.sweep.plan import Group, Plan, make_plan
+from harness.sweep.plan import Group, Plan, as_of_now, make_plan
 from harness.sweep.progress import Display
 
 if TYPE_CHECKING:
@@ -46,9 +48,11 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles) -> int:
     _tell_warnings(console, sweep)
     sweep.save()
     for path, text in files(sweep.folder).items():
-        (sweep.folder / path).parent.mkdir(exist_ok=True)
         write_text(sweep.folder / path, text)
-    return _Run(plan, sweep, console).go()
+    with held(plan.outputs, [sweep.sweep_id], lambda: _tell_wait(console)) as waited:
+        if waited:
+            plan = replace(plan, points=tuple(as_of_now(planned, plan.outputs) for planned in plan.points))
+        return _Run(plan, sweep, console).go()
 
 
 class _Run:
@@ -78,8 +82,8 @@ class _Run:
                 self._tell_how_to_go_on()
             raise
         finally:
-            self._sweep.save()
             try:
+                self._sweep.save()
                 write_sweep_reports(self._sweep)
             finally:
                 tracker.close(self._sweep, status)
@@ -168,6 +172,10 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, HarnessError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _tell_wait(console: Console) -> None:
+    console.print("the same sweep is running in another process; waiting for it")
 
 
 def _tell_warnings(console: Console, sweep: Sweep) -> None:

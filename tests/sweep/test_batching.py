@@ -79,5 +79,5 @@ class TestBatching:
         assert main(["plan", *BASE, "prompts.limit=7", "engine.batch_rows=4"]) == 0
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
         (place,) = [number for number, words in enumerate(lines) if words[:1] == ["group"]]
-        assert lines[place][4:] == ["batches", "texts", "each", "cache", "each"]
+        assert lines[place][5:] == ["batches", "texts", "each", "cache", "each"]
         assert lines[place + 1][6:8] == ["2", "4"]  # two batches of four texts
