@@ -119,6 +119,7 @@ class Engine(Part):
     batch_rows: Literal["auto"] | Positive = Field("auto", description="rows decoded at once")
     threads: Literal["auto"] | Positive = Field("auto", description="CPU threads of torch")
     fuse: bool = Field(True, description="decode the strategies of a sweep together, as a tree")
+    compile: Literal["auto", "off", "on"] = Field("auto", description="capture steps as CUDA graphs")
     fresh: bool = Field(False, description="run anew what the store already holds, and replace it")
 
 

@@ -1,4 +1,4 @@
-"""Texts are decoded a piece at a time, and in halves when the device still runs out of memory."""
+"""Texts are decoded a piece at a time, and in smaller ones from where the device ran out of memory."""
 
 from __future__ import annotations
 
@@ -11,23 +11,43 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def in_pieces(items: Sequence[In], size: int, decode: Callable[[Sequence[In]], Sequence[Out]]) -> list[Out]:
-    """Decode items `size` at a time."""
-    done: list[Out] = []
-    for start in range(0, len(items), size):
-        done += halving(items[start : start + size], decode)
-    return done
+class Pieces:
+    """Cuts what is to be decoded into pieces, and learns how large they may be.
+
+    Attributes:
+        size: items decoded at once; smaller once the device ran out of memory.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def decode(self, items: Sequence[In], decode: Callable[[Sequence[In]], Sequence[Out]]) -> list[Out]:
+        """Decode items `size` at a time.
+
+        A piece that does not fit is tried again in halves, down to single items, and those after it are no
+        larger.
+
+        Raises:
+            torch.OutOfMemoryError, or the RuntimeError that stands for it on a CPU: not even one item fits.
+        """
+        done: list[Out] = []
+        while len(done) < len(items):
+            piece = items[len(done) : len(done) + self.size]
+            try:
+                done += decode(piece)
+                continue
+            except RuntimeError as error:
+                if not out_of_memory(error) or len(piece) == 1:
+                    raise
+            # Outside the handler, so that the failed attempt's tensors are not kept alive by its traceback.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.size = (len(piece) + 1) // 2
+        return done
 
 
-def halving(items: Sequence[In], decode: Callable[[Sequence[In]], Sequence[Out]]) -> list[Out]:
-    """Decode together; when the device runs out of memory, in halves, down to a single item."""
-    try:
-        return list(decode(items))
-    except torch.OutOfMemoryError:
-        if len(items) == 1:
-            raise
-    # Outside the handler, so that the failed attempt's tensors are not kept alive by its traceback.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    middle = len(items) // 2
-    return halving(items[:middle], decode) + halving(items[middle:], decode)
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the device, or the machine, had no memory left; the CPU's allocator has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

@@ -25,6 +25,7 @@ class RowLayer(DynamicLayer):
         self._rows = rows
         self._positions = positions
         self._length = 0
+        self._slot: Tensor | None = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Make the buffers, (rows, heads, positions, width), when the first states tell their shape."""
@@ -39,11 +40,28 @@ class RowLayer(DynamicLayer):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         rows, start, end = key_states.shape[0], self._length, self._length + key_states.shape[-2]
+        if self._slot is not None:
+            self._keys[:rows].index_copy_(2, self._slot, key_states)
+            self._values[:rows].index_copy_(2, self._slot, value_states)
+            return self._keys[:rows], self._values[:rows]
         self._keys[:rows, :, start:end] = key_states
         self._values[:rows, :, start:end] = value_states
         self._length = end
         self.keys, self.values = self._keys[:rows, :, :end], self._values[:rows, :, :end]
         return self.keys, self.values
+
+    def aim(self, rows: int, slot: Tensor) -> None:
+        """Have the next step write its `rows` rows at the position in `slot` (1,), and see all positions.
+
+        Nothing about such a step is decided on the host, so it can be captured; `written` ends it.
+        """
+        self._slot = slot
+        self.keys, self.values = self._keys[:rows], self._values[:rows]
+
+    def written(self, rows: int, length: int) -> None:
+        """A step that was aimed is done: `rows` rows of `length` positions are in use."""
+        self._slot, self._length = None, length
+        self.keys, self.values = self._keys[:rows, :, :length], self._values[:rows, :, :length]
 
     def get_seq_length(self) -> int:
         """Positions written."""
@@ -70,7 +88,8 @@ class RowLayer(DynamicLayer):
 
     def _buffer(self, states: Tensor) -> Tensor:
         _, heads, _, width = states.shape
-        return torch.empty(
+        # Zeros: a position that is masked is multiplied by zero all the same, and must be finite.
+        return torch.zeros(
             (self._rows, heads, self._positions, width), dtype=states.dtype, device=states.device
         )
 

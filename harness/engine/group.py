@@ -15,16 +15,17 @@ from transformers import GenerationConfig
 from harness.config.points import point_config
 from harness.decoding.text import Detokenizer
 from harness.engine.batch import Row
-from harness.engine.batches import in_pieces
+from harness.engine.batches import Pieces, out_of_memory
 from harness.engine.beams import rows_together, search
+from harness.engine.captured import capturable
 from harness.engine.rescore import score_prompt
 from harness.engine.sampling import decode_rows
 from harness.engine.selftest import handles
 from harness.engine.strategy import Strategy
 from harness.engine.timing import time_strategy
 from harness.engine.tree import StrategyError, Text, Work, decode_tree
-from harness.errors import StoreError
-from harness.models.memory import available_bytes, peak_memory_mb, reset_peak_memory
+from harness.errors import HarnessError, StoreError
+from harness.models.memory import available_bytes, peak_memory_mb, reset_peak_memory, size_told
 from harness.prompts.prompt import Prompt
 from harness.results.locks import held
 from harness.results.metrics import GENERATION_COLUMNS, STEP_COLUMNS, point_metrics
@@ -37,7 +38,7 @@ from harness.results.tables import (
     repetitions_of,
     timing_table,
 )
-from harness.sweep.batching import Batching, batching, families
+from harness.sweep.batching import Batching, batching, families, text_cache_bytes
 from harness.sweep.plan import PlannedPoint, as_of_now, timing_spec
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ class Group:
             partial.stored.path("parts.json").unlink(missing_ok=True)
             batch_prompts = partial.begin(batch_prompts, family[place].point.record.top_k)
         batches = -(-len(prompts) // batch_prompts)
+        capture, pieces = self._captures(first), Pieces(size)
         label = first.point.label if len(family) == 1 else f"{len(family)} points together"
         tokens = sum(planned.tokens for planned in family.values())
         self._events.decoding(label, tokens)
@@ -210,9 +212,10 @@ class Group:
                 rows = {place: _rows_of(chosen, family[place]) for place in missing}
                 texts = [Text(strategies[place], row) for place in missing for row in rows[place]]
                 try:
-                    made = iter(in_pieces(texts, size, lambda some: self._decode_texts(some, note)))
+                    made = iter(pieces.decode(texts, lambda some: self._decode_texts(some, note, capture)))
                 except StrategyError as error:
-                    failed |= {p: error.cause for p in missing if strategies[p] is error.strategy}
+                    for place in (p for p in missing if strategies[p] is error.strategy):
+                        failed[place] = self._named(error.cause, family[place])
                     continue
                 samples = {place: [next(made) for _ in rows[place]] for place in missing}
             for place, some in samples.items():
@@ -224,7 +227,8 @@ class Group:
             "tokens": work.texts,
             "rows": work.rows,
             "fused_points": len(family),
-            "batch_rows": size,
+            "batch_rows": pieces.size,
+            "captured": capture,
             "peak_mb": peak_memory_mb(loaded.device),
         }
         for place, partial in partials.items():
@@ -246,10 +250,47 @@ class Group:
         one_by_one = beams and not rows_together(self._loaded, self._strategy(first))
         return batching(list(family.values()), free, self._loaded.model.dtype.itemsize, one_by_one)
 
-    def _decode_texts(self, texts: Sequence[Text], note: Callable[[Work], None]) -> list[Sample]:
+    def _captures(self, planned: PlannedPoint) -> bool:
+        """Whether steps are captured: where that is sure to work, or where it was asked for on CUDA."""
+        asked = planned.point.engine.compile
+        if asked == "on":
+            return self._loaded.device.startswith("cuda")
+        return asked == "auto" and capturable(self._loaded)
+
+    def _decode_texts(
+        self, texts: Sequence[Text], note: Callable[[Work], None], capture: bool
+    ) -> list[Sample]:
+        try:
+            return self._decode_together(texts, note, capture)
+        except RuntimeError as error:
+            if not out_of_memory(error) or len(texts) > 1:
+                raise
+            raise StrategyError(texts[0].strategy, error) from error
+
+    def _named(self, cause: Exception, planned: PlannedPoint) -> Exception:
+        """What made a point fail; running out of memory says what was needed."""
+        if not out_of_memory(cause):
+            return cause
+        loaded, generation = self._loaded, planned.point.generation
+        needed = text_cache_bytes(planned, loaded.model.dtype.itemsize)
+        longest = max(len(prompt.ids) for prompt in planned.prompts)
+        told = HarnessError(
+            f"out of memory on {loaded.device} with a single text: its cache takes up to {size_told(needed)} "
+            f"(prompts of up to {longest} tokens, generation.max_new_tokens={generation.max_new_tokens}), "
+            f"and {size_told(available_bytes(loaded.device))} are free beside the weights; ask for fewer tokens, "
+            "shorter prompts, fewer beams or a smaller quantization"
+        )
+        told.__cause__ = cause
+        return told
+
+    def _decode_together(
+        self, texts: Sequence[Text], note: Callable[[Work], None], capture: bool
+    ) -> list[Sample]:
         strategy, on_step = texts[0].strategy, self._events.decoded
         if strategy.beams == 1 and self._handled:
-            return decode_tree(self._loaded, texts, self._detokenizer, on_work=note, on_step=on_step)
+            return decode_tree(
+                self._loaded, texts, self._detokenizer, capture=capture, on_work=note, on_step=on_step
+            )
         run = search if strategy.beams > 1 else decode_rows
         samples: list[Sample] = []
         for alike in _runs(texts):
@@ -304,7 +345,7 @@ class Group:
             metrics["metrics"]["memory/peak_mb"] = facts["peak_mb"]
         stored.write_json("metrics.json", metrics)
         environment_facts = environment(self._loaded)
-        environment_facts["batch_rows"] = facts["batch_rows"]
+        environment_facts |= {"batch_rows": facts["batch_rows"], "captured": facts["captured"]}
         stored.write_json("environment.json", environment_facts)
         requested = point_config(planned.point)
         effective = {

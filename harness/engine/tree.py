@@ -18,7 +18,9 @@ from harness.decoding.luck import draw, luck_key
 from harness.decoding.processors import Processors
 from harness.decoding.text import Detokenizer
 from harness.engine.batch import Row, pad_left
-from harness.engine.cache import row_cache, select_rows
+from harness.engine.batches import out_of_memory
+from harness.engine.cache import RowLayer, row_cache, select_rows
+from harness.engine.captured import StaticSteps
 from harness.engine.recorder import Recorder, Seen
 from harness.engine.strategy import Strategy
 from harness.results.records import FinishReason, Sample
@@ -56,7 +58,7 @@ class _Band:
 
 
 class StrategyError(Exception):
-    """A strategy's own processors failed; the other strategies are none the worse."""
+    """A strategy failed by itself, as by its processors; the other strategies are none the worse."""
 
     def __init__(self, strategy: Strategy, cause: Exception) -> None:
         super().__init__(str(cause))
@@ -79,6 +81,7 @@ def decode_tree(
     detokenizer: Detokenizer,
     *,
     share: bool = True,
+    capture: bool = False,
     recorder: Recorder | None = None,
     on_step: Callable[[int], None] | None = None,
     on_work: Callable[[Work], None] | None = None,
@@ -90,6 +93,8 @@ def decode_tree(
         texts: what to make; prompts with the same ids share a row.
         detokenizer: of the model's tokenizer; finds stop strings.
         share: False keeps each text on a row of its own, to measure what sharing saves.
+        capture: run the steps through buffers that stay, as CUDA graphs where there is CUDA; for models
+            that are `capturable`.
         recorder: a fresh one that sees every step; made here when None.
         on_step: called after each step with the number of texts that grew.
         on_work: called once at the end.
@@ -101,7 +106,7 @@ def decode_tree(
         StrategyError: a strategy's processors raised.
     """
     recorder = recorder or Recorder(max(text.strategy.top_k for text in texts))
-    grove = _Grove(loaded, texts, share)
+    grove = _Grove(loaded, texts, share, capture)
     bands = _bands(loaded, texts, grove.growing)
     rows = grown = 0
     for step in range(max(text.strategy.max_new_tokens for text in texts)):
@@ -142,7 +147,7 @@ def decode_tree(
 class _Grove:
     """The rows of the batch: their ids, mask, cache and logits, and which text stands where."""
 
-    def __init__(self, loaded: LoadedModel, texts: Sequence[Text], share: bool) -> None:
+    def __init__(self, loaded: LoadedModel, texts: Sequence[Text], share: bool, capture: bool) -> None:
         """Prefill each distinct prompt once and put every text at its row."""
         self._model, self._device = loaded.model, loaded.device
         self._share = share
@@ -164,8 +169,18 @@ class _Grove:
         self.width = self.ids.shape[1]
         budget = max(text.strategy.max_new_tokens for text in texts)
         self._cache = row_cache(self._model.config, len(texts), self.width + budget)
+        self._static = None
+        if capture and all(isinstance(layer, RowLayer) for layer in self._cache.layers):
+            self._static = StaticSteps(
+                self._forward,
+                self._cache,
+                len(texts),
+                self.width + budget,
+                self._device,
+                self._device.startswith("cuda"),
+            )
         positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
-        self.logits = self._forward(self.ids, positions)
+        self.logits = self._forward(self.ids, self._mask, positions)
 
     def grow(self, texts: Sequence[_Growing], step: int) -> None:
         """Put each text on the row of what it chose: split, retire, and compute the new rows.
@@ -201,13 +216,13 @@ class _Grove:
         self.ids = torch.cat([self.ids, tokens], dim=1)
         self._mask = torch.cat([self._mask, torch.ones_like(tokens)], dim=1)
         positions = torch.tensor([[length + step] for length in self.prompt_tokens], device=self._device)
-        self.logits = self._forward(tokens, positions)
+        self.logits = (self._static or self._forward)(tokens, self._mask, positions)
 
-    def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """(R, V) float32 logits of the next token."""
         output = self._model(
             input_ids=ids,
-            attention_mask=self._mask,
+            attention_mask=mask,
             position_ids=positions,
             past_key_values=self._cache,
             use_cache=True,
@@ -234,9 +249,9 @@ def _chosen(band: _Band, grove: _Grove, seen: Seen, recorder: Recorder, step: in
     """`_choose`, whose failure names the strategy; running out of memory is nobody's fault."""
     try:
         return _choose(band, grove, seen, recorder, step)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise StrategyError(band.strategy, error) from error
 
 

@@ -137,3 +137,10 @@ def _windows(config: Mapping[str, Any], layers: int) -> list[int | None]:
 def _number(config: Mapping[str, Any], *keys: str) -> int:
     found = (config.get(key) for key in keys)
     return next((value for value in found if isinstance(value, int)), 0)
+
+
+def size_told(size: float) -> str:
+    """Bytes for people: KiB, MiB or GiB."""
+    if size < _MIB:
+        return f"{size / 1024:.0f} KiB"
+    return f"{size / _MIB:,.1f} MiB" if size < 1024 * _MIB else f"{size / _MIB / 1024:,.2f} GiB"

@@ -44,7 +44,7 @@ def families(points: Sequence[PlannedPoint]) -> list[list[int]]:
         engine = planned.point.engine
         alone = planned.effective["num_beams"] > 1 or not engine.fuse
         prompts = tuple((prompt.id, prompt.ids) for prompt in planned.prompts)
-        key = place if alone else (prompts, engine.threads, engine.batch_rows, engine.fresh)
+        key = place if alone else (prompts, engine)
         found.setdefault(key, []).append(place)
     return list(found.values())
 

@@ -12,7 +12,6 @@ from harness.config.point import Point
 from harness.sweep.plan import Group, Plan, PlannedPoint, make_plan
 
 _MOST_ROWS = 60
-_MIB = 1024 * 1024
 
 
 def show_plan(points: Sequence[Point], name: str) -> int:
@@ -111,7 +110,7 @@ def _groups_table(plan: Plan) -> Table:
 
 def _memory(group: Group, planned: Sequence[PlannedPoint]) -> tuple[str, str, str, str]:
     """Weights, batches, texts at once and their caches, by estimate; batches only where some are to come."""
-    from harness.models.memory import BYTES, available_bytes, weight_bytes
+    from harness.models.memory import BYTES, available_bytes, size_told, weight_bytes
     from harness.sweep.batching import batching, families
 
     if not planned:
@@ -127,24 +126,18 @@ def _memory(group: Group, planned: Sequence[PlannedPoint]) -> tuple[str, str, st
         lonely = family[0].effective["num_beams"] > 1 and family[0].effective["do_sample"]
         cuts.append(batching(family, free, BYTES.get(known, 4), lonely))
     return (
-        "unknown" if weights is None else _size(weights),
+        "unknown" if weights is None else size_told(weights),
         str(sum(cut.batches for cut in cuts)),
         str(max(cut.rows for cut in cuts)),
-        _size(max(cut.cache_bytes for cut in cuts)),
+        size_told(max(cut.cache_bytes for cut in cuts)),
     )
 
 
 def _devices(plan: Plan) -> str:
-    from harness.models.memory import available_bytes
+    from harness.models.memory import available_bytes, size_told
 
     names = dict.fromkeys(planned.device for planned in plan.points)
-    return ", ".join(f"{name} with {_size(available_bytes(name))} free" for name in names)
-
-
-def _size(size: float) -> str:
-    if size < _MIB:
-        return f"{size / 1024:.0f} KiB"
-    return f"{size / _MIB:,.1f} MiB" if size < 1024 * _MIB else f"{size / _MIB / 1024:,.2f} GiB"
+    return ", ".join(f"{name} with {size_told(available_bytes(name))} free" for name in names)
 
 
 def _count(number: int, what: str) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from harness.decoding.text import Detokenizer
 from harness.engine.batch import Row
-from harness.engine.batches import halving, in_pieces
+from harness.engine.batches import Pieces
 from harness.engine.sampling import decode_rows
 from harness.engine.selftest import handles
 from harness.engine.tree import StrategyError, Text, Work, decode_tree
@@ -25,6 +25,8 @@ MANY: list[dict[str, Any]] = [
     {"do_sample": True, "min_p": 0.1, "max_new_tokens": 30},
     {"do_sample": True, "typical_p": 0.8, "seed": 3},
 ]
+
+NO_MEMORY_ON_CPU = RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,20 +160,31 @@ def test_rows_move_in_place() -> None:
     assert keys[:, 0, 0, 0].tolist() == [2, 2]
 
 
-def test_out_of_memory_halves_down_to_one() -> None:
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), NO_MEMORY_ON_CPU], ids=["gpu", "cpu"])
+def test_out_of_memory_halves_down_to_one(error: RuntimeError) -> None:
     sizes = []
 
     def decode(items: Any) -> list[int]:
         sizes.append(len(items))
         if len(items) > 2:
-            raise torch.OutOfMemoryError("full")
+            raise error
         return [item * 10 for item in items]
 
-    assert in_pieces(range(7), 7, decode) == [0, 10, 20, 30, 40, 50, 60]
-    assert sizes == [7, 3, 1, 2, 4, 2, 2]
+    pieces = Pieces(7)
+    assert pieces.decode(range(9), decode) == [0, 10, 20, 30, 40, 50, 60, 70, 80]
+    assert sizes == [7, 4, 2, 2, 2, 2, 1]
+    assert pieces.decode(range(3), decode) == [0, 10, 20], "what was learned is kept"
+    assert sizes[-2:] == [2, 1]
 
     def never(items: Any) -> list[int]:
-        raise torch.OutOfMemoryError("full")
+        raise error
 
-    with pytest.raises(torch.OutOfMemoryError):
-        halving([1, 2, 3], never)
+    with pytest.raises(RuntimeError) as raised:
+        Pieces(3).decode([1, 2, 3], never)
+    assert raised.value is error
+
+    def broken(items: Any) -> list[int]:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        Pieces(3).decode([1, 2, 3], broken)

@@ -107,3 +107,19 @@ def test_recorded_numbers_are_those_of_a_float64_pass(
             assert sample.steps.entropy[t] == pytest.approx(-(np.exp(p) * p).sum(), abs=1e-4)
             ties = int((np.abs(p - p[token]) < 1e-5).sum()) - 1
             assert abs(sample.steps.rank[t] - 1 - int((p > p[token]).sum())) <= ties
+
+
+@pytest.mark.only_cuda
+@pytest.mark.parametrize("kind", KINDS)
+def test_captured_steps_give_the_same_samples(
+    kind: str, on_device: Any, rows_of: Any, strategy_of: Any
+) -> None:
+    loaded = on_device(kind)
+    detokenizer = Detokenizer(loaded.tokenizer)
+    fields: list[dict[str, Any]] = [{}, {"repetition_penalty": 1.3}, {"do_sample": True, "top_p": 0.9}]
+    strategies = [strategy_of(loaded, **some) for some in fields]
+    texts = [Text(strategy, row) for strategy in strategies for row in rows_of(loaded)]
+    captured = decode_tree(loaded, texts, detokenizer, capture=True)
+    for found, expected in zip(captured, decode_tree(loaded, texts, detokenizer), strict=True):
+        assert found.token_ids == expected.token_ids
+        np.testing.assert_allclose(found.steps.logprob, expected.steps.logprob, atol=1e-4)

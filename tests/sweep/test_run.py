@@ -10,10 +10,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
 import harness.models.load as loading
 from harness.cli import main
+from harness.engine.tree import decode_tree
 from harness.results.tables import GENERATIONS, PROMPT_TOKENS, TIMING, TOKENS
 
 BASE = [
@@ -146,6 +148,33 @@ def test_a_point_that_fails_fails_alone(
     assert "no luck today" in capsys.readouterr().out
     assert main(sweep) == 0
     assert statuses(outputs) == ["reused", "done", "reused"]
+
+
+def test_too_little_memory_costs_time_or_a_point_and_never_the_sweep(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = ["-m", *BASE, "decoding=greedy,top_p,temperature"]
+    assert main(sweep) == 0
+    plenty = [pq.read_table(folder_of(outputs, place) / "generations.parquet") for place in range(3)]
+    sizes: list[int] = []
+
+    def scarce(loaded: Any, texts: Any, *rest: Any, **more: Any) -> Any:
+        sizes.append(len(texts))
+        if len(texts) > 2 or any(text.strategy.effective["top_p"] == 0.9 for text in texts):
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+        return decode_tree(loaded, texts, *rest, **more)
+
+    monkeypatch.setattr("harness.engine.group.decode_tree", scarce)
+    assert main([*sweep, "engine.fresh=true"]) == 1
+    assert statuses(outputs) == ["done", "failed", "done"]
+    assert max(sizes) > 2
+    error = last_plan(outputs)["points"][1]["error"]
+    assert error.startswith("out of memory on cpu with a single text: its cache takes up to ")
+    assert "generation.max_new_tokens=" in error
+    assert "Tried to allocate" in last_plan(outputs)["points"][1]["traceback"]
+    for place in (0, 2):
+        again = pq.read_table(folder_of(outputs, place) / "generations.parquet")
+        assert again.column("output").equals(plenty[place].column("output"))
 
 
 def test_a_model_that_does_not_load_fails_alone(outputs: Path, small_model: Callable[..., Path]) -> None:
