@@ -277,8 +277,8 @@ class Group:
         told = HarnessError(
             f"out of memory on {loaded.device} with a single text: its cache takes up to {size_told(needed)} "
             f"(prompts of up to {longest} tokens, generation.max_new_tokens={generation.max_new_tokens}), "
-            f"and {size_told(available_bytes(loaded.device))} are free beside the weights; ask for fewer tokens, "
-            "shorter prompts, fewer beams or a smaller quantization"
+            f"and {size_told(available_bytes(loaded.device))} are free beside the weights; ask for fewer "
+            "tokens, shorter prompts, fewer beams or a smaller quantization"
         )
         told.__cause__ = cause
         return told

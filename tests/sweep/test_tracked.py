@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 from mlflow_runs import artifacts, runs, statuses
 
 from harness.cli import main
@@ -129,6 +131,47 @@ def test_mlflow_that_does_not_answer_costs_one_warning(
     assert len(runs(store, "generation")) == 2
     assert statuses(store, "sweep") == {"sweep": "FINISHED"}
     assert decoded == [4]
+
+
+REQUESTS = ("create_run", "log_batch", "log_artifacts", "log_artifact", "set_tag", "update_run", "get_run")
+
+
+@pytest.mark.parametrize("answers", [0, 4, 9, 13, 16])
+def test_mlflow_that_goes_away_in_the_middle(
+    answers: int,
+    store: str,
+    outputs: Path,
+    decoded: list[int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    requests = 0
+    with pytest.MonkeyPatch.context() as patch:
+
+        def gone_after(honest: Callable[..., Any]) -> Callable[..., Any]:
+            def request(*arguments: Any, **named: Any) -> Any:
+                nonlocal requests
+                requests += 1
+                if requests > answers:
+                    raise MlflowException("the server hung up")
+                return honest(*arguments, **named)
+
+            return request
+
+        for name in REQUESTS:
+            patch.setattr(MlflowClient, name, gone_after(getattr(MlflowClient, name)))
+        assert main(["-m", *BASE, "decoding=greedy,top_p,min_p"]) == 0
+    assert requests > answers
+    warnings = [record.getMessage() for record in caplog.records if "hung up" in record.getMessage()]
+    assert len(warnings) == 1
+    assert "harness sync" in warnings[0]
+    assert len(list((outputs / "points").glob("*/generations.parquet"))) == 3
+    assert main(["sync"]) == 0
+    assert decoded == [6]
+    assert statuses(store, "sweep") == {"sweep": "FINISHED"}
+    told = runs(store, "generation")
+    assert sorted(run.data.tags["decoding"] for run in told) == ["greedy", "min_p", "top_p"]
+    assert {run.info.status for run in told} == {"FINISHED"}
+    assert all((artifacts(run) / "generations.json").is_file() for run in told)
 
 
 def test_a_uri_that_was_wrong_is_put_right_by_the_same_command(
