@@ -80,6 +80,10 @@ def draw(scores: Tensor, keys: Tensor, step: int) -> Tensor:
         everything = torch.arange(scores.shape[1], device=device)
         return gumbel(state[:, None], everything[None, :]).add_(scores).argmax(dim=-1)
     rows, tokens = kept.nonzero(as_tuple=True)
-    noisy = torch.full(scores.shape, float("-inf"), dtype=torch.float64, device=device)
-    noisy[rows, tokens] = scores[rows, tokens].double() + gumbel(state[rows], tokens)
-    return noisy.argmax(dim=-1)
+    noisy = gumbel(state[rows], tokens).add_(scores[rows, tokens])
+    best = torch.full((len(scores),), float("-inf"), dtype=torch.float64).scatter_reduce_(
+        0, rows, noisy, "amax"
+    )
+    first = torch.zeros(len(scores), dtype=torch.long)
+    won = noisy == best[rows]
+    return first.scatter_(0, rows[won], tokens[won])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers.generation import logits_process as stock
 
-_FIRST = (1024, 8192)
+_FIRST = (64, 1024, 8192)
 """How many of the likeliest tokens are looked at, until they settle it."""
 
 _NEG_INF = float("-inf")

@@ -100,6 +100,7 @@ def _walk(
     from harness.decoding.luck import draw, luck_key
     from harness.decoding.processors import stock_processors, strategy_config
     from harness.decoding.text import Detokenizer
+    from harness.engine.forward import forward
 
     eos = loaded.model.generation_config.eos_token_id
     ends = {eos} if isinstance(eos, int) else set(eos or ())
@@ -118,9 +119,8 @@ def _walk(
     with torch.inference_mode():
         for position in range(steps):
             mask = torch.ones_like(seen)
-            output = loaded.model(input_ids=fresh, attention_mask=mask, past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
-            logits = output.logits[:, -1].float()
+            logits, cache = forward(loaded.model, fresh, mask, cache)
+            logits = logits[:, -1]
             raw = logits.log_softmax(-1)
             warped = processors(seen, logits).log_softmax(-1)
             token = draw(warped, key, position) if config.do_sample else warped.argmax(-1)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.decoding.processors import stock_processors
+from harness.engine.forward import forward
 from harness.engine.recorder import Recorder
 from harness.engine.strategy import Strategy
 from harness.results.records import PromptScores, Steps
@@ -38,16 +39,10 @@ def logits_along(loaded: LoadedModel, ids: Sequence[int], first: int) -> Iterato
         part = torch.tensor([list(ids[start:end])], device=loaded.device)
         mask = torch.ones((1, end), dtype=torch.long, device=loaded.device)
         wanted = start >= first - 1
-        output = loaded.model(
-            input_ids=part,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            **({} if wanted else {"logits_to_keep": 1}),
-        )
-        cache = output.past_key_values
+        less = {} if wanted else {"logits_to_keep": 1}
+        logits, cache = forward(loaded.model, part, mask, cache, **less)
         if wanted:
-            yield start + 1, output.logits[0].float()
+            yield start + 1, logits[0]
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ from harness.engine.batch import Row, pad_left
 from harness.engine.batches import out_of_memory
 from harness.engine.cache import RowLayer, row_cache, select_rows
 from harness.engine.captured import StaticSteps
+from harness.engine.forward import forward
 from harness.engine.recorder import Recorder, Seen
 from harness.engine.strategy import Strategy
 from harness.results.records import FinishReason, Sample
@@ -220,15 +221,8 @@ class _Grove:
 
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """(R, V) float32 logits of the next token."""
-        output = self._model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1].float()
+        logits, _ = forward(self._model, ids, mask, self._cache, position_ids=positions, logits_to_keep=1)
+        return logits[:, -1]
 
     def _place(self, text: Text, number: int) -> tuple:
         return (text.row.prompt.ids, 0 if self._share else number)

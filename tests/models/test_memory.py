@@ -41,9 +41,12 @@ def cache_bytes(cache: Any) -> int:
 def test_the_cache_is_estimated_exactly(small_model: Any, kind: str, tokens: int) -> None:
     import torch
 
+    from harness.engine.forward import forward
+
     loaded = load(Model(name="m", id=str(small_model(kind))), TRIED[0])
     with torch.inference_mode():
-        cache = loaded.model(torch.arange(tokens)[None] + 10, use_cache=True).past_key_values
+        ids = torch.arange(tokens)[None] + 10
+        _, cache = forward(loaded.model, ids, torch.ones_like(ids), None)
     assert kv_cache_bytes(loaded.files.text_config, tokens, 4) == cache_bytes(cache)
 
 
