@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from harness.config.compose import sweep_name
 from harness.config.hydra_files import HydraFiles, of_run
 from harness.config.point import Point
-from harness.config.points import Composed, make_points
+from harness.config.points import EXPECT, Composed, make_points
 from harness.config.schema import parts
 from harness.config.sources import sources_of
 
@@ -53,7 +53,7 @@ class Command:
         choices: dict[str, Any] = {str(k): v for k, v in hydra.runtime.choices.items()}
         plain = OmegaConf.to_container(config, resolve=True)
         assert isinstance(plain, dict)
-        kept = {str(key): value for key, value in plain.items() if key in parts()}
+        kept = {str(key): value for key, value in plain.items() if key in (*parts(), EXPECT)}
         own = sources_of(list(hydra.overrides.task)).own
         files = of_run(config, cast("DictConfig", HydraConfig.instance().cfg))
         return self.sweep([Composed(kept, choices, own)], sweep_name(choices), files)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config.catalog import EXPERIMENTS, Catalog
 from harness.config.experiment import said_in
 from harness.config.names import as_hydra_wants, parse
-from harness.config.points import Composed
+from harness.config.points import EXPECT, Composed
 from harness.config.schema import parts, value_keys
 from harness.config.sources import outranked, sources_of
 from harness.errors import ConfigError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CONFIG_NAME = "config"
 Load = Callable[[list[str]], "DictConfig"]
-Parts = dict[str, dict[str, Any]]
+Parts = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Base:
     """A config as Hydra composed it, before values are set.
 
     Attributes:
-        config: part -> key -> value.
+        config: part -> key -> value, and the list `expect`.
         choices: group -> choice.
         plain: whether nothing in it was an interpolation, so that a value set later changes nothing else.
     """
@@ -73,7 +73,7 @@ class Composer:
             base, applied = self._read(tuple(overrides)), []
         else:
             applied = [_parsed(text) for text in values]
-        config = {part: dict(keys) for part, keys in base.config.items()}
+        config = {key: dict(value) if key in parts() else value for key, value in base.config.items()}
         for override in applied:
             part, _, key = override.key_or_group.partition(".")
             config[part][key] = override.value()
@@ -123,7 +123,7 @@ class Composer:
         if overrides not in self._composed:
             whole = self._load(list(overrides))
             choices = {str(key): value for key, value in whole.hydra.runtime.choices.items()}
-            config = OmegaConf.masked_copy(whole, list(parts()))
+            config = OmegaConf.masked_copy(whole, [*parts(), EXPECT])
             raw = OmegaConf.to_container(config, resolve=False)
             resolved = OmegaConf.to_container(config, resolve=True)
             assert isinstance(resolved, dict)

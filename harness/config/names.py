@@ -121,8 +121,10 @@ def _mistake(override: Override, catalog: Catalog) -> Mistake | None:
         )
     if key in catalog.groups:
         return _wrong_choice(override, catalog.groups[key])
-    if key in SWEEP_KEYS:
+    if key == "cases":
         return None if override.is_sweep_override() else _wrong_cases(override, catalog)
+    if key in SWEEP_KEYS:
+        return None
     if key in parts():
         value = override.value()
         if not isinstance(value, dict):

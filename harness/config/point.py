@@ -7,26 +7,12 @@ a key, its type, its default and its range stand in one place. Values are strict
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-
-
-class Part(BaseModel):
-    """A frozen part of a Point; unknown keys are mistakes."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
-    )
-
-
-class Choice(Part):
-    """A part that is chosen by name from a config group."""
-
-    name: str = Field(description="the choice in the config group, as in `model=NAME`")
+from harness.config.expectation import Expectation
+from harness.config.part import Choice, Natural, Part, Positive
 
 
 class Model(Choice):
@@ -152,6 +138,21 @@ class Tracking(Choice):
     traces: bool = Field(False, description="one MLflow trace a sample")
 
 
+class Compare(Part):
+    """How the points of a sweep are held against each other; never changes what is sampled."""
+
+    baseline: str | None = Field(
+        None, description="label of the point the others are held against; the first"
+    )
+    metrics: tuple[str, ...] = Field((), description="metrics of your own, each FILE.py:FUNCTION")
+    pareto: tuple[str, ...] = Field(
+        ("latency/itl_p50_ms", "text/repeated_4", "probability/mean_logprob"),
+        description="metrics of the Pareto front, two or more",
+    )
+    noise: bool = Field(True, description="measure the noise floor: one strategy of each group is run again")
+    budget_mb: float = Field(20.0, gt=0, description="megabytes of texts and tokens in compare.html")
+
+
 class Point(Part):
     """One combination of model, quantization, prompt set and decoding strategy, with its budget.
 
@@ -168,3 +169,5 @@ class Point(Part):
     record: Record
     timing: Timing
     tracking: Tracking
+    compare: Compare
+    expect: tuple[Expectation, ...] = ()

@@ -8,9 +8,12 @@ from typing import Any
 
 from harness.config.labels import MAIN, labelled
 from harness.config.point import Point
-from harness.config.rules import check_rules
-from harness.config.values import named, read_parts
+from harness.config.rules import check_rules, expectation_rules
+from harness.config.values import named, read_expectations, read_parts
 from harness.errors import ConfigError, Mistake
+
+EXPECT = "expect"
+"""The key of a config that lists what a run must show."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Composed:
     """One composed config, as plain data.
 
     Attributes:
-        config: part -> key -> value; other top-level keys are ignored.
+        config: part -> key -> value, and the list `expect`; other top-level keys are ignored.
         choices: config group -> choice, as Hydra tells them.
         own: the parts that hold the user's own model or prompts (`sources.py`), beside or without a choice.
     """
@@ -40,11 +43,13 @@ def make_points(composed: Sequence[Composed]) -> list[Point]:
     for one in composed:
         config = named(dict(one.config), one.choices, one.own)
         parts, mistakes = read_parts(config)
-        mistakes += check_rules(parts)
+        expect, wrong = read_expectations(config.get(EXPECT))
+        mistakes += [*check_rules(parts), *wrong]
+        mistakes += expectation_rules(expect, parts)
         for mistake in mistakes:
             where.setdefault(mistake, []).append("/".join(str(config[part]["name"]) for part in MAIN))
         if not mistakes:
-            point = Point(label="", **parts)  # type: ignore[arg-type]
+            point = Point(label="", expect=expect, **parts)  # type: ignore[arg-type]
             points.setdefault(point.model_dump_json(), point)
     if where:
         raise ConfigError(_told(mistake, labels, len(composed)) for mistake, labels in where.items())
@@ -52,8 +57,9 @@ def make_points(composed: Sequence[Composed]) -> list[Point]:
 
 
 def point_config(point: Point) -> dict[str, Any]:
-    """What was asked for, as plain JSON-able data: only what is not null, without the label."""
-    return point.model_dump(mode="json", exclude_none=True, exclude={"label"})
+    """What was asked for, as plain JSON-able data: only what is not null; not what
+    concerns the sweep as a whole."""
+    return point.model_dump(mode="json", exclude_none=True, exclude={"label", "compare", EXPECT})
 
 
 def _told(mistake: Mistake, labels: list[str], total: int) -> Mistake:

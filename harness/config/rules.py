@@ -6,14 +6,15 @@ Only what the config alone can tell; prompts, model files and devices are checke
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from pydantic import BaseModel
 
 from harness.config.effective import draws, is_beam
+from harness.config.expectation import ASKED, Expectation
 from harness.config.nearest import did_you_mean
-from harness.config.point import Decoding, Generation, Model, Prompts, Quantization, Timing
+from harness.config.point import Compare, Decoding, Generation, Model, Prompts, Quantization, Record, Timing
 from harness.config.values import shown
 from harness.errors import Mistake
 
@@ -37,9 +38,41 @@ def check_rules(parts: Mapping[str, BaseModel]) -> list[Mistake]:
         mistakes += _decoding(cast(Decoding, parts["decoding"]))
     if "timing" in parts:
         mistakes += _timing(cast(Timing, parts["timing"]))
+    if "compare" in parts:
+        mistakes += _compare(cast(Compare, parts["compare"]))
     if "decoding" in parts and "generation" in parts:
         mistakes += _budget(cast(Decoding, parts["decoding"]), cast(Generation, parts["generation"]))
     return mistakes
+
+
+def expectation_rules(expect: Sequence[Expectation], parts: Mapping[str, BaseModel]) -> Iterator[Mistake]:
+    """What makes no sense in `expect`, alone or beside what is recorded."""
+    record = cast(Record | None, parts.get("record"))
+    for place, one in enumerate(expect):
+        where = f"expect[{place}]"
+        if all(getattr(one, name) is None for name in ASKED):
+            yield Mistake(where, f"expects nothing; give one of {', '.join(ASKED)}")
+        if one.metric is not None and one.min is None and one.max is None:
+            yield Mistake(f"{where}.metric={one.metric}", "needs a bound: min, max or both")
+        if one.metric is None and (one.min is not None or one.max is not None):
+            yield Mistake(where, "a bound needs its metric, as in metric: text/distinct_2")
+        if one.metric is not None and one.prompt is not None and len(_asked(one)) == 1:
+            yield Mistake(
+                f"{where}.prompt={one.prompt}", "a metric is of the whole point; leave the prompt out"
+            )
+        if record is None:
+            continue
+        if (one.prompt_ids or one.prompt_ids_start) and not record.prompt_logprobs:
+            yield Mistake(
+                where, "a prompt's token ids are kept with record.prompt_logprobs=true only; set it"
+            )
+        if one.top is not None and len(one.top) > record.top_k:
+            cure = f"but record.top_k={record.top_k}; set record.top_k={len(one.top)}"
+            yield Mistake(f"{where}.top", f"names {len(one.top)} tokens, {cure}")
+
+
+def _asked(one: Expectation) -> list[str]:
+    return [name for name in ASKED if getattr(one, name) is not None]
 
 
 def _model(model: Model) -> Iterator[Mistake]:
@@ -121,3 +154,12 @@ def _timing(timing: Timing) -> Iterator[Mistake]:
     if timing.enabled and timing.new_tokens < 2:
         cure = "the time between tokens needs at least 2, or use timing=off"
         yield Mistake(f"timing.new_tokens={timing.new_tokens}", cure)
+
+
+def _compare(compare: Compare) -> Iterator[Mistake]:
+    for metric in compare.metrics:
+        file, colon, function = metric.rpartition(":")
+        if not colon or not file.endswith(".py") or not function.isidentifier():
+            yield Mistake(f"compare.metrics={metric}", "must be FILE.py:FUNCTION")
+    if len(set(compare.pareto)) < 2:
+        yield Mistake(f"compare.pareto={shown(compare.pareto)}", "needs two metrics or more")

@@ -16,8 +16,8 @@ from pydantic.fields import FieldInfo
 
 from harness.config.point import Choice, Point
 
-# Keys of a config that are no part of a point.
-SWEEP_KEYS = ("cases",)
+# Keys of a config that are lists, and no part of a point's choices and values.
+SWEEP_KEYS = ("cases", "expect")
 
 
 @cache
@@ -70,5 +70,5 @@ def register() -> None:
     for part in parts():
         structured = _structured(part)
         fields.append((part, structured, field(default_factory=structured)))
-    fields.append(("cases", Any, field(default_factory=list)))
+    fields += [(key, Any, field(default_factory=list)) for key in SWEEP_KEYS]
     ConfigStore.instance().store(name="schema", node=make_dataclass("Config", fields), provider="harness")

@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from harness.config.expectation import Expectation
+from harness.config.nearest import did_you_mean
 from harness.config.schema import choice_parts, part_fields, parts
 from harness.errors import Mistake
 
@@ -35,6 +37,38 @@ def read_parts(config: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list[Mi
         if part is not None:
             good[name] = part
     return good, mistakes
+
+
+def read_expectations(expect: Any) -> tuple[tuple[Expectation, ...], list[Mistake]]:
+    """The entries of `expect` that are right, and what is wrong with the others."""
+    if expect in (None, []):
+        return (), []
+    if not isinstance(expect, list) or not all(isinstance(entry, dict) for entry in expect):
+        return (), [
+            Mistake(f"expect={shown(expect)}", "must be a list of mappings, [{prompt: ID, output: TEXT}]")
+        ]
+    good, mistakes = [], []
+    for place, entry in enumerate(expect):
+        try:
+            good.append(Expectation.model_validate_json(json.dumps(entry)))
+        except ValidationError as error:
+            mistakes += [
+                _wrong_expectation(f"expect[{place}]", entry, detail)
+                for detail in error.errors(include_url=False)
+            ]
+        except TypeError as error:
+            mistakes.append(Mistake(f"expect[{place}]", f"holds a value that is no plain YAML: {error}"))
+    return tuple(good), list(dict.fromkeys(mistakes))
+
+
+def _wrong_expectation(where: str, entry: Mapping[str, Any], detail: Any) -> Mistake:
+    key = str(detail["loc"][0])
+    known = Expectation.model_fields
+    if key not in known:
+        return Mistake(f"{where}.{key}", f"no such key{did_you_mean(key, list(known))}")
+    text = f"{where}.{key}={shown(entry.get(key))}"
+    takes = _words(Expectation.model_json_schema()["properties"][key])
+    return Mistake(text, _range(detail) or f"must be {takes}")
 
 
 @lru_cache(maxsize=4096)

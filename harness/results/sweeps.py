@@ -57,6 +57,8 @@ class Sweep:
         tracking: the Tracking part of the config, as a plain dict.
         points: in the order of the command.
         started: seconds since the epoch.
+        compare: the Compare part of the config, as a plain dict.
+        expect: what is expected of the points, each entry as a plain dict of what it says.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Sweep:
     tracking: Mapping[str, Any]
     points: tuple[SweepPoint, ...]
     started: float
+    compare: Mapping[str, Any] = field(default_factory=dict)
+    expect: tuple[Mapping[str, Any], ...] = ()
 
     def with_point(self, index: int, **changes: Any) -> Sweep:
         """The same sweep with some facts of one point changed."""
@@ -90,7 +94,8 @@ def load_sweep(folder: Path) -> Sweep:
     """Read a sweep's plan.json."""
     facts = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     points = tuple(SweepPoint(**{**p, "warnings": tuple(p["warnings"])}) for p in facts.pop("points"))
-    return Sweep(folder=folder, points=points, **facts)
+    expect = tuple(facts.pop("expect", ()))
+    return Sweep(folder=folder, points=points, expect=expect, **facts)
 
 
 def find_sweep(outputs: Path, wanted: str | None) -> Sweep:

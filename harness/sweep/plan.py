@@ -7,13 +7,15 @@ them runs.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.effective import effective_decoding
+from harness.config.expectation import matches
 from harness.config.labels import varied
+from harness.config.nearest import did_you_mean
 from harness.config.point import Model, Point, Quantization
 from harness.errors import ConfigError, Mistake
 from harness.results.address import ENGINE_VERSION, digest, library_versions, point_id
@@ -119,6 +121,10 @@ class Plan:
                 for planned, changes in zip(self.points, values, strict=True)
             ),
             started=time.time(),
+            compare=self.points[0].point.compare.model_dump(mode="json"),
+            expect=tuple(
+                one.model_dump(mode="json", exclude_none=True) for one in self.points[0].point.expect
+            ),
         )
 
 
@@ -137,18 +143,15 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
         except ConfigError as error:
             for mistake in error.mistakes:
                 mistakes.setdefault(mistake, []).append(point.label)
-    if len({point.tracking for point in points}) > 1:
-        told_apart = Mistake(
-            "tracking", "differs between the points of the sweep; they are told to one place"
-        )
-        mistakes[told_apart] = [point.label for point in points]
+    for mistake in _of_the_sweep(points):
+        mistakes[mistake] = [point.label for point in points]
     if mistakes:
         raise ConfigError(
             # Which points it concerns is told only where it does not concern all.
             mistake if len(labels) == len(points) else Mistake(mistake.key, mistake.message, tuple(labels))
             for mistake, labels in mistakes.items()
         )
-    if disagreements := _timings_agree(planned):
+    if disagreements := _timings_agree(planned) or list(_expected_prompts(planned)):
         raise ConfigError(disagreements)
     groups: dict[tuple[Model, Quantization], list[int]] = {}
     for place, point in enumerate(points):
@@ -159,6 +162,44 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
         points=tuple(planned),
         groups=tuple(Group(model, quantization, tuple(p)) for (model, quantization), p in groups.items()),
     )
+
+
+def _of_the_sweep(points: Sequence[Point]) -> Iterator[Mistake]:
+    """What concerns a sweep as a whole."""
+    if len({point.tracking for point in points}) > 1:
+        yield Mistake("tracking", "differs between the points of the sweep; they are told to one place")
+    if len({point.compare for point in points}) > 1:
+        yield Mistake("compare", "differs between the points of the sweep; they are compared in one way")
+        return
+    labels = [point.label for point in points]
+    baseline = points[0].compare.baseline
+    if baseline is not None and baseline not in labels:
+        yield Mistake(
+            f"compare.baseline={baseline}",
+            f"no point has this label{did_you_mean(baseline, labels)} (points: {_few(labels)})",
+        )
+    for place, one in enumerate(points[0].expect):
+        if one.point is not None and not any(matches(one.point, label) for label in labels):
+            yield Mistake(
+                f"expect[{place}].point={one.point}",
+                f"no point has this label{did_you_mean(one.point, labels)} (points: {_few(labels)})",
+            )
+
+
+def _expected_prompts(planned: Sequence[PlannedPoint]) -> Iterator[Mistake]:
+    """Expectations of prompts that their points do not have."""
+    for place, one in enumerate(planned[0].point.expect):
+        points = [p for p in planned if matches(one.point, p.point.label)]
+        ids = list(dict.fromkeys(prompt.id for p in points for prompt in p.prompts))
+        if one.prompt is not None and one.prompt not in ids:
+            hint = did_you_mean(one.prompt, ids)
+            yield Mistake(
+                f"expect[{place}].prompt={one.prompt}", f"no prompt has this id{hint} (ids: {_few(ids)})"
+            )
+
+
+def _few(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
 
 
 class _Preparer:

@@ -24,6 +24,7 @@ CONFIG = {
     "record": {},
     "timing": {},
     "tracking": {},
+    "compare": {},
 }
 
 

@@ -38,7 +38,7 @@ def whole(loader, overrides):
     """What Hydra composes, all in one go."""
     config = loader.load_configuration(CONFIG_NAME, list(overrides), RunMode.RUN)
     choices = {str(key): value for key, value in config.hydra.runtime.choices.items()}
-    return OmegaConf.to_container(OmegaConf.masked_copy(config, list(parts())), resolve=True), choices
+    return OmegaConf.to_container(OmegaConf.masked_copy(config, [*parts(), "expect"]), resolve=True), choices
 
 
 PRODUCT = [

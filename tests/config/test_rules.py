@@ -110,3 +110,62 @@ def test_a_mistake_names_the_points_it_concerns_when_not_all(composed):
     with pytest.raises(ConfigError) as caught:
         make_points([wrong])
     assert caught.value.mistakes[0].points == ()
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({}, "expect[0]: expects nothing; give one of prompt_ids, "),
+        ({"outptu": "x"}, "expect[0].outptu: no such key; did you mean output?"),
+        ({"output": 3}, "expect[0].output=3: must be text"),
+        ({"top": {"night": 1.5}}, 'expect[0].top={"night": 1.5}: '),
+        ({"top": {"a": 0.1, "b": 0.1, "c": 0.1, "d": 0.1, "e": 0.1, "f": 0.1}}, "set record.top_k=6"),
+        ({"prompt_ids": [1]}, "a prompt's token ids are kept with record.prompt_logprobs=true only"),
+        ({"metric": "text/distinct_2"}, "needs a bound: min, max or both"),
+        ({"output": "x", "min": 1.0}, "a bound needs its metric"),
+        ({"metric": "text/distinct_2", "min": 0.1, "prompt": "a"}, "a metric is of the whole point"),
+    ],
+)
+def test_expectations_that_make_no_sense(composed, entry, expected):
+    from harness.config.points import make_points
+    from harness.errors import ConfigError
+
+    one = composed()
+    one.config["expect"] = [entry]
+    with pytest.raises(ConfigError) as error:
+        make_points([one])
+    (line,) = [str(mistake) for mistake in error.value.mistakes]
+    assert expected in line
+
+
+def test_expectations_of_points_and_prompts_that_there_are_not(composed):
+    from harness.config.points import make_points
+    from harness.errors import ConfigError
+    from harness.sweep.plan import make_plan
+
+    one = composed()
+    one.config["expect"] = [{"point": "*/gredy", "output": "x"}]
+    one.config["compare"]["baseline"] = "fable_small/fp32/gredy"
+    with pytest.raises(ConfigError) as error:
+        make_plan(make_points([one]), "sweep")
+    baseline, point = (str(mistake) for mistake in error.value.mistakes)
+    assert baseline.startswith(
+        "compare.baseline=fable_small/fp32/gredy: no point has this label; did you mean"
+    )
+    assert point.startswith("expect[0].point=*/gredy: no point has this label")
+    one = composed()
+    one.config["expect"] = [{"point": "*/greedy", "prompt": "nobody", "output": "x"}]
+    with pytest.raises(ConfigError, match=r"prompt=nobody: no prompt has this id"):
+        make_plan(make_points([one]), "sweep")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"compare.metrics": ["shout"]}, "compare.metrics=shout: must be FILE.py:FUNCTION"),
+        ({"compare.pareto": ["text/distinct_2"]}, "needs two metrics or more"),
+    ],
+)
+def test_comparisons_that_make_no_sense(mistakes, values, expected):
+    (line,) = mistakes(values)
+    assert expected in line

@@ -12,7 +12,8 @@ from harness.config.point import Point
 def test_hydras_schema_has_the_keys_and_defaults_of_the_point():
     schema.register()
     node = OmegaConf.to_container(ConfigStore.instance().load("schema.yaml").node)
-    assert set(node) == set(Point.model_fields) - {"label"} | {"cases"}
+    assert set(node) == set(Point.model_fields) - {"label"} | {"cases", "expect"}
+    assert node["cases"] == node["expect"] == []
     for part, model in schema.parts().items():
         assert set(node[part]) == set(model.model_fields) - {"name"}
         for name, value in node[part].items():

@@ -1,0 +1,24 @@
+"""What every part of a Point is: frozen, strict, closed to unknown keys."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class Part(BaseModel):
+    """A frozen part of a Point; unknown keys are mistakes."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
+    )
+
+
+class Choice(Part):
+    """A part that is chosen by name from a config group."""
+
+    name: str = Field(description="the choice in the config group, as in `model=NAME`")
