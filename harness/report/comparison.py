@@ -1,4 +1,4 @@
-"""The points of a sweep held against each other: the records that every report of a comparison starts from."""
+"""The points of a sweep held against each other: what every report starts from."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one point: its value, an interval where one can be told, its difference to the baseline."""
+    """One metric of one point: its value, interval and difference to the baseline."""
 
     value: float
     low: float | None = None
@@ -53,7 +53,7 @@ class Effect:
     Attributes:
         metric: its key.
         factor: the choice.
-        share: eta squared, the share of the metric's variance over the points that the factor's levels explain.
+        share: eta squared, the share of the variance over the points that its levels explain.
         spread: largest less smallest mean over the factor's levels.
         levels: mean of the metric by level.
     """
@@ -90,9 +90,9 @@ class Comparison:
         cells: by label, then by metric key.
         effects: of every factor that varies, largest share first.
         front: the Pareto front; None where fewer than two of its metrics were taken.
-        noise: by metric key, what running the same strategy again, or alone, changes; empty when not measured.
-        disagreement: by prompt id, from 0 (all points made the same text) to 1, most first.
-        self_bleu: by prompt id, BLEU of each text against those of the other points, mean, 0 to 100.
+        noise: by metric key, what running a strategy again, or alone, changes; may be empty.
+        disagreement: by prompt id, 0 (all points made the same text) to 1, most first.
+        self_bleu: by prompt id, mean BLEU of a text against the other points', 0 to 100.
         rough: whether there are so few prompts (under 20) that intervals are rough.
         notes: lines that the page must tell, such as what could not be compared.
     """

@@ -34,12 +34,12 @@ class Metric:
 METRICS: tuple[Metric, ...] = (
     Metric("latency/ttft_p50_ms", "TTFT", "text in to first token out, median", "ms", 1, "lower"),
     Metric("latency/itl_p50_ms", "ITL", "time between tokens, median", "ms", 2, "lower"),
-    Metric("throughput/tokens_per_s", "tok/s", "tokens over the whole time of a run, median", "", 0, "higher"),
+    Metric("throughput/tokens_per_s", "tok/s", "tokens over the time of a run, median", "", 0, "higher"),
     Metric(
         "probability/mean_logprob", "logprob", "mean raw logprob of the chosen tokens, nats", "", 3, None,
         "mean_logprob",
     ),
-    Metric("text/distinct_2", "dist-2", "share of word pairs that are distinct", "", 3, "higher", "distinct_2"),
+    Metric("text/distinct_2", "dist-2", "distinct word pairs over all", "", 3, "higher", "distinct_2"),
     Metric("text/output_tokens", "tokens", "mean tokens of a text", "", 0, None, "output_tokens"),
 )  # fmt: skip
 """In the order in which they are shown; a metric that is not here is known by its key alone."""
