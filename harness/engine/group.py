@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -28,14 +28,13 @@ from harness.errors import HarnessError, StoreError
 from harness.models.memory import available_bytes, peak_memory_mb, reset_peak_memory, size_told
 from harness.prompts.prompt import Prompt
 from harness.results.locks import held
-from harness.results.metrics import GENERATION_COLUMNS, STEP_COLUMNS, point_metrics
+from harness.results.metrics.compute import add_metrics
 from harness.results.partial import Partial
 from harness.results.records import Sample
 from harness.results.store import StoredPoint, stored_point
 from harness.results.tables import (
     Told,
     prompt_tokens_table,
-    repetitions_of,
     timing_table,
 )
 from harness.sweep.batching import Batching, batching, families, text_cache_bytes
@@ -127,7 +126,7 @@ class Group:
                     yield place, error
 
     def _finish(self, planned: PlannedPoint) -> None:
-        """Score, time and describe a point whose samples are in the store."""
+        """Score, time, describe and measure a point whose samples are in the store."""
         stored = stored_point(self._outputs, planned.point_id)
         parts, needs = stored.parts(), planned.needs
         strategy = self._strategy(planned)
@@ -137,8 +136,9 @@ class Group:
         if needs.timing:
             self._time(planned, strategy, stored)
             parts["timing"] = timing_spec(planned.point)
-        self._write_facts(planned, strategy, stored, parts)
+        self._describe(planned, strategy, stored, parts["facts"])
         stored.write_json("parts.json", parts | {"described": True})
+        add_metrics(stored, planned.metrics)
 
     def _strategy(self, planned: PlannedPoint) -> Strategy:
         generation = planned.point.generation
@@ -326,24 +326,12 @@ class Group:
         )
         stored.write_table("timing", timing_table(repetitions))
 
-    def _write_facts(
-        self, planned: PlannedPoint, strategy: Strategy, stored: StoredPoint, parts: dict[str, Any]
+    def _describe(
+        self, planned: PlannedPoint, strategy: Strategy, stored: StoredPoint, facts: Mapping[str, Any]
     ) -> None:
-        """metrics.json, config.yaml and environment.json of what the store now holds."""
+        """config.yaml and environment.json of what the store now holds; `facts` are those of its decoding."""
         from harness.models.describe import environment
 
-        timed = repetitions_of(stored.table("timing")) if "timing" in parts else []
-        metrics = point_metrics(
-            stored.columns("generations", GENERATION_COLUMNS), stored.batches("tokens", STEP_COLUMNS), timed
-        )
-        facts = parts["facts"]
-        metrics["metrics"] |= {
-            "throughput/sweep_tokens_per_s": facts["tokens"] / max(facts["decode_seconds"], 1e-9),
-            "memory/weights_mb": self._loaded.facts["memory_footprint_mb"],
-        }
-        if facts["peak_mb"] is not None:
-            metrics["metrics"]["memory/peak_mb"] = facts["peak_mb"]
-        stored.write_json("metrics.json", metrics)
         environment_facts = environment(self._loaded)
         environment_facts |= {"batch_rows": facts["batch_rows"], "captured": facts["captured"]}
         stored.write_json("environment.json", environment_facts)

@@ -112,6 +112,9 @@ def _row(raw: _Raw, *, templated: bool) -> tuple[Row | None, str | None]:
             raise ValueError(f"`prompt` must be text, not {type(prompt).__name__}: {prompt!r:.60}")
         elif prompt is not None and not prompt.strip() and not templated:
             raise ValueError("the prompt is empty; write one or take the row out")
+        reference = columns.get("reference")
+        if isinstance(reference, bool) or not isinstance(reference, str | int | float | None):
+            raise ValueError(f"`reference` must be text, not {type(reference).__name__}: {reference!r:.60}")
     except ValueError as error:
         return None, str(error)
     fields = {str(key): value for key, value in columns.items() if key not in _NOT_FIELDS}
@@ -173,10 +176,12 @@ def _with_ids(rows: list[Row]) -> list[Row]:
 
 
 def content_id(row: Row) -> str:
-    """A short readable id that depends on nothing but the row's content: `a-list-of-colors-1f2a`."""
-    told = json.dumps(
-        [row.prompt, row.messages, dict(row.fields)], sort_keys=True, ensure_ascii=False, default=str
-    )
+    """A short readable id that depends on nothing but the row's content: `a-list-of-colors-1f2a`.
+
+    What a text is held against is not part of it: another `reference` leaves the samples what they are.
+    """
+    fields = {key: value for key, value in row.fields.items() if key != "reference"}
+    told = json.dumps([row.prompt, row.messages, fields], sort_keys=True, ensure_ascii=False, default=str)
     digest = hashlib.sha256(told.encode("utf-8", errors="surrogatepass")).hexdigest()
     said = row.prompt or (
         row.messages[-1]["content"] if row.messages else " ".join(map(str, row.fields.values()))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.columns import COLUMNS
 from harness.report.page import page
 from harness.report.palette import palette
 from harness.report.points import Reported
 from harness.report.token_data import PageData, short
+from harness.results.catalog import HEADLINES
 from harness.results.sweeps import Sweep
 
 
@@ -49,7 +49,7 @@ def compare_html(
         "note": collected.note(),
         "palette": palette(),
         "vocab": collected.vocabulary.strings,
-        "columns": [[c.key, c.name, c.unit, c.decimals] for c in COLUMNS],
+        "columns": [[c.key, c.name, c.unit, c.decimals] for c in HEADLINES],
         "points": told,
     }
     return page(

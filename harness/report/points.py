@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.results.catalog import Metric, described
 from harness.results.store import StoredPoint
 from harness.results.sweeps import Sweep, SweepPoint
 
@@ -24,6 +25,7 @@ class Reported:
         stored: its folder; None when it holds no generations (failed, not run yet, deleted).
         metrics: finite numbers by `section/name`.
         intervals: low and high of some of them.
+        own: what is known of metrics of one's own among them, by key.
         finishes: how many of its samples ended how.
         prompt_ids: in the order of the point.
     """
@@ -32,6 +34,7 @@ class Reported:
     stored: StoredPoint | None
     metrics: Mapping[str, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    own: Mapping[str, Metric] = field(default_factory=dict)
     finishes: Mapping[str, int] = field(default_factory=dict)
     prompt_ids: tuple[str, ...] = ()
 
@@ -64,6 +67,7 @@ def _reported(sweep: Sweep, point: SweepPoint) -> Reported:
             for key, (low, high) in known.get("intervals", {}).items()
             if _is_finite(low) and _is_finite(high)
         },
+        own=described(known),
         finishes=Counter(generations.column("finish_reason").to_pylist()),
         prompt_ids=tuple(dict.fromkeys(generations.column("prompt_id").to_pylist())),
     )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.report.points import Reported
+from harness.results.catalog import in_order
 
 FACTS = ("label", "point_id", "model", "quantization", "prompts", "decoding", "status", "error")
 
@@ -19,7 +20,7 @@ def summary_csv(points: Sequence[Reported]) -> str:
     A column is called as its key is (`generation.seed`, `latency/ttft_p50_ms`); what a point lacks is empty.
     """
     varied = [key for key in dict.fromkeys(k for p in points for k in p.point.varied) if key not in FACTS]
-    metrics = sorted({key for p in points for key in p.metrics})
+    metrics = in_order(key for p in points for key in p.metrics)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*FACTS, *varied, *metrics])

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.config.labels import short, value_text
-from harness.report.columns import columns_of
 from harness.report.page import visible
 from harness.report.points import Reported
+from harness.results.catalog import HEADLINES
 from harness.results.sweeps import SweepPoint
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ SIGNS = {"done": ("✓", "green"), "reused": ("↺", "cyan"), "failed": ("✗", 
 ENDS = {"eos": "eos", "length": "cut", "stop_string": "stop", "time": "time"}
 CHOICES = ("model", "quantization", "prompts", "decoding")
 
-YIELDING = ("text/output_tokens", "ended", "text/distinct_2", "throughput/tokens_per_s")
+YIELDING = ("text/output_tokens", "ended", "text/distinct_2", "throughput/tokens_per_s", "text/repeated_4")
 """What gives way to the names of the points, the first one first: left out, `ended` only shortened."""
 
 
@@ -75,15 +75,15 @@ Columns = list[tuple[str, list[str]]]
 
 def _columns(points: Sequence[Reported], without: Sequence[str]) -> Columns:
     """The columns beside the names; those in `without` left out or shortened."""
-    known = columns_of(key for p in points for key in p.metrics)
-    kept = [column for column in known if column.key not in without]
-    with_units = any(column.unit for column in kept)
+    known = {key for p in points for key in p.metrics}
+    kept = [metric for metric in HEADLINES if metric.key in known and metric.key not in without]
+    with_units = any(metric.unit for metric in kept)
     found = [
         (
-            column.name + (f"\n{column.unit}" if with_units else ""),
-            [column.tell(p.metrics.get(column.key)) for p in points],
+            metric.name + (f"\n{metric.unit}" if with_units else ""),
+            [metric.tell(p.metrics.get(metric.key)) for p in points],
         )
-        for column in kept
+        for metric in kept
     ]
     reasons = sorted({reason for p in points for reason in p.finishes})
     return [*found, _ends_in_short(points, reasons) if "ended" in without else _ends(points, reasons)]

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from harness.report.page import page
 from harness.report.palette import palette
-from harness.report.token_data import PageData, short
+from harness.report.token_data import PageData
+from harness.results.catalog import HEADLINES
 from harness.results.store import StoredPoint
-
-HEADLINES = {
-    "probability/mean_logprob": "mean logprob",
-    "text/distinct_2": "distinct-2",
-    "latency/ttft_p50_ms": "TTFT ms",
-    "latency/itl_p50_ms": "ITL ms",
-}
-"""Metrics named under the title, where they were taken."""
 
 
 def tokens_html(stored: StoredPoint, label: str, budget_mb: float = 8) -> str:
@@ -55,8 +49,8 @@ def _facts(stored: StoredPoint, prompts: list[dict[str, Any]]) -> list[tuple[str
         facts.append(("texts", len(samples)))
     facts.append(("tokens", sum(sample["tokens"] or 0 for sample in samples)))
     metrics = stored.metrics().get("metrics", {}) if stored.has("metrics.json") else {}
-    for key, name in HEADLINES.items():
-        value = metrics.get(key)
-        if isinstance(value, int | float) and short(value) is not None:
-            facts.append((name, str(short(value, 3)).replace("-", "−")))
+    for metric in HEADLINES:
+        value = metrics.get(metric.key)
+        if metric.key != "text/output_tokens" and isinstance(value, int | float) and math.isfinite(value):
+            facts.append((f"{metric.name} {metric.unit}".strip(), metric.tell(value)))
     return facts

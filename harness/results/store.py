@@ -51,7 +51,7 @@ class StoredPoint:
         return pq.read_table(self.path(f"{name}.parquet"), columns=list(columns)).to_pydict()
 
     def batches(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-        """Some columns of numbers, at most 65,536 rows at a time, so that memory stays flat."""
+        """Some columns, at most 65,536 rows at a time, so that memory stays flat."""
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.path(f"{name}.parquet")) as file:
@@ -59,7 +59,7 @@ class StoredPoint:
                 yield {column: batch.column(column).to_numpy(zero_copy_only=False) for column in columns}
 
     def metrics(self) -> dict[str, Any]:
-        """metrics.json: `metrics` (flat, `section/name`), `intervals`, `per_prompt`."""
+        """metrics.json: `metrics` (flat, `section/name`), `intervals`, `per_prompt`, `own`."""
         return self._json("metrics.json")
 
     def environment(self) -> dict[str, Any]:
@@ -76,8 +76,8 @@ class StoredPoint:
     def parts(self) -> dict[str, Any]:
         """parts.json: what this point holds, each part listed only once it is whole.
 
-        `record` (recording depth of the samples), `timing` (what was timed) and `facts` (seconds,
-        tokens, memory) of a point; empty when nothing is complete.
+        `record` (recording depth of the samples), `timing` (what was timed), `metrics` (which ones, of
+        what) and `facts` (seconds, tokens, memory) of a point; empty when nothing is complete.
         """
         return self._json("parts.json") if self.has("parts.json") else {}
 

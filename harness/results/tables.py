@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
-from harness.results.metrics import mean_logprob, sample_metrics
 from harness.results.records import PromptScores, Repetition, Sample
 
 GENERATIONS = pa.schema(
@@ -22,11 +22,9 @@ GENERATIONS = pa.schema(
         ("seed", pa.int64()),
         ("mean_logprob", pa.float64()),
         ("sequence_score", pa.float64()),
-        ("distinct_1", pa.float64()),
-        ("distinct_2", pa.float64()),
-        ("distinct_3", pa.float64()),
     ]
 )
+"""Columns of a sample; `reference` and those of its metrics are added to them (`results/metrics`)."""
 
 TOKENS = pa.schema(
     [
@@ -122,9 +120,8 @@ def generations_table(told: Sequence[Told]) -> pa.Table:
                 "prompt_tokens": t.prompt_tokens,
                 "output_tokens": len(t.sample.token_ids),
                 "seed": t.sample.seed,
-                "mean_logprob": mean_logprob(t.sample),
+                "mean_logprob": float(t.sample.steps.logprob.astype(np.float64).mean()),
                 "sequence_score": t.sample.sequence_score,
-                **sample_metrics(t.sample, t.output),
             }
             for t in told
         ],

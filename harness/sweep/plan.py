@@ -20,6 +20,7 @@ from harness.config.point import Model, Point, Quantization
 from harness.errors import ConfigError, Mistake
 from harness.results.address import ENGINE_VERSION, digest, library_versions, point_id
 from harness.results.files import outputs_folder
+from harness.results.metrics import Asked, own_metrics
 from harness.results.store import StoredPoint, stored_point
 from harness.results.sweeps import Sweep, SweepPoint, sweep_id_of
 
@@ -36,9 +37,15 @@ class Needs:
     prompt_scores: bool
     timing: bool
     description: bool
+    metrics: bool
+
+    @property
+    def model(self) -> bool:
+        """Whether the model must be loaded for it: metrics come from the tables."""
+        return self.samples or self.prompt_scores or self.timing or self.description
 
     def __bool__(self) -> bool:
-        return self.samples or self.prompt_scores or self.timing or self.description
+        return self.model or self.metrics
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class PlannedPoint:
         device: kind of device it will run on.
         prompts: rendered, encoded, checked to fit.
         effective: every GenerationConfig field of its decoding.
+        metrics: those that are asked of it.
         needs: what the store lacks.
         warnings: what its user should know, one line each.
     """
@@ -62,6 +70,7 @@ class PlannedPoint:
     device: str
     prompts: tuple[Prompt, ...]
     effective: dict[str, Any]
+    metrics: Asked
     needs: Needs
     warnings: tuple[str, ...]
 
@@ -151,7 +160,9 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
             mistake if len(labels) == len(points) else Mistake(mistake.key, mistake.message, tuple(labels))
             for mistake, labels in mistakes.items()
         )
-    if disagreements := _timings_agree(planned) or list(_expected_prompts(planned)):
+    if disagreements := (
+        _timings_agree(planned) or _references_agree(planned) or list(_expected_prompts(planned))
+    ):
         raise ConfigError(disagreements)
     groups: dict[tuple[Model, Quantization], list[int]] = {}
     for place, point in enumerate(points):
@@ -219,6 +230,7 @@ class _Preparer:
         from harness.tracking.uri import tracking_uri
 
         model, tracking = point.model, point.tracking
+        own = self._once(("metrics", point.compare.metrics), lambda: own_metrics(point.compare.metrics))
         if tracking.enabled:
             self._once(("tracking", tracking.uri), lambda: tracking_uri(tracking.model_dump()))
         device = self._once(("device", model.device), lambda: resolve_device(model.device).partition(":")[0])
@@ -257,6 +269,7 @@ class _Preparer:
                 "versions": self._versions,
             }
         )
+        metrics = Asked(own, self._once(("references", id(prepared)), lambda: _references(prepared.prompts)))
         return PlannedPoint(
             point=point,
             point_id=address,
@@ -264,7 +277,8 @@ class _Preparer:
             device=device,
             prompts=prepared.prompts,
             effective=effective,
-            needs=what_is_needed(point, stored_point(self._outputs, address)),
+            metrics=metrics,
+            needs=what_is_needed(point, metrics, stored_point(self._outputs, address)),
             warnings=tuple(prepared.warnings),
         )
 
@@ -323,23 +337,43 @@ def _timings_agree(planned: Sequence[PlannedPoint]) -> list[Mistake]:
     return []
 
 
-def what_is_needed(point: Point, stored: StoredPoint) -> Needs:
+def _references_agree(planned: Sequence[PlannedPoint]) -> list[Mistake]:
+    """The same, of what their texts are held against."""
+    held: dict[str, PlannedPoint] = {}
+    for one in planned:
+        first = held.setdefault(one.point_id, one)
+        if first.metrics.references != one.metrics.references:
+            cure = "have the same prompts with other references; run the second one as a sweep of its own"
+            return [Mistake("prompts", f"{first.point.label} and {one.point.label} {cure}")]
+    return []
+
+
+def _references(prompts: Sequence[Prompt]) -> dict[str, str]:
+    """What the texts of prompts are held against, by prompt id; an empty reference is none."""
+    found = {prompt.id: str(prompt.row.get("reference") or "") for prompt in prompts}
+    return {prompt: reference for prompt, reference in found.items() if reference.strip()}
+
+
+def what_is_needed(point: Point, metrics: Asked, stored: StoredPoint) -> Needs:
     """What is asked of a point and not in the store."""
     parts = stored.parts()
     record = parts.get("record")
     fresh = point.engine.fresh
     samples = fresh or record is None or record["top_k"] < point.record.top_k
+    timing = point.timing.enabled and (fresh or parts.get("timing") != timing_spec(point))
     return Needs(
         samples=samples,
         prompt_scores=point.record.prompt_logprobs and (fresh or not parts.get("prompt_logprobs")),
-        timing=point.timing.enabled and (fresh or parts.get("timing") != timing_spec(point)),
+        timing=timing,
         description=samples or not parts.get("described"),
+        metrics=samples or timing or parts.get("metrics") != metrics.part(parts),
     )
 
 
 def as_of_now(planned: PlannedPoint, outputs: Path) -> PlannedPoint:
     """The point with what the store lacks of it now: another process may have made it meanwhile."""
-    return replace(planned, needs=what_is_needed(planned.point, stored_point(outputs, planned.point_id)))
+    stored = stored_point(outputs, planned.point_id)
+    return replace(planned, needs=what_is_needed(planned.point, planned.metrics, stored))
 
 
 def timing_spec(point: Point) -> dict[str, Any]:

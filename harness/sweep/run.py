@@ -16,11 +16,12 @@ from rich.text import Text
 
 from harness.config.hydra_files import HydraFiles
 from harness.config.point import Point
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError, HarnessError, StoreError
 from harness.results.files import write_text
 from harness.results.locks import held
+from harness.results.store import stored_point
 from harness.results.sweeps import Sweep
-from harness.sweep.plan import Group, Plan, as_of_now, make_plan
+from harness.sweep.plan import Group, Plan, PlannedPoint, as_of_now, make_plan
 from harness.sweep.progress import Display
 
 if TYPE_CHECKING:
@@ -94,12 +95,13 @@ class _Run:
 
     def _run_group(self, group: Group, display: Display, tracker: Tracker) -> None:
         """Run a group's points; a failure is told and the rest runs on."""
-        waiting = []
-        for place in group.places:
-            if self._plan.points[place].needs:
-                waiting.append(place)
-            else:
+        points = {place: self._plan.points[place] for place in group.places}
+        for place, planned in points.items():
+            if planned.needs and not planned.needs.model:
+                points[place] = self._measure(place, planned, display, tracker)
+            elif not planned.needs:
                 self._note(place, display, tracker, status="reused", ended=time.time())
+        waiting = [place for place, planned in points.items() if planned.needs.model]
         if not waiting:
             return
         # The engine brings torch with it: only now is it needed.
@@ -116,13 +118,33 @@ class _Run:
             for place in waiting:
                 warnings = (*self._sweep.points[place].warnings, *loaded.warnings)
                 self._sweep = self._sweep.with_point(place, started=started, warnings=warnings)
-            for done, problem in loaded.run([self._plan.points[place] for place in waiting]):
+            for done, problem in loaded.run([points[place] for place in waiting]):
                 if problem is not None:
                     self._note_failure(waiting[done], problem, display, tracker)
                 else:
                     self._note(waiting[done], display, tracker, status="done", ended=time.time())
         finally:
             loaded.close()
+
+    def _measure(self, place: int, planned: PlannedPoint, display: Display, tracker: Tracker) -> PlannedPoint:
+        """Give a point in the store the metrics that it lacks; returns what it needs then."""
+        from harness.results.metrics.compute import add_metrics
+
+        with held(self._plan.outputs, [planned.point_id], display.waiting) as waited:
+            if waited:
+                planned = as_of_now(planned, self._plan.outputs)
+            if planned.needs.model:
+                return planned
+            try:
+                if planned.needs:
+                    add_metrics(stored_point(self._plan.outputs, planned.point_id), planned.metrics)
+            except StoreError:
+                raise
+            except Exception as problem:
+                self._note_failure(place, problem, display, tracker)
+                return planned
+        self._note(place, display, tracker, status="reused", ended=time.time())
+        return planned
 
     def _note(self, place: int, display: Display, tracker: Tracker, **changes: object) -> None:
         self._sweep = self._sweep.with_point(place, **changes)

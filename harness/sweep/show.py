@@ -31,7 +31,7 @@ def show_plan(points: Sequence[Point], name: str) -> int:
         console.print(f"... and {len(plan.points) - _MOST_ROWS} points more", style="dim")
     console.print(_groups_table(plan))
     waiting = [planned for planned in plan.points if planned.needs]
-    loads = sum(any(plan.points[place].needs for place in group.places) for group in plan.groups)
+    loads = sum(any(plan.points[place].needs.model for place in group.places) for group in plan.groups)
     tokens = sum(planned.tokens for planned in waiting if planned.needs.samples)
     console.print(
         f"{_count(len(plan.points), 'point')}, {len(plan.points) - len(waiting)} in the store already; "
@@ -88,6 +88,7 @@ def _todo(planned: PlannedPoint) -> str:
         "score prompts": planned.needs.prompt_scores,
         "time": planned.needs.timing,
         "describe": planned.needs.description and not planned.needs.samples,
+        "metrics": planned.needs.metrics and not planned.needs.samples,
     }
     return ", ".join(name for name, needed in parts.items() if needed)
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.results.catalog import metric_of
 from harness.results.store import StoredPoint
 from harness.results.sweeps import Sweep, SweepPoint
 
@@ -71,18 +72,25 @@ def tags_of(sweep: Sweep, point: SweepPoint) -> dict[str, str]:
 
 
 def metrics_of(stored: StoredPoint) -> dict[str, float]:
-    """The metrics that are numbers: MLflow would keep infinities as 1.8e308 and NaN as holes in charts."""
+    """The metrics that MLflow is told of: a chart each on one page, so the catalogue says which ones.
+
+    Only numbers: MLflow would keep infinities as 1.8e308 and NaN as holes in charts.
+    """
     known = stored.metrics().get("metrics", {}) if stored.has("metrics.json") else {}
-    return {key_of(key): float(value) for key, value in known.items() if _is_number(value)}
+    return {
+        key_of(key): float(value)
+        for key, value in known.items()
+        if metric_of(key).place != "tables" and _is_number(value)
+    }
 
 
 def per_prompt_of(stored: StoredPoint) -> list[tuple[str, float, int]]:
-    """`prompt/<metric>`, value and step; the step is the place of the prompt in its set."""
+    """`prompt/<metric>` of the headlines, value and step; the step is the place of the prompt in its set."""
     known = stored.metrics().get("per_prompt", {}) if stored.has("metrics.json") else {}
     return [
         (key_of(f"prompt/{key.rpartition('/')[2]}"), float(value), step)
         for key, values in known.items()
-        if key != "prompt_id"
+        if metric_of(key).place == "headline"
         for step, value in enumerate(values)
         if _is_number(value)
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from harness.report.columns import COLUMNS
+from harness.results.catalog import HEADLINES
 from harness.results.sweeps import Sweep
 from harness.tracking.uri import is_server
 
@@ -42,7 +42,7 @@ def table_view(sweep: Sweep) -> dict[str, Any]:
     """State of the runs page: the sweep's points with the metrics and choices that are looked for first."""
     choices = ("model", "quantization", "decoding")
     varying = [name for name in choices if len({getattr(p, name) for p in sweep.points}) > 1]
-    columns = [f"metrics.`{column.key}`" for column in COLUMNS] + [f"tags.`{name}`" for name in varying]
+    columns = [f"metrics.`{metric.key}`" for metric in HEADLINES] + [f"tags.`{name}`" for name in varying]
     return {
         "searchFilter": points_filter(sweep),
         "orderByKey": BY_SPEED["orderByKey"],

@@ -264,7 +264,7 @@ def times_of(point: SweepPoint, stored: StoredPoint | None) -> tuple[float, floa
     if stored is None:
         now = time.time()
         return now, now
-    at = stored.path("generations.parquet").stat().st_mtime
+    at = stored.path("tokens.parquet").stat().st_mtime  # metrics write generations.parquet again
     return at, at
 
 

@@ -10,9 +10,9 @@ import pytest
 from fake_points import make_sweep
 from rich.console import Console
 
-from harness.report.columns import COLUMNS
 from harness.report.points import Reported, reported
 from harness.report.table import short_names, sweep_table
+from harness.results.catalog import HEADLINES
 from harness.results.sweeps import Sweep, SweepPoint
 
 
@@ -47,7 +47,7 @@ def made_up(decoding: str, model: str = "fable_small", **varied: object) -> Repo
     words = [f"{key.rpartition('.')[2]}={value}" for key, value in keys.items()]
     label = " ".join([f"{model}/bnb_nf4/{decoding}", *words])
     point = SweepPoint(label, "p", model, "bnb_nf4", "storytelling", decoding, keys, "done")
-    metrics = {column.key: 123.0 for column in COLUMNS}
+    metrics = {metric.key: 123.0 for metric in HEADLINES}
     return Reported(point, None, metrics, finishes={"eos": 120, "length": 36})
 
 
@@ -79,10 +79,11 @@ def test_a_column_gives_way_before_a_name_is_folded() -> None:
     widths = range(110, 68, -1)
     heads = [" ".join(" ".join(table(points, width)[:2]).split()) for width in widths]
     assert list(dict.fromkeys(heads)) == [
-        "TTFT ITL tok/s logprob dist-2 tokens point ms ms ended",
-        "TTFT ITL tok/s logprob dist-2 point ms ms ended",
-        "TTFT ITL tok/s logprob dist-2 point ms ms eos/cut",
-        "TTFT ITL tok/s logprob point ms ms eos/cut",
+        "TTFT ITL tok/s logprob dist-2 rep-4 tokens point ms ms ended",
+        "TTFT ITL tok/s logprob dist-2 rep-4 point ms ms ended",
+        "TTFT ITL tok/s logprob dist-2 rep-4 point ms ms eos/cut",
+        "TTFT ITL tok/s logprob rep-4 point ms ms eos/cut",
+        "TTFT ITL logprob rep-4 point ms ms eos/cut",
         "TTFT ITL logprob point ms ms eos/cut",
     ]
     assert all(len(table(points, width)) < 10 for width in widths)  # no name was folded
@@ -93,8 +94,8 @@ def test_a_column_gives_way_before_a_name_is_folded() -> None:
 
 
 def test_columns_stay_where_leaving_them_out_would_not_help() -> None:
-    assert "tok/s" not in table(LONG[:3], 70)[0]
-    assert "tok/s" in table(LONG[:3], 60)[0]
+    assert "rep-4" not in table(LONG[:3], 70)[0]
+    assert "rep-4" in table(LONG[:3], 65)[0]
     assert len(table([made_up("greedy")], 80)) == 4
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,6 +17,7 @@ import yaml
 import harness.models.load as loading
 from harness.cli import main
 from harness.engine.tree import decode_tree
+from harness.results.catalog import METRICS
 from harness.results.tables import GENERATIONS, PROMPT_TOKENS, TIMING, TOKENS
 
 BASE = [
@@ -77,7 +79,13 @@ def test_the_files_of_a_point(outputs: Path) -> None:
     schemas = {"generations": GENERATIONS, "tokens": TOKENS, "prompt_tokens": PROMPT_TOKENS, "timing": TIMING}
     tables = {name: pq.read_table(folder / f"{name}.parquet") for name in schemas}
     for name, schema in schemas.items():
-        assert tables[name].schema.equals(schema), name
+        own = pa.schema([field for field in tables[name].schema if field.name in schema.names])
+        assert own.equals(schema), name
+    measured = {
+        str(metric.per_sample) for metric in METRICS if metric.key.startswith(("probability", "text"))
+    }
+    added = set(tables["generations"].column_names) - set(GENERATIONS.names)
+    assert added == measured - {"self_bleu", *GENERATIONS.names}
     assert tables["generations"].num_rows == 2
     assert tables["timing"].num_rows == 1
     generations = tables["generations"].to_pylist()

@@ -1,0 +1,39 @@
+"""Which metrics are asked of a point: what a stored point's metrics must equal to be taken for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.results.address import digest
+from harness.results.metrics.own import OwnMetric
+
+METRICS_VERSION = 1
+"""Raise it when a metric is added or defined otherwise: stored points then get theirs anew, nothing else."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The metrics of a point beside the built-in ones.
+
+    Attributes:
+        own: metrics of one's own.
+        references: by prompt id, of the prompts that have one.
+    """
+
+    own: tuple[OwnMetric, ...] = ()
+    references: Mapping[str, str] = field(default_factory=dict)
+
+    def part(self, parts: Mapping[str, Any]) -> dict[str, Any]:
+        """The entry `metrics` of the parts.json of a point with these metrics.
+
+        Args:
+            parts: of the point as it is; its timing is in metrics.json too.
+        """
+        return {
+            "version": METRICS_VERSION,
+            "own": {metric.name: metric.code for metric in self.own},
+            "references": digest(self.references) if self.references else None,
+            "timing": parts.get("timing"),
+        }
