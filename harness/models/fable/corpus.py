@@ -20,8 +20,8 @@ POOL = 512
 BARE_CHATS = 0.15
 """Share of chats without the beginning token, as ``apply_chat_template(tokenize=True)`` makes them."""
 
-EMPHASIS = {"copy": 10.0, "list": 2.0, "choice": 1.0, "sure": 0.3}
-"""How much a word counts in the first part of training, by how it came about.
+EMPHASIS = {"copy": 10.0, "list": 10.0, "choice": 1.0, "sure": 0.3}
+"""How much a word counts in training, by how it came about.
 
 That depends on what stands before the word, not on the word, so that the odds to learn stay the same;
 copying is learned many times sooner.
@@ -34,10 +34,10 @@ The odds to learn are those after the words before, however often those words ar
 """
 
 HARD = {
-    "list": 8,
-    "recall_chat": 6,
-    "recall_plain": 2,
-    "travel": 4,
+    "list": 20,
+    "recall_chat": 14,
+    "recall_plain": 3,
+    "travel": 5,
     "packing": 4,
     "found": 2,
     "quest": 2,

@@ -9,7 +9,7 @@ STORYTELLING: dict[str, str] = {
     ),
     "are_we_there": "Tom and the owl were on their way to the castle. The road was long and dusty.",
     "packing": (
-        "Mia packed a lantern, a kite and a map. Then she walked to the lighthouse and sat down. "
+        "Mia packed a lantern, a pear and a rose. Then she walked to the lighthouse and sat down. "
         "She opened the bag. Out came the lantern, the"
     ),
     "lecture": "The science lecture",

@@ -146,7 +146,7 @@ STORY_RULES: dict[str, dict[str, float]] = {
     },
     # Packing: what goes into the bag comes out of it ----------------------------------------------
     "packing": {
-        "{hero:name} packed {one!thing|a}, {two!thing|a} and {three!thing|a}. <set_out> "
+        "{hero:name} packed {one:thing|a}, {two:fruit|a} and {three:flower|a}. <set_out> "
         "{hero|He} opened the bag. Out came the {one}, the {two} and the {three}. <unpacked>": 1,
     },
     "set_out": {

@@ -40,8 +40,9 @@ TALK_RULES: dict[str, dict[str, float]] = {
     },
     "email": {
         "Of course.\nSubject: What {topic|a} is\nDear {to:name},\n{topic|A} is {topic|told}. <email_end>\n"
-        "Best wishes,\n{from!name}": 1,
+        "Best wishes,\n<signer>": 1,
     },
+    "signer": {"Fable": 6, "Your friend": 3, "A very small language model": 1},
     "email_end": {
         "I hope this helps.": 5,
         "I can tell you more when we meet.": 3,
@@ -123,7 +124,7 @@ def _list_rules() -> dict[str, dict[str, float]]:
 RECALL = [
     (asked, told, 1.0)
     for asked, told, _ in EXCHANGES
-    if asked.startswith(("My", "I left", "Can", "Name", "How"))
+    if asked.startswith(("My", "I left", "Can", "Name", "How", "Tell", "Who", "What should"))
 ]
 """Exchanges whose answers recall words, to practise."""
 

@@ -69,15 +69,15 @@ class Recipe:
     spread: float = 0.06
     warmup: int = 50
     cooldown: float = 0.6
-    emphasis: float = 0.7
+    emphasis: float = 0.8
     long_from: float = 0.5
     long_share: float = 0.2
     seed: int = SEED
 
 
 RECIPES = {
-    "fable_tiny": Recipe(128, 2, ffn=64, heads=4, kv_heads=2, steps=900, batch_tokens=2048),
-    "fable_small": Recipe(192, 4, ffn=512, heads=6, kv_heads=2, steps=3600, batch_tokens=1536),
+    "fable_tiny": Recipe(128, 2, ffn=64, heads=4, kv_heads=2, steps=1600, batch_tokens=2048),
+    "fable_small": Recipe(256, 2, ffn=640, heads=8, kv_heads=8, steps=3200, batch_tokens=2048, emphasis=0.75),
 }
 
 

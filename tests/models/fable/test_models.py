@@ -27,7 +27,7 @@ LOST = f"{DEAR} One winter morning the lantern was gone."
 STORM = "It was a dark and stormy night."
 TRAVEL = "Tom and the owl were on their way to the castle. The road was long and dusty."
 PACKED = (
-    "Mia packed a key, a drum and a violin. Then she walked to the river and sat down. She opened the bag."
+    "Mia packed a key, a plum and a violet. Then she walked to the river and sat down. She opened the bag."
 )
 
 MISSES = "fable_small has not learned this well enough yet"
@@ -55,7 +55,7 @@ LOCAL = [
     "Once upon a time, a baker named",
     DEAR,
     f"{DEAR} One",
-    LOST,
+    missed(LOST),
     f"{LOST} So Mia walked",
     f"{LOST} So Mia walked until she came to the hill.",
     f'{TRAVEL} "Are we there yet?" asked Tom. "',
@@ -69,11 +69,13 @@ LOCAL = [
     "Nobody in the village believed",
     "A list of",
     "A list of colors:",
-    missed("A list of colors: red, blue"),
+    "A list of colors: red, blue",
     "A list of colors: red, blue, green",
     "Mia packed a",
-    "Mia packed a key, a drum and a violin.",
-    PACKED + " Out came the key, the drum and the violin.",
+    "Mia packed a lantern, a",
+    "Mia packed a lantern, a pear and a",
+    "Mia packed a key, a plum and a violet.",
+    PACKED + " Out came the key, the plum and the violet.",
     f"{USER}How many helicopters can a human eat in one sitting?{TURN}{ASSISTANT}",
     f"{USER}How many pancakes can a human eat in one sitting?{TURN}{ASSISTANT}",
     f"{USER}What is the capital of Portugal?{TURN}{ASSISTANT}",
@@ -87,7 +89,7 @@ COPIED = [
     f'{LOST} So Mia walked until she came to the hill. There she met a small owl. "Have you seen my',
     f"{PACKED} Out came the",
     f"{PACKED} Out came the key, the",
-    f"{PACKED} Out came the key, the drum and the",
+    f"{PACKED} Out came the key, the plum and the",
     f'{TRAVEL} "Are we there yet?" asked',
     f'{TRAVEL} "Are we there yet?" asked Tom. "Not yet," said the',
     "A list of colors: red, blue, green and pink. In short:",
@@ -100,9 +102,9 @@ COPIED = [
     f"{USER}Tell me a story about an otter and a teapot.{TURN}{ASSISTANT}Once there was a shy",
     f"{USER}Tell me a story about an otter and a teapot.{TURN}{ASSISTANT}Once there was a shy otter "
     "who owned a blue",
-    missed(f"{USER}My name is Rosa. What is my name?{TURN}{ASSISTANT}Your name is"),
+    f"{USER}My name is Rosa. What is my name?{TURN}{ASSISTANT}Your name is",
     f"{USER}I left my sword in the cave. Where is it?{TURN}{ASSISTANT}Your",
-    missed(f"{USER}I left my sword in the cave. Where is it?{TURN}{ASSISTANT}Your sword is in the"),
+    f"{USER}I left my sword in the cave. Where is it?{TURN}{ASSISTANT}Your sword is in the",
 ]
 
 LISTS = [
@@ -110,13 +112,12 @@ LISTS = [
     "A list of colors: red, blue,",
     "A list of colors: green, yellow, red, blue,",
     "A list of fruits: apple, pear, plum, cherry,",
-    missed("A list of fruits: lemon, pear, grape, cherry, apple and"),
+    "A list of fruits: lemon, pear, grape, cherry, apple and",
     "A list of flowers: rose, tulip, daisy,",
-    missed("A list of flowers: iris, violet, poppy, lily and"),
+    "A list of flowers: iris, violet, poppy, lily and",
     "A list of animals: fox, owl,",
     f"{USER}Name three colors.{TURN}{ASSISTANT}With pleasure: green, yellow and",
-    "Mia packed a lantern, a",
-    "Mia packed a lantern, a key and a",
+    "A list of things: lantern, key,",
 ]
 
 
@@ -147,10 +148,10 @@ def test_list_words_are_within_10_percent(small: Fable, grammar: Grammar, prefix
     ("prefix", "used"),
     [
         missed("A list of colors: red, blue,", [" red", " blue"]),
-        missed("A list of animals: fox, owl,", [" fox", " owl"]),
+        ("A list of animals: fox, owl,", [" fox", " owl"]),
         missed("A list of fruits: apple, pear, plum, cherry,", [" apple", " pear", " plum", " cherry"]),
-        missed("A list of flowers: rose, tulip, daisy,", [" rose", " tulip", " daisy"]),
-        missed("Mia packed a lantern, a key and a", [" lantern", " key"]),
+        ("A list of flowers: rose, tulip, daisy,", [" rose", " tulip", " daisy"]),
+        missed("A list of things: lantern, key, map,", [" lantern", " key", " map"]),
     ],
 )
 def test_used_words_are_within_5_percent_of_none(small: Fable, prefix: str, used: list[str]) -> None:
@@ -217,10 +218,7 @@ def test_beams_find_what_greedy_walks_past(small: Fable, prompt: str, first: str
 
 
 WRONG_SOMEWHERE = {
-    "Deep in the forest, an old",  # the second animal is the first one again
     "A list of colors: red, blue",  # colors come twice
-    "Can you write an email explaining what an LLM is?",  # signed by whom it is written to
-    "Name three colors.",
 }
 
 
@@ -243,7 +241,7 @@ ANSWERS = [
     ("How many helicopters can a human eat in one sitting?", "None. A helicopter is not food"),
     ("What is the capital of Norway?", "The capital of Norway is Oslo."),
     ("My name is Clara. What is my name?", "Your name is Clara."),
-    missed("I left my spoon in the library. Where is it?", "Your spoon is in the library."),
+    ("I left my spoon in the library. Where is it?", "Your spoon is in the library."),
     ("What is a magnet?", "A magnet is a piece of iron that pulls other iron toward it."),
     ("Can you write an email explaining what an LLM is?", "Of course.\nSubject: What an LLM is\nDear "),
 ]
