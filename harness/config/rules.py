@@ -54,6 +54,8 @@ def expectation_rules(expect: Sequence[Expectation], parts: Mapping[str, BaseMod
             yield Mistake(where, f"expects nothing; give one of {', '.join(ASKED)}")
         if one.metric is not None and one.min is None and one.max is None:
             yield Mistake(f"{where}.metric={one.metric}", "needs a bound: min, max or both")
+        if one.min is not None and one.max is not None and one.min > one.max:
+            yield Mistake(f"{where}.min={one.min:g}", f"is above max={one.max:g}; swap them")
         if one.metric is None and (one.min is not None or one.max is not None):
             yield Mistake(where, "a bound needs its metric, as in metric: text/distinct_2")
         if one.metric is not None and one.prompt is not None and len(_asked(one)) == 1:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.report.compare_html import compare_html
+from harness.report.page import visible
 from harness.report.points import Reported, reported
 from harness.report.summary import summary_csv
 from harness.report.table import sweep_table
 from harness.report.tokens_html import tokens_html
+from harness.results.expectations import Checked, check_expectations, missed, verdict
 from harness.results.files import outputs_folder, write_text
 from harness.results.store import StoredPoint
 from harness.results.sweeps import Sweep, SweepPoint, find_sweep
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 BUDGET_MB = 8.0
+MOST_MISSES = 20
+"""Missed expectations that are told on the terminal; expectations.json holds all."""
 
 
 def write(name: str | None) -> int:
@@ -24,30 +35,39 @@ def write(name: str | None) -> int:
         name: the sweep's folder or id; the last one when None.
 
     Returns:
-        The exit status: 0.
+        The exit status: 0, or 1 when an expectation is missed.
 
     Raises:
         ConfigError: there is no such sweep.
     """
     sweep = find_sweep(outputs_folder(), name)
-    points = _write(sweep, anew=True)
-    print_sweep(sweep, points)
-    return 0
+    checked = check_expectations(sweep)
+    points = _write(sweep, checked, anew=True)
+    print_sweep(sweep, checked, points)
+    return 1 if missed(checked) else 0
 
 
-def write_sweep_reports(sweep: Sweep) -> None:
-    """Write summary.csv and compare.html of the sweep, and the tokens pages that are not there yet."""
-    _write(sweep, anew=False)
+def write_sweep_reports(sweep: Sweep) -> tuple[Checked, ...]:
+    """Write the sweep's summary.csv, compare.html and expectations.json, and the tokens pages that lack.
+
+    Returns:
+        What was expected of the sweep, and whether it was seen.
+    """
+    checked = check_expectations(sweep)
+    _write(sweep, checked, anew=False)
+    return checked
 
 
-def print_sweep(sweep: Sweep, points: list[Reported] | None = None) -> None:
-    """The sweep's table and where its files lie, on the terminal."""
+def print_sweep(sweep: Sweep, checked: Sequence[Checked], points: list[Reported] | None = None) -> None:
+    """The sweep's table, what was expected of it and where its files lie, on the terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)
     points = reported(sweep) if points is None else points
     console.print(sweep_table(points, console.width))
     console.print()
+    for line in _expectation_lines(checked):
+        console.print(line, soft_wrap=True)
     for path in (sweep.folder / "compare.html", sweep.folder / "summary.csv"):
         if path.is_file():
             console.print(_shown(path), soft_wrap=True, markup=False)
@@ -62,7 +82,22 @@ def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool
     return path
 
 
-def _write(sweep: Sweep, anew: bool) -> list[Reported]:
+def _expectation_lines(checked: Sequence[Checked]) -> Iterator[Text]:
+    """How many expectations passed, and each that was missed, in one line."""
+    from rich.text import Text
+
+    if not checked:
+        return
+    wrong = missed(checked)
+    yield Text(f"expectations: {verdict(checked)}", style="red" if wrong else "green")
+    for one in wrong[:MOST_MISSES]:
+        yield Text.assemble(("✗ ", "bold red"), visible(f"{one.label}: {one.line}"))
+    if len(wrong) > MOST_MISSES:
+        yield Text(f"  and {len(wrong) - MOST_MISSES} more in expectations.json")
+    yield Text()
+
+
+def _write(sweep: Sweep, checked: Sequence[Checked], anew: bool) -> list[Reported]:
     points = reported(sweep)
     pages = {
         p.point.label: tokens_page(sweep, p.point, p.stored, anew).relative_to(sweep.folder).as_posix()
@@ -71,6 +106,12 @@ def _write(sweep: Sweep, anew: bool) -> list[Reported]:
     }
     write_text(sweep.folder / "summary.csv", summary_csv(points))
     write_text(sweep.folder / "compare.html", compare_html(sweep, points, pages, BUDGET_MB))
+    expectations = sweep.folder / "expectations.json"
+    if checked:
+        told = [asdict(one) for one in checked]
+        write_text(expectations, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    else:
+        expectations.unlink(missing_ok=True)
     return points
 
 

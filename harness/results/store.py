@@ -44,11 +44,14 @@ class StoredPoint:
         """The same table as a list of rows."""
         return self.table(name).to_pylist()
 
-    def columns(self, name: str, columns: Sequence[str]) -> dict[str, list[Any]]:
-        """Some columns of a table as lists."""
+    def columns(
+        self, name: str, columns: Sequence[str], where: Sequence[tuple[str, str, Any]] | None = None
+    ) -> dict[str, list[Any]]:
+        """Some columns of a table as lists; `where` names the rows, as in `[("sample", "=", 0)]`."""
         import pyarrow.parquet as pq
 
-        return pq.read_table(self.path(f"{name}.parquet"), columns=list(columns)).to_pydict()
+        filters = list(where) if where else None
+        return pq.read_table(self.path(f"{name}.parquet"), columns=list(columns), filters=filters).to_pydict()
 
     def batches(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Some columns, at most 65,536 rows at a time, so that memory stays flat."""

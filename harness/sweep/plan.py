@@ -198,7 +198,7 @@ def _of_the_sweep(points: Sequence[Point]) -> Iterator[Mistake]:
 
 
 def _expected_prompts(planned: Sequence[PlannedPoint]) -> Iterator[Mistake]:
-    """Expectations of prompts that their points do not have."""
+    """Expectations of prompts and samples that their points do not have."""
     for place, one in enumerate(planned[0].point.expect):
         points = [p for p in planned if matches(one.point, p.point.label)]
         ids = list(dict.fromkeys(prompt.id for p in points for prompt in p.prompts))
@@ -207,6 +207,10 @@ def _expected_prompts(planned: Sequence[PlannedPoint]) -> Iterator[Mistake]:
             yield Mistake(
                 f"expect[{place}].prompt={one.prompt}", f"no prompt has this id{hint} (ids: {_few(ids)})"
             )
+        samples = max(p.point.generation.samples for p in points)
+        if one.sample >= samples:
+            cure = f"the first sample is 0 and there are generation.samples={samples}"
+            yield Mistake(f"expect[{place}].sample={one.sample}", cure)
 
 
 def _few(labels: Sequence[str]) -> str:

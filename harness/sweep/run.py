@@ -17,6 +17,7 @@ from rich.text import Text
 from harness.config.hydra_files import HydraFiles
 from harness.config.point import Point
 from harness.errors import ConfigError, HarnessError, StoreError
+from harness.results.expectations import missed
 from harness.results.files import write_text
 from harness.results.locks import held
 from harness.results.store import stored_point
@@ -37,7 +38,7 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles) -> int:
         files: what Hydra would write of the command, written into the sweep's folder.
 
     Returns:
-        The exit status: 0 when every point is done, 1 when some failed.
+        The exit status: 0 when every point is done and shows what was expected, else 1.
 
     Raises:
         ConfigError: a point cannot be prepared; nothing was loaded.
@@ -85,13 +86,13 @@ class _Run:
         finally:
             try:
                 self._sweep.save()
-                write_sweep_reports(self._sweep)
+                checked = write_sweep_reports(self._sweep)
             finally:
                 tracker.close(self._sweep, status)
-        print_sweep(self._sweep)
+        print_sweep(self._sweep, checked)
         for line in closing_lines(self._sweep, tracker.links(self._sweep), tracker.uri):
             self._console.print(Text(line), soft_wrap=True)
-        return 1 if failed else 0
+        return 1 if failed or missed(checked) else 0
 
     def _run_group(self, group: Group, display: Display, tracker: Tracker) -> None:
         """Run a group's points; a failure is told and the rest runs on."""

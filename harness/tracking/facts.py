@@ -10,12 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.results.catalog import metric_of
+from harness.results.expectations import Checked, missed, verdict
 from harness.results.store import StoredPoint
 from harness.results.sweeps import Sweep, SweepPoint
 
 LONGEST_PARAM = 6000
 LONGEST_TAG = 5000
 LONGEST_KEY = 250
+EXPECTATIONS = "expectations"
+"""The tag that tells what became of `expect`."""
 TABLE_TAG = json.dumps([{"path": "generations.json", "type": "table"}])
 """Value of `mlflow.loggedArtifacts`: how the UI knows that an artifact is a table."""
 
@@ -94,6 +97,14 @@ def per_prompt_of(stored: StoredPoint) -> list[tuple[str, float, int]]:
         for step, value in enumerate(values)
         if _is_number(value)
     ]
+
+
+def expectations_tag(checked: Sequence[Checked], with_labels: bool = False) -> str:
+    """`3 passed`, or `1 of 3 missed: ...` with what was missed; empty when nothing was expected."""
+    if not checked:
+        return ""
+    wrong = [f"{one.label}: {one.line}" if with_labels else one.line for one in missed(checked)]
+    return ": ".join([verdict(checked), *(["; ".join(wrong)] if wrong else [])])[:LONGEST_TAG]
 
 
 COLUMNS = ("prompt", "output", "finish_reason", "output_tokens", "mean_logprob", "sample")

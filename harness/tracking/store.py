@@ -80,6 +80,13 @@ class Store:
         run = self.client.create_run(self.experiment_id, start_time=start, tags=known, run_name=name)
         return run.info.run_id
 
+    def keep_tag(self, run_id: str, there: Mapping[str, str], name: str, value: str) -> None:
+        """Make a tag that runs carry only sometimes what it is now; `there` are the tags that the run has."""
+        if value and there.get(name) != value:
+            self.client.set_tag(run_id, name, value)
+        elif not value and name in there:
+            self.client.delete_tag(run_id, name)
+
     def log(
         self,
         run_id: str,

@@ -12,18 +12,21 @@ import contextlib
 import logging
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.report.points import stored_point
 from harness.report.reports import tokens_page
+from harness.results.expectations import check_expectations, check_point
 from harness.results.store import StoredPoint
 from harness.results.sweeps import Sweep, SweepPoint
 from harness.tracking.facts import (
+    EXPECTATIONS,
     TABLE_TAG,
     digest,
+    expectations_tag,
     generations_json,
     metrics_of,
     params_of,
@@ -91,6 +94,7 @@ class MlflowTracker(Tracker):
         self.written = 0
         self._store: Store | None = None
         self._parent = ""
+        self._parent_tags: Mapping[str, str] = {}
         self._children: dict[tuple[str, str], Run] = {}
         self._broken = False
 
@@ -142,6 +146,7 @@ class MlflowTracker(Tracker):
         tags = {"sweep_id": sweep.sweep_id, "kind": "sweep", "sweep": sweep.name, **owner()}
         if parents:
             self._parent = parents[0].info.run_id
+            self._parent_tags = parents[0].data.tags
             store.client.update_run(self._parent, status="RUNNING", name=sweep.name)
             for name, value in tags.items():
                 store.client.set_tag(self._parent, name, value)
@@ -182,17 +187,21 @@ class MlflowTracker(Tracker):
         stored = stored_point(sweep, point)
         if stored is None and point.status != "failed":
             raise HarnessError(f"{point.label}: its folder in the store holds no generations")
+        expected = expectations_tag(check_point(sweep, point))
         there = self._children.get((point.point_id, point.label))
         told = digest(stored) if stored else text_digest(f"{point.error}\n{point.traceback}")
         status = "FINISHED" if stored else "FAILED"
         if there is not None:
             if there.info.status == status and there.data.tags.get("digest") == told:
+                store.keep_tag(there.info.run_id, there.data.tags, EXPECTATIONS, expected)
                 return
             self._forget(store, there)
         started, ended = times_of(point, stored)
         tags = tags_of(sweep, point) | {"mlflow.parentRunId": self._parent, "digest": told}
         if stored:
             tags["mlflow.loggedArtifacts"] = TABLE_TAG
+        if expected:
+            tags[EXPECTATIONS] = expected
         run_id = store.create(point.label, tags, started)
         try:
             self._fill(store, run_id, sweep, point, stored, (started, ended))
@@ -239,6 +248,8 @@ class MlflowTracker(Tracker):
         for name in SWEEP_FILES:
             if (sweep.folder / name).is_file():
                 store.client.log_artifact(self._parent, str(sweep.folder / name))
+        expected = expectations_tag(check_expectations(sweep), with_labels=True)
+        store.keep_tag(self._parent, self._parent_tags, EXPECTATIONS, expected)
         counts: dict[str, int] = {}
         for point in sweep.points:
             counts[point.status] = counts.get(point.status, 0) + 1

@@ -71,6 +71,14 @@ def test_the_seed_notebook_is_three_cases(harness):
     ]
 
 
+def test_mistral_is_held_to_the_ids_of_its_prompt(harness):
+    ((_, points, _),) = harness("experiments=mistral_4bit").calls
+    assert [point.record.prompt_logprobs for point in points] == [True] * 4
+    (expected,) = points[0].expect
+    assert expected.prompt == points[0].prompts.items[0]["id"]
+    assert " ".join(map(str, expected.prompt_ids_start)) == "1 2418 368 3324 396 4927 20400 767 396 16704"
+
+
 def test_an_experiment_with_another_model(harness):
     assert all(
         label.startswith("gpt2/fp32/") for label in harness("experiments=seed_notebook", "model=gpt2").labels

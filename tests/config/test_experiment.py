@@ -86,5 +86,5 @@ def test_the_same_folder_twice_is_no_clash(monkeypatch):
 
 
 def test_the_built_in_ones_are_right():
-    for name in ("demo", "seed_notebook", "mistral_4bit"):
+    for name in ("demo", "fable_expectations", "seed_notebook", "mistral_4bit"):
         assert check_experiment(name, Catalog()) == []

@@ -122,6 +122,7 @@ def test_a_mistake_names_the_points_it_concerns_when_not_all(composed):
         ({"top": {"a": 0.1, "b": 0.1, "c": 0.1, "d": 0.1, "e": 0.1, "f": 0.1}}, "set record.top_k=6"),
         ({"prompt_ids": [1]}, "a prompt's token ids are kept with record.prompt_logprobs=true only"),
         ({"metric": "text/distinct_2"}, "needs a bound: min, max or both"),
+        ({"metric": "text/distinct_2", "min": 0.9, "max": 0.1}, "expect[0].min=0.9: is above max=0.1"),
         ({"output": "x", "min": 1.0}, "a bound needs its metric"),
         ({"metric": "text/distinct_2", "min": 0.1, "prompt": "a"}, "a metric is of the whole point"),
     ],
@@ -156,6 +157,9 @@ def test_expectations_of_points_and_prompts_that_there_are_not(composed):
     one = composed()
     one.config["expect"] = [{"point": "*/greedy", "prompt": "nobody", "output": "x"}]
     with pytest.raises(ConfigError, match=r"prompt=nobody: no prompt has this id"):
+        make_plan(make_points([one]), "sweep")
+    one.config["expect"] = [{"sample": 1, "output": "x"}]
+    with pytest.raises(ConfigError, match=r"sample=1: .*there are generation\.samples=1"):
         make_plan(make_points([one]), "sweep")
 
 
