@@ -18,6 +18,7 @@ from harness.engine.batch import Row
 from harness.engine.batches import Pieces, out_of_memory
 from harness.engine.beams import rows_together, search
 from harness.engine.captured import capturable
+from harness.engine.noise import noise_floor
 from harness.engine.rescore import score_prompt
 from harness.engine.sampling import decode_rows
 from harness.engine.selftest import handles
@@ -29,16 +30,18 @@ from harness.models.memory import available_bytes, peak_memory_mb, reset_peak_me
 from harness.prompts.prompt import Prompt
 from harness.results.locks import held
 from harness.results.metrics.compute import add_metrics
+from harness.results.noise import PROMPTS
 from harness.results.partial import Partial
-from harness.results.records import Sample
+from harness.results.records import Repetition, Sample
 from harness.results.store import StoredPoint, stored_point
 from harness.results.tables import (
     Told,
     prompt_tokens_table,
+    repetitions_of,
     timing_table,
 )
 from harness.sweep.batching import Batching, batching, families, text_cache_bytes
-from harness.sweep.plan import PlannedPoint, as_of_now, timing_spec
+from harness.sweep.plan import PlannedPoint, as_of_now, noise_spec, timing_spec
 
 if TYPE_CHECKING:
     from harness.config.point import Model, Quantization
@@ -134,8 +137,11 @@ class Group:
             self._score_prompts(planned, stored)
             parts["prompt_logprobs"] = True
         if needs.timing:
-            self._time(planned, strategy, stored)
+            stored.write_table("timing", timing_table(self._time(planned, strategy)))
             parts["timing"] = timing_spec(planned.point)
+        if needs.noise:
+            stored.write_json("noise.json", self._noise(planned, strategy, stored, "timing" in parts))
+            parts["noise"] = noise_spec(planned.point)
         self._describe(planned, strategy, stored, parts["facts"])
         stored.write_json("parts.json", parts | {"described": True})
         add_metrics(stored, planned.metrics)
@@ -312,11 +318,11 @@ class Group:
         pieces = {p.id: self._detokenizer.output_text((), p.ids).pieces for p in planned.prompts}
         stored.write_table("prompt_tokens", prompt_tokens_table(scores, pieces))
 
-    def _time(self, planned: PlannedPoint, strategy: Strategy, stored: StoredPoint) -> None:
+    def _time(self, planned: PlannedPoint, strategy: Strategy) -> list[Repetition]:
         timing = planned.point.timing
         batches = -(-min(timing.prompts, len(planned.prompts)) // timing.batch_size)
         self._events.timing(planned.point.label, batches * (timing.warmup + timing.repeats))
-        repetitions = time_strategy(
+        return time_strategy(
             self._loaded,
             strategy,
             planned.prompts,
@@ -324,7 +330,28 @@ class Group:
             context_length=planned.files.context_length,
             on_repetition=self._events.timed,
         )
-        stored.write_table("timing", timing_table(repetitions))
+
+    def _noise(
+        self, planned: PlannedPoint, strategy: Strategy, stored: StoredPoint, timed: bool
+    ) -> dict[str, Any]:
+        """noise.json of a point."""
+        prompts = planned.prompts[:PROMPTS]
+        self._events.decoding(
+            f"{planned.point.label} for the noise floor", 3 * len(prompts) * strategy.max_new_tokens
+        )
+        capture, pieces = self._captures(planned), Pieces(self._batching({0: planned}).rows)
+
+        def decode(texts: Sequence[Text]) -> list[Told]:
+            made = pieces.decode(texts, lambda some: self._decode_texts(some, lambda _: None, capture))
+            return [self._tell(text.row, sample) for text, sample in zip(texts, made, strict=True)]
+
+        floor = noise_floor(
+            [Text(strategy, Row(prompt, 0)) for prompt in prompts],
+            decode,
+            repetitions_of(stored.table("timing")) if timed else [],
+            lambda: self._time(planned, strategy),
+        )
+        return {"metrics": floor, "prompts": len(prompts)}
 
     def _describe(
         self, planned: PlannedPoint, strategy: Strategy, stored: StoredPoint, facts: Mapping[str, Any]

@@ -38,11 +38,12 @@ class Needs:
     timing: bool
     description: bool
     metrics: bool
+    noise: bool = False
 
     @property
     def model(self) -> bool:
         """Whether the model must be loaded for it: metrics come from the tables."""
-        return self.samples or self.prompt_scores or self.timing or self.description
+        return self.samples or self.prompt_scores or self.timing or self.description or self.noise
 
     def __bool__(self) -> bool:
         return self.model or self.metrics
@@ -61,6 +62,7 @@ class PlannedPoint:
         effective: every GenerationConfig field of its decoding.
         metrics: those that are asked of it.
         needs: what the store lacks.
+        witness: whether its group's noise floor is measured at this point.
         warnings: what its user should know, one line each.
     """
 
@@ -73,6 +75,7 @@ class PlannedPoint:
     metrics: Asked
     needs: Needs
     warnings: tuple[str, ...]
+    witness: bool = False
 
     @property
     def samples(self) -> int:
@@ -167,9 +170,14 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
     groups: dict[tuple[Model, Quantization], list[int]] = {}
     for place, point in enumerate(points):
         groups.setdefault((point.model, point.quantization), []).append(place)
+    outputs = outputs_folder()
+    if len(planned) > 1 and points[0].compare.noise:
+        for places in groups.values():
+            place = _witness(planned, places)
+            planned[place] = as_of_now(replace(planned[place], witness=True), outputs)
     return Plan(
         name=name,
-        outputs=outputs_folder(),
+        outputs=outputs,
         points=tuple(planned),
         groups=tuple(Group(model, quantization, tuple(p)) for (model, quantization), p in groups.items()),
     )
@@ -377,7 +385,20 @@ def what_is_needed(point: Point, metrics: Asked, stored: StoredPoint) -> Needs:
 def as_of_now(planned: PlannedPoint, outputs: Path) -> PlannedPoint:
     """The point with what the store lacks of it now: another process may have made it meanwhile."""
     stored = stored_point(outputs, planned.point_id)
-    return replace(planned, needs=what_is_needed(planned.point, planned.metrics, stored))
+    needs = what_is_needed(planned.point, planned.metrics, stored)
+    if planned.witness and (needs.samples or stored.parts().get("noise") != noise_spec(planned.point)):
+        needs = replace(needs, noise=True)
+    return replace(planned, needs=needs)
+
+
+def _witness(planned: Sequence[PlannedPoint], places: Sequence[int]) -> int:
+    """Of the points of a group the one that is decoded again: the first that needs one row a text."""
+    return next((p for p in places if planned[p].effective["num_beams"] == 1), places[0])
+
+
+def noise_spec(point: Point) -> dict[str, Any]:
+    """What a stored noise floor must have been measured with."""
+    return {"timing": timing_spec(point) if point.timing.enabled else None}
 
 
 def timing_spec(point: Point) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def _todo(planned: PlannedPoint) -> str:
         "time": planned.needs.timing,
         "describe": planned.needs.description and not planned.needs.samples,
         "metrics": planned.needs.metrics and not planned.needs.samples,
+        "noise floor": planned.needs.noise,
     }
     return ", ".join(name for name, needed in parts.items() if needed)
 

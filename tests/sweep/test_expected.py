@@ -22,7 +22,7 @@ from harness.sweep.plan import make_plan
 
 BASE = [
     "model=fable_tiny", "quantization=fp32", "prompts=storytelling", "prompts.limit=2", "timing=off",
-    "generation.max_new_tokens=6", "engine.threads=1",
+    "generation.max_new_tokens=6", "engine.threads=1", "compare.noise=false",
 ]  # fmt: skip
 PROMPT = "It was a dark and stormy"
 

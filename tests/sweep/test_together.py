@@ -20,6 +20,7 @@ BASE = [
     "generation.max_new_tokens=6",
     "engine.threads=1",
     "timing=off",
+    "compare.noise=false",
 ]
 SWEEPS = ("greedy,top_p", "greedy,top_p", "top_p,greedy,min_p")  # the same twice, and one that holds it
 

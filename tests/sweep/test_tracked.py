@@ -21,6 +21,7 @@ BASE = [
     "prompts.limit=2",
     "engine.threads=1",
     "timing=off",
+    "compare.noise=false",
 ]
 NOBODY = "http://127.0.0.1:9"
 

@@ -77,7 +77,7 @@ def _measure(stored: StoredPoint, asked: Asked) -> Measured:
         for place, text in enumerate(samples):
             sums = step_sums(text.steps)
             measured.steps += sums
-            values = _of_text(text) | _of_steps(sums)
+            values = _of_text(text.row) | _of_steps(sums)
             if likeness is not None:
                 values["self_bleu"] = likeness[place]
             if reference is not None:
@@ -91,13 +91,18 @@ def _measure(stored: StoredPoint, asked: Asked) -> Measured:
     return measured
 
 
-def _of_text(text: _Text) -> dict[str, float]:
+def sample_values(row: Mapping[str, Any], steps: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The metrics that a sample has by itself, by column: from its row of the table and its steps."""
+    return _of_text(row) | _of_steps(step_sums(steps))
+
+
+def _of_text(row: Mapping[str, Any]) -> dict[str, float]:
     return {
-        "output_tokens": float(text.row["output_tokens"]),
-        "mean_logprob": float(text.row["mean_logprob"]),
-        "eos": float(text.row["finish_reason"] == "eos"),
-        "cut": float(text.row["finish_reason"] == "length"),
-        **text_metrics(text.row["output"]),
+        "output_tokens": float(row["output_tokens"]),
+        "mean_logprob": float(row["mean_logprob"]),
+        "eos": float(row["finish_reason"] == "eos"),
+        "cut": float(row["finish_reason"] == "length"),
+        **text_metrics(row["output"]),
     }
 
 
