@@ -28,6 +28,7 @@ from harness.engine.tree import StrategyError, Text, Work, decode_tree
 from harness.errors import HarnessError, StoreError
 from harness.models.memory import available_bytes, peak_memory_mb, reset_peak_memory, size_told
 from harness.prompts.prompt import Prompt
+from harness.results.files import clear_unfinished
 from harness.results.locks import held
 from harness.results.metrics.compute import add_metrics
 from harness.results.noise import PROMPTS
@@ -116,6 +117,8 @@ class Group:
                 if waited:
                     for place in family:
                         points[place] = as_of_now(points[place], self._outputs)
+                for place in family:
+                    clear_unfinished(stored_point(self._outputs, points[place].point_id).folder)
                 failed = self._decode(points, [place for place in family if points[place].needs.samples])
                 for place in family:
                     error = failed.get(place)

@@ -44,6 +44,13 @@ def appearing(path: Path) -> Iterator[Path]:
             scratch.unlink(missing_ok=True)
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Remove what a process that died was still writing; for who holds the lock of the folder."""
+    for scratch in folder.rglob(".*.part"):
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file by atomic rename; lone surrogates are written as `?`."""
     with appearing(path) as scratch:

@@ -18,7 +18,7 @@ from harness.config.hydra_files import HydraFiles
 from harness.config.point import Point
 from harness.errors import ConfigError, HarnessError, StoreError
 from harness.results.expectations import missed
-from harness.results.files import write_text
+from harness.results.files import clear_unfinished, write_text
 from harness.results.locks import held
 from harness.results.store import stored_point
 from harness.results.sweeps import Sweep
@@ -52,6 +52,7 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles) -> int:
     for path, text in files(sweep.folder).items():
         write_text(sweep.folder / path, text)
     with held(plan.outputs, [sweep.sweep_id], lambda: _tell_wait(console)) as waited:
+        clear_unfinished(sweep.folder)
         if waited:
             plan = replace(plan, points=tuple(as_of_now(planned, plan.outputs) for planned in plan.points))
         return _Run(plan, sweep, console).go()
@@ -136,6 +137,7 @@ class _Run:
                 planned = as_of_now(planned, self._plan.outputs)
             if planned.needs.model:
                 return planned
+            clear_unfinished(stored_point(self._plan.outputs, planned.point_id).folder)
             try:
                 if planned.needs:
                     add_metrics(stored_point(self._plan.outputs, planned.point_id), planned.metrics)
