@@ -1,13 +1,16 @@
-"""The files of a sweep that people open: summary.csv, compare.html and a page of tokens a point."""
+"""What people open of a sweep: summary.csv, comparison.csv, compare.html and a page of tokens a point."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
+from harness.report.compare import compare
 from harness.report.compare_html import compare_html
+from harness.report.comparison import Comparison
 from harness.report.points import Reported, reported
-from harness.report.summary import summary_csv
+from harness.report.summary import comparison_csv, summary_csv
 from harness.report.table import sweep_table
 from harness.report.tokens_html import tokens_html
 from harness.results.files import outputs_folder, write_text
@@ -15,6 +18,14 @@ from harness.results.store import StoredPoint
 from harness.results.sweeps import Sweep, SweepPoint, find_sweep
 
 BUDGET_MB = 8.0
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a sweep's reports were made of: its points and how they compare."""
+
+    points: list[Reported]
+    comparison: Comparison
 
 
 def write(name: str | None) -> int:
@@ -30,23 +41,21 @@ def write(name: str | None) -> int:
         ConfigError: there is no such sweep.
     """
     sweep = find_sweep(outputs_folder(), name)
-    points = _write(sweep, anew=True)
-    print_sweep(sweep, points)
+    print_sweep(sweep, _write(sweep, anew=True))
     return 0
 
 
-def write_sweep_reports(sweep: Sweep) -> None:
-    """Write summary.csv and compare.html of the sweep, and the tokens pages that are not there yet."""
-    _write(sweep, anew=False)
+def write_sweep_reports(sweep: Sweep) -> Written:
+    """Write the tables and compare.html of the sweep, and the tokens pages that are not there yet."""
+    return _write(sweep, anew=False)
 
 
-def print_sweep(sweep: Sweep, points: list[Reported] | None = None) -> None:
+def print_sweep(sweep: Sweep, written: Written) -> None:
     """The sweep's table and where its files lie, on the terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)
-    points = reported(sweep) if points is None else points
-    console.print(sweep_table(points, console.width))
+    console.print(sweep_table(written.points, console.width, written.comparison))
     console.print()
     for path in (sweep.folder / "compare.html", sweep.folder / "summary.csv"):
         if path.is_file():
@@ -62,16 +71,18 @@ def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool
     return path
 
 
-def _write(sweep: Sweep, anew: bool) -> list[Reported]:
+def _write(sweep: Sweep, anew: bool) -> Written:
     points = reported(sweep)
+    comparison = compare(sweep, points)
     pages = {
         p.point.label: tokens_page(sweep, p.point, p.stored, anew).relative_to(sweep.folder).as_posix()
         for p in points
         if p.stored
     }
     write_text(sweep.folder / "summary.csv", summary_csv(points))
+    write_text(sweep.folder / "comparison.csv", comparison_csv(comparison))
     write_text(sweep.folder / "compare.html", compare_html(sweep, points, pages, BUDGET_MB))
-    return points
+    return Written(points, comparison)
 
 
 def _slug(label: str) -> str:

@@ -84,10 +84,10 @@ class _Run:
         finally:
             try:
                 self._sweep.save()
-                write_sweep_reports(self._sweep)
+                written = write_sweep_reports(self._sweep)
             finally:
                 tracker.close(self._sweep, status)
-        print_sweep(self._sweep)
+        print_sweep(self._sweep, written)
         for line in closing_lines(self._sweep, tracker.links(self._sweep), tracker.uri):
             self._console.print(Text(line), soft_wrap=True)
         return 1 if failed else 0
