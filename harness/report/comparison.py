@@ -1,4 +1,4 @@
-"""The points of a sweep held against each other: what every report starts from."""
+"""The points of a sweep held against each other: the records that every report starts from."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ class Difference:
     """A point's metric less the baseline's, paired by prompt and sample.
 
     Attributes:
-        mean: of the differences over prompts.
+        mean: of the differences over prompts; not always that of the two values, which may weigh prompts
+            by their tokens, or be quantiles.
         low, high: 95% confidence interval over prompts; None where there are too few to tell.
         p: two-sided, corrected for the many comparisons of the sweep; None without an interval.
         word: what is told: `higher` or `lower` only where p is below 0.05.
         verdict: where the metric has a direction and the two are told apart.
-        below_noise: whether it is smaller than what running the same strategy again changes.
+        below_noise: whether it is no larger than what running the same strategy again changes.
         prompts: how many prompts it was paired over.
     """
 

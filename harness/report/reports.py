@@ -1,18 +1,20 @@
-"""The files of a sweep that people open: summary.csv, compare.html and a page of tokens a point."""
+"""What people open of a sweep: summary.csv, comparison.csv, compare.html and a page of tokens a point."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.report.compare import compare
 from harness.report.compare_html import compare_html
+from harness.report.comparison import Comparison
 from harness.report.page import visible
 from harness.report.points import Reported, reported
-from harness.report.summary import summary_csv
+from harness.report.summary import comparison_csv, summary_csv
 from harness.report.table import sweep_table
 from harness.report.tokens_html import tokens_html
 from harness.results.expectations import Checked, check_expectations, missed, verdict
@@ -28,6 +30,15 @@ MOST_MISSES = 20
 """Missed expectations that are told on the terminal; expectations.json holds all."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """What a sweep's reports were made of: its points, how they compare, and what was expected of them."""
+
+    points: list[Reported]
+    comparison: Comparison
+    checked: tuple[Checked, ...] = ()
+
+
 def write(name: str | None) -> int:
     """`harness report [SWEEP]`: write a sweep's reports again from the store and print its table.
 
@@ -41,32 +52,24 @@ def write(name: str | None) -> int:
         ConfigError: there is no such sweep.
     """
     sweep = find_sweep(outputs_folder(), name)
-    checked = check_expectations(sweep)
-    points = _write(sweep, checked, anew=True)
-    print_sweep(sweep, checked, points)
-    return 1 if missed(checked) else 0
+    written = _write(sweep, anew=True)
+    print_sweep(sweep, written)
+    return 1 if missed(written.checked) else 0
 
 
-def write_sweep_reports(sweep: Sweep) -> tuple[Checked, ...]:
-    """Write the sweep's summary.csv, compare.html and expectations.json, and the tokens pages that lack.
-
-    Returns:
-        What was expected of the sweep, and whether it was seen.
-    """
-    checked = check_expectations(sweep)
-    _write(sweep, checked, anew=False)
-    return checked
+def write_sweep_reports(sweep: Sweep) -> Written:
+    """Write the sweep's tables, compare.html and expectations.json, and the tokens pages that lack."""
+    return _write(sweep, anew=False)
 
 
-def print_sweep(sweep: Sweep, checked: Sequence[Checked], points: list[Reported] | None = None) -> None:
+def print_sweep(sweep: Sweep, written: Written) -> None:
     """The sweep's table, what was expected of it and where its files lie, on the terminal."""
     from rich.console import Console
 
     console = Console(highlight=False)
-    points = reported(sweep) if points is None else points
-    console.print(sweep_table(points, console.width))
+    console.print(sweep_table(written.points, console.width, written.comparison))
     console.print()
-    for line in _expectation_lines(checked):
+    for line in _expectation_lines(written.checked):
         console.print(line, soft_wrap=True)
     for path in (sweep.folder / "compare.html", sweep.folder / "summary.csv"):
         if path.is_file():
@@ -97,14 +100,17 @@ def _expectation_lines(checked: Sequence[Checked]) -> Iterator[Text]:
     yield Text()
 
 
-def _write(sweep: Sweep, checked: Sequence[Checked], anew: bool) -> list[Reported]:
+def _write(sweep: Sweep, anew: bool) -> Written:
+    checked = check_expectations(sweep)
     points = reported(sweep)
+    comparison = compare(sweep, points)
     pages = {
         p.point.label: tokens_page(sweep, p.point, p.stored, anew).relative_to(sweep.folder).as_posix()
         for p in points
         if p.stored
     }
     write_text(sweep.folder / "summary.csv", summary_csv(points))
+    write_text(sweep.folder / "comparison.csv", comparison_csv(comparison))
     write_text(sweep.folder / "compare.html", compare_html(sweep, points, pages, BUDGET_MB))
     expectations = sweep.folder / "expectations.json"
     if checked:
@@ -112,7 +118,7 @@ def _write(sweep: Sweep, checked: Sequence[Checked], anew: bool) -> list[Reporte
         write_text(expectations, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     else:
         expectations.unlink(missing_ok=True)
-    return points
+    return Written(points, comparison, checked)
 
 
 def _slug(label: str) -> str:

@@ -1,4 +1,4 @@
-"""`summary.csv`: a row a point, for spreadsheets and notebooks."""
+"""For spreadsheets and notebooks: `summary.csv`, a row a point; `comparison.csv`, a row a metric of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from harness.report.comparison import Comparison
 from harness.report.points import Reported
 from harness.results.catalog import in_order
 
@@ -29,6 +30,47 @@ def summary_csv(points: Sequence[Reported]) -> str:
         writer.writerow(
             [*facts, *(_cell(p.point.varied.get(key)) for key in varied), *map(p.metrics.get, metrics)]
         )
+    return out.getvalue()
+
+
+HELD = (
+    "label",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "baseline",
+    "difference",
+    "difference low",
+    "difference high",
+    "p",
+    "word",
+    "verdict",
+    "below noise",
+    "prompts",
+)
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    """CSV with a header: each metric of each point, and how it differs from the baseline.
+
+    A row a point and metric, so that a spreadsheet can filter and pivot: five columns a metric beside each
+    other would be a hundred. `low` and `high` bound 95% intervals; `p` is corrected for all the rows.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HELD)
+    for label, cells in comparison.cells.items():
+        for metric in comparison.metrics:
+            cell = cells.get(metric.key)
+            if cell is None:
+                continue
+            row: list[Any] = [label, metric.key, cell.value, cell.low, cell.high]
+            d = cell.difference
+            if d is not None:
+                row += [comparison.baseline, d.mean, d.low, d.high, d.p, d.word, d.verdict]
+                row += ["yes" if d.below_noise else "no", d.prompts]
+            writer.writerow(row + [None] * (len(HELD) - len(row)))
     return out.getvalue()
 
 

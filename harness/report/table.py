@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.config.labels import short, value_text
+from harness.report.comparison import Comparison, Difference
 from harness.report.page import visible
 from harness.report.points import Reported
 from harness.results.catalog import HEADLINES
@@ -14,22 +15,36 @@ from harness.results.sweeps import SweepPoint
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 SIGNS = {"done": ("✓", "green"), "reused": ("↺", "cyan"), "failed": ("✗", "bold red")}
 ENDS = {"eos": "eos", "length": "cut", "stop_string": "stop", "time": "time"}
 CHOICES = ("model", "quantization", "prompts", "decoding")
 
+MARKS = {
+    "better": ("▲", "green", "better"),
+    "worse": ("▼", "red", "worse"),
+    "higher": ("↑", "", "higher"),
+    "lower": ("↓", "", "lower"),
+    "noise": ("≈", "dim", "within the noise of running it again"),
+    "not told apart": ("·", "dim", "not told apart"),
+}
+"""Behind a number: how it differs from the baseline. Sign, style and what it stands for."""
+
 YIELDING = ("text/output_tokens", "ended", "text/distinct_2", "throughput/tokens_per_s", "text/repeated_4")
 """What gives way to the names of the points, the first one first: left out, `ended` only shortened."""
 
 
-def sweep_table(points: Sequence[Reported], width: int) -> RenderableType:
+def sweep_table(
+    points: Sequence[Reported], width: int, comparison: Comparison | None = None
+) -> RenderableType:
     """What varied, what came of it, and below it what all points share and the errors.
 
     Args:
         points: of one sweep, in its order.
         width: columns of the terminal; in a narrow one, the least of the columns give way before a name is
             folded.
+        comparison: of these points; marks how each number differs from the baseline's.
     """
     from rich import box
     from rich.console import Group
@@ -37,7 +52,7 @@ def sweep_table(points: Sequence[Reported], width: int) -> RenderableType:
     from rich.text import Text
 
     names = short_names([p.point for p in points])
-    layouts = [_columns(points, YIELDING[:count]) for count in range(len(YIELDING) + 1)]
+    layouts = [_columns(points, YIELDING[:count], comparison) for count in range(len(YIELDING) + 1)]
     widest = max(len(word) for name in ["point", *names] for word in _words(name))
 
     def cost(columns: Columns) -> tuple[int, int]:
@@ -56,9 +71,10 @@ def sweep_table(points: Sequence[Reported], width: int) -> RenderableType:
         told = "red" if p.point.status == "failed" else ""
         table.add_row(
             Text.assemble((sign, style), " ", (lines, told)),
-            *(Text(cells[place], told if cells[place] == p.point.status else "") for _, cells in columns),
+            *(_styled(cells[place], told if cells[place] == p.point.status else "") for _, cells in columns),
         )
     below = [Text(line, "dim") for line in shared(points)]
+    below += [Text(line, "dim") for line in _legend(comparison, columns)]
     below += [
         Text.assemble(
             ("✗ ", "bold red"), (visible(p.point.label), "red"), ": ", visible(p.point.error or "failed")
@@ -73,7 +89,9 @@ Columns = list[tuple[str, list[str]]]
 """The header of each column, and its cell of each point."""
 
 
-def _columns(points: Sequence[Reported], without: Sequence[str]) -> Columns:
+def _columns(
+    points: Sequence[Reported], without: Sequence[str], comparison: Comparison | None = None
+) -> Columns:
     """The columns beside the names; those in `without` left out or shortened."""
     known = {key for p in points for key in p.metrics}
     kept = [metric for metric in HEADLINES if metric.key in known and metric.key not in without]
@@ -81,12 +99,55 @@ def _columns(points: Sequence[Reported], without: Sequence[str]) -> Columns:
     found = [
         (
             metric.name + (f"\n{metric.unit}" if with_units else ""),
-            [metric.tell(p.metrics.get(metric.key)) for p in points],
+            _marked(
+                [metric.tell(p.metrics.get(metric.key)) for p in points],
+                [_difference(comparison, p.point.label, metric.key) for p in points],
+            ),
         )
         for metric in kept
     ]
     reasons = sorted({reason for p in points for reason in p.finishes})
     return [*found, _ends_in_short(points, reasons) if "ended" in without else _ends(points, reasons)]
+
+
+def _difference(comparison: Comparison | None, label: str, key: str) -> Difference | None:
+    cell = comparison.cells.get(label, {}).get(key) if comparison else None
+    return cell.difference if cell else None
+
+
+def _marked(cells: list[str], differences: list[Difference | None]) -> list[str]:
+    """Numbers with the sign of their difference behind them, those without one kept in line."""
+    if not any(differences):
+        return cells
+    signs = [MARKS[_meaning(d)][0] if d else " " for d in differences]
+    return [cell + sign for cell, sign in zip(cells, signs, strict=True)]
+
+
+def _meaning(difference: Difference) -> str:
+    """Which of MARKS tells a difference."""
+    if difference.word == "not told apart":
+        return difference.word
+    return "noise" if difference.below_noise else difference.verdict or difference.word
+
+
+def _styled(cell: str, style: str) -> Text:
+    """A cell in its style, the mark behind it in its own."""
+    from rich.text import Text
+
+    for sign, colour, _ in MARKS.values():
+        if cell.endswith(sign):
+            return Text.assemble((cell[:-1], style), (sign, colour))
+    return Text(cell, style)
+
+
+def _legend(comparison: Comparison | None, columns: Columns) -> list[str]:
+    """What the marks that are shown stand for, and what the points are held against."""
+    ends = {cell[-1:] for _, cells in columns for cell in cells}
+    shown = [f"{sign} {meaning}" for sign, _, meaning in MARKS.values() if sign in ends]
+    if comparison is None or not shown:
+        return []
+    rough = "; fewer than 20 prompts: rough" if comparison.rough else ""
+    return [visible(f"against {comparison.baseline}: {', '.join(shown)}{rough}")]
 
 
 def _ends(points: Sequence[Reported], reasons: Sequence[str]) -> tuple[str, list[str]]:

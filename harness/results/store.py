@@ -34,11 +34,17 @@ class StoredPoint:
         """Whether a file of the point is there; one that is there is whole."""
         return self.path(name).is_file()
 
-    def table(self, name: str) -> pa.Table:
-        """generations, tokens, prompt_tokens or timing as an Arrow table."""
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """generations, tokens, prompt_tokens or timing as an Arrow table; only some columns where named."""
         import pyarrow.parquet as pq
 
-        return pq.read_table(self.path(f"{name}.parquet"))
+        return pq.read_table(self.path(f"{name}.parquet"), columns=None if columns is None else list(columns))
+
+    def column_names(self, name: str) -> list[str]:
+        """The columns that a table has."""
+        import pyarrow.parquet as pq
+
+        return list(pq.read_schema(self.path(f"{name}.parquet")).names)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The same table as a list of rows."""

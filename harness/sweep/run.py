@@ -87,13 +87,13 @@ class _Run:
         finally:
             try:
                 self._sweep.save()
-                checked = write_sweep_reports(self._sweep)
+                written = write_sweep_reports(self._sweep)
             finally:
                 tracker.close(self._sweep, status)
-        print_sweep(self._sweep, checked)
+        print_sweep(self._sweep, written)
         for line in closing_lines(self._sweep, tracker.links(self._sweep), tracker.uri):
             self._console.print(Text(line), soft_wrap=True)
-        return 1 if failed or missed(checked) else 0
+        return 1 if failed or missed(written.checked) else 0
 
     def _run_group(self, group: Group, display: Display, tracker: Tracker) -> None:
         """Run a group's points; a failure is told and the rest runs on."""

@@ -69,8 +69,9 @@ def test_runs_are_named_tagged_and_nested(done: Any, store: str, children: dict[
         assert (tags["model"], tags["quantization"], tags["decoding"]) == (model, quantization, decoding)
         assert (done[0] / "outputs" / "points" / tags["point_id"] / "generations.parquet").is_file()
     sweep = done[0] / "outputs" / "sweeps" / f"sweep-{parent.data.tags['sweep_id']}"
-    assert {"plan.json", "summary.csv", "compare.html"} <= {path.name for path in sweep.iterdir()}
-    assert {path.name for path in artifacts(parent).iterdir()} == {"plan.json", "summary.csv", "compare.html"}
+    reports = {"plan.json", "summary.csv", "comparison.csv", "compare.html"}
+    assert reports <= {path.name for path in sweep.iterdir()}
+    assert {path.name for path in artifacts(parent).iterdir()} == reports
 
 
 def test_metrics_stand_in_their_sections(children: dict[str, Run]) -> None:

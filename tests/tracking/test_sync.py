@@ -27,7 +27,7 @@ def test_sync_tells_what_was_missed_and_then_nothing(
     (parent,) = client.search_runs([experiment], "tags.kind = 'sweep'")
     assert parent.info.status == "FAILED"
     files = {file.path for file in client.list_artifacts(parent.info.run_id)}
-    assert files == {"plan.json", "summary.csv", "compare.html"}
+    assert files == {"plan.json", "summary.csv", "comparison.csv", "compare.html"}
 
 
 def test_sync_names_points_that_are_gone(

@@ -1,0 +1,179 @@
+"""A confidence interval of a mean over prompts, and the p-value that goes with it.
+
+The interval is the hull of two: the bootstrap-t (Efron and Tibshirani 1993, An Introduction to the Bootstrap,
+12.5), which follows skewed values, and Student's t, which does not break down where values are few, heavy in
+the tails or mostly alike. Its p-value, of the hypothesis that the true mean is 0, is the larger of theirs; so
+it is below 0.05 just where the interval leaves 0 out.
+
+Coverage of 95% intervals, in percent, 20,000 simulated sets of 30 values (4,000 for the last two columns):
+
+    method                           normal  lognormal  sparse  Student t(3)  difference of lognormals
+    percentile bootstrap               93.8       87.4                  92.8                      91.1
+    BCa                                94.1       89.1                  89.7                      86.1
+    Student's t                        95.2       88.5    98.3          95.8                      95.4
+    bootstrap-t                        95.1       92.6    85.8          92.6                      89.7
+    symmetric bootstrap-t              95.2       91.2    99.8          96.3                      97.2
+    Hall's cubic transformation        95.0       92.1                  91.6                      88.2
+    bootstrap-t and symmetric, hull    95.7       93.8    99.8          96.0                      97.2
+    bootstrap-t and Student, hull      95.7       93.7    98.3          95.4                      96.1
+
+(`sparse` is a normal value in 15% of the cases, else 0, as where two strategies mostly make the same texts.)
+More resamples do not help the bootstrap-t alone: 92.5 with 2,000, 92.6 with 10,000. The last one is what this
+file does. Of 8 values it covers 96.9 (normal) and 90.0 (lognormal): intervals over few prompts are rough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+CONFIDENCE = 0.95
+
+RESAMPLES = 10_000
+"""Of up to LARGE values; of more, where the resampled mean is smooth, FEWER."""
+
+FEWER = 2_000
+LARGE = 1_000
+
+RESOLVED = 20
+"""Resamples past a value from which its tail probability is counted; further out it is extrapolated."""
+
+_CHUNK = 4_000_000  # numbers in a block of resampled statistics: 32 MB
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means of m sets of values; (m,) arrays.
+
+    Attributes:
+        mean: NaN for a set without values.
+        low, high: 95% confidence interval; NaN where there are too few values.
+        p: two-sided, of the hypothesis that the true mean is 0; NaN where there is no interval.
+        count: how many values there were.
+    """
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+    count: np.ndarray
+
+
+def mean_intervals(values: np.ndarray, resamples: int | None = None) -> Means:
+    """The mean of each row's finite values, with its interval.
+
+    The resamples depend on nothing but the number of values, so the same values always have the same
+    interval, and all rows of a length are resampled at once. One value has no interval. Values all alike
+    have an interval of no width and the p-value of the sign-flip test, 2^(1 - n): that all of them came out
+    on one side. Where some values are 0, as of prompts on which both strategies made the same text, no
+    p-value is below 2^(1 - k) of the k others, for the same reason; and where that keeps it from 0.05, the
+    interval reaches 0.
+
+    Args:
+        values: (m, n); NaN and infinities are values that are missing.
+        resamples: how many; chosen by the number of values when None.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    rows, finite = len(values), np.isfinite(values)
+    count = finite.sum(axis=1)
+    nan = np.full(rows, np.nan)
+    found = Means(nan.copy(), nan.copy(), nan.copy(), nan.copy(), count)
+    for n in np.unique(count[count > 0]):
+        where = np.flatnonzero(count == n)
+        some = values[where] if n == values.shape[1] else values[where][finite[where]].reshape(len(where), n)
+        found.mean[where] = some.mean(axis=1)
+        if n > 1:
+            found.low[where], found.high[where], found.p[where] = _intervals(some, resamples)
+    return found
+
+
+def _intervals(values: np.ndarray, resamples: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(low, high, p) of the means of complete rows (m, n), n at least 2."""
+    n = values.shape[1]
+    mean, deviation = values.mean(axis=1), values.std(axis=1)
+    low, high, p = mean.copy(), mean.copy(), np.ones(len(mean))
+    alike = deviation <= 1e-12 * np.abs(values).max(axis=1)
+    differ = np.flatnonzero(~alike)
+    if len(differ):
+        weights = _weights(n, resamples or (RESAMPLES if n <= LARGE else FEWER))
+        size = max(1, _CHUNK // len(weights))
+        for start in range(0, len(differ), size):
+            where = differ[start : start + size]
+            t = _studentised(values[where], mean[where], deviation[where], weights)
+            below, above, p[where] = _hull(t, mean[where] / deviation[where], n)
+            low[where] = mean[where] - deviation[where] * above
+            high[where] = mean[where] - deviation[where] * below
+    others = (values != 0).sum(axis=1)
+    flips = np.where(alike | (others < n), 2.0 ** (1 - np.maximum(others, 1)), 0.0)
+    p = np.maximum(p * ~(alike & (others > 0)), flips)
+    blurred = flips >= 1 - CONFIDENCE
+    return np.where(blurred, np.minimum(low, 0), low), np.where(blurred, np.maximum(high, 0), high), p
+
+
+def _weights(n: int, resamples: int) -> np.ndarray:
+    """(B, n) how often each of n values stands in a resample, over n; those of one value alone left out."""
+    picks = np.random.default_rng(n).integers(n, size=(resamples, n))
+    picks += np.arange(resamples)[:, None] * n
+    counts = np.bincount(picks.ravel(), minlength=resamples * n).reshape(resamples, n)
+    return counts[(counts > 0).sum(axis=1) > 1] / n
+
+
+def _studentised(
+    values: np.ndarray, mean: np.ndarray, deviation: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """(m, B) (resample's mean - mean) / resample's standard deviation."""
+    z = (values - mean[:, None]) / deviation[:, None]
+    means = z @ weights.T
+    spread = (z * z) @ weights.T
+    spread -= means * means
+    flat = spread <= 1e-12
+    np.sqrt(np.maximum(spread, 1e-12, out=spread), out=spread)
+    means /= spread
+    # A resample of values that are all alike has no t; others stand in for it.
+    for row in np.flatnonzero(flat.any(axis=1)):
+        good = means[row, ~flat[row]]
+        means[row, flat[row]] = np.resize(good, int(flat[row].sum()))
+    return means
+
+
+def _hull(t: np.ndarray, observed: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Quantiles of t that bound the interval, and the p-value of the observed ones.
+
+    Args:
+        t: (m, B) studentised means of the resamples, by the standard deviation of n (not n - 1) values.
+        observed: (m,) the same of the values themselves, were their true mean 0.
+        n: how many values.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    scale = np.sqrt(n - 1)
+    size = t.shape[1]
+    tail = (1 - CONFIDENCE) / 2
+    cut = max(0, int(np.floor(tail * (size + 1))) - 1)  # so that p is below 0.05 past it, and only there
+    far = min(RESOLVED, size)
+    ordered = np.partition(t, sorted({far - 1, cut, size - 1 - cut, size - far}), axis=1)
+    quantile = -stdtrit(n - 1, tail) / scale
+    below = np.minimum(ordered[:, cut], -quantile)
+    above = np.maximum(ordered[:, size - 1 - cut], quantile)
+    # P(T >= observed) and P(T <= observed), each with the far value of its own tail.
+    upper = _tail((t >= observed[:, None]).sum(axis=1), size, observed, ordered[:, size - far], n)
+    lower = _tail((t <= observed[:, None]).sum(axis=1), size, -observed, -ordered[:, far - 1], n)
+    student = 2 * stdtr(n - 1, -np.abs(observed) * scale)
+    return below, above, np.minimum(1.0, np.maximum(2 * np.minimum(upper, lower), student))
+
+
+def _tail(exceeding: np.ndarray, size: int, observed: np.ndarray, far: np.ndarray, n: int) -> np.ndarray:
+    """The share of resamples past the observed value, counted where it is resolved.
+
+    Further out Student's distribution, stretched so that it meets the count at `far`, tells how thin the tail
+    is: a correction for hundreds of comparisons asks for probabilities that no count of resamples has.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    counted = (exceeding + 1) / (size + 1)
+    resolved = (RESOLVED + 1) / (size + 1)
+    sound = far > 0
+    stretch = -stdtrit(n - 1, resolved) / np.where(sound, far, 1.0)
+    beyond = sound & (observed > far)
+    return np.where(beyond, stdtr(n - 1, -observed * stretch), counted)

@@ -1,0 +1,53 @@
+"""How much each of several choices moves a metric: eta squared of main effects."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+
+def effect_share(
+    values: np.ndarray, factor: Sequence[Hashable], others: Sequence[Sequence[Hashable]] = ()
+) -> float:
+    """Eta squared of a factor: the share of the sum of squares that it explains beside the others.
+
+    SS(factor | others) / SS(total), both of least squares on one indicator a level, without interactions:
+    type II sums of squares (Yates 1934; Langsrud 2003, Statistics and Computing 13:163). In a balanced design
+    it is the classic SS between levels over SS total (Fisher 1925), and the shares add up to 1 at most; in
+    one that is not, what two factors explain alike belongs to neither.
+
+    Args:
+        values: (n,) the metric's value at each point.
+        factor: the level of each point.
+        others: levels of the other factors.
+
+    Returns:
+        0 to 1; NaN where the values do not differ.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    centred = values - values.mean()
+    total = float(centred @ centred)
+    if total <= 1e-24 * float(values @ values):
+        return float("nan")
+    without = _residual(values, others)
+    return min(1.0, max(0.0, (without - _residual(values, [*others, factor])) / total))
+
+
+def level_means(values: np.ndarray, factor: Sequence[Hashable]) -> dict[Hashable, float]:
+    """The plain mean of the values at each level, in the order in which levels first come."""
+    values = np.asarray(values, dtype=np.float64)
+    return {level: float(values[[one == level for one in factor]].mean()) for level in dict.fromkeys(factor)}
+
+
+def _residual(values: np.ndarray, factors: Sequence[Sequence[Hashable]]) -> float:
+    """Sum of squares that is left after an intercept and an indicator of each level."""
+    columns = [np.ones(len(values))]
+    for factor in factors:
+        for level in dict.fromkeys(factor):
+            columns.append(np.array([one == level for one in factor], dtype=np.float64))
+    design = np.stack(columns, axis=1)
+    # Indicators of a factor add up to the intercept: least squares of least norm takes them as they are.
+    solution, *_ = np.linalg.lstsq(design, values, rcond=None)
+    left = values - design @ solution
+    return float(left @ left)
