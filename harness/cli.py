@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after `harness`; the process's own when None.
 
     Returns:
-        The exit status: 0 all done, 1 some failed or an expectation was missed, 2 the command is wrong, 130 or 143 interrupted.
+        The exit status: 0 all done, 1 some failed or an expectation was missed, 2 the command is wrong,
+        130 or 143 interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     # Read by OpenMP when torch is loaded: threads that spin while they wait make a busy machine crawl.

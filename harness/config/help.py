@@ -40,7 +40,8 @@ Keys, as in `generation.max_new_tokens=100`, are those of
 --config-dir FOLDER adds choices of your own; --cfg job shows the composed config; --hydra-help tells more.
 Completion in bash: eval "$(harness -sc install=bash)"
 
-Exit status: 0 done; 1 some points failed or missed what is expected; 2 the command or config is wrong; 130, 143 interrupted."""
+Exit status: 0 done; 1 some points failed or missed what was expected; 2 the command or config is wrong;
+130, 143 interrupted."""
 
 
 def overview(catalog: Catalog) -> str:
