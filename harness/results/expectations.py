@@ -267,10 +267,8 @@ def _same(expected: Sequenced, seen: Sequenced, start: bool = False) -> Verdict:
     """Whether a text or list of ids is the expected one, or begins with it; where the two part if not."""
     if seen == expected or (start and seen[: len(expected)] == expected):
         return True, _excerpt(seen)
-    at = next(
-        (i for i, (ours, theirs) in enumerate(zip(expected, seen, strict=False)) if ours != theirs), None
-    )
-    at = min(len(expected), len(seen)) if at is None else at
+    shorter = min(len(expected), len(seen))
+    at = next((place for place in range(shorter) if expected[place] != seen[place]), shorter)
     width = BEFORE[type(seen)]
     place = "character" if isinstance(seen, str) else "token"
     before = ("…" if at > width else "") + _shown(seen[max(0, at - width) : at])
