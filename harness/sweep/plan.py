@@ -242,7 +242,7 @@ class _Preparer:
         from harness.tracking.uri import tracking_uri
 
         model, tracking = point.model, point.tracking
-        own = self._once(("metrics", point.compare.metrics), lambda: own_metrics(point.compare.metrics))
+        own = self._once(("own", point.compare.metrics), lambda: own_metrics(point.compare.metrics))
         if tracking.enabled:
             self._once(("tracking", tracking.uri), lambda: tracking_uri(tracking.model_dump()))
         device = self._once(("device", model.device), lambda: resolve_device(model.device).partition(":")[0])
@@ -281,7 +281,9 @@ class _Preparer:
                 "versions": self._versions,
             }
         )
-        metrics = Asked(own, self._once(("references", id(prepared)), lambda: _references(prepared.prompts)))
+        metrics = self._once(
+            ("metrics", own, id(prepared)), lambda: Asked(own, _references(prepared.prompts))
+        )
         return PlannedPoint(
             point=point,
             point_id=address,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +34,17 @@ def tables(outputs: Path) -> dict[str, pa.Table]:
     found = {}
     for path in sorted((outputs / "points").glob("*/*.parquet")):
         found[f"{path.parent.name}/{path.name}"] = pq.read_table(path)
+    return found
+
+
+def metrics(outputs: Path) -> dict[str, dict[str, Any]]:
+    """metrics.json of every point, less what was measured by the clock."""
+    found = {}
+    for path in (outputs / "points").glob("*/metrics.json"):
+        known = json.loads(path.read_text())
+        for key in [key for key in known["metrics"] if key.startswith(("throughput", "memory"))]:
+            del known["metrics"][key]
+        found[path.parent.name] = known
     return found
 
 
@@ -83,6 +96,7 @@ def survive(forked: Callable[..., Forked], migrated: Path, tmp_path: Path, kills
         assert found.keys() == expected.keys()
         for name, table in expected.items():
             assert found[name].equals(table), name
+        assert metrics(outputs) == metrics(undisturbed)
         assert not list((outputs / "points").glob("*/partial"))
         assert told(outputs) == told(undisturbed)
         assert {status for _, _, status in told(outputs)} == {"FINISHED"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from harness.results.address import digest
@@ -34,6 +35,10 @@ class Asked:
         return {
             "version": METRICS_VERSION,
             "own": {metric.name: metric.code for metric in self.own},
-            "references": digest(self.references) if self.references else None,
+            "references": self._references,
             "timing": parts.get("timing"),
         }
+
+    @cached_property
+    def _references(self) -> str | None:
+        return digest(dict(self.references)) if self.references else None

@@ -19,7 +19,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, SupportsFloat
@@ -91,7 +91,7 @@ class OwnMetric:
         """In metrics.json."""
         return f"own/{self.name}"
 
-    @property
+    @cached_property
     def code(self) -> str:
         """A short hash of the file."""
         return hashlib.sha256(self.source).hexdigest()[:16]
