@@ -35,7 +35,7 @@ class StoredPoint:
         return self.path(name).is_file()
 
     def table(self, name: str) -> pa.Table:
-        """generations, tokens, prompt_tokens or timing as an Arrow table."""
+        """generations, times, tokens, prompt_tokens or timing as an Arrow table."""
         import pyarrow.parquet as pq
 
         return pq.read_table(self.path(f"{name}.parquet"))
