@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import StoppingCriteria
 
 from harness.decoding.text import Detokenizer
+from harness.engine.clock import Clock
 from harness.prompts.prompt import Prompt
 from harness.results.records import FinishReason
 
@@ -59,14 +60,29 @@ class StopStrings(StoppingCriteria):
 
 
 class EachStep(StoppingCriteria):
-    """Calls back once a step with the number of rows and never ends anything."""
+    """Notes the time of each step, calls back with the number of rows, and never ends anything."""
 
-    def __init__(self, tell: Callable[[int], None]) -> None:
+    def __init__(self, clock: Clock, tell: Callable[[int], None] | None, wait_for: int | None = None) -> None:
+        """
+        Args:
+            clock: notes the steps.
+            tell: called with the number of rows.
+            wait_for: steps whose time is taken once the device is done with them; None: all of them.
+        """
+        self._clock = clock
         self._tell = tell
+        self._wait_for = wait_for
+        self._steps = 0
 
     def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
         """(R,) bool: no row is done."""
-        self._tell(input_ids.shape[0])
+        self._steps += 1
+        if self._wait_for is None or self._steps <= self._wait_for:
+            # `generate` does so right after this, to learn whether a row is left: it is not waited longer.
+            input_ids[0, -1].item()
+        self._clock.step()
+        if self._tell is not None:
+            self._tell(input_ids.shape[0])
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 

@@ -12,6 +12,7 @@ from harness.decoding.luck import luck_key
 from harness.decoding.processors import stock_processors
 from harness.decoding.text import Detokenizer
 from harness.engine.batch import EachStep, Row, StopStrings, ended, pad_left
+from harness.engine.clock import Clock
 from harness.engine.rescore import rescore
 from harness.engine.strategy import Strategy
 from harness.results.records import Sample
@@ -43,6 +44,7 @@ def search(
     Returns:
         One Sample a row, in their order, `sequence_score` set.
     """
+    clock = Clock()
     prompts = [row.prompt.ids for row in rows]
     inputs = pad_left(prompts, strategy.pad_token_id, loaded.device)
     width = inputs["input_ids"].shape[1]
@@ -51,8 +53,9 @@ def search(
     if strategy.stop_strings:
         stops = StopStrings(detokenizer, prompts, strategy.stop_strings)
         criteria.append(stops)
-    if on_step is not None:
-        criteria.append(EachStep(lambda beam_rows: on_step(beam_rows // strategy.beams)))
+    told = None if on_step is None else (lambda beam_rows: on_step(beam_rows // strategy.beams))
+    # A search still has work to queue in its step, so it is held up only where its prefill ends.
+    criteria.append(EachStep(clock, told, wait_for=1))
     cuda = [loaded.device] if loaded.device.startswith("cuda") else []
     with torch.random.fork_rng(devices=cuda):
         if strategy.draws:
@@ -64,6 +67,7 @@ def search(
         )
     samples = []
     generated = output[:, width:].tolist()
+    clock.step()
     for index, (row, ids) in enumerate(zip(rows, generated, strict=True)):
         stopped = None if stops is None else (lambda part, index=index, stops=stops: stops.holds(index, part))
         length, reason = ended(ids, strategy.eos_token_ids, stopped)
@@ -78,6 +82,7 @@ def search(
                 seed=strategy.seed,
                 steps=steps,
                 sequence_score=score,
+                times=clock.times_of_all(len(rows)),
             )
         )
     return samples

@@ -18,6 +18,7 @@ from harness.decoding.luck import draw, luck_key
 from harness.decoding.processors import Processors
 from harness.decoding.text import Detokenizer
 from harness.engine.batch import EachStep, Row, StopStrings, ended, pad_left
+from harness.engine.clock import Clock
 from harness.engine.recorder import Recorder
 from harness.engine.strategy import Strategy
 from harness.results.records import Sample
@@ -83,6 +84,7 @@ def decode_rows(
         One Sample a row, in their order.
     """
     model, device = loaded.model, loaded.device
+    clock = Clock()
     prompts = [row.prompt.ids for row in rows]
     inputs = pad_left(prompts, strategy.pad_token_id, device)
     width = inputs["input_ids"].shape[1]
@@ -97,8 +99,7 @@ def decode_rows(
     if strategy.stop_strings:
         stops = StopStrings(detokenizer, prompts, strategy.stop_strings)
         criteria.append(stops)
-    if on_step is not None:
-        criteria.append(EachStep(on_step))
+    criteria.append(EachStep(clock, on_step))
 
     generated = model.generate(
         **inputs,
@@ -122,6 +123,7 @@ def decode_rows(
                 finish_reason=reason,
                 seed=strategy.seed,
                 steps=recorded.steps(index, length, strategy.top_k),
+                times=clock.times(length, len(rows)),
             )
         )
     return samples

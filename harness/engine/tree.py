@@ -21,6 +21,7 @@ from harness.engine.batch import Row, pad_left
 from harness.engine.batches import out_of_memory
 from harness.engine.cache import RowLayer, row_cache, select_rows
 from harness.engine.captured import StaticSteps
+from harness.engine.clock import Clock
 from harness.engine.forward import forward
 from harness.engine.recorder import Recorder, Seen
 from harness.engine.strategy import Strategy
@@ -107,6 +108,7 @@ def decode_tree(
         StrategyError: a strategy's processors raised.
     """
     recorder = recorder or Recorder(max(text.strategy.top_k for text in texts))
+    clock = Clock()
     grove = _Grove(loaded, texts, share, capture)
     bands = _bands(loaded, texts, grove.growing)
     rows = grown = 0
@@ -116,6 +118,7 @@ def decode_tree(
         chosen = [_chosen(band, grove, seen, recorder, step) for band in bands]
         # The one place in a step where the host waits for the device.
         tokens = iter(torch.cat(chosen).tolist())
+        clock.step()
         for band in bands:
             for text in band.texts:
                 text.tokens.append(next(tokens))
@@ -140,6 +143,7 @@ def decode_tree(
             finish_reason=growing.reason or "length",
             seed=text.strategy.seed,
             steps=recorded.steps(growing.number, len(growing.tokens), text.strategy.top_k),
+            times=clock.times(len(growing.tokens), len(texts)),
         )
         for text, growing in zip(texts, grove.growing, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""A point on its way: the batches that are done, each a pair of files, until the point is whole.
+"""A point on its way: the batches that are done, each a few files, until the point is whole.
 
 A process that dies loses the batch in flight. The plan of batches is kept beside them, so that who goes on
 repeats the same batches: in low precision a row's rounding depends on its company.
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from harness.results.files import appearing, write_text
 from harness.results.store import StoredPoint
-from harness.results.tables import Told, generations_table, tokens_table
+from harness.results.tables import Told, generations_table, times_table, tokens_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TABLES = ("tokens", "generations")
+TABLES = ("tokens", "times", "generations")
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ class Partial:
         return self._path("generations", batch).is_file()
 
     def write(self, batch: int, told: Sequence[Told]) -> None:
-        """Keep a batch; it counts once its second file is there."""
+        """Keep a batch; it counts once its last file is there."""
         self._write("tokens", batch, tokens_table(told))
+        self._write("times", batch, times_table(told))
         self._write("generations", batch, generations_table(told))
 
     def merge(self, batches: int) -> None:
@@ -62,11 +63,18 @@ class Partial:
         import pyarrow.parquet as pq
 
         for name in TABLES:
+            paths = [self._path(name, batch) for batch in range(batches)]
+            if name == "times":
+                # Batches of an older version have none.
+                paths = [path for path in paths if path.is_file()]
+            if not paths:
+                self.stored.path(f"{name}.parquet").unlink(missing_ok=True)
+                continue
             with appearing(self.stored.path(f"{name}.parquet")) as scratch:
-                schema = pq.read_schema(self._path(name, 0))
+                schema = pq.read_schema(paths[0])
                 with pq.ParquetWriter(scratch, schema, compression="zstd") as writer:
-                    for batch in range(batches):
-                        writer.write_table(pq.read_table(self._path(name, batch)))
+                    for path in paths:
+                        writer.write_table(pq.read_table(path))
 
     def clear(self) -> None:
         """Forget every batch."""

@@ -46,6 +46,23 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Times:
+    """When a sample came to be; seconds since the epoch. Texts that are decoded together share their steps.
+
+    Attributes:
+        started: its batch's prefill began.
+        first_token: the first token was there (of beams: the first step was done).
+        ended: its last token was chosen (of beams: the search was over).
+        batch: texts that were decoded together.
+    """
+
+    started: float
+    first_token: float
+    ended: float
+    batch: int
+
+
+@dataclass(frozen=True)
 class Sample:
     """One generated text: a point, a prompt, a sample index.
 
@@ -57,6 +74,7 @@ class Sample:
         seed: the seed its luck was made from.
         steps: one entry a generated token.
         sequence_score: transformers' length-penalised beam score; None without beams.
+        times: when it came to be; None where that was not noted.
     """
 
     prompt_id: str
@@ -66,6 +84,7 @@ class Sample:
     seed: int
     steps: Steps
     sequence_score: float | None = None
+    times: Times | None = None
 
 
 @dataclass(frozen=True)

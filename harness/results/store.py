@@ -35,7 +35,7 @@ class StoredPoint:
         return self.path(name).is_file()
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """generations, tokens, prompt_tokens or timing as an Arrow table; only some columns where named."""
+        """a table of the point as an Arrow table; only some columns where named."""
         import pyarrow.parquet as pq
 
         return pq.read_table(self.path(f"{name}.parquet"), columns=None if columns is None else list(columns))

@@ -71,6 +71,17 @@ TIMING = pa.schema(
     ]
 )
 
+TIMES = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("sample", pa.int32()),
+        ("started", pa.float64()),
+        ("first_token", pa.float64()),
+        ("ended", pa.float64()),
+        ("batch", pa.int32()),
+    ]
+)
+
 _STEP_COLUMNS = [
     "token_id",
     "logprob",
@@ -142,6 +153,18 @@ def tokens_table(told: Sequence[Told]) -> pa.Table:
         for name in _STEP_COLUMNS:
             columns[name] += getattr(t.sample.steps, name).tolist()
     return pa.table(columns, schema=TOKENS)
+
+
+def times_table(told: Sequence[Told]) -> pa.Table:
+    """A row a sample whose times were noted."""
+    return pa.Table.from_pylist(
+        [
+            {"prompt_id": _text(t.sample.prompt_id), "sample": t.sample.sample, **vars(t.sample.times)}
+            for t in told
+            if t.sample.times is not None
+        ],
+        schema=TIMES,
+    )
 
 
 def prompt_tokens_table(scores: Sequence[PromptScores], pieces: Mapping[str, Sequence[str]]) -> pa.Table:

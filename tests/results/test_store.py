@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from harness.errors import ConfigError
 from harness.results.address import point_id
 from harness.results.files import appearing, write_text
-from harness.results.records import PromptScores, Repetition, Sample, Steps
+from harness.results.partial import Partial
+from harness.results.records import PromptScores, Repetition, Sample, Steps, Times
 from harness.results.store import stored_point
 from harness.results.sweeps import Sweep, SweepPoint, find_sweep, load_sweep, sweep_id_of
 from harness.results.tables import (
@@ -129,3 +131,31 @@ def test_sweeps_are_found(tmp_path: Path) -> None:
     assert loaded.points == points
     assert loaded.with_point(0, status="done").points[0].status == "done"
     assert json.loads((loaded.folder / "plan.json").read_text())["points"][0]["label"] == "a/b/c"
+
+
+def test_times_are_a_table_of_their_own(tmp_path: Path) -> None:
+    partial = Partial(stored_point(tmp_path, "abc"))
+    partial.begin(1, 2)
+    timed = [replace(a_sample(f"p{n}", 0), times=Times(10.0 + n, 10.25 + n, 11.0 + n, 3)) for n in range(2)]
+    for batch, sample in enumerate(timed):
+        partial.write(batch, [told(sample)])
+    partial.merge(2)
+    assert partial.stored.rows("times") == [
+        {"prompt_id": "p0", "sample": 0, "started": 10.0, "first_token": 10.25, "ended": 11.0, "batch": 3},
+        {"prompt_id": "p1", "sample": 0, "started": 11.0, "first_token": 11.25, "ended": 12.0, "batch": 3},
+    ]
+    assert len(partial.stored.rows("generations")) == 2
+
+
+def test_batches_of_an_older_version_have_no_times(tmp_path: Path) -> None:
+    partial = Partial(stored_point(tmp_path, "abc"))
+    partial.begin(1, 2)
+    for batch in range(2):
+        partial.write(batch, [told(replace(a_sample(f"p{batch}", 0), times=Times(1.0, 2.0, 3.0, 1)))])
+    (partial.stored.path("partial") / "times-000000.parquet").unlink()
+    partial.merge(2)
+    assert [row["prompt_id"] for row in partial.stored.rows("times")] == ["p1"]
+    (partial.stored.path("partial") / "times-000001.parquet").unlink()
+    partial.merge(2)
+    assert not partial.stored.has("times.parquet")
+    assert [row["prompt_id"] for row in partial.stored.rows("generations")] == ["p0", "p1"]

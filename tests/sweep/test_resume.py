@@ -31,9 +31,11 @@ COMMAND = [
 
 
 def tables(outputs: Path) -> dict[str, pa.Table]:
+    """Every table; of the times only whose they are."""
     found = {}
     for path in sorted((outputs / "points").glob("*/*.parquet")):
-        found[f"{path.parent.name}/{path.name}"] = pq.read_table(path)
+        columns = ["prompt_id", "sample"] if path.name == "times.parquet" else None
+        found[f"{path.parent.name}/{path.name}"] = pq.read_table(path, columns=columns)
     return found
 
 
