@@ -14,7 +14,11 @@ from harness.results.files import outputs_folder, write_text
 from harness.results.store import StoredPoint
 from harness.results.sweeps import Sweep, SweepPoint, find_sweep
 
-BUDGET_MB = 8.0
+TOKENS_BUDGET_MB = 8.0
+"""Of a point's own page."""
+
+BUDGET_MB = 20.0
+"""Of compare.html, for sweeps that were saved before `compare.budget_mb` could be said."""
 
 
 def write(name: str | None) -> int:
@@ -58,7 +62,7 @@ def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool
     path = sweep.folder / "tokens" / f"{_slug(point.label)}-{point.point_id[:8]}.html"
     source = stored.path("metrics.json" if stored.has("metrics.json") else "generations.parquet")
     if anew or not path.is_file() or path.stat().st_mtime <= source.stat().st_mtime:
-        write_text(path, tokens_html(stored, point.label, BUDGET_MB))
+        write_text(path, tokens_html(stored, point.label, TOKENS_BUDGET_MB, point))
     return path
 
 
@@ -70,7 +74,8 @@ def _write(sweep: Sweep, anew: bool) -> list[Reported]:
         if p.stored
     }
     write_text(sweep.folder / "summary.csv", summary_csv(points))
-    write_text(sweep.folder / "compare.html", compare_html(sweep, points, pages, BUDGET_MB))
+    budget = float(sweep.compare.get("budget_mb") or BUDGET_MB)
+    write_text(sweep.folder / "compare.html", compare_html(sweep, points, pages, budget))
     return points
 
 
