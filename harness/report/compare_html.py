@@ -1,4 +1,4 @@
-"""`compare.html`: the points of a sweep held against each other, their texts prompt by prompt, their settings."""
+"""`compare.html`: the points of a sweep held against each other, their texts by prompt, their settings."""
 
 from __future__ import annotations
 
@@ -153,7 +153,16 @@ def _cell(cell: Cell) -> list[Any]:
     d = cell.difference
     if d is not None:
         told.append(
-            [short(d.mean), short(d.low), short(d.high), short(d.p, 2), d.word, d.verdict, d.below_noise, d.prompts]
+            [
+                short(d.mean),
+                short(d.low),
+                short(d.high),
+                short(d.p, 2),
+                d.word,
+                d.verdict,
+                d.below_noise,
+                d.prompts,
+            ]
         )
     return told
 

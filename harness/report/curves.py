@@ -15,7 +15,7 @@ QUANTILES = 41
 """Of a distribution, from the least to the most in equal steps."""
 
 FEW = 0.1
-"""Where fewer than this share of the samples go on, a mean says more of those samples than of the position."""
+"""Where fewer than this share of the samples go on, a mean says more of them than of the position."""
 
 
 def entropy_curve(stored: StoredPoint) -> list[float | int | None]:
@@ -39,7 +39,7 @@ def entropy_curve(stored: StoredPoint) -> list[float | int | None]:
 
 
 def latency_quantiles(stored: StoredPoint) -> dict[str, list[Any]]:
-    """QUANTILES of time to first token (`ttft`) and of times between tokens (`itl`), ms; those that were taken."""
+    """QUANTILES of times to first token (`ttft`) and between tokens (`itl`), ms; those that were taken."""
     if not stored.has("timing.parquet"):
         return {}
     columns = stored.columns("timing", ["ttft_ms", "itl_ms"])

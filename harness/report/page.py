@@ -99,7 +99,9 @@ def page(title: str, data: Mapping[str, Any], pieces: str = "", charts: bool = F
     from jinja2 import Environment
 
     style = "\n".join(_source(f"css/{name}.css") for name in STYLES)
-    script = "\n".join(["(() => {", '"use strict";', *(_source(f"js/{name}.js") for name in SCRIPTS), "})();"])
+    script = "\n".join(
+        ["(() => {", '"use strict";', *(_source(f"js/{name}.js") for name in SCRIPTS), "})();"]
+    )
     library_hash, library = _library() if charts else ("", "")
     policy = "; ".join(
         [

@@ -211,7 +211,7 @@ def _put_tokens(
 
 
 def _blocks(prompts: Sequence[_Prompt], most: int) -> Iterator[list[_Prompt]]:
-    """The prompts by STEPS_AT_ONCE, so that what is read and not written yet stays small, up to `most` steps."""
+    """The prompts by STEPS_AT_ONCE, so that little is read and not written yet, up to `most` steps."""
     block: list[_Prompt] = []
     size = total = 0
     for prompt in prompts:

@@ -23,7 +23,7 @@ def settings(stored: StoredPoint) -> dict[str, dict[str, str]]:
     if stored.has("config.yaml"):
         # libyaml's loader is ten times as fast, where it was built in.
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        config = yaml.load(stored.config_text(), Loader=loader)  # noqa: S506
+        config = yaml.load(stored.config_text(), Loader=loader)
     config = config if isinstance(config, Mapping) else {}
     requested, effective = config.get("requested") or {}, config.get("effective") or {}
     if isinstance(requested.get("prompts"), Mapping):

@@ -79,9 +79,7 @@ def tokens_of(samples: Sequence[Named]) -> np.ndarray:
 
 def token_piece(samples: Sequence[Named], vocabulary: Vocabulary) -> str:
     """These samples packed; their tokens must be in the vocabulary."""
-    head = [
-        [point, sample, len(steps.token), int(steps.tops.shape[1])] for point, sample, steps in samples
-    ]
+    head = [[point, sample, len(steps.token), int(steps.tops.shape[1])] for point, sample, steps in samples]
     parts = [safe_json(head).encode("ascii"), b"\n"]
     for _, _, steps in samples:
         parts += _columns(steps, vocabulary)

@@ -43,7 +43,38 @@ const shownPair = () => {
   return x && y ? [x, y, usable] : null;
 };
 
-const paretoChart = (B) => {
+const NAMED = 16; // points beside whose marks there is room for names
+
+const rangeAround = (values, margin) => {
+  const some = values.filter((value) => typeof value === "number");
+  const [low, high] = [Math.min(...some), Math.max(...some)];
+  const more = margin * (high - low || Math.abs(high) || 1);
+  return [low - more, high + more];
+};
+
+// Names beside their marks, where they cover neither each other nor another mark: [dx, dy, align] of each, in pixels.
+const placeNames = (spots, names, [wide, tall]) => {
+  const taken = spots.map(([x, y]) => [x - 6, y - 6, x + 6, y + 6]);
+  const overlap = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
+  return names.map((name, i) => {
+    const [x, y] = spots[i];
+    const width = 6.8 * name.length;
+    let best = null;
+    for (const dy of [0, -15, 15, -30, 30, -45, 45])
+      for (const [dx, align] of [[10, "left"], [-10, "right"], [0, "center"]]) {
+        if (align === "center" && dy === 0) continue;
+        const left = x + dx - (align === "right" ? width : align === "center" ? width / 2 : 0);
+        const box = [left, y + dy - 7, left + width, y + dy + 7];
+        const outside = box[0] < 0 || box[2] > wide || box[1] < 0 || box[3] > tall;
+        const cost = taken.reduce((sum, other, j) => sum + (j === i && dy === 0 ? 0 : overlap(box, other)), 0) + (outside ? 1e4 : 0) + Math.abs(dy);
+        if (!best || cost < best.cost) best = { cost, box, told: [dx, dy, align] };
+      }
+    taken.push(best.box);
+    return best.told;
+  });
+};
+
+const paretoChart = (B, here) => {
   const [xKey, yKey] = shownPair();
   const x = metricOf.get(xKey), y = metricOf.get(yKey);
   const places = points.map((_, place) => place).filter((place) => points[place].cells[xKey] && points[place].cells[yKey]);
@@ -67,11 +98,17 @@ const paretoChart = (B) => {
     name: places.map((p) => plain(points[p].name)), xs: places.map((p) => figure(x, cell(p, xKey)[0])), ys: places.map((p) => figure(y, cell(p, yKey)[0])),
   } });
   const marks = plot.scatter({ field: "x" }, { field: "y" }, { source, size: { field: "size" }, line_color: { field: "c" }, fill_color: { field: "fill" }, line_width: 2 });
-  if (places.length <= 16)
-    plot.text({ field: "x" }, { field: "y" }, { field: "name" }, { source, x_offset: 9, y_offset: 4, text_color: ink, text_font_size: "12px", text_font: "system-ui" });
-  const xs = places.flatMap((p) => [cell(p, xKey)[0], cell(p, xKey)[1], cell(p, xKey)[2]].filter(known));
-  const [low, high] = [Math.min(...xs), Math.max(...xs)];
-  plot.x_range = new B.Range1d({ start: low - 0.06 * (high - low || 1), end: high + (places.length <= 16 ? 0.24 : 0.06) * (high - low || 1) });
+  const xs = rangeAround(places.flatMap((p) => cell(p, xKey)), 0.07);
+  const ys = rangeAround(places.flatMap((p) => cell(p, yKey)), 0.1);
+  plot.x_range = new B.Range1d({ start: xs[0], end: xs[1] });
+  plot.y_range = new B.Range1d({ start: ys[0], end: ys[1] });
+  if (places.length <= NAMED) {
+    const box = [here.clientWidth - 70, 280];
+    const spots = places.map((p) => [(box[0] * (cell(p, xKey)[0] - xs[0])) / (xs[1] - xs[0]), (box[1] * (ys[1] - cell(p, yKey)[0])) / (ys[1] - ys[0])]);
+    const names = placeNames(spots, places.map((p) => plain(points[p].name)), box);
+    const labels = new B.ColumnDataSource({ data: { x: source.data.x, y: source.data.y, name: source.data.name, dx: names.map((n) => n[0]), dy: names.map((n) => n[1]), align: names.map((n) => n[2]) } });
+    plot.text({ field: "x" }, { field: "y" }, { field: "name" }, { source: labels, x_offset: { field: "dx" }, y_offset: { field: "dy" }, text_align: { field: "align" }, text_baseline: "middle", text_color: ink, text_font_size: "12px", text_font: "system-ui" });
+  }
   hover(B, plot, [marks], [["", "@name"], [x.name, "@xs"], [y.name, "@ys"]]);
   return plot;
 };
@@ -172,7 +209,7 @@ const drawCharts = () => {
       try {
         const B = await library();
         if (!here.isConnected) return;
-        await B.Plotting.show(draw(B), here);
+        await B.Plotting.show(draw(B, here), here);
         here.dataset.drawn = "";
       } catch (error) {
         clear(here, el("p", "error", `This chart could not be drawn: ${error.message}`));

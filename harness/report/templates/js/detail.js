@@ -4,6 +4,15 @@ let pinned = null;
 let looked = null;
 let leaving = 0;
 
+// A pointer that rests while the page moves beneath it asks for nothing.
+const pointer = { x: -1, y: -1 };
+const moved = (event) => {
+  const did = event.clientX !== pointer.x || event.clientY !== pointer.y;
+  Object.assign(pointer, { x: event.clientX, y: event.clientY });
+  return did;
+};
+for (const kind of ["mousemove", "mousedown"]) addEventListener(kind, (event) => { moved(event); }, { passive: true });
+
 const gauge = (kind, logprob) => {
   const p = probability(logprob);
   const fill = el("b");

@@ -96,7 +96,7 @@ const cellOf = (metric, place, range) => {
       node.append(el("small", "", `${signed(metric, difference[0])}${known(difference[1]) ? ` [${signed(metric, difference[1])}, ${signed(metric, difference[2])}]` : ""}`));
   }
   const show = (pin) => showBeside(node, (box) => clear(box, el("p", "chosen", el("strong", "", metric.name), el("span", "", plain(points[place].name))), ...differenceSays(metric, place).map((text) => el("p", "says", text)), el("p", "line", plain(metric.says))), pin);
-  node.addEventListener("mouseenter", () => show(false));
+  node.addEventListener("mouseenter", (event) => { if (moved(event)) show(false); });
   node.addEventListener("mouseleave", hideDetail);
   node.addEventListener("click", () => show(true));
   return node;

@@ -37,7 +37,7 @@ const listen = (box) => {
     node.tabIndex = 0;
     node.focus();
   };
-  box.addEventListener("mouseover", (event) => { const node = nodeOf(event); if (node) showDetail(node, false); });
+  box.addEventListener("mouseover", (event) => { const node = nodeOf(event); if (node && moved(event)) showDetail(node, false); });
   box.addEventListener("mouseleave", () => hideDetail());
   box.addEventListener("focusin", (event) => { const node = nodeOf(event); if (node) showDetail(node, false); });
   box.addEventListener("focusout", () => hideDetail());
