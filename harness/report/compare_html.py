@@ -1,20 +1,34 @@
-"""`compare.html`: the points of a sweep side by side, prompt by prompt, below a table of their metrics."""
+"""`compare.html`: the points of a sweep held against each other, their texts by prompt, their settings."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.report.comparison import Cell, Comparison
+from harness.report.curves import entropy_curve, latency_quantiles
+from harness.report.findings import findings
+from harness.report.numbers import short
 from harness.report.page import page
 from harness.report.palette import palette
+from harness.report.pieces import Pieces
 from harness.report.points import Reported
-from harness.report.token_data import PageData, short
-from harness.results.catalog import HEADLINES
+from harness.report.prompt_data import prompt_data
+from harness.report.settings import settings
+from harness.report.table import short_names
+from harness.results.catalog import METRICS, Metric, metric_of
 from harness.results.sweeps import Sweep
 
 
 def compare_html(
-    sweep: Sweep, points: Sequence[Reported], pages: Mapping[str, str] | None = None, budget_mb: float = 8
+    sweep: Sweep,
+    points: Sequence[Reported],
+    pages: Mapping[str, str] | None = None,
+    budget_mb: float = 20,
+    comparison: Comparison | None = None,
+    expectations: Sequence[Any] = (),
+    feedback: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """One self-contained page.
 
@@ -22,50 +36,182 @@ def compare_html(
         sweep: whose page it is.
         points: its points as reported.
         pages: address of a point's own page by label, relative to this one; linked when opened from disk.
-        budget_mb: megabytes of texts and tokens, shared evenly by the points.
+        budget_mb: megabytes of texts and tokens; past it, the prompts on which strategies disagree most keep
+            their tokens, the others their texts.
+        comparison: of these points; without one the page shows their values alone.
+        expectations: what was expected and what came: `text`, `label`, `prompt_id`, `passed`, `got`.
+        feedback: what people said of samples: `label`, `prompt_id`, `sample`, `name`, `value`, `comment`,
+            `source`.
     """
-    collected = PageData(budget_mb)
-    told = []
-    kept = sum(1 for p in points if p.stored)
-    for p in points:
-        # What earlier points left over goes to the later ones.
-        share = collected.left / max(1, kept)
-        kept -= 1 if p.stored else 0
-        told.append(
-            {
-                "label": p.point.label,
-                "status": p.point.status,
-                "error": p.point.error,
-                "warnings": list(p.point.warnings),
-                "page": (pages or {}).get(p.point.label),
-                "metrics": {key: short(value) for key, value in p.metrics.items()},
-                "intervals": {key: [short(low), short(high)] for key, (low, high) in p.intervals.items()},
-                "prompts": collected.prompts(p.stored, share) if p.stored else [],
-            }
-        )
+    against = comparison or plain_comparison(points)
+    places = {p.point.label: place for place, p in enumerate(points)}
+    pieces = Pieces(budget_mb)
+    prompts = prompt_data(points, pieces, against.disagreement, against.metrics)
+    names = short_names([p.point for p in points])
     data: dict[str, Any] = {
+        "kind": "compare",
         "label": sweep.name,
         "facts": _facts(sweep, points),
-        "note": collected.note(),
+        "notes": [*against.notes, *prompts.notes],
+        "rough": against.rough,
         "palette": palette(),
-        "vocab": collected.vocabulary.strings,
-        "columns": [[c.key, c.name, c.unit, c.decimals] for c in HEADLINES],
-        "points": told,
+        "baseline": places.get(against.baseline) if against.baseline is not None else None,
+        "metrics": [told_metric(metric) for metric in against.metrics],
+        "points": [
+            told_point(p, name, against.cells.get(p.point.label, {}), (pages or {}).get(p.point.label))
+            for p, name in zip(points, names, strict=True)
+        ],
+        "findings": [finding.told() for finding in findings(points, against.disagreement)],
+        "effects": [
+            [e.metric, e.factor, short(e.share), short(e.spread), {k: short(v) for k, v in e.levels.items()}]
+            for e in against.effects
+        ],
+        "front": _front(against, places),
+        "noise": {key: short(value) for key, value in against.noise.items()},
+        "selfBleu": {key: short(value, 3) for key, value in against.self_bleu.items()},
+        "expectations": [told_expectation(e, places) for e in expectations],
+        "feedback": [told for f in feedback if (told := _told_feedback(f, places))],
+        "prompts": prompts.index,
+        "promptCount": prompts.count,
+        "vocabulary": prompts.vocabulary,
+        "settings": pieces.put_json([settings(p.stored) if p.stored else {} for p in points]),
     }
-    return page(
-        f"{sweep.name} · comparison",
-        "compare.body.html",
-        ("style.css", "compare.css"),
-        ("show.js", "compare.js"),
-        data,
+    return page(f"{sweep.name} · comparison", data, pieces.text(), charts=True)
+
+
+def plain_comparison(points: Sequence[Reported]) -> Comparison:
+    """The points' values with their intervals, and nothing held against anything."""
+    keys = {key for p in points for key in p.metrics}
+    order = [metric.key for metric in METRICS if metric.key in keys]
+    order += sorted(keys - set(order))
+    return Comparison(
+        baseline=None,
+        metrics=tuple(map(metric_of, order)),
+        cells={
+            p.point.label: {
+                key: Cell(value, *p.intervals.get(key, (None, None))) for key, value in p.metrics.items()
+            }
+            for p in points
+        },
     )
 
 
+def told_metric(metric: Metric) -> dict[str, Any]:
+    """A metric as the page is told it."""
+    return {
+        "key": metric.key,
+        "name": metric.name,
+        "says": metric.says,
+        "unit": metric.unit,
+        "decimals": metric.decimals,
+        "better": metric.better,
+        "column": metric.per_sample,
+        "known": any(known.key == metric.key for known in METRICS),
+        "head": metric.place == "headline",
+    }
+
+
+def told_point(p: Reported, name: str, cells: Mapping[str, Cell], address: str | None) -> dict[str, Any]:
+    """A point as the page is told it."""
+    point = p.point
+    return {
+        "label": point.label,
+        "name": name,
+        "id": point.point_id,
+        "model": point.model,
+        "quantization": point.quantization,
+        "prompts": point.prompts,
+        "decoding": point.decoding,
+        "status": point.status,
+        "error": point.error,
+        "traceback": point.traceback,
+        "warnings": list(point.warnings),
+        "page": address,
+        "finishes": dict(p.finishes),
+        "cells": {key: _cell(cell) for key, cell in cells.items() if math.isfinite(cell.value)},
+        "entropy": entropy_curve(p.stored) if p.stored else [],
+        "latency": latency_quantiles(p.stored) if p.stored else {},
+    }
+
+
+def _cell(cell: Cell) -> list[Any]:
+    """[value, low, high] and, where it is held against the baseline, the difference."""
+    told: list[Any] = [short(cell.value, 6), short(cell.low), short(cell.high)]
+    d = cell.difference
+    if d is not None:
+        told.append(
+            [
+                short(d.mean),
+                short(d.low),
+                short(d.high),
+                short(d.p, 2),
+                d.word,
+                d.verdict,
+                d.below_noise,
+                d.prompts,
+            ]
+        )
+    return told
+
+
+def _front(comparison: Comparison, places: Mapping[str, int]) -> dict[str, Any] | None:
+    front = comparison.front
+    if front is None:
+        return None
+    return {
+        "metrics": list(front.metrics),
+        "points": [places[label] for label in front.labels if label in places],
+        "compared": [places[label] for label in front.compared if label in places],
+    }
+
+
+def told_expectation(expectation: Any, places: Mapping[str, int]) -> dict[str, Any]:
+    """An expectation as the page is told it; of whatever record it is."""
+
+    def of(name: str) -> Any:
+        return getattr(expectation, name, None)
+
+    label, got = of("label"), of("got")
+    return {
+        "text": str(of("text") or ""),
+        "point": places.get(label) if label is not None else None,
+        "prompt": of("prompt_id"),
+        "passed": bool(of("passed")),
+        "got": None if got is None else str(got),
+    }
+
+
+def _told_feedback(feedback: Mapping[str, Any], places: Mapping[str, int]) -> list[Any] | None:
+    """[point, prompt, sample, name, value, comment, source]; None where the point is not of this sweep."""
+    place = places.get(str(feedback.get("label")))
+    if place is None:
+        return None
+    value = feedback.get("value")
+    if isinstance(value, float) and not math.isfinite(value):
+        value = None
+    if not isinstance(value, bool | int | float | str | None):
+        value = str(value)
+    said = [feedback.get(name) for name in ("comment", "source")]
+    return [
+        place,
+        str(feedback.get("prompt_id")),
+        feedback.get("sample") or 0,
+        str(feedback.get("name") or "feedback"),
+        value,
+        *(None if text is None else str(text) for text in said),
+    ]
+
+
 def _facts(sweep: Sweep, points: Sequence[Reported]) -> list[tuple[str, Any]]:
-    facts: list[tuple[str, Any]] = [("sweep", sweep.sweep_id), ("points", len(points))]
+    facts: list[tuple[str, Any]] = [("points", len(points))]
     failed = sum(p.point.status == "failed" for p in points)
     if failed:
         facts.append(("failed", failed))
     prompts = {prompt_id for p in points for prompt_id in p.prompt_ids}
     facts.append(("prompts", len(prompts)))
-    return facts
+    facts.append(("texts", sum(sum(p.finishes.values()) for p in points)))
+    for name in ("model", "quantization", "prompts"):
+        values = {getattr(p.point, name) for p in points}
+        if len(values) == 1 and len(points) > 1:
+            facts.append(("prompt set" if name == "prompts" else name, values.pop()))
+    return [*facts, ("sweep", sweep.sweep_id)]

@@ -54,10 +54,13 @@ def reported(sweep: Sweep) -> list[Reported]:
 
 def _reported(sweep: Sweep, point: SweepPoint) -> Reported:
     stored = stored_point(sweep, point)
-    if stored is None:
-        return Reported(point, None)
+    return reported_point(point, stored) if stored else Reported(point, None)
+
+
+def reported_point(point: SweepPoint, stored: StoredPoint) -> Reported:
+    """A point whose folder is known."""
     known = stored.metrics() if stored.has("metrics.json") else {}
-    generations = stored.table("generations")
+    generations = stored.columns("generations", ["finish_reason", "prompt_id"])
     return Reported(
         point,
         stored,
@@ -68,8 +71,8 @@ def _reported(sweep: Sweep, point: SweepPoint) -> Reported:
             if _is_finite(low) and _is_finite(high)
         },
         own=described(known),
-        finishes=Counter(generations.column("finish_reason").to_pylist()),
-        prompt_ids=tuple(dict.fromkeys(generations.column("prompt_id").to_pylist())),
+        finishes=Counter(generations["finish_reason"]),
+        prompt_ids=tuple(dict.fromkeys(generations["prompt_id"])),
     )
 
 

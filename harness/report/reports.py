@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.report.compare import compare
 from harness.report.compare_html import compare_html
@@ -25,7 +25,12 @@ from harness.results.sweeps import Sweep, SweepPoint, find_sweep
 if TYPE_CHECKING:
     from rich.text import Text
 
-BUDGET_MB = 8.0
+TOKENS_BUDGET_MB = 8.0
+"""Of a point's own page."""
+
+BUDGET_MB = 20.0
+"""Of compare.html, for sweeps that were saved before `compare.budget_mb` could be said."""
+
 MOST_MISSES = 20
 """Missed expectations that are told on the terminal; expectations.json holds all."""
 
@@ -81,7 +86,7 @@ def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool
     path = sweep.folder / "tokens" / f"{_slug(point.label)}-{point.point_id[:8]}.html"
     source = stored.path("metrics.json" if stored.has("metrics.json") else "generations.parquet")
     if anew or not path.is_file() or path.stat().st_mtime <= source.stat().st_mtime:
-        write_text(path, tokens_html(stored, point.label, BUDGET_MB))
+        write_text(path, tokens_html(stored, point.label, TOKENS_BUDGET_MB, point))
     return path
 
 
@@ -111,14 +116,22 @@ def _write(sweep: Sweep, anew: bool) -> Written:
     }
     write_text(sweep.folder / "summary.csv", summary_csv(points))
     write_text(sweep.folder / "comparison.csv", comparison_csv(comparison))
-    write_text(sweep.folder / "compare.html", compare_html(sweep, points, pages, BUDGET_MB))
+    budget = float(sweep.compare.get("budget_mb") or BUDGET_MB)
+    told = compare_html(sweep, points, pages, budget, comparison, checked, _feedback(sweep))
+    write_text(sweep.folder / "compare.html", told)
     expectations = sweep.folder / "expectations.json"
     if checked:
-        told = [asdict(one) for one in checked]
-        write_text(expectations, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+        entries = [asdict(one) for one in checked]
+        write_text(expectations, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
     else:
         expectations.unlink(missing_ok=True)
     return Written(points, comparison, checked)
+
+
+def _feedback(sweep: Sweep) -> list[dict[str, Any]]:
+    """What people said of the sweep's samples, as it was last read from MLflow."""
+    file = sweep.folder / "feedback.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
 
 
 def _slug(label: str) -> str:

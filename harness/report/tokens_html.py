@@ -2,55 +2,61 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from typing import Any
 
+from harness.report.compare_html import plain_comparison, told_metric, told_point
 from harness.report.page import page
 from harness.report.palette import palette
-from harness.report.token_data import PageData
-from harness.results.catalog import HEADLINES
+from harness.report.pieces import Pieces
+from harness.report.points import reported_point
+from harness.report.prompt_data import prompt_data
+from harness.report.settings import settings
 from harness.results.store import StoredPoint
+from harness.results.sweeps import SweepPoint
 
 
-def tokens_html(stored: StoredPoint, label: str, budget_mb: float = 8) -> str:
+def tokens_html(
+    stored: StoredPoint, label: str, budget_mb: float = 8, point: SweepPoint | None = None
+) -> str:
     """One self-contained page with the texts of a point and the probabilities behind each token.
 
-    Tokens are coloured by raw or warped probability, entropy or rank; each shows its alternatives. The page
-    asks for nothing outside of itself and treats every text as hostile.
+    It is the comparison's machinery for one point, without its overview. It asks for nothing outside of
+    itself and treats every text as hostile.
 
     Args:
         stored: the point; `generations.parquet` must be there.
         label: what the page is titled.
         budget_mb: megabytes of texts and tokens; past it the first prompts keep their tokens, the others
             come as texts, and the page says so.
-
-    Returns:
-        The HTML text.
+        point: its place in a sweep, where it has one.
     """
-    collected = PageData(budget_mb)
-    prompts = collected.prompts(stored)
+    place = point or SweepPoint(label, stored.point_id, "", "", "", "", status="done")
+    told = reported_point(replace(place, label=label), stored)
+    pieces = Pieces(budget_mb)
+    against = plain_comparison([told])
+    prompts = prompt_data([told], pieces, metrics=against.metrics)
+    facts: list[tuple[str, Any]] = [("prompts", prompts.count), ("texts", sum(told.finishes.values()))]
     data = {
+        "kind": "tokens",
         "label": label,
-        "facts": _facts(stored, prompts),
-        "note": collected.note(),
+        "facts": facts,
+        "notes": list(prompts.notes),
+        "rough": False,
         "palette": palette(),
-        "vocab": collected.vocabulary.strings,
-        "prompts": prompts,
+        "baseline": None,
+        "metrics": [told_metric(metric) for metric in against.metrics],
+        "points": [told_point(told, label, against.cells[label], None)],
+        "findings": [],
+        "effects": [],
+        "front": None,
+        "noise": {},
+        "selfBleu": {},
+        "expectations": [],
+        "feedback": [],
+        "prompts": prompts.index,
+        "promptCount": prompts.count,
+        "vocabulary": prompts.vocabulary,
+        "settings": pieces.put_json([settings(stored)]),
     }
-    title = f"{label} · token probabilities"
-    return page(title, "tokens.body.html", ("style.css", "tokens.css"), ("show.js", "tokens.js"), data)
-
-
-def _facts(stored: StoredPoint, prompts: list[dict[str, Any]]) -> list[tuple[str, Any]]:
-    """Names and values under the title."""
-    samples = [sample for prompt in prompts for sample in prompt["samples"]]
-    facts: list[tuple[str, Any]] = [("prompts", len(prompts))]
-    if len(samples) != len(prompts):
-        facts.append(("texts", len(samples)))
-    facts.append(("tokens", sum(sample["tokens"] or 0 for sample in samples)))
-    metrics = stored.metrics().get("metrics", {}) if stored.has("metrics.json") else {}
-    for metric in HEADLINES:
-        value = metrics.get(metric.key)
-        if metric.key != "text/output_tokens" and isinstance(value, int | float) and math.isfinite(value):
-            facts.append((f"{metric.name} {metric.unit}".strip(), metric.tell(value)))
-    return facts
+    return page(f"{label} · token probabilities", data, pieces.text())

@@ -44,9 +44,11 @@ def test_report_writes_everything_from_the_store_and_prints_the_table(
     assert (sweep.folder / "summary.csv").read_text().startswith("label,point_id,")
     compared = Page((sweep.folder / "compare.html").read_text())
     assert [point["label"] for point in compared.data["points"]] == [point.label for point in sweep.points]
-    for point in compared.data["points"]:
-        assert len(point["prompts"]) == (0 if point["status"] == "failed" else 6)
-        assert point["status"] == "failed" or (sweep.folder / point["page"]).is_file()
+    done = [place for place, point in enumerate(sweep.points) if point.status == "done"]
+    for place in done:
+        assert (sweep.folder / compared.data["points"][place]["page"]).is_file()
+    assert len(compared.prompts) == 6
+    assert all([sample["p"] for sample in prompt["samples"]] == done for prompt in compared.prompts)
 
 
 def test_report_finds_a_sweep_by_id_and_names_what_there_is(outputs: Path) -> None:
@@ -67,7 +69,7 @@ def test_pages_are_kept_until_their_point_is_run_anew(outputs: Path) -> None:
     later = page.stat().st_mtime + 5
     os.utime(stored.path("metrics.json"), (later, later))
     write_sweep_reports(sweep)
-    assert [prompt["id"] for prompt in Page(page.read_text()).data["prompts"]] == ["other"]
+    assert [prompt["id"] for prompt in Page(page.read_text()).prompts] == ["other"]
 
 
 def test_a_point_whose_folder_is_gone_has_an_empty_row(outputs: Path) -> None:
@@ -76,9 +78,9 @@ def test_a_point_whose_folder_is_gone_has_an_empty_row(outputs: Path) -> None:
     points = reported(gone)
     assert points[0].stored is None
     write_sweep_reports(gone)
-    first = Page((sweep.folder / "compare.html").read_text()).data["points"][0]
-    assert first["prompts"] == []
-    assert first["metrics"] == {}
+    written = Page((sweep.folder / "compare.html").read_text())
+    assert written.data["points"][0]["cells"] == {}
+    assert not any(sample["p"] == 0 for prompt in written.prompts for sample in prompt["samples"])
 
 
 def test_a_label_makes_a_file_name_inside_the_folder(outputs: Path) -> None:

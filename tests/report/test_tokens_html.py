@@ -8,25 +8,24 @@ import pytest
 from fake_points import HOSTILE, PROMPTS, write_point
 from pages import Page
 
-from harness.report.token_data import PageData, Vocabulary, short
+from harness.report.numbers import short
 from harness.report.tokens_html import tokens_html
 from harness.results.store import StoredPoint
 
 
-def data_of(stored: StoredPoint, **options: Any) -> dict[str, Any]:
-    return Page(tokens_html(stored, "label", **options)).data
+def written(stored: StoredPoint, **options: Any) -> Page:
+    return Page(tokens_html(stored, "label", **options))
 
 
-def rounded(value: float) -> float | None:
-    return None if not math.isfinite(value) else pytest.approx(value, rel=1e-3, abs=1e-9)
+def about(value: float) -> Any:
+    """As close as half precision comes."""
+    return value if math.isinf(value) else pytest.approx(value, rel=1 / 2048, abs=1e-6, nan_ok=True)
 
 
 def test_every_step_is_told_as_it_is_stored(outputs: Path) -> None:
     stored = write_point(outputs, "p", PROMPTS, samples=2, tokens=12, k=4)
-    data = data_of(stored)
-    vocab = data["vocab"]
     seen = 0
-    for prompt in data["prompts"]:
+    for prompt in written(stored).prompts:
         assert prompt["text"] == PROMPTS[prompt["id"]]
         for sample in prompt["samples"]:
             mine = [
@@ -35,77 +34,110 @@ def test_every_step_is_told_as_it_is_stored(outputs: Path) -> None:
                 if (r["prompt_id"], r["sample"]) == (prompt["id"], sample["n"])
             ]
             mine.sort(key=lambda row: row["position"])
-            steps = sample["steps"]
+            steps = prompt["steps"][0, sample["n"]]
             assert steps["k"] == 4
+            assert len(steps["token"]) == len(mine)
             for i, row in enumerate(mine):
-                assert vocab[steps["t"][i]] == row["token"]
-                assert steps["id"][i] == row["token_id"]
+                assert steps["token"][i] == (row["token_id"], row["token"])
                 assert steps["rank"][i] == row["rank"]
                 assert steps["kept"][i] == row["kept"]
-                told = {"lp": "logprob", "wlp": "warped_logprob", "ent": "entropy", "went": "warped_entropy"}
-                for name, column in {**told, "mass": "kept_mass"}.items():
-                    assert steps[name][i] == rounded(row[column])
+                for name in ("logprob", "warped_logprob", "entropy", "warped_entropy"):
+                    assert steps[name][i] == about(row[name])
+                assert steps["cut"][i] == about(1 - row["kept_mass"])
                 tops = slice(4 * i, 4 * i + 4)
-                assert steps["ti"][tops] == row["top_ids"]
-                assert [vocab[place] for place in steps["tt"][tops]] == row["top_tokens"]
-                assert steps["tlp"][tops] == [rounded(v) for v in row["top_logprobs"]]
-                assert steps["twlp"][tops] == [rounded(v) for v in row["top_warped_logprobs"]]
-            assert "".join(vocab[place] for place in steps["t"]) == sample["text"]
+                assert steps["tops"][tops] == list(zip(row["top_ids"], row["top_tokens"], strict=True))
+                assert steps["top_logprobs"][tops] == [about(v) for v in row["top_logprobs"]]
+                assert steps["top_warped_logprobs"][tops] == [about(v) for v in row["top_warped_logprobs"]]
+            assert "".join(text for _, text in steps["token"]) == sample["text"]
             seen += len(mine)
     assert seen == stored.table("tokens").num_rows
-    assert data["note"] == ""
+    assert written(stored).data["notes"] == []
 
 
 def test_hostile_texts_arrive_whole_and_only_as_data(outputs: Path) -> None:
     stored = write_point(outputs, "p", dict.fromkeys(HOSTILE), scores=True)
-    written = Page(tokens_html(stored, "<script>alert(1)</script>"))
-    assert written.tags.count("script") == 2
-    assert "img" not in written.tags
-    assert written.data["label"] == "<script>alert(1)</script>"
-    texts = {prompt["id"]: prompt["samples"][0]["text"] for prompt in written.data["prompts"]}
-    assert texts == HOSTILE
+    page = Page(tokens_html(stored, "<script>alert(1)</script>"))
+    assert page.tags.count("script") == 4
+    assert "img" not in page.tags
+    assert page.data["label"] == "<script>alert(1)</script>"
+    assert {prompt["id"]: prompt["samples"][0]["text"] for prompt in page.prompts} == HOSTILE
 
 
 def test_prompt_scores_are_told_and_the_first_has_no_context(outputs: Path) -> None:
     stored = write_point(outputs, "p", {"a": "some words here"}, scores=True)
-    data = data_of(stored)
-    scores = data["prompts"][0]["scores"]
-    assert "".join(data["vocab"][place] for place in scores["t"]) == "some words here"
-    assert scores["lp"][0] is None
+    scores = written(stored).prompts[0]["steps"][0, -1]
+    assert "".join(text for _, text in scores["token"]) == "some words here"
+    assert math.isnan(scores["logprob"][0])
     assert scores["rank"][0] == 0
-    assert all(lp is not None for lp in scores["lp"][1:])
+    assert scores["k"] == 0
+    assert all(math.isfinite(value) for value in scores["logprob"][1:])
 
 
 def test_past_the_budget_the_first_prompts_keep_their_tokens(outputs: Path) -> None:
-    stored = write_point(outputs, "p", {f"p{i}": "x" for i in range(20)}, tokens=60)
+    stored = write_point(outputs, "p", {f"p{i:02d}": "x" for i in range(20)}, tokens=60)
     whole = len(tokens_html(stored, "label"))
-    small = tokens_html(stored, "label", budget_mb=0.08)
-    data = Page(small).data
-    with_steps = ["steps" in prompt["samples"][0] for prompt in data["prompts"]]
+    small = tokens_html(stored, "label", budget_mb=0.03)
+    page = Page(small)
+    with_steps = [bool(prompt["steps"]) for prompt in page.prompts]
     assert len(with_steps) == 20
     assert with_steps == sorted(with_steps, reverse=True)
     assert 0 < sum(with_steps) < 20
-    assert f"{20 - sum(with_steps)} of 20 texts are shown without their tokens" in data["note"]
-    frame = len(tokens_html(stored, "label", budget_mb=0))
-    assert len(small) - frame <= 80_000
+    assert f"{20 - sum(with_steps)} of 20 prompts are shown without their tokens" in page.data["notes"][0]
+    settings = page.data["settings"][1]
+    assert len(page.scripts[3]) - settings <= 30_000
     assert len(small) < whole
 
 
 def test_texts_that_do_not_fit_are_left_out_and_counted(outputs: Path) -> None:
-    stored = write_point(outputs, "p", {f"p{i}": "x" * 1000 for i in range(20)}, tokens=5)
-    data = data_of(stored, budget_mb=0.01)
-    left = 20 - len(data["prompts"])
+    texts = {f"p{i:02d}": "".join(chr(65 + (i * j * 7919) % 57) for j in range(1000)) for i in range(20)}
+    stored = write_point(outputs, "p", texts, tokens=5)
+    page = written(stored, budget_mb=0.01)
+    left = 20 - len(page.prompts)
     assert 0 < left < 20
-    assert f"{left} texts are left out" in data["note"]
+    assert [prompt["id"] for prompt in page.prompts] == list(texts)[: 20 - left]
+    assert any(f"{left} of 20 prompts are left out" in note for note in page.data["notes"])
+    assert len(page.scripts[3]) - page.data["settings"][1] <= 10_000
 
 
 def test_a_point_without_recorded_tokens_still_shows_its_texts(outputs: Path) -> None:
     stored = write_point(outputs, "p", {"a": "x"})
     stored.path("tokens.parquet").unlink()
     stored.path("metrics.json").unlink()
-    data = data_of(stored)
-    assert "steps" not in data["prompts"][0]["samples"][0]
-    assert "1 of 1 texts are shown without their tokens" in data["note"]
+    page = written(stored)
+    assert page.prompts[0]["steps"] == {}
+    assert page.prompts[0]["samples"][0]["text"]
+    assert "1 of 1 prompts are shown without their tokens" in page.data["notes"][0]
+
+
+def test_steps_that_lie_scattered_over_the_file_come_in_order(outputs: Path) -> None:
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    stored = write_point(outputs, "p", {"a": "x", "b": "y"}, samples=2, tokens=8)
+    before = written(stored).prompts
+    table = stored.table("tokens")
+    order = np.random.default_rng(0).permutation(table.num_rows)
+    pq.write_table(table.take(order), stored.path("tokens.parquet"), row_group_size=7)
+    after = written(stored).prompts
+    assert [p["id"] for p in after] == [p["id"] for p in before]
+    for one, other in zip(before, after, strict=True):
+        assert {key: steps["token"] for key, steps in one["steps"].items()} == {
+            key: steps["token"] for key, steps in other["steps"].items()
+        }
+
+
+def test_samples_may_differ_in_how_many_alternatives_were_recorded(outputs: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stored = write_point(outputs, "p", {"a": "x"}, tokens=4, k=3)
+    rows = stored.rows("tokens")
+    for name in ("top_ids", "top_tokens", "top_logprobs", "top_warped_logprobs"):
+        rows[1][name] = rows[1][name][:1]
+    pq.write_table(pa.Table.from_pylist(rows), stored.path("tokens.parquet"))
+    steps = written(stored).prompts[0]["steps"][0, 0]
+    assert steps["tops"][3:6] == [(rows[1]["top_ids"][0], rows[1]["top_tokens"][0]), None, None]
+    assert steps["tops"][6] == (rows[2]["top_ids"][0], rows[2]["top_tokens"][0])
 
 
 def test_short_keeps_four_digits_and_drops_what_is_not_finite() -> None:
@@ -116,20 +148,3 @@ def test_short_keeps_four_digits_and_drops_what_is_not_finite() -> None:
     assert short(-math.inf) is None
     assert short(math.nan) is None
     assert short(None) is None
-
-
-def test_vocabulary_keeps_each_string_once_and_forgets_the_last() -> None:
-    vocabulary = Vocabulary()
-    assert [vocabulary(text) for text in ("a", "b", "a", None, "")] == [0, 1, 0, 2, 2]
-    vocabulary.forget(1)
-    assert vocabulary.strings == ["a"]
-    assert [vocabulary(text) for text in ("b", "a")] == [1, 0]
-
-
-def test_points_of_one_page_share_what_it_holds(outputs: Path) -> None:
-    collected = PageData(0.2)
-    for name in ("p", "q"):
-        collected.prompts(write_point(outputs, name, PROMPTS, tokens=200), budget=100_000)
-    assert collected.samples == 2 * len(PROMPTS)
-    assert 0 < collected.without_tokens < collected.samples
-    assert collected.left >= 0

@@ -1,0 +1,19 @@
+// Numbers as they are told.
+
+const minus = (text) => text.replace(/-/g, "−");
+const known = (value) => value !== null && value !== undefined && !Number.isNaN(value);
+const nats = (value) => (!known(value) ? "–" : value === -Infinity ? "−∞" : minus(value.toFixed(3).replace(/^-0\.000$/, "0.000")));
+const probability = (logprob) => (known(logprob) ? Math.exp(logprob) : 0);
+const percent = (p) => {
+  if (p === 0) return "0";
+  if (p < 0.00001) return minus(p.toExponential(0));
+  const value = 100 * p;
+  return (value >= 99.95 ? value.toFixed(p === 1 ? 0 : 1) : value >= 10 ? value.toFixed(1) : value >= 0.1 ? value.toFixed(2) : value.toPrecision(1)) + "%";
+};
+const share = (value) => (value === 0 || value === 1 || value >= 0.1 ? `${Math.round(100 * value)}%` : `${Number((100 * value).toPrecision(2))}%`);
+const fixed = (value, decimals) => minus(value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }));
+const digits = (value, count = 4) => minus(Number(value.toPrecision(count)).toLocaleString("en", { maximumSignificantDigits: count }));
+// A metric's value: with the places its catalogue gives it, one unknown there with four digits.
+const figure = (metric, value) => (!known(value) ? "–" : metric.known ? fixed(value, metric.decimals) : digits(value, Math.abs(value) < 1000 ? 3 : 4));
+const signed = (metric, value) => (value > 0 ? "+" : "") + (metric.known ? fixed(value, metric.decimals + (Math.abs(value) < 10 ** -metric.decimals ? 2 : 0)) : digits(value, 3));
+const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;

@@ -1,0 +1,101 @@
+// The second view: a prompt, its samples side by side or as a tree.
+
+const LAYOUTS = { columns: "Side by side", tree: "Tree" };
+
+const segments = (box, choices, current, choose) => {
+  clear(box, ...Object.entries(choices).map(([key, name]) => {
+    const each = button("", typeof name === "string" ? "" : name.says, typeof name === "string" ? name : name.name);
+    each.setAttribute("aria-pressed", key === current);
+    each.addEventListener("click", () => choose(key));
+    return each;
+  }));
+};
+
+let promptsReady = false;
+const readyPrompts = () => {
+  if (promptsReady) return;
+  promptsReady = true;
+  const ranked = data.findings.length > 0;
+  clear(byId("order"), ...Object.entries(ORDERS).filter(([key]) => points.length > 1 || !key.includes("agreement")).map(([key, [name]]) => option(key, name)));
+  byId("order").addEventListener("change", () => go({ order: byId("order").value }, false));
+  byId("search").addEventListener("input", () => go({ words: byId("search").value }, false));
+  byId("columns-filter").addEventListener("input", () => go({ columns: byId("columns-filter").value }, false));
+  clear(byId("against"), ...points.map((point, place) => option(place, point.name)));
+  byId("against").addEventListener("change", () => go({ against: Number(byId("against").value) }, false));
+  byId("sample").addEventListener("change", () => go({ sample: byId("sample").value }, false));
+  byId("diff").addEventListener("click", () => go({ diff: !state.diff }, false));
+  byId("before").addEventListener("click", () => stepPrompt(-1));
+  byId("after").addEventListener("click", () => stepPrompt(1));
+  byId("open-picker").addEventListener("click", () => byId("open-picker").setAttribute("aria-expanded", byId("picker").classList.toggle("open")));
+  const one = points.length < 2;
+  for (const id of ["against-choice", "diff", "columns-filter"]) byId(id).hidden = one;
+  byId("layouts").hidden = one && !ranked && data.kind === "tokens" && false;
+};
+
+const stepPrompt = (by) => {
+  const place = listed.findIndex((prompt) => prompt.id === state.prompt);
+  const next = listed[place < 0 ? 0 : place + by];
+  if (next) go({ prompt: next.id });
+};
+
+const openedPrompt = async () => (await promptList()).find((prompt) => prompt.id === state.prompt) ?? null;
+
+let promptKey = null;
+const drawPrompts = async () => {
+  readyPrompts();
+  byId("order").value = ORDERS[state.order] ? state.order : points.length > 1 ? "disagreement" : "prompts";
+  for (const [id, key] of [["search", "words"], ["columns-filter", "columns"]]) if (byId(id).value !== state[key]) byId(id).value = state[key];
+  segments(byId("layouts"), LAYOUTS, state.layout, (layout) => go({ layout }, false));
+  segments(byId("modes"), MODES, state.colour, (colour) => go({ colour }, false));
+  byId("against").value = state.against;
+  byId("diff").setAttribute("aria-pressed", state.diff);
+  byId("diff").disabled = state.layout === "tree";
+  drawLegend();
+  const filling = fillList();
+  if (!listed.length) await filling;
+  const prompts = await promptList();
+  if (!prompts.length) { clear(byId("columns"), el("p", "soft", "No text was kept.")); return; }
+  if (state.prompt === null || !prompts.some((prompt) => prompt.id === state.prompt)) {
+    state.prompt = (listed[0] ?? prompts[0]).id;
+    remember(false);
+  }
+  revealCurrent();
+  filling.then(revealCurrent);
+  const key = JSON.stringify([state.prompt, state.layout, state.against, state.diff, state.sample, state.columns]);
+  if (key === promptKey) { repaint(); return; }
+  promptKey = key;
+  const prompt = prompts.find((each) => each.id === state.prompt);
+  const opened = await samplesOf(prompt);
+  if (promptKey !== key) return; // another one was asked for meanwhile
+  forget();
+  drawPrompt(prompt, opened);
+};
+
+const drawPrompt = (prompt, opened) => {
+  byId("prompt-id").textContent = plain(prompt.id);
+  const facts = [];
+  if (known(opened.promptTokens)) facts.push(plural(opened.promptTokens, "prompt token"));
+  if (prompt.disagreement !== null) facts.push(`${share(prompt.disagreement)} disagreement`);
+  if (known(data.selfBleu[prompt.id])) facts.push(`BLEU across strategies ${digits(data.selfBleu[prompt.id], 3)}`);
+  byId("prompt-facts").textContent = facts.join(" · ");
+  const text = byId("prompt-text");
+  clear(text);
+  if (opened.own) {
+    for (let i = 0; i < opened.own.count; i++) text.append(tokenNode(opened.own, i, false));
+    listen(text);
+  } else write(text, opened.text, true);
+  const place = listed.indexOf(prompt);
+  byId("before").disabled = place <= 0;
+  byId("after").disabled = place >= listed.length - 1;
+  const numbers = [...new Set(opened.samples.map((sample) => sample.n))].sort((a, b) => a - b);
+  byId("sample-choice").hidden = numbers.length < 2;
+  clear(byId("sample"), option("all", "all"), ...numbers.map((n) => option(n, String(n))));
+  byId("sample").value = state.sample === "all" || numbers.includes(Number(state.sample)) ? state.sample : "all";
+  byId("reading-note").textContent = prompt.tokens ? "" : "The tokens of this prompt are not in this page: its texts are shown without probabilities.";
+  const tree = state.layout === "tree";
+  byId("columns").hidden = tree;
+  byId("tree").hidden = !tree;
+  clear(byId(tree ? "columns" : "tree"));
+  if (tree) drawTree(opened);
+  else drawColumns(prompt, opened);
+};

@@ -1,0 +1,71 @@
+// Text of any kind as nodes: what a model wrote only ever becomes text nodes, and what cannot be seen is marked.
+
+const el = (tag, cls, ...children) => {
+  const node = document.createElement(tag);
+  if (cls) node.className = cls;
+  for (const child of children) if (child !== null && child !== undefined) node.append(child);
+  return node;
+};
+
+// ---- characters that cannot be seen, or that move others about, become marks
+
+const C0 = "NUL SOH STX ETX EOT ENQ ACK BEL BS HT LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US".split(" ");
+const NAMES = {
+  0x7f: "DEL", 0x85: "NEL", 0xa0: "NBSP", 0xad: "SHY", 0x34f: "CGJ", 0x61c: "ALM", 0x115f: "HCF", 0x1160: "HJF", 0x180e: "MVS",
+  0x200b: "ZWSP", 0x200c: "ZWNJ", 0x200d: "ZWJ", 0x200e: "LRM", 0x200f: "RLM", 0x2028: "LS", 0x2029: "PS",
+  0x202a: "LRE", 0x202b: "RLE", 0x202c: "PDF", 0x202d: "LRO", 0x202e: "RLO", 0x2060: "WJ",
+  0x2066: "LRI", 0x2067: "RLI", 0x2068: "FSI", 0x2069: "PDI", 0x3164: "HF", 0xfeff: "BOM", 0xffa0: "HHF",
+};
+const UNSEEN = /[\u0000-\u001f\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb]|[\u{e0000}-\u{e0fff}]|\p{Cs}|\p{Co}/gu;
+
+const markOf = (char) => {
+  const code = char.codePointAt(0);
+  if (char === "\n") return "↵";
+  if (char === "\t") return "⇥";
+  const name = C0[code] ?? NAMES[code];
+  if (name) return `⟨${name}⟩`;
+  return `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+};
+
+// Append text to a node; `breaks`: a newline also breaks the line.
+const write = (node, text, breaks) => {
+  let at = 0;
+  for (const match of text.matchAll(UNSEEN)) {
+    if (match.index > at) node.append(text.slice(at, match.index));
+    const mark = el("span", "mark", markOf(match[0]));
+    mark.title = "U+" + match[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
+    node.append(mark);
+    if (breaks && (match[0] === "\n" || match[0] === "\t")) node.append(match[0]);
+    at = match.index + match[0].length;
+  }
+  if (at < text.length) node.append(text.slice(at));
+  return node;
+};
+
+const plain = (text) => text.replace(UNSEEN, markOf);
+
+// A token by itself: spaces at its ends are shown, an empty one is named.
+const writeToken = (node, text, id) => {
+  if (text === "") return node.append(el("span", "mark", id === null || id === undefined ? "⟨…⟩" : `⟨id ${id}⟩`));
+  const [, before, body, after] = /^( *)(.*?)( *)$/su.exec(text);
+  if (before) node.append(el("span", "mark", "␣".repeat(before.length)));
+  write(node, body, false);
+  if (after) node.append(el("span", "mark", "␣".repeat(after.length)));
+};
+
+// A token in a sentence: in quotes, its spaces kept.
+const quoted = (text) => (text === "" ? "the end" : `“${plain(text)}”`);
+
+const button = (cls, title, ...children) => {
+  const node = el("button", cls, ...children);
+  node.type = "button";
+  if (title) node.title = title;
+  return node;
+};
+
+const clear = (node, ...children) => {
+  node.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+};
+
+const current = (node, is) => (is ? node.setAttribute("aria-current", "true") : node.removeAttribute("aria-current"));

@@ -1,0 +1,68 @@
+"""Pages for the browser tests, made once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+from fake_points import HOSTILE, PROMPTS, make_sweep, write_point
+
+sys.path.append(str(Path(__file__).parents[1] / "report"))
+
+from compared import made_up_comparison
+
+from harness.report.compare_html import compare_html
+from harness.report.points import reported
+from harness.report.tokens_html import tokens_html
+
+
+def write_compare(folder: Path) -> Path:
+    """compare.html of six points, two of them failed, with all there may be in it."""
+    sweep = make_sweep(folder / "outputs", failed="top_p", tokens=30, samples=2)
+    points = reported(sweep)
+    label = sweep.points[2].label
+    comparison = made_up_comparison(points)
+    expected = [
+        SimpleNamespace(text="a met one", label=label, prompt_id="chat", passed=True, got=None),
+        SimpleNamespace(text="<b>a missed one", label=label, prompt_id="chat", passed=False, got="<i>else"),
+    ]
+    said = [
+        {"label": label, "prompt_id": "chat", "sample": 0, "name": "rating", "value": 4, "comment": "<u>good"}
+    ]
+    html = compare_html(sweep, points, comparison=comparison, expectations=expected, feedback=said)
+    path = folder / "compare.html"
+    path.write_text(html, encoding="utf-8")
+    return path
+
+
+def write_hostile(folder: Path) -> Path:
+    """compare.html whose prompts, texts, labels and errors are all hostile."""
+    texts = dict.fromkeys(HOSTILE)
+    sweep = make_sweep(folder / "outputs", models=("m",), failed="top_p", texts=texts, scores=True)
+    named = [HOSTILE["script"], HOSTILE["bidi"], HOSTILE["long"][:300]]
+    points = tuple(
+        replace(p, label=name, model=name, traceback=HOSTILE["control"], warnings=(HOSTILE["script"],))
+        for p, name in zip(sweep.points, named, strict=True)
+    )
+    sweep = replace(sweep, name=HOSTILE["script"], points=points)
+    found = reported(sweep)
+    path = folder / "hostile.html"
+    path.write_text(compare_html(sweep, found, comparison=made_up_comparison(found)), encoding="utf-8")
+    return path
+
+
+def write_tokens(folder: Path) -> Path:
+    """tokens.html of one point."""
+    stored = write_point(folder / "outputs", "point", PROMPTS, scores=True, tokens=20)
+    path = folder / "tokens.html"
+    path.write_text(tokens_html(stored, "m/fp32/top_p"), encoding="utf-8")
+    return path
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    """A CSV text as rows."""
+    return list(csv.DictReader(io.StringIO(text)))
