@@ -28,7 +28,10 @@ class Model(Choice):
 
 
 class Quantization(Choice):
-    """How the weights are held; it alone decides the dtype. Field names are BitsAndBytesConfig's."""
+    """How the weights are held; it alone decides the dtype. Field names are the quantizing library's own.
+
+    `torchao` names one of torchao's configs as transformers did: `int4_weight_only` is Int4WeightOnlyConfig.
+    """
 
     dtype: Literal["checkpoint", "float32", "bfloat16", "float16"] = Field(
         "checkpoint", description="dtype of what is not quantized"
@@ -41,6 +44,39 @@ class Quantization(Choice):
     bnb_4bit_compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None
     bnb_4bit_quant_type: Literal["fp4", "nf4"] = "fp4"
     bnb_4bit_use_double_quant: bool = False
+    torchao: (
+        Literal[
+            "int8_weight_only",
+            "int8_dynamic_activation_int8_weight",
+            "int4_weight_only",
+            "int8_dynamic_activation_int4_weight",
+        ]
+        | None
+    ) = Field(None, description="quantize with torchao, so")
+    group_size: Literal[32, 64, 128, 256] | None = Field(
+        None, description="inputs that share a scale in torchao's weights; null: its default"
+    )
+
+
+class Cache(Choice):
+    """How keys and values are held while decoding. Field names are those of transformers' `cache_config`."""
+
+    backend: Literal["hqq", "fp8"] | None = Field(None, description="quantizes the cache; null: it is not")
+    # Not 3: hqq 0.2.8 unpacks 3 bits of matrices only, and a cache has four axes.
+    nbits: Literal[1, 2, 4, 8] | None = Field(None, description="bits a value")
+    axis_key: Literal[0, 1] | None = Field(None, description="1: a key's own values share a scale")
+    axis_value: Literal[0, 1] | None = Field(None, description="1: a value's own entries share a scale")
+    q_group_size: Positive | None = Field(
+        None, description="values that share a scale; null: 64, or what the width of a head allows"
+    )
+    residual_length: Positive | None = Field(
+        None, description="positions left plain until they are quantized together"
+    )
+
+    @property
+    def quantized(self) -> bool:
+        """Whether it is another cache than the model's own."""
+        return self.backend is not None
 
 
 class Prompts(Choice):
@@ -170,4 +206,5 @@ class Point(Part):
     timing: Timing
     tracking: Tracking
     compare: Compare
+    cache: Cache = Cache(name="default")
     expect: tuple[Expectation, ...] = ()

@@ -14,7 +14,17 @@ from pydantic import BaseModel
 from harness.config.effective import draws, is_beam
 from harness.config.expectation import ASKED, Expectation
 from harness.config.nearest import did_you_mean
-from harness.config.point import Compare, Decoding, Generation, Model, Prompts, Quantization, Record, Timing
+from harness.config.point import (
+    Cache,
+    Compare,
+    Decoding,
+    Generation,
+    Model,
+    Prompts,
+    Quantization,
+    Record,
+    Timing,
+)
 from harness.config.values import shown
 from harness.errors import Mistake
 
@@ -32,6 +42,8 @@ def check_rules(parts: Mapping[str, BaseModel]) -> list[Mistake]:
         mistakes += _model(cast(Model, parts["model"]))
     if "quantization" in parts:
         mistakes += _quantization(cast(Quantization, parts["quantization"]))
+    if "cache" in parts:
+        mistakes += _cache(cast(Cache, parts["cache"]))
     if "prompts" in parts:
         mistakes += _prompts(cast(Prompts, parts["prompts"]))
     if "decoding" in parts:
@@ -42,6 +54,8 @@ def check_rules(parts: Mapping[str, BaseModel]) -> list[Mistake]:
         mistakes += _compare(cast(Compare, parts["compare"]))
     if "decoding" in parts and "generation" in parts:
         mistakes += _budget(cast(Decoding, parts["decoding"]), cast(Generation, parts["generation"]))
+    if "decoding" in parts and "cache" in parts:
+        mistakes += _cache_of_beams(cast(Decoding, parts["decoding"]), cast(Cache, parts["cache"]))
     return mistakes
 
 
@@ -92,6 +106,11 @@ def _quantization(quantization: Quantization) -> Iterator[Mistake]:
         yield Mistake(
             "quantization.load_in_4bit=true", "excludes load_in_8bit=true; set one of them to false"
         )
+    if quantization.torchao is not None and (quantization.load_in_4bit or quantization.load_in_8bit):
+        yield Mistake(
+            f"quantization.torchao={quantization.torchao}",
+            "excludes load_in_4bit and load_in_8bit; set torchao=null, or those to false",
+        )
     for key, info in Quantization.model_fields.items():
         if getattr(quantization, key) == info.default:
             continue
@@ -106,6 +125,38 @@ def _quantization(quantization: Quantization) -> Iterator[Mistake]:
             )
         if key == "llm_int8_skip_modules" and not (quantization.load_in_8bit or quantization.load_in_4bit):
             yield Mistake(text, "no effect without quantization; use quantization=bnb_int8 or bnb_nf4")
+        if key == "group_size" and quantization.torchao is None:
+            yield Mistake(
+                text, "no effect without quantization.torchao; use quantization=torchao_int4_weight_only"
+            )
+        if key == "group_size" and quantization.torchao == "int8_dynamic_activation_int8_weight":
+            yield Mistake(
+                text,
+                "no effect here, a whole row shares a scale; or use quantization=torchao_int8_weight_only",
+            )
+
+
+def _cache(cache: Cache) -> Iterator[Mistake]:
+    for key, info in Cache.model_fields.items():
+        value = getattr(cache, key)
+        if key in ("name", "backend") or value == info.default:
+            continue
+        text = f"cache.{key}={shown(value)}"
+        if cache.backend is None:
+            yield Mistake(text, "no effect without cache.backend=hqq; or use cache=quantized_int4")
+        if cache.backend == "fp8":
+            yield Mistake(
+                text, "no effect with cache.backend=fp8, where all values share a scale; use backend=hqq"
+            )
+
+
+def _cache_of_beams(decoding: Decoding, cache: Cache) -> Iterator[Mistake]:
+    if cache.quantized and is_beam(decoding):
+        yield Mistake(
+            f"cache.backend={cache.backend}",
+            f"not with decoding.num_beams={decoding.num_beams}: what beams say is scored again in one pass, "
+            "which would not read the quantized cache; use cache=default, or decoding=greedy",
+        )
 
 
 def _prompts(prompts: Prompts) -> Iterator[Mistake]:

@@ -41,6 +41,7 @@ def strategy_config(
     max_new_tokens: int,
     eos_token_ids: Sequence[int],
     pad_token_id: int,
+    cache: Mapping[str, Any] | None = None,
 ) -> GenerationConfig:
     """The GenerationConfig of an effective decoding (every field set; `config/effective.py`).
 
@@ -49,12 +50,15 @@ def strategy_config(
         max_new_tokens: the budget.
         eos_token_ids: ids that end a sample; none to go on past end-of-text.
         pad_token_id: what stands behind a finished row.
+        cache: `cache_config` of a quantized cache; None for the model's own.
     """
+    other = {} if cache is None else {"cache_implementation": "quantized", "cache_config": dict(cache)}
     return GenerationConfig(
         **effective,
         max_new_tokens=max_new_tokens,
         eos_token_id=list(eos_token_ids) or None,
         pad_token_id=pad_token_id,
+        **other,
     )
 
 

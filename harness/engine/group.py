@@ -26,6 +26,7 @@ from harness.engine.strategy import Strategy
 from harness.engine.timing import time_strategy
 from harness.engine.tree import StrategyError, Text, Work, decode_tree
 from harness.errors import HarnessError, StoreError
+from harness.models.caches import cache_config
 from harness.models.memory import available_bytes, peak_memory_mb, reset_peak_memory, size_told
 from harness.prompts.prompt import Prompt
 from harness.results.files import clear_unfinished
@@ -159,6 +160,7 @@ class Group:
             eos_token_ids=() if generation.ignore_eos else self._eos,
             pad_token_id=self._loaded.tokenizer.pad_token_id or 0,
             top_k=planned.point.record.top_k,
+            cache=cache_config(planned.point.cache, planned.files),
         )
 
     def _decode(self, points: Sequence[PlannedPoint], places: Sequence[int]) -> dict[int, Exception]:
@@ -256,7 +258,8 @@ class Group:
         first = next(iter(family.values()))
         free = available_bytes(self._loaded.device)
         beams = first.effective["num_beams"] > 1
-        one_by_one = beams and not rows_together(self._loaded, self._strategy(first))
+        strategy = self._strategy(first)
+        one_by_one = strategy.cache is not None or (beams and not rows_together(self._loaded, strategy))
         return batching(list(family.values()), free, self._loaded.model.dtype.itemsize, one_by_one)
 
     def _captures(self, planned: PlannedPoint) -> bool:
@@ -296,13 +299,14 @@ class Group:
         self, texts: Sequence[Text], note: Callable[[Work], None], capture: bool
     ) -> list[Sample]:
         strategy, on_step = texts[0].strategy, self._events.decoded
-        if strategy.beams == 1 and self._handled:
+        if strategy.beams == 1 and self._handled and strategy.cache is None:
             return decode_tree(
                 self._loaded, texts, self._detokenizer, capture=capture, on_work=note, on_step=on_step
             )
         run = search if strategy.beams > 1 else decode_rows
         samples: list[Sample] = []
-        for alike in _runs(texts):
+        # A quantized cache's scales are shared over a batch: there each text stands alone.
+        for alike in _runs(texts) if strategy.cache is None else [[text] for text in texts]:
             rows = [text.row for text in alike]
             samples += run(self._loaded, alike[0].strategy, rows, self._detokenizer, on_step=on_step)
         made = sum(len(sample.token_ids) for sample in samples)
@@ -373,6 +377,8 @@ class Group:
             "padding_side": "left",
             "device": self._loaded.device,
             "dtype": self._loaded.dtype,
+            "cache": strategy.cache and dict(strategy.cache),
+            "quant_method": self._loaded.facts["quant_method"],
             "model_generation_config": dict(self._loaded.files_generation_config),
         }
         stored.write_config({"requested": requested, "effective": effective})

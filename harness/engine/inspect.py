@@ -72,6 +72,10 @@ def inspect(
             "decoding.num_beams",
             f"{point.decoding.num_beams}: inspect walks token by token; use decoding=greedy",
         )
+    if point.cache.quantized:
+        raise ConfigError.of(
+            "cache", f"{point.cache.name}: inspect reads with the model's own cache; use cache=default"
+        )
     if steps < 1 or top_k < 1:
         raise ConfigError.of("steps" if steps < 1 else "top_k", "must be at least 1")
     files = locate(point.model)

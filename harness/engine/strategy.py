@@ -25,6 +25,7 @@ class Strategy:
         eos_token_ids: ids that end a sample; empty to go on past end-of-text.
         pad_token_id: fills the left of a ragged batch.
         top_k: alternatives recorded a step.
+        cache: `cache_config` of a quantized cache; None for the model's own.
     """
 
     effective: Mapping[str, Any]
@@ -34,6 +35,7 @@ class Strategy:
     eos_token_ids: tuple[int, ...]
     pad_token_id: int
     top_k: int
+    cache: Mapping[str, Any] | None = None
 
     @property
     def beams(self) -> int:
@@ -59,4 +61,5 @@ class Strategy:
             max_new_tokens=self.max_new_tokens,
             eos_token_ids=self.eos_token_ids,
             pad_token_id=self.pad_token_id,
+            cache=self.cache,
         )

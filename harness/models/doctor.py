@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config.point import Model, Quantization
+from harness.config.point import Cache, Model, Quantization
 from harness.errors import HarnessError
+from harness.models.caches import cache_config, check_cache
 from harness.models.describe import environment
 from harness.models.device import device_name, devices
+from harness.models.locate import locate
 from harness.models.memory import available_bytes
 from harness.models.quantize import check_quantization
 
@@ -24,13 +27,25 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "bnb_nf4": _NF4,
     "bnb_nf4_double": {**_NF4, "bnb_4bit_use_double_quant": True},
     "bnb_fp4": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
+    "torchao_int8_weight_only": {"torchao": "int8_weight_only"},
+    "torchao_int8_dynamic": {"torchao": "int8_dynamic_activation_int8_weight"},
+    "torchao_int4_weight_only": {"torchao": "int4_weight_only", "group_size": 64},
+    "torchao_int4_dynamic": {"torchao": "int8_dynamic_activation_int4_weight", "group_size": 32},
 }
 TRIED = tuple(Quantization(name=name, **fields) for name, fields in _FIELDS.items())
+_CACHES: dict[str, dict[str, Any]] = {
+    "quantized_fp8": {"backend": "fp8"},
+    **{
+        f"quantized_int{bits}": {"backend": "hqq", "nbits": bits, "axis_key": 1, "axis_value": 1}
+        for bits in (8, 4, 2)
+    },
+}
+TRIED_CACHES = tuple(Cache(name=name, **fields) for name, fields in _CACHES.items())
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Whether a quantization works on a device; `reason` says why not."""
+    """Whether a quantization, or a quantized cache, works on a device; `reason` says why not."""
 
     quantization: str
     device: str
@@ -76,6 +91,7 @@ def doctor() -> int:
             trials = [
                 try_quantization(folder, quantization, device) for device in there for quantization in TRIED
             ]
+            trials += [try_cache(folder, cache, device) for device in there for cache in TRIED_CACHES]
     for trial in trials:
         answer = "[green]yes[/]" if trial.works else "[red]no[/]"
         tried.add_row(trial.quantization, trial.device, answer, escape(trial.reason))
@@ -87,33 +103,71 @@ def try_quantization(folder: Path, quantization: Quantization, device: str) -> T
     """Load a tiny model so and run one forward; the logits must be finite."""
     import torch
 
-    from harness.models.load import read_model
-
-    try:
-        check_quantization(quantization, device)
-        dtype = "float32" if quantization.dtype == "checkpoint" else quantization.dtype
-        choice: dict[str, Any] = {"name": "tiny", "id": str(folder)}
-        model: Any = read_model(
-            folder, Model(**choice), quantization, device, dtype, lambda stage, part: None
-        )
+    def attempt() -> None:
+        asked = quantization
+        if asked.torchao == "int4_weight_only" and device.startswith("cuda"):
+            asked = asked.model_copy(update={"dtype": "bfloat16"})  # the only one it takes there
+        check_quantization(asked, device)
+        model = _tiny(folder, asked, device)
         with torch.inference_mode():
             logits = model(torch.arange(8, device=device)[None]).logits
         if not bool(torch.isfinite(logits).all()):
-            return Trial(quantization.name, device, False, "the logits are not finite")
+            raise HarnessError("the logits are not finite")
+
+    return _tried(quantization.name, device, attempt)
+
+
+def try_cache(folder: Path, cache: Cache, device: str) -> Trial:
+    """Decode a few tokens of a tiny model with a quantized cache."""
+    import torch
+    from transformers import GenerationConfig
+
+    def attempt() -> None:
+        files = locate(_choice(folder))
+        check_cache(cache, device, files)
+        config = GenerationConfig(
+            max_new_tokens=4, pad_token_id=0, cache_implementation="quantized",
+            cache_config=cache_config(cache, files),
+        )  # fmt: skip
+        model = _tiny(folder, Quantization(name="fp32", dtype="float32"), device)
+        ids = torch.arange(3, 10, device=device)[None]
+        model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
+
+    return _tried(f"cache={cache.name}", device, attempt)
+
+
+def _tried(name: str, device: str, attempt: Callable[[], None]) -> Trial:
+    try:
+        attempt()
     except HarnessError as error:
-        return Trial(quantization.name, device, False, str(error).splitlines()[0])
+        return Trial(name, device, False, str(error).splitlines()[0])
     except Exception as error:  # whatever a driver or a kernel raises is the answer
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return Trial(quantization.name, device, False, f"{type(error).__name__}: {line}"[:200])
-    return Trial(quantization.name, device, True)
+        return Trial(name, device, False, f"{type(error).__name__}: {line}"[:200])
+    return Trial(name, device, True)
+
+
+def _choice(folder: Path) -> Model:
+    choice: dict[str, Any] = {"name": "tiny", "id": str(folder)}
+    return Model(**choice)
+
+
+def _tiny(folder: Path, quantization: Quantization, device: str) -> Any:
+    from harness.models.load import read_model
+
+    dtype = "float32" if quantization.dtype == "checkpoint" else quantization.dtype
+    return read_model(folder, _choice(folder), quantization, device, dtype, lambda stage, part: None)
 
 
 def write_tiny_model(folder: Path) -> Path:
     """Write a two-layer Llama with random weights; global random state is left as it was."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     from harness.models.load import quiet
+    from harness.models.torchao import import_torchao
+
+    import_torchao()
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=128, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,

@@ -19,17 +19,19 @@ from harness.models.device import device_name, resolve_device
 from harness.models.hub import fetch_weights
 from harness.models.locate import ModelFiles, locate
 from harness.models.memory import peak_memory_mb, reset_peak_memory
+from harness.models.prequantized import Stored
 from harness.models.quantize import (
-    bitsandbytes_config,
     check_quantization,
     compute_dtype,
     held_tensors,
     honour_compute_dtype,
     import_bitsandbytes,
+    loading_config,
     quantized_modules,
     uses_bitsandbytes,
 )
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
+from harness.models.torchao import import_torchao
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -85,11 +87,13 @@ def load(model: Model, quantization: Quantization, on_progress: Progress | None 
         fetch_weights(
             files.id, files.revision, files.weight_files, lambda name, part: tell(f"fetching {name}", part)
         )
-    from transformers import AutoModelForCausalLM  # noqa: F401  importing is no part of loading
+    import_torchao()
+    from transformers import AutoModelForCausalLM, quantizers  # noqa: F401  importing is no part of loading
 
+    stored = files.stored
     reset_peak_memory(device)
     started = time.perf_counter()
-    loaded = read_model(files.folder, model, quantization, device, dtype, tell)
+    loaded = read_model(files.folder, model, quantization, device, dtype, tell, stored)
     seconds = time.perf_counter() - started
     _keep_token_ids_only(loaded, files, tokenizer)
     facts = {
@@ -105,9 +109,11 @@ def load(model: Model, quantization: Quantization, on_progress: Progress | None 
         "device": device,
         "device_name": device_name(device),
         "dtype": dtype,
-        "compute_dtype": compute_dtype(quantization, device) if quantization.load_in_4bit else dtype,
+        "compute_dtype": _compute_dtype(quantization, device, dtype, stored),
         "attention": getattr(loaded.config, "_attn_implementation", None),
         "quantized_modules": quantized_modules(loaded),
+        "quant_method": None if stored is None else stored.method,
+        "stored_quantization": None if stored is None else str(stored),
         "weight_files": len(files.weight_files),
         "context_length": files.context_length,
         "vocab_size": files.vocab_size,
@@ -134,9 +140,17 @@ def free(loaded: LoadedModel) -> None:
 
 
 def read_model(
-    folder: Path, model: Model, quantization: Quantization, device: str, dtype: str, tell: Progress
+    folder: Path,
+    model: Model,
+    quantization: Quantization,
+    device: str,
+    dtype: str,
+    tell: Progress,
+    stored: Stored | None = None,
 ) -> PreTrainedModel:
     """Read the weights of a local folder onto a device, in eval mode, without gradients.
+
+    `stored` tells how the checkpoint is quantized already, if it is.
 
     Raises:
         ConfigError, HarnessError: as `load`.
@@ -144,7 +158,7 @@ def read_model(
     import torch
     from transformers import AutoModelForCausalLM
 
-    if uses_bitsandbytes(quantization):
+    if uses_bitsandbytes(quantization, stored):
         import_bitsandbytes()
     pickled = not any(folder.glob("*.safetensors")) and model.allow_pickle
     arguments: dict[str, Any] = {
@@ -156,7 +170,7 @@ def read_model(
     }
     if model.attention != "auto":
         arguments["attn_implementation"] = model.attention
-    if (config := bitsandbytes_config(quantization, device)) is not None:
+    if (config := loading_config(quantization, device, stored)) is not None:
         arguments["quantization_config"] = config
     try:
         with quiet(lambda part: tell("loading weights", part)):
@@ -175,9 +189,19 @@ def read_model(
         )
     loaded.eval()
     loaded.requires_grad_(False)
-    if quantization.load_in_4bit and device == "cpu":
+    if uses_bitsandbytes(quantization, stored) and device == "cpu":
         honour_compute_dtype(loaded)
+    if quantization.torchao is not None and not quantized_modules(loaded):
+        raise ConfigError.of(
+            "quantization", f"{quantization.name} finds no linear layer in {model.id}; use bnb_nf4"
+        )
     return loaded
+
+
+def _compute_dtype(quantization: Quantization, device: str, dtype: str, stored: Stored | None) -> str:
+    if stored is not None and stored.compute_dtype is not None:
+        return stored.compute_dtype
+    return compute_dtype(quantization, device) if quantization.load_in_4bit else dtype
 
 
 def resolve_dtype(quantization: Quantization, files: ModelFiles) -> str:

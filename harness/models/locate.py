@@ -13,6 +13,7 @@ from harness.config.point import Model
 from harness.errors import ConfigError, Mistake
 from harness.models.fable import FABLE_MODELS, fable_folder
 from harness.models.hub import HUB_ID, ask_weights, fetch_small_files, nearest_builtin
+from harness.models.prequantized import Stored, stored_quantization
 from harness.models.weights import Tensor, fingerprint_files, main_dtype, read_header
 
 TOKENIZER_FILES = (
@@ -86,10 +87,9 @@ class ModelFiles:
         return str(said) if said and said != "auto" else main_dtype(self.tensors)
 
     @property
-    def prequantized(self) -> str | None:
-        """The method that a checkpoint stored quantized was quantized with, else None."""
-        found = self.config.get("quantization_config")
-        return str(found.get("quant_method", "unknown")) if isinstance(found, dict) else None
+    def stored(self) -> Stored | None:
+        """How the checkpoint was quantized before it was stored, else None."""
+        return stored_quantization(self.config)
 
     @property
     def parameters(self) -> int | None:

@@ -12,7 +12,9 @@ from typing import Any
 from harness.config.point import Quantization
 from harness.models.device import gpu_bytes
 from harness.models.locate import ModelFiles
-from harness.models.weights import Tensor
+from harness.models.prequantized import UNPACKED, Stored
+from harness.models.torchao import weight_bytes_of
+from harness.models.weights import Tensor, quantizable
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _MIB = 1024 * 1024
@@ -20,7 +22,6 @@ _BLOCK_4BIT = 64  # values that share a scale
 _BLOCK_SCALES = 256  # scales that share a scale, with double quantization
 _BOOK_4BIT = 16 * 4  # bytes of a code book, one a layer
 _BOOK_8BIT = 256 * 4 + 4  # of the scales' own, and their offset
-_NOT_LINEAR = ("embed", "wte", "wpe", "norm", "ln_", "lm_head", "embed_out", "router")
 
 
 def weight_bytes(files: ModelFiles, quantization: Quantization) -> int | None:
@@ -28,14 +29,15 @@ def weight_bytes(files: ModelFiles, quantization: Quantization) -> int | None:
 
     bitsandbytes quantizes the linear layers but for the head: 4 bits a value and a float32 scale for 64
     values (an 8-bit scale, and a float32 for 256 of those, when doubled), or 8 bits and a float32 a row.
+    torchao takes the same layers (`torchao.weight_bytes_of`).
     """
     if not files.tensors:
         return None
     plain = BYTES.get(files.checkpoint_dtype or "float32", 4)
     if quantization.dtype != "checkpoint":
         plain = BYTES[quantization.dtype]
-    if files.prequantized:
-        return files.weight_bytes
+    if files.stored is not None:
+        return sum(_stored_bytes(tensor, files.stored, plain) for tensor in files.tensors)
     return sum(_held_bytes(tensor, quantization, plain) for tensor in files.tensors)
 
 
@@ -52,11 +54,33 @@ def kv_cache_bytes(config: Mapping[str, Any], tokens: int, value_bytes: int) -> 
     width = _number(config, "hidden_size", "n_embd", "d_model")
     if not layers or not heads or not width:
         return 0
-    kv_heads = _number(config, "num_key_value_heads") or heads
-    head_dim = _number(config, "head_dim") or width // heads
     windows = _windows(config, layers)
     positions = sum(tokens if window is None else min(tokens, window - 1) for window in windows)
-    return 2 * positions * kv_heads * head_dim * value_bytes
+    return 2 * positions * key_value_heads(config) * head_width(config) * value_bytes
+
+
+def key_value_heads(config: Mapping[str, Any]) -> int:
+    """How many heads have keys and values of their own; 0 when config.json does not say."""
+    return _number(config, "num_key_value_heads") or _number(
+        config, "num_attention_heads", "n_head", "num_heads"
+    )
+
+
+def head_width(config: Mapping[str, Any]) -> int:
+    """Values of a head's key; 0 when config.json does not say."""
+    heads = _number(config, "num_attention_heads", "n_head", "num_heads")
+    width = _number(config, "hidden_size", "n_embd", "d_model")
+    return _number(config, "head_dim") or (width // heads if heads else 0)
+
+
+def sees_everything(config: Mapping[str, Any]) -> bool:
+    """Whether every layer attends to the whole text."""
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list) and any(kind != "full_attention" for kind in kinds):
+        return False
+    return all(
+        window is None for window in _windows(config, 1 if not isinstance(kinds, list) else len(kinds))
+    )
 
 
 def reset_peak_memory(device: str) -> None:
@@ -108,7 +132,9 @@ def available_bytes(device: str) -> int:
 
 def _held_bytes(tensor: Tensor, quantization: Quantization, plain: int) -> int:
     """Bytes of one tensor once loaded."""
-    linear = len(tensor.shape) == 2 and not any(part in tensor.name for part in _skipped(quantization))
+    linear = quantizable(tensor, quantization.llm_int8_skip_modules or ())
+    if linear and quantization.torchao is not None:
+        return weight_bytes_of(tensor, quantization, plain)
     if linear and quantization.load_in_8bit and not quantization.llm_int8_has_fp16_weight:
         return tensor.numel + 4 * tensor.shape[0]
     if linear and quantization.load_in_4bit:
@@ -119,8 +145,14 @@ def _held_bytes(tensor: Tensor, quantization: Quantization, plain: int) -> int:
     return tensor.numel * plain
 
 
-def _skipped(quantization: Quantization) -> tuple[str, ...]:
-    return (*_NOT_LINEAR, *(quantization.llm_int8_skip_modules or ()))
+def _stored_bytes(tensor: Tensor, stored: Stored, plain: int) -> int:
+    """Bytes of one tensor of a checkpoint that is stored quantized, once loaded."""
+    if stored.method not in UNPACKED:
+        return tensor.nbytes
+    # Eight bits hold a value of fp8, or two of mxfp4.
+    if tensor.dtype.startswith("F8"):
+        return tensor.numel * plain
+    return 2 * tensor.numel * plain if tensor.name.endswith("_blocks") else tensor.nbytes
 
 
 def _windows(config: Mapping[str, Any], layers: int) -> list[int | None]:

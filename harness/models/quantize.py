@@ -1,4 +1,7 @@
-"""How weights are held: which quantizations a device can run, and bitsandbytes told what was asked."""
+"""How weights are held: which quantizations a device can run, and bitsandbytes told what was asked.
+
+torchao has a file of its own, and so have checkpoints that are stored quantized.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from harness.config.point import Quantization
 from harness.errors import ConfigError
 from harness.models.locate import ModelFiles
+from harness.models.prequantized import UNPACKED, Stored, stored_problem
+from harness.models.torchao import is_torchao, parts_of, torchao_config, torchao_problem
 
 if TYPE_CHECKING:
     import torch
@@ -20,9 +25,21 @@ BITSANDBYTES = ("bnb_int8", "bnb_nf4", "bnb_nf4_double", "bnb_fp4")
 _PACKED_ROWS = 32  # bitsandbytes' packed CPU layout takes output features by 32
 
 
-def uses_bitsandbytes(quantization: Quantization) -> bool:
-    """Whether weights are held in 8 or 4 bits."""
-    return quantization.load_in_8bit or quantization.load_in_4bit
+def uses_bitsandbytes(quantization: Quantization, stored: Stored | None = None) -> bool:
+    """Whether bitsandbytes holds the weights: because it was asked to, or since they are stored so."""
+    asked = quantization.load_in_8bit or quantization.load_in_4bit
+    return asked or (stored is not None and stored.method == "bitsandbytes")
+
+
+def packages_of(quantization: Quantization, stored: Stored | None) -> tuple[str, ...]:
+    """Distributions, beside those of every point, whose arithmetic the samples depend on."""
+    if quantization.torchao is not None:
+        return ("torchao",)
+    of_method = {
+        "torchao": ("torchao",), "gptq": ("optimum", "gptqmodel"), "awq": ("gptqmodel",),
+        "compressed-tensors": ("compressed-tensors",),
+    }  # fmt: skip
+    return of_method.get(stored.method, ()) if stored is not None else ()
 
 
 def check_quantization(quantization: Quantization, device: str, files: ModelFiles | None = None) -> None:
@@ -34,21 +51,39 @@ def check_quantization(quantization: Quantization, device: str, files: ModelFile
     key = "quantization"
     if quantization.load_in_8bit and quantization.load_in_4bit:
         raise ConfigError.of(key, f"{quantization.name} asks for 8 and 4 bits at once; choose one")
-    if uses_bitsandbytes(quantization):
-        if files is not None and files.prequantized:
+    stored = None if files is None else files.stored
+    if files is not None and stored is not None:
+        if uses_bitsandbytes(quantization) or quantization.torchao is not None:
             message = (
-                f"{quantization.name} cannot be put on {files.id}, which is stored quantized "
-                f"({files.prequantized}); use quantization=none"
+                f"{quantization.name} cannot be put on {files.id}, which is stored quantized ({stored}) "
+                "already; use quantization=none"
             )
             raise ConfigError.of(key, message)
-        if problem := _bitsandbytes_problem(device):
-            message = f"{quantization.name} cannot run on {device}: {problem}; there are: {', '.join(PLAIN)}"
-            raise ConfigError.of(key, message)
+        if problem := stored_problem(stored, device):
+            raise ConfigError.of("model.id", f"{files.id} is stored quantized ({stored}), {problem}")
+    if quantization.torchao is not None and (problem := torchao_problem(quantization, device, files)):
+        raise ConfigError.of(key, f"{quantization.name} cannot run here: {problem}")
+    if uses_bitsandbytes(quantization, stored) and (problem := _bitsandbytes_problem(device)):
+        message = f"{quantization.name} cannot run on {device}: {problem}; there are: {', '.join(PLAIN)}"
+        raise ConfigError.of(key, message)
     if quantization.dtype == "bfloat16" and not _has_bfloat16(device):
         can = [name for name in PLAIN if name not in ("none", "bf16")]
         raise ConfigError.of(
             key, f"{quantization.name}: {device} has no bfloat16; there are: {', '.join(can)}"
         )
+
+
+def loading_config(quantization: Quantization, device: str, stored: Stored | None) -> Any:
+    """What `from_pretrained` takes as `quantization_config`; None for what is loaded as it is stored.
+
+    Of a checkpoint stored in fp8 or mxfp4 it says that it is to be unpacked.
+    """
+    if stored is not None and stored.method in UNPACKED:
+        from transformers.utils import quantization_config as kinds
+
+        kind: Any = kinds.FineGrainedFP8Config if stored.method == "fp8" else kinds.Mxfp4Config
+        return kind(dequantize=True)
+    return bitsandbytes_config(quantization, device) or torchao_config(quantization, device)
 
 
 def bitsandbytes_config(quantization: Quantization, device: str) -> BitsAndBytesConfig | None:
@@ -125,20 +160,27 @@ def honour_compute_dtype(model: PreTrainedModel) -> None:
 
 
 def quantized_modules(model: PreTrainedModel) -> int:
-    """How many modules hold 8-bit or 4-bit weights of bitsandbytes."""
-    if "bitsandbytes" not in sys.modules:
-        return 0
-    nn = sys.modules["bitsandbytes"].nn
-    return sum(isinstance(module, nn.Linear4bit | nn.Linear8bitLt) for module in model.modules())
+    """How many modules hold 8-bit or 4-bit weights of bitsandbytes or torchao."""
+    kinds: tuple[type, ...] = ()
+    if "bitsandbytes" in sys.modules:
+        nn = sys.modules["bitsandbytes"].nn
+        kinds = (nn.Linear4bit, nn.Linear8bitLt)
+    return sum(
+        isinstance(module, kinds) or is_torchao(getattr(module, "weight", None)) for module in model.modules()
+    )
 
 
 def held_tensors(model: PreTrainedModel) -> list[torch.Tensor]:
     """Every tensor that the weights are held in, each once: parameters, buffers, scales and code books."""
     import torch
 
-    found: list[Any] = [*model.parameters(), *model.buffers()]
+    found: list[Any] = [
+        part for tensor in (*model.parameters(), *model.buffers()) for part in parts_of(tensor)
+    ]
     for module in model.modules():
         weight = getattr(module, "weight", None)
+        if is_torchao(weight):
+            continue
         for holder in (getattr(weight, "quant_state", None), weight, getattr(module, "state", None)):
             state = getattr(holder, "state2", None)
             for part in (holder, state):

@@ -45,6 +45,14 @@ class Tensor:
         return self.numel * DTYPE_BYTES.get(self.dtype, 4)
 
 
+_NOT_LINEAR = ("embed", "wte", "wpe", "norm", "ln_", "lm_head", "embed_out", "router")
+
+
+def quantizable(tensor: Tensor, skipped: Sequence[str] = ()) -> bool:
+    """Whether it is a linear layer's weight that quantizing takes: neither the head's, nor a skipped one."""
+    return len(tensor.shape) == 2 and not any(part in tensor.name for part in (*_NOT_LINEAR, *skipped))
+
+
 def read_header(path: Path) -> tuple[Tensor, ...]:
     """The tensors that a safetensors file declares, in the file's order.
 

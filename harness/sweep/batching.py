@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.models.caches import cache_config, quantized_cache_bytes
 from harness.models.memory import kv_cache_bytes
 from harness.sweep.plan import PlannedPoint
 
@@ -44,7 +45,7 @@ def families(points: Sequence[PlannedPoint]) -> list[list[int]]:
         engine = planned.point.engine
         alone = planned.effective["num_beams"] > 1 or not engine.fuse
         prompts = tuple((prompt.id, prompt.ids) for prompt in planned.prompts)
-        key = place if alone else (prompts, engine)
+        key = place if alone else (prompts, engine, planned.point.cache)
         found.setdefault(key, []).append(place)
     return list(found.values())
 
@@ -52,6 +53,8 @@ def families(points: Sequence[PlannedPoint]) -> list[list[int]]:
 def text_cache_bytes(planned: PlannedPoint, value_bytes: int) -> int:
     """The most that one text's key-value cache takes, its beams included, at `value_bytes` a value."""
     longest = max(len(prompt.ids) for prompt in planned.prompts) + planned.point.generation.max_new_tokens
+    if (asked := cache_config(planned.point.cache, planned.files)) is not None:
+        return quantized_cache_bytes(planned.files.text_config, longest, value_bytes, asked)
     return planned.effective["num_beams"] * kv_cache_bytes(planned.files.config, longest, value_bytes)
 
 

@@ -234,9 +234,12 @@ class _Preparer:
         self._made: dict[Any, Any] = {}
 
     def prepare(self, point: Point) -> PlannedPoint:
+        from harness.models.caches import NOTE, PACKAGES, cache_config, check_cache
         from harness.models.device import resolve_device
         from harness.models.locate import locate
-        from harness.models.quantize import check_quantization
+        from harness.models.packages import package_version
+        from harness.models.prequantized import stored_note
+        from harness.models.quantize import check_quantization, packages_of
         from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
         from harness.prompts import prepare_prompts
         from harness.tracking.uri import tracking_uri
@@ -251,6 +254,7 @@ class _Preparer:
             ("quantization", point.quantization, device, model),
             lambda: check_quantization(point.quantization, device, files),
         )
+        self._once(("cache", point.cache, device, model), lambda: check_cache(point.cache, device, files))
         tokenizer = self._once(("tokenizer", model), lambda: load_tokenizer(model, files))
         budget = point.generation.max_new_tokens
         prepared = self._once(
@@ -265,6 +269,9 @@ class _Preparer:
         if wrong := wrong + _alternatives_fit(point, files.vocab_size):
             raise ConfigError(wrong)
         effective = effective_decoding(point.decoding)
+        cache = cache_config(point.cache, files)
+        packages = packages_of(point.quantization, files.stored)
+        packages += () if cache is None else PACKAGES[cache["backend"]]
         address = point_id(
             {
                 "engine": ENGINE_VERSION,
@@ -278,12 +285,15 @@ class _Preparer:
                 "decoding": effective,
                 "generation": _budget_and_luck(point, effective),
                 "device": device,
-                "versions": self._versions,
+                "versions": self._versions | {name: package_version(name) for name in packages},
             }
+            | ({} if cache is None else {"cache": cache})
         )
         metrics = self._once(
             ("metrics", own, id(prepared)), lambda: Asked(own, _references(prepared.prompts))
         )
+        notes = [] if files.stored is None else [stored_note(model.name, files.stored)]
+        notes += [] if cache is None else [NOTE]
         return PlannedPoint(
             point=point,
             point_id=address,
@@ -293,7 +303,7 @@ class _Preparer:
             effective=effective,
             metrics=metrics,
             needs=what_is_needed(point, metrics, stored_point(self._outputs, address)),
-            warnings=tuple(prepared.warnings),
+            warnings=(*prepared.warnings, *notes),
         )
 
     def _once(self, key: Any, make: Any) -> Any:

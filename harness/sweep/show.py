@@ -126,6 +126,7 @@ def _memory(group: Group, planned: Sequence[PlannedPoint]) -> tuple[str, str, st
     for places in families(planned):
         family = [planned[place] for place in places]
         lonely = family[0].effective["num_beams"] > 1 and family[0].effective["do_sample"]
+        lonely = lonely or family[0].point.cache.quantized
         cuts.append(batching(family, free, BYTES.get(known, 4), lonely))
     return (
         "unknown" if weights is None else size_told(weights),

@@ -9,6 +9,7 @@ from harness.config.points import Composed
 CHOICES = {
     "model": "fable_small",
     "quantization": "fp32",
+    "cache": "default",
     "prompts": "custom",
     "decoding": "greedy",
     "timing": "quick",
@@ -21,6 +22,7 @@ CONFIG = {
     "decoding": {"do_sample": False},
     "generation": {},
     "engine": {},
+    "cache": {},
     "record": {},
     "timing": {},
     "tracking": {},

@@ -1,0 +1,169 @@
+"""torchao, told what was asked: which of its quantizations a device and a checkpoint can be run in."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from harness.config.point import Quantization
+from harness.models.packages import lacking
+from harness.models.weights import Tensor, quantizable
+
+if TYPE_CHECKING:
+    from transformers import TorchAoConfig
+
+    from harness.models.locate import ModelFiles
+
+_GROUP = {"int4_weight_only": 128, "int8_dynamic_activation_int4_weight": 32}  # torchao's own defaults
+_INT4_GROUPS_ON_CPU = (32, 64, 128)
+_INT4_ROWS = 16  # aten's packing for CPUs takes output features by 16
+# Their matrices are Conv1D, which torchao leaves as they are.
+_WITHOUT_LINEAR = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+
+
+def group_size(quantization: Quantization) -> int | None:
+    """Inputs that share a scale; None where a whole row does."""
+    return quantization.group_size or _GROUP.get(quantization.torchao or "")
+
+
+def torchao_problem(quantization: Quantization, device: str, files: ModelFiles | None) -> str | None:
+    """Why torchao cannot quantize so, with the cure; None when it can.
+
+    torchao leaves out in silence what does not fit; here it is told before anything is loaded.
+    """
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        return f"torchao runs on cpu, cuda, and this is {device}; there are: none, fp32, bf16, fp16"
+    if (missing := lacking(("torchao",), "torchao")) is not None:
+        return (
+            f"{missing}; without it there are: fp32, bf16, fp16, bnb_int8, bnb_nf4, bnb_nf4_double, bnb_fp4"
+        )
+    four = quantization.torchao == "int4_weight_only"
+    if four and kind == "cpu" and group_size(quantization) not in _INT4_GROUPS_ON_CPU:
+        return f"on cpu its quantization.group_size is {_listed(_INT4_GROUPS_ON_CPU)}"
+    if files is None:
+        return None
+    if files.model_type in _WITHOUT_LINEAR:
+        return (
+            f"{files.model_type} keeps its matrices as Conv1D, which torchao leaves as they are; use bnb_nf4"
+        )
+    dtype = files.checkpoint_dtype if quantization.dtype == "checkpoint" else quantization.dtype
+    if four and kind == "cuda" and dtype != "bfloat16":
+        return f"on cuda its kernel takes bfloat16 only, and this is {dtype}; add quantization.dtype=bfloat16"
+    for tensor in files.tensors:
+        if quantizable(tensor) and (problem := _unfit(tensor, quantization, kind)) is not None:
+            return problem
+    return None
+
+
+def _unfit(tensor: Tensor, quantization: Quantization, kind: str) -> str | None:
+    """Why the weight of a linear layer cannot be quantized so."""
+    (rows, inputs), group = tensor.shape, group_size(quantization)
+    if group is not None and inputs % group:
+        fitting = [size for size in _INT4_GROUPS_ON_CPU if inputs % size == 0]
+        cure = f"use quantization.group_size={fitting[-1]}" if fitting else "use torchao_int8_weight_only"
+        return f"group_size={group} does not divide the {inputs} inputs of {tensor.name}; {cure}"
+    if quantization.torchao == "int4_weight_only" and kind == "cpu" and rows % _INT4_ROWS:
+        return (
+            f"on cpu it takes outputs by {_INT4_ROWS}, and {tensor.name} has {rows}; use torchao_int4_dynamic"
+        )
+    return None
+
+
+def weight_bytes_of(tensor: Tensor, quantization: Quantization, plain: int) -> int:
+    """Bytes of a quantized weight: values, scales and zero points.
+
+    Args:
+        tensor: of a linear layer.
+        quantization: by torchao.
+        plain: bytes a value of what is not quantized.
+    """
+    rows, inputs = tensor.shape
+    groups = rows * -(-inputs // (group_size(quantization) or inputs))
+    if quantization.torchao == "int4_weight_only":
+        return tensor.numel // 2 + 2 * plain * groups
+    # A float32 scale for 8 bits, one like the weights for 4; an 8-bit zero point.
+    return tensor.numel + groups * ((plain if "int4" in str(quantization.torchao) else 4) + 1)
+
+
+def torchao_config(quantization: Quantization, device: str) -> TorchAoConfig | None:
+    """The TorchAoConfig that says what was asked, None where it was not torchao.
+
+    Inductor's settings are left alone: torchao would lower the precision of every float32 product.
+    """
+    if quantization.torchao is None:
+        return None
+    import_torchao()
+    import torch
+    from torchao.quantization import (
+        Int4WeightOnlyConfig,
+        Int8DynamicActivationInt8WeightConfig,
+        Int8DynamicActivationIntxWeightConfig,
+        Int8WeightOnlyConfig,
+        PerGroup,
+        PerRow,
+    )
+    from transformers import TorchAoConfig
+
+    group = group_size(quantization)
+    kind: Any
+    if quantization.torchao == "int8_weight_only":
+        kind = Int8WeightOnlyConfig(
+            granularity=PerRow() if group is None else PerGroup(group), set_inductor_config=False
+        )
+    elif quantization.torchao == "int8_dynamic_activation_int8_weight":
+        kind = Int8DynamicActivationInt8WeightConfig(set_inductor_config=False)
+    elif quantization.torchao == "int8_dynamic_activation_int4_weight":
+        assert group is not None
+        kind = Int8DynamicActivationIntxWeightConfig(
+            weight_dtype=torch.int4,  # type: ignore[attr-defined]
+            weight_granularity=PerGroup(group),
+        )
+    elif device == "cpu":
+        # The packed format of CPUs is still apart from the others in torchao 0.18.
+        from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
+
+        kind = PrototypeInt4WeightOnlyConfig(group_size=group, set_inductor_config=False)
+    else:
+        kind = Int4WeightOnlyConfig(
+            group_size=group, int4_packing_format="tile_packed_to_4d", set_inductor_config=False
+        )
+    return TorchAoConfig(quant_type=kind)
+
+
+def import_torchao() -> None:
+    """Import torchao, where it is installed, without its lines about kernels for other machines.
+
+    transformers imports it as soon as any model is loaded, so this comes first, whatever is asked.
+    """
+    if "torchao" in sys.modules or lacking(("torchao",), "") is not None:
+        return
+    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        import torchao  # noqa: F401
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def parts_of(tensor: Any) -> Iterator[Any]:
+    """The plain tensors that a tensor of torchao is made of; a plain one itself."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from parts_of(getattr(tensor, name))
+    else:
+        yield tensor
+
+
+def is_torchao(tensor: Any) -> bool:
+    """Whether a weight is held by torchao."""
+    return type(tensor).__module__.startswith("torchao.")
+
+
+def _listed(sizes: tuple[int, ...]) -> str:
+    return f"{', '.join(map(str, sizes[:-1]))} or {sizes[-1]}"
