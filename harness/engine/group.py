@@ -18,6 +18,7 @@ from harness.engine.batch import Row
 from harness.engine.batches import Pieces, out_of_memory
 from harness.engine.beams import rows_together, search
 from harness.engine.captured import capturable
+from harness.engine.drift import Drift, ReferenceMissingError
 from harness.engine.rescore import score_prompt
 from harness.engine.sampling import decode_rows
 from harness.engine.selftest import handles
@@ -25,8 +26,16 @@ from harness.engine.strategy import Strategy
 from harness.engine.timing import time_strategy
 from harness.engine.tree import StrategyError, Text, Work, decode_tree
 from harness.errors import HarnessError, StoreError
-from harness.models.memory import available_bytes, peak_memory_mb, reset_peak_memory, size_told
+from harness.models.memory import (
+    available_bytes,
+    kv_cache_bytes,
+    peak_memory_mb,
+    reset_peak_memory,
+    size_told,
+)
 from harness.prompts.prompt import Prompt
+from harness.results.distributions import forget
+from harness.results.drift import add_drift, what_is_approximate
 from harness.results.locks import held
 from harness.results.metrics import GENERATION_COLUMNS, STEP_COLUMNS, point_metrics
 from harness.results.partial import Partial
@@ -46,6 +55,15 @@ if TYPE_CHECKING:
     from harness.models.load import LoadedModel
 
 
+PARTS = {
+    "timing": "timing",
+    "prompt_logprobs": "prompt_tokens",
+    "drift": "drift",
+    "drift_text": "drift_text",
+}
+"""Parts of a point beside its samples, and the table that each is."""
+
+
 class Events(Protocol):
     """What a run tells while it goes on."""
 
@@ -60,6 +78,9 @@ class Events(Protocol):
 
     def decoded(self, tokens: int) -> None:
         """Some more tokens are there."""
+
+    def forcing(self, label: str, tokens: int) -> None:
+        """A point's texts are read again for its drift, `tokens` of them."""
 
     def timing(self, label: str, repetitions: int) -> None:
         """A point begins to be timed."""
@@ -84,6 +105,9 @@ class Group:
         self._loaded.model.generation_config = GenerationConfig()
         self._detokenizer = Detokenizer(self._loaded.tokenizer)
         self._handled = handles(self._loaded, self._detokenizer)
+        self._drift = Drift(self._loaded, self._detokenizer, outputs, events.forcing, events.decoded)
+        self.notes: dict[str, tuple[str, ...]] = {}
+        """By address, what is to be told of points once they are done."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -137,6 +161,15 @@ class Group:
         if needs.timing:
             self._time(planned, strategy, stored)
             parts["timing"] = timing_spec(planned.point)
+        if needs.distributions:
+            self._drift.keep(planned, stored)
+        if needs.drift:
+            try:
+                self._drift.hold(planned, stored, parts)
+            except ReferenceMissingError as missing:
+                self.notes[planned.point_id] = (f"drift is not told: {missing}",)
+            else:
+                self.notes[planned.point_id] = what_is_approximate(parts)
         self._write_facts(planned, strategy, stored, parts)
         stored.write_json("parts.json", parts | {"described": True})
 
@@ -182,12 +215,13 @@ class Group:
         for place, partial in partials.items():
             # A deeper recording makes the same samples again: what was timed and scored still holds.
             before = partial.stored.parts()
-            kept[place] = {name: before[name] for name in ("timing", "prompt_logprobs") if name in before}
+            kept[place] = {name: before[name] for name in PARTS if name in before}
             if family[place].point.engine.fresh:
                 partial.clear()
                 kept[place] = {}
             # From here on the old samples do not count any more; each part counts once it is whole.
             partial.stored.path("parts.json").unlink(missing_ok=True)
+            forget(partial.stored)
             batch_prompts = partial.begin(batch_prompts, family[place].point.record.top_k)
         batches = -(-len(prompts) // batch_prompts)
         capture, pieces = self._captures(first), Pieces(size)
@@ -235,7 +269,7 @@ class Group:
             if place not in failed:
                 partial.merge(batches)
                 record = {"top_k": family[place].point.record.top_k}
-                for part, table in (("timing", "timing"), ("prompt_logprobs", "prompt_tokens")):
+                for part, table in PARTS.items():
                     if part not in kept[place]:
                         partial.stored.path(f"{table}.parquet").unlink(missing_ok=True)
                 partial.stored.write_json("parts.json", kept[place] | {"record": record, "facts": facts})
@@ -340,9 +374,14 @@ class Group:
         metrics["metrics"] |= {
             "throughput/sweep_tokens_per_s": facts["tokens"] / max(facts["decode_seconds"], 1e-9),
             "memory/weights_mb": self._loaded.facts["memory_footprint_mb"],
+            "latency/load_seconds": self._loaded.facts["load_seconds"],
         }
+        if cache := kv_cache_bytes(planned.files.text_config, 1, self._loaded.model.dtype.itemsize):
+            metrics["metrics"]["memory/cache_bytes_per_token"] = cache
         if facts["peak_mb"] is not None:
             metrics["metrics"]["memory/peak_mb"] = facts["peak_mb"]
+        stored.write_json("parts.json", parts)
+        add_drift(metrics, stored)
         stored.write_json("metrics.json", metrics)
         environment_facts = environment(self._loaded)
         environment_facts |= {"batch_rows": facts["batch_rows"], "captured": facts["captured"]}

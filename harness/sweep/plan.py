@@ -22,6 +22,7 @@ from harness.results.address import ENGINE_VERSION, digest, library_versions, po
 from harness.results.files import outputs_folder
 from harness.results.store import StoredPoint, stored_point
 from harness.results.sweeps import Sweep, SweepPoint, sweep_id_of
+from harness.sweep.pairs import NO_DRIFT, Drifting, Text, drift_needed, hints, with_drift, wrong_reference
 
 if TYPE_CHECKING:
     from harness.models.locate import ModelFiles
@@ -36,9 +37,12 @@ class Needs:
     prompt_scores: bool
     timing: bool
     description: bool
+    drift: bool = False
+    distributions: bool = False
 
     def __bool__(self) -> bool:
-        return self.samples or self.prompt_scores or self.timing or self.description
+        described = self.prompt_scores or self.timing or self.description
+        return self.samples or described or self.drift or self.distributions
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class PlannedPoint:
         effective: every GenerationConfig field of its decoding.
         needs: what the store lacks.
         warnings: what its user should know, one line each.
+        drifting: its part in drift.
     """
 
     point: Point
@@ -64,6 +69,7 @@ class PlannedPoint:
     effective: dict[str, Any]
     needs: Needs
     warnings: tuple[str, ...]
+    drifting: Drifting = NO_DRIFT
 
     @property
     def samples(self) -> int:
@@ -87,12 +93,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """The points of one command, in its order, and the groups they are run in."""
+    """The points of one command, in its order, and the groups they are run in; hints are lines of advice."""
 
     name: str
     outputs: Path
     points: tuple[PlannedPoint, ...]
     groups: tuple[Group, ...]
+    hints: tuple[str, ...] = ()
 
     @property
     def sweep_id(self) -> str:
@@ -134,6 +141,8 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
     Raises:
         ConfigError: with every mistake found in any of them.
     """
+    from harness.models.precision import checkpoint_precision, precision
+
     preparer = _Preparer()
     planned: list[PlannedPoint] = []
     mistakes: dict[Mistake, list[str]] = {}
@@ -153,14 +162,20 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
         )
     if disagreements := _timings_agree(planned) or list(_expected_prompts(planned)):
         raise ConfigError(disagreements)
+    precisions = [precision(one.point.quantization, one.files) for one in planned]
+    planned = with_drift(planned, precisions, outputs_folder())
     groups: dict[tuple[Model, Quantization], list[int]] = {}
-    for place, point in enumerate(points):
-        groups.setdefault((point.model, point.quantization), []).append(place)
+    # References first: what is held against them needs what they keep.
+    for place in sorted(range(len(points)), key=lambda place: not planned[place].drifting.held):
+        groups.setdefault((points[place].model, points[place].quantization), []).append(place)
     return Plan(
         name=name,
         outputs=outputs_folder(),
         points=tuple(planned),
-        groups=tuple(Group(model, quantization, tuple(p)) for (model, quantization), p in groups.items()),
+        groups=tuple(
+            Group(model, quantization, tuple(sorted(p))) for (model, quantization), p in groups.items()
+        ),
+        hints=hints(planned, precisions, [checkpoint_precision(one.files) for one in planned]),
     )
 
 
@@ -171,6 +186,10 @@ def _of_the_sweep(points: Sequence[Point]) -> Iterator[Mistake]:
     if len({point.compare for point in points}) > 1:
         yield Mistake("compare", "differs between the points of the sweep; they are compared in one way")
         return
+    if len({point.drift for point in points}) > 1:
+        yield Mistake("drift", "differs between the points of the sweep; they are held against one reference")
+    else:
+        yield from wrong_reference(points)
     labels = [point.label for point in points]
     baseline = points[0].compare.baseline
     if baseline is not None and baseline not in labels:
@@ -216,6 +235,7 @@ class _Preparer:
         from harness.models.quantize import check_quantization
         from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
         from harness.prompts import prepare_prompts
+        from harness.prompts.passages import fixed_text
         from harness.tracking.uri import tracking_uri
 
         model, tracking = point.model, point.tracking
@@ -241,22 +261,33 @@ class _Preparer:
         if wrong := wrong + _alternatives_fit(point, files.vocab_size):
             raise ConfigError(wrong)
         effective = effective_decoding(point.decoding)
+        loaded = {
+            "engine": ENGINE_VERSION,
+            "weights": self._once(("weights", model), files.fingerprint),
+            "quantization": point.quantization.model_dump(mode="json", exclude={"name"}),
+            "attention": model.attention,
+            "device": device,
+            "versions": self._versions,
+        }
         address = point_id(
             {
-                "engine": ENGINE_VERSION,
+                **loaded,
                 "prompts": prompts_hash,
                 "tokenizer": self._once(
                     ("tokenizer print", model), lambda: tokenizer_fingerprint(model, files)
                 ),
-                "weights": self._once(("weights", model), files.fingerprint),
-                "quantization": point.quantization.model_dump(mode="json", exclude={"name"}),
-                "attention": model.attention,
                 "decoding": effective,
                 "generation": _budget_and_luck(point, effective),
-                "device": device,
-                "versions": self._versions,
             }
         )
+        text = None
+        if point.drift.enabled and (asked := point.drift.text) is not None:
+            passages = self._once(
+                ("text", asked, model, id(prepared)),
+                lambda: fixed_text(asked, prepared.prompts, tokenizer, files.context_length),
+            )
+            ids = self._once(("text ids", id(passages)), lambda: digest([p.ids for p in passages.passages]))
+            text = Text(passages, digest({**loaded, "text": ids}))
         return PlannedPoint(
             point=point,
             point_id=address,
@@ -266,6 +297,7 @@ class _Preparer:
             effective=effective,
             needs=what_is_needed(point, stored_point(self._outputs, address)),
             warnings=tuple(prepared.warnings),
+            drifting=Drifting(text=text),
         )
 
     def _once(self, key: Any, make: Any) -> Any:
@@ -339,7 +371,9 @@ def what_is_needed(point: Point, stored: StoredPoint) -> Needs:
 
 def as_of_now(planned: PlannedPoint, outputs: Path) -> PlannedPoint:
     """The point with what the store lacks of it now: another process may have made it meanwhile."""
-    return replace(planned, needs=what_is_needed(planned.point, stored_point(outputs, planned.point_id)))
+    needs = what_is_needed(planned.point, stored_point(outputs, planned.point_id))
+    drift, distributions = drift_needed(planned, outputs)
+    return replace(planned, needs=replace(needs, drift=drift, distributions=distributions))
 
 
 def timing_spec(point: Point) -> dict[str, Any]:
