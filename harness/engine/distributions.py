@@ -234,6 +234,7 @@ def _keep_head(head: Head | None, heads: Path) -> str:
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
     with appearing(path) as scratch:
+        scratch.touch()  # with the permissions of all other files; made by safetensors it has its own
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, scratch)
 
 

@@ -224,8 +224,14 @@ def test_a_store_that_died_is_gone_on_with(
     ],
 )
 def test_what_a_model_does_behind_its_head_is_found(processing: Processing, config: dict[str, float]) -> None:
-    from transformers import CohereConfig, CohereForCausalLM, Gemma2Config, Gemma2ForCausalLM
-    from transformers import GraniteConfig, GraniteForCausalLM
+    from transformers import (
+        CohereConfig,
+        CohereForCausalLM,
+        Gemma2Config,
+        Gemma2ForCausalLM,
+        GraniteConfig,
+        GraniteForCausalLM,
+    )
 
     shape = {
         "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
