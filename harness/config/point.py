@@ -189,6 +189,22 @@ class Compare(Part):
     budget_mb: float = Field(20.0, gt=0, description="megabytes of texts and tokens in compare.html")
 
 
+class Drift(Part):
+    """How points are held against their model's highest precision; never changes what is sampled."""
+
+    enabled: bool = True
+    reference: str | None = Field(
+        None, description="name of the quantization to hold against; null: the highest precision of the sweep"
+    )
+    text: str | None = Field(
+        None,
+        description="a fixed text besides: a .txt file, or `reference`, the prompts' column of that name",
+    )
+    budget_mb: float = Field(
+        512.0, gt=0, description="megabytes of disk for the distributions of a model's reference"
+    )
+
+
 class Point(Part):
     """One combination of model, quantization, prompt set and decoding strategy, with its budget.
 
@@ -206,5 +222,6 @@ class Point(Part):
     timing: Timing
     tracking: Tracking
     compare: Compare
+    drift: Drift
     cache: Cache = Cache(name="default")
     expect: tuple[Expectation, ...] = ()

@@ -59,7 +59,7 @@ def make_points(composed: Sequence[Composed]) -> list[Point]:
 def point_config(point: Point) -> dict[str, Any]:
     """What was asked for, as plain JSON-able data: only what is not null; not what
     concerns the sweep as a whole."""
-    return point.model_dump(mode="json", exclude_none=True, exclude={"label", "compare", EXPECT})
+    return point.model_dump(mode="json", exclude_none=True, exclude={"label", "compare", "drift", EXPECT})
 
 
 def _told(mistake: Mistake, labels: list[str], total: int) -> Mistake:

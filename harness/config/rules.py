@@ -18,6 +18,7 @@ from harness.config.point import (
     Cache,
     Compare,
     Decoding,
+    Drift,
     Generation,
     Model,
     Prompts,
@@ -32,6 +33,8 @@ from harness.errors import Mistake
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
 BEAMS = ("length_penalty", "early_stopping")
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+PROMPTS_REFERENCE = "reference"
+"""The `drift.text` that stands for the prompts' own column."""
 ATTENTION = ("auto", "eager", "sdpa", "flash_attention_2")
 
 
@@ -52,6 +55,8 @@ def check_rules(parts: Mapping[str, BaseModel]) -> list[Mistake]:
         mistakes += _timing(cast(Timing, parts["timing"]))
     if "compare" in parts:
         mistakes += _compare(cast(Compare, parts["compare"]))
+    if "drift" in parts:
+        mistakes += _drift(cast(Drift, parts["drift"]))
     if "decoding" in parts and "generation" in parts:
         mistakes += _budget(cast(Decoding, parts["decoding"]), cast(Generation, parts["generation"]))
     if "decoding" in parts and "cache" in parts:
@@ -216,3 +221,13 @@ def _compare(compare: Compare) -> Iterator[Mistake]:
             yield Mistake(f"compare.metrics={metric}", "must be FILE.py:FUNCTION")
     if len(set(compare.pareto)) < 2:
         yield Mistake(f"compare.pareto={shown(compare.pareto)}", "needs two metrics or more")
+
+
+def _drift(drift: Drift) -> Iterator[Mistake]:
+    for key in ("reference", "text"):
+        value = getattr(drift, key)
+        if value is not None and not drift.enabled:
+            cure = "no effect with drift.enabled=false; set drift.enabled=true"
+            yield Mistake(f"drift.{key}={value}", cure)
+    if drift.text is not None and drift.text != PROMPTS_REFERENCE and not drift.text.endswith(".txt"):
+        yield Mistake(f"drift.text={drift.text}", "must be a .txt file, or `reference`: the prompts' column")

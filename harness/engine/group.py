@@ -18,6 +18,7 @@ from harness.engine.batch import Row
 from harness.engine.batches import Pieces, out_of_memory
 from harness.engine.beams import rows_together, search
 from harness.engine.captured import capturable
+from harness.engine.drift import Drift, ReferenceMissingError
 from harness.engine.noise import noise_floor
 from harness.engine.rescore import score_prompt
 from harness.engine.sampling import decode_rows
@@ -27,8 +28,16 @@ from harness.engine.timing import time_strategy
 from harness.engine.tree import StrategyError, Text, Work, decode_tree
 from harness.errors import HarnessError, StoreError
 from harness.models.caches import cache_config
-from harness.models.memory import available_bytes, peak_memory_mb, reset_peak_memory, size_told
+from harness.models.memory import (
+    available_bytes,
+    kv_cache_bytes,
+    peak_memory_mb,
+    reset_peak_memory,
+    size_told,
+)
 from harness.prompts.prompt import Prompt
+from harness.results.distributions import forget
+from harness.results.drift import what_is_approximate
 from harness.results.files import clear_unfinished
 from harness.results.locks import held
 from harness.results.metrics.compute import add_metrics
@@ -50,6 +59,15 @@ if TYPE_CHECKING:
     from harness.models.load import LoadedModel
 
 
+PARTS = {
+    "timing": "timing",
+    "prompt_logprobs": "prompt_tokens",
+    "drift": "drift",
+    "drift_text": "drift_text",
+}
+"""Parts of a point beside its samples, and the table that each is."""
+
+
 class Events(Protocol):
     """What a run tells while it goes on."""
 
@@ -64,6 +82,9 @@ class Events(Protocol):
 
     def decoded(self, tokens: int) -> None:
         """Some more tokens are there."""
+
+    def forcing(self, label: str, tokens: int) -> None:
+        """A point's texts are read again for its drift, `tokens` of them."""
 
     def timing(self, label: str, repetitions: int) -> None:
         """A point begins to be timed."""
@@ -88,6 +109,9 @@ class Group:
         self._loaded.model.generation_config = GenerationConfig()
         self._detokenizer = Detokenizer(self._loaded.tokenizer)
         self._handled = handles(self._loaded, self._detokenizer)
+        self._drift = Drift(self._loaded, self._detokenizer, outputs, events.forcing, events.decoded)
+        self.notes: dict[str, tuple[str, ...]] = {}
+        """By address, what is to be told of points once they are done."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -146,6 +170,15 @@ class Group:
         if needs.noise:
             stored.write_json("noise.json", self._noise(planned, strategy, stored, "timing" in parts))
             parts["noise"] = noise_spec(planned.point)
+        if needs.distributions:
+            self._drift.keep(planned, stored)
+        if needs.drift:
+            try:
+                self._drift.hold(planned, stored, parts)
+            except ReferenceMissingError as missing:
+                self.notes[planned.point_id] = (f"drift is not told: {missing}",)
+            else:
+                self.notes[planned.point_id] = what_is_approximate(parts)
         self._describe(planned, strategy, stored, parts["facts"])
         stored.write_json("parts.json", parts | {"described": True})
         add_metrics(stored, planned.metrics)
@@ -193,12 +226,13 @@ class Group:
         for place, partial in partials.items():
             # A deeper recording makes the same samples again: what was timed and scored still holds.
             before = partial.stored.parts()
-            kept[place] = {name: before[name] for name in ("timing", "prompt_logprobs") if name in before}
+            kept[place] = {name: before[name] for name in PARTS if name in before}
             if family[place].point.engine.fresh:
                 partial.clear()
                 kept[place] = {}
             # From here on the old samples do not count any more; each part counts once it is whole.
             partial.stored.path("parts.json").unlink(missing_ok=True)
+            forget(partial.stored)
             batch_prompts = partial.begin(batch_prompts, family[place].point.record.top_k)
         batches = -(-len(prompts) // batch_prompts)
         capture, pieces = self._captures(first), Pieces(size)
@@ -246,7 +280,7 @@ class Group:
             if place not in failed:
                 partial.merge(batches)
                 record = {"top_k": family[place].point.record.top_k}
-                for part, table in (("timing", "timing"), ("prompt_logprobs", "prompt_tokens")):
+                for part, table in PARTS.items():
                     if part not in kept[place]:
                         partial.stored.path(f"{table}.parquet").unlink(missing_ok=True)
                 partial.stored.write_json("parts.json", kept[place] | {"record": record, "facts": facts})
@@ -367,6 +401,8 @@ class Group:
         from harness.models.describe import environment
 
         environment_facts = environment(self._loaded)
+        if cache := kv_cache_bytes(planned.files.text_config, 1, self._loaded.model.dtype.itemsize):
+            environment_facts["model"]["cache_bytes_per_token"] = cache
         environment_facts |= {"batch_rows": facts["batch_rows"], "captured": facts["captured"]}
         stored.write_json("environment.json", environment_facts)
         requested = point_config(planned.point)

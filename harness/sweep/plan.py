@@ -23,6 +23,7 @@ from harness.results.files import outputs_folder
 from harness.results.metrics import Asked, own_metrics
 from harness.results.store import StoredPoint, stored_point
 from harness.results.sweeps import Sweep, SweepPoint, sweep_id_of
+from harness.sweep.pairs import NO_DRIFT, Drifting, Text, drift_needed, hints, with_drift, wrong_reference
 
 if TYPE_CHECKING:
     from harness.models.locate import ModelFiles
@@ -39,11 +40,14 @@ class Needs:
     description: bool
     metrics: bool
     noise: bool = False
+    drift: bool = False
+    distributions: bool = False
 
     @property
     def model(self) -> bool:
         """Whether the model must be loaded for it: metrics come from the tables."""
-        return self.samples or self.prompt_scores or self.timing or self.description or self.noise
+        described = self.prompt_scores or self.timing or self.description
+        return self.samples or described or self.noise or self.drift or self.distributions
 
     def __bool__(self) -> bool:
         return self.model or self.metrics
@@ -64,6 +68,7 @@ class PlannedPoint:
         needs: what the store lacks.
         witness: whether its group's noise floor is measured at this point.
         warnings: what its user should know, one line each.
+        drifting: its part in drift.
     """
 
     point: Point
@@ -76,6 +81,7 @@ class PlannedPoint:
     needs: Needs
     warnings: tuple[str, ...]
     witness: bool = False
+    drifting: Drifting = NO_DRIFT
 
     @property
     def samples(self) -> int:
@@ -99,12 +105,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """The points of one command, in its order, and the groups they are run in."""
+    """The points of one command, in its order, and the groups they are run in; hints are lines of advice."""
 
     name: str
     outputs: Path
     points: tuple[PlannedPoint, ...]
     groups: tuple[Group, ...]
+    hints: tuple[str, ...] = ()
 
     @property
     def sweep_id(self) -> str:
@@ -146,6 +153,8 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
     Raises:
         ConfigError: with every mistake found in any of them.
     """
+    from harness.models.precision import checkpoint_precision, precision
+
     preparer = _Preparer()
     planned: list[PlannedPoint] = []
     mistakes: dict[Mistake, list[str]] = {}
@@ -167,19 +176,25 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
         _timings_agree(planned) or _references_agree(planned) or list(_expected_prompts(planned))
     ):
         raise ConfigError(disagreements)
+    precisions = [precision(one.point.quantization, one.files) for one in planned]
+    planned = with_drift(planned, precisions, outputs_folder())
     groups: dict[tuple[Model, Quantization], list[int]] = {}
-    for place, point in enumerate(points):
-        groups.setdefault((point.model, point.quantization), []).append(place)
     outputs = outputs_folder()
+    # References first: what is held against them needs what they keep.
+    for place in sorted(range(len(points)), key=lambda place: not planned[place].drifting.held):
+        groups.setdefault((points[place].model, points[place].quantization), []).append(place)
     if len(planned) > 1 and points[0].compare.noise:
         for places in groups.values():
-            place = _witness(planned, places)
+            place = _witness(planned, sorted(places))
             planned[place] = as_of_now(replace(planned[place], witness=True), outputs)
     return Plan(
         name=name,
         outputs=outputs,
         points=tuple(planned),
-        groups=tuple(Group(model, quantization, tuple(p)) for (model, quantization), p in groups.items()),
+        groups=tuple(
+            Group(model, quantization, tuple(sorted(p))) for (model, quantization), p in groups.items()
+        ),
+        hints=hints(planned, precisions, [checkpoint_precision(one.files) for one in planned]),
     )
 
 
@@ -190,6 +205,10 @@ def _of_the_sweep(points: Sequence[Point]) -> Iterator[Mistake]:
     if len({point.compare for point in points}) > 1:
         yield Mistake("compare", "differs between the points of the sweep; they are compared in one way")
         return
+    if len({point.drift for point in points}) > 1:
+        yield Mistake("drift", "differs between the points of the sweep; they are held against one reference")
+    else:
+        yield from wrong_reference(points)
     labels = [point.label for point in points]
     baseline = points[0].compare.baseline
     if baseline is not None and baseline not in labels:
@@ -242,6 +261,7 @@ class _Preparer:
         from harness.models.quantize import check_quantization, packages_of
         from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
         from harness.prompts import prepare_prompts
+        from harness.prompts.passages import fixed_text
         from harness.tracking.uri import tracking_uri
 
         model, tracking = point.model, point.tracking
@@ -272,20 +292,23 @@ class _Preparer:
         cache = cache_config(point.cache, files)
         packages = packages_of(point.quantization, files.stored)
         packages += () if cache is None else PACKAGES[cache["backend"]]
+        loaded = {
+            "engine": ENGINE_VERSION,
+            "weights": self._once(("weights", model), files.fingerprint),
+            "quantization": point.quantization.model_dump(mode="json", exclude={"name"}),
+            "attention": model.attention,
+            "device": device,
+            "versions": self._versions | {name: package_version(name) for name in packages},
+        }
         address = point_id(
             {
-                "engine": ENGINE_VERSION,
+                **loaded,
                 "prompts": prompts_hash,
                 "tokenizer": self._once(
                     ("tokenizer print", model), lambda: tokenizer_fingerprint(model, files)
                 ),
-                "weights": self._once(("weights", model), files.fingerprint),
-                "quantization": point.quantization.model_dump(mode="json", exclude={"name"}),
-                "attention": model.attention,
                 "decoding": effective,
                 "generation": _budget_and_luck(point, effective),
-                "device": device,
-                "versions": self._versions | {name: package_version(name) for name in packages},
             }
             | ({} if cache is None else {"cache": cache})
         )
@@ -294,6 +317,14 @@ class _Preparer:
         )
         notes = [] if files.stored is None else [stored_note(model.name, files.stored)]
         notes += [] if cache is None else [NOTE]
+        text = None
+        if point.drift.enabled and (asked := point.drift.text) is not None:
+            passages = self._once(
+                ("text", asked, model, id(prepared)),
+                lambda: fixed_text(asked, prepared.prompts, tokenizer, files.context_length),
+            )
+            ids = self._once(("text ids", id(passages)), lambda: digest([p.ids for p in passages.passages]))
+            text = Text(passages, digest({**loaded, "text": ids}))
         return PlannedPoint(
             point=point,
             point_id=address,
@@ -304,6 +335,7 @@ class _Preparer:
             metrics=metrics,
             needs=what_is_needed(point, metrics, stored_point(self._outputs, address)),
             warnings=(*prepared.warnings, *notes),
+            drifting=Drifting(text=text),
         )
 
     def _once(self, key: Any, make: Any) -> Any:
@@ -398,9 +430,9 @@ def as_of_now(planned: PlannedPoint, outputs: Path) -> PlannedPoint:
     """The point with what the store lacks of it now: another process may have made it meanwhile."""
     stored = stored_point(outputs, planned.point_id)
     needs = what_is_needed(planned.point, planned.metrics, stored)
-    if planned.witness and (needs.samples or stored.parts().get("noise") != noise_spec(planned.point)):
-        needs = replace(needs, noise=True)
-    return replace(planned, needs=needs)
+    drift, distributions = drift_needed(planned, outputs)
+    noise = planned.witness and (needs.samples or stored.parts().get("noise") != noise_spec(planned.point))
+    return replace(planned, needs=replace(needs, drift=drift, distributions=distributions, noise=noise))
 
 
 def _witness(planned: Sequence[PlannedPoint], places: Sequence[int]) -> int:

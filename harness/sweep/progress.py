@@ -72,6 +72,10 @@ class Display:
         """Some more tokens are there."""
         self._advance(tokens)
 
+    def forcing(self, label: str, tokens: int) -> None:
+        """A point's texts are read again for its drift, `tokens` of them."""
+        self._start(f"drift of {label}", tokens, "tokens")
+
     def timing(self, label: str, repetitions: int) -> None:
         """A point begins to be timed."""
         self._start(f"timing {label}", repetitions, "runs")

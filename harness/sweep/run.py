@@ -48,6 +48,8 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles) -> int:
     _check_outputs(plan.outputs)
     sweep = plan.sweep()
     _tell_warnings(console, sweep)
+    for hint in plan.hints:
+        console.print(Text.assemble(("hint ", "cyan"), hint), soft_wrap=True)
     sweep.save()
     for path, text in files(sweep.folder).items():
         write_text(sweep.folder / path, text)
@@ -121,10 +123,14 @@ class _Run:
                 warnings = (*self._sweep.points[place].warnings, *loaded.warnings)
                 self._sweep = self._sweep.with_point(place, started=started, warnings=warnings)
             for done, problem in loaded.run([points[place] for place in waiting]):
+                place = waiting[done]
+                if notes := loaded.notes.get(points[place].point_id):
+                    warnings = (*self._sweep.points[place].warnings, *notes)
+                    self._sweep = self._sweep.with_point(place, warnings=warnings)
                 if problem is not None:
-                    self._note_failure(waiting[done], problem, display, tracker)
+                    self._note_failure(place, problem, display, tracker)
                 else:
-                    self._note(waiting[done], display, tracker, status="done", ended=time.time())
+                    self._note(place, display, tracker, status="done", ended=time.time())
         finally:
             loaded.close()
 

@@ -38,6 +38,8 @@ def show_plan(points: Sequence[Point], name: str) -> int:
         f"{_count(loads, 'model load')} and at most {_count(tokens, 'token')} to come, on {_devices(plan)}"
     )
     console.print(f"sweep {plan.name}-{plan.sweep_id}", style="dim")
+    for hint in plan.hints:
+        console.print(Text.assemble(("hint ", "cyan"), hint), soft_wrap=True)
     return 0
 
 
@@ -87,6 +89,8 @@ def _todo(planned: PlannedPoint) -> str:
         "decode": planned.needs.samples,
         "score prompts": planned.needs.prompt_scores,
         "time": planned.needs.timing,
+        "keep distributions": planned.needs.distributions,
+        "drift": planned.needs.drift,
         "describe": planned.needs.description and not planned.needs.samples,
         "metrics": planned.needs.metrics and not planned.needs.samples,
         "noise floor": planned.needs.noise,

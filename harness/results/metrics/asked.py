@@ -30,13 +30,14 @@ class Asked:
         """The entry `metrics` of the parts.json of a point with these metrics.
 
         Args:
-            parts: of the point as it is; its timing is in metrics.json too.
+            parts: of the point as it is; its timing and its drift are in metrics.json too.
         """
         return {
             "version": METRICS_VERSION,
             "own": {metric.name: metric.code for metric in self.own},
             "references": self._references,
             "timing": parts.get("timing"),
+            "drift": [parts.get("drift"), parts.get("drift_text")],
         }
 
     @cached_property

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import HarnessError
+from harness.results.drift import add_drift
 from harness.results.files import appearing
 from harness.results.metrics.asked import Asked
 from harness.results.metrics.bleu import bleu_counts, self_bleu
@@ -55,7 +56,9 @@ def add_metrics(stored: StoredPoint, asked: Asked) -> None:
         stored.write_json("parts.json", parts)
     _write_columns(stored, measured, asked.references)
     timed = repetitions_of(stored.table("timing")) if "timing" in parts else []
-    stored.write_json("metrics.json", point_metrics(measured, timed, _of_the_run(stored, parts), own))
+    metrics = point_metrics(measured, timed, _of_the_run(stored, parts), own)
+    add_drift(metrics, stored)
+    stored.write_json("metrics.json", metrics)
     stored.write_json("parts.json", parts | {"metrics": asked.part(parts)})
 
 
@@ -138,8 +141,13 @@ def _of_the_run(stored: StoredPoint, parts: Mapping[str, Any]) -> dict[str, floa
     facts = parts["facts"]
     metrics = {"throughput/sweep_tokens_per_s": facts["tokens"] / max(facts["decode_seconds"], 1e-9)}
     model = stored.environment().get("model", {}) if stored.has("environment.json") else {}
-    sizes = {"memory/weights_mb": model.get("memory_footprint_mb"), "memory/peak_mb": facts["peak_mb"]}
-    return metrics | {name: size for name, size in sizes.items() if size is not None}
+    known = {
+        "latency/load_seconds": model.get("load_seconds"),
+        "memory/weights_mb": model.get("memory_footprint_mb"),
+        "memory/cache_bytes_per_token": model.get("cache_bytes_per_token"),
+        "memory/peak_mb": facts["peak_mb"],
+    }
+    return metrics | {name: value for name, value in known.items() if value is not None}
 
 
 def _texts(stored: StoredPoint, tokens: bool) -> Iterator[_Text]:
