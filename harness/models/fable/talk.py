@@ -121,7 +121,9 @@ def _list_rules() -> dict[str, dict[str, float]]:
 
 
 RECALL = [
-    (asked, told, 1.0) for asked, told, _ in EXCHANGES if asked.startswith(("My", "I left", "Can", "Name", "How"))
+    (asked, told, 1.0)
+    for asked, told, _ in EXCHANGES
+    if asked.startswith(("My", "I left", "Can", "Name", "How"))
 ]
 """Exchanges whose answers recall words, to practise."""
 
