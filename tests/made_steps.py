@@ -1,4 +1,4 @@
-"""Steps recorded by the engine's own recorder over logits that are made up, and what is really true of them."""
+"""Steps recorded by the engine's own recorder over made-up logits, and what is really true of them."""
 
 from __future__ import annotations
 

@@ -238,7 +238,8 @@ class Group:
                 for part, table in (("timing", "timing"), ("prompt_logprobs", "prompt_tokens")):
                     if part not in kept[place]:
                         partial.stored.path(f"{table}.parquet").unlink(missing_ok=True)
-                partial.stored.write_json("parts.json", kept[place] | {"record": record, "facts": facts})
+                new = {"record": record, "facts": facts, "made": family[place].made}
+                partial.stored.write_json("parts.json", kept[place] | new)
                 partial.clear()
         return failed
 
@@ -337,15 +338,16 @@ class Group:
             stored.columns("generations", GENERATION_COLUMNS), stored.batches("tokens", STEP_COLUMNS), timed
         )
         facts = parts["facts"]
-        metrics["metrics"] |= {
-            "throughput/sweep_tokens_per_s": facts["tokens"] / max(facts["decode_seconds"], 1e-9),
-            "memory/weights_mb": self._loaded.facts["memory_footprint_mb"],
-        }
-        if facts["peak_mb"] is not None:
+        metrics["metrics"]["memory/weights_mb"] = self._loaded.facts["memory_footprint_mb"]
+        if "replayed_from" not in facts:  # what was taken by replay was not decoded here
+            rate = facts["tokens"] / max(facts["decode_seconds"], 1e-9)
+            metrics["metrics"]["throughput/sweep_tokens_per_s"] = rate
+        if facts.get("peak_mb") is not None:
             metrics["metrics"]["memory/peak_mb"] = facts["peak_mb"]
         stored.write_json("metrics.json", metrics)
         environment_facts = environment(self._loaded)
-        environment_facts |= {"batch_rows": facts["batch_rows"], "captured": facts["captured"]}
+        how = ("batch_rows", "captured", "replayed_from")
+        environment_facts |= {name: facts[name] for name in how if name in facts}
         stored.write_json("environment.json", environment_facts)
         requested = point_config(planned.point)
         effective = {

@@ -48,6 +48,7 @@ class PlannedPoint:
     Attributes:
         point: as asked.
         point_id: its address in the store.
+        family: the address without what replay can do without: the decoding and the seed.
         files: the checkpoint on disk.
         device: kind of device it will run on.
         prompts: rendered, encoded, checked to fit.
@@ -58,12 +59,19 @@ class PlannedPoint:
 
     point: Point
     point_id: str
+    family: str
     files: ModelFiles
     device: str
     prompts: tuple[Prompt, ...]
     effective: dict[str, Any]
     needs: Needs
     warnings: tuple[str, ...]
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """What parts.json keeps of how the samples are made, so that replay finds them."""
+        seed = self.point.generation.seed
+        return {"family": self.family, "decoding": self.effective, "seed": seed}
 
     @property
     def samples(self) -> int:
@@ -241,25 +249,23 @@ class _Preparer:
         if wrong := wrong + _alternatives_fit(point, files.vocab_size):
             raise ConfigError(wrong)
         effective = effective_decoding(point.decoding)
-        address = point_id(
-            {
-                "engine": ENGINE_VERSION,
-                "prompts": prompts_hash,
-                "tokenizer": self._once(
-                    ("tokenizer print", model), lambda: tokenizer_fingerprint(model, files)
-                ),
-                "weights": self._once(("weights", model), files.fingerprint),
-                "quantization": point.quantization.model_dump(mode="json", exclude={"name"}),
-                "attention": model.attention,
-                "decoding": effective,
-                "generation": _budget_and_luck(point, effective),
-                "device": device,
-                "versions": self._versions,
-            }
-        )
+        facts = {
+            "engine": ENGINE_VERSION,
+            "prompts": prompts_hash,
+            "tokenizer": self._once(("tokenizer print", model), lambda: tokenizer_fingerprint(model, files)),
+            "weights": self._once(("weights", model), files.fingerprint),
+            "quantization": point.quantization.model_dump(mode="json", exclude={"name"}),
+            "attention": model.attention,
+            "decoding": effective,
+            "generation": _budget_and_luck(point, effective),
+            "device": device,
+            "versions": self._versions,
+        }
+        address = point_id(facts)
         return PlannedPoint(
             point=point,
             point_id=address,
+            family=_family(facts),
             files=files,
             device=device,
             prompts=prepared.prompts,
@@ -285,6 +291,12 @@ def _budget_and_luck(point: Point, effective: dict[str, Any]) -> dict[str, Any]:
     """What of `generation` the samples depend on: the seed only where something is drawn."""
     facts = point.generation.model_dump(mode="json")
     return facts if effective["do_sample"] else facts | {"seed": None}
+
+
+def _family(facts: dict[str, Any]) -> str:
+    """What the points share that differ in decoding and luck only."""
+    generation = facts["generation"] | {"seed": None}
+    return point_id(facts | {"decoding": None, "generation": generation})
 
 
 def _timing_fits(point: Point, prompts: Sequence[Prompt], context: int | None) -> list[Mistake]:

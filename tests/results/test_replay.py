@@ -1,19 +1,15 @@
-"""What replay claims is what really happens: stock processors, the engine's recorder and luck, on made-up logits."""
+"""What replay claims is what really happens, with stock processors and the engine's recorder and luck."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_steps import SAMPLES, Real, decode, stored
+from made_steps import Real, decode, stored
 
-from harness.config.effective import effective_decoding
-from harness.config.point import Decoding
-from harness.errors import ConfigError
 from harness.results.replay import (
     Outcome,
     Reason,
@@ -21,9 +17,7 @@ from harness.results.replay import (
     Replayer,
     StoredSteps,
     Warp,
-    summaries,
     taken_columns,
-    warp_of,
 )
 from harness.results.replay.choice import Seeds
 from harness.results.replay.kept import CUT, KEPT
@@ -114,7 +108,7 @@ def check_choices(replayed: Replayed, real: Real) -> None:
 
 def check_taken(replayer: Replayer, replayed: Replayed, old: Real, real: Real) -> None:
     """What would be written is what is really recorded."""
-    columns = taken_columns(replayer, replayed)
+    columns = taken_columns(replayer, replayed.steps)
     if columns is None:
         return
     assert (old.steps.token_id == real.steps.token_id).all()

@@ -5,8 +5,15 @@ rest. Some questions that decides and some it does not, so every answer has thre
 interval where it is not exact, and only what is certain is claimed.
 """
 
-from harness.results.replay.choice import Outcome, Reason
-from harness.results.replay.steps import StoredSteps, read_steps
+from harness.results.replay.choice import Outcome, Reason, Seeds
+from harness.results.replay.steps import (
+    StoredSteps,
+    first_steps,
+    read_steps,
+    steps_of,
+    vocabulary_of,
+    whole_samples,
+)
 from harness.results.replay.taken import taken_columns
 from harness.results.replay.walk import Replayed, ReplayedSample, Replayer, summaries
 from harness.results.replay.warp import Warp, known_warp, warp_of
@@ -17,11 +24,16 @@ __all__ = [
     "Replayed",
     "ReplayedSample",
     "Replayer",
+    "Seeds",
     "StoredSteps",
     "Warp",
+    "first_steps",
     "known_warp",
     "read_steps",
+    "steps_of",
     "summaries",
     "taken_columns",
+    "vocabulary_of",
     "warp_of",
+    "whole_samples",
 ]

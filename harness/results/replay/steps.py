@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.errors import HarnessError
+from harness.errors import ConfigError
 from harness.results.replay.rounding import raw_mass_error
 from harness.results.store import StoredPoint
 
@@ -106,27 +106,40 @@ class StoredSteps:
             return np.minimum(self.logprobs[:, self.depth - 1], np.log(self.rest_mass[1]))
 
 
-def read_steps(stored: StoredPoint, vocabulary: float, rows: int = 65_536) -> Iterator[StoredSteps]:
-    """The steps of a point, about `rows` at a time; each part ends with the end of a sample.
+def vocabulary_of(stored: StoredPoint) -> float:
+    """How many tokens the model of a point knows; infinite if that was not noted."""
+    facts = stored.environment() if stored.has("environment.json") else {}
+    return (facts.get("model") or {}).get("vocab_size") or math.inf
+
+
+def read_steps(stored: StoredPoint, vocabulary: float) -> Iterator[StoredSteps]:
+    """The steps of a point, some samples at a time.
 
     Raises:
-        HarnessError: nothing was recorded that could be replayed.
+        ConfigError: nothing was recorded that could be replayed.
     """
+    for batch in whole_samples(stored, COLUMNS):
+        yield steps_of(batch, vocabulary, stored.point_id)
+
+
+def whole_samples(
+    stored: StoredPoint, columns: Sequence[str] | None = None, rows: int = 65_536
+) -> Iterator[pa.RecordBatch]:
+    """tokens.parquet, about `rows` at a time; each part ends with the end of a sample."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(stored.path("tokens.parquet")) as file:
         begun: list[pa.RecordBatch] = []
-        for batch in file.iter_batches(batch_size=rows, columns=list(COLUMNS)):
+        for batch in file.iter_batches(batch_size=rows, columns=columns):
             starts = np.flatnonzero(batch.column("position").to_numpy() == 0)
-            end = int(starts[-1]) if len(starts) else 0
-            if begun and len(starts):
-                yield steps_of(_joined([*begun, batch.slice(0, end)]), vocabulary, stored.point_id)
-                begun = []
-            elif end:
-                yield steps_of(batch.slice(0, end), vocabulary, stored.point_id)
-            begun.append(batch.slice(end))
+            if len(starts):
+                end = int(starts[-1])
+                if begun or end:
+                    yield _joined([*begun, batch.slice(0, end)])
+                begun, batch = [], batch.slice(end)
+            begun.append(batch)
         if begun:
-            yield steps_of(_joined(begun), vocabulary, stored.point_id)
+            yield _joined(begun)
 
 
 def first_steps(stored: StoredPoint, vocabulary: float, rows: int) -> StoredSteps | None:
@@ -148,7 +161,7 @@ def steps_of(batch: pa.RecordBatch, vocabulary: float, point_id: str) -> StoredS
     """The steps of some rows of tokens.parquet.
 
     Raises:
-        HarnessError: no alternatives were recorded, or not as many at each step.
+        ConfigError: no alternatives were recorded, or not as many at each step.
     """
 
     def numbers(name: str, dtype: type) -> np.ndarray:
@@ -158,8 +171,9 @@ def steps_of(batch: pa.RecordBatch, vocabulary: float, point_id: str) -> StoredS
     lengths = batch.column("top_ids").value_lengths().to_numpy(zero_copy_only=False)
     depth = int(lengths[0]) if count else 0
     if count and (depth == 0 or not (lengths == depth).all()):
-        problem = "recorded no alternatives (record.top_k=0)" if depth == 0 else "is recorded unevenly"
-        raise HarnessError(f"point {point_id} {problem}; run it again with record.top_k=20 to replay it")
+        problem = "no alternatives were recorded" if depth == 0 else "not as many at each step"
+        cure = "run it again with record.top_k=20 to replay it"
+        raise ConfigError.of(f"{point_id}: record.top_k={depth}", f"{problem}; {cure}")
 
     def table(name: str, dtype: type) -> np.ndarray:
         flat = batch.column(name).flatten().to_numpy(zero_copy_only=False)
