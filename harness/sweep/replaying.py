@@ -6,8 +6,9 @@ are as a real run would have written them, to the rounding of float32.
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +24,13 @@ from harness.sweep.plan import Plan, PlannedPoint, as_of_now
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from harness.results.replay import Replayer, StoredSteps
+    from harness.results.replay import Replayer, StoredSteps, Warp
 
-_FIRST = 512
+_FIRST = 48
 """Steps that are replayed before all are: most points part early."""
+
+_MOST = 16
+"""Stored points that are tried for one point, those of the most similar strategies."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,13 @@ class _Source:
     @property
     def made(self) -> Mapping[str, Any]:
         return self.parts["made"]
+
+    @cached_property
+    def warp(self) -> Warp | None:
+        """The strategy that made it; None if replay does not know it."""
+        from harness.results.replay import known_warp
+
+        return known_warp(self.made["decoding"])
 
     @cached_property
     def vocabulary(self) -> float:
@@ -65,11 +76,30 @@ def same_points(plan: Plan) -> dict[int, str]:
     sources = _sources(plan.outputs, {planned.family for planned in wanted.values()})
     found = {}
     for place, planned in wanted.items():
-        for source in sources.get(planned.family, []):
+        for source in _likely(planned, sources.get(planned.family, [])):
             if _is_same(planned, source):
                 found[place] = source.stored.point_id
                 break
     return found
+
+
+def _likely(planned: PlannedPoint, sources: Sequence[_Source]) -> list[_Source]:
+    """The stored points that the planned one may equal, the likeliest first, and not too many."""
+    from harness.results.replay import known_warp, unlikeness
+
+    new = known_warp(planned.effective) if sources else None
+    if new is None:
+        return []
+    ranked = []
+    for source in sources:
+        # Whoever drew by other luck made other choices, but for strategies that leave no choice.
+        drawn = new.draws and source.warp is not None and source.warp.draws
+        luck = not drawn or source.made["seed"] == planned.point.generation.seed
+        deep = source.parts["record"]["top_k"] >= max(planned.point.record.top_k, 1)
+        if luck and deep and source.stored.point_id != planned.point_id:
+            unlike = math.inf if source.warp is None else unlikeness(new, source.warp)
+            ranked.append((unlike, source.stored.point_id, source))
+    return [source for _, _, source in sorted(ranked, key=lambda one: one[:2])[:_MOST]]
 
 
 def taken_away(plan: Plan, same: Mapping[int, str]) -> Plan:
@@ -98,7 +128,9 @@ def take(planned: PlannedPoint, source_id: str, outputs: Path, on_wait: Callable
     with held(outputs, {planned.point_id, source_id}, on_wait):
         planned = as_of_now(planned, outputs)
         source = _source(stored_point(outputs, source_id))
-        if planned.needs.samples and source is not None and _is_same(planned, source):
+        found = [] if source is None or source.made["family"] != planned.family else [source]
+        if planned.needs.samples and any(_is_same(planned, one) for one in _likely(planned, found)):
+            assert source is not None
             _write(planned, source, stored_point(outputs, planned.point_id))
         return as_of_now(planned, outputs)
 
@@ -127,11 +159,6 @@ def _is_same(planned: PlannedPoint, source: _Source) -> bool:
     from harness.results.replay import read_steps, taken_columns
 
     replayer = _replayer(planned, source)
-    deep = source.parts["record"]["top_k"] >= max(planned.point.record.top_k, 1)
-    if replayer is None or not deep or source.made["family"] != planned.family:
-        return False
-    if source.stored.point_id == planned.point_id:
-        return False
     try:
         if source.first is None or taken_columns(replayer, source.first) is None:
             return False
@@ -141,16 +168,12 @@ def _is_same(planned: PlannedPoint, source: _Source) -> bool:
         return False
 
 
-def _replayer(planned: PlannedPoint, source: _Source) -> Replayer | None:
-    """The planned strategy over the stored samples; None where replay knows nothing of it."""
-    from harness.results.replay import Replayer, Seeds, known_warp
+def _replayer(planned: PlannedPoint, source: _Source) -> Replayer:
+    """The planned strategy over the stored samples."""
+    from harness.results.replay import Replayer, Seeds, warp_of
 
-    new, old = known_warp(planned.effective), known_warp(source.made["decoding"])
     seeds = Seeds(new=planned.point.generation.seed, old=source.made["seed"])
-    # Whoever drew by other luck made other choices, but for strategies that leave no choice.
-    if new is None or (new.draws and old is not None and old.draws and not seeds.same):
-        return None
-    return Replayer(new, old, seeds)
+    return Replayer(warp_of(planned.effective), source.warp, seeds)
 
 
 def _write(planned: PlannedPoint, source: _Source, target: StoredPoint) -> None:
@@ -200,7 +223,6 @@ def _write_tokens(planned: PlannedPoint, source: _Source, target: StoredPoint) -
     from harness.results.replay import steps_of, taken_columns, whole_samples
 
     replayer = _replayer(planned, source)
-    assert replayer is not None
     schema = pq.read_schema(source.stored.path("tokens.parquet"))
     with (
         appearing(target.path("tokens.parquet")) as scratch,

@@ -36,13 +36,15 @@ def show_plan(points: Sequence[Point], name: str) -> int:
     waiting = [planned for planned in plan.points if planned.needs]
     loads = sum(any(plan.points[place].needs for place in group.places) for group in plan.groups)
     tokens = sum(planned.tokens for planned in waiting if planned.needs.samples)
+    taken = sum(plan.points[place].point.engine.replay for place in same)
     console.print(
-        f"{_count(len(plan.points), 'point')}, {len(plan.points) - len(waiting)} in the store already; "
+        f"{_count(len(plan.points), 'point')}, {len(plan.points) - len(waiting)} in the store already"
+        f"{f' ({taken} by replay)' if taken else ''}; "
         f"{_count(loads, 'model load')} and at most {_count(tokens, 'token')} to come, on {_devices(plan)}"
     )
-    if waits := sum(not plan.points[place].point.engine.replay for place in same):
+    if untaken := len(same) - taken:
         cure = "engine.replay=true takes what is the same from the store"
-        console.print(f"{_count(waits, 'point')} would make the samples of a stored one; {cure}")
+        console.print(f"{_count(untaken, 'point')} would make the samples of a stored one; {cure}")
     console.print(f"sweep {plan.name}-{plan.sweep_id}", style="dim")
     return 0
 

@@ -16,7 +16,7 @@ from harness.results.replay.steps import (
 )
 from harness.results.replay.taken import taken_columns
 from harness.results.replay.walk import Replayed, ReplayedSample, Replayer, summaries
-from harness.results.replay.warp import Warp, known_warp, warp_of
+from harness.results.replay.warp import Warp, known_warp, unlikeness, warp_of
 
 __all__ = [
     "Outcome",
@@ -33,6 +33,7 @@ __all__ = [
     "steps_of",
     "summaries",
     "taken_columns",
+    "unlikeness",
     "vocabulary_of",
     "warp_of",
     "whole_samples",

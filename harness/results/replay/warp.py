@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -113,6 +114,20 @@ def nested(new: Warp, old: Warp) -> bool:
     same_before = new.top_k == old.top_k and new.top_p >= 1 and old.top_p >= 1
     stricter_m = not old.min_p or new.min_p > old.min_p * 1.001 or (same_before and new.min_p == old.min_p)
     return stricter_k and stricter_p and stricter_m
+
+
+def unlikeness(a: Warp, b: Warp) -> float:
+    """How unlike two strategies are, to try the likeliest first; of no meaning but its order."""
+    chance = (a.draws and a.top_k != 1) != (b.draws and b.top_k != 1)
+    cuts = [
+        (1 / (a.top_k or math.inf), 1 / (b.top_k or math.inf)),
+        (a.top_p, b.top_p),
+        (a.min_p, b.min_p),
+        (a.epsilon, b.epsilon),
+        (a.eta, b.eta),
+    ]
+    warmth = abs(math.log(a.temperature / b.temperature))
+    return 100 * chance + 10 * warmth + sum(abs(one - other) for one, other in cuts)
 
 
 def _because(name: str) -> str:
