@@ -19,6 +19,7 @@ from harness.config.hydra_files import HydraFiles
 from harness.config.inspecting import inspect_arguments
 from harness.config.nearest import did_you_mean
 from harness.config.point import Point
+from harness.config.replaying import replay_arguments
 from harness.errors import ConfigError, HarnessError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -121,6 +122,16 @@ def _inspect(words: list[str]) -> int:
     )
 
 
+def _replay(words: list[str]) -> int:
+    asked = replay_arguments(words)
+    from harness.report.replayed import StoredSamples, show_replay
+    from harness.results.files import outputs_folder
+
+    samples = StoredSamples.find(outputs_folder(), asked.point)
+    point = app.one_point(asked.on(samples.requested))
+    return show_replay(samples, point.decoding, as_json=asked.as_json)
+
+
 def _report(words: list[str]) -> int:
     from harness.report import write
 
@@ -168,6 +179,7 @@ WORDS: dict[str, Callable[[list[str]], int]] = {
     "plan": _plan,
     "check": _check,
     "inspect": _inspect,
+    "replay": _replay,
     "report": _report,
     "sync": _sync,
     "ui": _ui,

@@ -15,6 +15,7 @@ WORDS = {
     "plan": "[overrides]  points, groups, loads, what is done already, memory and tokens to come",
     "check": "[overrides]  compose and check only; every mistake in one line",
     "inspect": 'model=M prompt="..." [steps=N] [top_k=K] [chat=true] [--json]  tokens and next-token table',
+    "replay": "POINT decoding=... [--json]  stored samples under another decoding, without the model",
     "report": "[SWEEP]  write the comparison again from the store",
     "sync": "[SWEEP]  tell MLflow what it missed",
     "ui": "[--port N]  open the MLflow UI on this project's store",

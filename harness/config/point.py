@@ -143,6 +143,7 @@ class Engine(Part):
     fuse: bool = Field(True, description="decode the strategies of a sweep together, as a tree")
     compile: Literal["auto", "off", "on"] = Field("auto", description="capture steps as CUDA graphs")
     fresh: bool = Field(False, description="run anew what the store already holds, and replace it")
+    replay: bool = Field(False, description="take points that replay shows to be identical from the store")
 
 
 class Record(Part):

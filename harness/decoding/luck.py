@@ -8,21 +8,17 @@ strategies that face the same step face the same noise: they part only where the
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
 
-# The odd constants of SplitMix64 (Steele, Lea and Flood 2014), as signed 64-bit integers.
-_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
-_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
-_MIX_2 = 0x94D049BB133111EB - (1 << 64)
+from harness.decoding.noise import GAMMA, MIX_1, MIX_2, luck_key
 
+__all__ = ["draw", "gumbel", "luck_key", "step_state", "uniform"]
 
-def luck_key(seed: int, prompt_id: str, sample: int) -> int:
-    """The 64-bit key of one sample's luck, as a signed integer."""
-    digest = hashlib.blake2b(f"{seed}\x1f{prompt_id}\x1f{sample}".encode("utf-8", "replace"), digest_size=8)
-    return int.from_bytes(digest.digest(), "little", signed=True)
+# The odd constants of SplitMix64 as signed 64-bit integers.
+_GAMMA = GAMMA - (1 << 64)
+_MIX_1 = MIX_1 - (1 << 64)
+_MIX_2 = MIX_2 - (1 << 64)
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:

@@ -283,7 +283,8 @@ class Group:
                 for part, table in PARTS.items():
                     if part not in kept[place]:
                         partial.stored.path(f"{table}.parquet").unlink(missing_ok=True)
-                partial.stored.write_json("parts.json", kept[place] | {"record": record, "facts": facts})
+                new = {"record": record, "facts": facts, "made": family[place].made}
+                partial.stored.write_json("parts.json", kept[place] | new)
                 partial.clear()
         return failed
 
@@ -403,7 +404,8 @@ class Group:
         environment_facts = environment(self._loaded)
         if cache := kv_cache_bytes(planned.files.text_config, 1, self._loaded.model.dtype.itemsize):
             environment_facts["model"]["cache_bytes_per_token"] = cache
-        environment_facts |= {"batch_rows": facts["batch_rows"], "captured": facts["captured"]}
+        how = ("batch_rows", "captured", "replayed_from")
+        environment_facts |= {name: facts[name] for name in how if name in facts}
         stored.write_json("environment.json", environment_facts)
         requested = point_config(planned.point)
         effective = {

@@ -79,6 +79,12 @@ class StoredPoint:
         """config.yaml: `requested` beside `effective`."""
         return self.path("config.yaml").read_text(encoding="utf-8")
 
+    def config(self) -> dict[str, Any]:
+        """The same as plain data."""
+        import yaml
+
+        return yaml.load(self.config_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+
     def _json(self, name: str) -> dict[str, Any]:
         return json.loads(self.path(name).read_text(encoding="utf-8"))
 
@@ -86,7 +92,8 @@ class StoredPoint:
         """parts.json: what this point holds, each part listed only once it is whole.
 
         `record` (recording depth of the samples), `timing` (what was timed), `metrics` (which ones, of
-        what) and `facts` (seconds, tokens, memory) of a point; empty when nothing is complete.
+        what), `facts` (seconds, tokens, memory) and `made` (`family`: a hash of its address but for decoding
+        and seed; `decoding`, `seed`) of a point; empty when nothing is complete.
         """
         return self._json("parts.json") if self.has("parts.json") else {}
 

@@ -60,6 +60,7 @@ class PlannedPoint:
     Attributes:
         point: as asked.
         point_id: its address in the store.
+        family: the address without what replay can do without: the decoding and the seed.
         files: the checkpoint on disk.
         device: kind of device it will run on.
         prompts: rendered, encoded, checked to fit.
@@ -73,6 +74,7 @@ class PlannedPoint:
 
     point: Point
     point_id: str
+    family: str
     files: ModelFiles
     device: str
     prompts: tuple[Prompt, ...]
@@ -82,6 +84,12 @@ class PlannedPoint:
     warnings: tuple[str, ...]
     witness: bool = False
     drifting: Drifting = NO_DRIFT
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """What parts.json keeps of how the samples are made, so that replay finds them."""
+        seed = self.point.generation.seed
+        return {"family": self.family, "decoding": self.effective, "seed": seed}
 
     @property
     def samples(self) -> int:
@@ -300,18 +308,15 @@ class _Preparer:
             "device": device,
             "versions": self._versions | {name: package_version(name) for name in packages},
         }
-        address = point_id(
-            {
-                **loaded,
-                "prompts": prompts_hash,
-                "tokenizer": self._once(
-                    ("tokenizer print", model), lambda: tokenizer_fingerprint(model, files)
-                ),
-                "decoding": effective,
-                "generation": _budget_and_luck(point, effective),
-            }
-            | ({} if cache is None else {"cache": cache})
-        )
+        facts = {
+            **loaded,
+            "prompts": prompts_hash,
+            "tokenizer": self._once(("tokenizer print", model), lambda: tokenizer_fingerprint(model, files)),
+            "decoding": effective,
+            "generation": _budget_and_luck(point, effective),
+            **({} if cache is None else {"cache": cache}),
+        }
+        address = point_id(facts)
         metrics = self._once(
             ("metrics", own, id(prepared)), lambda: Asked(own, _references(prepared.prompts))
         )
@@ -328,6 +333,7 @@ class _Preparer:
         return PlannedPoint(
             point=point,
             point_id=address,
+            family=_family(facts),
             files=files,
             device=device,
             prompts=prepared.prompts,
@@ -355,6 +361,12 @@ def _budget_and_luck(point: Point, effective: dict[str, Any]) -> dict[str, Any]:
     """What of `generation` the samples depend on: the seed only where something is drawn."""
     facts = point.generation.model_dump(mode="json")
     return facts if effective["do_sample"] else facts | {"seed": None}
+
+
+def _family(facts: dict[str, Any]) -> str:
+    """What the points share that differ in decoding and luck only."""
+    generation = facts["generation"] | {"seed": None}
+    return point_id(facts | {"decoding": None, "generation": generation})
 
 
 def _timing_fits(point: Point, prompts: Sequence[Prompt], context: int | None) -> list[Mistake]:

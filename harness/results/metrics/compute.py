@@ -139,13 +139,15 @@ def _generated(text: _Text, reference: str | None) -> Generated:
 def _of_the_run(stored: StoredPoint, parts: Mapping[str, Any]) -> dict[str, float]:
     """What was measured while the point was decoded."""
     facts = parts["facts"]
-    metrics = {"throughput/sweep_tokens_per_s": facts["tokens"] / max(facts["decode_seconds"], 1e-9)}
+    metrics = {}
+    if "replayed_from" not in facts:  # what was taken by replay was not decoded here
+        metrics["throughput/sweep_tokens_per_s"] = facts["tokens"] / max(facts["decode_seconds"], 1e-9)
     model = stored.environment().get("model", {}) if stored.has("environment.json") else {}
     known = {
         "latency/load_seconds": model.get("load_seconds"),
         "memory/weights_mb": model.get("memory_footprint_mb"),
         "memory/cache_bytes_per_token": model.get("cache_bytes_per_token"),
-        "memory/peak_mb": facts["peak_mb"],
+        "memory/peak_mb": facts.get("peak_mb"),
     }
     return metrics | {name: value for name, value in known.items() if value is not None}
 

@@ -1,0 +1,104 @@
+"""Steps recorded by the engine's own recorder over made-up logits, and what is really true of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.generation import logits_process as stock
+
+from harness.decoding.luck import draw, luck_key
+from harness.decoding.warpers import quick
+from harness.engine.recorder import Recorder
+from harness.results.records import Steps
+from harness.results.replay import StoredSteps, Warp
+
+
+def processors(warp: Warp) -> list:
+    """The stock list of a strategy, in `generate`'s order, quickened as the engine does."""
+    found: list = []
+    if warp.temperature != 1.0:
+        found.append(stock.TemperatureLogitsWarper(warp.temperature))
+    if warp.top_k:
+        found.append(stock.TopKLogitsWarper(warp.top_k))
+    if warp.top_p < 1.0:
+        found.append(stock.TopPLogitsWarper(warp.top_p))
+    if warp.min_p:
+        found.append(stock.MinPLogitsWarper(warp.min_p))
+    if warp.epsilon:
+        found.append(stock.EpsilonLogitsWarper(warp.epsilon))
+    if warp.eta:
+        found.append(stock.EtaLogitsWarper(warp.eta))
+    return [quick(processor) for processor in found]
+
+
+def warped_by(warp: Warp, logits: Tensor) -> Tensor | None:
+    """What the strategy really draws from; None where nothing warps it."""
+    warped = logits
+    for processor in processors(warp):
+        warped = processor(None, warped)
+    return None if warped is logits else warped
+
+
+@dataclass(frozen=True)
+class Real:
+    """A strategy that really decoded.
+
+    Attributes:
+        logits: (S, V) raw.
+        warped: (S, V) what it drew from.
+        steps: what the recorder kept.
+    """
+
+    logits: Tensor
+    warped: Tensor
+    steps: Steps
+
+    @property
+    def chosen(self) -> np.ndarray:
+        return self.steps.token_id
+
+
+SAMPLES = 4
+
+
+def keys_of(count: int, seed: int) -> Tensor:
+    return torch.tensor([luck_key(seed, f"p{row // SAMPLES}", row % SAMPLES) for row in range(count)])
+
+
+def decode(warp: Warp, logits: Tensor, top_k: int, seed: int = 0, step: int = 0) -> Real:
+    """One step of a strategy, a sample a row of logits; `step` tells the luck which step it is."""
+    warped = warped_by(warp, logits)
+    scores = logits if warped is None else warped
+    rows = torch.arange(len(logits))
+    tokens = draw(scores, keys_of(len(logits), seed), step) if warp.draws else scores.argmax(-1)
+    recorder = Recorder(top_k)
+    recorder.observe(range(len(logits)), recorder.look(logits), rows, tokens, warped, rows)
+    recorded = recorder.finish()
+    steps = [recorded.steps(row, 1, top_k) for row in range(len(logits))]
+    return Real(logits, scores, _together(steps))
+
+
+def _together(steps: list[Steps]) -> Steps:
+    return Steps(**{name: np.concatenate([getattr(s, name) for s in steps]) for name in vars(steps[0])})
+
+
+def stored(real: Real, vocabulary: float | None = None) -> StoredSteps:
+    """The steps as replay reads them."""
+    steps, count = real.steps, len(real.steps)
+    return StoredSteps(
+        prompt_id=[f"p{row // SAMPLES}" for row in range(count)],
+        sample=np.arange(count) % SAMPLES,
+        position=np.zeros(count, dtype=np.int64),
+        chosen=steps.token_id,
+        chosen_logprob=steps.logprob.astype(np.float64),
+        rank=steps.rank.astype(np.int64),
+        entropy=steps.entropy.astype(np.float64),
+        kept=steps.kept.astype(np.int64),
+        top_ids=steps.top_ids,
+        top_logprobs=steps.top_logprobs.astype(np.float64),
+        top_kept=steps.top_warped_logprobs > -np.inf,
+        vocabulary=real.logits.shape[1] if vocabulary is None else vocabulary,
+    )
