@@ -92,6 +92,12 @@ class Events(Protocol):
     def timed(self) -> None:
         """One more repetition is done."""
 
+    def measuring(self, label: str, texts: int) -> None:
+        """A point's metrics begin to be computed."""
+
+    def measured(self) -> None:
+        """One more text has its metrics."""
+
 
 class Group:
     """A loaded model, ready to run points."""
@@ -181,7 +187,9 @@ class Group:
                 self.notes[planned.point_id] = what_is_approximate(parts)
         self._describe(planned, strategy, stored, parts["facts"])
         stored.write_json("parts.json", parts | {"described": True})
-        add_metrics(stored, planned.metrics)
+        if parts.get("metrics") != planned.metrics.part(parts):
+            self._events.measuring(planned.point.label, planned.samples)
+            add_metrics(stored, planned.metrics, self._events.measured)
 
     def _strategy(self, planned: PlannedPoint) -> Strategy:
         generation = planned.point.generation

@@ -417,9 +417,15 @@ def _references_agree(planned: Sequence[PlannedPoint]) -> list[Mistake]:
 
 
 def _references(prompts: Sequence[Prompt]) -> dict[str, str]:
-    """What the texts of prompts are held against, by prompt id; an empty reference is none."""
-    found = {prompt.id: str(prompt.row.get("reference") or "") for prompt in prompts}
-    return {prompt: reference for prompt, reference in found.items() if reference.strip()}
+    """What the texts of prompts are held against, by prompt id; an empty reference, or NaN, is none."""
+    found = {}
+    for prompt in prompts:
+        value = prompt.row.get("reference")
+        # UTF-8 has no lone surrogates; they are stored as `?`.
+        text = "" if value is None or value != value else str(value).encode("utf-8", "replace").decode()
+        if text.strip():
+            found[prompt.id] = text
+    return found
 
 
 def what_is_needed(point: Point, metrics: Asked, stored: StoredPoint) -> Needs:

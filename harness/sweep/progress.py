@@ -1,4 +1,4 @@
-"""Progress on the terminal: what is loading, decoding and timed, and how far the sweep is."""
+"""Progress on the terminal: what is loading, decoding, timed and measured, and how far the sweep is."""
 
 from __future__ import annotations
 
@@ -82,6 +82,14 @@ class Display:
 
     def timed(self) -> None:
         """One more repetition is done."""
+        self._advance(1)
+
+    def measuring(self, label: str, texts: int) -> None:
+        """A point's metrics begin to be computed."""
+        self._start(f"metrics of {label}", texts, "texts")
+
+    def measured(self) -> None:
+        """One more text has its metrics."""
         self._advance(1)
 
     def point(self, label: str, outcome: str, style: str) -> None:

@@ -151,7 +151,9 @@ class _Run:
             clear_unfinished(stored_point(self._plan.outputs, planned.point_id).folder)
             try:
                 if planned.needs:
-                    add_metrics(stored_point(self._plan.outputs, planned.point_id), planned.metrics)
+                    display.measuring(planned.point.label, planned.samples)
+                    stored = stored_point(self._plan.outputs, planned.point_id)
+                    add_metrics(stored, planned.metrics, display.measured)
             except StoreError:
                 raise
             except Exception as problem:

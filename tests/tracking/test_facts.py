@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 
+from harness.results.catalog import METRICS
 from harness.tracking.facts import (
     digest,
     flatten,
@@ -66,6 +67,25 @@ def test_metrics_leave_out_what_charts_cannot_show(outputs: Path) -> None:
     told = [(value, step) for key, value, step in per_prompt_of(stored) if key == "prompt/mean_logprob"]
     values = known["per_prompt"]["probability/mean_logprob"]
     assert told == [(value, step) for step, value in enumerate(values) if value is not None]
+
+
+def test_charts_are_few_and_the_catalogue_says_which(outputs: Path) -> None:
+    every = {metric.key: 1.0 for metric in METRICS} | {"own/politeness": 2.0}
+    stored = write_point(outputs, "p", PROMPTS, tokens=3, metrics=every)
+    known = json.loads(stored.path("metrics.json").read_text())
+    known["per_prompt"] |= {metric.key: [1.0] * len(PROMPTS) for metric in METRICS if metric.per_sample}
+    stored.path("metrics.json").write_text(json.dumps(known))
+    told = metrics_of(stored)
+    assert told["own/politeness"] == 2
+    assert "text/distinct_3" not in told
+    assert {"latency/ttft_p50_ms", "latency/itl_p50_ms", "latency/itl_p95_ms", "latency/total_p50_ms"} == {
+        key for key in told if key.startswith("latency")
+    }
+    for section in ("probability", "text", "reference", "throughput", "memory"):
+        assert 1 < sum(key.startswith(f"{section}/") for key in told) <= 6
+    assert {key for key, _, _ in per_prompt_of(stored)} == {
+        "prompt/mean_logprob", "prompt/distinct_2", "prompt/repeated_4", "prompt/output_tokens",
+    }  # fmt: skip
 
 
 def test_the_table_starts_with_what_tells_rows_apart(outputs: Path) -> None:

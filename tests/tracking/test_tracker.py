@@ -159,7 +159,7 @@ def test_one_point_in_two_sweeps_is_told_in_both(outputs: Path, store: str) -> N
     parents = {run.info.run_id for run in runs(store, "sweep")}
     assert {run.data.tags["mlflow.parentRunId"] for run in runs(store, "generation")} == parents
     reused = next(run for run in runs(store, "generation") if run.data.tags["status"] == "reused")
-    stored = outputs / "points" / part.points[0].point_id / "generations.parquet"
+    stored = outputs / "points" / part.points[0].point_id / "tokens.parquet"
     assert reused.info.start_time == round(1000 * stored.stat().st_mtime)
 
 

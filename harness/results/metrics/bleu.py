@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 ORDER = 4
@@ -97,13 +97,14 @@ Grams = dict[tuple[str, ...], int]
 
 
 def _counts(grams: Grams, others: Grams, length: int, reference_length: int) -> BleuCounts:
-    correct, total = [0] * ORDER, [0] * ORDER
-    for gram, count in grams.items():
-        total[len(gram) - 1] += count
-        correct[len(gram) - 1] += min(count, others.get(gram, 0))
-    return BleuCounts(tuple(correct), tuple(total), length, reference_length)
+    correct = [0] * ORDER
+    for gram in grams.keys() & others.keys():
+        correct[len(gram) - 1] += min(grams[gram], others[gram])
+    total = tuple(max(0, length - n) for n in range(ORDER))
+    return BleuCounts(tuple(correct), total, length, reference_length)
 
 
+@lru_cache(maxsize=2)  # a reference is met once a sample
 def _ngrams(text: str) -> tuple[Grams, int]:
     """How often each n-gram stands in a text, n = 1 to 4, and how many tokens it has."""
     tokens = _tokens(text)

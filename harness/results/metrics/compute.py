@@ -6,7 +6,7 @@ memory stays flat over many prompts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -37,19 +37,20 @@ _GENERATION_COLUMNS = (
 )
 
 
-def add_metrics(stored: StoredPoint, asked: Asked) -> None:
+def add_metrics(stored: StoredPoint, asked: Asked, on_sample: Callable[[], None] = lambda: None) -> None:
     """Give a stored point its metrics: columns in generations.parquet, metrics.json, a line in parts.json.
 
     Args:
         stored: a point whose samples are whole.
         asked: the metrics that are asked for beside the built-in ones.
+        on_sample: called once a sample.
 
     Raises:
         HarnessError: a metric of one's own fails; then nothing was changed.
         StoreError: the store cannot be written.
     """
     own = [metric.described() for metric in asked.own]
-    measured = _measure(stored, asked)
+    measured = _measure(stored, asked, on_sample)
     parts = stored.parts()
     if parts.pop("metrics", None) is not None:
         # From here on the old ones do not count any more.
@@ -70,7 +71,7 @@ class _Text:
     steps: Mapping[str, np.ndarray]
 
 
-def _measure(stored: StoredPoint, asked: Asked) -> Measured:
+def _measure(stored: StoredPoint, asked: Asked, on_sample: Callable[[], None]) -> Measured:
     measured = Measured()
     texts = _texts(stored, tokens=bool(asked.own))
     for prompt_id, group in groupby(texts, lambda text: str(text.row["prompt_id"])):
@@ -91,6 +92,7 @@ def _measure(stored: StoredPoint, asked: Asked) -> Measured:
             for metric in asked.own:
                 values[metric.column] = metric.of(_generated(text, reference))
             measured.add(prompt_id, values)
+            on_sample()
     return measured
 
 

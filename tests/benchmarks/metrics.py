@@ -1,0 +1,40 @@
+"""What the metrics of a sweep cost: 8 points x 100 prompts x 256 tokens, from their tables."""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parent.parent))
+
+from fake_points import story, write_point
+
+from harness.results.metrics import Asked, OwnMetric
+from harness.results.metrics.compute import add_metrics
+
+POINTS, PROMPTS, TOKENS, BUDGET = 8, 100, 256, 5
+OWN = OwnMetric("mine.py:f", b"def f(generated): return sum(token.rank > 1 for token in generated.tokens)")
+
+
+def main() -> None:
+    """Print the lines."""
+    rng = random.Random(0)
+    prompts = {f"p{place}": f"Once upon a time, {place}" for place in range(PROMPTS)}
+    references = {prompt: "".join(story(TOKENS, rng)) for prompt in prompts}
+    print(f"\nMetrics of {POINTS} points x {PROMPTS} prompts x {TOKENS} tokens")
+    with tempfile.TemporaryDirectory() as folder:
+        stored = write_point(Path(folder), "abc", prompts, tokens=TOKENS)
+        facts = {"tokens": PROMPTS * TOKENS, "decode_seconds": 1.0, "peak_mb": None}
+        stored.write_json("parts.json", {"facts": facts})
+        for name, asked in (
+            ("of the texts", Asked()),
+            ("against references, and one of one's own", Asked((OWN,), references)),
+        ):
+            add_metrics(stored, asked)  # imports
+            began = time.perf_counter()
+            for _ in range(POINTS):
+                add_metrics(stored, asked)
+            print(f"{name}: {time.perf_counter() - began:.1f} s ≤ {BUDGET}")
