@@ -63,15 +63,20 @@ def sweep_table(
     room = _room(columns, width)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("  point", no_wrap=True)
-    for header, _ in columns:
-        table.add_column(Text(header), justify="right", no_wrap=True)
+    widths = [_width(column) for column in columns]
+    for (header, _), wide in zip(columns, widths, strict=True):
+        # Set right by hand: rich would strip the blank that stands where a number has no mark.
+        table.add_column(Text("\n".join(line.rjust(wide) for line in header.split("\n"))), no_wrap=True)
     for place, (p, name) in enumerate(zip(points, names, strict=True)):
         sign, style = SIGNS.get(p.point.status, ("·", "dim"))
         lines = "\n  ".join(folded(name, room))
         told = "red" if p.point.status == "failed" else ""
         table.add_row(
             Text.assemble((sign, style), " ", (lines, told)),
-            *(_styled(cells[place], told if cells[place] == p.point.status else "") for _, cells in columns),
+            *(
+                _styled(cells[place].rjust(wide), told if cells[place] == p.point.status else "")
+                for (_, cells), wide in zip(columns, widths, strict=True)
+            ),
         )
     below = [Text(line, "dim") for line in shared(points)]
     below += [Text(line, "dim") for line in _legend(comparison, columns)]
@@ -167,8 +172,12 @@ def _ends_in_short(points: Sequence[Reported], reasons: Sequence[str]) -> tuple[
 
 def _room(columns: Columns, width: int) -> int:
     """What is left for the names: each column takes its widest line and a gap of two, the sign two."""
-    taken = sum(2 + max(map(len, [*header.split("\n"), *cells])) for header, cells in columns)
-    return width - 2 - taken
+    return width - 2 - sum(2 + _width(column) for column in columns)
+
+
+def _width(column: tuple[str, list[str]]) -> int:
+    header, cells = column
+    return max(map(len, [*header.split("\n"), *cells]))
 
 
 def folded(name: str, room: int) -> list[str]:

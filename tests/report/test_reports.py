@@ -14,8 +14,10 @@ from pages import Page
 
 from harness.errors import ConfigError
 from harness.report import write, write_sweep_reports
+from harness.report.comparison import Cell, Comparison, Difference
 from harness.report.points import reported
-from harness.report.summary import summary_csv
+from harness.report.summary import comparison_csv, summary_csv
+from harness.results.catalog import metric_of
 
 
 def test_summary_holds_every_metric_of_every_point(outputs: Path) -> None:
@@ -31,6 +33,25 @@ def test_summary_holds_every_metric_of_every_point(outputs: Path) -> None:
     assert rows[1]["error"] == sweep.points[1].error
 
 
+def test_comparison_csv_has_a_row_a_point_and_metric() -> None:
+    metrics = tuple(map(metric_of, ("text/distinct_2", "memory/peak_mb")))
+    difference = Difference(-0.1, -0.2, -0.05, 0.003, "lower", "worse", True, 40)
+    cells = {
+        'a "quoted", label': {"memory/peak_mb": Cell(5.0), "text/distinct_2": Cell(0.5, 0.4, 0.6)},
+        "b": {"text/distinct_2": Cell(0.4, 0.3, 0.5, difference)},
+    }
+    told = comparison_csv(Comparison('a "quoted", label', metrics, cells))
+    rows = list(csv.DictReader(io.StringIO(told)))
+    assert [(row["label"], row["metric"], row["value"]) for row in rows] == [
+        ('a "quoted", label', "text/distinct_2", "0.5"),
+        ('a "quoted", label', "memory/peak_mb", "5.0"),
+        ("b", "text/distinct_2", "0.4"),
+    ]
+    assert rows[0]["baseline"] == rows[0]["p"] == ""
+    told_last = ["0.3", "0.5", 'a "quoted", label', "-0.1", "-0.2", "-0.05", "0.003"]
+    assert list(rows[2].values())[3:] == [*told_last, "lower", "worse", "yes", "40"]
+
+
 def test_report_writes_everything_from_the_store_and_prints_the_table(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,6 +63,10 @@ def test_report_writes_everything_from_the_store_and_prints_the_table(
     pages = sorted((sweep.folder / "tokens").iterdir())
     assert len(pages) == 4
     assert (sweep.folder / "summary.csv").read_text().startswith("label,point_id,")
+    held = list(csv.DictReader(io.StringIO((sweep.folder / "comparison.csv").read_text())))
+    assert {row["label"] for row in held} == {p.label for p in sweep.points if p.status == "done"}
+    assert {row["baseline"] for row in held if row["difference"]} == {sweep.points[0].label}
+    assert f"against {sweep.points[0].label}: " in printed
     compared = Page((sweep.folder / "compare.html").read_text())
     assert [point["label"] for point in compared.data["points"]] == [point.label for point in sweep.points]
     done = [place for place, point in enumerate(sweep.points) if point.status == "done"]
@@ -95,7 +120,7 @@ def test_a_label_makes_a_file_name_inside_the_folder(outputs: Path) -> None:
 def test_reports_and_tracking_import_nothing_heavy() -> None:
     code = (
         "import sys, harness.report, harness.tracking, harness.tracking.sync, harness.tracking.ui\n"
-        "heavy = {'torch', 'transformers', 'mlflow', 'pyarrow', 'pandas'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
+        "heavy = {'torch', 'transformers', 'mlflow', 'pyarrow', 'pandas', 'scipy', 'sacrebleu'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

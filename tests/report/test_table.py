@@ -10,15 +10,16 @@ import pytest
 from fake_points import make_sweep
 from rich.console import Console
 
+from harness.report.comparison import Cell, Comparison, Difference
 from harness.report.points import Reported, reported
 from harness.report.table import short_names, sweep_table
 from harness.results.catalog import HEADLINES
 from harness.results.sweeps import Sweep, SweepPoint
 
 
-def table(points: Sequence[Reported], width: int) -> list[str]:
+def table(points: Sequence[Reported], width: int, comparison: Comparison | None = None) -> list[str]:
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(sweep_table(points, width))
+    console.print(sweep_table(points, width, comparison))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
@@ -131,3 +132,48 @@ def test_names_hold_what_varies_and_fall_back_to_labels(outputs: Path) -> None:
     ]
     assert short_names([sweep.points[0], replace(sweep.points[0], label="twin")]) == ["m/fp32/greedy", "twin"]
     assert short_names(sweep.points[:1]) == ["m/fp32/greedy"]
+
+
+def held(points: Sequence[Reported], *, rough: bool = False) -> Comparison:
+    """The first two columns worse and better, the others higher, lower, in the noise, not told apart."""
+    tell = [
+        ("higher", "worse", False),
+        ("lower", "better", False),
+        ("higher", None, False),
+        ("lower", None, False),
+        ("lower", "worse", True),
+        ("not told apart", None, True),
+    ]
+    cells = {points[0].point.label: {column.key: Cell(123.0) for column in COLUMNS}}
+    for p in points[1:]:
+        cells[p.point.label] = {
+            column.key: Cell(123.0, None, None, Difference(1.0, 0.5, 1.5, 0.01, *told, prompts=30))  # type: ignore[arg-type]
+            for column, told in zip(COLUMNS, tell, strict=True)
+        }
+    return Comparison(points[0].point.label, (), cells, rough=rough)
+
+
+def test_numbers_are_marked_against_the_baseline_and_the_marks_explained() -> None:
+    points = [made_up("greedy"), made_up("top_p")]
+    lines = table(points, 80, held(points))
+    assert re.sub(" +", " ", lines[3]) == "✓ greedy 123.0 123.00 123 123.000 123.000 123 120 eos 36 cut"
+    assert re.sub(" +", " ", lines[4]) == "✓ top_p 123.0▼ 123.00▲ 123↑ 123.000↓ 123.000≈ 123· 120 eos 36 cut"
+    assert lines[3].index("123.000") == lines[4].index("123.000")
+    told = " ".join(lines[7:])
+    assert "against fable_small/bnb_nf4/greedy: ▲ better, ▼ worse, ↑ higher, ↓ lower" in told
+    assert "· not told apart" in told
+    assert "rough" not in told
+    assert "rough" in " ".join(table(points, 80, held(points, rough=True)))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_marks_keep_the_table_within_the_width(width: int) -> None:
+    assert all(len(line) <= width for line in table(LONG, width, held(LONG)))
+    lines = table(LONG[:1], width, held(LONG[:1]))
+    assert not any("against" in line for line in lines)
+
+
+def test_a_baseline_is_told_as_text(outputs: Path) -> None:
+    points = [made_up("greedy"), made_up("top_p")]
+    comparison = replace(held(points), baseline="[red]no\x1b[31m")
+    assert "[red]no␛[31m" in " ".join(table(points, 160, comparison))
