@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.results.feedback import feedback_means, known_feedback
 from harness.results.store import StoredPoint
 from harness.results.sweeps import Sweep, SweepPoint
 
@@ -22,7 +23,7 @@ class Reported:
     Attributes:
         point: its place in the sweep.
         stored: its folder; None when it holds no generations (failed, not run yet, deleted).
-        metrics: finite numbers by `section/name`.
+        metrics: finite numbers by `section/name`; `feedback/` holds means of what people said in numbers.
         intervals: low and high of some of them.
         finishes: how many of its samples ended how.
         prompt_ids: in the order of the point.
@@ -46,10 +47,11 @@ def stored_point(sweep: Sweep, point: SweepPoint) -> StoredPoint | None:
 
 def reported(sweep: Sweep) -> list[Reported]:
     """Every point of the sweep, in its order."""
-    return [_reported(sweep, point) for point in sweep.points]
+    means = feedback_means(known_feedback(sweep.folder))
+    return [_reported(sweep, point, means.get(point.label, {})) for point in sweep.points]
 
 
-def _reported(sweep: Sweep, point: SweepPoint) -> Reported:
+def _reported(sweep: Sweep, point: SweepPoint, feedback: Mapping[str, float]) -> Reported:
     stored = stored_point(sweep, point)
     if stored is None:
         return Reported(point, None)
@@ -58,7 +60,7 @@ def _reported(sweep: Sweep, point: SweepPoint) -> Reported:
     return Reported(
         point,
         stored,
-        metrics=finite(known.get("metrics", {})),
+        metrics={**finite(known.get("metrics", {})), **feedback},
         intervals={
             key: (float(low), float(high))
             for key, (low, high) in known.get("intervals", {}).items()

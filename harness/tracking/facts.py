@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness.results.store import StoredPoint
@@ -15,6 +16,12 @@ from harness.results.sweeps import Sweep, SweepPoint
 LONGEST_PARAM = 6000
 LONGEST_TAG = 5000
 LONGEST_KEY = 250
+LONGEST_CELL = 20_000
+TABLE_MB = 2.0
+TABLE_ROWS = 1000
+"""Of generations.json: the UI reads ten of them whole, and lays out every row, to put runs side by side."""
+UNCHARTED = ("latency/ttft_p95_ms", "latency/total_p95_ms", "probability/mean_warped_entropy")
+"""Metrics that stay in metrics.json and on the page: on the charts they would say the same once more."""
 TABLE_TAG = json.dumps([{"path": "generations.json", "type": "table"}])
 """Value of `mlflow.loggedArtifacts`: how the UI knows that an artifact is a table."""
 
@@ -71,38 +78,64 @@ def tags_of(sweep: Sweep, point: SweepPoint) -> dict[str, str]:
 
 
 def metrics_of(stored: StoredPoint) -> dict[str, float]:
-    """The metrics that are numbers: MLflow would keep infinities as 1.8e308 and NaN as holes in charts."""
+    """The metrics that are charted, one number a point.
+
+    Infinities would be kept as 1.8e308 and NaN as holes. A metric's values prompt by prompt would be a line
+    over things that have no order, and ten thousand rows a metric and point: those are in metrics.json.
+    """
     known = stored.metrics().get("metrics", {}) if stored.has("metrics.json") else {}
-    return {key_of(key): float(value) for key, value in known.items() if _is_number(value)}
-
-
-def per_prompt_of(stored: StoredPoint) -> list[tuple[str, float, int]]:
-    """`prompt/<metric>`, value and step; the step is the place of the prompt in its set."""
-    known = stored.metrics().get("per_prompt", {}) if stored.has("metrics.json") else {}
-    return [
-        (key_of(f"prompt/{key.rpartition('/')[2]}"), float(value), step)
-        for key, values in known.items()
-        if key != "prompt_id"
-        for step, value in enumerate(values)
-        if _is_number(value)
-    ]
+    return {
+        key_of(key): float(value)
+        for key, value in known.items()
+        if key not in UNCHARTED and _is_number(value)
+    }
 
 
 COLUMNS = ("prompt", "output", "finish_reason", "output_tokens", "mean_logprob", "sample")
 
 
-def generations_json(stored: StoredPoint) -> str:
-    """generations.parquet as one of MLflow's tables, which the UI puts side by side by the first column.
+@dataclass(frozen=True)
+class TextTable:
+    """One of MLflow's tables.
 
-    That column must tell the rows apart, so with several samples it is `prompt_id #sample`.
+    Attributes:
+        json: the artifact.
+        shown: rows in it, the point's first.
+        texts: of the point.
     """
-    rows = stored.rows("generations")
-    several = any(row["sample"] for row in rows)
-    first = [f"{row['prompt_id']} #{row['sample']}" if several else row["prompt_id"] for row in rows]
-    data = [
-        [name, *(_cell(row.get(column)) for column in COLUMNS)] for name, row in zip(first, rows, strict=True)
-    ]
-    return json.dumps({"columns": ["prompt_id", *COLUMNS], "data": data})
+
+    json: str
+    shown: int
+    texts: int
+
+    @property
+    def note(self) -> str:
+        """How many of how many are shown; empty when all are."""
+        if self.shown == self.texts:
+            return ""
+        return f"the first {self.shown} of {self.texts} are in generations.json, all in generations.parquet"
+
+
+def generations_json(
+    stored: StoredPoint, budget_mb: float = TABLE_MB, most_rows: int = TABLE_ROWS
+) -> TextTable:
+    """The first of generations.parquet as a table, which the UI puts side by side by the first column.
+
+    That column must tell the rows apart, so with several samples it is `prompt_id #sample`. The points of a
+    sweep show the same prompts: what is left out is the end of the prompt set, whatever the point.
+    """
+    samples = stored.columns("generations", ["sample"])["sample"]
+    several = any(samples)
+    left, told = budget_mb * 1e6, list[str]()
+    for row in (row for rows in stored.row_batches("generations", 100) for row in rows):
+        name = f"{row['prompt_id']} #{row['sample']}" if several else row["prompt_id"]
+        text = json.dumps([name, *(_cell(row.get(column)) for column in COLUMNS)])
+        left -= len(text)
+        if told and (left < 0 or len(told) == most_rows):
+            break
+        told.append(text)
+    head = json.dumps(["prompt_id", *COLUMNS])
+    return TextTable(f'{{"columns": {head}, "data": [{", ".join(told)}]}}', len(told), len(samples))
 
 
 def digest(stored: StoredPoint) -> str:
@@ -134,4 +167,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > LONGEST_CELL:
+        return f"{value[:LONGEST_CELL]}… ({len(value)} characters in all)"
     return None if isinstance(value, float) and not math.isfinite(value) else value
