@@ -112,12 +112,8 @@ def sweep_links(
         links.append(Link("page", _address(base, experiment_id, f"runs/{parent}/artifacts/compare.html", {})))
     links.append(Link("runs", runs(viewStateShareKey=view_key(sweep))))
     if sweep.tracking.get("traces"):
-        wanted = f"TAG::=::{sweep.sweep_id}::sweep_id"
-        links.append(
-            Link(
-                "traces", _address(base, experiment_id, "traces", {"startTimeLabel": "ALL", "filter": wanted})
-            )
-        )
+        view = {"startTimeLabel": "ALL", "tag": f"sweep_id={sweep.sweep_id}"}
+        links.append(Link("traces", _address(base, experiment_id, "traces", view)))
     return tuple(links)
 
 
@@ -138,7 +134,7 @@ def closing_lines(sweep: Sweep, links: tuple[Link, ...], uri: str) -> list[str]:
     shown = sum(point.status in ("done", "reused") for point in sweep.points)
     if shown > MOST_SIDE_BY_SIDE:
         lines.append(
-            f"MLflow puts {MOST_SIDE_BY_SIDE} runs side by side, here the baseline and what differs least from "
-            f"it; compare.html shows all {shown}."
+            f"MLflow puts {MOST_SIDE_BY_SIDE} runs side by side: the baseline and what differs least from it; "
+            f"compare.html shows all {shown}."
         )
     return lines

@@ -52,7 +52,7 @@ def test_the_page_and_the_traces_are_linked_where_there_are_any(outputs: Path) -
     traced = replace(sweep, tracking={**sweep.tracking, "traces": True})
     links = {link.name: link.url for link in sweep_links(traced, "7", parent="abc")}
     asked = parse_qs(urlsplit(links["traces"].replace("#/", "")).query)
-    assert asked["filter"] == [f"TAG::=::{sweep.sweep_id}::sweep_id"]
+    assert asked["tag"] == [f"sweep_id={sweep.sweep_id}"]
     assert asked["startTimeLabel"] == ["ALL"]
 
 
