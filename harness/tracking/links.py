@@ -134,7 +134,7 @@ def closing_lines(sweep: Sweep, links: tuple[Link, ...], uri: str) -> list[str]:
     shown = sum(point.status in ("done", "reused") for point in sweep.points)
     if shown > MOST_SIDE_BY_SIDE:
         lines.append(
-            f"MLflow puts {MOST_SIDE_BY_SIDE} runs side by side: the baseline and what differs least from it; "
+            f"MLflow puts {MOST_SIDE_BY_SIDE} runs side by side: the baseline and what differs least; "
             f"compare.html shows all {shown}."
         )
     return lines
