@@ -134,8 +134,11 @@ def _replay(words: list[str]) -> int:
 
 def _report(words: list[str]) -> int:
     from harness.report import write
+    from harness.tracking.feedback import bring_feedback
 
-    return write(_one_name("report", words))
+    name = _one_name("report", words)
+    bring_feedback(name)
+    return write(name)
 
 
 def _sync(words: list[str]) -> int:

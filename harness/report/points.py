@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.results.catalog import Metric, described
+from harness.results.feedback import feedback_means, known_feedback
 from harness.results.store import StoredPoint
 from harness.results.sweeps import Sweep, SweepPoint
 
@@ -23,7 +24,7 @@ class Reported:
     Attributes:
         point: its place in the sweep.
         stored: its folder; None when it holds no generations (failed, not run yet, deleted).
-        metrics: finite numbers by `section/name`.
+        metrics: finite numbers by `section/name`; `feedback/` holds means of what people said in numbers.
         intervals: low and high of some of them.
         own: what is known of metrics of one's own among them, by key.
         finishes: how many of its samples ended how.
@@ -49,22 +50,25 @@ def stored_point(sweep: Sweep, point: SweepPoint) -> StoredPoint | None:
 
 def reported(sweep: Sweep) -> list[Reported]:
     """Every point of the sweep, in its order."""
-    return [_reported(sweep, point) for point in sweep.points]
+    means = feedback_means(known_feedback(sweep.folder))
+    return [_reported(sweep, point, means.get(point.label, {})) for point in sweep.points]
 
 
-def _reported(sweep: Sweep, point: SweepPoint) -> Reported:
+def _reported(sweep: Sweep, point: SweepPoint, feedback: Mapping[str, float]) -> Reported:
     stored = stored_point(sweep, point)
-    return reported_point(point, stored) if stored else Reported(point, None)
+    return reported_point(point, stored, feedback) if stored else Reported(point, None)
 
 
-def reported_point(point: SweepPoint, stored: StoredPoint) -> Reported:
-    """A point whose folder is known."""
+def reported_point(
+    point: SweepPoint, stored: StoredPoint, feedback: Mapping[str, float] | None = None
+) -> Reported:
+    """A point whose folder is known, with the means of what people said of its texts."""
     known = stored.metrics() if stored.has("metrics.json") else {}
     generations = stored.columns("generations", ["finish_reason", "prompt_id"])
     return Reported(
         point,
         stored,
-        metrics=finite(known.get("metrics", {})),
+        metrics={**finite(known.get("metrics", {})), **(feedback or {})},
         intervals={
             key: (float(low), float(high))
             for key, (low, high) in known.get("intervals", {}).items()

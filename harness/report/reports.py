@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.report.compare import compare
 from harness.report.compare_html import compare_html
@@ -18,6 +18,7 @@ from harness.report.summary import comparison_csv, summary_csv
 from harness.report.table import sweep_table
 from harness.report.tokens_html import tokens_html
 from harness.results.expectations import Checked, check_expectations, missed, verdict
+from harness.results.feedback import known_feedback
 from harness.results.files import outputs_folder, write_text
 from harness.results.store import StoredPoint
 from harness.results.sweeps import Sweep, SweepPoint, find_sweep
@@ -117,7 +118,7 @@ def _write(sweep: Sweep, anew: bool) -> Written:
     write_text(sweep.folder / "summary.csv", summary_csv(points))
     write_text(sweep.folder / "comparison.csv", comparison_csv(comparison))
     budget = float(sweep.compare.get("budget_mb") or BUDGET_MB)
-    told = compare_html(sweep, points, pages, budget, comparison, checked, _feedback(sweep))
+    told = compare_html(sweep, points, pages, budget, comparison, checked, known_feedback(sweep.folder))
     write_text(sweep.folder / "compare.html", told)
     expectations = sweep.folder / "expectations.json"
     if checked:
@@ -126,12 +127,6 @@ def _write(sweep: Sweep, anew: bool) -> Written:
     else:
         expectations.unlink(missing_ok=True)
     return Written(points, comparison, checked)
-
-
-def _feedback(sweep: Sweep) -> list[dict[str, Any]]:
-    """What people said of the sweep's samples, as it was last read from MLflow."""
-    file = sweep.folder / "feedback.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
 
 
 def _slug(label: str) -> str:

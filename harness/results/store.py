@@ -67,6 +67,16 @@ class StoredPoint:
             for batch in file.iter_batches(columns=list(columns)):
                 yield {column: batch.column(column).to_numpy(zero_copy_only=False) for column in columns}
 
+    def row_batches(
+        self, name: str, size: int, columns: Sequence[str] | None = None
+    ) -> Iterator[list[dict[str, Any]]]:
+        """A table's rows, or some columns of them, at most `size` at a time, so that memory stays flat."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.path(f"{name}.parquet")) as file:
+            for batch in file.iter_batches(batch_size=size, columns=columns):
+                yield batch.to_pylist()
+
     def metrics(self) -> dict[str, Any]:
         """metrics.json: `metrics` (flat, `section/name`), `intervals`, `per_prompt`, `own`."""
         return self._json("metrics.json")

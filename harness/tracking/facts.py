@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness.results.catalog import metric_of
@@ -19,6 +20,10 @@ LONGEST_TAG = 5000
 LONGEST_KEY = 250
 EXPECTATIONS = "expectations"
 """The tag that tells what became of `expect`."""
+LONGEST_CELL = 20_000
+TABLE_MB = 2.0
+TABLE_ROWS = 1000
+"""Of generations.json: the UI reads ten of them whole, and lays out every row, to put runs side by side."""
 TABLE_TAG = json.dumps([{"path": "generations.json", "type": "table"}])
 """Value of `mlflow.loggedArtifacts`: how the UI knows that an artifact is a table."""
 
@@ -88,13 +93,16 @@ def metrics_of(stored: StoredPoint) -> dict[str, float]:
 
 
 def per_prompt_of(stored: StoredPoint) -> list[tuple[str, float, int]]:
-    """`prompt/<metric>` of the headlines, value and step; the step is the place of the prompt in its set."""
+    """`prompt/<metric>` of the headlines, value and step; the step is the place of the prompt in its set.
+
+    Of the first TABLE_ROWS prompts: metrics.json has them all.
+    """
     known = stored.metrics().get("per_prompt", {}) if stored.has("metrics.json") else {}
     return [
         (key_of(f"prompt/{key.rpartition('/')[2]}"), float(value), step)
         for key, values in known.items()
         if metric_of(key).place == "headline"
-        for step, value in enumerate(values)
+        for step, value in enumerate(values[:TABLE_ROWS])
         if _is_number(value)
     ]
 
@@ -110,18 +118,48 @@ def expectations_tag(checked: Sequence[Checked], with_labels: bool = False) -> s
 COLUMNS = ("prompt", "output", "finish_reason", "output_tokens", "mean_logprob", "sample")
 
 
-def generations_json(stored: StoredPoint) -> str:
-    """generations.parquet as one of MLflow's tables, which the UI puts side by side by the first column.
+@dataclass(frozen=True)
+class TextTable:
+    """One of MLflow's tables.
 
-    That column must tell the rows apart, so with several samples it is `prompt_id #sample`.
+    Attributes:
+        json: the artifact.
+        shown: rows in it, the point's first.
+        texts: of the point.
     """
-    rows = stored.rows("generations")
-    several = any(row["sample"] for row in rows)
-    first = [f"{row['prompt_id']} #{row['sample']}" if several else row["prompt_id"] for row in rows]
-    data = [
-        [name, *(_cell(row.get(column)) for column in COLUMNS)] for name, row in zip(first, rows, strict=True)
-    ]
-    return json.dumps({"columns": ["prompt_id", *COLUMNS], "data": data})
+
+    json: str
+    shown: int
+    texts: int
+
+    @property
+    def note(self) -> str:
+        """How many of how many are shown; empty when all are."""
+        if self.shown == self.texts:
+            return ""
+        return f"the first {self.shown} of {self.texts} are in generations.json, all in generations.parquet"
+
+
+def generations_json(
+    stored: StoredPoint, budget_mb: float = TABLE_MB, most_rows: int = TABLE_ROWS
+) -> TextTable:
+    """The first of generations.parquet as a table, which the UI puts side by side by the first column.
+
+    That column must tell the rows apart, so with several samples it is `prompt_id #sample`. The points of a
+    sweep show the same prompts: what is left out is the end of the prompt set, whatever the point.
+    """
+    samples = stored.columns("generations", ["sample"])["sample"]
+    several = any(samples)
+    left, told = budget_mb * 1e6, list[str]()
+    for row in (row for rows in stored.row_batches("generations", 100) for row in rows):
+        name = f"{row['prompt_id']} #{row['sample']}" if several else row["prompt_id"]
+        text = json.dumps([name, *(_cell(row.get(column)) for column in COLUMNS)])
+        left -= len(text)
+        if told and (left < 0 or len(told) == most_rows):
+            break
+        told.append(text)
+    head = json.dumps(["prompt_id", *COLUMNS])
+    return TextTable(f'{{"columns": {head}, "data": [{", ".join(told)}]}}', len(told), len(samples))
 
 
 def digest(stored: StoredPoint) -> str:
@@ -153,4 +191,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > LONGEST_CELL:
+        return f"{value[:LONGEST_CELL]}… ({len(value)} characters in all)"
     return None if isinstance(value, float) and not math.isfinite(value) else value

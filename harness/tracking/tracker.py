@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 POINT_FILES = (
     "generations.parquet",
+    "times.parquet",
     "tokens.parquet",
     "prompt_tokens.parquet",
     "timing.parquet",
@@ -57,6 +58,7 @@ POINT_FILES = (
     "environment.json",
 )
 SWEEP_FILES = ("plan.json", "summary.csv", "comparison.csv", "compare.html")
+TRACES_TAG = "traces"
 TELLABLE = ("done", "reused", "failed")
 
 
@@ -118,7 +120,8 @@ class MlflowTracker(Tracker):
         """Links into the MLflow UI; empty when MLflow could not be told."""
         if self._store is None or self._broken:
             return ()
-        return sweep_links(sweep, self._store.experiment_id, self.uri)
+        children = {label: run.info.run_id for (_, label), run in self._children.items()}
+        return sweep_links(sweep, self._store.experiment_id, self.uri, runs_of=children, parent=self._parent)
 
     def _guarded(self, tell: Callable[[], None]) -> None:
         if self._broken:
@@ -177,7 +180,7 @@ class MlflowTracker(Tracker):
 
     @staticmethod
     def _forget(store: Store, run: Run) -> None:
-        """Take a point's run out of sight, with its traces."""
+        """Take a point's run out of sight, with the traces that are still its own and nobody spoke of."""
         from harness.tracking.traces import delete_traces
 
         delete_traces(store, run.info.run_id)
@@ -194,12 +197,15 @@ class MlflowTracker(Tracker):
         there = self._children.get((point.point_id, point.label))
         told = digest(stored) if stored else text_digest(f"{point.error}\n{point.traceback}")
         status = "FINISHED" if stored else "FAILED"
-        if there is not None:
-            if there.info.status == status and there.data.tags.get("digest") == told:
-                store.keep_tag(there.info.run_id, there.data.tags, EXPECTATIONS, expected)
-                return
-            self._forget(store, there)
+        before = there.data.tags if there is not None else {}
+        # Traces that are there stay, for what was said of them, even where none are asked for any more.
+        traced = bool(stored and (sweep.tracking.get("traces") or TRACES_TAG in before))
         started, ended = times_of(point, stored)
+        if there is not None and there.info.status == status and before.get("digest") == told:
+            store.keep_tag(there.info.run_id, there.data.tags, EXPECTATIONS, expected)
+            if stored and traced and TRACES_TAG not in before:
+                self._trace(store, there.info.run_id, sweep, point, stored)
+            return
         tags = tags_of(sweep, point) | {"mlflow.parentRunId": self._parent, "digest": told}
         if stored:
             tags["mlflow.loggedArtifacts"] = TABLE_TAG
@@ -207,13 +213,18 @@ class MlflowTracker(Tracker):
             tags[EXPECTATIONS] = expected
         run_id = store.create(point.label, tags, started)
         try:
-            self._fill(store, run_id, sweep, point, stored, (started, ended))
+            self._fill(store, run_id, sweep, point, stored, ended)
+            if stored and traced:
+                self._trace(store, run_id, sweep, point, stored)
             store.end(run_id, status, ended)
         except BaseException:
             # Interrupted or out of order: a half-told point is worse than none.
             with contextlib.suppress(Exception):
                 self._forget(store, store.client.get_run(run_id))
             raise
+        if there is not None:
+            # Only now, so that whenever this is cut short, one run holds the point and the traces live on.
+            self._forget(store, there)
         self._children[point.point_id, point.label] = store.client.get_run(run_id)
         self.written += 1
 
@@ -224,24 +235,29 @@ class MlflowTracker(Tracker):
         sweep: Sweep,
         point: SweepPoint,
         stored: StoredPoint | None,
-        times: tuple[float, float],
+        ended: float,
     ) -> None:
-        """Write params, metrics, artifacts and traces of a point into its run."""
-        started, ended = times
+        """Write params, metrics and artifacts of a point into its run."""
         with tempfile.TemporaryDirectory() as folder:
             if stored:
                 metrics = [(key, value, 0) for key, value in metrics_of(stored).items()]
                 store.log(run_id, params_of(stored), metrics + per_prompt_of(stored), ended)
-                _gather(Path(folder), sweep, point, stored)
+                note = _gather(Path(folder), sweep, point, stored)
+                if note:
+                    store.client.set_tag(run_id, "texts", note)
             elif point.traceback:
                 (Path(folder) / "traceback.txt").write_text(
                     point.traceback, encoding="utf-8", errors="replace"
                 )
             store.client.log_artifacts(run_id, folder)
-        if stored and sweep.tracking.get("traces"):
-            from harness.tracking.traces import log_traces
 
-            log_traces(store, run_id, point, stored, started, ended)
+    @staticmethod
+    def _trace(store: Store, run_id: str, sweep: Sweep, point: SweepPoint, stored: StoredPoint) -> None:
+        """Write the traces of a point; its run says so once all are there."""
+        from harness.tracking.traces import log_traces
+
+        log_traces(store, run_id, sweep, point, stored, times_of(point, stored))
+        store.client.set_tag(run_id, TRACES_TAG, "one a text")
 
     def _close(self, sweep: Sweep, status: str) -> None:
         store = self._store
@@ -288,12 +304,18 @@ def one_line(error: BaseException) -> str:
     return lines[0].partition(" with exception ")[0][:300]
 
 
-def _gather(folder: Path, sweep: Sweep, point: SweepPoint, stored: StoredPoint) -> None:
-    """Lay out a point's artifacts: all at the root, where links of the UI can select them."""
+def _gather(folder: Path, sweep: Sweep, point: SweepPoint, stored: StoredPoint) -> str:
+    """Lay out a point's artifacts: all at the root, where links of the UI can select them.
+
+    Returns:
+        What the table of texts leaves out; empty when it holds them all.
+    """
     import shutil
 
     for name in POINT_FILES:
         if stored.has(name):
             shutil.copyfile(stored.path(name), folder / name)
     shutil.copyfile(tokens_page(sweep, point, stored), folder / "tokens.html")
-    (folder / "generations.json").write_text(generations_json(stored), encoding="utf-8")
+    table = generations_json(stored)
+    (folder / "generations.json").write_text(table.json, encoding="utf-8")
+    return table.note

@@ -58,15 +58,13 @@ def test_metrics_leave_out_what_charts_cannot_show(outputs: Path) -> None:
         "a/nan": math.nan,
         "a/text": "x",
         "a/none": None,
+        "latency/total_p95_ms": 3.0,
     }
-    known["per_prompt"]["probability/mean_logprob"][1] = None
     stored.path("metrics.json").write_text(json.dumps(known))
     metrics = metrics_of(stored)
     assert not any(key.startswith("a/") for key in metrics)
     assert metrics["latency/ttft_p50_ms"] == known["metrics"]["latency/ttft_p50_ms"]
-    told = [(value, step) for key, value, step in per_prompt_of(stored) if key == "prompt/mean_logprob"]
-    values = known["per_prompt"]["probability/mean_logprob"]
-    assert told == [(value, step) for step, value in enumerate(values) if value is not None]
+    assert "latency/total_p95_ms" not in metrics
 
 
 def test_charts_are_few_and_the_catalogue_says_which(outputs: Path) -> None:
@@ -89,13 +87,33 @@ def test_charts_are_few_and_the_catalogue_says_which(outputs: Path) -> None:
 
 
 def test_the_table_starts_with_what_tells_rows_apart(outputs: Path) -> None:
-    one = json.loads(generations_json(write_point(outputs, "p", dict.fromkeys(HOSTILE))))
+    one = json.loads(generations_json(write_point(outputs, "p", dict.fromkeys(HOSTILE))).json)
     assert one["columns"][:3] == ["prompt_id", "prompt", "output"]
     assert {row[0]: row[2] for row in one["data"]} == HOSTILE
-    several = json.loads(
-        generations_json(write_point(outputs, "q", {"a": "x", "b": "y"}, samples=2, tokens=3))
-    )
-    assert [row[0] for row in several["data"]] == ["a #0", "a #1", "b #0", "b #1"]
+    table = generations_json(write_point(outputs, "q", {"a": "x", "b": "y"}, samples=2, tokens=3))
+    assert [row[0] for row in json.loads(table.json)["data"]] == ["a #0", "a #1", "b #0", "b #1"]
+    assert (table.shown, table.texts, table.note) == (4, 4, "")
+
+
+def test_the_table_of_many_texts_is_cut(outputs: Path) -> None:
+    texts = {f"p{n:04}": "a prompt" for n in range(1500)}
+    stored = write_point(outputs, "p", texts, tokens=3)
+    whole = generations_json(stored, budget_mb=100, most_rows=10_000)
+    assert (whole.shown, whole.note) == (1500, "")
+    rows = json.loads(whole.json)["data"]
+    cut = generations_json(stored)
+    assert cut.note == "the first 1000 of 1500 are in generations.json, all in generations.parquet"
+    assert json.loads(cut.json)["data"] == rows[:1000]
+    small = generations_json(stored, budget_mb=0.02)
+    assert json.loads(small.json)["data"] == rows[: small.shown]
+    assert 0.018e6 < len(small.json) < 0.021e6
+    assert generations_json(stored, budget_mb=0).shown == 1, "some text is better than none"
+
+
+def test_a_text_without_end_is_cut_in_the_table(outputs: Path) -> None:
+    stored = write_point(outputs, "p", {"a": "word " * 10_000}, tokens=3)
+    (row,) = json.loads(generations_json(stored).json)["data"]
+    assert row[1] == f"{('word ' * 4000)}… (50000 characters in all)"
 
 
 def test_the_digest_changes_with_the_point_and_only_with_it(outputs: Path) -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from fake_points import make_sweep
 
-from harness.tracking.links import closing_lines, sweep_links, table_view
+from harness.tracking.links import closing_lines, side_by_side, sweep_links, table_view
 
 
 def test_links_say_what_the_ui_reads(outputs: Path) -> None:
@@ -38,8 +39,39 @@ def test_closing_lines_name_the_command_and_the_limit(outputs: Path) -> None:
     sweep = make_sweep(outputs, decodings=tuple("abcdef"), tokens=3)
     lines = closing_lines(sweep, sweep_links(sweep, "1"), "sqlite:///x.db")
     assert lines[0].startswith("harness ui")
-    assert "10 runs side by side; compare.html shows all 12" in lines[-1]
+    assert "MLflow puts 10 runs side by side" in lines[-1]
+    assert "compare.html shows all 12" in lines[-1]
     assert closing_lines(sweep, (), "") == []
+
+
+def test_the_page_and_the_traces_are_linked_where_there_are_any(outputs: Path) -> None:
+    sweep = make_sweep(outputs, models=("m",), tokens=3)
+    links = {link.name: link.url for link in sweep_links(sweep, "7", parent="abc")}
+    assert list(links) == ["texts", "charts", "page", "runs"]
+    assert "/#/experiments/7/runs/abc/artifacts/compare.html?" in links["page"]
+    traced = replace(sweep, tracking={**sweep.tracking, "traces": True})
+    links = {link.name: link.url for link in sweep_links(traced, "7", parent="abc")}
+    asked = parse_qs(urlsplit(links["traces"].replace("#/", "")).query)
+    assert asked["tag"] == [f"sweep_id={sweep.sweep_id}"]
+    assert asked["startTimeLabel"] == ["ALL"]
+
+
+def test_ten_of_many_are_the_baseline_and_what_differs_least_from_it(outputs: Path) -> None:
+    sweep = make_sweep(outputs, models=("m", "n"), decodings=tuple("abcdefgh"), tokens=3)
+    sweep = sweep.with_point(1, status="failed")
+    shown = [point.label for point in side_by_side(sweep)]
+    assert shown == [*(f"m/fp32/{d}" for d in "acdefgh"), "n/fp32/a", "n/fp32/b", "n/fp32/c"]
+    sweep = replace(sweep, compare={"baseline": "n/fp32/h"})
+    shown = [point.label for point in side_by_side(sweep)]
+    assert shown == ["m/fp32/a", "m/fp32/h", *(f"n/fp32/{d}" for d in "abcdefgh")]
+    runs = {label: f"id of {label}" for label in shown}
+    texts, charts, *_ = sweep_links(sweep, "1", runs_of=runs)
+    asked = parse_qs(urlsplit(texts.url.replace("#/", "")).query)
+    ids = ", ".join(f"'{run}'" for run in runs.values())
+    assert asked["searchFilter"] == [f"attributes.run_id IN ({ids})"]
+    assert "viewStateShareKey=harness" in charts.url, "it charts all, not only the first ten"
+    assert "compareRunsMode=CHART" in charts.url
+    assert table_view(sweep)["runsHiddenMode"] == "SHOWALL"
 
 
 def test_the_table_shows_the_choices_that_vary(outputs: Path) -> None:

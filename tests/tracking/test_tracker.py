@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,25 +12,12 @@ from fake_points import PROMPTS, make_sweep, write_point
 from forked import Forked
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
-from mlflow_runs import artifacts, runs
+from mlflow_runs import artifacts, runs, tell
 
 from harness.errors import ConfigError
 from harness.results.store import StoredPoint
-from harness.results.sweeps import Sweep
 from harness.tracking import open_tracker
-from harness.tracking.tracker import MlflowTracker, Tracker
-
-
-def tell(sweep: Sweep, status: str = "FINISHED") -> MlflowTracker:
-    """Run the tracker over a whole sweep, as a run does."""
-    tracker = open_tracker(sweep)
-    assert isinstance(tracker, MlflowTracker)
-    tracker.strict = True
-    tracker.open(sweep)
-    for index in range(len(sweep.points)):
-        tracker.log_point(sweep, index)
-    tracker.close(sweep, status)
-    return tracker
+from harness.tracking.tracker import Tracker
 
 
 def test_a_parent_and_a_child_a_point(outputs: Path, store: str) -> None:
@@ -58,12 +44,8 @@ def test_a_child_holds_the_point(outputs: Path, store: str) -> None:
     (run,) = runs(store, "generation")
     folder = outputs / "points" / sweep.points[0].point_id
     known = json.loads((folder / "metrics.json").read_text())
-    plain = {key: value for key, value in run.data.metrics.items() if not key.startswith("prompt/")}
-    assert plain == pytest.approx(known["metrics"])
+    assert run.data.metrics == pytest.approx(known["metrics"])
     client = MlflowClient(store)
-    history = client.get_metric_history(run.info.run_id, "prompt/mean_logprob")
-    assert [m.step for m in history] == list(range(len(PROMPTS)))
-    assert [m.value for m in history] == pytest.approx(known["per_prompt"]["probability/mean_logprob"])
     assert run.data.params["decoding.top_p"] == "0.9"
     files = {file.path: artifacts(run) / file.path for file in client.list_artifacts(run.info.run_id)}
     wanted = {"generations.parquet", "tokens.parquet", "timing.parquet", "metrics.json", "config.yaml"}
@@ -209,34 +191,6 @@ def test_a_folder_as_uri_is_a_mistake(outputs: Path) -> None:
     sweep = make_sweep(outputs, models=("m",), tokens=4, tracking={"enabled": True, "uri": "mlruns"})
     with pytest.raises(ConfigError, match=r"tracking\.uri"):
         open_tracker(sweep)
-
-
-def test_traces_tell_each_sample_and_are_replaced_with_their_run(outputs: Path, store: str) -> None:
-    tracking = {"enabled": True, "uri": None, "experiment": "harness", "traces": True}
-    sweep = make_sweep(outputs, models=("m",), decodings=("top_p",), tokens=4, tracking=tracking)
-    client = MlflowClient(store)
-
-    def traces() -> list:
-        return client.search_traces(locations=[runs(store, "sweep")[0].info.experiment_id])
-
-    before = dict(os.environ)
-    tell(sweep)
-    assert os.environ.get("MLFLOW_TRACKING_URI") == before.get("MLFLOW_TRACKING_URI")
-    told = {trace.info.tags["prompt_id"]: trace for trace in traces()}
-    assert set(told) == set(PROMPTS)
-    (run,) = runs(store, "generation")
-    begin, end = sweep.points[0].started, sweep.points[0].ended
-    for trace in told.values():
-        assert trace.info.trace_metadata["mlflow.sourceRun"] == run.info.run_id
-        assert 1000 * begin <= trace.info.request_time <= 1000 * end
-        (span,) = trace.data.spans
-        assert span.inputs == {"prompt": PROMPTS[trace.info.tags["prompt_id"]]}
-        assert trace.info.token_usage["output_tokens"] > 0
-    total = sum(trace.info.execution_duration for trace in told.values())
-    assert total == pytest.approx(1000 * (end - begin), abs=len(told))
-    write_point(outputs, sweep.points[0].point_id, {"other": "x"}, tokens=3)
-    tell(sweep)
-    assert [trace.info.tags["prompt_id"] for trace in traces()] == ["other"]
 
 
 def test_deleted_runs_are_out_of_sight(outputs: Path, store: str) -> None:
