@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from harness.report.compare_html import compare_html
 from harness.report.points import Reported, reported
+from harness.report.precision import precision_report
 from harness.report.summary import summary_csv
 from harness.report.table import sweep_table
 from harness.report.tokens_html import tokens_html
@@ -70,6 +72,8 @@ def _write(sweep: Sweep, anew: bool) -> list[Reported]:
         if p.stored
     }
     write_text(sweep.folder / "summary.csv", summary_csv(points))
+    if precision := precision_report(points):
+        write_text(sweep.folder / "drift.json", json.dumps(precision.as_json(), indent=1) + "\n")
     write_text(sweep.folder / "compare.html", compare_html(sweep, points, pages, BUDGET_MB))
     return points
 

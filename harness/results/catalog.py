@@ -41,6 +41,27 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("text/distinct_2", "dist-2", "distinct word pairs over all", "", 3, "higher", "distinct_2"),
     Metric("text/output_tokens", "tokens", "mean tokens of a text", "", 0, None, "output_tokens"),
+    Metric("drift/kl_mean", "KL", "mean KL divergence from the reference on its texts", "nats", 5, "lower"),
+    Metric("drift/kl_median", "KL p50", "median KL divergence from the reference", "nats", 5, "lower"),
+    Metric("drift/kl_p90", "KL p90", "90th percentile of the KL divergence", "nats", 5, "lower"),
+    Metric("drift/kl_p99", "KL p99", "99th percentile of the KL divergence", "nats", 5, "lower"),
+    Metric("drift/kl_max", "KL max", "largest KL divergence of a token", "nats", 4, "lower"),
+    Metric("drift/same_top", "same top", "tokens at which both like the same one best", "", 4, "higher"),
+    Metric(
+        "drift/same_top_clear", "same clear top", "the same where the reference's best leads by over 0.05", "",
+        4, "higher",
+    ),
+    Metric("drift/rms_dp", "RMS Δp", "root mean square change of the token's probability", "", 4, "lower"),
+    Metric(
+        "drift/perplexity_ratio", "PPL ratio", "perplexity of the reference's texts over its own", "", 5,
+        "lower",
+    ),
+    Metric("drift/parted", "parted", "texts that part from the reference's own", "", 3, "lower"),
+    Metric("drift/first_divergence", "parts at", "median step at which texts part", "", 0, "higher"),
+    Metric("drift/text_perplexity", "text PPL", "perplexity of the fixed text", "", 3, "lower"),
+    Metric("drift/text_bits_per_byte", "bits/byte", "bits a byte of the fixed text", "", 4, "lower"),
+    Metric("memory/cache_bytes_per_token", "cache", "key-value cache of a token", "bytes", 0, "lower"),
+    Metric("latency/load_seconds", "load", "time to load the model", "s", 2, "lower"),
 )  # fmt: skip
 """In the order in which they are shown; a metric that is not here is known by its key alone."""
 

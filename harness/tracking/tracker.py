@@ -53,7 +53,7 @@ POINT_FILES = (
     "config.yaml",
     "environment.json",
 )
-SWEEP_FILES = ("plan.json", "summary.csv", "compare.html")
+SWEEP_FILES = ("plan.json", "summary.csv", "compare.html", "drift.json")
 TELLABLE = ("done", "reused", "failed")
 
 
