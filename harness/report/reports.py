@@ -14,6 +14,7 @@ from harness.report.compare_html import compare_html
 from harness.report.comparison import Comparison
 from harness.report.page import visible
 from harness.report.points import Reported, reported
+from harness.report.precision import precision_report
 from harness.report.summary import comparison_csv, summary_csv
 from harness.report.table import sweep_table
 from harness.report.tokens_html import tokens_html
@@ -117,6 +118,8 @@ def _write(sweep: Sweep, anew: bool) -> Written:
     }
     write_text(sweep.folder / "summary.csv", summary_csv(points))
     write_text(sweep.folder / "comparison.csv", comparison_csv(comparison))
+    if precision := precision_report(points):
+        write_text(sweep.folder / "drift.json", json.dumps(precision.as_json(), indent=1) + "\n")
     budget = float(sweep.compare.get("budget_mb") or BUDGET_MB)
     told = compare_html(sweep, points, pages, budget, comparison, checked, known_feedback(sweep.folder))
     write_text(sweep.folder / "compare.html", told)

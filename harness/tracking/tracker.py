@@ -57,7 +57,7 @@ POINT_FILES = (
     "config.yaml",
     "environment.json",
 )
-SWEEP_FILES = ("plan.json", "summary.csv", "comparison.csv", "compare.html")
+SWEEP_FILES = ("plan.json", "summary.csv", "comparison.csv", "compare.html", "drift.json")
 TRACES_TAG = "traces"
 TELLABLE = ("done", "reused", "failed")
 

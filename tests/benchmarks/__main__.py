@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-ALL = ("recording", "memory", "fusing", "process", "overhead", "metrics", "flat", "pages")
+ALL = ("recording", "memory", "fusing", "process", "overhead", "metrics", "flat", "drift", "pages")
 
 
 def main(names: list[str]) -> None:

@@ -1,0 +1,121 @@
+"""What drift costs: a token of it against a plain forward pass, and the memory that many texts take."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.decoding.text import Detokenizer
+from harness.engine.distributions import Distributions, form_of, keep
+from harness.engine.drift import Drift
+from harness.engine.forced import Reader
+from harness.models.memory import peak_memory_mb, reset_peak_memory
+from harness.prompts.passages import Passage
+from tests.benchmarks.contend import contend
+from tests.benchmarks.shapes import Loaded, llama_100m
+
+BUDGET, BUDGET_MEMORY = 1.5, 1.1
+_DISK = 2**40
+
+
+class NoWords:
+    """As much of a tokenizer as drift asks for; what texts cost is told elsewhere."""
+
+    all_special_ids = ()
+
+    def decode(self, ids: Sequence[int], **_: Any) -> str:
+        return "x" * len(ids)
+
+    def encode(self, text: str, **_: Any) -> list[int]:
+        return [3]
+
+
+def passages(count: int, tokens: int, vocabulary: int) -> list[Passage]:
+    """Texts of random tokens, told from their sixteenth on."""
+    luck = random.Random(0)
+    return [
+        Passage(f"p{place}", 0, tuple(luck.randrange(3, vocabulary) for _ in range(16 + tokens)), 16)
+        for place in range(count)
+    ]
+
+
+def kept(loaded: Loaded, texts: list[Passage], folder: Path) -> Distributions:
+    """The model's own distributions, kept as a reference's."""
+    reader = Reader(loaded)  # type: ignore[arg-type]
+    positions = sum(map(len, texts))
+    form = form_of(reader.head, loaded.model.config.vocab_size, positions, _DISK)
+    keep(reader, iter(texts), folder / "own", folder / "heads", form, positions, 0)
+    return Distributions(folder / "own", folder / "heads", loaded.device)
+
+
+def held(loaded: Loaded, there: Distributions, texts: list[Passage], folder: Path) -> int:
+    """Hold the model against what was kept; returns the tokens."""
+    drift = Drift(loaded, Detokenizer(NoWords()), folder, lambda *_: None, lambda _: None)  # type: ignore[arg-type]
+    return sum(drift.compared(there, n, some, 5).num_rows for n, some in there.pieces(iter(texts)))
+
+
+@torch.inference_mode()
+def plain(loaded: Loaded, texts: list[Passage]) -> int:
+    """The forward pass that a script would make of each text; returns the tokens told."""
+    for text in texts:
+        loaded.model(input_ids=torch.tensor([text.ids[:-1]]), use_cache=False)
+    return sum(map(len, texts))
+
+
+def child(count: int, tokens: int) -> None:
+    """Keep and hold so many texts and print the peak in MB."""
+    loaded = llama_100m()
+    with tempfile.TemporaryDirectory() as folder:
+        texts = passages(count, tokens, loaded.model.config.vocab_size)
+        reset_peak_memory("cpu")
+        held(loaded, kept(loaded, texts, Path(folder)), texts, Path(folder))
+        print(peak_memory_mb("cpu"))
+
+
+def main(turns: int = 5) -> None:
+    """Print the lines."""
+    loaded = llama_100m()
+    threads = torch.get_num_threads()
+    print(
+        f"\nDrift of a model against itself, 100M fp32, 32,000 tokens, {threads} threads; ≤ what it may cost"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        texts = passages(6, 96, loaded.model.config.vocab_size)
+        there = kept(loaded, texts, Path(folder))
+        reader = Reader(loaded)  # type: ignore[arg-type]
+        times = contend(
+            {
+                "plain": lambda: plain(loaded, texts),
+                "keep": lambda: sum(len(hidden) for _, hidden in reader.hidden(texts)),
+                "hold": lambda: held(loaded, there, texts, Path(folder)),
+            },
+            turns,
+        )
+    print(f"a plain forward pass takes {1e3 / times.speed('plain'):.2f} ms a token")
+    print(f"the reference's pass takes {times.ratio('keep', 'plain'):.2f}x of it")
+    print(f"the pass of what is held against it {times.ratio('hold', 'plain'):.2f}x ≤ {BUDGET}")
+    peaks = {}
+    for count, tokens in ((4, 48), (40, 48), (4, 480)):
+        command = [sys.executable, "-m", "tests.benchmarks.drift", str(count), str(tokens), str(threads)]
+        peaks[count, tokens] = float(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        )
+        print(f"{count} texts of {tokens} tokens: {peaks[count, tokens]:.0f} MB at the most")
+    few = peaks[4, 48]
+    print(f"ten times the texts take {peaks[40, 48] / few:.2f}x the memory ≤ {BUDGET_MEMORY}")
+    whole = 4 * 480 * 32_000 * 4 / 2**20
+    print(
+        f"texts ten times as long {peaks[4, 480] - few:.0f} MB more; their logits alone would be {whole:.0f}"
+    )
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(sys.argv[3]))
+    child(int(sys.argv[1]), int(sys.argv[2]))
