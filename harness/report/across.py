@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.results.store import StoredPoint
 
-MOST_SCORED = 4_000
+MOST_SCORED = 2_500
 """Different texts that are scored with BLEU, about 0.6 ms each; prompts after those have no self-BLEU."""
 
 _ROWS = 256  # of a point at a time: what is in memory is points x rows texts

@@ -25,6 +25,7 @@ lognormal values: 92.5 with 2,000, 92.6 with 10,000. Of 8 values the hull covers
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ LARGE = 1_000
 RESOLVED = 20
 """Resamples past a value from which its tail probability is counted; further out it is extrapolated."""
 
-_CHUNK = 4_000_000  # numbers in a block of resampled statistics: 32 MB
+_CHUNK = 2_000_000  # numbers in a block of resamples: 16 MB
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,11 @@ def _intervals(values: np.ndarray, resamples: int | None) -> tuple[np.ndarray, n
     alike = deviation <= 1e-12 * np.abs(values).max(axis=1)
     differ = np.flatnonzero(~alike)
     if len(differ):
-        weights = _weights(n, resamples or (RESAMPLES if n <= LARGE else FEWER))
-        size = max(1, _CHUNK // len(weights))
+        many = resamples or (RESAMPLES if n <= LARGE else FEWER)
+        size = max(1, _CHUNK // many)
         for start in range(0, len(differ), size):
             where = differ[start : start + size]
-            t = _studentised(values[where], mean[where], deviation[where], weights)
+            t = _studentised(values[where], mean[where], deviation[where], _weights(n, many))
             below, above, p[where] = _hull(t, mean[where] / deviation[where], n)
             low[where] = mean[where] - deviation[where] * above
             high[where] = mean[where] - deviation[where] * below
@@ -112,29 +113,41 @@ def _intervals(values: np.ndarray, resamples: int | None) -> tuple[np.ndarray, n
     return np.where(blurred, np.minimum(low, 0), low), np.where(blurred, np.maximum(high, 0), high), p
 
 
-def _weights(n: int, resamples: int) -> np.ndarray:
-    """(B, n) how often each of n values stands in a resample, over n; those of one value alone left out."""
-    picks = np.random.default_rng(n).integers(n, size=(resamples, n))
-    picks += np.arange(resamples)[:, None] * n
-    counts = np.bincount(picks.ravel(), minlength=resamples * n).reshape(resamples, n)
-    return counts[(counts > 0).sum(axis=1) > 1] / n
+def _weights(n: int, resamples: int) -> Iterator[np.ndarray]:
+    """Blocks of (B, n): how often each of n values stands in a resample, over n.
+
+    Resamples of one value alone are left out: they have no spread.
+    """
+    luck = np.random.default_rng(n)
+    size = max(1, _CHUNK // n)
+    for start in range(0, resamples, size):
+        rows = min(size, resamples - start)
+        picks = luck.integers(n, size=(rows, n))
+        picks += np.arange(rows)[:, None] * n
+        counts = np.bincount(picks.ravel(), minlength=rows * n).reshape(rows, n)
+        yield counts[(counts > 0).sum(axis=1) > 1] / n
 
 
 def _studentised(
-    values: np.ndarray, mean: np.ndarray, deviation: np.ndarray, weights: np.ndarray
+    values: np.ndarray, mean: np.ndarray, deviation: np.ndarray, weights: Iterable[np.ndarray]
 ) -> np.ndarray:
     """(m, B) (resample's mean - mean) / resample's standard deviation."""
     z = (values - mean[:, None]) / deviation[:, None]
+    t = np.concatenate([_studentised_block(z, block) for block in weights], axis=1)
+    # A resample of values that are all alike has no t; others stand in for it.
+    flat = np.isnan(t)
+    for row in np.flatnonzero(flat.any(axis=1)):
+        t[row, flat[row]] = np.resize(t[row, ~flat[row]], int(flat[row].sum()))
+    return t
+
+
+def _studentised_block(z: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The same of standardised values; NaN where a resample's values are all alike."""
     means = z @ weights.T
     spread = (z * z) @ weights.T
     spread -= means * means
-    flat = spread <= 1e-12
-    np.sqrt(np.maximum(spread, 1e-12, out=spread), out=spread)
-    means /= spread
-    # A resample of values that are all alike has no t; others stand in for it.
-    for row in np.flatnonzero(flat.any(axis=1)):
-        good = means[row, ~flat[row]]
-        means[row, flat[row]] = np.resize(good, int(flat[row].sum()))
+    spread[spread <= 1e-12] = np.nan
+    means /= np.sqrt(spread, out=spread)
     return means
 
 
