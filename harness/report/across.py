@@ -6,12 +6,11 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
+from harness.results.metrics.bleu import self_bleu
 from harness.results.store import StoredPoint
 
 MOST_SCORED = 2_500
@@ -91,83 +90,17 @@ def _in_common(text: str, other: str) -> int:
 
 
 def mean_self_bleu(texts: Sequence[str]) -> float:
-    """Mean over texts of the sentence BLEU of each against all others (Zhu et al. 2018, arXiv:1802.01886).
+    """Mean over texts of the BLEU of each against all others, as `self_bleu` says.
 
-    Tokens, smoothing and formula are those of sacrebleu's `sentence_bleu`. A text that another is the same as
-    scores 100. NaN where fewer than two texts have words.
+    A text that another is the same as scores 100. NaN where fewer than two texts have words.
     """
     often = Counter(text for text in texts if text.strip())
-    tokens = [str(_tokenizer()(text.rstrip())).split() for text in often]
-    if sum(often.values()) < 2:
+    if often.total() < 2:
         return math.nan
-    lengths = np.array([len(one) for one in tokens])
-    correct, possible = _matches(tokens)
-    total = 0.0
-    for place, times in enumerate(often.values()):
-        if times > 1:
-            total += 100.0 * times
-            continue
-        others = np.delete(lengths, place)
-        away = np.abs(others - lengths[place])
-        nearest = int(others[away == away.min()].min())
-        total += _bleu(correct[:, place], possible[:, place], int(lengths[place]), nearest)
-    return total / sum(often.values())
-
-
-def _matches(texts: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-    """(4, T) n-grams of each text, n = 1 to 4, that stand in one of the others too, and all of them.
-
-    An n-gram counts as often as it stands in the one of the others that has it most often: of each, the two
-    largest counts in one text tell that for all texts.
-    """
-    known: dict[str, int] = {}
-    words = np.array([known.setdefault(word, len(known)) for text in texts for word in text], dtype=np.int64)
-    owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-    correct, possible = np.zeros((4, len(texts)), dtype=int), np.zeros((4, len(texts)), dtype=int)
-    grams = words
-    for n in range(1, 5):
-        if n > 1:
-            _, grams = np.unique(grams[:-1] * len(known) + words[n - 1 :], return_inverse=True)
-        whole = owner[: len(grams)] == owner[n - 1 :]  # n-grams that do not run into the next text
-        if not whole.any():
-            break
-        there = grams[whole] * len(texts) + owner[: len(grams)][whole]
-        pairs, counts = np.unique(there, return_counts=True)
-        gram, text = np.divmod(pairs, len(texts))
-        starts = np.flatnonzero(np.diff(gram, prepend=-1))
-        group = np.cumsum(np.diff(gram, prepend=-1) > 0) - 1
-        most = np.maximum.reduceat(counts, starts)
-        at_most = np.flatnonzero(counts == most[group])
-        holders = at_most[np.flatnonzero(np.diff(group[at_most], prepend=-1))]
-        left = counts.copy()
-        left[holders] = 0
-        others = most[group]
-        others[holders] = np.maximum.reduceat(left, starts)
-        np.add.at(correct[n - 1], text, np.minimum(counts, others))
-        np.add.at(possible[n - 1], text, counts)
-    return correct, possible
-
-
-def _bleu(correct: np.ndarray, possible: np.ndarray, length: int, reference_length: int) -> float:
-    from sacrebleu.metrics import BLEU
-
-    return float(
-        BLEU.compute_bleu(
-            correct.tolist(),
-            possible.tolist(),
-            length,
-            reference_length,
-            smooth_method="exp",
-            effective_order=True,
-        ).score
-    )
-
-
-@cache
-def _tokenizer() -> Any:
-    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
-
-    return Tokenizer13a()
+    scores = self_bleu(list(often))
+    told = zip(scores, often.values(), strict=True)
+    known = [(100.0 if times > 1 else score, times) for score, times in told]
+    return sum(score * times for score, times in known) / sum(times for _, times in known)
 
 
 def _side_by_side(points: Sequence[StoredPoint]) -> Iterator[tuple[str, int, list[str]]]:

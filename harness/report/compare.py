@@ -22,7 +22,7 @@ from harness.report.paired import (
 )
 from harness.report.points import Reported, finite
 from harness.report.timed import latency_differences, read_timed
-from harness.results.catalog import METRICS, Metric, metric_of
+from harness.results.catalog import Metric, in_order, metric_of
 from harness.results.statistics import holm, mean_intervals, pareto_front, verdict_of, word_of
 from harness.results.store import StoredPoint
 from harness.results.sweeps import Sweep
@@ -97,9 +97,13 @@ def _stored(p: Reported) -> StoredPoint:
 
 def _metrics_of(points: Sequence[Reported]) -> tuple[Metric, ...]:
     """Those that any point has: in the order of the catalogue, then the others by name."""
-    keys = {key for p in points for key in p.metrics}
-    known = [metric.key for metric in METRICS if metric.key in keys]
-    return tuple(metric_of(key) for key in [*known, *sorted(keys.difference(known))])
+    own = _own(points)
+    return tuple(metric_of(key, own) for key in in_order(key for p in points for key in p.metrics))
+
+
+def _own(points: Sequence[Reported]) -> dict[str, Metric]:
+    """What is known of metrics of one's own."""
+    return {key: metric for p in points for key, metric in p.own.items()}
 
 
 def _baseline(sweep: Sweep, whole: Sequence[Reported], notes: list[str]) -> Reported | None:
@@ -261,8 +265,9 @@ def _front(sweep: Sweep, whole: Sequence[Reported], notes: list[str]) -> Front |
     compared = [p for p in whole if all(key in p.metrics for key in taken)]
     if not compared:
         return None
+    own = _own(whole)
     values = np.array([[p.metrics[key] for key in taken] for p in compared])
-    on_front = pareto_front(values, [metric_of(key).better != "lower" for key in taken])
+    on_front = pareto_front(values, [metric_of(key, own).better != "lower" for key in taken])
     labels = [p.point.label for p in compared]
     return Front(
         metrics=tuple(taken),

@@ -17,7 +17,7 @@ from harness.report.points import Reported
 from harness.report.prompt_data import prompt_data
 from harness.report.settings import settings
 from harness.report.table import short_names
-from harness.results.catalog import METRICS, Metric, metric_of
+from harness.results.catalog import METRICS, Metric, in_order, metric_of
 from harness.results.sweeps import Sweep
 
 
@@ -81,12 +81,10 @@ def compare_html(
 
 def plain_comparison(points: Sequence[Reported]) -> Comparison:
     """The points' values with their intervals, and nothing held against anything."""
-    keys = {key for p in points for key in p.metrics}
-    order = [metric.key for metric in METRICS if metric.key in keys]
-    order += sorted(keys - set(order))
+    own = {key: metric for p in points for key, metric in p.own.items()}
     return Comparison(
         baseline=None,
-        metrics=tuple(map(metric_of, order)),
+        metrics=tuple(metric_of(key, own) for key in in_order(key for p in points for key in p.metrics)),
         cells={
             p.point.label: {
                 key: Cell(value, *p.intervals.get(key, (None, None))) for key, value in p.metrics.items()
