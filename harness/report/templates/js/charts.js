@@ -32,6 +32,8 @@ const hover = (B, plot, renderers, tooltips) => {
   plot.add_tools(new B.HoverTool({ renderers, tooltips, attachment: "vertical" }));
 };
 
+// A name as a chart has room for it.
+const chartName = (place) => { const name = plain(points[place].name); return name.length > 32 ? `${name.slice(0, 31)}…` : name; };
 const colours = () => points.map((_, place) => colourOfPoint(place));
 const axisName = (metric) => `${metric.name}${metric.unit ? ` (${metric.unit})` : ""}${metric.better ? `, ${metric.better} is better` : ""}`;
 
@@ -95,7 +97,7 @@ const paretoChart = (B, here) => {
   const source = new B.ColumnDataSource({ data: {
     x: places.map((p) => cell(p, xKey)[0]), y: places.map((p) => cell(p, yKey)[0]), c: places.map((p) => own[p]),
     fill: places.map((p) => (onFront(p) ? own[p] : cssColour("--card"))), size: places.map((p) => (onFront(p) ? 11 : 9)),
-    name: places.map((p) => plain(points[p].name)), xs: places.map((p) => figure(x, cell(p, xKey)[0])), ys: places.map((p) => figure(y, cell(p, yKey)[0])),
+    name: places.map((p) => chartName(p)), xs: places.map((p) => figure(x, cell(p, xKey)[0])), ys: places.map((p) => figure(y, cell(p, yKey)[0])),
   } });
   const marks = plot.scatter({ field: "x" }, { field: "y" }, { source, size: { field: "size" }, line_color: { field: "c" }, fill_color: { field: "fill" }, line_width: 2 });
   const xs = rangeAround(places.flatMap((p) => cell(p, xKey)), 0.07);
@@ -105,7 +107,7 @@ const paretoChart = (B, here) => {
   if (places.length <= NAMED) {
     const box = [here.clientWidth - 70, 280];
     const spots = places.map((p) => [(box[0] * (cell(p, xKey)[0] - xs[0])) / (xs[1] - xs[0]), (box[1] * (ys[1] - cell(p, yKey)[0])) / (ys[1] - ys[0])]);
-    const names = placeNames(spots, places.map((p) => plain(points[p].name)), box);
+    const names = placeNames(spots, places.map((p) => chartName(p)), box);
     const labels = new B.ColumnDataSource({ data: { x: source.data.x, y: source.data.y, name: source.data.name, dx: names.map((n) => n[0]), dy: names.map((n) => n[1]), align: names.map((n) => n[2]) } });
     plot.text({ field: "x" }, { field: "y" }, { field: "name" }, { source: labels, x_offset: { field: "dx" }, y_offset: { field: "dy" }, text_align: { field: "align" }, text_baseline: "middle", text_color: ink, text_font_size: "12px", text_font: "system-ui" });
   }
@@ -119,7 +121,7 @@ const entropyChart = (B) => {
   const drawn = points.map((_, place) => place).filter((place) => points[place].entropy.length > 1);
   const lines = drawn.map((place) => {
     const curve = smooth(points[place].entropy);
-    const source = new B.ColumnDataSource({ data: { x: curve.map((_, i) => i), y: curve.map((value) => value ?? NaN), name: curve.map(() => plain(points[place].name)), v: points[place].entropy.map((value) => (known(value) ? digits(value, 3) : "–")) } });
+    const source = new B.ColumnDataSource({ data: { x: curve.map((_, i) => i), y: curve.map((value) => value ?? NaN), name: curve.map(() => chartName(place)), v: points[place].entropy.map((value) => (known(value) ? digits(value, 3) : "–")) } });
     return plot.line({ field: "x" }, { field: "y" }, { source, line_color: own[place], line_width: points.length > 10 ? 1.2 : 2, line_alpha: points.length > 10 ? 0.6 : 0.9 });
   });
   plot.y_range.start = 0;
@@ -138,7 +140,7 @@ const smooth = (curve) => {
 
 const latencyChart = (kind, name) => (B) => {
   const places = points.map((_, place) => place).filter((place) => points[place].latency[kind]);
-  const names = places.map((place, i) => `${plain(points[place].name)}${"\u200b".repeat(places.slice(0, i).filter((p) => points[p].name === points[place].name).length)}`);
+  const names = places.map((place, i) => `${chartName(place)}${"\u200b".repeat(places.slice(0, i).filter((p) => chartName(p) === chartName(place)).length)}`);
   const all = places.flatMap((place) => points[place].latency[kind]);
   const middle = places.flatMap((place) => points[place].latency[kind].slice(1, -1));
   const { plot, ink } = figureOf(B, `${name} (ms)`, null, {
@@ -150,7 +152,7 @@ const latencyChart = (kind, name) => (B) => {
   const at = (place, q) => { const values = points[place].latency[kind]; return values[Math.round(q * (values.length - 1))]; };
   const column = (q) => places.map((place) => at(place, q));
   const source = new B.ColumnDataSource({ data: {
-    y: names, c: places.map((place) => own[place]), name: places.map((place) => plain(points[place].name)), p5: column(0.05), p25: column(0.25), p50: column(0.5), p75: column(0.75), p95: column(0.95),
+    y: names, c: places.map((place) => own[place]), name: places.map((place) => chartName(place)), p5: column(0.05), p25: column(0.25), p50: column(0.5), p75: column(0.75), p95: column(0.95),
     t50: column(0.5).map((v) => digits(v, 3)), t5: column(0.05).map((v) => digits(v, 3)), t95: column(0.95).map((v) => digits(v, 3)), tmax: column(1).map((v) => digits(v, 3)),
   } });
   const ticks = new B.ColumnDataSource({ data: {

@@ -3,7 +3,7 @@
 const partNode = (part) => {
   if (typeof part === "string") return part;
   if (part.point !== undefined) return pointLink(part.point, part.text);
-  if (part.prompt !== undefined) return link({ view: "prompts", prompt: part.prompt }, plain(part.text ?? part.prompt));
+  if (part.prompt !== undefined) return link({ view: "prompts", prompt: part.prompt }, named(part.text ?? part.prompt));
   return "";
 };
 

@@ -48,7 +48,7 @@ const expectationsPanel = () => {
   const items = ordered.map((expectation) => {
     const item = el("li", expectation.passed ? "passed" : "missed", el("span", "state", expectation.passed ? "✓ passed" : "✗ missed"), el("span", "what", plain(expectation.text)));
     if (expectation.point !== null) item.append(pointLink(expectation.point));
-    if (known(expectation.prompt)) item.append(link({ view: "prompts", prompt: expectation.prompt }, plain(String(expectation.prompt))));
+    if (known(expectation.prompt)) item.append(link({ view: "prompts", prompt: expectation.prompt }, named(String(expectation.prompt))));
     if (!expectation.passed && expectation.got !== null) item.append(el("span", "got", "got ", el("q", "", plain(expectation.got))));
     return item;
   });

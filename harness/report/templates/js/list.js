@@ -1,7 +1,7 @@
 // The list of prompts: its order, and search over prompts and texts.
 
 const option = (value, text, selected) => {
-  const node = el("option", "", plain(text));
+  const node = el("option", "", named(text));
   node.value = value;
   node.selected = Boolean(selected);
   return node;
@@ -32,7 +32,7 @@ const fullText = async (prompt) => {
 };
 
 const listItem = (prompt) => {
-  const id = el("span", "id", el("span", "name", plain(prompt.id)));
+  const id = el("span", "id", el("span", "name", named(prompt.id)));
   if (prompt.disagreement !== null) {
     const bar = el("span", "meter", el("i"));
     bar.firstChild.style.width = share(prompt.disagreement);

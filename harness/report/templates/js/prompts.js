@@ -72,7 +72,7 @@ const drawPrompts = async () => {
 };
 
 const drawPrompt = (prompt, opened) => {
-  byId("prompt-id").textContent = plain(prompt.id);
+  byId("prompt-id").textContent = named(prompt.id, 300);
   const facts = [];
   if (known(opened.promptTokens)) facts.push(plural(opened.promptTokens, "prompt token"));
   if (prompt.disagreement !== null) facts.push(`${share(prompt.disagreement)} disagreement`);

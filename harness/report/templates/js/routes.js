@@ -81,7 +81,8 @@ const link = (changes, ...children) => {
   return node;
 };
 const pointLink = (place, text) => {
-  const node = link({ view: "points", one: place }, dot(place), plain(text ?? points[place].name));
+  const node = link({ view: "points", one: place }, dot(place), named(text ?? points[place].name));
+  node.title = plain(points[place].label);
   node.classList.add("point-link");
   return node;
 };

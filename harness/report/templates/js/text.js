@@ -56,6 +56,9 @@ const writeToken = (node, text, id) => {
 // A token in a sentence: in quotes, its spaces kept.
 const quoted = (text) => (text === "" ? "the end" : `“${plain(text)}”`);
 
+// A name of any length in a line, and one that is empty.
+const named = (text, most = 90) => (text === "" ? "⟨empty⟩" : plain(text.length > most ? `${text.slice(0, most)}…` : text));
+
 const button = (cls, title, ...children) => {
   const node = el("button", cls, ...children);
   node.type = "button";

@@ -28,7 +28,7 @@ const growTree = (leaves, from) => {
   return { leaves, from, to, children, done: leaves.filter((leaf) => to >= leaf.steps.count) };
 };
 
-const leafName = (leaf, several) => el("span", "leaf", dot(leaf.p), plain(points[leaf.p].name) + (several ? ` #${leaf.n}` : ""));
+const leafName = (leaf, several) => el("span", "leaf", dot(leaf.p), named(points[leaf.p].name, 40) + (several ? ` #${leaf.n}` : ""));
 
 // The chances of a branch's first token: raw once a model, warped of each strategy.
 const chancesOf = (node, several) => {
