@@ -48,7 +48,8 @@ class StoredPoint:
         """Some columns of a table as lists."""
         import pyarrow.parquet as pq
 
-        return pq.read_table(self.path(f"{name}.parquet"), columns=list(columns)).to_pydict()
+        with pq.ParquetFile(self.path(f"{name}.parquet")) as file:  # `read_table` would import pandas
+            return file.read(columns=list(columns)).to_pydict()
 
     def batches(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Some columns of numbers, at most 65,536 rows at a time, so that memory stays flat."""
