@@ -107,23 +107,18 @@ def _pieces(stored: StoredPoint, found: Sequence[ReplayedSample]) -> list[tuple[
     """The texts of the token that is stored and of the other one, where a sample parts."""
     import pyarrow.parquet as pq
 
-    columns = ["token", "top_tokens", "top_ids"]
-    table = pq.read_table(stored.path("tokens.parquet"), columns=columns)
-    start, places = 0, []
+    with pq.ParquetFile(stored.path("tokens.parquet")) as file:
+        table = file.read(columns=["token", "top_tokens", "top_ids"])
+    start, texts = 0, []
     for sample in found:
+        text: tuple[str, str | None] = ("", None)
         if sample.changes_at is not None:
-            places.append(start + sample.changes_at)
+            (row,) = table.slice(start + sample.changes_at, 1).to_pylist()
+            tokens = dict(zip(row["top_ids"], row["top_tokens"], strict=True))
+            # A stored piece is what a token added to its text; by itself it is among the alternatives.
+            text = tokens.get(sample.token, row["token"]), tokens.get(sample.other)
+        texts.append(text)
         start += sample.steps
-    rows = iter(table.take(places).to_pylist())
-    texts: list[tuple[str, str | None]] = []
-    for sample in found:
-        if sample.changes_at is None:
-            texts.append(("", None))
-            continue
-        row = next(rows)
-        tokens = dict(zip(row["top_ids"], row["top_tokens"], strict=True))
-        # A stored piece is what a token added to its text; by itself it is among the alternatives.
-        texts.append((tokens.get(sample.token, row["token"]), tokens.get(sample.other)))
     return texts
 
 

@@ -56,8 +56,11 @@ class StoredPoint:
         """Some columns of a table as lists; `where` names the rows, as in `[("sample", "=", 0)]`."""
         import pyarrow.parquet as pq
 
-        filters = list(where) if where else None
-        return pq.read_table(self.path(f"{name}.parquet"), columns=list(columns), filters=filters).to_pydict()
+        path = self.path(f"{name}.parquet")
+        if where:
+            return pq.read_table(path, columns=list(columns), filters=list(where)).to_pydict()
+        with pq.ParquetFile(path) as file:  # `read_table` would import pandas
+            return file.read(columns=list(columns)).to_pydict()
 
     def batches(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
         """Some columns, at most 65,536 rows at a time, so that memory stays flat."""

@@ -144,11 +144,12 @@ def held(points: Sequence[Reported], *, rough: bool = False) -> Comparison:
         ("lower", "worse", True),
         ("not told apart", None, True),
     ]
-    cells = {points[0].point.label: {column.key: Cell(123.0) for column in HEADLINES}}
+    shown = [column for column in HEADLINES if column.key in points[0].metrics]
+    cells = {points[0].point.label: {column.key: Cell(123.0) for column in shown}}
     for p in points[1:]:
         cells[p.point.label] = {
             column.key: Cell(123.0, None, None, Difference(1.0, 0.5, 1.5, 0.01, *told, prompts=30))  # type: ignore[arg-type]
-            for column, told in zip(HEADLINES, tell, strict=True)
+            for column, told in zip(shown, tell, strict=True)
         }
     return Comparison(points[0].point.label, (), cells, rough=rough)
 

@@ -131,7 +131,7 @@ def whole_samples(
     with pq.ParquetFile(stored.path("tokens.parquet")) as file:
         begun: list[pa.RecordBatch] = []
         for batch in file.iter_batches(batch_size=rows, columns=columns):
-            starts = np.flatnonzero(batch.column("position").to_numpy() == 0)
+            starts = np.flatnonzero(_array(batch.column("position")) == 0)
             if len(starts):
                 end = int(starts[-1])
                 if begun or end:
@@ -165,10 +165,10 @@ def steps_of(batch: pa.RecordBatch, vocabulary: float, point_id: str) -> StoredS
     """
 
     def numbers(name: str, dtype: type) -> np.ndarray:
-        return batch.column(name).to_numpy(zero_copy_only=False).astype(dtype)
+        return _array(batch.column(name)).astype(dtype)
 
     count = batch.num_rows
-    lengths = batch.column("top_ids").value_lengths().to_numpy(zero_copy_only=False)
+    lengths = _array(batch.column("top_ids").value_lengths())
     depth = int(lengths[0]) if count else 0
     if count and (depth == 0 or not (lengths == depth).all()):
         problem = "no alternatives were recorded" if depth == 0 else "not as many at each step"
@@ -176,8 +176,7 @@ def steps_of(batch: pa.RecordBatch, vocabulary: float, point_id: str) -> StoredS
         raise ConfigError.of(f"{point_id}: record.top_k={depth}", f"{problem}; {cure}")
 
     def table(name: str, dtype: type) -> np.ndarray:
-        flat = batch.column(name).flatten().to_numpy(zero_copy_only=False)
-        return flat.astype(dtype).reshape(count, depth)
+        return _array(batch.column(name).flatten()).astype(dtype).reshape(count, depth)
 
     top_ids, kept = table("top_ids", np.int64), numbers("kept", np.int64)
     known = max([0, *kept.tolist(), *(top_ids.max(1) + 1).tolist()]) if count else 0
@@ -195,3 +194,8 @@ def steps_of(batch: pa.RecordBatch, vocabulary: float, point_id: str) -> StoredS
         top_kept=table("top_warped_logprobs", np.float64) > -np.inf,
         vocabulary=max(vocabulary, known) if math.isfinite(vocabulary) else vocabulary,
     )
+
+
+def _array(column: pa.Array) -> np.ndarray:
+    """A column of numbers, none of them null; `to_numpy` would import pandas."""
+    return np.from_dlpack(column)
