@@ -142,23 +142,25 @@ def held(points: Sequence[Reported], *, rough: bool = False) -> Comparison:
         ("higher", None, False),
         ("lower", None, False),
         ("lower", "worse", True),
+        ("lower", "better", False),
         ("not told apart", None, True),
     ]
-    shown = [column for column in HEADLINES if column.key in points[0].metrics]
-    cells = {points[0].point.label: {column.key: Cell(123.0) for column in shown}}
+    cells = {points[0].point.label: {column.key: Cell(123.0) for column in HEADLINES}}
     for p in points[1:]:
         cells[p.point.label] = {
             column.key: Cell(123.0, None, None, Difference(1.0, 0.5, 1.5, 0.01, *told, prompts=30))  # type: ignore[arg-type]
-            for column, told in zip(shown, tell, strict=True)
+            for column, told in zip(HEADLINES, tell, strict=True)
         }
     return Comparison(points[0].point.label, (), cells, rough=rough)
 
 
 def test_numbers_are_marked_against_the_baseline_and_the_marks_explained() -> None:
     points = [made_up("greedy"), made_up("top_p")]
-    lines = table(points, 80, held(points))
-    assert re.sub(" +", " ", lines[3]) == "✓ greedy 123.0 123.00 123 123.000 123.000 123 120 eos 36 cut"
-    assert re.sub(" +", " ", lines[4]) == "✓ top_p 123.0▼ 123.00▲ 123↑ 123.000↓ 123.000≈ 123· 120 eos 36 cut"
+    lines = table(points, 100, held(points))
+    told = "✓ greedy 123.0 123.00 123 123.000 123.000 123.000 123 120 eos 36 cut"
+    assert re.sub(" +", " ", lines[3]) == told
+    told = "✓ top_p 123.0▼ 123.00▲ 123↑ 123.000↓ 123.000≈ 123.000▲ 123· 120 eos 36 cut"
+    assert re.sub(" +", " ", lines[4]) == told
     assert lines[3].index("123.000") == lines[4].index("123.000")
     told = " ".join(lines[7:])
     assert "against fable_small/bnb_nf4/greedy: ▲ better, ▼ worse, ↑ higher, ↓ lower" in told
