@@ -52,7 +52,7 @@ def test_the_terminal_shows_table_and_links(done: Any) -> None:
     assert "compareRunsMode=ARTIFACT" in told.stdout
     assert {path.name for path in folder.iterdir()} == {"outputs"}
     kept = {path.name for path in (folder / "outputs").iterdir() if not path.name.startswith(".")}
-    assert kept == {"mlflow.db", "mlartifacts", "points", "sweeps"}
+    assert kept == {"mlflow.db", "mlartifacts", "points", "sweeps", "drift"}
 
 
 def test_runs_are_named_tagged_and_nested(done: Any, store: str, children: dict[str, Run]) -> None:
@@ -69,7 +69,7 @@ def test_runs_are_named_tagged_and_nested(done: Any, store: str, children: dict[
         assert (tags["model"], tags["quantization"], tags["decoding"]) == (model, quantization, decoding)
         assert (done[0] / "outputs" / "points" / tags["point_id"] / "generations.parquet").is_file()
     sweep = done[0] / "outputs" / "sweeps" / f"sweep-{parent.data.tags['sweep_id']}"
-    reports = {"plan.json", "summary.csv", "comparison.csv", "compare.html"}
+    reports = {"plan.json", "summary.csv", "comparison.csv", "compare.html", "drift.json"}
     assert reports <= {path.name for path in sweep.iterdir()}
     assert {path.name for path in artifacts(parent).iterdir()} == reports
 
@@ -78,7 +78,8 @@ def test_metrics_stand_in_their_sections(children: dict[str, Run]) -> None:
     for run in children.values():
         metrics = run.data.metrics
         sections = {name.partition("/")[0] for name in metrics}
-        assert sections == {"latency", "throughput", "probability", "text", "memory", "prompt"}
+        held = {"drift"} if "bnb_nf4" in run.data.tags["label"] else set()
+        assert sections == {"latency", "throughput", "probability", "text", "memory", "prompt"} | held
         for name in ("ttft_p50_ms", "itl_p50_ms", "itl_p95_ms", "total_p50_ms"):
             assert metrics[f"latency/{name}"] > 0
         assert metrics["probability/mean_logprob"] < 0

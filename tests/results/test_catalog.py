@@ -12,7 +12,7 @@ from harness.results.catalog import (
     metric_of,
 )
 
-SECTIONS = {"latency", "throughput", "probability", "text", "reference", "memory"}
+SECTIONS = {"latency", "throughput", "probability", "text", "reference", "memory", "drift"}
 
 
 def test_every_metric_is_told_once() -> None:
@@ -29,6 +29,9 @@ def test_directions() -> None:
         section, _, name = metric.key.partition("/")
         if section in ("latency", "memory"):
             assert metric.better == "lower", metric.key
+        elif section == "drift":
+            better = "higher" if name.startswith("same_top") or name == "first_divergence" else "lower"
+            assert metric.better == better, metric.key
         elif section in ("throughput", "reference") or name.startswith("distinct"):
             assert metric.better == "higher", metric.key
         elif section == "probability" or name in ("output_tokens", "words", "eos_share", "cut_share"):

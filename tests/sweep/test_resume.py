@@ -44,7 +44,7 @@ def metrics(outputs: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in (outputs / "points").glob("*/metrics.json"):
         known = json.loads(path.read_text())
-        for key in [key for key in known["metrics"] if key.startswith(("throughput", "memory"))]:
+        for key in [key for key in known["metrics"] if key.startswith(("throughput", "memory", "latency"))]:
             del known["metrics"][key]
         found[path.parent.name] = known
     return found

@@ -44,7 +44,8 @@ def test_a_child_holds_the_point(outputs: Path, store: str) -> None:
     (run,) = runs(store, "generation")
     folder = outputs / "points" / sweep.points[0].point_id
     known = json.loads((folder / "metrics.json").read_text())
-    assert run.data.metrics == pytest.approx(known["metrics"])
+    told = {key: value for key, value in run.data.metrics.items() if not key.startswith("prompt/")}
+    assert told == pytest.approx(known["metrics"])
     client = MlflowClient(store)
     assert run.data.params["decoding.top_p"] == "0.9"
     files = {file.path: artifacts(run) / file.path for file in client.list_artifacts(run.info.run_id)}
