@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 
@@ -20,26 +20,34 @@ class Times:
         return 1 / statistics.median(self._cost(name))
 
     def ratio(self, name: str, other: str) -> float:
-        """How much longer `name` takes for a token than `other`: the median of the ratios turn by turn."""
-        pairs = zip(self._cost(name), self._cost(other), strict=True)
+        """How much longer `name` takes for a token than `other`: the median of the ratios turn by turn.
+
+        Of one that had fewer turns, over the turns that both had.
+        """
+        pairs = zip(self._cost(name), self._cost(other), strict=False)
         return statistics.median(mine / theirs for mine, theirs in pairs)
 
     def _cost(self, name: str) -> list[float]:
         return [s / n for s, n in zip(self.seconds[name], self.tokens[name], strict=True)]
 
 
-def contend(contenders: dict[str, Callable[[], int]], turns: int, warmup: int = 1) -> Times:
+def contend(
+    contenders: dict[str, Callable[[], int]], turns: int, warmup: int = 1, once: Collection[str] = ()
+) -> Times:
     """Let contenders run in turn, each `turns` times after `warmup`; every other turn backwards.
 
     Args:
         contenders: each makes tokens and returns how many.
         turns: of each that count.
         warmup: turns before them that do not.
+        once: contenders that take minutes: they have the first turn only.
     """
     times = Times({name: [] for name in contenders}, {name: [] for name in contenders})
     for turn in range(-warmup, turns):
         order = list(contenders) if turn % 2 == 0 else list(contenders)[::-1]
         for name in order:
+            if name in once and turn > 0:
+                continue
             began = time.perf_counter()
             made = contenders[name]()
             if turn >= 0:
