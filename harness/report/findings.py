@@ -14,7 +14,7 @@ Part = str | dict[str, Any]
 SPEED = (("latency/itl_p50_ms", False, "ms between tokens"), ("throughput/tokens_per_s", True, "tokens/s"))
 REPETITION = (
     ("text/repeated_4", True, "of its 4-grams are repeats", "repeats most"),
-    ("text/loop_share", True, "of its texts ran into a loop", "loops most"),
+    ("text/looped_share", True, "of its texts ran into a loop", "loops most"),
     ("text/distinct_2", False, "of its word pairs are distinct", "repeats most"),
 )
 LOGPROB = "probability/mean_logprob"
