@@ -198,6 +198,7 @@ class Point(Part):
     label: str
     model: Model
     quantization: Quantization
+    cache: Cache = Cache(name="default")
     prompts: Prompts
     decoding: Decoding
     generation: Generation
@@ -206,5 +207,4 @@ class Point(Part):
     timing: Timing
     tracking: Tracking
     compare: Compare
-    cache: Cache = Cache(name="default")
     expect: tuple[Expectation, ...] = ()
