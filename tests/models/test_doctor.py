@@ -25,7 +25,7 @@ def test_every_quantization_that_is_installed_works_on_a_cpu(capsys: pytest.Capt
     for name, package in [(q.name, "torchao" if q.torchao else "torch") for q in TRIED] + [
         (f"cache={cache.name}", "hqq" if cache.backend == "hqq" else "torch") for cache in TRIED_CACHES
     ]:
-        (line,) = [line for line in told.splitlines() if f" {name} " in line]
+        (line,) = [line for line in told.splitlines() if line.startswith(f"│ {name} ")]
         assert (" yes " in line) == (find_spec(package) is not None), "what is installed works"
     assert "transformers" in told
     assert "GiB" in told
