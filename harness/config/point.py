@@ -215,6 +215,7 @@ class Point(Part):
     label: str
     model: Model
     quantization: Quantization
+    cache: Cache = Cache(name="default")
     prompts: Prompts
     decoding: Decoding
     generation: Generation
@@ -224,5 +225,4 @@ class Point(Part):
     tracking: Tracking
     compare: Compare
     drift: Drift
-    cache: Cache = Cache(name="default")
     expect: tuple[Expectation, ...] = ()

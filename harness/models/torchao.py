@@ -37,9 +37,7 @@ def torchao_problem(quantization: Quantization, device: str, files: ModelFiles |
     if kind not in ("cpu", "cuda"):
         return f"torchao runs on cpu, cuda, and this is {device}; there are: none, fp32, bf16, fp16"
     if (missing := lacking(("torchao",), "torchao")) is not None:
-        return (
-            f"{missing}; without it there are: fp32, bf16, fp16, bnb_int8, bnb_nf4, bnb_nf4_double, bnb_fp4"
-        )
+        return f"{missing}; without it there are: fp32, bf16, fp16, bnb_int8, bnb_nf4, bnb_fp4"
     four = quantization.torchao == "int4_weight_only"
     if four and kind == "cpu" and group_size(quantization) not in _INT4_GROUPS_ON_CPU:
         return f"on cpu its quantization.group_size is {_listed(_INT4_GROUPS_ON_CPU)}"
@@ -146,6 +144,7 @@ def import_torchao() -> None:
         logger.setLevel(logging.ERROR)
     try:
         import torchao  # noqa: F401
+        from transformers.quantizers import auto  # noqa: F401  which imports more of it
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

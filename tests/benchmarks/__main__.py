@@ -8,7 +8,9 @@ import sys
 
 import torch
 
-ALL = ("recording", "memory", "fusing", "process", "overhead", "metrics", "flat", "drift", "pages")
+ALL = (
+    "recording", "memory", "fusing", "process", "overhead", "metrics", "flat", "drift", "quantizations", "pages",
+)  # fmt: skip
 
 
 def main(names: list[str]) -> None:

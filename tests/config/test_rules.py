@@ -58,6 +58,27 @@ def test_truncation_needs_sampling(mistakes, key, value):
         ),
         ({"quantization.llm_int8_threshold": 3.0}, "no effect without quantization.load_in_8bit=true"),
         ({"quantization.llm_int8_skip_modules": ["lm_head"]}, "no effect without quantization"),
+        (
+            {"quantization.torchao": "int4_weight_only", "quantization.load_in_4bit": True},
+            "quantization.torchao=int4_weight_only: excludes load_in_4bit and load_in_8bit",
+        ),
+        (
+            {"quantization.group_size": 64},
+            "quantization.group_size=64: no effect without quantization.torchao",
+        ),
+        (
+            {
+                "quantization.group_size": 64,
+                "quantization.torchao": "int8_dynamic_activation_int8_weight",
+            },
+            "quantization.group_size=64: no effect here, a whole row shares a scale",
+        ),
+        ({"cache.nbits": 4}, "cache.nbits=4: no effect without cache.backend=hqq"),
+        ({"cache.nbits": 4, "cache.backend": "fp8"}, "cache.nbits=4: no effect with cache.backend=fp8"),
+        (
+            {"cache.backend": "hqq", "decoding.num_beams": 4},
+            "cache.backend=hqq: not with decoding.num_beams=4",
+        ),
         ({"prompts.items": None}, "prompts: there are none"),
         ({"prompts.file": "x.txt"}, "prompts.file=x.txt: prompts.items are given as well; leave one"),
         ({"prompts.items": []}, "prompts.items=[]: holds no prompt"),
@@ -90,6 +111,9 @@ def test_a_broken_rule_is_one_line(mistakes, values, expected):
         {"model.device": "cuda:3", "model.attention": "sdpa"},
         {"quantization.load_in_4bit": True, "quantization.bnb_4bit_use_double_quant": True},
         {"quantization.load_in_8bit": True, "quantization.llm_int8_threshold": 3.0},
+        {"quantization.torchao": "int8_weight_only", "quantization.group_size": 128},
+        {"cache.backend": "hqq", "cache.nbits": 2, "cache.q_group_size": 16, "cache.residual_length": 8},
+        {"cache.backend": "fp8"},
         {"prompts.items": None, "prompts.file": "x.txt", "prompts.system": "Be brief."},
         {"decoding.min_new_tokens": 8, "generation.max_new_tokens": 8},
     ],

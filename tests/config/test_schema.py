@@ -29,6 +29,7 @@ def test_the_schema_is_no_choice():
     assert list(groups) == [
         "model",
         "quantization",
+        "cache",
         "prompts",
         "decoding",
         "timing",
@@ -45,6 +46,7 @@ def test_the_promised_choices_are_there():
     assert {"none", "fp32", "bf16", "fp16", "bnb_int8", "bnb_nf4", "bnb_nf4_double", "bnb_fp4"} <= set(
         groups["quantization"]
     )
+    assert {"default", "quantized_fp8", "quantized_int8", "quantized_int4"} <= set(groups["cache"])
     assert {"seed_notebook", "storytelling", "questions", "custom"} <= set(groups["prompts"])
     assert {"off", "quick", "thorough"} <= set(groups["timing"])
     assert {"mlflow", "off"} <= set(groups["tracking"])

@@ -12,7 +12,6 @@ from harness.errors import ConfigError
 from harness.models import quantize
 from harness.models.doctor import TRIED
 from harness.models.load import load
-from harness.models.locate import locate
 from harness.models.quantize import (
     bitsandbytes_config,
     check_quantization,
@@ -130,15 +129,16 @@ def test_compute_dtype_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> No
     assert compute_dtype(nf4.model_copy(update={"bnb_4bit_compute_dtype": "float16"}), "cpu") == "float16"
 
 
-def test_refusals_name_what_can_be_used(monkeypatch: pytest.MonkeyPatch, small_model: Any) -> None:
-    def refusal(quantization: Quantization, device: str, files: Any = None) -> str:
+def test_refusals_name_what_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusal(quantization: Quantization, device: str) -> str:
         with pytest.raises(ConfigError) as caught:
-            check_quantization(quantization, device, files)
+            check_quantization(quantization, device)
         assert len(str(caught.value).splitlines()) == 1
         return str(caught.value)
 
     for quantization in TRIED:
-        check_quantization(quantization, "cpu")
+        if quantization.torchao is None:
+            check_quantization(quantization, "cpu")
     both = Quantization(name="both", load_in_4bit=True, load_in_8bit=True)
     assert refusal(both, "cpu") == "quantization: both asks for 8 and 4 bits at once; choose one"
     monkeypatch.setattr(import_bitsandbytes(), "supported_torch_devices", {"cpu", "cuda"})
@@ -154,14 +154,6 @@ def test_refusals_name_what_can_be_used(monkeypatch: pytest.MonkeyPatch, small_m
 
     monkeypatch.setattr(quantize, "import_bitsandbytes", broken)
     assert "cannot be imported (libfoo.so is missing)" in refusal(CHOICES["bnb_int8"], "cpu")
-
-    from dataclasses import replace
-
-    files = locate(Model(name="m", id=str(small_model("llama"))))
-    stored = replace(files, config={**files.config, "quantization_config": {"quant_method": "gptq"}})
-    assert "which is stored quantized (gptq); use quantization=none" in refusal(
-        CHOICES["bnb_nf4"], "cpu", stored
-    )
 
 
 def test_importing_bitsandbytes_asks_no_kernels_from_the_hub() -> None:

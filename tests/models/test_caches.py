@@ -1,0 +1,133 @@
+"""What a quantized cache is told, what it takes, and when it cannot be had."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from harness.config.point import Cache, Model
+from harness.errors import ConfigError
+from harness.models import packages
+from harness.models.caches import cache_config, check_cache, quantized_cache_bytes
+from harness.models.doctor import TRIED, TRIED_CACHES
+from harness.models.load import load
+from harness.models.locate import ModelFiles, locate
+from harness.models.memory import kv_cache_bytes
+
+CACHES = {cache.name: cache for cache in TRIED_CACHES}
+INT4 = CACHES["quantized_int4"]
+
+
+@pytest.fixture
+def llama(small_model: Any, monkeypatch: pytest.MonkeyPatch) -> ModelFiles:
+    """Two layers, two key-value heads of 16; hqq as if it were here."""
+    monkeypatch.setattr(packages, "find_spec", lambda name: object())
+    return locate(Model(name="m", id=str(small_model("llama"))))
+
+
+def with_config(files: ModelFiles, **changes: Any) -> ModelFiles:
+    return replace(files, config={**files.config, **changes})
+
+
+def refusal(cache: Cache, files: ModelFiles, device: str = "cpu") -> str:
+    with pytest.raises(ConfigError) as caught:
+        check_cache(cache, device, files)
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+def test_the_config_says_what_was_asked(llama: ModelFiles) -> None:
+    assert cache_config(Cache(name="default"), llama) is None
+    assert cache_config(CACHES["quantized_fp8"], llama) == {"backend": "fp8"}
+    told = {"backend": "hqq", "axis_key": 1, "axis_value": 1, "residual_length": 128}
+    assert cache_config(INT4, llama) == {**told, "nbits": 4, "q_group_size": 16}
+    asked = INT4.model_copy(update={"q_group_size": 8, "residual_length": 4})
+    assert cache_config(asked, llama) == {**told, "nbits": 4, "q_group_size": 8, "residual_length": 4}
+
+
+def test_groups_lie_within_a_head_and_fill_bytes(llama: ModelFiles) -> None:
+    def group(cache: str, **changes: Any) -> Any:
+        found = cache_config(CACHES[cache], with_config(llama, **changes))
+        return found and found["q_group_size"]
+
+    assert group("quantized_int4", head_dim=128) == 64
+    assert group("quantized_int4", head_dim=32, num_key_value_heads=2) == 32
+    # One head of 32 holds an odd number of groups of 32 at an odd length: two share a byte.
+    assert group("quantized_int4", head_dim=32, num_key_value_heads=1) == 16
+    assert group("quantized_int8", head_dim=32, num_key_value_heads=1) == 32
+    assert group("quantized_int2", head_dim=64, num_key_value_heads=1) == 16
+    assert group("quantized_int4", head_dim=80, num_key_value_heads=1) == 8
+
+
+def test_what_cannot_be_had_is_refused(
+    llama: ModelFiles, small_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cache in CACHES.values():
+        check_cache(cache, "cpu", llama)
+        check_cache(cache, "cuda:0", llama)
+        assert "runs on cpu, cuda, and this is mps; use cache=default" in refusal(cache, llama, "mps")
+        mistral = locate(Model(name="m", id=str(small_model("mistral"))))
+        assert "full attention only; use cache=default" in refusal(cache, mistral)
+        assert "full attention only" in refusal(
+            cache, with_config(llama, layer_types=["linear_attention"] * 2)
+        )
+    check_cache(INT4, "cpu", with_config(llama, layer_types=["full_attention"] * 2, sliding_window=8))
+    for size in (3, 32):
+        asked = INT4.model_copy(update={"q_group_size": size})
+        assert refusal(asked, llama) == (
+            f"cache.q_group_size={size}: must divide a head's width of 16, and the groups of 2 heads fill "
+            "whole bytes at 4 bits; use 16"
+        )
+    odd = with_config(llama, head_dim=20, num_key_value_heads=1)
+    assert "use cache=quantized_int8 or cache=quantized_fp8" in refusal(INT4, odd)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    assert refusal(INT4, llama) == (
+        "cache.backend=hqq: hqq is not installed: pip install 'decoding-harness[hqq]'; or use "
+        "cache=quantized_fp8, which needs no package"
+    )
+    check_cache(CACHES["quantized_fp8"], "cpu", llama)
+
+
+def held_bytes(cache: Any) -> int:
+    """Bytes of the tensors that the layers of a filled QuantizedCache hold."""
+    found: list[Any] = []
+    for layer in cache.layers:
+        found += [layer.keys, layer.values]
+        for states in (layer._quantized_keys, layer._quantized_values):
+            packed, more = states
+            # hqq keeps scales and zero points by name; fp8 one scale, a number.
+            found += [packed, *((more["scale"], more["zero"]) if isinstance(more, dict) else ())]
+    return sum(tensor.numel() * tensor.element_size() for tensor in found)
+
+
+@pytest.mark.parametrize("name", CACHES)
+@pytest.mark.parametrize("steps", [0, 7, 20])
+def test_the_cache_is_estimated_from_above(small_model: Any, name: str, steps: int) -> None:
+    import torch
+    from transformers.cache_utils import QuantizedCache
+
+    from harness.engine.forward import forward
+
+    if CACHES[name].backend == "hqq" and find_spec("hqq") is None:
+        pytest.skip("hqq is not installed")
+    loaded = load(Model(name="m", id=str(small_model("llama"))), TRIED[0])
+    asked = CACHES[name]
+    if asked.backend == "hqq":
+        asked = asked.model_copy(update={"residual_length": 16})
+    told = cache_config(asked, loaded.files)
+    assert told is not None
+    cache = QuantizedCache(config=loaded.model.config, **told)
+    with torch.inference_mode():
+        for length in range(33, 34 + steps):
+            ids = torch.full((1, 33 if length == 33 else 1), 20)
+            _, cache = forward(loaded.model, ids, torch.ones((1, length), dtype=torch.long), cache)
+    tokens = 33 + steps
+    estimate = quantized_cache_bytes(loaded.files.text_config, tokens, 4, told)
+    plain = kv_cache_bytes(loaded.files.text_config, min(tokens, 15) if asked.backend == "hqq" else 0, 4)
+    assert estimate - plain <= held_bytes(cache) + plain
+    assert held_bytes(cache) <= estimate
+    if steps == 0:  # nothing is left plain after the prefill
+        assert held_bytes(cache) == estimate - plain
