@@ -48,13 +48,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("drift/kl_max", "KL max", "largest KL divergence of a token", "nats", 4, "lower"),
     Metric("drift/same_top", "same top", "tokens at which both like the same one best", "", 4, "higher"),
     Metric(
-        "drift/same_top_clear", "same clear top", "the same where that leads by over 0.05", "",
+        "drift/same_top_clear", "same clear top", "the same where the reference's best leads by over 0.05", "",
         4, "higher",
     ),
     Metric("drift/rms_dp", "RMS Δp", "root mean square change of the token's probability", "", 4, "lower"),
     Metric(
-        "drift/perplexity_ratio", "PPL ratio", "perplexity of the reference's texts, over its own", "",
-        5,
+        "drift/perplexity_ratio", "PPL ratio", "perplexity of the reference's texts over its own", "", 5,
         "lower",
     ),
     Metric("drift/parted", "parted", "texts that part from the reference's own", "", 3, "lower"),

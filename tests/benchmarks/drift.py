@@ -1,4 +1,4 @@
-"""What drift costs: a token of it against a plain forward pass, and memory with many and with long texts."""
+"""What drift costs: a token of it against a plain forward pass, and the memory that many texts take."""
 
 from __future__ import annotations
 
