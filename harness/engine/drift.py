@@ -18,7 +18,7 @@ import torch
 
 from harness.decoding.text import Detokenizer
 from harness.engine.distributions import Distributions, Form, form_of, keep
-from harness.engine.divergence import divergence
+from harness.engine.divergence import distribution, divergence
 from harness.engine.forced import Reader
 from harness.errors import HarnessError
 from harness.prompts.passages import Passage
@@ -209,7 +209,8 @@ class Drift:
         for passage, chunks in self._reader.logits(text.passages.passages):
             for start, logits in chunks:
                 tokens = torch.tensor(passage.told[start : start + len(logits)], device=logits.device)
-                logprobs = logits.log_softmax(-1).gather(1, tokens[:, None])
+                log_p, _ = distribution(logits, torch.empty_like(logits), torch.empty_like(logits))
+                logprobs = log_p.gather(1, tokens[:, None])
                 total += math.fsum(logprobs[:, 0].tolist())
             self._told(len(passage))
         return {"logprob": total, "tokens": text.passages.tokens, "bytes": text.passages.bytes}

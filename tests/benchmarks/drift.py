@@ -55,9 +55,13 @@ def kept(loaded: Loaded, texts: list[Passage], folder: Path) -> Distributions:
     return Distributions(folder / "own", folder / "heads", loaded.device)
 
 
-def held(loaded: Loaded, there: Distributions, texts: list[Passage], folder: Path) -> int:
+def drift_of(loaded: Loaded, folder: Path) -> Drift:
+    """What a group has once."""
+    return Drift(loaded, Detokenizer(NoWords()), folder, lambda *_: None, lambda _: None)  # type: ignore[arg-type]
+
+
+def held(drift: Drift, there: Distributions, texts: list[Passage]) -> int:
     """Hold the model against what was kept; returns the tokens."""
-    drift = Drift(loaded, Detokenizer(NoWords()), folder, lambda *_: None, lambda _: None)  # type: ignore[arg-type]
     return sum(drift.compared(there, n, some, 5).num_rows for n, some in there.pieces(iter(texts)))
 
 
@@ -75,7 +79,7 @@ def child(count: int, tokens: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         texts = passages(count, tokens, loaded.model.config.vocab_size)
         reset_peak_memory("cpu")
-        held(loaded, kept(loaded, texts, Path(folder)), texts, Path(folder))
+        held(drift_of(loaded, Path(folder)), kept(loaded, texts, Path(folder)), texts)
         print(peak_memory_mb("cpu"))
 
 
@@ -89,12 +93,12 @@ def main(turns: int = 5) -> None:
     with tempfile.TemporaryDirectory() as folder:
         texts = passages(6, 96, loaded.model.config.vocab_size)
         there = kept(loaded, texts, Path(folder))
-        reader = Reader(loaded)  # type: ignore[arg-type]
+        reader, drift = Reader(loaded), drift_of(loaded, Path(folder))  # type: ignore[arg-type]
         times = contend(
             {
                 "plain": lambda: plain(loaded, texts),
                 "keep": lambda: sum(len(hidden) for _, hidden in reader.hidden(texts)),
-                "hold": lambda: held(loaded, there, texts, Path(folder)),
+                "hold": lambda: held(drift, there, texts),
             },
             turns,
         )

@@ -276,7 +276,10 @@ def test_logits_that_no_head_explains(loaded_model: Any, passages_of: Any, tmp_p
     finally:
         del loaded.model.forward
     for name, values in true.items():
-        assert torch.allclose(column(rows, name), values, atol=2e-5), name
+        # Read in slices: of two tokens that are as good as equal, another one may be ahead.
+        slack = 1.0 if "rank" in name else 2e-5
+        assert torch.allclose(column(rows, name), values, atol=slack), name
+        assert float(((column(rows, name) - values).abs() > 2e-5).double().mean()) < 0.02
 
 
 def test_read_together_as_on_a_gpu_the_numbers_are_the_same(
