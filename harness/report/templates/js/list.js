@@ -82,7 +82,7 @@ const fillList = async () => {
   const key = `${state.order}|${state.words}`;
   if (key === listKey) return;
   listKey = key;
-  const prompts = [...(await promptList())].sort((ORDERS[state.order] ?? ORDERS.disagreement)[1]);
+  const prompts = [...(await promptList())].sort((ORDERS[state.order] ?? ORDERS[RESTING.order])[1]);
   const words = wordsOf(state.words);
   if (!words.length) { listed = prompts; byId("found").textContent = ""; drawList(); return; }
   const hits = new Set();

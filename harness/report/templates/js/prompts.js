@@ -15,7 +15,6 @@ let promptsReady = false;
 const readyPrompts = () => {
   if (promptsReady) return;
   promptsReady = true;
-  const ranked = data.findings.length > 0;
   clear(byId("order"), ...Object.entries(ORDERS).filter(([key]) => points.length > 1 || !key.includes("agreement")).map(([key, [name]]) => option(key, name)));
   byId("order").addEventListener("change", () => go({ order: byId("order").value }, false));
   byId("search").addEventListener("input", () => go({ words: byId("search").value }, false));
@@ -29,7 +28,7 @@ const readyPrompts = () => {
   byId("open-picker").addEventListener("click", () => byId("open-picker").setAttribute("aria-expanded", byId("picker").classList.toggle("open")));
   const one = points.length < 2;
   for (const id of ["against-choice", "diff", "columns-filter"]) byId(id).hidden = one;
-  byId("layouts").hidden = one && !ranked && data.kind === "tokens" && false;
+  byId("view-prompts").classList.toggle("alone", one);
 };
 
 const stepPrompt = (by) => {
@@ -43,7 +42,7 @@ const openedPrompt = async () => (await promptList()).find((prompt) => prompt.id
 let promptKey = null;
 const drawPrompts = async () => {
   readyPrompts();
-  byId("order").value = ORDERS[state.order] ? state.order : points.length > 1 ? "disagreement" : "prompts";
+  byId("order").value = state.order in ORDERS ? state.order : RESTING.order;
   for (const [id, key] of [["search", "words"], ["columns-filter", "columns"]]) if (byId(id).value !== state[key]) byId(id).value = state[key];
   segments(byId("layouts"), LAYOUTS, state.layout, (layout) => go({ layout }, false));
   segments(byId("modes"), MODES, state.colour, (colour) => go({ colour }, false));
@@ -89,6 +88,7 @@ const drawPrompt = (prompt, opened) => {
   byId("after").disabled = place >= listed.length - 1;
   const numbers = [...new Set(opened.samples.map((sample) => sample.n))].sort((a, b) => a - b);
   byId("sample-choice").hidden = numbers.length < 2;
+  byId("layouts").hidden = opened.samples.length < 2;
   clear(byId("sample"), option("all", "all"), ...numbers.map((n) => option(n, String(n))));
   byId("sample").value = state.sample === "all" || numbers.includes(Number(state.sample)) ? state.sample : "all";
   byId("reading-note").textContent = prompt.tokens ? "" : "The tokens of this prompt are not in this page: its texts are shown without probabilities.";

@@ -4,7 +4,7 @@ const VIEWS = data.kind === "compare" ? ["overview", "prompts", "points"] : ["pr
 const NAMES_OF_VIEWS = { overview: "Overview", prompts: "Prompts", points: data.kind === "compare" ? "Points" : "Point" };
 const RESTING = {
   view: VIEWS[0], prompt: null, colour: "lp", layout: "columns", against: data.baseline ?? 0, diff: false, sample: "all",
-  order: "disagreement", words: "", columns: "", one: 0, other: null, sort: null, all: false, numbers: false, x: null, y: null,
+  order: data.points.length > 1 ? "disagreement" : "prompts", words: "", columns: "", one: 0, other: null, sort: null, all: false, numbers: false, x: null, y: null,
 };
 const state = { ...RESTING };
 
