@@ -9,7 +9,8 @@ import sys
 import torch
 
 ALL = (
-    "recording", "memory", "fusing", "process", "overhead", "metrics", "flat", "drift", "quantizations", "pages",
+    "recording", "memory", "fusing", "process", "overhead", "metrics", "flat", "drift", "quantizations",
+    "pages",
 )  # fmt: skip
 
 
