@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-ALL = ("recording", "memory", "fusing", "process", "overhead", "flat")
+ALL = ("recording", "memory", "fusing", "process", "overhead", "flat", "tracing")
 
 
 def main(names: list[str]) -> None:
