@@ -18,7 +18,7 @@ def known_feedback(folder: Path) -> tuple[dict[str, Any], ...]:
 
     Returns:
         `label`, `prompt_id` and `sample` of the text, and `name`, `value` (a bool, number, text, list or
-        map), `comment` and `source` of what was said; empty where nothing was read yet.
+        map; None for a mere comment), `comment` and `source` of what was said; empty where nothing was read.
     """
     path = folder / FILE
     return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else ()

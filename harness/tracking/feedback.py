@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+NOTES = "mlflow.notes"
+"""Under this name the UI keeps what is written into a trace's box of notes: a comment without a rating."""
+
 Text = tuple[str, str, int]
 """Label of the point, prompt id, sample."""
 
@@ -103,13 +106,16 @@ def _told(text: Text, assessments: list[Assessment]) -> Iterator[dict[str, Any]]
     for one in sorted(assessments, key=lambda a: (a.create_time_ms or 0, a.assessment_id or "")):
         if one.feedback is None or one.valid is False or one.feedback.error is not None:
             continue
+        value, comment = one.feedback.value, one.rationale or ""
+        if one.name == NOTES:
+            value, comment = None, str(value)
         kind, who = one.source.source_type, one.source.source_id or "default"
         yield {
             "label": label,
             "prompt_id": prompt_id,
             "sample": sample,
-            "name": one.name,
-            "value": one.feedback.value,
-            "comment": one.rationale or "",
+            "name": one.name.removeprefix("mlflow."),
+            "value": value,
+            "comment": comment,
             "source": who if kind == "HUMAN" else f"{who} ({kind})",
         }

@@ -202,6 +202,7 @@ def _spans(
         "seed": row["seed"],
         "mean_logprob": row.get("mean_logprob"),
         "sequence_score": row.get("sequence_score"),
+        **_about_times(own),
     }
     name = f"{row['prompt_id']} #{row['sample']}"
     if own is None:

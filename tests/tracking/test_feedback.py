@@ -40,6 +40,7 @@ def test_what_was_said_comes_home(sweep: Sweep, store: str) -> None:
     late = trace_of(store, "top_p", "seed-2")
     say(store, late, "quality", 2, rationale="dull <b>and</b> long")
     say(store, late, "fine", False)
+    say(store, late, "mlflow.notes", "written into the box of notes")
     say(store, trace_of(store, "greedy", "chat"), "tone", "dry")
     judge = AssessmentSource("LLM_JUDGE", "some-judge")
     feedback = Feedback(name="quality", value=4.5, trace_id=trace_of(store, "greedy", "chat"), source=judge)
@@ -53,6 +54,7 @@ def test_what_was_said_comes_home(sweep: Sweep, store: str) -> None:
         {**other, "name": "quality", "value": 4.5, "comment": "", "source": "some-judge (LLM_JUDGE)"},
         {**one, "name": "quality", "value": 2, "comment": "dull <b>and</b> long", **mia},
         {**one, "name": "fine", "value": False, "comment": "", **mia},
+        {**one, "name": "notes", "value": None, "comment": "written into the box of notes", **mia},
     ]
     assert json.loads((sweep.folder / "feedback.json").read_text()) == list(told)
     assert known_feedback(sweep.folder) == told
@@ -109,7 +111,7 @@ def test_mlflow_is_asked_only_where_there_are_traces(
 
 def test_means_are_of_numbers_and_of_yes_and_no() -> None:
     said = [("a", "q", 4), ("a", "q", 1.5), ("a", "ok", True), ("a", "ok", False), ("b", "q", 3)]
-    said += [("a", "tone", "dry"), ("b", "list", [1]), ("b", "bad", float("nan"))]
+    said += [("a", "tone", "dry"), ("b", "list", [1]), ("b", "bad", float("nan")), ("b", "n", None)]
     means = feedback_means([{"label": a, "name": n, "value": v} for a, n, v in said])
     assert means == {"a": {"feedback/q": 2.75, "feedback/ok": 0.5}, "b": {"feedback/q": 3.0}}
 
