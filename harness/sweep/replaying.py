@@ -1,7 +1,8 @@
 """Points that need no decoding: replay shows that a stored one made the same choices at every step.
 
 Only what is exact is taken: where each kept token was recorded, the probabilities under the new strategy
-are as a real run would have written them, to the rounding of float32.
+are as a real run would have written them, to the rounding of float32. In lower precisions a run's own
+distributions hang on the layout of its batches; a taken point has those of the stored one's.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def same_points(plan: Plan) -> dict[int, str]:
     Returns:
         Index of the point in the plan -> id of the stored point.
     """
-    wanted = {p: one for p, one in enumerate(plan.points) if one.needs.samples and not one.point.engine.fresh}
+    wanted = {place: planned for place, planned in enumerate(plan.points) if _may_be_taken(planned)}
     if not wanted:
         return {}
     sources = _sources(plan.outputs, {planned.family for planned in wanted.values()})
@@ -81,6 +82,13 @@ def same_points(plan: Plan) -> dict[int, str]:
                 found[place] = source.stored.point_id
                 break
     return found
+
+
+def _may_be_taken(planned: PlannedPoint) -> bool:
+    """Whether the samples are missing, may come from the store, and depend on nothing but their own text:
+    the outlier columns of bitsandbytes' int8 hang on all that is decoded together."""
+    fresh, int8 = planned.point.engine.fresh, planned.point.quantization.load_in_8bit
+    return planned.needs.samples and not fresh and not int8
 
 
 def _likely(planned: PlannedPoint, sources: Sequence[_Source]) -> list[_Source]:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from harness.results.replay import (
     vocabulary_of,
 )
 from harness.results.store import StoredPoint
+from harness.sweep.plan import Plan
+from harness.sweep.replaying import same_points
 
 BASE = [
     "model=fable_tiny",
@@ -259,6 +262,19 @@ def test_the_plan_marks_them(outputs: Path, capsys: pytest.CaptureFixture[str], 
     said = capsys.readouterr().out
     assert "take: same as fable_tiny/fp32/greedy" in said
     assert "2 in the store already (1 by replay)" in said
+
+
+def test_int8_depends_on_company(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[Plan] = []
+    monkeypatch.setattr("harness.sweep.show.same_points", lambda plan: plans.append(plan) or {})
+    assert main([*BASE, "decoding=greedy"]) == 0
+    assert main(["plan", *BASE, "decoding=top_k", "decoding.top_k=1"]) == 0
+    (plan,) = plans
+    assert list(same_points(plan)) == [0]
+    (planned,) = plan.points
+    int8 = planned.point.quantization.model_copy(update={"load_in_8bit": True})
+    asked = planned.point.model_copy(update={"quantization": int8})
+    assert same_points(replace(plan, points=(replace(planned, point=asked),))) == {}
 
 
 def test_another_seed_is_other_luck(stored_points: dict[str, StoredPoint]) -> None:
