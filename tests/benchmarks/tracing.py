@@ -39,7 +39,8 @@ def main(points: int = POINTS, prompts: int = PROMPTS) -> None:
         plain = _seconds(lambda: tell(replace(sweep, tracking={**TRACED, "traces": False})))
         traced = _seconds(lambda: tell(sweep))
         print(
-            f"  runs {plain:.1f} s, traces {traced:.1f} s more: {1000 * traced / points / prompts:.1f} ms each"
+            f"  runs {plain:.1f} s, traces {traced:.1f} s more: "
+            f"{1000 * traced / points / prompts:.1f} ms each"
         )
         print(f"  feedback asked for in {_seconds(lambda: read_feedback(sweep)):.1f} s")
 
