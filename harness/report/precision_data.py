@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from harness.report.drift_pieces import (
     LEAST_STEP_BYTES,
@@ -29,7 +28,10 @@ SHARE = 1 / 3
 """Of a page's budget, what drift may take."""
 
 WORST = 20
-"""Tokens told of a quantization."""
+"""Places told of a quantization."""
+
+SHARES = 12
+"""Tokens told of a quantization by their share of all its divergence."""
 
 
 @dataclass
@@ -77,7 +79,7 @@ def precision_data(points: Sequence[Reported], pieces: Pieces) -> dict[str, Any]
     told = _put(points, references, texts, pieces, vocabulary)
     number = {text.id: i for i, text in enumerate(texts)}
     return {
-        "costs": [_cost(cost, points, places) for cost in report.costs],
+        "costs": [_cost(cost, points, places, references) for cost in report.costs],
         "front": list(report.front),
         "agreements": _agreements(report),
         "drifted": [
@@ -96,21 +98,41 @@ def _ranked(points: Sequence[Reported], references: Mapping[int, int | None]) ->
     """Every prompt with drift, that with the largest divergence of a token first."""
     texts: dict[str, _Text] = {}
     for place in references:
-        sums: dict[str, tuple[int, float, float]] = {}
-        stored = points[place].stored
-        assert stored is not None
-        for batch in stored.batches("drift", ("prompt_id", "kl")):
-            ids, where = np.unique(batch["prompt_id"], return_inverse=True)
-            kl = np.where(np.isfinite(batch["kl"]), batch["kl"], 0.0)
-            counts, totals, most = np.bincount(where), np.bincount(where, kl), np.zeros(len(ids))
-            np.maximum.at(most, where, kl)
-            for i, name in enumerate(ids.tolist()):
-                count, total, largest = sums.get(name, (0, 0.0, 0.0))
-                sums[name] = (count + int(counts[i]), total + float(totals[i]), max(largest, float(most[i])))
-        for name, (count, total, largest) in sums.items():
-            text = texts.setdefault(name, _Text(name))
-            text.steps[place], text.kl_mean[place], text.kl_max[place] = count, total / count, largest
+        for row in _kl_by(points[place], "prompt_id"):
+            text = texts.setdefault(row["prompt_id"], _Text(row["prompt_id"]))
+            count = text.steps[place] = row["kl_count"]
+            text.kl_mean[place], text.kl_max[place] = row["kl_sum"] / count, row["kl_max"]
     return sorted(texts.values(), key=lambda text: -max(text.kl_max.values()))
+
+
+def _kl_by(p: Reported, *keys: str) -> list[dict[str, Any]]:
+    """drift.parquet by these columns: `kl_sum`, `kl_max`, `kl_count`; what is not finite counts as 0."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    assert p.stored is not None
+    texts = [key for key in keys if key != "token_id"]
+    table = pq.read_table(p.stored.path("drift.parquet"), columns=[*keys, "kl"], read_dictionary=texts)
+    table = table.unify_dictionaries()
+    kl = pc.if_else(pc.is_finite(table["kl"]), table["kl"], 0.0)
+    grouped = table.set_column(len(keys), "kl", kl).group_by(list(keys), use_threads=False)
+    rows: list[dict[str, Any]] = grouped.aggregate(
+        [("kl", "sum"), ("kl", "max"), ("kl", "count")]
+    ).to_pylist()
+    return rows
+
+
+def _shares(points: Sequence[Reported]) -> list[list[Any]]:
+    """[text, id, how often, share] of the tokens that take most of the divergence of these points."""
+    sums: dict[tuple[str, int], tuple[float, int]] = {}
+    for p in points:
+        for row in _kl_by(p, "token", "token_id"):
+            key = (row["token"], row["token_id"])
+            total, count = sums.get(key, (0.0, 0))
+            sums[key] = (total + row["kl_sum"], count + row["kl_count"])
+    whole = math.fsum(total for total, _ in sums.values())
+    most = sorted(sums.items(), key=lambda item: -item[1][0])[:SHARES]
+    return [[*key, count, short(total / whole, 3)] for key, (total, count) in most if total > 0]
 
 
 def _put(
@@ -178,7 +200,12 @@ def _along(
     return found
 
 
-def _cost(cost: Cost, points: Sequence[Reported], places: Mapping[str, int]) -> dict[str, Any]:
+def _cost(
+    cost: Cost,
+    points: Sequence[Reported],
+    places: Mapping[str, int],
+    references: Mapping[int, int | None],
+) -> dict[str, Any]:
     """A quantization; each metric [value, low, high].
 
     The interval of a mean over points is the mean of theirs: points of one sweep share their prompts, and
@@ -205,6 +232,7 @@ def _cost(cost: Cost, points: Sequence[Reported], places: Mapping[str, int]) -> 
         "points": mine,
         "front": cost.on_front,
         "parts": [steps, never],
+        "shares": _shares([points[place] for place in mine if place in references]),
     }
 
 

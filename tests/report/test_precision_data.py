@@ -123,6 +123,19 @@ def test_costs_and_the_worst_tokens(tmp_path: Path) -> None:
         kls = [row["kl"] for row in rows]
         assert kls == sorted(kls, reverse=True)
         assert all(row["kl"] == pytest.approx(scale * (row["at"][1] + 1)) for row in rows)
+    parts = next(p for p in told["costs"] if p["quantization"] == "bnb_nf4")["shares"]
+    by_id: dict[tuple[str, int], list[float]] = {}
+    for p in sweep.points:
+        if p.quantization == "bnb_nf4":
+            for row in StoredPoint(tmp_path / "points" / p.point_id).rows("drift"):
+                by_id.setdefault((row["token"], row["token_id"]), []).append(row["kl"])
+    whole = sum(map(sum, by_id.values()))
+    for text, token_id, count, share in parts:
+        assert (count, share) == (
+            len(by_id[text, token_id]),
+            pytest.approx(sum(by_id[text, token_id]) / whole, rel=5e-3),
+        )
+    assert parts[0][3] == pytest.approx(max(map(sum, by_id.values())) / whole, rel=5e-3)
     assert told["notes"] == []
     assert {place for place, *_ in told["agreements"]} == {1, 2}
 

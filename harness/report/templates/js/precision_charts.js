@@ -14,9 +14,9 @@ const precisionFront = (B, here) => {
   const drawn = costs.map((_, place) => place).filter((place) => known(valueIn(costs[place], xKey)) && (isReference(costs[place]) || known(valueIn(costs[place], yKey))));
   const rising = drawn.map((place) => valueIn(costs[place], yKey)).filter((value) => value > 0);
   const ends = drawn.flatMap((place) => costs[place].cells[yKey] ?? []).filter((value) => value > 0);
-  const floor = Math.min(...rising) / 8; // a reference has no drift, for which a log axis has no place
+  const floor = Math.min(1, ...rising) / 8; // a reference has no drift, for which a log axis has no place
   const yOf = (place) => (isReference(costs[place]) ? (log ? floor : 1) : Math.max(valueIn(costs[place], yKey), log ? floor : -Infinity));
-  const ceiling = Math.max(...ends) * 1.8;
+  const ceiling = Math.max(floor * 20, ...ends) * 1.8;
   const span = log ? [floor / 1.6, ceiling] : rangeAround([1, ...drawn.flatMap((place) => costs[place].cells[yKey] ?? [])], 0.12);
   const { plot, ink, line } = figureOf(B, axisName(x), axisName(y), {
     height: 340, y_axis_type: log ? "log" : "linear", y_range: new B.Range1d({ start: span[0], end: span[1] }),

@@ -76,12 +76,28 @@ const drawKlLegend = () => {
 
 // ---- the tokens that suffer most
 
+// Of each precision, the tokens that take most of all its divergence.
+const drawShares = (places) => {
+  clear(byId("shares"), ...places.filter((place) => costs[place].shares.length).map((place) => {
+    const line = el("p", "shares", namedCost(place), el("span", "soft", "of all KL"));
+    for (const [text, id, count, part] of costs[place].shares.slice(0, places.length > 1 ? 5 : 12)) {
+      const token = el("code");
+      writeToken(token, text, id);
+      const each = el("span", "share-of", token, ` ${share(part)}`);
+      each.title = `${plural(count, "time")} · id ${id}`;
+      line.append(each);
+    }
+    return line;
+  }));
+};
+
 const drawWorst = async () => {
   const told = await worstOf();
   const chosen = costs.findIndex((cost, place) => costName(cost) === state.worst && told[place].length);
   const some = costs.map((_, place) => place).filter((place) => told[place].length);
   clear(byId("worst-of"), option("", "all precisions", chosen < 0), ...some.map((place) => option(costName(costs[place]), costName(costs[place]), place === chosen)));
   byId("worst-choice").hidden = some.length < 2;
+  drawShares(chosen < 0 ? some : [chosen]);
   const rows = (chosen < 0 ? some : [chosen]).flatMap((place) => told[place].map((row) => ({ ...row, place })));
   rows.sort((a, b) => b.kl - a.kl);
   const list = rows.slice(0, 20).map((row) => {
@@ -115,7 +131,7 @@ const MOST_STEPPED = 20;
 const textsUnder = (point) => [...(driftedAt(point)?.[2] ?? [])].sort((a, b) => b[2] - a[2]);
 
 const chooseReading = (texts) => {
-  const all = precision.drifted.map(([place]) => place);
+  const all = precision.drifted.filter(([, , under]) => under.length).map(([place]) => place);
   if (!all.includes(state.drifted)) {
     const most = (place) => Math.max(0, ...driftedAt(place)[2].map((each) => each[2]));
     state.drifted = all.reduce((best, place) => (most(place) > most(best) ? place : best));
@@ -126,6 +142,9 @@ const chooseReading = (texts) => {
 };
 
 const drawReading = async () => {
+  const some = precision.drifted.some(([, , under]) => under.length);
+  byId("reading-part").hidden = !some;
+  if (!some) return;
   const texts = await driftTexts();
   const under = chooseReading(texts);
   const key = `${state.drifted}|${state.text}`;
