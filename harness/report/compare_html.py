@@ -14,6 +14,7 @@ from harness.report.page import page
 from harness.report.palette import palette
 from harness.report.pieces import Pieces
 from harness.report.points import Reported
+from harness.report.precision_data import precision_data
 from harness.report.prompt_data import prompt_data
 from harness.report.settings import settings
 from harness.report.table import short_names
@@ -46,6 +47,7 @@ def compare_html(
     against = comparison or plain_comparison(points)
     places = {p.point.label: place for place, p in enumerate(points)}
     pieces = Pieces(budget_mb)
+    precision = precision_data(points, pieces)
     prompts = prompt_data(points, pieces, against.disagreement, against.metrics)
     names = short_names([p.point for p in points])
     data: dict[str, Any] = {
@@ -67,6 +69,7 @@ def compare_html(
             for e in against.effects
         ],
         "front": _front(against, places),
+        "precision": precision,
         "noise": {key: short(value) for key, value in against.noise.items()},
         "selfBleu": {key: short(value, 3) for key, value in against.self_bleu.items()},
         "expectations": [told_expectation(e, places) for e in expectations],

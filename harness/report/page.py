@@ -20,13 +20,15 @@ from typing import Any
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-STYLES = ("base", "shell", "overview", "prompts", "tokens", "tree", "points")
+STYLES = ("base", "shell", "overview", "prompts", "tokens", "tree", "points", "precision")
 """Files of `templates/css`, joined in this order."""
 
 SCRIPTS = (
     "data", "text", "numbers", "colours", "routes", "steps", "tokens", "detail", "diff",
     "findings", "table", "judged", "charts", "overview",
-    "list", "samples", "tree", "prompts", "points", "export", "keys", "start",
+    "list", "samples", "tree", "prompts", "points",
+    "precision_steps", "precision_table", "precision_charts", "precision_reader", "precision",
+    "export", "keys", "start",
 )  # fmt: skip
 """Files of `templates/js`, joined in this order."""
 

@@ -14,6 +14,7 @@ from fake_points import HOSTILE, PROMPTS, make_sweep, write_point
 sys.path.append(str(Path(__file__).parents[1] / "report"))
 
 from compared import made_up_comparison
+from drifting import drifting_sweep
 
 from harness.report.compare_html import compare_html
 from harness.report.points import reported
@@ -60,6 +61,15 @@ def write_tokens(folder: Path) -> Path:
     stored = write_point(folder / "outputs", "point", PROMPTS, scores=True, tokens=20)
     path = folder / "tokens.html"
     path.write_text(tokens_html(stored, "m/fp32/top_p"), encoding="utf-8")
+    return path
+
+
+def write_precision(folder: Path, hostile: bool = False) -> Path:
+    """compare.html of three precisions and three strategies; `hostile`: of hostile prompts and texts."""
+    texts = dict.fromkeys(HOSTILE) if hostile else None
+    sweep = drifting_sweep(folder / "outputs", texts, kl_error=0.002, tokens=30, samples=2)
+    path = folder / "precision.html"
+    path.write_text(compare_html(sweep, reported(sweep)), encoding="utf-8")
     return path
 
 

@@ -24,6 +24,7 @@ shades.replaceSync(
 document.adoptedStyleSheets = [...document.adoptedStyleSheets, shades];
 
 const shadeOf = (steps, index) => {
+  if (steps.shade) return steps.shade(index);
   const value = steps[state.colour][index];
   if (steps.rank[index] === 0 || ((state.colour === "wlp" || state.colour === "kept") && !steps.warped)) return -1;
   return Math.round(MODES[state.colour].t(value) * (SHADES - 1));

@@ -56,6 +56,7 @@ const alternatives = (steps, index, last) => {
 
 const fillDetail = (box, node) => {
   const { steps, index, ends, owner } = nodesOf.get(node);
+  if (steps.detail) { steps.detail(box, index); return; }
   const text = textAt(steps, index);
   const last = ends && index === steps.count - 1;
   const code = el("code");

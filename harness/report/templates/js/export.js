@@ -57,6 +57,7 @@ const EXPORTS = {
   overview: ["The table of points, with its columns and order", overviewRows],
   prompts: ["The samples of this prompt", promptRows],
   points: ["The settings of this point", settingsRows],
+  precision: ["The table of precisions", precisionCsv],
 };
 
 const openExport = async () => {

@@ -7,6 +7,12 @@ const KEYS = [
   [["c"], "what the colours show", () => { const all = Object.keys(MODES); go({ view: "prompts", colour: all[(all.indexOf(state.colour) + 1) % all.length] }, false); }],
   [["t"], "side by side, or the tree", () => go({ view: "prompts", layout: state.layout === "tree" ? "columns" : "tree" }, false)],
   [["d"], "diff against the chosen column", () => { if (points.length > 1) go({ view: "prompts", layout: "columns", diff: !state.diff }, false); }],
+  ...(precision
+    ? [
+        [["n"], "in Precision: the next worst token", () => stepWorst(1)],
+        [["p"], "and the one before", () => stepWorst(-1)],
+      ]
+    : []),
   [["←", "→"], "from token to token, once one is focused (Tab); Enter keeps its details", null],
   [["Esc"], "let go", null],
   [["?"], "this help", () => byId("help").showModal()],

@@ -1,19 +1,21 @@
 // Where the page stands, and the fragment that says so: #/prompts/ID?colour=rank&layout=tree.
 
-const VIEWS = data.kind === "compare" ? ["overview", "prompts", "points"] : ["prompts", "points"];
-const NAMES_OF_VIEWS = { overview: "Overview", prompts: "Prompts", points: data.kind === "compare" ? "Points" : "Point" };
+const VIEWS = data.kind === "compare" ? ["overview", "prompts", "points", ...(data.precision ? ["precision"] : [])] : ["prompts", "points"];
+const NAMES_OF_VIEWS = { overview: "Overview", prompts: "Prompts", points: data.kind === "compare" ? "Points" : "Point", precision: "Precision" };
 const RESTING = {
   view: VIEWS[0], prompt: null, colour: "lp", layout: "columns", against: data.baseline ?? 0, diff: false, sample: "all",
   order: data.points.length > 1 ? "disagreement" : "prompts", words: "", columns: "", one: 0, other: null, sort: null, all: false, numbers: false, x: null, y: null,
+  drifted: null, text: null, at: null, worst: null, each: false, dx: null, dy: null,
 };
 const state = { ...RESTING };
 
-const LABELS = ["against", "one", "other"]; // told by label, which stays when points are added
-const FLAGS = ["diff", "all", "numbers"];
+const LABELS = ["against", "one", "other", "drifted"]; // told by label, which stays when points are added
+const FLAGS = ["diff", "all", "numbers", "each"];
 const OF_VIEW = {
   overview: ["sort", "all", "numbers", "x", "y"],
   prompts: ["colour", "layout", "against", "diff", "sample", "order", "words", "columns"],
   points: ["one", "other"],
+  precision: ["drifted", "text", "at", "worst", "each", "dx", "dy"],
 };
 
 const encoded = (text) => { try { return encodeURIComponent(text); } catch { return encodeURIComponent(text.replace(/\p{Cs}/gu, "\ufffd")); } };

@@ -1,6 +1,6 @@
 // The page starts.
 
-const DRAW = { overview: drawOverview, prompts: drawPrompts, points: drawPoints };
+const DRAW = { overview: drawOverview, prompts: drawPrompts, points: drawPoints, precision: drawPrecision };
 
 drawState = () => {
   for (const view of VIEWS) byId(`view-${view}`).hidden = view !== state.view;
