@@ -34,7 +34,6 @@ def test_the_schema_is_no_choice():
         "decoding",
         "timing",
         "tracking",
-        "cache",
         "experiments",
     ]
     assert all("schema" not in choices for choices in groups.values())

@@ -38,6 +38,7 @@ BASE = [
     "record.top_k=30",
     "engine.threads=1",
     "timing=off",
+    "compare.noise=false",
     "tracking=off",
 ]
 DRAWING = ["decoding.do_sample=true"]
