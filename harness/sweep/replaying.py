@@ -115,7 +115,7 @@ def taken_away(plan: Plan, same: Mapping[int, str]) -> Plan:
     points = list(plan.points)
     for place in same:
         if points[place].point.engine.replay:
-            needs = replace(points[place].needs, samples=False, description=False)
+            needs = replace(points[place].needs, samples=False, description=False, metrics=False)
             points[place] = replace(points[place], needs=needs)
     return replace(plan, points=tuple(points))
 
