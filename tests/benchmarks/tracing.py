@@ -38,15 +38,8 @@ def main(points: int = POINTS, prompts: int = PROMPTS) -> None:
         print(f"\n{points} points of {prompts} prompts told to MLflow, without traces and with:")
         plain = _seconds(lambda: tell(replace(sweep, tracking={**TRACED, "traces": False})))
         traced = _seconds(lambda: tell(sweep))
-<<<<<<< HEAD
-        print(
-            f"  runs {plain:.1f} s, traces {traced:.1f} s more: "
-            f"{1000 * traced / points / prompts:.1f} ms each"
-        )
-=======
         each = 1000 * traced / points / prompts
         print(f"  runs {plain:.1f} s, traces {traced:.1f} s more: {each:.1f} ms each")
->>>>>>> mlflow
         print(f"  feedback asked for in {_seconds(lambda: read_feedback(sweep)):.1f} s")
 
 
