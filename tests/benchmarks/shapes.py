@@ -16,7 +16,7 @@ from harness.engine.strategy import Strategy
 from harness.prompts.prompt import Prompt
 
 NATS = 2.1
-"""Over random tokens; along the texts that the models make themselves some 1.6 are met, as in trained ones."""
+"""Over random tokens; some 1.6 along the texts that the models make themselves, as in trained ones."""
 
 
 @dataclass(frozen=True)

@@ -64,12 +64,12 @@ def write_tokens(folder: Path) -> Path:
     return path
 
 
-def write_precision(folder: Path, hostile: bool = False) -> Path:
+def write_precision(folder: Path, hostile: bool = False, budget_mb: float = 20, tokens: int = 30) -> Path:
     """compare.html of three precisions and three strategies; `hostile`: of hostile prompts and texts."""
     texts = dict.fromkeys(HOSTILE) if hostile else None
-    sweep = drifting_sweep(folder / "outputs", texts, kl_error=0.002, tokens=30, samples=2)
+    sweep = drifting_sweep(folder / "outputs", texts, kl_error=0.002, tokens=tokens, samples=2)
     path = folder / "precision.html"
-    path.write_text(compare_html(sweep, reported(sweep)), encoding="utf-8")
+    path.write_text(compare_html(sweep, reported(sweep), budget_mb=budget_mb), encoding="utf-8")
     return path
 
 

@@ -13,7 +13,7 @@ from fake_points import HOSTILE, PROMPTS
 
 sys.path.append(str(Path(__file__).parent))
 
-from made_pages import rows_of, write_precision
+from made_pages import rows_of, write_compare, write_precision
 
 DESKTOP, PHONE = (1440, 900), (390, 844)
 Open = Callable[..., Any]
@@ -147,3 +147,22 @@ def test_prompts_are_offered_the_worst_first(precision: Path, open_page: Open) -
     assert len(offered) == len(PROMPTS)
     most = [float(re.search(r"max ([\d.]+)", each).group(1)) for each in offered]
     assert most == sorted(most, reverse=True)
+
+
+def test_what_did_not_fit_is_said(tmp_path: Path, open_page: Open) -> None:
+    view = open_page(write_precision(tmp_path, budget_mb=0.4, tokens=120), "#/precision").view
+    view.wait_for_selector("#drift-reading .tok")
+    assert "did not fit this page" in view.text_content("#precision-notes")
+    last = view.locator("#drift-text option").last.get_attribute("value")
+    view.select_option("#drift-text", last)
+    view.wait_for_function(
+        "() => document.querySelector('#drift-note').textContent.includes('drift.parquet')"
+    )
+    assert view.locator("#drift-reading .tok").count() == 0
+    assert view.locator("#worst-list li").count() == 20
+
+
+def test_a_sweep_without_drift_has_no_such_view(tmp_path: Path, open_page: Open) -> None:
+    view = open_page(write_compare(tmp_path), "#/precision").view
+    view.wait_for_selector("#metrics tbody tr")
+    assert view.locator("#tabs a").count() == 3

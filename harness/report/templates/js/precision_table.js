@@ -26,7 +26,7 @@ const factorSays = (cost, key, more, less) => {
   const mine = valueIn(cost, key), theirs = base ? valueIn(base, key) : null;
   if (!known(mine) || !known(theirs) || !mine || !theirs) return null;
   const ratio = theirs / mine;
-  if (Math.abs(ratio - 1) < 0.02) return null;
+  if (Math.abs(Math.log(ratio)) < 0.05) return null;
   return ratio > 1 ? `${times(ratio)} ${more}` : `${times(1 / ratio)} ${less}`;
 };
 
