@@ -52,7 +52,8 @@ from harness.results.tables import (
     timing_table,
 )
 from harness.sweep.batching import Batching, batching, families, text_cache_bytes
-from harness.sweep.plan import PlannedPoint, as_of_now, noise_spec, timing_spec
+from harness.sweep.needs import noise_spec, timing_spec
+from harness.sweep.plan import PlannedPoint, as_of_now
 
 if TYPE_CHECKING:
     from harness.config.point import Model, Quantization

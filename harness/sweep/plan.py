@@ -7,50 +7,34 @@ them runs.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.effective import effective_decoding
-from harness.config.expectation import matches
 from harness.config.labels import varied
-from harness.config.nearest import did_you_mean
 from harness.config.point import Model, Point, Quantization
 from harness.errors import ConfigError, Mistake
 from harness.results.address import ENGINE_VERSION, digest, library_versions, point_id
 from harness.results.files import outputs_folder
 from harness.results.metrics import Asked, own_metrics
-from harness.results.store import StoredPoint, stored_point
+from harness.results.store import stored_point
 from harness.results.sweeps import Sweep, SweepPoint, sweep_id_of
-from harness.sweep.pairs import NO_DRIFT, Drifting, Text, drift_needed, hints, with_drift, wrong_reference
+from harness.sweep.checks import (
+    alternatives_fit,
+    expected_prompts,
+    of_the_sweep,
+    references_agree,
+    timing_fits,
+    timings_agree,
+)
+from harness.sweep.needs import Needs, noise_spec, what_is_needed
+from harness.sweep.pairs import NO_DRIFT, Drifting, Text, drift_needed, hints, with_drift
 
 if TYPE_CHECKING:
     from harness.models.locate import ModelFiles
     from harness.prompts.prompt import Prompt
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a stored point still lacks of what is asked."""
-
-    samples: bool
-    prompt_scores: bool
-    timing: bool
-    description: bool
-    metrics: bool
-    noise: bool = False
-    drift: bool = False
-    distributions: bool = False
-
-    @property
-    def model(self) -> bool:
-        """Whether the model must be loaded for it: metrics come from the tables."""
-        described = self.prompt_scores or self.timing or self.description
-        return self.samples or described or self.noise or self.drift or self.distributions
-
-    def __bool__(self) -> bool:
-        return self.model or self.metrics
 
 
 @dataclass(frozen=True)
@@ -172,7 +156,7 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
         except ConfigError as error:
             for mistake in error.mistakes:
                 mistakes.setdefault(mistake, []).append(point.label)
-    for mistake in _of_the_sweep(points):
+    for mistake in of_the_sweep(points):
         mistakes[mistake] = [point.label for point in points]
     if mistakes:
         raise ConfigError(
@@ -181,7 +165,7 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
             for mistake, labels in mistakes.items()
         )
     if disagreements := (
-        _timings_agree(planned) or _references_agree(planned) or list(_expected_prompts(planned))
+        timings_agree(planned) or references_agree(planned) or list(expected_prompts(planned))
     ):
         raise ConfigError(disagreements)
     precisions = [precision(one.point.quantization, one.files) for one in planned]
@@ -204,52 +188,6 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
         ),
         hints=hints(planned, precisions, [checkpoint_precision(one.files) for one in planned]),
     )
-
-
-def _of_the_sweep(points: Sequence[Point]) -> Iterator[Mistake]:
-    """What concerns a sweep as a whole."""
-    if len({point.tracking for point in points}) > 1:
-        yield Mistake("tracking", "differs between the points of the sweep; they are told to one place")
-    if len({point.compare for point in points}) > 1:
-        yield Mistake("compare", "differs between the points of the sweep; they are compared in one way")
-        return
-    if len({point.drift for point in points}) > 1:
-        yield Mistake("drift", "differs between the points of the sweep; they are held against one reference")
-    else:
-        yield from wrong_reference(points)
-    labels = [point.label for point in points]
-    baseline = points[0].compare.baseline
-    if baseline is not None and baseline not in labels:
-        yield Mistake(
-            f"compare.baseline={baseline}",
-            f"no point has this label{did_you_mean(baseline, labels)} (points: {_few(labels)})",
-        )
-    for place, one in enumerate(points[0].expect):
-        if one.point is not None and not any(matches(one.point, label) for label in labels):
-            yield Mistake(
-                f"expect[{place}].point={one.point}",
-                f"no point has this label{did_you_mean(one.point, labels)} (points: {_few(labels)})",
-            )
-
-
-def _expected_prompts(planned: Sequence[PlannedPoint]) -> Iterator[Mistake]:
-    """Expectations of prompts and samples that their points do not have."""
-    for place, one in enumerate(planned[0].point.expect):
-        points = [p for p in planned if matches(one.point, p.point.label)]
-        ids = list(dict.fromkeys(prompt.id for p in points for prompt in p.prompts))
-        if one.prompt is not None and one.prompt not in ids:
-            hint = did_you_mean(one.prompt, ids)
-            yield Mistake(
-                f"expect[{place}].prompt={one.prompt}", f"no prompt has this id{hint} (ids: {_few(ids)})"
-            )
-        samples = max(p.point.generation.samples for p in points)
-        if one.sample >= samples:
-            cure = f"the first sample is 0 and there are generation.samples={samples}"
-            yield Mistake(f"expect[{place}].sample={one.sample}", cure)
-
-
-def _few(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
 
 
 class _Preparer:
@@ -293,8 +231,8 @@ class _Preparer:
             ("prompts hash", id(prepared)),
             lambda: digest([[p.id, p.text, list(p.ids)] for p in prepared.prompts]),
         )
-        wrong = _timing_fits(point, prepared.prompts, files.context_length)
-        if wrong := wrong + _alternatives_fit(point, files.vocab_size):
+        wrong = timing_fits(point, prepared.prompts, files.context_length)
+        if wrong := wrong + alternatives_fit(point, files.vocab_size):
             raise ConfigError(wrong)
         effective = effective_decoding(point.decoding)
         cache = cache_config(point.cache, files)
@@ -369,53 +307,6 @@ def _family(facts: dict[str, Any]) -> str:
     return point_id(facts | {"decoding": None, "generation": generation})
 
 
-def _timing_fits(point: Point, prompts: Sequence[Prompt], context: int | None) -> list[Mistake]:
-    """A latency pass that could time no prompt is a mistake, not an empty table."""
-    timing = point.timing
-    if not timing.enabled or context is None:
-        return []
-    shortest = min(len(prompt.ids) for prompt in prompts)
-    if shortest + timing.new_tokens <= context:
-        return []
-    message = (
-        f"{timing.new_tokens} with the shortest prompt's {shortest} tokens are more than the context of "
-        f"{context}; take fewer, or timing=off"
-    )
-    return [Mistake("timing.new_tokens", message)]
-
-
-def _alternatives_fit(point: Point, vocabulary: int | None) -> list[Mistake]:
-    """More alternatives a step than there are tokens were not meant."""
-    asked = point.record.top_k
-    if vocabulary is None or asked <= vocabulary:
-        return []
-    message = f"{point.model.name} has a vocabulary of {vocabulary} tokens; take at most that many"
-    return [Mistake(f"record.top_k={asked}", message)]
-
-
-def _timings_agree(planned: Sequence[PlannedPoint]) -> list[Mistake]:
-    """Points with the same samples share one place in the store, which holds one timing."""
-    specs: dict[str, dict[str, Any]] = {}
-    for one in planned:
-        if one.point.timing.enabled:
-            first = specs.setdefault(one.point_id, timing_spec(one.point))
-            if first != timing_spec(one.point):
-                cure = "would have the same samples and two timings; run the second one as a sweep of its own"
-                return [Mistake("timing", f"{one.point.label} and another point {cure}")]
-    return []
-
-
-def _references_agree(planned: Sequence[PlannedPoint]) -> list[Mistake]:
-    """The same, of what their texts are held against."""
-    held: dict[str, PlannedPoint] = {}
-    for one in planned:
-        first = held.setdefault(one.point_id, one)
-        if first.metrics.references != one.metrics.references:
-            cure = "have the same prompts with other references; run the second one as a sweep of its own"
-            return [Mistake("prompts", f"{first.point.label} and {one.point.label} {cure}")]
-    return []
-
-
 def _references(prompts: Sequence[Prompt]) -> dict[str, str]:
     """What the texts of prompts are held against, by prompt id; an empty reference, or NaN, is none."""
     found = {}
@@ -426,22 +317,6 @@ def _references(prompts: Sequence[Prompt]) -> dict[str, str]:
         if text.strip():
             found[prompt.id] = text
     return found
-
-
-def what_is_needed(point: Point, metrics: Asked, stored: StoredPoint) -> Needs:
-    """What is asked of a point and not in the store."""
-    parts = stored.parts()
-    record = parts.get("record")
-    fresh = point.engine.fresh
-    samples = fresh or record is None or record["top_k"] < point.record.top_k
-    timing = point.timing.enabled and (fresh or parts.get("timing") != timing_spec(point))
-    return Needs(
-        samples=samples,
-        prompt_scores=point.record.prompt_logprobs and (fresh or not parts.get("prompt_logprobs")),
-        timing=timing,
-        description=samples or not parts.get("described"),
-        metrics=samples or timing or parts.get("metrics") != metrics.part(parts),
-    )
 
 
 def as_of_now(planned: PlannedPoint, outputs: Path) -> PlannedPoint:
@@ -456,15 +331,3 @@ def as_of_now(planned: PlannedPoint, outputs: Path) -> PlannedPoint:
 def _witness(planned: Sequence[PlannedPoint], places: Sequence[int]) -> int:
     """Of the points of a group the one that is decoded again: the first that needs one row a text."""
     return next((p for p in places if planned[p].effective["num_beams"] == 1), places[0])
-
-
-def noise_spec(point: Point) -> dict[str, Any]:
-    """What a stored noise floor must have been measured with."""
-    return {"timing": timing_spec(point) if point.timing.enabled else None}
-
-
-def timing_spec(point: Point) -> dict[str, Any]:
-    """What a stored timing must equal to be taken for the one that is asked."""
-    return point.timing.model_dump(mode="json", exclude={"name", "enabled"}) | {
-        "threads": point.engine.threads
-    }
