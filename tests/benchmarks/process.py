@@ -48,7 +48,8 @@ def prepare(folder: Path) -> list[str]:
 def override(fields: dict[str, Any]) -> str:
     """One of the sweep's cases."""
     said = [f"decoding.{key}={str(value).lower()}" for key, value in fields.items()]
-    return f"[{','.join(['decoding=greedy', *said])}]"
+    # Texts that hold `=` are quoted, or Hydra would not read them as such.
+    return f"[{','.join(repr(text) for text in ['decoding=greedy', *said])}]"
 
 
 def main(turns: int = 3) -> None:
