@@ -16,7 +16,7 @@ demo: $(READY)
 	$(BIN)/harness experiments=demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4
 
 # Minutes: a sweep killed at twenty random moments.
 test-slow: $(READY)
