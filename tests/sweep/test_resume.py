@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -37,6 +38,11 @@ def tables(outputs: Path) -> dict[str, pa.Table]:
         columns = ["prompt_id", "sample"] if path.name == "times.parquet" else None
         found[f"{path.parent.name}/{path.name}"] = pq.read_table(path, columns=columns)
     return found
+
+
+def files_in(outputs: Path) -> int:
+    """How many files and folders there are, while others come and go."""
+    return sum(len(folders) + len(names) for _, folders, names in os.walk(outputs))
 
 
 def metrics(outputs: Path) -> dict[str, dict[str, Any]]:
@@ -76,7 +82,7 @@ def survive(forked: Callable[..., Forked], migrated: Path, tmp_path: Path, kills
     calm = start(undisturbed)
     assert calm.wait() == 0, calm.stderr
     expected = tables(undisturbed)
-    total = len(list(undisturbed.rglob("*")))
+    total = files_in(undisturbed)
     luck = random.Random(0)
     lives = 0
     while kills:
@@ -87,8 +93,8 @@ def survive(forked: Callable[..., Forked], migrated: Path, tmp_path: Path, kills
             process = start(outputs)
             if kills:
                 # Counted in files: however busy the machine, none falls into the start, which proves little.
-                enough = len(list(outputs.rglob("*"))) + luck.randint(1, total // 3)
-                process.until(lambda outputs=outputs, n=enough: len(list(outputs.rglob("*"))) >= n)
+                enough = files_in(outputs) + luck.randint(1, total // 3)
+                process.until(lambda outputs=outputs, n=enough: files_in(outputs) >= n)
                 time.sleep(luck.uniform(0, 0.1))
                 process.send(signal.SIGKILL)
             status = process.wait()
