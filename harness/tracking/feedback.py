@@ -106,7 +106,8 @@ def _told(text: Text, assessments: list[Assessment]) -> Iterator[dict[str, Any]]
     for one in sorted(assessments, key=lambda a: (a.create_time_ms or 0, a.assessment_id or "")):
         if one.feedback is None or one.valid is False or one.feedback.error is not None:
             continue
-        value, comment = one.feedback.value, one.rationale or ""
+        value: Any = one.feedback.value
+        comment = one.rationale or ""
         if one.name == NOTES:
             value, comment = None, str(value)
         kind, who = one.source.source_type, one.source.source_id or "default"

@@ -402,11 +402,16 @@ def test_inspect_takes_the_prompt_as_it_is(harness, stub):
         (["ui", "--port", "5001"], "harness.tracking.ui", "serve", (["--port", "5001"],)),
         (["sync"], "harness.tracking.sync", "sync", (None,)),
         (["sync", "demo-12"], "harness.tracking.sync", "sync", ("demo-12",)),
-        (["report"], "harness.report", "write", (None,)),
-        (["report", "demo-12"], "harness.report", "write", ("demo-12",)),
     ],
 )
 def test_the_other_words_call_their_function(harness, stub, words, module, name, args):
     calls = stub(module, name)
     assert harness(*words).status == 0
     assert calls == [(args, {})]
+
+
+@pytest.mark.parametrize(("words", "name"), [(["report"], None), (["report", "demo-12"], "demo-12")])
+def test_report_brings_the_feedback_and_writes(harness, stub, words, name):
+    asked, written = stub("harness.tracking.feedback", "bring_feedback"), stub("harness.report", "write")
+    assert harness(*words).status == 0
+    assert asked == written == [((name,), {})]
