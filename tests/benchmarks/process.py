@@ -89,6 +89,7 @@ def main(turns: int = 3) -> None:
                 "generation.ignore_eos=true",
                 f"engine.threads={threads}",
                 "timing=off",
+                "compare.noise=false",
             ]
 
         def script(folder: Path) -> list[str]:
