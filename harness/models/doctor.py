@@ -29,7 +29,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "bnb_fp4": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
     "torchao_int8_weight_only": {"torchao": "int8_weight_only"},
     "torchao_int8_dynamic": {"torchao": "int8_dynamic_activation_int8_weight"},
-    "torchao_int4_weight_only": {"torchao": "int4_weight_only", "group_size": 64},
+    "torchao_int4_weight_only": {"torchao": "int4_weight_only", "group_size": 64, "dtype": "bfloat16"},
     "torchao_int4_dynamic": {"torchao": "int8_dynamic_activation_int4_weight", "group_size": 32},
 }
 TRIED = tuple(Quantization(name=name, **fields) for name, fields in _FIELDS.items())
@@ -104,11 +104,8 @@ def try_quantization(folder: Path, quantization: Quantization, device: str) -> T
     import torch
 
     def attempt() -> None:
-        asked = quantization
-        if asked.torchao == "int4_weight_only" and device.startswith("cuda"):
-            asked = asked.model_copy(update={"dtype": "bfloat16"})  # the only one it takes there
-        check_quantization(asked, device)
-        model = _tiny(folder, asked, device)
+        check_quantization(quantization, device)
+        model = _tiny(folder, quantization, device)
         with torch.inference_mode():
             logits = model(torch.arange(8, device=device)[None]).logits
         if not bool(torch.isfinite(logits).all()):

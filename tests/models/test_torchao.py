@@ -21,7 +21,8 @@ from harness.models.quantize import check_quantization
 from harness.models.torchao import group_size, import_torchao, torchao_problem
 from harness.models.weights import Tensor
 
-CHOICES = {quantization.name: quantization for quantization in TRIED if quantization.torchao}
+# In float32, so that nothing but the quantization is rounded.
+CHOICES = {one.name: one.model_copy(update={"dtype": "float32"}) for one in TRIED if one.torchao}
 FP32 = Quantization(name="fp32", dtype="float32")
 here = pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
 
