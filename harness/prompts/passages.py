@@ -133,9 +133,9 @@ def _references(
         else:  # a token of theirs spans the two, or the prompt was cut
             ids = (*prompt.ids, *tokenizer(text, add_special_tokens=False)["input_ids"])
         if context is not None and len(ids) > context:
-            wide = f"{len(ids)} tokens > the model's {context}"
+            said = f"{len(ids)} tokens > the model's {context}"
             raise ConfigError.of(
-                key, f"the reference of prompt {prompt.id!r} does not fit: {wide}; shorten it"
+                key, f"the reference of prompt {prompt.id!r} does not fit: {said}; shorten it"
             )
         if len(ids) > len(prompt.ids):
             passages.append(Passage(prompt.id, 0, ids, len(prompt.ids)))
