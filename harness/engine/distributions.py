@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,6 +29,7 @@ from harness.results.distributions import INDEX, Kept, kept
 from harness.results.files import appearing, write_text
 
 _PIECE_BYTES = 8 * 2**20
+_PIECE_POSITIONS = 4096
 _LEAST_TOP = 64
 """Fewer likeliest tokens than these are not kept of a position; of fewer texts, rather."""
 _TOP_BYTES = 8  # of a likeliest token: its id and its logprob
@@ -115,7 +116,7 @@ def keep(
     pieces: list[int] = []
     positions = left_out = 0
     full = False
-    for piece in _pieces(passages, max(1, _PIECE_BYTES // form.row_bytes)):
+    for piece in _pieces(passages, min(_PIECE_POSITIONS, max(1, _PIECE_BYTES // form.row_bytes))):
         fitting = []
         for passage in piece:
             full = full or positions + len(passage) > limit
@@ -190,16 +191,44 @@ class Distributions:
 
 def _tensors(reader: Reader, passages: Sequence[Passage], form: Form) -> dict[str, Tensor]:
     """What is kept of some passages, one after the other."""
+    rows = Gathered(sum(map(len, passages)))
     if form.kind == "hidden":
-        return {"hidden": torch.cat([hidden.cpu() for _, hidden in reader.hidden(passages)])}
-    parts: list[dict[str, Tensor]] = []
+        for _, hidden in reader.hidden(passages):
+            rows.add({"hidden": hidden})
+        return rows.columns
     for passage, chunks in reader.logits(passages):
         for start, logits in chunks:
             tokens = torch.tensor(passage.told[start : start + len(logits)], device=logits.device)
             top = top_of(logits, tokens, form.k)
-            parts.append({name: getattr(top, name).cpu() for name in Top.__dataclass_fields__})
-    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return found | {"ids": found["ids"].int(), "rank": found["rank"].int()}
+            found = {name: getattr(top, name) for name in Top.__dataclass_fields__}
+            rows.add(found | {"ids": top.ids.int(), "rank": top.rank.int()})
+    return rows.columns
+
+
+class Gathered:
+    """Columns on the CPU that are filled a few rows at a time.
+
+    They are laid out at once: small tensors that stay, made between large ones that go, would keep the
+    allocator from using those large places again.
+
+    Attributes:
+        columns: by name, all rows of each.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._done = 0
+        self.columns: dict[str, Tensor] = {}
+
+    def add(self, some: Mapping[str, Tensor]) -> None:
+        """The next rows."""
+        end = self._done
+        for name, values in some.items():
+            if name not in self.columns:
+                self.columns[name] = torch.empty((self._rows, *values.shape[1:]), dtype=values.dtype)
+            end = self._done + len(values)
+            self.columns[name][self._done : end] = values
+        self._done = end
 
 
 def _pieces(passages: Iterator[Passage], positions: int) -> Iterator[list[Passage]]:

@@ -7,17 +7,18 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from harness.decoding.text import Detokenizer
-from harness.engine.distributions import Distributions, Form, form_of, keep
+from harness.engine.distributions import Distributions, Form, Gathered, form_of, keep
 from harness.engine.divergence import distribution, divergence
 from harness.engine.forced import Reader
 from harness.errors import HarnessError
@@ -145,24 +146,23 @@ class Drift:
         self, distributions: Distributions, number: int, passages: Sequence[Passage], top_k: int
     ) -> pa.Table:
         """The rows of one piece of what was kept of the reference."""
-        tables = []
+        rows = Gathered(sum(map(len, passages)))
         readings = zip(distributions.read(number, passages), self._reader.logits(passages), strict=True)
         for reference, (passage, chunks) in readings:
-            parts = []
             tokens = torch.tensor(passage.told, device=self._loaded.device)
             for start, logits in chunks:
                 end = start + len(logits)
-                found = divergence(reference(start, end), logits, tokens[start:end], top_k)
-                parts.append({name: values.cpu().numpy() for name, values in found.items()})
-            tables.append(self._rows(passage, parts))
+                rows.add(divergence(reference(start, end), logits, tokens[start:end], top_k))
+        values = {name: column.numpy() for name, column in rows.columns.items()}
+        tables, start = [], 0
+        for passage in passages:
+            own = {name: column[start : start + len(passage)] for name, column in values.items()}
+            tables.append(self._rows(passage, own))
+            start += len(passage)
         return pa.concat_tables(tables)
 
-    def _rows(self, passage: Passage, parts: Sequence[dict[str, Any]]) -> pa.Table:
-        import numpy as np
-
-        values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        before = passage.ids[: passage.first]
-        pieces = self._detokenizer.output_text(before, passage.told).pieces
+    def _rows(self, passage: Passage, values: Mapping[str, np.ndarray]) -> pa.Table:
+        pieces = self._detokenizer.output_text(passage.ids[: passage.first], passage.told).pieces
         tops = [[self._detokenizer.alone(token) for token in step] for step in values["top_ids"].tolist()]
         return drift_rows(passage.prompt_id, passage.sample, passage.told, pieces, tops, values)
 
