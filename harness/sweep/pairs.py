@@ -217,7 +217,7 @@ def _references(planned: Sequence[PlannedPoint], precisions: Sequence[Precision]
 
 def _key(point: Point) -> tuple[str, ...]:
     """What two points must share to be held against each other."""
-    parts = (point.model, point.prompts, point.decoding, point.generation)
+    parts = (point.model, point.cache, point.prompts, point.decoding, point.generation)
     return tuple(part.model_dump_json() for part in parts)
 
 
