@@ -131,3 +131,35 @@ def test_the_cache_is_estimated_from_above(small_model: Any, name: str, steps: i
     assert held_bytes(cache) <= estimate
     if steps == 0:  # nothing is left plain after the prefill
         assert held_bytes(cache) == estimate - plain
+
+
+@pytest.mark.skipif(find_spec("hqq") is None, reason="hqq is not installed")
+def test_what_is_kept_is_near_in_the_measure_of_its_bits(small_model: Any) -> None:
+    import torch
+    from transformers.cache_utils import QuantizedCache
+
+    from harness.engine.forward import forward
+
+    loaded = load(Model(name="m", id=str(small_model("llama"))), TRIED[0])
+    ids = torch.randint(10, 300, (1, 41), generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        _, plain = forward(loaded.model, ids, torch.ones_like(ids), None)
+        off = []
+        for name, bits in (("quantized_int8", 8), ("quantized_int4", 4), ("quantized_int2", 2)):
+            told = cache_config(CACHES[name], loaded.files)
+            assert told is not None
+            cache = QuantizedCache(config=loaded.model.config, **told)
+            forward(loaded.model, ids, torch.ones_like(ids), cache)
+            for kept, whole in zip(cache.layers, plain.layers, strict=True):
+                for states, wanted in (
+                    (kept._quantized_keys, whole.keys),
+                    (kept._quantized_values, whole.values),
+                ):
+                    groups = wanted.reshape(-1, told["q_group_size"])
+                    step = (groups.amax(-1) - groups.amin(-1)) / (2**bits - 1)
+                    error = (kept._dequantize(states) - wanted).reshape(groups.shape)
+                    # Half a step at most, but for hqq's moving of the zero points.
+                    assert bool((error.abs().amax(-1) < 1.2 * step + 1e-6).all())
+            off.append(float(error.square().mean().sqrt() / wanted.square().mean().sqrt()))
+    # Sixteen times the steps, then four times with groups of half the size.
+    assert 0 < 8 * off[0] < off[1] < off[2] / 2
