@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness.decoding.kept import Kept
 from harness.decoding.noise import GAMMA, MIX_1, MIX_2, luck_key
 
 __all__ = ["draw", "gumbel", "luck_key", "step_state", "uniform"]
@@ -55,14 +56,14 @@ def gumbel(state: Tensor, token_ids: Tensor) -> Tensor:
     return uniform(state, token_ids).log_().neg_().log_().neg_()
 
 
-def draw(scores: Tensor, keys: Tensor, step: int) -> Tensor:
+def draw(scores: Tensor, keys: Tensor, step: int, kept: Kept | None = None) -> Tensor:
     """Draw one token a row from softmax(scores).
 
     Args:
-        scores: (R, V) logits; -inf where a token was cut. On a CPU noise is hashed only for what is kept;
-            on an accelerator, where finding that makes the host wait, for all.
+        scores: (R, V) logits; -inf where a token was cut. Noise is hashed for all of them.
         keys: (R,) int64, `luck_key` of each row's sample.
         step: index of the token being drawn, from 0.
+        kept: `few_kept` of the rows, which then stand for `scores`: noise is hashed for them alone.
 
     Returns:
         (R,) int64 token ids.
@@ -70,16 +71,9 @@ def draw(scores: Tensor, keys: Tensor, step: int) -> Tensor:
     device = scores.device
     if device.type == "mps":  # has no float64
         return draw(scores.cpu(), keys.cpu(), step).to(device)
-    state = step_state(keys, step)
-    kept = scores > float("-inf") if device.type == "cpu" else None
-    if kept is None or bool(kept.all()):
+    state = step_state(keys, step)[:, None]
+    if kept is None:
         everything = torch.arange(scores.shape[1], device=device)
-        return gumbel(state[:, None], everything[None, :]).add_(scores).argmax(dim=-1)
-    rows, tokens = kept.nonzero(as_tuple=True)
-    noisy = gumbel(state[rows], tokens).add_(scores[rows, tokens])
-    best = torch.full((len(scores),), float("-inf"), dtype=torch.float64).scatter_reduce_(
-        0, rows, noisy, "amax"
-    )
-    first = torch.zeros(len(scores), dtype=torch.long)
-    won = noisy == best[rows]
-    return first.scatter_(0, rows[won], tokens[won])
+        return gumbel(state, everything[None, :]).add_(scores).argmax(dim=-1)
+    best = gumbel(state, kept.tokens).add_(kept.scores).argmax(dim=-1, keepdim=True)
+    return kept.tokens.gather(1, best)[:, 0]

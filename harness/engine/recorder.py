@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.decoding.kept import Kept
 from harness.results.records import Steps
 
 _NEG_INF = float("-inf")
@@ -20,14 +21,13 @@ class Seen:
 
     Attributes:
         logits: (R, V) float32.
-        log_p, p: (R, V) its log_softmax and softmax.
+        log_p: (R, V) its log_softmax.
         entropy: (R,) nats.
         top_ids, top_logprobs: (R, k) the likeliest tokens, likeliest first.
     """
 
     logits: Tensor
     log_p: Tensor
-    p: Tensor
     entropy: Tensor
     top_ids: Tensor
     top_logprobs: Tensor
@@ -44,10 +44,9 @@ class Recorder:
 
     def look(self, logits: Tensor) -> Seen:
         """What is recorded of the raw distributions of a step; logits are (R, V), float32."""
-        log_p, p = logits.log_softmax(-1), logits.softmax(-1)
-        entropy = _entropy(log_p.clone(), p.clone())
+        log_p = logits.log_softmax(-1)
         top = log_p.topk(min(self._top_k, logits.shape[1]), dim=-1)
-        return Seen(logits, log_p, p, entropy, top.indices, top.values)
+        return Seen(logits, log_p, _entropy(log_p), top.indices, top.values)
 
     def observe(
         self,
@@ -57,6 +56,7 @@ class Recorder:
         tokens: Tensor,
         warped: Tensor | None = None,
         places: Tensor | None = None,
+        kept: Kept | None = None,
     ) -> None:
         """Record one step of texts that share a strategy.
 
@@ -67,6 +67,7 @@ class Recorder:
             tokens: (N,) the tokens they chose.
             warped: (M, V) logits that were drawn from, one a distinct row; None where nothing warped them.
             places: (N,) each text's index into `warped`.
+            kept: `few_kept` of `warped`.
         """
         logprob = seen.log_p[rows, tokens]
         values = {
@@ -81,22 +82,21 @@ class Recorder:
             values |= {
                 "warped_logprob": logprob,
                 "warped_entropy": values["entropy"],
-                "kept": (seen.log_p > _NEG_INF).sum(-1, dtype=torch.int32)[rows],
+                "kept": (seen.log_p.index_select(0, rows) > _NEG_INF).sum(-1, dtype=torch.int32),
                 "kept_mass": torch.ones_like(logprob),
                 "top_warped_logprobs": values["top_logprobs"],
             }
         else:
-            first = torch.zeros(len(warped), dtype=rows.dtype, device=rows.device)
-            of_place = first.scatter_(0, places, rows)
-            log_q = warped.log_softmax(-1)
-            left = log_q > _NEG_INF
+            row_of = torch.zeros(len(warped), dtype=rows.dtype, device=rows.device)
+            row_of.scatter_(0, places, rows)
+            told = _of_all(warped, seen, row_of) if kept is None else _of_few(kept, seen, row_of)
+            log_total = told.pop("log_total")
+            tops = warped.gather(1, seen.top_ids[row_of]) - log_total[:, None]
             values |= {
-                "warped_logprob": log_q[places, tokens],
-                "top_warped_logprobs": log_q.gather(1, seen.top_ids[of_place])[places],
-                "kept": left.sum(-1, dtype=torch.int32)[places],
-                "kept_mass": seen.p.index_select(0, of_place).mul_(left).sum(-1).clamp_(max=1.0)[places],
-                "warped_entropy": _entropy(log_q, warped.softmax(-1))[places],
+                "warped_logprob": warped[places, tokens] - log_total[places],
+                "top_warped_logprobs": tops[places],
             }
+            values |= {name: of_row[places] for name, of_row in told.items()}
         self._texts.append(texts)
         self._values.append(values)
 
@@ -149,6 +149,47 @@ def _rank(seen: Seen, rows: Tensor, logprob: Tensor) -> Tensor:
     return torch.where(beyond, counted, rank)
 
 
-def _entropy(log_p: Tensor, p: Tensor) -> Tensor:
-    """Entropy in nats of (R, V) distributions, both overwritten; a token without mass adds nothing."""
-    return p.mul_(log_p.clamp_(min=torch.finfo(log_p.dtype).min)).sum(-1).neg_()
+def _of_all(warped: Tensor, seen: Seen, row_of: Tensor) -> dict[str, Tensor]:
+    """What is recorded of (M, V) warped logits; `row_of` (M,) are their rows among the raw ones.
+
+    Returns:
+        `log_total` (the log of their exponentials' sum), `kept`, `kept_mass` and `warped_entropy`, (M,) each.
+    """
+    log_q = warped.log_softmax(-1)
+    likeliest = warped.argmax(-1, keepdim=True)
+    left = warped > _NEG_INF
+    kept = left.sum(-1, dtype=torch.int32)
+    if warped.device.type == "cpu" and bool((kept == warped.shape[1]).all()):
+        mass = torch.ones_like(log_q[:, 0])
+    else:
+        mass = seen.log_p.index_select(0, row_of).exp_().mul_(left).sum(-1).clamp_(max=1.0)
+    return {
+        "log_total": (warped.gather(1, likeliest) - log_q.gather(1, likeliest))[:, 0],
+        "kept": kept,
+        "kept_mass": mass,
+        "warped_entropy": _entropy(log_q),
+    }
+
+
+def _of_few(kept: Kept, seen: Seen, row_of: Tensor) -> dict[str, Tensor]:
+    """The same of the few tokens that a truncation left."""
+    log_total = kept.scores.logsumexp(-1)
+    log_q = kept.scores - log_total[:, None]
+    left = kept.scores > _NEG_INF
+    return {
+        "log_total": log_total,
+        "kept": kept.counts,
+        "kept_mass": seen.log_p[row_of[:, None], kept.tokens].exp_().mul_(left).sum(-1).clamp_(max=1.0),
+        "warped_entropy": _entropy(log_q),
+    }
+
+
+def _entropy(log_p: Tensor) -> Tensor:
+    """Entropy in nats of (R, V) log-probabilities; a token without mass adds nothing.
+
+    One temporary of that size and no more: on a CPU fresh pages cost more than the arithmetic.
+    """
+    p = log_p.exp()
+    broken = p[:, 0] * 0.0  # a distribution with a NaN is NaN throughout, and stays one
+    # 0 times -inf is no number, and left out.
+    return p.mul_(log_p).nansum(-1).neg_().add_(broken)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
 
+from harness.decoding.kept import few_kept
 from harness.decoding.luck import draw, luck_key
 from harness.decoding.processors import Processors
 from harness.decoding.text import Detokenizer
@@ -49,14 +50,15 @@ class Chooser(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """(R, V) scores in which only the chosen token is finite."""
         warped = self._processors(input_ids, scores, self._prompt_tokens, self._width)
+        changed = None if warped is scores else warped
+        kept = None if changed is None else few_kept(changed)
         if self._keys is None:
             tokens = warped.argmax(dim=-1)
         else:
-            tokens = draw(warped, self._keys, input_ids.shape[1] - self._width)
+            tokens = draw(warped, self._keys, input_ids.shape[1] - self._width, kept)
         rows = torch.arange(len(scores), device=scores.device)
         seen = self._recorder.look(scores)
-        changed = None if warped is scores else warped
-        self._recorder.observe(range(len(scores)), seen, rows, tokens, changed, rows)
+        self._recorder.observe(range(len(scores)), seen, rows, tokens, changed, rows, kept)
         return torch.full_like(scores, float("-inf")).scatter_(1, tokens[:, None], 0.0)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from harness.decoding.kept import few_kept
 from harness.decoding.luck import draw, luck_key
 from harness.decoding.processors import Processors
 from harness.decoding.text import Detokenizer
@@ -259,7 +260,7 @@ def _choose(band: _Band, grove: _Grove, seen: Seen, recorder: Recorder, step: in
     standing = [text.row for text in band.texts]
     rows = torch.tensor(standing, device=device)
     distinct = list(dict.fromkeys(standing))
-    places = None
+    places = kept = None
     if band.processors.neutral:
         warped, scores = None, seen.logits.index_select(0, rows)
     else:
@@ -270,12 +271,13 @@ def _choose(band: _Band, grove: _Grove, seen: Seen, recorder: Recorder, step: in
         place_of = {row: place for place, row in enumerate(distinct)}
         places = torch.tensor([place_of[row] for row in standing], device=device)
         scores = warped if len(distinct) == len(standing) else warped.index_select(0, places)
+        kept = few_kept(warped)
     if band.strategy.draws:
         keys = torch.tensor([text.key for text in band.texts], device=device)
-        tokens = draw(scores, keys, step)
+        tokens = draw(scores, keys, step, None if kept is None or places is None else kept.rows(places))
     else:
         tokens = scores.argmax(dim=-1)
-    recorder.observe([text.number for text in band.texts], seen, rows, tokens, warped, places)
+    recorder.observe([text.number for text in band.texts], seen, rows, tokens, warped, places, kept)
     return tokens
 
 

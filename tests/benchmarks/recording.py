@@ -30,7 +30,7 @@ class Blind(Recorder):
     def look(self, logits: Tensor) -> Seen:
         """The logits and nothing made of them."""
         nothing = logits[:0]
-        return Seen(logits, nothing, nothing, nothing, nothing, nothing)
+        return Seen(logits, nothing, nothing, nothing, nothing)
 
     def observe(self, *_: Any, **__: Any) -> None:
         """Look away."""
