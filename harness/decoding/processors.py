@@ -8,17 +8,18 @@ they would see if the prompt stood alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import groupby
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
 from transformers.generation import logits_process as stock
 
-from harness.decoding.warpers import QuickTopP, QuickTypical, quick
+from harness.decoding.warpers import QuickMinNewTokens, QuickTopP, QuickTypical, quick
 
-# Look at one row of scores only: no history, no length. Rows may share one call.
-_MEMORYLESS = (
+# Look at one row of scores only, and perhaps at how many tokens were made: rows may share one call.
+_BLIND = (
     stock.TemperatureLogitsWarper,
     stock.TopKLogitsWarper,
     stock.TopPLogitsWarper,
@@ -32,6 +33,7 @@ _MEMORYLESS = (
     stock.LogitNormalization,
     QuickTopP,
     QuickTypical,
+    QuickMinNewTokens,
 )
 
 
@@ -79,10 +81,13 @@ class Processors:
         self._model = model
         self._config = config
         self._device = device
-        self._lists: dict[int, ProcessorList] = {}
+        self._lists: dict[int, list[Any]] = {}
         first = self._list_for(1)
-        self.neutral = len(first) == 0
-        self._memoryless = all(type(processor) in _MEMORYLESS for processor in first)
+        self.neutral = not first
+        self._parts: list[tuple[_Sight, slice]] = []
+        for sight, some in groupby(range(len(first)), key=lambda place: _sight(first[place])):
+            places = list(some)
+            self._parts.append((sight, slice(places[0], places[-1] + 1)))
 
     def __call__(self, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int) -> Tensor:
         """Warp a step's scores; they are left as they are.
@@ -96,26 +101,62 @@ class Processors:
         Returns:
             (R, V) warped logits; `scores` itself where the strategy changes nothing.
         """
-        if self.neutral:
-            return scores
-        if self._memoryless:
-            return self._list_for(1)(input_ids, scores)
+        for sight, part in self._parts:
+            if sight == "blind":
+                # As if each prompt were one token long: the number of tokens made is what they may look at.
+                scores = _through(self._list_for(1)[part], input_ids[:, width - 1 :], scores)
+            elif sight == "set":
+                seen = _without_padding(input_ids, prompt_tokens, width)
+                scores = _through(self._list_for(1)[part], seen, scores)
+            else:
+                scores = self._by_length(part, input_ids, scores, prompt_tokens, width)
+        return scores
+
+    def _by_length(
+        self, part: slice, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int
+    ) -> Tensor:
+        """Rows whose prompts have one length share a call."""
         rows_of: dict[int, list[int]] = {}
         for row, length in enumerate(prompt_tokens):
             rows_of.setdefault(length, []).append(row)
         if len(rows_of) == 1:
             (length,) = rows_of
-            return self._list_for(length)(input_ids[:, width - length :], scores)
+            return _through(self._list_for(length)[part], input_ids[:, width - length :], scores)
         warped = torch.empty_like(scores)
         for length, rows in rows_of.items():
             index = torch.tensor(rows, device=scores.device)
             seen = input_ids[index, width - length :]
-            warped[index] = self._list_for(length)(seen, scores[index])
+            warped[index] = _through(self._list_for(length)[part], seen, scores[index])
         return warped
 
-    def _list_for(self, prompt_tokens: int) -> ProcessorList:
+    def _list_for(self, prompt_tokens: int) -> list[Any]:
         """The stock list for prompts of one length: minimum lengths and the like are counted from it."""
         if prompt_tokens not in self._lists:
             found = stock_processors(self._model, self._config, prompt_tokens, self._device)
-            self._lists[prompt_tokens] = type(found)(map(quick, found))
+            self._lists[prompt_tokens] = [quick(processor) for processor in found]
         return self._lists[prompt_tokens]
+
+
+_Sight = Literal["blind", "set", "text"]
+"""What a processor sees of a text: no token of it, which tokens occur in it, or all in their order."""
+
+
+def _sight(processor: Any) -> _Sight:
+    if type(processor) in _BLIND:
+        return "blind"
+    if type(processor) is stock.RepetitionPenaltyLogitsProcessor and processor.prompt_ignore_length is None:
+        return "set"
+    return "text"
+
+
+def _through(processors: Sequence[Any], input_ids: Tensor, scores: Tensor) -> Tensor:
+    for processor in processors:
+        scores = processor(input_ids, scores)
+    return scores
+
+
+def _without_padding(input_ids: Tensor, prompt_tokens: Sequence[int], width: int) -> Tensor:
+    """(R, S) ids with a row's first token in the place of its padding: the same tokens occur as without."""
+    starts = torch.tensor([[width - length] for length in prompt_tokens], device=input_ids.device)
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)
+    return torch.where(places < starts, input_ids.gather(1, starts), input_ids)

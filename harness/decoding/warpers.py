@@ -1,7 +1,8 @@
-"""Truncations that look at the likeliest tokens only, where transformers sorts the whole vocabulary.
+"""Quick forms of stock processors: truncations that look at the likeliest tokens only, where transformers
+sorts the whole vocabulary, and a minimum length that costs nothing once it is reached.
 
-Each keeps exactly what the stock warper keeps, up to the rounding of a cumulative sum at its border; where
-the first tokens do not settle it, the stock warper is asked. `quick` puts them into a stock list.
+Each keeps just what the stock one keeps, a truncation up to the rounding of a cumulative sum at its border;
+where the first tokens do not settle that, the stock warper is asked. `quick` puts them into a stock list.
 """
 
 from __future__ import annotations
@@ -66,10 +67,30 @@ class QuickTypical:
         return self._stock(input_ids, scores)  # type: ignore[arg-type]
 
 
+class QuickMinNewTokens:
+    """No end-of-text before `min_new_tokens`: the stock processor finds its ids in the vocabulary anew at
+    every step, and copies the scores when there is nothing left to do."""
+
+    def __init__(self, processor: stock.MinNewTokensLengthLogitsProcessor) -> None:
+        self._stock = processor
+        self._ids: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Mask (R, V) scores; `scores` itself once there are enough tokens."""
+        if input_ids.shape[1] - self._stock.prompt_length_to_skip >= self._stock.min_new_tokens:
+            return scores
+        if self._ids is None:
+            ids = self._stock.eos_token_id
+            self._ids = ids[ids < scores.shape[1]].to(scores.device)
+        return scores.index_fill(1, self._ids, _NEG_INF)
+
+
 def quick(processor: Any) -> Any:
     """The quick form of a stock processor that has one, else the processor itself."""
     if type(processor) is stock.TopPLogitsWarper and processor.min_tokens_to_keep == 1:
         return QuickTopP(processor)
     if type(processor) is stock.TypicalLogitsWarper and processor.min_tokens_to_keep == 1:
         return QuickTypical(processor)
+    if type(processor) is stock.MinNewTokensLengthLogitsProcessor:
+        return QuickMinNewTokens(processor)
     return processor

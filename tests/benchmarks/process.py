@@ -72,9 +72,11 @@ def main(turns: int = 3) -> None:
             environment = os.environ | {
                 "HARNESS_OUTPUTS": str(folder / "outputs"),
                 "MLFLOW_DISABLE_TELEMETRY": "true",
+                "PYTHONPATH": os.getcwd(),
             }
             command_line = [sys.executable, "-m", *command(folder)]
-            subprocess.run(command_line, check=True, env=environment, capture_output=True)
+            # The script's MLflow puts its artifacts under the folder it is started in.
+            subprocess.run(command_line, check=True, env=environment, capture_output=True, cwd=folder)
             return len(EIGHT) * PROMPTS * NEW_TOKENS
 
         def harness(folder: Path) -> list[str]:

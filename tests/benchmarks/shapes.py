@@ -139,6 +139,12 @@ EIGHT: tuple[dict[str, Any], ...] = (
     {"repetition_penalty": 1.2},
     {"do_sample": True, "temperature": 1.2, "top_p": 0.95},
 )
+"""One that is far from all others among them: hot and cut."""
+SHIPPED: tuple[dict[str, Any], ...] = (*EIGHT[:-1], {"do_sample": True, "eta_cutoff": 0.0003})
+"""Eight of the choices in conf/decoding, as they are there."""
 TOP_PS: tuple[dict[str, Any], ...] = tuple(
     {"do_sample": True, "top_p": top_p} for top_p in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+)
+NEAR_TOP_PS: tuple[dict[str, Any], ...] = tuple(
+    {"do_sample": True, "top_p": top_p} for top_p in (0.8, 0.83, 0.86, 0.89, 0.92, 0.95, 0.98, 1.0)
 )

@@ -68,3 +68,13 @@ def test_only_what_is_stock_is_replaced() -> None:
     assert quick(beams) is beams
     other = stock.TopKLogitsWarper(5)
     assert quick(other) is other
+
+
+def test_a_minimum_length_bans_the_end_and_then_is_gone() -> None:
+    scores = draws(0)
+    ids = torch.zeros((8, 9), dtype=torch.long)
+    for least in (1, 3, 4, 5):
+        slow = stock.MinNewTokensLengthLogitsProcessor(5, least, [3, 17, V + 4])
+        fast = quick(slow)
+        assert torch.equal(fast(ids, scores), slow(ids, scores))
+        assert (fast(ids, scores) is scores) == (least <= 4)

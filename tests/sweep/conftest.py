@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many texts were decoded, one entry a tree."""
-    import harness.engine.group as engine
+    import harness.engine.decoder as engine
 
     calls: list[int] = []
     honest = engine.decode_tree
