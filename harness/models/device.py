@@ -6,6 +6,7 @@ import ctypes
 import platform
 import re
 import sys
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -82,6 +83,7 @@ def device_name(device: str) -> str:
     return cpu_name()
 
 
+@cache
 def cpu_name() -> str:
     """The processor's model name, as well as this system tells it."""
     from pathlib import Path
