@@ -61,6 +61,10 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles) -> int:
         return _Run(plan, sweep, console).go()
 
 
+SAVING = 30
+"""plan.json is written again no sooner than after so many times what that took."""
+
+
 class _Run:
     """One sweep going on: the plan, and what has become of its points so far."""
 
@@ -68,6 +72,7 @@ class _Run:
         self._plan = plan
         self._sweep = sweep
         self._console = console
+        self._save_after = 0.0
         asks = any(planned.point.engine.replay for planned in plan.points)
         self._same = same_points(plan) if asks else {}
 
@@ -177,11 +182,23 @@ class _Run:
 
     def _note(self, place: int, display: Display, tracker: Tracker, **changes: object) -> None:
         self._sweep = self._sweep.with_point(place, **changes)
-        self._sweep.save()
+        self._save_now_and_then()
         tracker.log_point(self._sweep, place)
         point = self._sweep.points[place]
         style = {"done": "green", "reused": "cyan", "failed": "bold red"}[point.status]
         display.point(point.label, point.status, style)
+
+    def _save_now_and_then(self) -> None:
+        """Write plan.json, but not so often that a sweep of many points comes to nothing else.
+
+        It tells of a sweep that goes on; what is done is known by the store, and the last word is written at
+        the end.
+        """
+        now = time.monotonic()
+        if now >= self._save_after:
+            self._sweep.save()
+            took = time.monotonic() - now
+            self._save_after = now + SAVING * took
 
     def _note_failure(self, place: int, error: Exception, display: Display, tracker: Tracker) -> None:
         line = one_line(error)

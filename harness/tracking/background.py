@@ -10,15 +10,12 @@ from harness.results.sweeps import Sweep
 from harness.tracking.links import Link
 from harness.tracking.tracker import Tracker
 
-WAITING = 64
-"""Points that may wait to be told before the run waits too; each holds the sweep's list, not its results."""
-
 
 class InBackground(Tracker):
     """Another tracker, told in order by one thread.
 
-    Points are read from the store when their turn comes, so what waits is small. The parent run is opened
-    before anything is decoded, and closed when every point has been told.
+    Points are read from the store when their turn comes, so what waits is small, however many do. The parent
+    run is opened before anything is decoded, and closed when every point has been told.
 
     Args:
         tracker: tells; it keeps its own failures to itself.
@@ -27,7 +24,7 @@ class InBackground(Tracker):
     def __init__(self, tracker: Tracker) -> None:
         self.uri = tracker.uri
         self._tracker = tracker
-        self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
+        self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._problem: BaseException | None = None
         self._thread = threading.Thread(target=self._tell, name="tracking", daemon=True)
 

@@ -114,9 +114,9 @@ class Store:
         """Keep a state of the UI's runs page where its links with `viewStateShareKey` find it."""
         self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(state))
 
-    def delete(self, run: Run) -> None:
+    def delete(self, run_id: str) -> None:
         """Take a run out of sight; MLflow keeps it among the deleted ones."""
-        self.client.delete_run(run.info.run_id)
+        self.client.delete_run(run_id)
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.report.points import stored_point
@@ -38,9 +38,6 @@ from harness.tracking.facts import (
 from harness.tracking.links import Link, sweep_links, table_view, view_key
 from harness.tracking.store import Store, is_orphan, owner
 from harness.tracking.uri import tracking_uri
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +82,15 @@ class Tracker:
         return ()
 
 
+@dataclass(frozen=True)
+class _Told:
+    """A point's run: its id, how it ended, and the tags that it was made with."""
+
+    run_id: str
+    status: str
+    tags: Mapping[str, str]
+
+
 class MlflowTracker(Tracker):
     """Tells MLflow.
 
@@ -100,7 +106,7 @@ class MlflowTracker(Tracker):
         self._store: Store | None = None
         self._parent = ""
         self._parent_tags: Mapping[str, str] = {}
-        self._children: dict[tuple[str, str], Run] = {}
+        self._children: dict[tuple[str, str], _Told] = {}
         self._broken = False
 
     def open(self, sweep: Sweep) -> None:
@@ -120,7 +126,7 @@ class MlflowTracker(Tracker):
         """Links into the MLflow UI; empty when MLflow could not be told."""
         if self._store is None or self._broken:
             return ()
-        children = {label: run.info.run_id for (_, label), run in self._children.items()}
+        children = {label: told.run_id for (_, label), told in self._children.items()}
         return sweep_links(sweep, self._store.experiment_id, self.uri, runs_of=children, parent=self._parent)
 
     def _guarded(self, tell: Callable[[], None]) -> None:
@@ -164,9 +170,9 @@ class MlflowTracker(Tracker):
         for run in store.runs(mlflow__parentRunId=self._parent):
             key = (run.data.tags.get("point_id", ""), run.data.tags.get("label", ""))
             if run.info.status == "RUNNING" or key in self._children:
-                self._forget(store, run)
+                self._forget(store, run.info.run_id)
             else:
-                self._children[key] = run
+                self._children[key] = _Told(run.info.run_id, run.info.status, run.data.tags)
 
     def _clear_orphans(self, store: Store) -> None:
         """End the sweeps of processes that are gone, and drop the points they were in the middle of."""
@@ -175,16 +181,16 @@ class MlflowTracker(Tracker):
                 continue
             for child in store.runs(mlflow__parentRunId=parent.info.run_id):
                 if child.info.status == "RUNNING":
-                    self._forget(store, child)
+                    self._forget(store, child.info.run_id)
             store.end(parent.info.run_id, "KILLED", None)
 
     @staticmethod
-    def _forget(store: Store, run: Run) -> None:
+    def _forget(store: Store, run_id: str) -> None:
         """Take a point's run out of sight, with the traces that are still its own and nobody spoke of."""
         from harness.tracking.traces import delete_traces
 
-        delete_traces(store, run.info.run_id)
-        store.delete(run)
+        delete_traces(store, run_id)
+        store.delete(run_id)
 
     def _log_point(self, sweep: Sweep, point: SweepPoint) -> None:
         store = self._store
@@ -197,14 +203,14 @@ class MlflowTracker(Tracker):
         there = self._children.get((point.point_id, point.label))
         told = digest(stored) if stored else text_digest(f"{point.error}\n{point.traceback}")
         status = "FINISHED" if stored else "FAILED"
-        before = there.data.tags if there is not None else {}
+        before = there.tags if there is not None else {}
         # Traces that are there stay, for what was said of them, even where none are asked for any more.
         traced = bool(stored and (sweep.tracking.get("traces") or TRACES_TAG in before))
         started, ended = times_of(point, stored)
-        if there is not None and there.info.status == status and before.get("digest") == told:
-            store.keep_tag(there.info.run_id, there.data.tags, EXPECTATIONS, expected)
+        if there is not None and there.status == status and before.get("digest") == told:
+            store.keep_tag(there.run_id, there.tags, EXPECTATIONS, expected)
             if stored and traced and TRACES_TAG not in before:
-                self._trace(store, there.info.run_id, sweep, point, stored)
+                self._trace(store, there.run_id, sweep, point, stored)
             return
         tags = tags_of(sweep, point) | {"mlflow.parentRunId": self._parent, "digest": told}
         if stored:
@@ -220,12 +226,12 @@ class MlflowTracker(Tracker):
         except BaseException:
             # Interrupted or out of order: a half-told point is worse than none.
             with contextlib.suppress(Exception):
-                self._forget(store, store.client.get_run(run_id))
+                self._forget(store, run_id)
             raise
         if there is not None:
             # Only now, so that whenever this is cut short, one run holds the point and the traces live on.
-            self._forget(store, there)
-        self._children[point.point_id, point.label] = store.client.get_run(run_id)
+            self._forget(store, there.run_id)
+        self._children[point.point_id, point.label] = _Told(run_id, status, tags)
         self.written += 1
 
     @staticmethod
