@@ -82,7 +82,7 @@ class Recorder:
             values |= {
                 "warped_logprob": logprob,
                 "warped_entropy": values["entropy"],
-                "kept": (seen.log_p.index_select(0, rows) > _NEG_INF).sum(-1, dtype=torch.int32),
+                "kept": _left(seen.log_p.index_select(0, rows)),
                 "kept_mass": torch.ones_like(logprob),
                 "top_warped_logprobs": values["top_logprobs"],
             }
@@ -156,15 +156,14 @@ def _of_all(warped: Tensor, seen: Seen, row_of: Tensor) -> dict[str, Tensor]:
         `log_total` (the log of their exponentials' sum), `kept`, `kept_mass` and `warped_entropy`, (M,) each.
     """
     log_q = warped.log_softmax(-1)
-    likeliest = warped.argmax(-1, keepdim=True)
-    left = warped > _NEG_INF
-    kept = left.sum(-1, dtype=torch.int32)
+    kept = _left(warped)
     if warped.device.type == "cpu" and bool((kept == warped.shape[1]).all()):
         mass = torch.ones_like(log_q[:, 0])
     else:
-        mass = seen.log_p.index_select(0, row_of).exp_().mul_(left).sum(-1).clamp_(max=1.0)
+        p = seen.log_p.index_select(0, row_of).exp_()
+        mass = p.masked_fill_(warped == _NEG_INF, 0.0).sum(-1).clamp_(max=1.0)
     return {
-        "log_total": (warped.gather(1, likeliest) - log_q.gather(1, likeliest))[:, 0],
+        "log_total": warped.amax(-1) - log_q.amax(-1),
         "kept": kept,
         "kept_mass": mass,
         "warped_entropy": _entropy(log_q),
@@ -182,6 +181,13 @@ def _of_few(kept: Kept, seen: Seen, row_of: Tensor) -> dict[str, Tensor]:
         "kept_mass": seen.log_p[row_of[:, None], kept.tokens].exp_().mul_(left).sum(-1).clamp_(max=1.0),
         "warped_entropy": _entropy(log_q),
     }
+
+
+def _left(scores: Tensor) -> Tensor:
+    """(R,) int32, how many of (R, V) scores are above -inf; on a CPU the least of a row mostly tells it."""
+    if scores.device.type == "cpu" and bool((scores.amin(-1) > _NEG_INF).all()):
+        return torch.full((len(scores),), scores.shape[1], dtype=torch.int32)
+    return (scores > _NEG_INF).sum(-1, dtype=torch.int32)
 
 
 def _entropy(log_p: Tensor) -> Tensor:
