@@ -40,7 +40,9 @@ class Recorder:
         """Keep the `top_k` likeliest alternatives of each step."""
         self._top_k = top_k
         self._texts: list[Sequence[int]] = []
-        self._values: list[dict[str, Tensor]] = []
+        self._chosen: list[tuple[Tensor, Tensor]] = []
+        self._raw: list[dict[str, Tensor]] = []
+        self._warped: list[dict[str, Tensor]] = []
 
     def look(self, logits: Tensor) -> Seen:
         """What is recorded of the raw distributions of a step; logits are (R, V), float32."""
@@ -58,7 +60,7 @@ class Recorder:
         places: Tensor | None = None,
         kept: Kept | None = None,
     ) -> None:
-        """Record one step of texts that share a strategy.
+        """Record one step of texts that share a strategy; `end_step` follows when all texts were observed.
 
         Args:
             texts: (N,) their numbers; a text's steps are recorded in order.
@@ -69,22 +71,16 @@ class Recorder:
             places: (N,) each text's index into `warped`.
             kept: `few_kept` of `warped`.
         """
-        logprob = seen.log_p[rows, tokens]
-        values = {
-            "token_id": tokens,
-            "logprob": logprob,
-            "rank": _rank(seen, rows, logprob),
-            "entropy": seen.entropy[rows],
-            "top_ids": seen.top_ids[rows],
-            "top_logprobs": seen.top_logprobs[rows],
-        }
+        self._texts.append(texts)
+        self._chosen.append((rows, tokens))
         if warped is None or places is None:
-            values |= {
+            logprob = seen.log_p[rows, tokens]
+            values = {
                 "warped_logprob": logprob,
-                "warped_entropy": values["entropy"],
+                "warped_entropy": seen.entropy[rows],
                 "kept": _left(seen.log_p.index_select(0, rows)),
                 "kept_mass": torch.ones_like(logprob),
-                "top_warped_logprobs": values["top_logprobs"],
+                "top_warped_logprobs": seen.top_logprobs[rows],
             }
         else:
             row_of = torch.zeros(len(warped), dtype=rows.dtype, device=rows.device)
@@ -92,13 +88,29 @@ class Recorder:
             told = _of_all(warped, seen, row_of) if kept is None else _of_few(kept, seen, row_of)
             log_total = told.pop("log_total")
             tops = warped.gather(1, seen.top_ids[row_of]) - log_total[:, None]
-            values |= {
+            values = {
                 "warped_logprob": warped[places, tokens] - log_total[places],
                 "top_warped_logprobs": tops[places],
             }
             values |= {name: of_row[places] for name, of_row in told.items()}
-        self._texts.append(texts)
-        self._values.append(values)
+        self._warped.append(values)
+
+    def end_step(self, seen: Seen) -> None:
+        """Record what does not depend on a strategy, of all texts that were observed in this step at once."""
+        rows = torch.cat([some for some, _ in self._chosen])
+        tokens = torch.cat([some for _, some in self._chosen])
+        self._chosen = []
+        logprob = seen.log_p[rows, tokens]
+        self._raw.append(
+            {
+                "token_id": tokens,
+                "logprob": logprob,
+                "rank": _rank(seen, rows, logprob),
+                "entropy": seen.entropy[rows],
+                "top_ids": seen.top_ids[rows],
+                "top_logprobs": seen.top_logprobs[rows],
+            }
+        )
 
     def finish(self) -> Recorded:
         """Bring what was recorded to the CPU, once, each text's steps together."""
@@ -107,8 +119,9 @@ class Recorder:
         )
         order = np.argsort(texts, kind="stable")
         arrays = {}
-        for name in self._values[0] if self._values else ():
-            arrays[name] = torch.cat([values[name] for values in self._values]).cpu().numpy()[order]
+        for kind in (self._raw, self._warped):
+            for name in kind[0] if kind else ():
+                arrays[name] = torch.cat([values[name] for values in kind]).cpu().numpy()[order]
         return Recorded(texts[order], arrays)
 
 

@@ -72,6 +72,7 @@ def rescore(
             ]
             scores = torch.cat(parts)
         recorder.observe([0] * len(rows), seen, rows, tokens, scores if len(processors) else None, rows)
+        recorder.end_step(seen)
         total += float(scores[rows, tokens].sum())
     score = total / len(generated) ** strategy.effective["length_penalty"]
     return recorder.finish().steps(0, len(generated), strategy.top_k), score
@@ -83,7 +84,9 @@ def score_prompt(loaded: LoadedModel, prompt_id: str, ids: Sequence[int]) -> Pro
     recorder = Recorder(0)
     for start, logits in logits_along(loaded, ids, 1):
         rows, tokens = _rows_and_tokens(loaded, ids, start, len(logits))
-        recorder.observe([0] * len(rows), recorder.look(logits), rows, tokens)
+        seen = recorder.look(logits)
+        recorder.observe([0] * len(rows), seen, rows, tokens)
+        recorder.end_step(seen)
     steps = recorder.finish().steps(0, len(ids) - 1, 0) if len(ids) > 1 else None
     return PromptScores(
         prompt_id=prompt_id,

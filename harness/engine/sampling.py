@@ -59,6 +59,7 @@ class Chooser(LogitsProcessor):
         rows = torch.arange(len(scores), device=scores.device)
         seen = self._recorder.look(scores)
         self._recorder.observe(range(len(scores)), seen, rows, tokens, changed, rows, kept)
+        self._recorder.end_step(seen)
         return torch.full_like(scores, float("-inf")).scatter_(1, tokens[:, None], 0.0)
 
 

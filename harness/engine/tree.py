@@ -117,6 +117,7 @@ def decode_tree(
         seen = recorder.look(grove.logits)
         rows += len(seen.logits)
         chosen = [_chosen(band, grove, seen, recorder, step) for band in bands]
+        recorder.end_step(seen)
         # The one place in a step where the host waits for the device.
         tokens = iter(torch.cat(chosen).tolist())
         clock.step()

@@ -35,6 +35,9 @@ class Blind(Recorder):
     def observe(self, *_: Any, **__: Any) -> None:
         """Look away."""
 
+    def end_step(self, seen: Seen) -> None:
+        """Keep nothing."""
+
     def finish(self) -> Any:
         """Nothing to tell of any text."""
         return self
