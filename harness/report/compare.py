@@ -136,12 +136,13 @@ def _own_intervals(
             weights = mine.tokens if metric.key.startswith("probability/") else None
             residuals = around(p.metrics[metric.key], mine, str(metric.per_sample), weights)
             if residuals is not None:
-                places.append((label, metric.key, p.metrics[metric.key]))
+                places.append((label, metric, p.metrics[metric.key]))
                 rows.append(residuals)
     means = mean_intervals(stacked(rows))
-    for (label, key, value), low, high in zip(places, means.low, means.high, strict=True):
+    for (label, metric, value), low, high in zip(places, means.low, means.high, strict=True):
         if math.isfinite(low):
-            found[label, key] = (float(value + low), float(value + high))
+            least, most = metric.within
+            found[label, metric.key] = (max(least, float(value + low)), min(most, float(value + high)))
     return found
 
 
@@ -220,10 +221,12 @@ def _told(
     for (label, key), d, p in zip(places, every, corrected, strict=True):
         p_value = float(p) if math.isfinite(p) else None
         word = word_of(d.mean, p_value)
+        least, most = metrics[key].within
+        width = most - least  # no difference is larger
         found[label][key] = Difference(
             mean=d.mean,
-            low=d.low,
-            high=d.high,
+            low=None if d.low is None else max(-width, d.low),
+            high=None if d.high is None else min(width, d.high),
             p=p_value,
             word=word,
             verdict=verdict_of(word, metrics[key].better),

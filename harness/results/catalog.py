@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Better = Literal["higher", "lower"]
 Place = Literal["headline", "mlflow", "tables"]
+ANY = (-math.inf, math.inf)
+SHARE = (0.0, 1.0)
+POSITIVE = (0.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Metric:
         place: the first place where it is told. `headline`: the terminal's table, the head of pages, and a
             prompt at a time in MLflow; `mlflow`: a chart there; `tables`: metrics.json, summary.csv and the
             page, so that MLflow's charts stay few.
+        within: the least and the most that it can be: no interval reaches further.
     """
 
     key: str
@@ -35,6 +40,7 @@ class Metric:
     better: Better | None = None
     per_sample: str | None = None
     place: Place = "mlflow"
+    within: tuple[float, float] = ANY
 
     def tell(self, value: float | None) -> str:
         """The number as it is shown; a dash where there is none."""
@@ -49,9 +55,10 @@ def _of_samples(
     decimals: int = 3,
     place: Place = "mlflow",
     column: str = "",
+    within: tuple[float, float] = POSITIVE,
 ) -> Metric:
     """A metric that each sample has, in a column of its name if no other is named."""
-    return Metric(key, name, says, "", decimals, better, column or key.partition("/")[2], place)
+    return Metric(key, name, says, "", decimals, better, column or key.partition("/")[2], place, within)
 
 
 METRICS: tuple[Metric, ...] = (
@@ -71,39 +78,50 @@ METRICS: tuple[Metric, ...] = (
     Metric("throughput/sweep_tokens_per_s", "sweep tok/s", "tokens over time, of all points decoded together",
            "", 0, "higher"),
     _of_samples("probability/mean_logprob", "logprob", "mean raw logprob of the chosen tokens, nats",
-                place="headline"),
+                place="headline", within=(-math.inf, 0.0)),
     _of_samples("probability/mean_warped_logprob", "warped logprob",
-                "mean warped logprob of the chosen tokens, nats", place="tables"),
+                "mean warped logprob of the chosen tokens, nats", place="tables", within=(-math.inf, 0.0)),
     _of_samples("probability/perplexity", "perplexity", "exp of minus the mean logprob", None, 2, "tables"),
     _of_samples("probability/mean_entropy", "entropy", "mean entropy of the raw distributions, nats"),
     _of_samples("probability/mean_warped_entropy", "warped entropy",
                 "mean entropy of the warped distributions, nats", place="tables"),
-    _of_samples("probability/not_top_share", "not top", "share of steps whose token was not the likeliest"),
-    _of_samples("probability/kept_mass", "kept mass", "mean raw probability of what truncation left"),
+    _of_samples("probability/not_top_share", "not top", "share of steps whose token was not the likeliest",
+                within=SHARE),
+    _of_samples("probability/kept_mass", "kept mass", "mean raw probability of what truncation left",
+                within=SHARE),
     _of_samples("probability/surprise_share", "surprises",
-                "share of steps whose surprisal is over 3 nats above the entropy", decimals=4),
-    _of_samples("text/distinct_1", "dist-1", "distinct words over all", "higher", place="tables"),
-    _of_samples("text/distinct_2", "dist-2", "distinct word pairs over all", "higher", place="headline"),
-    _of_samples("text/distinct_3", "dist-3", "distinct word triples over all", "higher", place="tables"),
+                "share of steps whose surprisal is over 3 nats above the entropy", decimals=4, within=SHARE),
+    _of_samples("text/distinct_1", "dist-1", "distinct words over all", "higher", place="tables",
+                within=SHARE),
+    _of_samples("text/distinct_2", "dist-2", "distinct word pairs over all", "higher", place="headline",
+                within=SHARE),
+    _of_samples("text/distinct_3", "dist-3", "distinct word triples over all", "higher", place="tables",
+                within=SHARE),
     _of_samples("text/repeated_4", "rep-4", "share of 4-word sequences that stood there before", "lower",
-                place="headline"),
+                place="headline", within=SHARE),
     _of_samples("text/longest_repeat", "longest repeat", "words of the longest sequence found twice",
                 "lower", 1, "tables"),
     _of_samples("text/compression_ratio", "compression", "bytes over bytes compressed", "lower",
                 place="tables"),
     _of_samples("text/looped_share", "looped", "share of texts that ran into a loop", "lower",
-                column="looped"),
-    _of_samples("text/self_bleu", "self-BLEU", "BLEU of a text against its prompt's others", "lower", 1),
+                column="looped", within=SHARE),
+    _of_samples("text/self_bleu", "self-BLEU", "BLEU of a text against its prompt's others", "lower", 1,
+                within=(0.0, 100.0)),
     _of_samples("text/output_tokens", "tokens", "mean tokens of a text", decimals=0, place="headline"),
     _of_samples("text/words", "words", "mean words of a text", decimals=0, place="tables"),
-    _of_samples("text/eos_share", "eos", "share of texts that ended by themselves", column="eos"),
-    _of_samples("text/cut_share", "cut", "share of texts that the budget cut", place="tables", column="cut"),
-    _of_samples("reference/chrf", "chrF", "F-score of character n-grams against the reference", "higher", 1),
+    _of_samples("text/eos_share", "eos", "share of texts that ended by themselves", column="eos",
+                within=SHARE),
+    _of_samples("text/cut_share", "cut", "share of texts that the budget cut", place="tables", column="cut",
+                within=SHARE),
+    _of_samples("reference/chrf", "chrF", "F-score of character n-grams against the reference", "higher", 1,
+                within=(0.0, 100.0)),
     Metric("reference/bleu", "BLEU", "all texts together against their references", "", 1, "higher"),
     _of_samples("reference/sentence_bleu", "sentence BLEU", "mean BLEU of a text against its reference",
-                "higher", 1, "tables"),
-    _of_samples("reference/rouge_l", "ROUGE-L", "F-score of the longest word sequence in common", "higher"),
-    _of_samples("reference/exact_match", "exact", "share of texts that are their reference", "higher"),
+                "higher", 1, "tables", within=(0.0, 100.0)),
+    _of_samples("reference/rouge_l", "ROUGE-L", "F-score of the longest word sequence in common", "higher",
+                within=SHARE),
+    _of_samples("reference/exact_match", "exact", "share of texts that are their reference", "higher",
+                within=SHARE),
     Metric("memory/weights_mb", "weights", "the model's weights", "MB", 0, "lower"),
     Metric("memory/peak_mb", "peak", "most memory of the device while decoding", "MB", 0, "lower"),
     Metric("drift/kl_mean", "KL", "mean KL divergence from the reference on its texts", "nats", 5, "lower"),
@@ -150,7 +168,8 @@ def described(known: Mapping[str, Any]) -> dict[str, Metric]:
 
 def description(own: Iterable[Metric]) -> list[dict[str, Any]]:
     """The entry `own` of a metrics.json, which `described` reads."""
-    return [asdict(metric) for metric in own]
+    entries = [asdict(metric) for metric in own]
+    return [{name: value for name, value in entry.items() if name != "within"} for entry in entries]
 
 
 def in_order(keys: Iterable[str]) -> list[str]:

@@ -20,6 +20,7 @@ from harness.results.statistics import mean_intervals
 from harness.results.sweeps import Sweep
 
 LOGPROB, TOKENS, DISTINCT = "probability/mean_logprob", "text/output_tokens", "text/distinct_2"
+REPEAT = "text/longest_repeat"
 
 
 def held(sweep: Sweep) -> Comparison:
@@ -53,13 +54,13 @@ def test_words_verdicts_and_the_correction_over_all_of_them(outputs: Path) -> No
     noise, base = luck.normal(size=n), luck.normal(size=n) * 5
     values = {"greedy": base, "less": base - 1 + 0.1 * noise, "same": base + 0.9 * noise - 0.1}
     for name, column in values.items():
-        mean = {LOGPROB: column.mean(), DISTINCT: column.mean()}
-        store(outputs, f"m-set-{name}", rows(mean_logprob=column, distinct_2=column), mean)
+        mean = {LOGPROB: column.mean(), REPEAT: column.mean()}
+        store(outputs, f"m-set-{name}", rows(mean_logprob=column, longest_repeat=column), mean)
     comparison = held(sweep_of(outputs, *map(place, values)))
     assert not comparison.rough
     less, same = comparison.cells["m/less"], comparison.cells["m/same"]
     raw = mean_intervals(np.stack([values["less"] - base, values["same"] - base]))
-    for key, verdict in ((LOGPROB, None), (DISTINCT, "worse")):
+    for key, verdict in ((LOGPROB, None), (REPEAT, "better")):
         told = less[key].difference
         assert told is not None
         assert (told.word, told.verdict) == ("lower", verdict)
@@ -69,6 +70,20 @@ def test_words_verdicts_and_the_correction_over_all_of_them(outputs: Path) -> No
         assert other is not None
         assert (other.word, other.verdict) == ("not told apart", None)
         assert other.p == pytest.approx(min(1, 2 * raw.p[1]))
+
+
+def test_no_interval_reaches_beyond_what_a_share_can_be(outputs: Path) -> None:
+    for name, column in {"greedy": [0.0] * 7 + [0.9], "less": [0.0] * 8}.items():
+        store(outputs, f"m-set-{name}", rows(distinct_2=np.array(column)), {DISTINCT: float(np.mean(column))})
+    comparison = held(sweep_of(outputs, place("greedy"), place("less")))
+    own = comparison.cells["m/greedy"][DISTINCT]
+    assert own.low is not None
+    assert own.high is not None
+    assert 0.0 <= own.low < 0.9 / 8 < own.high <= 1.0
+    told = comparison.cells["m/less"][DISTINCT].difference
+    assert told is not None
+    assert told.low is not None
+    assert told.low >= -1.0
 
 
 def test_a_points_own_interval_is_around_its_value(outputs: Path) -> None:

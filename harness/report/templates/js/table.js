@@ -1,6 +1,10 @@
 // The table of points: a value, its interval on the column's range, and a mark against the baseline.
 
-const SIGNS = { higher: "▲", lower: "▼", "not told apart": "≈" };
+const signOf = (word, verdict, noise) => {
+  if (noise) return "≈";
+  if (word === "not told apart") return "·";
+  return { better: "▲", worse: "▼" }[verdict] ?? (word === "higher" ? "↑" : "↓");
+};
 
 const head = data.metrics.filter((metric) => metric.head && points.some((point) => point.cells[metric.key]));
 const every = data.metrics.filter((metric) => points.some((point) => point.cells[metric.key]));
@@ -43,8 +47,8 @@ const differenceSays = (metric, place) => {
   else if (difference) {
     const [mean, from, to, p, word, verdict, noise, prompts] = difference;
     const apart = word === "not told apart";
-    const interval = known(from) ? ` (95% interval ${signed(metric, from)} to ${signed(metric, to)}${known(p) ? `, p ${p < 0.001 ? "< 0.001" : digits(p, 2)}` : ""})` : "";
-    told.push(`${signed(metric, mean)}${unit} against ${points[data.baseline].name}${interval}, paired over ${plural(prompts, "prompt")}: ${apart ? "not told apart" : word}${verdict ? `, which is ${verdict}` : ""}.`);
+    const interval = known(from) ? ` (95% interval ${signed(metric, from)} to ${signed(metric, to)}${known(p) ? `, p ${p < 0.001 ? "< 0.001" : digits(p, 2)} when corrected for all comparisons` : ""})` : "";
+    told.push(`${signed(metric, mean)}${unit} on average against ${points[data.baseline].name}${interval}, paired over ${plural(prompts, "prompt")}: ${apart ? "not told apart" : word}${verdict ? `, which is ${verdict}` : ""}.`);
     if (noise) told.push(`Below the noise floor: running the same strategy again changes ${known(data.noise[metric.key]) ? figure(metric, data.noise[metric.key]) : "as much"}.`);
   }
   return told;
@@ -52,8 +56,8 @@ const differenceSays = (metric, place) => {
 
 const markOfDifference = (difference) => {
   const [, , , , word, verdict, noise] = difference;
-  const told = [word === "not told apart" ? word : word, verdict, noise ? "below the noise floor" : null].filter(Boolean).join(", ");
-  const mark = el("span", `sign ${word === "not told apart" ? "same" : (verdict ?? "neither")}`, SIGNS[word] ?? "", noise ? el("sup", "", "~") : null);
+  const told = [word, verdict, noise ? "below the noise floor" : null].filter(Boolean).join(", ");
+  const mark = el("span", `sign ${word === "not told apart" ? "same" : (verdict ?? "neither")}`, signOf(word, verdict, noise));
   mark.setAttribute("aria-label", told);
   mark.setAttribute("role", "img");
   return mark;
@@ -145,7 +149,7 @@ const drawTable = () => {
   byId("numbers").setAttribute("aria-pressed", state.numbers);
   const caption = ["Dot and bar: the value and its 95% interval on the column's range."];
   if (data.baseline !== null)
-    caption.push(el("span", "", " Against ", el("strong", "", plain(points[data.baseline].name)), " (thin line): ▲ higher, ▼ lower, ",
-      el("span", "sign better", "blue better"), ", ", el("span", "sign worse", "orange worse"), ", ", el("span", "sign neither", "grey neither"), "; ≈ not told apart; ~ below the noise floor. Point at a cell for the numbers."));
+    caption.push(el("span", "", " Against ", el("strong", "", plain(points[data.baseline].name)), " (thin line): ",
+      el("span", "sign better", "▲ better"), ", ", el("span", "sign worse", "▼ worse"), ", ", el("span", "sign neither", "↑ higher, ↓ lower"), ", · not told apart, ≈ below the noise floor; corrected for all comparisons of the sweep. Point at a cell for the numbers."));
   clear(byId("metrics-caption"), ...caption);
 };
