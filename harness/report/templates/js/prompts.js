@@ -75,7 +75,7 @@ const drawPrompt = (prompt, opened) => {
   const facts = [];
   if (known(opened.promptTokens)) facts.push(plural(opened.promptTokens, "prompt token"));
   if (prompt.disagreement !== null) facts.push(`${share(prompt.disagreement)} disagreement`);
-  if (known(data.selfBleu[prompt.id])) facts.push(`BLEU across strategies ${digits(data.selfBleu[prompt.id], 3)}`);
+  if (known(data.selfBleu[prompt.id])) facts.push(`self-BLEU of all strategies ${digits(data.selfBleu[prompt.id], 3)}`);
   byId("prompt-facts").textContent = facts.join(" · ");
   const text = byId("prompt-text");
   clear(text);
