@@ -38,7 +38,7 @@ def few_kept(scores: Tensor) -> Kept | None:
     if scores.device.type != "cpu" or not len(scores):
         return None
     left = scores > float("-inf")
-    flat = left.view(-1).nonzero()[:, 0]
+    flat = left.reshape(-1).nonzero()[:, 0]
     if len(flat) > scores.numel() * _FEW:
         return None
     vocabulary = scores.shape[1]
