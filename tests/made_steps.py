@@ -10,14 +10,13 @@ from torch import Tensor
 from transformers.generation import logits_process as stock
 
 from harness.decoding.luck import draw, luck_key
-from harness.decoding.warpers import quick
 from harness.engine.recorder import Recorder
 from harness.results.records import Steps
 from harness.results.replay import StoredSteps, Warp
 
 
 def processors(warp: Warp) -> list:
-    """The stock list of a strategy, in `generate`'s order, quickened as the engine does."""
+    """The stock list of a strategy, in `generate`'s order."""
     found: list = []
     if warp.temperature != 1.0:
         found.append(stock.TemperatureLogitsWarper(warp.temperature))
@@ -31,7 +30,7 @@ def processors(warp: Warp) -> list:
         found.append(stock.EpsilonLogitsWarper(warp.epsilon))
     if warp.eta:
         found.append(stock.EtaLogitsWarper(warp.eta))
-    return [quick(processor) for processor in found]
+    return found
 
 
 def warped_by(warp: Warp, logits: Tensor) -> Tensor | None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.decoding.kept import Kept
 from harness.decoding.noise import GAMMA, MIX_1, MIX_2, luck_key
+from harness.decoding.truncation import Kept
 
 __all__ = ["draw", "gumbel", "luck_key", "step_state", "uniform"]
 
@@ -56,24 +56,25 @@ def gumbel(state: Tensor, token_ids: Tensor) -> Tensor:
     return uniform(state, token_ids).log_().neg_().log_().neg_()
 
 
-def draw(scores: Tensor, keys: Tensor, step: int, kept: Kept | None = None) -> Tensor:
+def draw(scores: Tensor | Kept, keys: Tensor, step: int) -> Tensor:
     """Draw one token a row from softmax(scores).
 
     Args:
-        scores: (R, V) logits; -inf where a token was cut. Noise is hashed for all of them.
+        scores: (R, V) logits, -inf where a token was cut, or what a truncation left of them. Noise is hashed
+            for all tokens that are there.
         keys: (R,) int64, `luck_key` of each row's sample.
         step: index of the token being drawn, from 0.
-        kept: `few_kept` of the rows, which then stand for `scores`: noise is hashed for them alone.
 
     Returns:
         (R,) int64 token ids.
     """
+    if isinstance(scores, Kept):
+        state = step_state(keys, step)[:, None]
+        best = gumbel(state, scores.tokens).add_(scores.scores).argmax(dim=-1, keepdim=True)
+        return scores.tokens.gather(1, best)[:, 0]
     device = scores.device
     if device.type == "mps":  # has no float64
         return draw(scores.cpu(), keys.cpu(), step).to(device)
     state = step_state(keys, step)[:, None]
-    if kept is None:
-        everything = torch.arange(scores.shape[1], device=device)
-        return gumbel(state, everything[None, :]).add_(scores).argmax(dim=-1)
-    best = gumbel(state, kept.tokens).add_(kept.scores).argmax(dim=-1, keepdim=True)
-    return kept.tokens.gather(1, best)[:, 0]
+    everything = torch.arange(scores.shape[1], device=device)
+    return gumbel(state, everything[None, :]).add_(scores).argmax(dim=-1)

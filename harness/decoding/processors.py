@@ -16,7 +16,10 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.generation import logits_process as stock
 
-from harness.decoding.warpers import QuickMinNewTokens, QuickTopP, QuickTypical, quick
+from harness.decoding.scores import Scores
+from harness.decoding.truncation import Kept, Truncation, known_tail
+
+_NEG_INF = float("-inf")
 
 # Look at one row of scores only, and perhaps at how many tokens were made: rows may share one call.
 _BLIND = (
@@ -31,9 +34,6 @@ _BLIND = (
     stock.SuppressTokensLogitsProcessor,
     stock.InfNanRemoveLogitsProcessor,
     stock.LogitNormalization,
-    QuickTopP,
-    QuickTypical,
-    QuickMinNewTokens,
 )
 
 
@@ -84,12 +84,14 @@ class Processors:
         self._lists: dict[int, list[Any]] = {}
         first = self._list_for(1)
         self.neutral = not first
-        self._parts: list[tuple[_Sight, slice]] = []
-        for sight, some in groupby(range(len(first)), key=lambda place: _sight(first[place])):
-            places = list(some)
-            self._parts.append((sight, slice(places[0], places[-1] + 1)))
+        tail = len(first) - known_tail(first)
+        self._truncation = Truncation(first[tail:]) if tail < len(first) else None
+        self._parts = _parts(first, 0, tail)
+        self._tail = _parts(first, tail, len(first))
 
-    def __call__(self, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int) -> Tensor:
+    def __call__(
+        self, input_ids: Tensor, scores: Scores, prompt_tokens: Sequence[int], width: int
+    ) -> Tensor | Kept:
         """Warp a step's scores; they are left as they are.
 
         Args:
@@ -99,9 +101,21 @@ class Processors:
             width: padded length of the prompts.
 
         Returns:
-            (R, V) warped logits; `scores` itself where the strategy changes nothing.
+            (R, V) warped logits, or what is left of them where little is; the logits themselves where the
+            strategy changes nothing.
         """
-        for sight, part in self._parts:
+        if self._parts:
+            warped = self._warp(self._parts, input_ids, scores.logits, prompt_tokens, width)
+            scores = Scores(warped)
+        kept = self._truncation(scores) if self._truncation is not None else None
+        if kept is not None:
+            return kept
+        return self._warp(self._tail, input_ids, scores.logits, prompt_tokens, width)
+
+    def _warp(
+        self, parts: _Parts, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int
+    ) -> Tensor:
+        for sight, part in parts:
             if sight == "blind":
                 # As if each prompt were one token long: the number of tokens made is what they may look at.
                 scores = _through(self._list_for(1)[part], input_ids[:, width - 1 :], scores)
@@ -133,16 +147,50 @@ class Processors:
         """The stock list for prompts of one length: minimum lengths and the like are counted from it."""
         if prompt_tokens not in self._lists:
             found = stock_processors(self._model, self._config, prompt_tokens, self._device)
-            self._lists[prompt_tokens] = [quick(processor) for processor in found]
+            self._lists[prompt_tokens] = [_quick(processor) for processor in found]
         return self._lists[prompt_tokens]
+
+
+class QuickMinNewTokens:
+    """No end-of-text before `min_new_tokens`: the stock processor finds its ids in the vocabulary anew at
+    every step, and copies the scores when there is nothing left to do."""
+
+    def __init__(self, processor: stock.MinNewTokensLengthLogitsProcessor) -> None:
+        self._stock = processor
+        self._ids: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Mask (R, V) scores; `scores` itself once there are enough tokens."""
+        if input_ids.shape[1] - self._stock.prompt_length_to_skip >= self._stock.min_new_tokens:
+            return scores
+        if self._ids is None:
+            ids = self._stock.eos_token_id
+            self._ids = ids[ids < scores.shape[1]].to(scores.device)
+        return scores.index_fill(1, self._ids, _NEG_INF)
+
+
+def _quick(processor: Any) -> Any:
+    if type(processor) is stock.MinNewTokensLengthLogitsProcessor:
+        return QuickMinNewTokens(processor)
+    return processor
 
 
 _Sight = Literal["blind", "set", "text"]
 """What a processor sees of a text: no token of it, which tokens occur in it, or all in their order."""
+_Parts = list[tuple[_Sight, slice]]
+
+
+def _parts(processors: Sequence[Any], start: int, end: int) -> _Parts:
+    """Neighbours in a list, from one place to another, that see the same."""
+    parts: _Parts = []
+    for sight, some in groupby(range(start, end), key=lambda place: _sight(processors[place])):
+        places = list(some)
+        parts.append((sight, slice(places[0], places[-1] + 1)))
+    return parts
 
 
 def _sight(processor: Any) -> _Sight:
-    if type(processor) in _BLIND:
+    if type(processor) in _BLIND or type(processor) is QuickMinNewTokens:
         return "blind"
     if type(processor) is stock.RepetitionPenaltyLogitsProcessor and processor.prompt_ignore_length is None:
         return "set"

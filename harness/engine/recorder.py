@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.decoding.kept import Kept
+from harness.decoding.scores import Scores, entropy_of
+from harness.decoding.truncation import Kept
 from harness.results.records import Steps
 
 _NEG_INF = float("-inf")
@@ -20,13 +21,13 @@ class Seen:
     """One step's raw distributions, a row each: what all strategies that stand there share.
 
     Attributes:
-        logits: (R, V) float32.
-        log_p: (R, V) its log_softmax.
+        scores: (R, V) logits, float32.
+        log_p: (R, V) their log_softmax.
         entropy: (R,) nats.
         top_ids, top_logprobs: (R, k) the likeliest tokens, likeliest first.
     """
 
-    logits: Tensor
+    scores: Scores
     log_p: Tensor
     entropy: Tensor
     top_ids: Tensor
@@ -47,8 +48,10 @@ class Recorder:
     def look(self, logits: Tensor) -> Seen:
         """What is recorded of the raw distributions of a step; logits are (R, V), float32."""
         log_p = logits.log_softmax(-1)
-        top = log_p.topk(min(self._top_k, logits.shape[1]), dim=-1)
-        return Seen(logits, log_p, _entropy(log_p), top.indices, top.values)
+        entropy = entropy_of(log_p)
+        scores = Scores(logits, log_p, entropy)
+        top_ids = scores.likeliest(min(self._top_k, logits.shape[1])).tokens
+        return Seen(scores, log_p, entropy, top_ids, log_p.gather(1, top_ids))
 
     def observe(
         self,
@@ -56,9 +59,8 @@ class Recorder:
         seen: Seen,
         rows: Tensor,
         tokens: Tensor,
-        warped: Tensor | None = None,
+        warped: Tensor | Kept | None = None,
         places: Tensor | None = None,
-        kept: Kept | None = None,
     ) -> None:
         """Record one step of texts that share a strategy; `end_step` follows when all texts were observed.
 
@@ -67,9 +69,9 @@ class Recorder:
             seen: the step's raw distributions.
             rows: (N,) the row at which each text stands.
             tokens: (N,) the tokens they chose.
-            warped: (M, V) logits that were drawn from, one a distinct row; None where nothing warped them.
+            warped: (M, V) logits that were drawn from, one a distinct row, or what was left of them; None
+                where nothing warped them.
             places: (N,) each text's index into `warped`.
-            kept: `few_kept` of `warped`.
         """
         self._texts.append(texts)
         self._chosen.append((rows, tokens))
@@ -83,16 +85,14 @@ class Recorder:
                 "top_warped_logprobs": seen.top_logprobs[rows],
             }
         else:
-            row_of = torch.zeros(len(warped), dtype=rows.dtype, device=rows.device)
-            row_of.scatter_(0, places, rows)
-            told = _of_all(warped, seen, row_of) if kept is None else _of_few(kept, seen, row_of)
-            log_total = told.pop("log_total")
-            tops = warped.gather(1, seen.top_ids[row_of]) - log_total[:, None]
-            values = {
-                "warped_logprob": warped[places, tokens] - log_total[places],
-                "top_warped_logprobs": tops[places],
-            }
-            values |= {name: of_row[places] for name, of_row in told.items()}
+            if isinstance(warped, Kept):
+                told = _of_few(warped, seen, _row_of(places, rows, len(warped.scores)))
+                chosen = warped.of_rows(places).scores_of(tokens[:, None])[:, 0]
+            else:
+                told = _of_all(warped, seen, _row_of(places, rows, len(warped)))
+                chosen = warped[places, tokens]
+            values = {name: of_row[places] for name, of_row in told.items()}
+            values["warped_logprob"] = chosen - values.pop("log_total")
         self._warped.append(values)
 
     def end_step(self, seen: Seen) -> None:
@@ -144,6 +144,11 @@ class Recorded:
         )
 
 
+def _row_of(places: Tensor, rows: Tensor, count: int) -> Tensor:
+    """(count,) the row that is meant at each place."""
+    return rows.new_zeros(count).scatter_(0, places, rows)
+
+
 def _rank(seen: Seen, rows: Tensor, logprob: Tensor) -> Tensor:
     """(N,) 1 + how many tokens of a row are strictly likelier than one of log-probability `logprob`.
 
@@ -166,7 +171,8 @@ def _of_all(warped: Tensor, seen: Seen, row_of: Tensor) -> dict[str, Tensor]:
     """What is recorded of (M, V) warped logits; `row_of` (M,) are their rows among the raw ones.
 
     Returns:
-        `log_total` (the log of their exponentials' sum), `kept`, `kept_mass` and `warped_entropy`, (M,) each.
+        `log_total` (the log of their exponentials' sum), `kept`, `kept_mass` and `warped_entropy`, (M,) each,
+        and `top_warped_logprobs`, (M, k).
     """
     log_q = warped.log_softmax(-1)
     kept = _left(warped)
@@ -177,9 +183,10 @@ def _of_all(warped: Tensor, seen: Seen, row_of: Tensor) -> dict[str, Tensor]:
         mass = p.masked_fill_(warped == _NEG_INF, 0.0).sum(-1).clamp_(max=1.0)
     return {
         "log_total": warped.amax(-1) - log_q.amax(-1),
+        "top_warped_logprobs": log_q.gather(1, seen.top_ids[row_of]),
         "kept": kept,
         "kept_mass": mass,
-        "warped_entropy": _entropy(log_q),
+        "warped_entropy": entropy_of(log_q),
     }
 
 
@@ -190,9 +197,10 @@ def _of_few(kept: Kept, seen: Seen, row_of: Tensor) -> dict[str, Tensor]:
     left = kept.scores > _NEG_INF
     return {
         "log_total": log_total,
-        "kept": kept.counts,
+        "top_warped_logprobs": kept.scores_of(seen.top_ids[row_of]) - log_total[:, None],
+        "kept": left.sum(-1, dtype=torch.int32),
         "kept_mass": seen.log_p[row_of[:, None], kept.tokens].exp_().mul_(left).sum(-1).clamp_(max=1.0),
-        "warped_entropy": _entropy(log_q),
+        "warped_entropy": entropy_of(log_q),
     }
 
 
@@ -201,14 +209,3 @@ def _left(scores: Tensor) -> Tensor:
     if scores.device.type == "cpu" and bool((scores.amin(-1) > _NEG_INF).all()):
         return torch.full((len(scores),), scores.shape[1], dtype=torch.int32)
     return (scores > _NEG_INF).sum(-1, dtype=torch.int32)
-
-
-def _entropy(log_p: Tensor) -> Tensor:
-    """Entropy in nats of (R, V) log-probabilities; a token without mass adds nothing.
-
-    One temporary of that size and no more: on a CPU fresh pages cost more than the arithmetic.
-    """
-    p = log_p.exp()
-    broken = p[:, 0] * 0.0  # a distribution with a NaN is NaN throughout, and stays one
-    # 0 times -inf is no number, and left out.
-    return p.mul_(log_p).nansum(-1).neg_().add_(broken)

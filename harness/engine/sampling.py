@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
 
-from harness.decoding.kept import few_kept
-from harness.decoding.luck import draw, luck_key
+from harness.decoding.luck import luck_key
 from harness.decoding.processors import Processors
 from harness.decoding.text import Detokenizer
 from harness.engine.batch import EachStep, Row, StopStrings, ended, pad_left
+from harness.engine.choice import choose
 from harness.engine.clock import Clock
 from harness.engine.recorder import Recorder
 from harness.engine.strategy import Strategy
@@ -49,16 +49,19 @@ class Chooser(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """(R, V) scores in which only the chosen token is finite."""
-        warped = self._processors(input_ids, scores, self._prompt_tokens, self._width)
-        changed = None if warped is scores else warped
-        kept = None if changed is None else few_kept(changed)
-        if self._keys is None:
-            tokens = warped.argmax(dim=-1)
-        else:
-            tokens = draw(warped, self._keys, input_ids.shape[1] - self._width, kept)
-        rows = torch.arange(len(scores), device=scores.device)
         seen = self._recorder.look(scores)
-        self._recorder.observe(range(len(scores)), seen, rows, tokens, changed, rows, kept)
+        tokens = choose(
+            self._processors,
+            self._recorder,
+            seen,
+            texts=range(len(scores)),
+            standing=range(len(scores)),
+            keys=self._keys,
+            step=input_ids.shape[1] - self._width,
+            ids=input_ids,
+            prompt_tokens=self._prompt_tokens,
+            width=self._width,
+        )
         self._recorder.end_step(seen)
         return torch.full_like(scores, float("-inf")).scatter_(1, tokens[:, None], 0.0)
 

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from harness.decoding.kept import few_kept
-from harness.decoding.luck import draw, luck_key
+from harness.decoding.luck import luck_key
 from harness.decoding.processors import Processors
 from harness.decoding.text import Detokenizer
 from harness.engine.batch import Row, pad_left
 from harness.engine.batches import out_of_memory
 from harness.engine.cache import RowLayer, row_cache, select_rows
 from harness.engine.captured import StaticSteps
+from harness.engine.choice import choose
 from harness.engine.clock import Clock
 from harness.engine.forward import forward
 from harness.engine.recorder import Recorder, Seen
 from harness.engine.strategy import Strategy
+from harness.engine.wide_head import in_blocks
 from harness.results.records import FinishReason, Sample
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def decode_tree(
     rows = grown = 0
     for step in range(max(text.strategy.max_new_tokens for text in texts)):
         seen = recorder.look(grove.logits)
-        rows += len(seen.logits)
+        rows += len(grove.logits)
         chosen = [_chosen(band, grove, seen, recorder, step) for band in bands]
         recorder.end_step(seen)
         # The one place in a step where the host waits for the device.
@@ -227,7 +228,8 @@ class _Grove:
 
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """(R, V) float32 logits of the next token."""
-        logits, _ = forward(self._model, ids, mask, self._cache, position_ids=positions, logits_to_keep=1)
+        with in_blocks(self._model):
+            logits, _ = forward(self._model, ids, mask, self._cache, position_ids=positions, logits_to_keep=1)
         return logits[:, -1]
 
     def _place(self, text: Text, number: int) -> tuple:
@@ -246,40 +248,27 @@ def _bands(loaded: LoadedModel, texts: Sequence[Text], growing: Sequence[_Growin
 
 
 def _chosen(band: _Band, grove: _Grove, seen: Seen, recorder: Recorder, step: int) -> Tensor:
-    """`_choose`, whose failure names the strategy; running out of memory is nobody's fault."""
+    """(N,) tokens of one strategy's texts. A failure names the strategy; out of memory is nobody's fault."""
+    keys = None
+    if band.strategy.draws:
+        keys = torch.tensor([text.key for text in band.texts], device=grove.ids.device)
     try:
-        return _choose(band, grove, seen, recorder, step)
+        return choose(
+            band.processors,
+            recorder,
+            seen,
+            texts=[text.number for text in band.texts],
+            standing=[text.row for text in band.texts],
+            keys=keys,
+            step=step,
+            ids=grove.ids,
+            prompt_tokens=grove.prompt_tokens,
+            width=grove.width,
+        )
     except Exception as error:
         if out_of_memory(error):
             raise
         raise StrategyError(band.strategy, error) from error
-
-
-def _choose(band: _Band, grove: _Grove, seen: Seen, recorder: Recorder, step: int) -> Tensor:
-    """Let the texts of one strategy choose: (N,) tokens, recorded."""
-    device = seen.logits.device
-    standing = [text.row for text in band.texts]
-    rows = torch.tensor(standing, device=device)
-    distinct = list(dict.fromkeys(standing))
-    places = kept = None
-    if band.processors.neutral:
-        warped, scores = None, seen.logits.index_select(0, rows)
-    else:
-        index = torch.tensor(distinct, device=device)
-        lengths = [grove.prompt_tokens[row] for row in distinct]
-        logits = seen.logits.index_select(0, index)
-        warped = band.processors(grove.ids[index], logits, lengths, grove.width)
-        place_of = {row: place for place, row in enumerate(distinct)}
-        places = torch.tensor([place_of[row] for row in standing], device=device)
-        scores = warped if len(distinct) == len(standing) else warped.index_select(0, places)
-        kept = few_kept(warped)
-    if band.strategy.draws:
-        keys = torch.tensor([text.key for text in band.texts], device=device)
-        tokens = draw(scores, keys, step, None if kept is None or places is None else kept.rows(places))
-    else:
-        tokens = scores.argmax(dim=-1)
-    recorder.observe([text.number for text in band.texts], seen, rows, tokens, warped, places, kept)
-    return tokens
 
 
 def _ends(growing: _Growing, strategy: Strategy, texts: Sequence[Text], detokenizer: Detokenizer) -> bool:

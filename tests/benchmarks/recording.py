@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.decoding.scores import Scores
 from harness.engine.batch import Row
 from harness.engine.recorder import Recorder, Seen
 from harness.engine.sampling import decode_rows
@@ -30,7 +31,7 @@ class Blind(Recorder):
     def look(self, logits: Tensor) -> Seen:
         """The logits and nothing made of them."""
         nothing = logits[:0]
-        return Seen(logits, nothing, nothing, nothing, nothing)
+        return Seen(Scores(logits), nothing, nothing, nothing, nothing)
 
     def observe(self, *_: Any, **__: Any) -> None:
         """Look away."""

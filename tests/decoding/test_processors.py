@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.generation import logits_process as stock
 
 from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
-from harness.decoding.processors import Processors, stock_processors, strategy_config
+from harness.decoding.processors import Processors, QuickMinNewTokens, stock_processors, strategy_config
+from harness.decoding.scores import Scores
 
 V = 60
 PROMPTS = (3, 9, 5, 9, 1)
@@ -51,10 +53,21 @@ def test_rows_are_warped_as_if_alone(model: Any, fields: dict[str, Any], new_tok
     padded = torch.tensor([[0] * (width + new_tokens - len(ids)) + ids for ids in texts])
     scores = torch.randn(len(texts), V, generator=torch.Generator().manual_seed(new_tokens)) * 3
     before = scores.clone()
-    together = Processors(model, config, "cpu")(padded, scores, PROMPTS, width)
+    together = Processors(model, config, "cpu")(padded, Scores(scores), PROMPTS, width)
+    assert isinstance(together, torch.Tensor), "of so small a vocabulary all is looked at"
     assert torch.equal(scores, before), "the scores that came in are left as they are"
     for row, (ids, length) in enumerate(zip(texts, PROMPTS, strict=True)):
         alone = stock_processors(model, config, length, "cpu")(
             torch.tensor([ids]), scores[row : row + 1].clone()
         )
         assert torch.equal(together[row : row + 1], alone), row
+
+
+def test_a_minimum_length_bans_the_end_and_then_is_gone() -> None:
+    scores = torch.randn(8, 500)
+    ids = torch.zeros((8, 9), dtype=torch.long)
+    for least in (1, 3, 4, 5):
+        slow = stock.MinNewTokensLengthLogitsProcessor(5, least, [3, 17, 504])
+        fast = QuickMinNewTokens(slow)
+        assert torch.equal(fast(ids, scores), slow(ids, scores))
+        assert (fast(ids, scores) is scores) == (least <= 4)
