@@ -68,13 +68,13 @@ def draw(scores: Tensor | Kept, keys: Tensor, step: int) -> Tensor:
     Returns:
         (R,) int64 token ids.
     """
+    device = keys.device
+    if device.type == "mps":  # has no float64
+        on_cpu = Kept(*(one.cpu() for one in scores)) if isinstance(scores, Kept) else scores.cpu()
+        return draw(on_cpu, keys.cpu(), step).to(device)
+    state = step_state(keys, step)[:, None]
     if isinstance(scores, Kept):
-        state = step_state(keys, step)[:, None]
         best = gumbel(state, scores.tokens).add_(scores.scores).argmax(dim=-1, keepdim=True)
         return scores.tokens.gather(1, best)[:, 0]
-    device = scores.device
-    if device.type == "mps":  # has no float64
-        return draw(scores.cpu(), keys.cpu(), step).to(device)
-    state = step_state(keys, step)[:, None]
     everything = torch.arange(scores.shape[1], device=device)
     return gumbel(state, everything[None, :]).add_(scores).argmax(dim=-1)

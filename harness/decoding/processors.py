@@ -16,8 +16,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.generation import logits_process as stock
 
-from harness.decoding.scores import Scores
-from harness.decoding.truncation import Kept, Truncation, known_tail
+from harness.decoding.truncation import cuts_of
 
 _NEG_INF = float("-inf")
 
@@ -75,7 +74,12 @@ def stock_processors(model: Any, config: GenerationConfig, prompt_tokens: int, d
 
 
 class Processors:
-    """The processors of one strategy for the rows of left-padded batches."""
+    """The processors of one strategy for the rows of left-padded batches.
+
+    Attributes:
+        neutral: there are none.
+        cuts: the truncations that end the list; None where there are none, or not of a kind that is known.
+    """
 
     def __init__(self, model: Any, config: GenerationConfig, device: str) -> None:
         self._model = model
@@ -84,15 +88,16 @@ class Processors:
         self._lists: dict[int, list[Any]] = {}
         first = self._list_for(1)
         self.neutral = not first
-        tail = len(first) - known_tail(first)
-        self._truncation = Truncation(first[tail:]) if tail < len(first) else None
-        self._parts = _parts(first, 0, tail)
-        self._tail = _parts(first, tail, len(first))
+        self.cuts, count = cuts_of(first)
+        self._parts = _parts(first[: len(first) - count])
 
-    def __call__(
-        self, input_ids: Tensor, scores: Scores, prompt_tokens: Sequence[int], width: int
-    ) -> Tensor | Kept:
-        """Warp a step's scores; they are left as they are.
+    @property
+    def only_cuts(self) -> bool:
+        """Whether nothing comes before the truncations."""
+        return self.cuts is not None and not self._parts
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int) -> Tensor:
+        """Warp a step's scores by all that comes before `cuts`; they are left as they are.
 
         Args:
             input_ids: (R, S) ids so far, prompts padded on the left to `width`.
@@ -101,21 +106,9 @@ class Processors:
             width: padded length of the prompts.
 
         Returns:
-            (R, V) warped logits, or what is left of them where little is; the logits themselves where the
-            strategy changes nothing.
+            (R, V) warped logits; `scores` itself where nothing changes them.
         """
-        if self._parts:
-            warped = self._warp(self._parts, input_ids, scores.logits, prompt_tokens, width)
-            scores = Scores(warped)
-        kept = self._truncation(scores) if self._truncation is not None else None
-        if kept is not None:
-            return kept
-        return self._warp(self._tail, input_ids, scores.logits, prompt_tokens, width)
-
-    def _warp(
-        self, parts: _Parts, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int
-    ) -> Tensor:
-        for sight, part in parts:
+        for sight, part in self._parts:
             if sight == "blind":
                 # As if each prompt were one token long: the number of tokens made is what they may look at.
                 scores = _through(self._list_for(1)[part], input_ids[:, width - 1 :], scores)
@@ -177,13 +170,12 @@ def _quick(processor: Any) -> Any:
 
 _Sight = Literal["blind", "set", "text"]
 """What a processor sees of a text: no token of it, which tokens occur in it, or all in their order."""
-_Parts = list[tuple[_Sight, slice]]
 
 
-def _parts(processors: Sequence[Any], start: int, end: int) -> _Parts:
-    """Neighbours in a list, from one place to another, that see the same."""
-    parts: _Parts = []
-    for sight, some in groupby(range(start, end), key=lambda place: _sight(processors[place])):
+def _parts(processors: Sequence[Any]) -> list[tuple[_Sight, slice]]:
+    """Neighbours in a list that see the same."""
+    parts: list[tuple[_Sight, slice]] = []
+    for sight, some in groupby(range(len(processors)), key=lambda place: _sight(processors[place])):
         places = list(some)
         parts.append((sight, slice(places[0], places[-1] + 1)))
     return parts

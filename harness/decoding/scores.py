@@ -42,7 +42,7 @@ class Scores:
         self._logits = logits
         self._log_p = log_p
         self._entropy = entropy
-        self._log_totals: dict[float, Tensor] = {}
+        self._log_total: Tensor | None = None
         self._likeliest: dict[int, Likeliest] = {}
 
     @property
@@ -66,28 +66,24 @@ class Scores:
             self._likeliest[count] = likeliest(self.logits, count)
         return self._likeliest[count]
 
-    def log_total(self, temperature: float = 1.0) -> Tensor:
-        """(R, 1), the log of the sum of exp(logits / temperature)."""
-        if temperature not in self._log_totals:
-            if temperature != 1.0:
-                total = (self.logits / temperature).logsumexp(-1, keepdim=True)
-            elif self._log_p is None:
-                total = self.logits.logsumexp(-1, keepdim=True)
+    def log_total(self) -> Tensor:
+        """(R, 1), the log of the sum of exp(logits)."""
+        if self._log_total is None:
+            if self._log_p is None:
+                self._log_total = self.logits.logsumexp(-1, keepdim=True)
             else:
-                total = self.logits.amax(-1, keepdim=True) - self._log_p.amax(-1, keepdim=True)
-            self._log_totals[temperature] = total
-        return self._log_totals[temperature]
+                best = self.logits.amax(-1, keepdim=True)
+                self._log_total = best - self._log_p.amax(-1, keepdim=True)
+        return self._log_total
 
-    def entropy(self, temperature: float = 1.0) -> Tensor:
-        """(R, 1) nats, of softmax(logits / temperature)."""
-        if temperature != 1.0:
-            return entropy_of((self.logits / temperature).log_softmax(-1))[:, None]
+    def entropy(self) -> Tensor:
+        """(R, 1) nats, of softmax(logits)."""
         if self._entropy is None:
             self._entropy = entropy_of(self.logits.log_softmax(-1))
         return self._entropy[:, None]
 
     def of_rows(self, index: Tensor) -> Scores:
-        """Some rows (M,), which know what is known of all."""
+        """Some rows (M,), which know what is known of all; a row may come more than once."""
         return _SomeRows(self, index)
 
 
@@ -110,15 +106,11 @@ class _SomeRows(Scores):
             return self._whole.likeliest(count).of_rows(self._index)
         return super().likeliest(count)
 
-    def log_total(self, temperature: float = 1.0) -> Tensor:
-        if temperature == 1.0:
-            return self._whole.log_total()[self._index]
-        return super().log_total(temperature)
+    def log_total(self) -> Tensor:
+        return self._whole.log_total()[self._index]
 
-    def entropy(self, temperature: float = 1.0) -> Tensor:
-        if temperature == 1.0:
-            return self._whole.entropy()[self._index]
-        return super().entropy(temperature)
+    def entropy(self) -> Tensor:
+        return self._whole.entropy()[self._index]
 
 
 def likeliest(scores: Tensor, count: int) -> Likeliest:

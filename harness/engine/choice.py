@@ -3,69 +3,141 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from harness.decoding.luck import draw
 from harness.decoding.processors import Processors
-from harness.decoding.truncation import Kept
+from harness.decoding.scores import Scores
+from harness.decoding.truncation import Truncations
 from harness.engine.recorder import Recorder, Seen
 
 
-def choose(
-    processors: Processors,
-    recorder: Recorder,
-    seen: Seen,
-    *,
-    texts: Sequence[int],
-    standing: Sequence[int],
-    keys: Tensor | None,
-    step: int,
-    ids: Tensor,
-    prompt_tokens: Sequence[int],
-    width: int,
-) -> Tensor:
-    """Let texts of one strategy choose, and record what they chose from.
+@dataclass(frozen=True)
+class Rows:
+    """The batch at a step.
 
-    Args:
-        processors: the strategy's.
-        recorder: sees the step.
-        seen: the step's raw distributions, a row each.
-        texts: (N,) the recorder's numbers of the texts.
-        standing: (N,) the row where each text stands.
-        keys: (N,) int64 luck keys, or None to take the likeliest token.
-        step: index of the token being chosen, from 0.
+    Attributes:
         ids: (R, S) ids of all rows so far, prompts padded on the left to `width`.
-        prompt_tokens: tokens of each row's prompt, padding not counted.
+        prompt_tokens: (R,) tokens of each row's prompt, padding not counted.
         width: padded length of the prompts.
+        step: index of the token being chosen, from 0.
+    """
+
+    ids: Tensor
+    prompt_tokens: Sequence[int]
+    width: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """The texts that choose.
+
+    Attributes:
+        texts: (N,) the recorder's numbers of them.
+        standing: (N,) the row where each stands.
+        keys: (N,) luck keys; None to take the likeliest token.
+    """
+
+    texts: Sequence[int]
+    standing: Sequence[int]
+    keys: Sequence[int] | None
+
+
+def choose(processors: Processors, recorder: Recorder, seen: Seen, rows: Rows, those: Choosing) -> Tensor:
+    """Let texts of one strategy choose, and record what they chose from.
 
     Returns:
         (N,) tokens.
     """
+    if processors.only_cuts:
+        truncations = Truncations([processors.cuts], seen.scores.device)  # type: ignore[list-item]
+        return choose_cut(truncations, [0] * len(those.texts), recorder, seen, rows, those)
     device = seen.scores.device
-    rows = torch.tensor(standing, device=device)
+    at = torch.tensor(those.standing, device=device)
     if processors.neutral:
-        tokens = _token(seen.scores.logits.index_select(0, rows), keys, step)
-        recorder.observe(texts, seen, rows, tokens)
+        tokens = _token(seen.scores.logits.index_select(0, at), those, rows.step)
+        recorder.observe(those.texts, seen, at, tokens)
         return tokens
-    distinct = list(dict.fromkeys(standing))
+    distinct, places = _distinct(those.standing)
     index = torch.tensor(distinct, device=device)
-    lengths = [prompt_tokens[row] for row in distinct]
-    warped = processors(ids[index], seen.scores.of_rows(index), lengths, width)
-    place_of = {row: place for place, row in enumerate(distinct)}
-    places = torch.tensor([place_of[row] for row in standing], device=device)
-    own = warped
-    if len(distinct) < len(standing):
-        own = warped.of_rows(places) if isinstance(warped, Kept) else warped.index_select(0, places)
-    tokens = _token(own, keys, step)
-    recorder.observe(texts, seen, rows, tokens, warped, places)
+    lengths = [rows.prompt_tokens[row] for row in distinct]
+    warped = processors(rows.ids[index], seen.scores.of_rows(index).logits, lengths, rows.width)
+    if processors.cuts is not None:
+        truncations = Truncations([processors.cuts], device)
+        return _cut(truncations, Scores(warped), [0] * len(distinct), places, recorder, seen, rows, those)
+    at_place = torch.tensor(places, device=device)
+    tokens = _token(warped.index_select(0, at_place), those, rows.step)
+    recorder.observe(those.texts, seen, at, tokens, warped, at_place)
     return tokens
 
 
-def _token(scores: Tensor | Kept, keys: Tensor | None, step: int) -> Tensor:
-    if keys is not None:
-        return draw(scores, keys, step)
-    if isinstance(scores, Kept):
-        return scores.tokens.gather(1, scores.scores.argmax(dim=-1, keepdim=True))[:, 0]
-    return scores.argmax(dim=-1)
+def choose_cut(
+    truncations: Truncations,
+    which: Sequence[int],
+    recorder: Recorder,
+    seen: Seen,
+    rows: Rows,
+    those: Choosing,
+) -> Tensor:
+    """Let texts choose whose strategies do nothing but truncate: all of them together.
+
+    Args:
+        truncations: of those strategies.
+        which: (N,) each text's among them.
+        recorder: sees the step.
+        seen: the step's raw distributions, a row each.
+        rows: the batch.
+        those: the texts.
+
+    Returns:
+        (N,) tokens.
+    """
+    distinct, places = _distinct(list(zip(those.standing, which, strict=True)))
+    index = torch.tensor([row for row, _ in distinct], device=seen.scores.device)
+    scores = seen.scores.of_rows(index)
+    return _cut(truncations, scores, [one for _, one in distinct], places, recorder, seen, rows, those)
+
+
+def _cut(
+    truncations: Truncations,
+    scores: Scores,
+    which: Sequence[int],
+    places: Sequence[int],
+    recorder: Recorder,
+    seen: Seen,
+    rows: Rows,
+    those: Choosing,
+) -> Tensor:
+    """Let texts draw from what truncations leave of (M, V) scores; `places` (N,) are theirs among these."""
+    device = scores.device
+    assert those.keys is not None, "truncations are for draws"
+    parts = truncations(scores, which)
+    tokens = torch.empty(len(those.texts), dtype=torch.long, device=device)
+    for some, kept in parts:
+        place_in = {place: number for number, place in enumerate(some)}
+        mine = [text for text, place in enumerate(places) if place in place_in]
+        at = torch.tensor([those.standing[text] for text in mine], device=device)
+        own = torch.tensor([place_in[places[text]] for text in mine], device=device)
+        keys = torch.tensor([those.keys[text] for text in mine], device=device)
+        drawn = draw(kept.of_rows(own), keys, rows.step)
+        recorder.observe([those.texts[text] for text in mine], seen, at, drawn, kept, own)
+        if len(parts) == 1:
+            return drawn
+        tokens[torch.tensor(mine, device=device)] = drawn
+    return tokens
+
+
+def _distinct(those: Sequence) -> tuple[list, list[int]]:
+    """What there is, each once, and the place of each among it."""
+    place_of = {one: place for place, one in enumerate(dict.fromkeys(those))}
+    return list(place_of), [place_of[one] for one in those]
+
+
+def _token(scores: Tensor, those: Choosing, step: int) -> Tensor:
+    if those.keys is None:
+        return scores.argmax(dim=-1)
+    return draw(scores, torch.tensor(those.keys, device=scores.device), step)

@@ -18,7 +18,7 @@ from harness.decoding.luck import luck_key
 from harness.decoding.processors import Processors
 from harness.decoding.text import Detokenizer
 from harness.engine.batch import EachStep, Row, StopStrings, ended, pad_left
-from harness.engine.choice import choose
+from harness.engine.choice import Choosing, Rows, choose
 from harness.engine.clock import Clock
 from harness.engine.recorder import Recorder
 from harness.engine.strategy import Strategy
@@ -32,13 +32,17 @@ class Chooser(LogitsProcessor):
     """Picks each row's token by the strategy, and shows the recorder what it saw."""
 
     def __init__(
-        self, processors: Processors, recorder: Recorder, keys: Tensor | None, prompt_tokens: Sequence[int]
+        self,
+        processors: Processors,
+        recorder: Recorder,
+        keys: Sequence[int] | None,
+        prompt_tokens: Sequence[int],
     ) -> None:
         """
         Args:
             processors: the strategy's.
             recorder: sees every step.
-            keys: (R,) int64 luck keys, or None to take the likeliest token.
+            keys: (R,) luck keys, or None to take the likeliest token.
             prompt_tokens: (R,) tokens of each row's prompt; the batch is padded to the longest.
         """
         self._processors = processors
@@ -50,18 +54,9 @@ class Chooser(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """(R, V) scores in which only the chosen token is finite."""
         seen = self._recorder.look(scores)
-        tokens = choose(
-            self._processors,
-            self._recorder,
-            seen,
-            texts=range(len(scores)),
-            standing=range(len(scores)),
-            keys=self._keys,
-            step=input_ids.shape[1] - self._width,
-            ids=input_ids,
-            prompt_tokens=self._prompt_tokens,
-            width=self._width,
-        )
+        rows = Rows(input_ids, self._prompt_tokens, self._width, input_ids.shape[1] - self._width)
+        those = Choosing(range(len(scores)), range(len(scores)), self._keys)
+        tokens = choose(self._processors, self._recorder, seen, rows, those)
         self._recorder.end_step(seen)
         return torch.full_like(scores, float("-inf")).scatter_(1, tokens[:, None], 0.0)
 
@@ -96,8 +91,7 @@ def decode_rows(
     width = inputs["input_ids"].shape[1]
     keys = None
     if strategy.draws:
-        luck = [luck_key(strategy.seed, row.prompt.id, row.sample) for row in rows]
-        keys = torch.tensor(luck, dtype=torch.long, device=device)
+        keys = [luck_key(strategy.seed, row.prompt.id, row.sample) for row in rows]
     recorder = recorder if recorder is not None else Recorder(strategy.top_k)
     processors = Processors(model, strategy.config(), device)
     criteria = StoppingCriteriaList()

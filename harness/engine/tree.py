@@ -17,11 +17,12 @@ from torch import Tensor
 from harness.decoding.luck import luck_key
 from harness.decoding.processors import Processors
 from harness.decoding.text import Detokenizer
+from harness.decoding.truncation import Truncations
 from harness.engine.batch import Row, pad_left
 from harness.engine.batches import out_of_memory
 from harness.engine.cache import RowLayer, row_cache, select_rows
 from harness.engine.captured import StaticSteps
-from harness.engine.choice import choose
+from harness.engine.choice import Choosing, Rows, choose, choose_cut
 from harness.engine.clock import Clock
 from harness.engine.forward import forward
 from harness.engine.recorder import Recorder, Seen
@@ -117,10 +118,10 @@ def decode_tree(
     for step in range(max(text.strategy.max_new_tokens for text in texts)):
         seen = recorder.look(grove.logits)
         rows += len(grove.logits)
-        chosen = [_chosen(band, grove, seen, recorder, step) for band in bands]
+        chosen = _chosen(bands, grove, seen, recorder, step)
         recorder.end_step(seen)
         # The one place in a step where the host waits for the device.
-        tokens = iter(torch.cat(chosen).tolist())
+        tokens = iter(chosen.tolist())
         clock.step()
         for band in bands:
             for text in band.texts:
@@ -247,28 +248,37 @@ def _bands(loaded: LoadedModel, texts: Sequence[Text], growing: Sequence[_Growin
     return list(bands.values())
 
 
-def _chosen(band: _Band, grove: _Grove, seen: Seen, recorder: Recorder, step: int) -> Tensor:
-    """(N,) tokens of one strategy's texts. A failure names the strategy; out of memory is nobody's fault."""
-    keys = None
-    if band.strategy.draws:
-        keys = torch.tensor([text.key for text in band.texts], device=grove.ids.device)
-    try:
-        return choose(
-            band.processors,
-            recorder,
-            seen,
-            texts=[text.number for text in band.texts],
-            standing=[text.row for text in band.texts],
-            keys=keys,
-            step=step,
-            ids=grove.ids,
-            prompt_tokens=grove.prompt_tokens,
-            width=grove.width,
-        )
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        raise StrategyError(band.strategy, error) from error
+def _chosen(bands: Sequence[_Band], grove: _Grove, seen: Seen, recorder: Recorder, step: int) -> Tensor:
+    """(N,) tokens of the bands' texts, in their order."""
+    rows = Rows(grove.ids, grove.prompt_tokens, grove.width, step)
+    cutting = [band for band in bands if band.processors.only_cuts]
+    tokens: dict[int, Tensor] = {}
+    if cutting:
+        cuts = [band.processors.cuts for band in cutting if band.processors.cuts is not None]
+        which = [place for place, band in enumerate(cutting) for _ in band.texts]
+        those = _choosing([text for band in cutting for text in band.texts], draws=True)
+        drawn = choose_cut(Truncations(cuts, seen.scores.device), which, recorder, seen, rows, those)
+        parts = drawn.split([len(band.texts) for band in cutting])
+        tokens |= {id(band): part for band, part in zip(cutting, parts, strict=True)}
+    for band in bands:
+        if id(band) in tokens:
+            continue
+        try:
+            those = _choosing(band.texts, band.strategy.draws)
+            tokens[id(band)] = choose(band.processors, recorder, seen, rows, those)
+        except Exception as error:
+            if out_of_memory(error):  # which is nobody's fault
+                raise
+            raise StrategyError(band.strategy, error) from error
+    return torch.cat([tokens[id(band)] for band in bands])
+
+
+def _choosing(texts: Sequence[_Growing], draws: bool) -> Choosing:
+    return Choosing(
+        texts=[text.number for text in texts],
+        standing=[text.row for text in texts],
+        keys=[text.key for text in texts] if draws else None,
+    )
 
 
 def _ends(growing: _Growing, strategy: Strategy, texts: Sequence[Text], detokenizer: Detokenizer) -> bool:

@@ -14,6 +14,7 @@ from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
 from harness.decoding.processors import Processors, QuickMinNewTokens, stock_processors, strategy_config
 from harness.decoding.scores import Scores
+from harness.decoding.truncation import Truncations
 
 V = 60
 PROMPTS = (3, 9, 5, 9, 1)
@@ -53,8 +54,12 @@ def test_rows_are_warped_as_if_alone(model: Any, fields: dict[str, Any], new_tok
     padded = torch.tensor([[0] * (width + new_tokens - len(ids)) + ids for ids in texts])
     scores = torch.randn(len(texts), V, generator=torch.Generator().manual_seed(new_tokens)) * 3
     before = scores.clone()
-    together = Processors(model, config, "cpu")(padded, Scores(scores), PROMPTS, width)
-    assert isinstance(together, torch.Tensor), "of so small a vocabulary all is looked at"
+    processors = Processors(model, config, "cpu")
+    together = processors(padded, scores, PROMPTS, width)
+    if processors.cuts is not None:
+        warped, together = Scores(together), torch.full_like(scores, float("-inf"))
+        for some, kept in Truncations([processors.cuts], "cpu")(warped, [0] * len(texts)):
+            together[some] = together[some].scatter_(1, kept.tokens, kept.scores)
     assert torch.equal(scores, before), "the scores that came in are left as they are"
     for row, (ids, length) in enumerate(zip(texts, PROMPTS, strict=True)):
         alone = stock_processors(model, config, length, "cpu")(

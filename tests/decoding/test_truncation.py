@@ -11,7 +11,7 @@ from transformers.generation import logits_process as stock
 
 from harness.decoding.luck import draw, luck_key
 from harness.decoding.scores import Scores, entropy_of, likeliest
-from harness.decoding.truncation import Kept, Truncation, known_tail
+from harness.decoding.truncation import Cuts, Kept, Truncations, cuts_of
 from harness.engine.recorder import Recorder
 
 V = 5003
@@ -56,10 +56,25 @@ def by_stock(warpers: list[Any], scores: torch.Tensor) -> torch.Tensor:
     return scores
 
 
-def dense(kept: Kept, vocabulary: int = V) -> torch.Tensor:
+def cuts(warpers: list[Any]) -> Cuts:
+    found, count = cuts_of(warpers)
+    assert found is not None
+    assert count == len(warpers)
+    return found
+
+
+def cut(warpers: list[Any], scores: torch.Tensor) -> list[tuple[list[int], Kept]]:
+    return Truncations([cuts(warpers)], "cpu")(Scores(scores), [0] * len(scores))
+
+
+def dense(parts: list[tuple[list[int], Kept]], vocabulary: int = V) -> torch.Tensor:
     """Of all tokens, those that are not left at -inf."""
-    everything = torch.full((len(kept.tokens), vocabulary), float("-inf"))
-    return everything.scatter_(1, kept.tokens, kept.scores)
+    rows = sum(len(some) for some, _ in parts)
+    everything = torch.full((rows, vocabulary), float("-inf"))
+    for some, kept in parts:
+        everything[some] = everything[some].scatter_(1, kept.tokens, kept.scores)
+    assert sorted(row for some, _ in parts for row in some) == list(range(rows)), "every row once"
+    return everything
 
 
 def same(mine: torch.Tensor, theirs: torch.Tensor, scores: torch.Tensor) -> None:
@@ -71,93 +86,102 @@ def same(mine: torch.Tensor, theirs: torch.Tensor, scores: torch.Tensor) -> None
     assert torch.equal(mine[~differs], theirs[~differs])
 
 
-def settled(warpers: list[Any], scores: torch.Tensor) -> torch.Tensor:
-    """The rows of which the likeliest tokens tell what is left, each asked for by itself."""
-    found = [Truncation(warpers)(Scores(row[None])) is not None for row in scores]
-    return torch.tensor(found)
-
-
 @pytest.mark.parametrize("name", LISTS)
 @pytest.mark.parametrize("seed", range(3))
 def test_over_random_draws(name: str, seed: int) -> None:
-    warpers, scores = LISTS[name], draws(seed)
+    scores = draws(seed)
     before = scores.clone()
-    for row in scores:
-        kept = Truncation(warpers)(Scores(row[None]))
-        if kept is not None:
-            same(dense(kept), by_stock(warpers, row[None]), row[None])
+    same(dense(cut(LISTS[name], scores)), by_stock(LISTS[name], scores), scores)
     assert torch.equal(scores, before), "the scores that came in are left as they are"
-    # Rows that are settled stay so in company, and in the order of their own.
-    index = settled(warpers, scores).nonzero()[:, 0].flip(0)
-    if len(index):
-        kept = Truncation(warpers)(Scores(scores).of_rows(index))
-        assert kept is not None
-        same(dense(kept), by_stock(warpers, scores[index]), scores[index])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_all_strategies_together_are_as_each_alone(seed: int) -> None:
+    scores, lists = draws(seed), list(LISTS.values())
+    luck = torch.Generator().manual_seed(seed)
+    which = torch.randint(len(lists), (200,), generator=luck).tolist()
+    rows = torch.randint(len(scores), (200,), generator=luck)
+    truncations = Truncations([cuts(warpers) for warpers in lists], "cpu")
+    together = dense(truncations(Scores(scores).of_rows(rows), which))
+    for place, (one, row) in enumerate(zip(which, rows.tolist(), strict=True)):
+        own = scores[row : row + 1]
+        same(together[place : place + 1], by_stock(lists[one], own), own)
+        same(together[place : place + 1], dense(cut(lists[one], own)), own)
+
+
+class Watched(Scores):
+    """Scores that note how many of the likeliest were asked for."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__(logits)
+        self.looked: list[int] = []
+
+    def likeliest(self, count: int) -> Any:
+        self.looked.append(count)
+        return super().likeliest(count)
 
 
 @pytest.mark.parametrize(
-    ("name", "least"),
+    ("name", "row", "most"),
     [
-        ("top_k 5", 8),
-        ("top_k 64", 8),
-        ("top_p 0.9", 4),
-        ("min_p 0.3", 6),
-        ("typical 0.9", 4),
-        ("eta 0.02", 4),
+        ("top_p 0.9", 7, 64),
+        ("typical 0.9", 7, 64),
+        ("eta 0.02", 6, 64),
+        ("top_k 64", 2, 1024),
+        ("top_p 0.9", 0, V),
     ],
 )
-def test_what_is_peaked_is_settled(name: str, least: int) -> None:
-    """So that the above asks for something: as many of the eight rows are settled by the likeliest."""
-    assert int(settled(LISTS[name], draws(0)).sum()) >= least
+def test_a_few_tokens_settle_what_is_peaked(name: str, row: int, most: int) -> None:
+    """So that it is the few tokens that the above tells of; only flat rows need all."""
+    scores = Watched(draws(1)[row : row + 1])
+    Truncations([cuts(LISTS[name])], "cpu")(scores, [0])
+    assert max(scores.looked) == most
 
 
 @pytest.mark.parametrize("share", [0.3, 0.95])
 def test_ties_keep_as_many(share: float) -> None:
     scores = torch.zeros(2, V)
-    scores[:, :10] = 9.0
-    scores[1, 10:20] = 8.0
+    scores[:, :10] = 15.0
+    scores[1, 10:20] = 14.0
     for warper in (stock.TopPLogitsWarper(share), stock.TypicalLogitsWarper(share)):
-        kept = Truncation([warper])(Scores(scores + 6 * (scores > 0)))
-        theirs = warper(None, scores + 6 * (scores > 0))
-        assert kept is not None
-        assert torch.equal(dense(kept).isfinite().sum(-1), theirs.isfinite().sum(-1))
+        found = dense(cut([warper], scores))
+        assert torch.equal(found.isfinite().sum(-1), warper(None, scores).isfinite().sum(-1))
 
 
 def test_what_equals_the_last_of_the_k_stays_however_many_they_are() -> None:
     scores = torch.zeros(1, V)
     scores[0, 100:180] = 1.0
-    kept = Truncation([stock.TopKLogitsWarper(3)])(Scores(scores))
-    assert kept is not None
-    assert torch.equal(dense(kept), stock.TopKLogitsWarper(3)(None, scores))
-    assert Truncation([stock.TopKLogitsWarper(90)])(Scores(scores)) is None, "all others are tied"
+    for k in (3, 90):
+        warper = stock.TopKLogitsWarper(k)
+        assert torch.equal(dense(cut([warper], scores)), warper(None, scores))
 
 
 @pytest.mark.parametrize("warper", [stock.TopPLogitsWarper(0.01), stock.EpsilonLogitsWarper(0.9)])
 def test_the_likeliest_stays(warper: Any) -> None:
     scores = torch.zeros(1, V)
     scores[0, 3] = 30.0
-    kept = Truncation([warper])(Scores(scores))
-    assert kept is not None
-    assert dense(kept).isfinite().nonzero().tolist() == [[0, 3]]
+    assert dense(cut([warper], scores)).isfinite().nonzero().tolist() == [[0, 3]]
 
 
 def test_only_what_is_known_is_stood_for() -> None:
     top_p, penalty = stock.TopPLogitsWarper(0.5), stock.RepetitionPenaltyLogitsProcessor(1.2)
-    assert known_tail([penalty, HOT, top_p]) == 2
-    assert known_tail([penalty, HOT]) == 0, "a temperature cuts nothing"
-    assert known_tail([top_p, penalty]) == 0
-    assert known_tail([]) == 0
-    assert known_tail([HOT, stock.TopPLogitsWarper(0.5, min_tokens_to_keep=2)]) == 0
-    assert known_tail([stock.TopPLogitsWarper(0.5, filter_value=-1e9)]) == 0
-    assert known_tail([stock.TopHLogitsWarper(0.5), top_p]) == 1
+    assert cuts_of([penalty, HOT, top_p]) == (Cuts(temperature=1.4, top_p=0.5), 2)
+    assert cuts_of([penalty, HOT]) == (None, 0), "a temperature cuts nothing"
+    assert cuts_of([top_p, penalty]) == (None, 0)
+    assert cuts_of([]) == (None, 0)
+    assert cuts_of([HOT, stock.TopPLogitsWarper(0.5, min_tokens_to_keep=2)]) == (None, 0)
+    assert cuts_of([stock.TopPLogitsWarper(0.5, filter_value=-1e9)]) == (None, 0)
+    assert cuts_of([stock.TopHLogitsWarper(0.5), top_p]) == (Cuts(top_p=0.5), 1)
+    assert cuts_of([top_p, stock.TopKLogitsWarper(9)]) == (Cuts(top_k=9), 1), "in another order than ours"
 
 
-def test_a_distribution_that_is_no_number_breaks_nothing() -> None:
+@pytest.mark.parametrize("name", LISTS)
+def test_a_distribution_that_is_no_number_breaks_no_other(name: str) -> None:
     scores = draws(0)
     scores[2] = float("nan")
-    for warpers in LISTS.values():
-        kept = Truncation(warpers)(Scores(scores[1:3]))
-        assert kept is None or not dense(kept)[1].isfinite().any()
+    found, others = dense(cut(LISTS[name], scores)), [0, 1, 3, 4, 5, 6, 7]
+    assert not found[2].isfinite().any()
+    same(found[others], by_stock(LISTS[name], scores[others]), scores[others])
 
 
 @pytest.mark.parametrize("vocabulary", [1, 9, 100, 1024, 2050, V])
@@ -176,18 +200,17 @@ def test_the_likeliest_are_those_of_a_sort(vocabulary: int, count: int) -> None:
         assert len(set(row)) == count, "none twice"
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_rows_know_what_is_known_of_all(temperature: float) -> None:
-    logits, index = draws(1), torch.tensor([5, 0, 2])
+def test_rows_know_what_is_known_of_all() -> None:
+    logits, index = draws(1), torch.tensor([5, 0, 2, 0])
     log_p = logits.log_softmax(-1)
     for scores in (Scores(logits), Scores(logits, log_p, entropy_of(log_p))):
         some = scores.of_rows(index)
-        alone = logits[index].double() / temperature
+        alone = logits[index].double()
         torch.testing.assert_close(
-            some.log_total(temperature).double(), alone.logsumexp(-1, keepdim=True), atol=1e-5, rtol=1e-6
+            some.log_total().double(), alone.logsumexp(-1, keepdim=True), atol=1e-5, rtol=1e-6
         )
         entropy = torch.special.entr(alone.softmax(-1)).sum(-1, keepdim=True)
-        torch.testing.assert_close(some.entropy(temperature).double(), entropy, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(some.entropy().double(), entropy, atol=1e-4, rtol=1e-5)
         assert torch.equal(some.logits, logits[index])
         for count in (3, 64, 200):
             assert torch.equal(some.likeliest(count).scores, logits[index].topk(count).values)
@@ -198,23 +221,23 @@ def test_rows_know_what_is_known_of_all(temperature: float) -> None:
 def test_draws_and_records_are_those_of_all_scores(name: str, step: int) -> None:
     logits = draws(2)[[5, 6, 7, 5]]
     logits[logits == float("-inf")] = -40.0
-    recorder = Recorder(5)
-    kept = Truncation(LISTS[name])(recorder.look(logits).scores)
-    assert kept is not None
-    # Two texts stand at the third row.
-    places = torch.tensor([0, 1, 2, 2, 3])
-    keys = torch.tensor([luck_key(0, f"p{text}", 0) for text in range(5)])
-    scores = dense(kept)
-    tokens = draw(scores[places], keys, step)
-    assert torch.equal(draw(kept.of_rows(places), keys, step), tokens)
-    recorded = []
-    for warped in (scores, kept):
-        recorder = Recorder(5)
-        seen = recorder.look(logits)
-        recorder.observe(range(5), seen, places, tokens, warped, places)
-        recorder.end_step(seen)
-        done = recorder.finish()
-        recorded.append([done.steps(text, 1, 5) for text in range(5)])
-    for one, other in zip(*recorded, strict=True):
-        for field, values in vars(one).items():
-            np.testing.assert_allclose(values, getattr(other, field), atol=1e-5, err_msg=field)
+    parts = cut(LISTS[name], logits)
+    scores = dense(parts)
+    for some, kept in parts:
+        # Two texts stand at the last row.
+        places = torch.tensor([*range(len(some)), len(some) - 1])
+        rows = torch.tensor(some)[places]
+        keys = torch.tensor([luck_key(0, f"p{text}", 0) for text in range(len(places))])
+        tokens = draw(scores[rows], keys, step)
+        assert torch.equal(draw(kept.of_rows(places), keys, step), tokens)
+        recorded = []
+        for warped in (scores[some], kept):
+            recorder = Recorder(5)
+            seen = recorder.look(logits)
+            recorder.observe(range(len(places)), seen, rows, tokens, warped, places)
+            recorder.end_step(seen)
+            done = recorder.finish()
+            recorded.append([done.steps(text, 1, 5) for text in range(len(places))])
+        for one, other in zip(*recorded, strict=True):
+            for field, values in vars(one).items():
+                np.testing.assert_allclose(values, getattr(other, field), atol=1e-5, err_msg=field)
