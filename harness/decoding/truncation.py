@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -191,6 +192,12 @@ class Truncations:
             if flat:
                 entropy = entropy.index_copy(0, index, hot.entropy())
         return log_total, entropy
+
+
+@lru_cache(maxsize=64)
+def truncations(cuts: tuple[Cuts, ...], device: str) -> Truncations:
+    """Those of some strategies; which do not change from step to step."""
+    return Truncations(cuts, device)
 
 
 class _State:

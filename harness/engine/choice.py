@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.decoding.luck import draw
 from harness.decoding.processors import Processors
 from harness.decoding.scores import Scores
-from harness.decoding.truncation import Truncations
+from harness.decoding.truncation import Cuts, truncations
 from harness.engine.recorder import Recorder, Seen
 
 
@@ -54,8 +54,7 @@ def choose(processors: Processors, recorder: Recorder, seen: Seen, rows: Rows, t
         (N,) tokens.
     """
     if processors.only_cuts:
-        truncations = Truncations([processors.cuts], seen.scores.device)  # type: ignore[list-item]
-        return choose_cut(truncations, [0] * len(those.texts), recorder, seen, rows, those)
+        return choose_cut([processors], [0] * len(those.texts), recorder, seen, rows, those)
     device = seen.scores.device
     at = torch.tensor(those.standing, device=device)
     if processors.neutral:
@@ -67,8 +66,8 @@ def choose(processors: Processors, recorder: Recorder, seen: Seen, rows: Rows, t
     lengths = [rows.prompt_tokens[row] for row in distinct]
     warped = processors(rows.ids[index], seen.scores.of_rows(index).logits, lengths, rows.width)
     if processors.cuts is not None:
-        truncations = Truncations([processors.cuts], device)
-        return _cut(truncations, Scores(warped), [0] * len(distinct), places, recorder, seen, rows, those)
+        cuts, which = [processors.cuts], [0] * len(distinct)
+        return _cut(cuts, Scores(warped), which, places, recorder, seen, rows, those)
     at_place = torch.tensor(places, device=device)
     tokens = _token(warped.index_select(0, at_place), those, rows.step)
     recorder.observe(those.texts, seen, at, tokens, warped, at_place)
@@ -76,7 +75,7 @@ def choose(processors: Processors, recorder: Recorder, seen: Seen, rows: Rows, t
 
 
 def choose_cut(
-    truncations: Truncations,
+    strategies: Sequence[Processors],
     which: Sequence[int],
     recorder: Recorder,
     seen: Seen,
@@ -86,7 +85,7 @@ def choose_cut(
     """Let texts choose whose strategies do nothing but truncate: all of them together.
 
     Args:
-        truncations: of those strategies.
+        strategies: the processors of each, `only_cuts`.
         which: (N,) each text's among them.
         recorder: sees the step.
         seen: the step's raw distributions, a row each.
@@ -99,11 +98,12 @@ def choose_cut(
     distinct, places = _distinct(list(zip(those.standing, which, strict=True)))
     index = torch.tensor([row for row, _ in distinct], device=seen.scores.device)
     scores = seen.scores.of_rows(index)
-    return _cut(truncations, scores, [one for _, one in distinct], places, recorder, seen, rows, those)
+    cuts = [one.cuts for one in strategies if one.cuts is not None]
+    return _cut(cuts, scores, [one for _, one in distinct], places, recorder, seen, rows, those)
 
 
 def _cut(
-    truncations: Truncations,
+    cuts: Sequence[Cuts],
     scores: Scores,
     which: Sequence[int],
     places: Sequence[int],
@@ -112,10 +112,10 @@ def _cut(
     rows: Rows,
     those: Choosing,
 ) -> Tensor:
-    """Let texts draw from what truncations leave of (M, V) scores; `places` (N,) are theirs among these."""
+    """Let texts draw from what cuts leave of (M, V) scores; `places` (N,) are theirs among these."""
     device = scores.device
     assert those.keys is not None, "truncations are for draws"
-    parts = truncations(scores, which)
+    parts = truncations(tuple(cuts), str(device))(scores, which)
     tokens = torch.empty(len(those.texts), dtype=torch.long, device=device)
     for some, kept in parts:
         place_in = {place: number for number, place in enumerate(some)}

@@ -17,7 +17,6 @@ from torch import Tensor
 from harness.decoding.luck import luck_key
 from harness.decoding.processors import Processors
 from harness.decoding.text import Detokenizer
-from harness.decoding.truncation import Truncations
 from harness.engine.batch import Row, pad_left
 from harness.engine.batches import out_of_memory
 from harness.engine.cache import RowLayer, row_cache, select_rows
@@ -254,10 +253,10 @@ def _chosen(bands: Sequence[_Band], grove: _Grove, seen: Seen, recorder: Recorde
     cutting = [band for band in bands if band.processors.only_cuts]
     tokens: dict[int, Tensor] = {}
     if cutting:
-        cuts = [band.processors.cuts for band in cutting if band.processors.cuts is not None]
+        strategies = [band.processors for band in cutting]
         which = [place for place, band in enumerate(cutting) for _ in band.texts]
         those = _choosing([text for band in cutting for text in band.texts], draws=True)
-        drawn = choose_cut(Truncations(cuts, seen.scores.device), which, recorder, seen, rows, those)
+        drawn = choose_cut(strategies, which, recorder, seen, rows, those)
         parts = drawn.split([len(band.texts) for band in cutting])
         tokens |= {id(band): part for band, part in zip(cutting, parts, strict=True)}
     for band in bands:
