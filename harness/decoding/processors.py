@@ -20,6 +20,31 @@ from harness.decoding.truncation import cuts_of
 
 _NEG_INF = float("-inf")
 
+
+class QuickMinNewTokens:
+    """No end-of-text before `min_new_tokens`: the stock processor finds its ids in the vocabulary anew at
+    every step, and copies the scores when there is nothing left to do."""
+
+    def __init__(self, processor: stock.MinNewTokensLengthLogitsProcessor) -> None:
+        self._stock = processor
+        self._ids: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Mask (R, V) scores; `scores` itself once there are enough tokens."""
+        if input_ids.shape[1] - self._stock.prompt_length_to_skip >= self._stock.min_new_tokens:
+            return scores
+        if self._ids is None:
+            ids = self._stock.eos_token_id
+            self._ids = ids[ids < scores.shape[1]].to(scores.device)
+        return scores.index_fill(1, self._ids, _NEG_INF)
+
+
+def _quick(processor: Any) -> Any:
+    if type(processor) is stock.MinNewTokensLengthLogitsProcessor:
+        return QuickMinNewTokens(processor)
+    return processor
+
+
 # Look at one row of scores only, and perhaps at how many tokens were made: rows may share one call.
 _BLIND = (
     stock.TemperatureLogitsWarper,
@@ -33,6 +58,7 @@ _BLIND = (
     stock.SuppressTokensLogitsProcessor,
     stock.InfNanRemoveLogitsProcessor,
     stock.LogitNormalization,
+    QuickMinNewTokens,
 )
 
 
@@ -144,30 +170,6 @@ class Processors:
         return self._lists[prompt_tokens]
 
 
-class QuickMinNewTokens:
-    """No end-of-text before `min_new_tokens`: the stock processor finds its ids in the vocabulary anew at
-    every step, and copies the scores when there is nothing left to do."""
-
-    def __init__(self, processor: stock.MinNewTokensLengthLogitsProcessor) -> None:
-        self._stock = processor
-        self._ids: Tensor | None = None
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Mask (R, V) scores; `scores` itself once there are enough tokens."""
-        if input_ids.shape[1] - self._stock.prompt_length_to_skip >= self._stock.min_new_tokens:
-            return scores
-        if self._ids is None:
-            ids = self._stock.eos_token_id
-            self._ids = ids[ids < scores.shape[1]].to(scores.device)
-        return scores.index_fill(1, self._ids, _NEG_INF)
-
-
-def _quick(processor: Any) -> Any:
-    if type(processor) is stock.MinNewTokensLengthLogitsProcessor:
-        return QuickMinNewTokens(processor)
-    return processor
-
-
 _Sight = Literal["blind", "set", "text"]
 """What a processor sees of a text: no token of it, which tokens occur in it, or all in their order."""
 
@@ -182,7 +184,7 @@ def _parts(processors: Sequence[Any]) -> list[tuple[_Sight, slice]]:
 
 
 def _sight(processor: Any) -> _Sight:
-    if type(processor) in _BLIND or type(processor) is QuickMinNewTokens:
+    if type(processor) in _BLIND:
         return "blind"
     if type(processor) is stock.RepetitionPenaltyLogitsProcessor and processor.prompt_ignore_length is None:
         return "set"

@@ -112,6 +112,9 @@ class _SomeRows(Scores):
     def entropy(self) -> Tensor:
         return self._whole.entropy()[self._index]
 
+    def of_rows(self, index: Tensor) -> Scores:
+        return _SomeRows(self._whole, self._index[index])
+
 
 def likeliest(scores: Tensor, count: int) -> Likeliest:
     """The `count` likeliest tokens of each row of (R, V) scores; among equal ones any.

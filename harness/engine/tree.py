@@ -119,7 +119,7 @@ def decode_tree(
         rows += len(grove.logits)
         chosen = _chosen(bands, grove, seen, recorder, step)
         recorder.end_step(seen)
-        # The one place in a step where the host waits for the device.
+        # Here the host waits for the device; otherwise only where truncations ask whether they are settled.
         tokens = iter(chosen.tolist())
         clock.step()
         for band in bands:

@@ -212,6 +212,9 @@ def test_rows_know_what_is_known_of_all() -> None:
         entropy = torch.special.entr(alone.softmax(-1)).sum(-1, keepdim=True)
         torch.testing.assert_close(some.entropy().double(), entropy, atol=1e-4, rtol=1e-5)
         assert torch.equal(some.logits, logits[index])
+        again = torch.tensor([3, 0])
+        assert torch.equal(some.of_rows(again).logits, logits[index[again]])
+        assert torch.equal(some.of_rows(again).log_total(), some.log_total()[again])
         for count in (3, 64, 200):
             assert torch.equal(some.likeliest(count).scores, logits[index].topk(count).values)
 
