@@ -50,7 +50,7 @@ ui: $(READY)
 
 # Make the built-in models again, from the seed.
 fable: $(READY)
-	$(BIN)/python -m harness.models.fable.train
+	$(BIN)/python -m tools.fable.train
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

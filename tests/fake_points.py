@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from harness.results.store import StoredPoint
-from harness.results.sweeps import Sweep, SweepPoint, sweep_id_of
+from harness.store.stored_point import StoredPoint
+from harness.store.sweeps import Sweep, SweepPoint, sweep_id_of
 
 HOSTILE = {
     "script": "</script><script>document.title='OWNED'</script><img src=x onerror=alert(1)>",

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import harness  # noqa: F401  # the processes take over sys.path, which must name its Hydra plug-ins
 
-COMMAND = "import sys; from harness.cli import main; sys.exit(main())"
+COMMAND = "import sys; from harness.cli.main import main; sys.exit(main())"
 _IMPORTED = [
-    "harness.engine.group",
+    "harness.run.local",
     "harness.models.load",
     "harness.report",
     "harness.tracking",

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers.generation import logits_process as stock
 
-from harness.decoding.luck import draw, luck_key
-from harness.engine.recorder import Recorder
-from harness.results.records import Steps
-from harness.results.replay import StoredSteps, Warp
+from harness.analysis.replay import StoredSteps, Warp
+from harness.backends.hf.recorder import Recorder
+from harness.decoding.gumbel import draw, noise_key
+from harness.store.records import Steps
 
 
 def processors(warp: Warp) -> list:
@@ -64,7 +64,7 @@ SAMPLES = 4
 
 
 def keys_of(count: int, seed: int) -> Tensor:
-    return torch.tensor([luck_key(seed, f"p{row // SAMPLES}", row % SAMPLES) for row in range(count)])
+    return torch.tensor([noise_key(seed, f"p{row // SAMPLES}", row % SAMPLES) for row in range(count)])
 
 
 def decode(warp: Warp, logits: Tensor, top_k: int, seed: int = 0, step: int = 0) -> Real:
@@ -83,7 +83,7 @@ def decode(warp: Warp, logits: Tensor, top_k: int, seed: int = 0, step: int = 0)
 
 
 def _together(steps: list[Steps]) -> Steps:
-    return Steps(**{name: np.concatenate([getattr(s, name) for s in steps]) for name in vars(steps[0])})
+    return Steps(**{name: np.concatenate([getattr(s, name) for s in steps]) for name in steps[0].numbers()})
 
 
 def stored(real: Real, vocabulary: float | None = None) -> StoredSteps:

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities import AssessmentSource, Feedback, Run, Trace
 from mlflow.tracing.client import TracingClient
 
-from harness.results.sweeps import Sweep
+from harness.store.sweeps import Sweep
 from harness.tracking import open_tracker
 from harness.tracking.tracker import MlflowTracker
 

@@ -68,7 +68,7 @@ def take_apart(argv: Sequence[str]) -> Arguments:
         elif word in SWITCHES:
             found.flags.append(word)
         else:
-            from harness.config.nearest import did_you_mean
+            from harness.config.suggest import did_you_mean
 
             known = [*SWITCHES, *WITH_VALUE, *INFO, "--help", "--version"]
             hint = did_you_mean(word, [flag for flag in known if flag.startswith("--")])

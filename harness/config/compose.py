@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from harness.config.catalog import EXPERIMENTS, Catalog
-from harness.config.experiment import said_in
-from harness.config.names import as_hydra_wants, parse
+from harness.config.custom_sources import outranked, sources_of
+from harness.config.experiment_file import said_in
+from harness.config.overrides import as_hydra_wants, parse
 from harness.config.points import EXPECT, Composed
 from harness.config.schema import parts, value_keys
-from harness.config.sources import outranked, sources_of
+from harness.config.search_path import EXPERIMENTS, Catalog
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from harness.config.part import Natural, Part
+from harness.config.base import Natural, Part
 
 
 class Expectation(Part):

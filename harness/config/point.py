@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from harness.config.base import Choice, Natural, Part, Positive
 from harness.config.expectation import Expectation
-from harness.config.part import Choice, Natural, Part, Positive
 
 
 class Model(Choice):

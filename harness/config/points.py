@@ -9,7 +9,7 @@ from typing import Any
 from harness.config.labels import MAIN, labelled
 from harness.config.point import Point
 from harness.config.rules import check_rules, expectation_rules
-from harness.config.values import named, read_expectations, read_parts
+from harness.config.validation import named, read_expectations, read_parts
 from harness.errors import ConfigError, Mistake
 
 EXPECT = "expect"

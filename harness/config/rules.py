@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from harness.config.effective import draws, is_beam
 from harness.config.expectation import ASKED, Expectation
-from harness.config.nearest import did_you_mean
 from harness.config.point import (
     Cache,
     Compare,
@@ -26,7 +25,8 @@ from harness.config.point import (
     Record,
     Timing,
 )
-from harness.config.values import shown
+from harness.config.suggest import did_you_mean
+from harness.config.validation import shown
 from harness.errors import Mistake
 
 # What only has an effect on what is drawn from.

@@ -171,7 +171,7 @@ def _number(config: Mapping[str, Any], *keys: str) -> int:
     return next((value for value in found if isinstance(value, int)), 0)
 
 
-def size_told(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Bytes for people: KiB, MiB or GiB."""
     if size < _MIB:
         return f"{size / 1024:.0f} KiB"

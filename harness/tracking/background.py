@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from harness.results.sweeps import Sweep
+from harness.store.sweeps import Sweep
 from harness.tracking.links import Link
 from harness.tracking.tracker import Tracker
 

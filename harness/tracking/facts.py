@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.results.catalog import metric_of
-from harness.results.expectations import Checked, missed, verdict
-from harness.results.store import StoredPoint
-from harness.results.sweeps import Sweep, SweepPoint
+from harness.analysis.expectations import Checked, missed, verdict
+from harness.analysis.metric_catalog import metric_of
+from harness.store.stored_point import StoredPoint
+from harness.store.sweeps import Sweep, SweepPoint
 
 LONGEST_PARAM = 6000
 LONGEST_TAG = 5000

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from harness.results.catalog import HEADLINES
-from harness.results.sweeps import Sweep, SweepPoint
+from harness.analysis.metric_catalog import HEADLINES
+from harness.store.sweeps import Sweep, SweepPoint
 from harness.tracking.uri import is_server
 
 LOCAL = "http://127.0.0.1:5000"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.analysis.point_results import stored_of
 from harness.errors import HarnessError
 from harness.report import write_sweep_reports
-from harness.report.points import stored_point
-from harness.results.files import outputs_folder
-from harness.results.sweeps import Sweep, find_sweep
+from harness.store.files import outputs_folder
+from harness.store.sweeps import Sweep, find_sweep
 from harness.tracking.links import closing_lines
 from harness.tracking.tracker import TELLABLE, MlflowTracker, one_line
 from harness.tracking.uri import tracking_uri
@@ -48,9 +48,7 @@ def sync_sweep(sweep: Sweep, uri: str) -> tuple[MlflowTracker, list[str]]:
     Raises:
         HarnessError: MLflow cannot be reached.
     """
-    gone = [
-        p.label for p in sweep.points if p.status in ("done", "reused") and stored_point(sweep, p) is None
-    ]
+    gone = [p.label for p in sweep.points if p.status in ("done", "reused") and stored_of(sweep, p) is None]
     there = replace(sweep, points=tuple(p for p in sweep.points if p.label not in gone))
     tracker = MlflowTracker(uri, strict=True)
     write_sweep_reports(there)

@@ -16,14 +16,14 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from harness.results.store import StoredPoint
-from harness.results.sweeps import Sweep, SweepPoint
+from harness.store.stored_point import StoredPoint
+from harness.store.sweeps import Sweep, SweepPoint
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import TraceInfo
 
-    from harness.tracking.store import Store
+    from harness.tracking.mlflow_store import Store
 
 NANO = 1_000_000_000
 LONGEST_PREVIEW = 1000

@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.analysis.expectations import check_expectations, check_point
+from harness.analysis.point_results import stored_of
 from harness.errors import HarnessError
-from harness.report.points import stored_point
-from harness.report.reports import tokens_page
-from harness.results.expectations import check_expectations, check_point
-from harness.results.store import StoredPoint
-from harness.results.sweeps import Sweep, SweepPoint
+from harness.report.write import tokens_page
+from harness.store.stored_point import StoredPoint
+from harness.store.sweeps import Sweep, SweepPoint
 from harness.tracking.facts import (
     EXPECTATIONS,
     TABLE_TAG,
@@ -36,7 +36,7 @@ from harness.tracking.facts import (
     varied_params,
 )
 from harness.tracking.links import Link, sweep_links, table_view, view_key
-from harness.tracking.store import Store, is_orphan, owner
+from harness.tracking.mlflow_store import Store, is_orphan, owner
 from harness.tracking.uri import tracking_uri
 
 log = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ class MlflowTracker(Tracker):
         store = self._store
         if store is None:
             raise HarnessError("the tracker was not opened")
-        stored = stored_point(sweep, point)
+        stored = stored_of(sweep, point)
         if stored is None and point.status != "failed":
             raise HarnessError(f"{point.label}: its folder in the store holds no generations")
         expected = expectations_tag(check_point(sweep, point))

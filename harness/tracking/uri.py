@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.errors import ConfigError
-from harness.results.files import outputs_folder
+from harness.store.files import outputs_folder
 
 SQLITE = "sqlite:///"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")

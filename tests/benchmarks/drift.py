@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from harness.decoding.text import Detokenizer
-from harness.engine.distributions import Distributions, form_of, keep
-from harness.engine.drift import Drift
-from harness.engine.forced import Reader
+from harness.artifacts.drift.measure import Drift
+from harness.backends.hf.reference_files import Distributions, form_of, keep
+from harness.backends.hf.teacher_forcing import Reader
+from harness.decoding.detokenizer import Detokenizer
 from harness.models.memory import peak_memory_mb, reset_peak_memory
 from harness.prompts.passages import Passage
 from tests.benchmarks.contend import contend

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from harness.engine.batch import Row, pad_left
-from harness.engine.strategy import Strategy
-from harness.engine.tree import Text, Work, decode_tree
+from harness.backends.hf.batch import Row, pad_left
+from harness.backends.hf.tree import Text, Work, decode_tree
+from harness.decoding.strategy import Strategy
 from tests.benchmarks.contend import contend
 from tests.benchmarks.shapes import (
     EIGHT,

@@ -7,9 +7,9 @@ import sys
 
 import torch
 
-from harness.engine.batch import Row
-from harness.engine.recorder import Recorder
-from harness.engine.tree import Text, decode_tree
+from harness.backends.hf.batch import Row
+from harness.backends.hf.recorder import Recorder
+from harness.backends.hf.tree import Text, decode_tree
 from harness.models.memory import peak_memory_mb, reset_peak_memory
 from tests.benchmarks.recording import Blind
 from tests.benchmarks.shapes import EIGHT, llama_100m, ragged_prompts, strategy

@@ -12,11 +12,11 @@ sys.path.append(str(Path(__file__).parent.parent))
 
 from fake_points import story, write_point
 
-from harness.results.metrics import Asked, OwnMetric
-from harness.results.metrics.compute import add_metrics
+from harness.analysis.metrics import CustomMetric, RequestedMetrics
+from harness.artifacts.compute_metrics import add_metrics
 
 POINTS, PROMPTS, TOKENS, BUDGET = 8, 100, 256, 5
-OWN = OwnMetric("mine.py:f", b"def f(generated): return sum(token.rank > 1 for token in generated.tokens)")
+OWN = CustomMetric("mine.py:f", b"def f(generated): return sum(token.rank > 1 for token in generated.tokens)")
 
 
 def main() -> None:
@@ -30,8 +30,8 @@ def main() -> None:
         facts = {"tokens": PROMPTS * TOKENS, "decode_seconds": 1.0, "peak_mb": None}
         stored.write_json("parts.json", {"facts": facts})
         for name, asked in (
-            ("of the texts", Asked()),
-            ("against references, and one of one's own", Asked((OWN,), references)),
+            ("of the texts", RequestedMetrics()),
+            ("against references, and one of one's own", RequestedMetrics((OWN,), references)),
         ):
             add_metrics(stored, asked)  # imports
             began = time.perf_counter()

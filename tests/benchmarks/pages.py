@@ -42,7 +42,7 @@ def write_points(outputs: Path, points: int, prompts: int, tokens: int) -> list[
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from harness.results.store import StoredPoint
+    from harness.store.stored_point import StoredPoint
 
     vocabulary = np.array(words(), object)
     stored = []
@@ -121,7 +121,7 @@ def write_points(outputs: Path, points: int, prompts: int, tokens: int) -> list[
 
 def sweep_of(outputs: Path, stored: list[Any]) -> Any:
     """A sweep of these points."""
-    from harness.results.sweeps import Sweep, SweepPoint
+    from harness.store.sweeps import Sweep, SweepPoint
 
     points = tuple(
         SweepPoint(f"m/fp32/s{i}", p.point_id, "m", "fp32", "made_up", f"s{i}", {"decoding": i}, "done")
@@ -195,16 +195,16 @@ def told(name: str, html: str, seconds: float, folder: Path) -> None:
 
 def main() -> None:
     """Print the lines."""
-    from harness.report.compare_html import compare_html, plain_comparison
-    from harness.report.points import reported
-    from harness.report.tokens_html import tokens_html
+    from harness.analysis.point_results import point_results
+    from harness.report.page.compare_page import compare_html, plain_comparison
+    from harness.report.page.tokens_page import tokens_html
 
     print("\nPages")
     for points, prompts, tokens in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             sweep = sweep_of(Path(folder), write_points(Path(folder), points, prompts, tokens))
             began = time.perf_counter()
-            found = reported(sweep)
+            found = point_results(sweep)
             html = compare_html(sweep, found, budget_mb=BUDGET_MB, comparison=plain_comparison(found))
             seconds = time.perf_counter() - began
             told(

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from harness.cli.doctor import TRIED, TRIED_CACHES
 from harness.config.point import Model, Quantization
 from harness.errors import HarnessError
 from harness.models.caches import cache_config, check_cache, quantized_cache_bytes
-from harness.models.doctor import TRIED, TRIED_CACHES
 from harness.models.load import footprint_bytes, read_model
 from harness.models.locate import locate
 from harness.models.memory import kv_cache_bytes

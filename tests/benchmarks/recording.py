@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.backends.hf.batch import Row
+from harness.backends.hf.recorder import Recorder, Seen
+from harness.backends.hf.stock_generate import decode_rows
+from harness.backends.hf.tree import Text, decode_tree
 from harness.decoding.scores import Scores
-from harness.engine.batch import Row
-from harness.engine.recorder import Recorder, Seen
-from harness.engine.sampling import decode_rows
-from harness.engine.strategy import Strategy
-from harness.engine.tree import Text, decode_tree
+from harness.decoding.strategy import Strategy
 from tests.benchmarks.contend import contend
 from tests.benchmarks.shapes import (
     EIGHT,

@@ -12,7 +12,7 @@ import torch
 
 from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
-from harness.engine.strategy import Strategy
+from harness.decoding.strategy import Strategy
 from harness.prompts.prompt import Prompt
 
 NATS = 2.1

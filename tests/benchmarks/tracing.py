@@ -21,8 +21,8 @@ def main(points: int = POINTS, prompts: int = PROMPTS) -> None:
         from fake_points import make_sweep, write_table
         from mlflow_runs import TRACED, tell
 
-        from harness.results.store import StoredPoint
-        from harness.tracking.feedback import read_feedback
+        from harness.store.stored_point import StoredPoint
+        from harness.tracking.assessments import read_feedback
 
         decodings = [f"d{place}" for place in range(points)]
         texts = {f"p{place}": "It was a dark and stormy" for place in range(prompts)}

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+from drifting_sweep import drifting_sweep
 from fake_points import HOSTILE, PROMPTS, make_sweep, write_point
+from made_comparison import made_up_comparison
 
-sys.path.append(str(Path(__file__).parents[1] / "report"))
-
-from compared import made_up_comparison
-from drifting import drifting_sweep
-
-from harness.report.compare_html import compare_html
-from harness.report.points import reported
-from harness.report.tokens_html import tokens_html
+from harness.analysis.point_results import point_results
+from harness.report.page.compare_page import compare_html
+from harness.report.page.tokens_page import tokens_html
 
 
 def write_compare(folder: Path) -> Path:
     """compare.html of six points, two of them failed, with all there may be in it."""
     sweep = make_sweep(folder / "outputs", failed="top_p", tokens=30, samples=2)
-    points = reported(sweep)
+    points = point_results(sweep)
     label = sweep.points[2].label
     comparison = made_up_comparison(points)
     expected = [
@@ -50,7 +46,7 @@ def write_hostile(folder: Path) -> Path:
         for p, name in zip(sweep.points, named, strict=True)
     )
     sweep = replace(sweep, name=HOSTILE["script"], points=points)
-    found = reported(sweep)
+    found = point_results(sweep)
     path = folder / "hostile.html"
     path.write_text(compare_html(sweep, found, comparison=made_up_comparison(found)), encoding="utf-8")
     return path
@@ -69,7 +65,7 @@ def write_precision(folder: Path, hostile: bool = False, budget_mb: float = 20, 
     texts = dict.fromkeys(HOSTILE) if hostile else None
     sweep = drifting_sweep(folder / "outputs", texts, kl_error=0.002, tokens=tokens, samples=2)
     path = folder / "precision.html"
-    path.write_text(compare_html(sweep, reported(sweep), budget_mb=budget_mb), encoding="utf-8")
+    path.write_text(compare_html(sweep, point_results(sweep), budget_mb=budget_mb), encoding="utf-8")
     return path
 
 

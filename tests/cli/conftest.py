@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli.main import main
 
 
 @pytest.fixture(scope="session")
@@ -62,13 +62,13 @@ def harness(monkeypatch, capsys, tmp_path):
 
             return called
 
-        run_module = types.ModuleType("harness.sweep.run")
+        run_module = types.ModuleType("harness.run.sweep")
         run_module.run_sweep = record("run")
-        show_module = types.ModuleType("harness.sweep.show")
+        show_module = types.ModuleType("harness.cli.show_plan")
         show_module.show_plan = record("plan")
         show_module.show_check = record("check")
-        monkeypatch.setitem(sys.modules, "harness.sweep.run", run_module)
-        monkeypatch.setitem(sys.modules, "harness.sweep.show", show_module)
+        monkeypatch.setitem(sys.modules, "harness.run.sweep", run_module)
+        monkeypatch.setitem(sys.modules, "harness.cli.show_plan", show_module)
         before = set(tmp_path.iterdir())
         ended = main(list(words))
         assert set(tmp_path.iterdir()) == before, "a command left something in the working folder"

@@ -15,13 +15,13 @@ from harness.config.places import PACKAGE, built_in
 
 SLOW_SWEEP = """
 import sys, time, types
-module = types.ModuleType("harness.sweep.run")
+module = types.ModuleType("harness.run.sweep")
 def run_sweep(points, name, files):
     print("running", flush=True)
     time.sleep(60)
 module.run_sweep = run_sweep
-sys.modules["harness.sweep.run"] = module
-from harness.cli import main
+sys.modules["harness.run.sweep"] = module
+from harness.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -63,10 +63,10 @@ def test_a_signal_ends_it_with_its_status(tmp_path, number, status, words):
 def test_composing_imports_nothing_heavy(tmp_path):
     code = """
 import sys, types
-module = types.ModuleType("harness.sweep.show")
+module = types.ModuleType("harness.cli.show_plan")
 module.show_check = lambda points, name: 0
-sys.modules["harness.sweep.show"] = module
-from harness.cli import main
+sys.modules["harness.cli.show_plan"] = module
+from harness.cli.main import main
 assert main(["check", "-m", "decoding=greedy,top_p"]) == 0
 assert main(["help"]) == 0
 heavy = {"torch", "transformers", "mlflow", "pyarrow", "bitsandbytes", "numpy"} & set(sys.modules)

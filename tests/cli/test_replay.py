@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.config.replaying import replay_arguments
+from harness.cli.main import main
+from harness.cli.replay_arguments import replay_arguments
 from harness.errors import ConfigError
 
 SWEEP = [
@@ -82,7 +82,7 @@ def test_json_tells_all(stored: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def rows(outputs: Path, decoding: str) -> list[dict]:
-    from harness.results.store import StoredPoint
+    from harness.store.stored_point import StoredPoint
 
     return StoredPoint(outputs / "points" / ids(outputs)[decoding]).rows("generations")
 
@@ -155,7 +155,7 @@ def test_an_empty_store(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_torch_and_no_mlflow(stored: Path) -> None:
     code = (
-        "import sys; from harness.cli import main\n"
+        "import sys; from harness.cli.main import main\n"
         "assert main(['replay', 'fable_tiny/none/temperature', 'decoding=min_p']) == 0\n"
         "heavy = {'torch', 'transformers', 'mlflow', 'pandas', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy"

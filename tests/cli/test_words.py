@@ -6,8 +6,8 @@ import types
 
 import pytest
 
-from harness.cli import WORDS
-from harness.config import help as help_module
+from harness.cli import help as help_module
+from harness.cli.main import WORDS
 
 
 def test_no_words_run_one_default_point(harness):
@@ -375,7 +375,7 @@ def test_hydra_shows_the_config(harness):
 
 @pytest.fixture
 def stub(monkeypatch):
-    """`stub("harness.models.doctor", "doctor")` replaces a function by a recorder of its arguments."""
+    """`stub("harness.cli.doctor", "doctor")` replaces a function by a recorder of its arguments."""
 
     def make(module, name):
         calls = []
@@ -393,7 +393,7 @@ def stub(monkeypatch):
 
 
 def test_inspect_takes_the_prompt_as_it_is(harness, stub):
-    calls = stub("harness.engine.inspect", "inspect")
+    calls = stub("harness.cli.inspect", "inspect")
     prompt = "It's a = b, {c}: [d] ${e} it's"
     done = harness("inspect", "model=gpt2", f"prompt={prompt}", "steps=3", "top_k=4", "--json", "chat=true")
     assert done.status == 0
@@ -406,8 +406,8 @@ def test_inspect_takes_the_prompt_as_it_is(harness, stub):
 @pytest.mark.parametrize(
     ("words", "module", "name", "args"),
     [
-        (["doctor"], "harness.models.doctor", "doctor", ()),
-        (["ui", "--port", "5001"], "harness.tracking.ui", "serve", (["--port", "5001"],)),
+        (["doctor"], "harness.cli.doctor", "doctor", ()),
+        (["ui", "--port", "5001"], "harness.cli.ui", "serve", (["--port", "5001"],)),
         (["sync"], "harness.tracking.sync", "sync", (None,)),
         (["sync", "demo-12"], "harness.tracking.sync", "sync", ("demo-12",)),
     ],
@@ -420,6 +420,6 @@ def test_the_other_words_call_their_function(harness, stub, words, module, name,
 
 @pytest.mark.parametrize(("words", "name"), [(["report"], None), (["report", "demo-12"], "demo-12")])
 def test_report_asks_for_feedback_first(harness, stub, words, name):
-    asked, written = stub("harness.tracking.feedback", "bring_feedback"), stub("harness.report", "write")
+    asked, written = stub("harness.tracking.assessments", "bring_feedback"), stub("harness.report", "write")
     assert harness(*words).status == 0
     assert asked == written == [((name,), {})]

@@ -7,10 +7,10 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from harness.config.catalog import Catalog
 from harness.config.compose import CONFIG_NAME, composer_of, jobs_with_cases, sweep_name, united
 from harness.config.points import make_points
 from harness.config.schema import parts
+from harness.config.search_path import Catalog
 from harness.errors import ConfigError
 
 

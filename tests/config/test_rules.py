@@ -166,7 +166,7 @@ def test_expectations_that_make_no_sense(composed, entry, expected):
 def test_expectations_of_points_and_prompts_that_there_are_not(composed):
     from harness.config.points import make_points
     from harness.errors import ConfigError
-    from harness.sweep.plan import make_plan
+    from harness.plan.plan import make_plan
 
     one = composed()
     one.config["expect"] = [{"point": "*/gredy", "output": "x"}]

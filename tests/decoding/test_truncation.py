@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers.generation import logits_process as stock
 
-from harness.decoding.luck import draw, luck_key
+from harness.backends.hf.recorder import Recorder
+from harness.decoding.gumbel import draw, noise_key
 from harness.decoding.scores import Scores, entropy_of, likeliest
 from harness.decoding.truncation import Cuts, Kept, Truncations, cuts_of
-from harness.engine.recorder import Recorder
 
 V = 5003
 ROUNDING = 5e-6
@@ -230,7 +230,7 @@ def test_draws_and_records_are_those_of_all_scores(name: str, step: int) -> None
         # Two texts stand at the last row.
         places = torch.tensor([*range(len(some)), len(some) - 1])
         rows = torch.tensor(some)[places]
-        keys = torch.tensor([luck_key(0, f"p{text}", 0) for text in range(len(places))])
+        keys = torch.tensor([noise_key(0, f"p{text}", 0) for text in range(len(places))])
         tokens = draw(scores[rows], keys, step)
         assert torch.equal(draw(kept.of_rows(places), keys, step), tokens)
         recorded = []
@@ -242,5 +242,5 @@ def test_draws_and_records_are_those_of_all_scores(name: str, step: int) -> None
             done = recorder.finish()
             recorded.append([done.steps(text, 1, 5) for text in range(len(places))])
         for one, other in zip(*recorded, strict=True):
-            for field, values in vars(one).items():
+            for field, values in one.numbers().items():
                 np.testing.assert_allclose(values, getattr(other, field), atol=1e-5, err_msg=field)

@@ -58,7 +58,7 @@ def on_device(small_model: Any, device: str) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def rows_of() -> Callable[..., Any]:
     """`rows_of(loaded)`: rows of different lengths, two samples of each prompt."""
-    from harness.engine.batch import Row
+    from harness.backends.hf.batch import Row
     from harness.prompts.prompt import Prompt
 
     texts = (
@@ -82,7 +82,7 @@ def strategy_of() -> Callable[..., Any]:
     """`strategy_of(loaded, do_sample=True, top_p=0.9)`: 16 tokens, five alternatives recorded."""
     from harness.config.effective import effective_decoding
     from harness.config.point import Decoding
-    from harness.engine.strategy import Strategy
+    from harness.decoding.strategy import Strategy
 
     def strategy(loaded: Any, **fields: Any) -> Strategy:
         return Strategy(

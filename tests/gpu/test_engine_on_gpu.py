@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from harness.decoding.luck import draw, luck_key
-from harness.decoding.text import Detokenizer
-from harness.engine.beams import search
-from harness.engine.sampling import decode_rows
-from harness.engine.selftest import handles
-from harness.engine.tree import Text, decode_tree
+from harness.backends.hf.beams import search
+from harness.backends.hf.self_test import handles
+from harness.backends.hf.stock_generate import decode_rows
+from harness.backends.hf.tree import Text, decode_tree
+from harness.decoding.detokenizer import Detokenizer
+from harness.decoding.gumbel import draw, noise_key
 
 KINDS = ("llama", "qwen2", "mistral", "gpt2")
 
@@ -65,7 +65,7 @@ def test_draws_are_the_cpus(device: str) -> None:
     luck = torch.Generator().manual_seed(5)
     scores = torch.randn(64, 5000, generator=luck) * 3
     cut = scores.masked_fill(torch.rand(scores.shape, generator=luck) < 0.9, float("-inf"))
-    keys = torch.tensor([luck_key(1, f"p{row}", 0) for row in range(64)])
+    keys = torch.tensor([noise_key(1, f"p{row}", 0) for row in range(64)])
     for step in range(8):
         for some in (scores, cut):
             there = draw(some.to(device), keys.to(device), step)

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from harness.cli import main
+from harness.backends.hf.latency_pass import time_strategy
+from harness.cli.doctor import TRIED
+from harness.cli.main import main
 from harness.config.point import Timing
-from harness.engine.timing import time_strategy
-from harness.models.doctor import TRIED
 from harness.models.memory import peak_memory_mb, reset_peak_memory
 
 TRIED_HERE = [one for one in TRIED if one.torchao is None or find_spec("torchao") is not None]

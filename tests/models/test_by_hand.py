@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.cli.doctor import TRIED
 from harness.config.point import Model
-from harness.models.doctor import TRIED
 from harness.models.load import load
 from harness.models.quantize import import_bitsandbytes
 
@@ -202,9 +202,9 @@ kernels.__spec__ = importlib.machinery.ModuleSpec("kernels", None)
 kernels.get_kernel = refused
 sys.modules["kernels"] = kernels
 
-from harness.cli import main
+from harness.cli.main import main
 from harness.config.point import Model
-from harness.models.doctor import TRIED
+from harness.cli.doctor import TRIED
 from harness.models.load import load
 
 for quantization in TRIED:

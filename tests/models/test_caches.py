@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from harness.cli.doctor import TRIED, TRIED_CACHES
 from harness.config.point import Cache, Model
 from harness.errors import ConfigError
 from harness.models import packages
 from harness.models.caches import cache_config, check_cache, quantized_cache_bytes
-from harness.models.doctor import TRIED, TRIED_CACHES
 from harness.models.load import load
 from harness.models.locate import ModelFiles, locate
 from harness.models.memory import kv_cache_bytes
@@ -109,7 +109,7 @@ def test_the_cache_is_estimated_from_above(small_model: Any, name: str, steps: i
     import torch
     from transformers.cache_utils import QuantizedCache
 
-    from harness.engine.forward import forward
+    from harness.backends.hf.forward import forward
 
     if CACHES[name].backend == "hqq" and find_spec("hqq") is None:
         pytest.skip("hqq is not installed")
@@ -138,7 +138,7 @@ def test_what_is_kept_is_near_in_the_measure_of_its_bits(small_model: Any) -> No
     import torch
     from transformers.cache_utils import QuantizedCache
 
-    from harness.engine.forward import forward
+    from harness.backends.hf.forward import forward
 
     loaded = load(Model(name="m", id=str(small_model("llama"))), TRIED[0])
     ids = torch.randint(10, 300, (1, 41), generator=torch.Generator().manual_seed(3))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from small_models import CONTEXT, WINDOW
 
+from harness.cli.doctor import TRIED
 from harness.config.point import Model
-from harness.models.doctor import TRIED
 from harness.models.load import footprint_bytes, load
 from harness.models.locate import locate
 from harness.models.memory import (
@@ -44,7 +44,7 @@ def cache_bytes(cache: Any) -> int:
 def test_the_cache_is_estimated_exactly(small_model: Any, kind: str, tokens: int) -> None:
     import torch
 
-    from harness.engine.forward import forward
+    from harness.backends.hf.forward import forward
 
     loaded = load(Model(name="m", id=str(small_model(kind))), TRIED[0])
     with torch.inference_mode():

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from harness.cli.doctor import TRIED
 from harness.config.point import Model, Quantization
 from harness.errors import ConfigError
 from harness.models import prequantized
-from harness.models.doctor import TRIED
 from harness.models.load import footprint_bytes, load
 from harness.models.locate import locate
 from harness.models.memory import weight_bytes
@@ -151,7 +151,7 @@ def test_a_device_that_cannot_run_it_is_told(small_model: Any, tmp_path: Path) -
 def test_check_says_what_a_checkpoint_is(
     small_model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.cli import main
+    from harness.cli.main import main
 
     monkeypatch.setattr(prequantized, "lacking", lambda modules, extra: None)
     files = said(small_model, tmp_path, GPTQ)

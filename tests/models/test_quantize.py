@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from harness.cli.doctor import TRIED
 from harness.config.point import Model, Quantization
 from harness.errors import ConfigError
 from harness.models import quantize
-from harness.models.doctor import TRIED
 from harness.models.load import load
 from harness.models.quantize import (
     bitsandbytes_config,

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from harness.cli.doctor import TRIED
 from harness.config.point import Model, Quantization
 from harness.errors import ConfigError
 from harness.models import packages
-from harness.models.doctor import TRIED
 from harness.models.load import load
 from harness.models.locate import locate
 from harness.models.quantize import check_quantization

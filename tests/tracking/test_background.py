@@ -10,7 +10,7 @@ import pytest
 from harness.tracking import InBackground, Tracker
 
 if TYPE_CHECKING:
-    from harness.results.sweeps import Sweep
+    from harness.store.sweeps import Sweep
 
 SWEEP = cast("Sweep", object())
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 
-from harness.results.catalog import METRICS
+from harness.analysis.metric_catalog import METRICS
 from harness.tracking.facts import (
     digest,
     flatten,

@@ -14,8 +14,8 @@ from mlflow import MlflowClient
 from mlflow.tracing.client import TracingClient
 from mlflow_runs import TRACED, runs, say, tell, traces
 
-from harness.results.store import StoredPoint
-from harness.results.sweeps import Sweep
+from harness.store.stored_point import StoredPoint
+from harness.store.sweeps import Sweep
 
 BEGAN = 1_790_000_000.0
 

@@ -15,7 +15,7 @@ from mlflow.entities import ViewType
 from mlflow_runs import artifacts, runs, tell
 
 from harness.errors import ConfigError
-from harness.results.store import StoredPoint
+from harness.store.stored_point import StoredPoint
 from harness.tracking import open_tracker
 from harness.tracking.tracker import Tracker
 
@@ -109,7 +109,7 @@ def test_a_kill_in_the_middle_leaves_nothing_running(
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from harness.results.sweeps import load_sweep\n"
+        "from harness.store.sweeps import load_sweep\n"
         "from harness.tracking import open_tracker\n"
         "from harness.tracking import tracker as module\n"
         "sweep = load_sweep(Path(sys.argv[1]))\n"

@@ -1,7 +1,7 @@
 """The built-in models: two small Llamas trained on little stories.
 
 They are real checkpoints (safetensors, own tokenizer and chat template), made by
-``python -m harness.models.fable.train`` from the seeded grammar in :mod:`.grammar`.
+``make fable`` from a seeded grammar (`tools/fable/`).
 This module stays light: it names the models and says where they lie.
 """
 

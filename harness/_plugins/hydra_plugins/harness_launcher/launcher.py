@@ -7,9 +7,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from harness.config.command import Command
 from harness.config.compose import composer_of, jobs_with_cases, sweep_name
-from harness.config.hydra_files import of_sweep
+from harness.config.hydra_command import Command
+from harness.config.hydra_output import of_sweep
 
 
 class HarnessLauncher(Launcher):

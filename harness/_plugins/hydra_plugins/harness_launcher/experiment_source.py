@@ -1,0 +1,66 @@
+"""`experiments=NAME` finds ./experiments/NAME.yaml, then a built-in one, and nothing else."""
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from harness.config.places import conf_folder, experiment_file, experiment_names
+from harness.config.search_path import EXPERIMENTS
+
+
+class ExperimentSource(ConfigSource):
+    """A config source that holds one group, `experiments`."""
+
+    @staticmethod
+    def scheme() -> str:
+        """What its search path entry begins with."""
+        return EXPERIMENTS
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read an experiment; two files of one name are a ConfigError."""
+        path = experiment_file(self._name(config_path) or "")
+        if path is None:
+            raise ConfigLoadError(f"no experiment {config_path}")
+        text = path.read_text(encoding="utf-8")
+        return ConfigResult(
+            config=OmegaConf.create(text) if text.strip() else OmegaConf.create(),
+            path=str(path),
+            provider=self.provider,
+            header=self._get_header_dict(text),
+        )
+
+    def available(self) -> bool:
+        """Always; it may hold nothing."""
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        """Only the root and `experiments` are."""
+        return config_path.strip("/") in ("", EXPERIMENTS)
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether there is such an experiment."""
+        name = self._name(config_path)
+        return name is not None and name in experiment_names()
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """The group at the root, the experiments in the group."""
+        if config_path.strip("/") == "":
+            return [EXPERIMENTS] if results_filter != ObjectType.CONFIG else []
+        if config_path.strip("/") != EXPERIMENTS or results_filter == ObjectType.GROUP:
+            return []
+        return experiment_names()
+
+    def _name(self, config_path: str) -> str | None:
+        group, _, name = config_path.strip("/").rpartition("/")
+        return name.removesuffix(".yaml") if group == EXPERIMENTS else None
+
+
+class ExperimentSearchPath(SearchPathPlugin):
+    """Puts the experiments on the search path of the harness, and of nothing else that uses Hydra."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra for each app."""
+        if any(entry.path == str(conf_folder()) for entry in search_path.get_path()):
+            search_path.append(EXPERIMENTS, f"{EXPERIMENTS}://")

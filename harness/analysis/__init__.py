@@ -1,0 +1,1 @@
+"""Torch-free numbers from the store: metrics, statistics, comparison, expectations, replay."""

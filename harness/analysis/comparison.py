@@ -1,0 +1,110 @@
+"""The points of a sweep held against each other: the records that every report starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harness.analysis.metric_catalog import Metric
+
+Word = Literal["higher", "lower", "not told apart"]
+Verdict = Literal["better", "worse"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A point's metric less the baseline's, paired by prompt and sample.
+
+    Attributes:
+        mean: of the differences over prompts; not always that of the two values, which may weigh prompts
+            by their tokens, or be quantiles.
+        low, high: 95% confidence interval over prompts; None where there are too few to tell.
+        p: two-sided, corrected for the many comparisons of the sweep; None without an interval.
+        word: what is told: `higher` or `lower` only where p is below 0.05.
+        verdict: where the metric has a direction and the two are told apart.
+        below_noise: whether it is no larger than what running the same strategy again changes.
+        prompts: how many prompts it was paired over.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    word: Word
+    verdict: Verdict | None
+    below_noise: bool
+    prompts: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one point: its value, interval and difference to the baseline."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    difference: Difference | None = None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """How much one choice (`model`, `quantization`, `prompts`, `decoding`, or a varied key) moves a metric.
+
+    Attributes:
+        metric: its key.
+        factor: the choice.
+        share: eta squared, the share of the variance over the points that its levels explain.
+        spread: largest less smallest mean over the factor's levels.
+        levels: mean of the metric by level.
+    """
+
+    metric: str
+    factor: str
+    share: float
+    spread: float
+    levels: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Front:
+    """The Pareto front: points that no other point beats in every one of these metrics.
+
+    Attributes:
+        metrics: their keys; the direction of a metric without one is `higher`.
+        labels: of the points on the front.
+        compared: of all points that have every one of the metrics.
+    """
+
+    metrics: tuple[str, ...]
+    labels: tuple[str, ...]
+    compared: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A sweep's comparison.
+
+    Attributes:
+        baseline: label of the point that the others are held against; None when no point is whole.
+        metrics: those that any point has, in the order of the catalogue.
+        cells: by label, then by metric key.
+        effects: of every factor that varies, largest share first.
+        front: the Pareto front; None where fewer than two of its metrics were taken.
+        noise: by metric key, what running a strategy again, or alone, changes; may be empty.
+        disagreement: by prompt id, 0 (all points made the same text) to 1, most first.
+        self_bleu: by prompt id, mean BLEU of a text against the other points', 0 to 100.
+        rough: whether there are so few prompts (under 20) that intervals are rough.
+        notes: lines that the page must tell, such as what could not be compared.
+    """
+
+    baseline: str | None
+    metrics: tuple[Metric, ...]
+    cells: Mapping[str, Mapping[str, Cell]]
+    effects: tuple[Effect, ...] = ()
+    front: Front | None = None
+    noise: Mapping[str, float] = field(default_factory=dict)
+    disagreement: Mapping[str, float] = field(default_factory=dict)
+    self_bleu: Mapping[str, float] = field(default_factory=dict)
+    rough: bool = False
+    notes: tuple[str, ...] = ()

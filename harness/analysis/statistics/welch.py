@@ -1,0 +1,46 @@
+"""The difference of two latencies from a few timed repetitions of a few prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.analysis.statistics.bootstrap import CONFIDENCE
+
+
+def welch_interval(
+    ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]
+) -> tuple[float, float | None, float | None, float | None]:
+    """The mean over prompts of the difference in mean time, with Welch's interval over the repetitions.
+
+    The timed prompts are too few to speak of others, so they are taken as they are: the difference of each
+    prompt is that of its mean times, its variance the sum of both variances over their repetitions, and the
+    degrees of freedom are Welch and Satterthwaite's (Welch 1947, Biometrika 34:28). So the interval tells how
+    much these prompts would differ were they timed again just then on this machine. It does not know that the
+    machine might have been slower the next day, nor that repetitions after one another are alike: the noise
+    floor does.
+
+    Args:
+        ours: times of each prompt's repetitions.
+        theirs: of the same prompts, the point's that it is held against.
+
+    Returns:
+        (mean, low, high, p); the last three None where some prompt was timed once only, or where its times
+        do not differ at all.
+    """
+    means = [float(np.mean(a) - np.mean(b)) for a, b in zip(ours, theirs, strict=True)]
+    mean = float(np.mean(means))
+    sides = [side for pair in zip(ours, theirs, strict=True) for side in pair]
+    if any(len(side) < 2 for side in sides):
+        return mean, None, None, None
+    variances = np.array([np.var(side, ddof=1) / len(side) for side in sides]) / len(means) ** 2
+    variance = float(variances.sum())
+    if variance <= 0:
+        return mean, None, None, None
+    from scipy.special import stdtr, stdtrit
+
+    freedom = variance**2 / float((variances**2 / [len(side) - 1 for side in sides]).sum())
+    error = variance**0.5
+    reach = -float(stdtrit(freedom, (1 - CONFIDENCE) / 2)) * error
+    return mean, mean - reach, mean + reach, 2 * float(stdtr(freedom, -abs(mean) / error))

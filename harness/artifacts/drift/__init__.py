@@ -1,0 +1,1 @@
+"""Drift: what a lower precision changes along its reference's texts."""

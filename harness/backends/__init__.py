@@ -1,0 +1,1 @@
+"""Who answers requests: the protocols, and `hf`, transformers in process."""

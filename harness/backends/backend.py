@@ -1,0 +1,262 @@
+"""What a backend is: requests go in, samples come out.
+
+A backend has two halves. A `Target` is known before anything is loaded: it says what the samples depend on
+(the point's address), which device and precision are meant, and how much memory is needed. A `Backend` is the
+loaded model, or the connection to a server: it answers requests. A capability that is missing leaves columns
+empty in the tables; it is never imitated. Nothing here knows plans, artifacts or the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness.decoding.strategy import Strategy
+from harness.progress import Progress
+from harness.prompts.prompt import Prompt
+from harness.store.records import PromptScores, Repetition, Sample
+
+if TYPE_CHECKING:
+    import numpy as np
+    from transformers import PreTrainedTokenizerBase
+
+    from harness.config.point import Engine, Timing
+    from harness.models.model_info import ModelInfo
+    from harness.models.precision import Precision
+    from harness.prompts.passages import Passage
+    from harness.store.reference_index import ReferenceIndex
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can tell beside the texts.
+
+    Attributes:
+        full_distribution: raw and warped distribution of every step (entropy, rank, kept, kept_mass).
+        shared_noise: draws with the shared Gumbel noise, so that strategies are paired.
+        teacher_forcing: `score`, how likely a given text is.
+        hidden_states: `DistributionBackend`, what drift is computed with.
+        token_ids: ids of the generated tokens.
+        streaming: tokens come one by one, so that `time` knows the time to first token.
+    """
+
+    full_distribution: bool = False
+    shared_noise: bool = False
+    teacher_forcing: bool = False
+    hidden_states: bool = False
+    token_ids: bool = False
+    streaming: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """A sample to be generated: of which prompt, with which sample index, by which strategy."""
+
+    prompt: Prompt
+    sample: int
+    strategy: Strategy
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request that failed by itself (its processors raised, or it alone does not fit the memory)."""
+
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What generating took since the backend was configured.
+
+    Attributes:
+        tokens: generated, over all requests.
+        rows: decoder rows computed; fewer than tokens where requests shared prefixes.
+        batch_rows: requests decoded at once at most, in the end.
+        captured: whether steps ran as CUDA graphs.
+        peak_mb: most memory of the device; None where it is unknown.
+    """
+
+    tokens: int
+    rows: int
+    batch_rows: int
+    captured: bool = False
+    peak_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """The special token ids that a strategy needs: what ends a sample, and what pads a batch."""
+
+    eos: tuple[int, ...] = ()
+    pad: int = 0
+
+
+class Backend(Protocol):
+    """A loaded model, or a server that is ready to answer.
+
+    Attributes:
+        capabilities: what it can tell.
+        token_ids: special token ids.
+        warnings: what users of its samples should know, one line each.
+    """
+
+    capabilities: Capabilities
+    token_ids: TokenIds
+    warnings: tuple[str, ...]
+
+    def configure(self, engine: Engine) -> None:
+        """Set how the next requests are run (threads, batch rows, compilation), and start a new `usage`."""
+
+    def batch_size(self, requests: Sequence[Request]) -> int:
+        """Return how many requests like these are decoded at once at most (1 or more)."""
+
+    def generate(self, requests: Sequence[Request], progress: Progress) -> Iterator[Sample | Failure]:
+        """Answer the requests, in their order; `progress` advances by generated tokens."""
+
+    def usage(self) -> Usage:
+        """Return what generating took since `configure`."""
+
+    def score(self, prompts: Sequence[Prompt]) -> Iterator[PromptScores]:
+        """Return how likely each prompt's own tokens are; needs `teacher_forcing`."""
+
+    def time(self, requests: Sequence[Request], timing: Timing, progress: Progress) -> list[Repetition]:
+        """Time requests of one strategy as a deployed loop would run them; advances by repetitions."""
+
+    def environment(self) -> dict[str, Any]:
+        """Return versions, device and facts of the model, as JSON values."""
+
+    def effective(self, strategy: Strategy) -> dict[str, Any]:
+        """Return the settings that a strategy really ran with, as JSON values."""
+
+    def close(self) -> None:
+        """Free the model or the connection."""
+
+
+@dataclass(frozen=True)
+class PassageDrift:
+    """One passage under two models, from `DistributionBackend.compare`.
+
+    Attributes:
+        passage: the text.
+        token_texts: text that each scored token adds.
+        top_tokens: texts of the second model's likeliest tokens, a list a scored token.
+        values: by column of drift.parquet, (T, ...) arrays.
+    """
+
+    passage: Passage
+    token_texts: Sequence[str]
+    top_tokens: Sequence[Sequence[str]]
+    values: Mapping[str, np.ndarray]
+
+
+class Reference(Protocol):
+    """Distributions of a reference that were kept on disk.
+
+    Attributes:
+        index: what was kept.
+    """
+
+    index: ReferenceIndex
+
+    def chunks(self, passages: Iterable[Passage]) -> Iterator[tuple[int, list[Passage]]]:
+        """Yield the passages that were kept, chunk by chunk, each with the chunk's number."""
+
+
+class DistributionBackend(Backend, Protocol):
+    """A backend with whole distributions, or the hidden states they are made of: what drift needs."""
+
+    def keep_reference(
+        self,
+        passages: Iterable[Passage],
+        folder: Path,
+        heads: Path,
+        *,
+        positions: int,
+        together: int,
+        budget: int,
+        share: int,
+        progress: Progress,
+    ) -> None:
+        """Keep the distributions along passages in a folder, as many as a budget allows.
+
+        Args:
+            passages: the texts, in order; one is kept whole or not at all.
+            folder: where they are kept, beside an index (`store.reference_index`).
+            heads: folder of output heads, which several folders share.
+            positions: scored tokens of these passages.
+            together: scored tokens of all passages that share the budget.
+            budget: bytes for all of those.
+            share: bytes of it that are these passages', noted in the index.
+            progress: advances by scored tokens.
+        """
+
+    def open_reference(self, folder: Path, heads: Path) -> Reference:
+        """Open what was kept.
+
+        Raises:
+            FileNotFoundError: nothing complete is there.
+        """
+
+    def compare(
+        self, reference: Reference, chunk: int, passages: Sequence[Passage], top_k: int
+    ) -> Iterator[PassageDrift]:
+        """Compare this model with a reference along the passages of one chunk, token by token."""
+
+    def log_likelihood(self, passages: Sequence[Passage], progress: Progress) -> float:
+        """Return the log-probability of all scored tokens, nats; `progress` advances by tokens."""
+
+
+@dataclass(frozen=True)
+class BatchEstimate:
+    """How a family of requests is expected to be batched.
+
+    Attributes:
+        rows: requests decoded at once at most.
+        cache_bytes: key-value cache of one batch, when no two requests share a prefix.
+    """
+
+    rows: int
+    cache_bytes: int
+
+
+class Target(Protocol):
+    """What a point runs on, known before anything is loaded.
+
+    Attributes:
+        info: of the model.
+        device: kind of device (`cpu`, `cuda`, `mps`), or a server's address.
+        facts: what samples depend on beside prompts, decoding and generation; part of the point's address.
+        tokenizer_facts: fingerprint of the tokenizer, also part of the address; None without one.
+        cache: settings of a quantized key-value cache, part of the address; None for the model's own.
+        notes: what its user should know, one line each.
+        precision: of the weights as run; comparable with `<`. None where it is unknown.
+        checkpoint_precision: the highest precision that the checkpoint has; None where it is unknown.
+        weight_bytes: of the weights as run, by estimate; None where it is unknown.
+    """
+
+    info: ModelInfo
+    device: str
+    facts: Mapping[str, Any]
+    tokenizer_facts: str | None
+    cache: Mapping[str, Any] | None
+    notes: tuple[str, ...]
+    precision: Precision | None
+    checkpoint_precision: Precision | None
+    weight_bytes: int | None
+
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """Return the model's tokenizer; None where the backend takes texts."""
+
+    def shares_batches(self, effective: Mapping[str, Any]) -> bool:
+        """Return whether a strategy may decode in one batch with others."""
+
+    def estimate(self, requests: Sequence[Request], batch_rows: int | None) -> BatchEstimate:
+        """Estimate how requests like these are batched; `batch_rows` is the user's own choice, if any."""
+
+    def available_bytes(self) -> int | None:
+        """Return the memory that is free on the device; None where it is unknown."""
+
+    def open(self, progress: Progress) -> Backend:
+        """Load the model, or connect to the server."""

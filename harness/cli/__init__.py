@@ -1,0 +1,1 @@
+"""The command's words, one file each."""

@@ -1,0 +1,120 @@
+"""`harness ui`: the MLflow UI on this project's store."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from harness.errors import ConfigError, HarnessError
+from harness.store.files import outputs_folder
+from harness.store.sweeps import find_sweep
+from harness.tracking.uri import SQLITE, artifacts_uri, is_server, prepare_environment, tracking_uri
+
+
+def serve(argv: Sequence[str]) -> int:
+    """Run MLflow's server until it is ended with Ctrl-C.
+
+    Args:
+        argv: `--port`, `--host`, and anything else that `mlflow server` knows.
+
+    Returns:
+        0 when it was ended by Ctrl-C or SIGTERM, else the server's own exit status.
+
+    Raises:
+        ConfigError: nothing was run yet, or runs go to a server that has its own address.
+        HarnessError: the port is taken.
+    """
+    parser = argparse.ArgumentParser(
+        prog="harness ui",
+        description="The MLflow UI on this project's store.",
+        epilog="Anything else goes to `mlflow server` as it is, for instance --allowed-hosts.",
+    )
+    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--host", default="127.0.0.1")
+    known, rest = parser.parse_known_args(list(argv))
+    uri = _uri()
+    if is_server(uri):
+        raise ConfigError.of(
+            "", f"runs are kept by the MLflow server at {uri}; open that address in a browser"
+        )
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+        raise ConfigError.of(
+            "",
+            f"nothing is tracked yet in {uri}; `harness experiments=demo` runs something to see",
+        )
+    _check_free(known.host, known.port)
+    shown = "127.0.0.1" if known.host in ("0.0.0.0", "::") else known.host
+    print(f"MLflow UI at http://{shown}:{known.port} in some seconds; Ctrl-C ends it", flush=True)
+    return _run(server_command(uri, known.host, known.port, rest))
+
+
+def server_command(uri: str, host: str, port: int, rest: Sequence[str]) -> list[str]:
+    """The server's command line. Runs hold file addresses of their artifacts, which it reads itself."""
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    root = artifacts_uri(uri)
+    if root:
+        command += ["--default-artifact-root", root, "--artifacts-destination", root]
+    return [*command, "--host", host, "--port", str(port), "--workers", "1", *rest]
+
+
+def _uri() -> str:
+    """The store of the last sweep; without a sweep the one that a run from here would use."""
+    try:
+        tracking = find_sweep(outputs_folder(), None).tracking
+    except ConfigError:
+        tracking = {}
+    return tracking_uri(tracking)
+
+
+def _check_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise HarnessError(
+                f"--port: {port} on {host} cannot be used ({error.strerror or error}); "
+                f"is `harness ui` running already? Another one: `harness ui --port {port + 1}`"
+            ) from error
+
+
+def _run(command: Sequence[str]) -> int:
+    """Run the server in a session of its own and end all of its processes with ours."""
+    prepare_environment()
+    environment = {
+        **os.environ,
+        # Job runners of features that are not used here: more processes to start and to end.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": os.environ.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
+    }
+    server = subprocess.Popen(command, env=environment, start_new_session=True)
+    ended_by_user = False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal ended_by_user
+        ended_by_user = True
+        _signal_all(server, signal.SIGTERM)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        status = server.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _signal_all(server, signal.SIGKILL)
+    return 0 if ended_by_user else status
+
+
+def _signal_all(server: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal the server's process group; nothing when all of it is gone."""
+    try:
+        os.killpg(server.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return

@@ -1,0 +1,1 @@
+"""The HTML pages: their data, and the templates that draw it."""

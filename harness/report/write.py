@@ -1,0 +1,142 @@
+"""What people open of a sweep: summary.csv, comparison.csv, compare.html and a page of tokens a point."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.analysis.compare import compare
+from harness.analysis.comparison import Comparison
+from harness.analysis.drift_costs import precision_report
+from harness.analysis.expectations import Checked, check_expectations, missed, verdict
+from harness.analysis.point_results import PointResult, point_results
+from harness.report.csv_files import comparison_csv, summary_csv
+from harness.report.page.compare_page import compare_html
+from harness.report.page.shell import visible
+from harness.report.page.tokens_page import tokens_html
+from harness.report.terminal_table import sweep_table
+from harness.store.feedback import known_feedback
+from harness.store.files import outputs_folder, write_text
+from harness.store.stored_point import StoredPoint
+from harness.store.sweeps import Sweep, SweepPoint, find_sweep
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+TOKENS_BUDGET_MB = 8.0
+"""Of a point's own page."""
+
+BUDGET_MB = 20.0
+"""Of compare.html, for sweeps that were saved before `compare.budget_mb` could be said."""
+
+MOST_MISSES = 20
+"""Missed expectations that are told on the terminal; expectations.json holds all."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a sweep's reports were made of: its points, how they compare, and what was expected of them."""
+
+    points: list[PointResult]
+    comparison: Comparison
+    checked: tuple[Checked, ...] = ()
+
+
+def write(name: str | None) -> int:
+    """`harness report [SWEEP]`: write a sweep's reports again from the store and print its table.
+
+    Args:
+        name: the sweep's folder or id; the last one when None.
+
+    Returns:
+        The exit status: 0, or 1 when an expectation is missed.
+
+    Raises:
+        ConfigError: there is no such sweep.
+    """
+    sweep = find_sweep(outputs_folder(), name)
+    written = _write(sweep, anew=True)
+    print_sweep(sweep, written)
+    return 1 if missed(written.checked) else 0
+
+
+def write_sweep_reports(sweep: Sweep) -> Written:
+    """Write the sweep's tables, compare.html and expectations.json, and the tokens pages that lack."""
+    return _write(sweep, anew=False)
+
+
+def print_sweep(sweep: Sweep, written: Written) -> None:
+    """The sweep's table, what was expected of it and where its files lie, on the terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(sweep_table(written.points, console.width, written.comparison))
+    console.print()
+    for line in _expectation_lines(written.checked):
+        console.print(line, soft_wrap=True)
+    for path in (sweep.folder / "compare.html", sweep.folder / "summary.csv"):
+        if path.is_file():
+            console.print(_shown(path), soft_wrap=True, markup=False)
+
+
+def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool = False) -> Path:
+    """The point's tokens.html in the sweep's folder; written when it is not there or older than the point."""
+    path = sweep.folder / "tokens" / f"{_slug(point.label)}-{point.point_id[:8]}.html"
+    source = stored.path("metrics.json" if stored.has("metrics.json") else "generations.parquet")
+    if anew or not path.is_file() or path.stat().st_mtime <= source.stat().st_mtime:
+        write_text(path, tokens_html(stored, point.label, TOKENS_BUDGET_MB, point))
+    return path
+
+
+def _expectation_lines(checked: Sequence[Checked]) -> Iterator[Text]:
+    """How many expectations passed, and each that was missed, in one line."""
+    from rich.text import Text
+
+    if not checked:
+        return
+    wrong = missed(checked)
+    yield Text(f"expectations: {verdict(checked)}", style="red" if wrong else "green")
+    for one in wrong[:MOST_MISSES]:
+        yield Text.assemble(("✗ ", "bold red"), visible(f"{one.label}: {one.line}"))
+    if len(wrong) > MOST_MISSES:
+        yield Text(f"  and {len(wrong) - MOST_MISSES} more in expectations.json")
+    yield Text()
+
+
+def _write(sweep: Sweep, anew: bool) -> Written:
+    checked = check_expectations(sweep)
+    points = point_results(sweep)
+    comparison = compare(sweep, points)
+    pages = {
+        p.point.label: tokens_page(sweep, p.point, p.stored, anew).relative_to(sweep.folder).as_posix()
+        for p in points
+        if p.stored
+    }
+    write_text(sweep.folder / "summary.csv", summary_csv(points))
+    write_text(sweep.folder / "comparison.csv", comparison_csv(comparison))
+    if precision := precision_report(points):
+        write_text(sweep.folder / "drift.json", json.dumps(precision.as_json(), indent=1) + "\n")
+    budget = float(sweep.compare.get("budget_mb") or BUDGET_MB)
+    told = compare_html(sweep, points, pages, budget, comparison, checked, known_feedback(sweep.folder))
+    write_text(sweep.folder / "compare.html", told)
+    expectations = sweep.folder / "expectations.json"
+    if checked:
+        entries = [asdict(one) for one in checked]
+        write_text(expectations, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+    else:
+        expectations.unlink(missing_ok=True)
+    return Written(points, comparison, checked)
+
+
+def _slug(label: str) -> str:
+    """A file name of a label: letters, digits, dots, signs and underscores, not too long."""
+    return re.sub(r"[^A-Za-z0-9._=+-]+", "-", label).strip("-.")[:100] or "point"
+
+
+def _shown(path: Path) -> str:
+    """The path as seen from here, when that is shorter."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

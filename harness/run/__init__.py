@@ -1,0 +1,1 @@
+"""Run a sweep: the loop, the executor, the progress display."""

@@ -1,0 +1,84 @@
+"""The tables of drift: a row a token of a reference's samples, or of a fixed text, both models in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from harness.store.files import atomic_path, storable
+from harness.store.stored_point import StoredPoint
+
+DRIFT = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("sample", pa.int32()),
+        ("position", pa.int32()),
+        ("token_id", pa.int64()),
+        ("token", pa.string()),
+        ("logprob", pa.float32()),
+        ("drift_logprob", pa.float32()),
+        ("rank", pa.int32()),
+        ("drift_rank", pa.int32()),
+        ("same_top", pa.bool_()),
+        ("margin", pa.float32()),
+        ("kl", pa.float64()),
+        ("kl_error", pa.float64()),
+        ("total_variation", pa.float64()),
+        ("entropy", pa.float32()),
+        ("drift_entropy", pa.float32()),
+        ("top_ids", pa.list_(pa.int64())),
+        ("top_tokens", pa.list_(pa.string())),
+        ("top_logprobs", pa.list_(pa.float32())),
+    ]
+)
+"""What has `drift_` before it, and `top_*`, is the point's own; the rest is the reference's, or of both."""
+
+_NUMBERS = (
+    "logprob", "drift_logprob", "rank", "drift_rank", "same_top", "margin", "kl", "kl_error",
+    "total_variation", "entropy", "drift_entropy", "top_ids", "top_logprobs",
+)  # fmt: skip
+
+
+def drift_rows(
+    prompt_id: str,
+    sample: int,
+    token_ids: Sequence[int],
+    pieces: Sequence[str],
+    top_tokens: Sequence[Sequence[str]],
+    values: Mapping[str, np.ndarray],
+) -> pa.Table:
+    """The rows of one text.
+
+    Args:
+        prompt_id: the prompt, or the name of a piece of a fixed text.
+        sample: of the prompt.
+        token_ids: what came.
+        pieces: the text that each token added.
+        top_tokens: texts of the alternatives, a list a token.
+        values: what `engine.divergence` tells, an entry a token.
+    """
+    count = len(token_ids)
+    columns: dict[str, Any] = {
+        "prompt_id": [storable(prompt_id)] * count,
+        "sample": [sample] * count,
+        "position": range(count),
+        "token_id": token_ids,
+        "token": [storable(piece) for piece in pieces],
+        "top_tokens": [[storable(token) for token in tops] for tops in top_tokens],
+    }
+    columns |= {name: values[name].tolist() for name in _NUMBERS}
+    return pa.table({name: pa.array(columns[name], DRIFT.field(name).type) for name in DRIFT.names})
+
+
+def write_drift(stored: StoredPoint, name: str, parts: Iterable[pa.Table]) -> None:
+    """Write a table of drift as its parts come, each a row group; it appears whole."""
+    with (
+        atomic_path(stored.path(f"{name}.parquet")) as scratch,
+        pq.ParquetWriter(scratch, DRIFT, compression="zstd") as writer,
+    ):
+        for part in parts:
+            writer.write_table(part)

@@ -1,0 +1,62 @@
+"""Where outputs lie, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import StoreError
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+
+
+def outputs_folder() -> Path:
+    """`outputs/` of the working folder, or the folder that `HARNESS_OUTPUTS` names; absolute."""
+    return Path(os.environ.get("HARNESS_OUTPUTS") or "outputs").expanduser().resolve()
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A scratch path beside `path`, in a folder that is there; renamed onto it if the block ends well.
+
+    Raises:
+        StoreError: the disk is full, or may not be written any more; what was there before still is.
+    """
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield scratch
+        os.replace(scratch, path)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        raise StoreError(
+            f"outputs: {path.parent} cannot be written ({os.strerror(error.errno)}); what is done is kept: "
+            "make room there and run the same command again"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that died was still writing; for who holds the lock of the folder."""
+    for scratch in folder.rglob(".*.part"):
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+
+
+def storable(text: str) -> str:
+    """Return the text as UTF-8 can hold it: a lone surrogate becomes `?`."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file by atomic rename; lone surrogates are written as `?`."""
+    with atomic_path(path) as scratch:
+        scratch.write_bytes(text.encode("utf-8", errors="replace"))

@@ -1,0 +1,143 @@
+"""The records that flow from a backend to the store: frozen, plain Python and NumPy, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+FinishReason = Literal["eos", "stop_string", "length"]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is known of each generated token of one sample; T steps, k recorded alternatives.
+
+    All probabilities are natural logarithms (nats). The raw distribution is softmax of the model's logits;
+    the warped one is what is left after penalties, temperature and truncation, the one drawn from. Values
+    that the warped distribution gives no mass are -inf. A column that the backend cannot tell is None.
+
+    Attributes:
+        token_id: (T,) int64, the chosen tokens.
+        logprob, warped_logprob: (T,) float32, of the chosen token.
+        rank: (T,) int32, 1 + how many tokens are strictly likelier in the raw distribution.
+        entropy, warped_entropy: (T,) float32, nats.
+        kept: (T,) int32, how many tokens truncation left.
+        kept_mass: (T,) float32, the raw probability of those.
+        top_ids: (T, k) int64, the k likeliest tokens of the raw distribution, likeliest first.
+        top_logprobs, top_warped_logprobs: (T, k) float32.
+        token: (T,) the text that each token adds to the output.
+        top_tokens: (T, k) the alternatives' texts.
+    """
+
+    token_id: np.ndarray | None = None
+    logprob: np.ndarray | None = None
+    warped_logprob: np.ndarray | None = None
+    rank: np.ndarray | None = None
+    entropy: np.ndarray | None = None
+    warped_entropy: np.ndarray | None = None
+    kept: np.ndarray | None = None
+    kept_mass: np.ndarray | None = None
+    top_ids: np.ndarray | None = None
+    top_logprobs: np.ndarray | None = None
+    top_warped_logprobs: np.ndarray | None = None
+    token: tuple[str, ...] | None = None
+    top_tokens: tuple[tuple[str, ...], ...] | None = None
+
+    def numbers(self) -> dict[str, np.ndarray]:
+        """Return the columns of numbers that are known, by name."""
+        return {name: column for name, column in vars(self).items() if isinstance(column, np.ndarray)}
+
+    def __len__(self) -> int:
+        """Return T, the length of whichever column is known; 0 when none is."""
+        known = (column for column in vars(self).values() if column is not None)
+        return len(next(known, ()))
+
+
+@dataclass(frozen=True)
+class Times:
+    """When a sample came to be; seconds since the epoch. Texts that are decoded together share their steps.
+
+    Attributes:
+        started: its batch's prefill began.
+        first_token: the first token was there (of beams: the first step was done).
+        ended: its last token was chosen (of beams: the search was over).
+        batch: texts that were decoded together.
+    """
+
+    started: float
+    first_token: float
+    ended: float
+    batch: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generated text: a point, a prompt, a sample index.
+
+    Attributes:
+        prompt_id: the prompt's id within its set.
+        sample: index among the samples of this prompt, from 0.
+        prompt: the text as the model got it.
+        output: decode(prompt + generated) less decode(prompt), stop strings kept.
+        prompt_tokens, output_tokens: how many tokens each has, an EOS that ended it included; None where the
+            backend does not tell.
+        finish_reason: what ended it; None where the backend does not tell.
+        seed: of the noise that it was drawn with.
+        steps: one entry a generated token; None where nothing is known of them.
+        sequence_score: transformers' length-penalised beam score; None without beams.
+        times: when it was generated; None where that was not noted.
+    """
+
+    prompt_id: str
+    sample: int
+    prompt: str
+    output: str
+    prompt_tokens: int | None
+    output_tokens: int | None
+    finish_reason: FinishReason | None
+    seed: int
+    steps: Steps | None = None
+    sequence_score: float | None = None
+    times: Times | None = None
+
+    @property
+    def token_ids(self) -> tuple[int, ...] | None:
+        """The generated ids; None where the backend does not tell."""
+        ids = None if self.steps is None else self.steps.token_id
+        return None if ids is None else tuple(ids.tolist())
+
+
+@dataclass(frozen=True)
+class PromptScores:
+    """How likely the prompt's own tokens were: (P,) arrays; position 0 has no context and is NaN, rank 0."""
+
+    prompt_id: str
+    token_id: np.ndarray
+    logprob: np.ndarray
+    rank: np.ndarray
+    entropy: np.ndarray
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """One timed repetition of one batch; milliseconds.
+
+    Attributes:
+        prompt_id: the prompt, or the batch's prompts joined by a comma.
+        repeat: index of the repetition, from 0.
+        batch_size: prompts decoded together.
+        ttft_ms: from text in to first token out; None for beams, which stream nothing.
+        decode_ms: from first token out to the last (the whole run for beams).
+        output_tokens: tokens made per prompt.
+        itl_ms: time between consecutive tokens, output_tokens - 1 of them; empty for beams.
+    """
+
+    prompt_id: str
+    repeat: int
+    batch_size: int
+    ttft_ms: float | None
+    decode_ms: float
+    output_tokens: int
+    itl_ms: tuple[float, ...]

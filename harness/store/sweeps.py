@@ -1,0 +1,122 @@
+"""What is kept of a sweep: `outputs/sweeps/<name>-<sweep_id>/plan.json`, a line of facts a point."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import ConfigError
+from harness.store.files import write_text
+
+Status = Literal["planned", "done", "reused", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """A point's place in a sweep.
+
+    Attributes:
+        label: unique in the sweep; names the MLflow run, the row and the column.
+        point_id: address in the store; empty while it is not known (the model could not be read).
+        model, quantization, prompts, decoding: names of its choices.
+        varied: every key that differs between points of the sweep, with this point's value.
+        status: `done` ran in this sweep, `reused` came from the store.
+        error: one line, for a failed point.
+        traceback: for a failed point.
+        warnings: what was told about this point, one line each.
+        started, ended: seconds since the epoch; None until it ran.
+    """
+
+    label: str
+    point_id: str
+    model: str
+    quantization: str
+    prompts: str
+    decoding: str
+    varied: Mapping[str, Any] = field(default_factory=dict)
+    status: Status = "planned"
+    error: str | None = None
+    traceback: str | None = None
+    warnings: tuple[str, ...] = ()
+    started: float | None = None
+    ended: float | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The points of one command.
+
+    Attributes:
+        name: the experiment's name, or `sweep`.
+        sweep_id: hash of the sorted point ids.
+        folder: where plan.json and the reports of the sweep lie.
+        tracking: the Tracking part of the config, as a plain dict.
+        points: in the order of the command.
+        started: seconds since the epoch.
+        compare: the Compare part of the config, as a plain dict.
+        expect: what is expected of the points, each entry as a plain dict of what it says.
+    """
+
+    name: str
+    sweep_id: str
+    folder: Path
+    tracking: Mapping[str, Any]
+    points: tuple[SweepPoint, ...]
+    started: float
+    compare: Mapping[str, Any] = field(default_factory=dict)
+    expect: tuple[Mapping[str, Any], ...] = ()
+
+    def with_point(self, index: int, **changes: Any) -> Sweep:
+        """The same sweep with some facts of one point changed."""
+        points = list(self.points)
+        points[index] = replace(points[index], **changes)
+        return replace(self, points=tuple(points))
+
+    def save(self) -> None:
+        """Write plan.json, whole or not at all."""
+        facts = asdict(self)
+        del facts["folder"]
+        write_text(
+            self.folder / "plan.json", json.dumps(facts, indent=1, ensure_ascii=False, default=str) + "\n"
+        )
+
+
+def sweep_id_of(point_ids: Iterable[str]) -> str:
+    """The sweep's address: ten hex digits of the hash of its sorted point ids."""
+    return hashlib.sha256("\n".join(sorted(point_ids)).encode()).hexdigest()[:10]
+
+
+def load_sweep(folder: Path) -> Sweep:
+    """Read a sweep's plan.json."""
+    facts = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    points = tuple(SweepPoint(**{**p, "warnings": tuple(p["warnings"])}) for p in facts.pop("points"))
+    expect = tuple(facts.pop("expect", ()))
+    return Sweep(folder=folder, points=points, expect=expect, **facts)
+
+
+def find_sweep(outputs: Path, wanted: str | None) -> Sweep:
+    """The sweep whose folder or id is `wanted`; the last one that was run when it is None.
+
+    Raises:
+        ConfigError: there is none, or several match.
+    """
+    folders = sorted((outputs / "sweeps").glob("*/plan.json"), key=lambda path: path.stat().st_mtime)
+    if not folders:
+        raise ConfigError.of("", f"no sweep was run yet in {outputs}; `harness experiments=demo` runs one")
+    if wanted is None:
+        return load_sweep(folders[-1].parent)
+    names = [path.parent.name for path in folders]
+    if wanted in names:
+        return load_sweep(outputs / "sweeps" / wanted)
+    matches = [
+        name for name in names if name.startswith(wanted) or name.rpartition("-")[2].startswith(wanted)
+    ]
+    if len(matches) == 1:
+        return load_sweep(outputs / "sweeps" / matches[0])
+    known = ", ".join(matches or names[-5:])
+    problem = "names several sweeps" if matches else "is no sweep here"
+    raise ConfigError.of("", f"{wanted!r} {problem}; there are: {known}")

@@ -1,0 +1,276 @@
+"""A stored point gets its metrics: from its tables alone, each in its column and its section."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sacrebleu
+
+from harness.analysis.latency import repetition
+from harness.analysis.metric_catalog import METRICS, in_order
+from harness.analysis.metrics import CustomMetric, RequestedMetrics
+from harness.artifacts.compute_metrics import add_metrics
+from harness.errors import HarnessError
+from harness.store.records import Sample, Steps
+from harness.store.stored_point import StoredPoint, stored_point
+from harness.store.tables import GENERATIONS, generations_table, timing_table, tokens_table
+
+FACTS = {"tokens": 300, "decode_seconds": 1.5, "peak_mb": None}
+REFERENCES = {"a": "the cat sat on the mat", "b": "no such thing"}
+
+
+def told(prompt: str, number: int, logprobs: Sequence[float], output: str, reason: str = "length") -> Sample:
+    n = len(logprobs)
+    column = np.array(logprobs, dtype=np.float32)
+    ones = np.ones(n, dtype=np.float32)
+    steps = Steps(
+        token_id=np.arange(n) + 100 * number,
+        logprob=column,
+        warped_logprob=column / 2,
+        rank=np.array([1 if value > -1 else 3 for value in logprobs], dtype=np.int32),
+        entropy=ones * 2,
+        warped_entropy=ones,
+        kept=np.full(n, 7, dtype=np.int32),
+        kept_mass=ones * 0.5,
+        top_ids=np.zeros((n, 1), dtype=np.int64),
+        top_logprobs=np.zeros((n, 1), dtype=np.float32),
+        top_warped_logprobs=np.zeros((n, 1), dtype=np.float32),
+    )
+    steps = replace(steps, token=(output, *[""] * (n - 1)), top_tokens=(("x",),) * n)
+    return Sample(prompt, number, f"prompt {prompt}", output, 4, n, reason, 0, steps)  # type: ignore[arg-type]
+
+
+SAMPLES = [
+    told("a", 0, [-0.5, -1.5], "x y x y", "eos"),
+    told("a", 1, [-2.0], ""),
+    told("b", 0, [-0.5, -0.5, -0.5, -6.5], "x y"),
+]
+
+
+@pytest.fixture
+def point(tmp_path: Path) -> Callable[[Sequence[Sample]], StoredPoint]:
+    """A point of these samples, each prompt's a row group of its own, as batches leave them."""
+
+    def make(samples: Sequence[Sample]) -> StoredPoint:
+        stored = stored_point(tmp_path, "abc")
+        stored.folder.mkdir(parents=True, exist_ok=True)
+        prompts = list(dict.fromkeys(one.prompt_id for one in samples))
+        for name, table in (("generations", generations_table), ("tokens", tokens_table)):
+            with pq.ParquetWriter(stored.path(f"{name}.parquet"), table(samples).schema) as writer:
+                for prompt in prompts:
+                    writer.write_table(table([one for one in samples if one.prompt_id == prompt]))
+        stored.write_table("timing", timing_table([repetition("a", 0, 1, 0.0, [0.1, 0.2])]))
+        stored.write_json("environment.json", {"model": {"memory_footprint_mb": 7.5}})
+        stored.write_json("parts.json", {"record": {"top_k": 1}, "timing": {"repeats": 1}, "facts": FACTS})
+        return stored
+
+    return make
+
+
+def test_a_point_by_hand(point: Callable[..., StoredPoint]) -> None:
+    stored = point(SAMPLES)
+    add_metrics(stored, RequestedMetrics())
+    known = stored.metrics()
+    assert known["metrics"] == pytest.approx(
+        {
+            "probability/mean_logprob": -12 / 7,
+            "probability/mean_warped_logprob": -6 / 7,
+            "probability/perplexity": math.exp(12 / 7),
+            "probability/mean_entropy": 2,
+            "probability/mean_warped_entropy": 1,
+            "probability/not_top_share": 3 / 7,
+            "probability/kept_mass": 0.5,
+            "probability/surprise_share": 1 / 7,
+            "text/output_tokens": 7 / 3,
+            "text/words": 2,
+            "text/eos_share": 1 / 3,
+            "text/cut_share": 2 / 3,
+            "text/distinct_1": (2 / 4 + 1) / 2,  # the empty text has no words
+            "text/distinct_2": (2 / 3 + 1) / 2,
+            "text/distinct_3": 1,
+            "text/repeated_4": 0,
+            "text/longest_repeat": 1,
+            "text/compression_ratio": known["metrics"]["text/compression_ratio"],
+            "text/looped_share": 0,
+            "text/self_bleu": 0,
+            "latency/ttft_p50_ms": 100,
+            "latency/ttft_p95_ms": 100,
+            "latency/itl_p50_ms": 100,
+            "latency/itl_p95_ms": 100,
+            "latency/total_p50_ms": 200,
+            "latency/total_p95_ms": 200,
+            "throughput/tokens_per_s": 10,
+            "throughput/decode_tokens_per_s": 10,
+            "throughput/sweep_tokens_per_s": 200,
+            "memory/weights_mb": 7.5,
+        }
+    )
+    per_prompt = known["per_prompt"]
+    assert per_prompt["prompt_id"] == ["a", "b"]
+    assert per_prompt["probability/mean_logprob"] == pytest.approx([-1.5, -2])
+    assert per_prompt["probability/surprise_share"] == [0, 0.25]
+    assert per_prompt["text/output_tokens"] == [1.5, 4]
+    assert per_prompt["text/distinct_2"] == [pytest.approx(2 / 3), 1]
+    assert per_prompt["text/distinct_3"] == [1, None]
+    assert per_prompt["text/eos_share"] == [0.5, 0]
+    of_samples = {metric.key for metric in METRICS if metric.per_sample}
+    assert per_prompt.keys() - {"prompt_id"} == {key for key in of_samples if not key.startswith("reference")}
+    assert stored.parts()["metrics"] == RequestedMetrics().part(stored.parts())
+
+
+def test_columns_are_added_and_the_others_stay(point: Callable[..., StoredPoint]) -> None:
+    stored = point(SAMPLES)
+    before = stored.table("generations")
+    add_metrics(stored, RequestedMetrics())
+    after = stored.table("generations")
+    assert after.select(GENERATIONS.names).equals(before)
+    rows = after.to_pylist()
+    assert [row["words"] for row in rows] == [4, 0, 2]
+    assert [row["distinct_2"] for row in rows] == [pytest.approx(2 / 3), None, 1], "null, not NaN"
+    assert [row["perplexity"] for row in rows] == pytest.approx(list(map(math.exp, (1, 2, 2))))
+    assert [row["looped"] for row in rows] == [0, 0, 0]
+    assert [row["eos"] for row in rows] == [1, 0, 0]
+    assert [row["self_bleu"] for row in rows] == [0, None, None], "of a text, in company"
+    assert "reference" not in after.column_names
+    assert pq.ParquetFile(stored.path("generations.parquet")).num_row_groups == 2
+    assert not list(stored.folder.glob("*.part"))
+
+
+def test_one_sample_a_prompt_has_no_self_bleu(point: Callable[..., StoredPoint]) -> None:
+    stored = point([SAMPLES[0], SAMPLES[2]])
+    add_metrics(stored, RequestedMetrics())
+    assert "self_bleu" not in stored.table("generations").column_names
+    assert "text/self_bleu" not in stored.metrics()["metrics"]
+
+
+def test_references(point: Callable[..., StoredPoint]) -> None:
+    outputs = ["the cat sat", "the cat sat on the mat", "such a thing", "unheard of"]
+    samples = [told("a", 0, [-1], outputs[0]), told("a", 1, [-1], outputs[1]), told("b", 0, [-1], outputs[2]),
+               told("c", 0, [-1], outputs[3])]  # fmt: skip
+    stored = point(samples)
+    add_metrics(stored, RequestedMetrics(references=REFERENCES))
+    rows = stored.rows("generations")
+    assert [row["reference"] for row in rows] == [REFERENCES["a"], REFERENCES["a"], REFERENCES["b"], None]
+    held = [(row["output"], row["reference"]) for row in rows[:3]]
+    chrf = [sacrebleu.sentence_chrf(output, [reference]).score for output, reference in held]
+    assert [row["chrf"] for row in rows] == [*map(pytest.approx, chrf), None]
+    assert [row["exact_match"] for row in rows] == [0, 1, 0, None]
+    assert [row["rouge_l"] for row in rows] == [pytest.approx(2 * 3 / 9), 1, pytest.approx(2 * 2 / 6), None]
+    known = stored.metrics()
+    metrics = known["metrics"]
+    assert metrics["reference/chrf"] == pytest.approx(sum(chrf) / 3)
+    assert metrics["reference/exact_match"] == pytest.approx(1 / 3)
+    corpus = sacrebleu.corpus_bleu([output for output, _ in held], [[reference for _, reference in held]])
+    assert metrics["reference/bleu"] == pytest.approx(corpus.score)
+    assert known["per_prompt"]["reference/exact_match"] == [0.5, 0, None]
+    add_metrics(stored, RequestedMetrics(references={"b": "such a thing"}))
+    assert [row["exact_match"] for row in stored.rows("generations")] == [None, None, 1, None]
+    add_metrics(stored, RequestedMetrics())
+    assert not {"reference", "chrf"} & set(stored.table("generations").column_names)
+
+
+def test_again_is_the_same_byte_for_byte(point: Callable[..., StoredPoint]) -> None:
+    stored = point(SAMPLES)
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in stored.folder.iterdir()}
+
+    add_metrics(stored, RequestedMetrics(references=REFERENCES))
+    first = files()
+    add_metrics(stored, RequestedMetrics())
+    assert files() != first
+    add_metrics(stored, RequestedMetrics(references=REFERENCES))
+    assert files() == first
+
+
+def test_what_is_not_finite_stays_out(point: Callable[..., StoredPoint]) -> None:
+    stored = point([told("a", 0, [-math.inf, -1.0], "x"), told("b", 0, [-1.0], "")])
+    add_metrics(stored, RequestedMetrics())
+    known = json.loads(stored.path("metrics.json").read_text(), parse_constant=pytest.fail)
+    assert "probability/mean_logprob" not in known["metrics"]
+    assert known["per_prompt"]["probability/mean_logprob"] == [None, -1]
+    assert [row["perplexity"] for row in stored.rows("generations")] == [None, pytest.approx(math.e)]
+    assert known["metrics"]["probability/surprise_share"] == pytest.approx(1 / 3)
+
+
+def test_steps_are_taken_across_the_batches_of_a_table(point: Callable[..., StoredPoint]) -> None:
+    """A table of 66,000 steps is read in two; none of its samples may lose a step there."""
+    lengths = [600] * 110
+    stored = point([told(f"p{at}", 0, [-at / 100] * n, "x") for at, n in enumerate(lengths)])
+    add_metrics(stored, RequestedMetrics())
+    known = stored.metrics()["per_prompt"]["probability/mean_warped_logprob"]
+    assert known == pytest.approx([-at / 200 for at in range(110)])
+
+
+def test_tables_that_do_not_belong_together(point: Callable[..., StoredPoint]) -> None:
+    stored = point(SAMPLES)
+    steps = stored.table("tokens")
+    for broken in (steps.slice(1), steps.slice(0, 6), steps.slice(0, 0)):
+        stored.write_table("tokens", broken)
+        with pytest.raises(HarnessError, match=r"do not belong together; engine\.fresh=true"):
+            add_metrics(stored, RequestedMetrics())
+    assert not stored.has("metrics.json")
+
+
+OWN = b'''
+def tokens(generated):
+    """How many tokens have a text.
+
+    More of it.
+    """
+    assert generated.reference == {"a": "the cat"}.get(generated.prompt_id)
+    assert generated.prompt == f"prompt {generated.prompt_id}"
+    first = (generated.prompt_id, generated.sample) == ("a", 0)
+    assert generated.finish_reason == ("eos" if first else "length")
+    assert [token.logprob for token in generated.tokens][:1] in ([-0.5], [-2.0])
+    assert all(token.token_id // 100 == generated.sample for token in generated.tokens)
+    assert "".join(token.token for token in generated.tokens) == generated.output
+    return sum(bool(token.token) for token in generated.tokens) or None
+
+tokens.better = "higher"
+'''
+
+
+def test_a_metric_of_ones_own(point: Callable[..., StoredPoint]) -> None:
+    stored = point(SAMPLES)
+    asked = RequestedMetrics((CustomMetric("mine.py:tokens", OWN),), {"a": "the cat"})
+    add_metrics(stored, asked)
+    assert [row["own_tokens"] for row in stored.rows("generations")] == [1, None, 1]
+    known: Mapping[str, Any] = stored.metrics()
+    assert known["metrics"]["own/tokens"] == 1
+    assert known["per_prompt"]["own/tokens"] == [1, 1]
+    (described,) = known["own"]
+    assert (described["key"], described["better"]) == ("own/tokens", "higher")
+    assert described["says"] == "How many tokens have a text."
+    assert in_order(known["metrics"])[-1] == "own/tokens"
+
+
+def test_one_that_fails_changes_nothing(point: Callable[..., StoredPoint]) -> None:
+    stored = point(SAMPLES)
+    add_metrics(stored, RequestedMetrics())
+    before = {path.name: path.read_bytes() for path in stored.folder.iterdir()}
+    broken = CustomMetric("mine.py:f", b"def f(generated):\n    return 1 / (generated.prompt_id != 'b')\n")
+    message = (
+        r"^compare\.metrics=mine\.py:f: f raised ZeroDivisionError: division by zero "
+        "for prompt 'b', sample 0; the samples are kept, the same command goes on from them$"
+    )
+    with pytest.raises(HarnessError, match=message):
+        add_metrics(stored, RequestedMetrics((broken,)))
+    assert {path.name: path.read_bytes() for path in stored.folder.iterdir()} == before
+
+
+def test_columns_of_an_older_version_give_way(point: Callable[..., StoredPoint]) -> None:
+    stored = point(SAMPLES)
+    table = stored.table("generations")
+    stored.write_table("generations", table.append_column("distinct_9", pa.array([math.nan] * 3)))
+    add_metrics(stored, RequestedMetrics())
+    assert "distinct_9" not in stored.table("generations").column_names

@@ -1,0 +1,78 @@
+"""The records of precision: costs, front, and whether strategies keep their ranking."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fake_points import write_point
+
+from harness.analysis.drift_costs import beats, precision_report
+from harness.analysis.point_results import PointResult
+from harness.store.sweeps import SweepPoint
+
+QUANTIZATIONS = {
+    # KL, weights, time between tokens; fp4 is worse than nf4 in all
+    "fp32": (None, 100.0, 5.0),
+    "bf16": (0.001, 50.0, 9.0),
+    "nf4": (0.01, 20.0, 6.0),
+    "fp4": (0.02, 20.0, 7.0),
+}
+STRATEGIES = ("greedy", "top_p", "min_p", "typical")
+
+
+def points(outputs: Path) -> list[PointResult]:
+    found = []
+    for q, (kl, weights, itl) in QUANTIZATIONS.items():
+        for place, decoding in enumerate(STRATEGIES):
+            metrics = {
+                "memory/weights_mb": weights,
+                "latency/itl_p50_ms": itl,
+                # nf4 turns the ranking by diversity around
+                "text/distinct_2": float(-place if q == "nf4" else place),
+                "text/flat": 1.0,
+            }
+            if kl is not None:
+                metrics |= {"drift/kl_mean": kl * (1 + place), "drift/kl_max": kl * (10 + place)}
+            stored = write_point(outputs, f"{q}{decoding}", {"a": "It was"}, tokens=3)
+            if kl is not None:
+                stored.write_json("parts.json", {"drift": {"reference": f"fp32{decoding}"}})
+            label = f"m/{q}/{decoding}"
+            point = SweepPoint(label, stored.point_id, "m", q, "tales", decoding, status="done")
+            found.append(PointResult(point, stored, metrics))
+    return found
+
+
+def test_a_row_a_quantization(tmp_path: Path) -> None:
+    report = precision_report(points(tmp_path))
+    costs = {cost.quantization: cost for cost in report.costs}
+    assert list(costs) == list(QUANTIZATIONS)
+    assert costs["fp32"].reference is None
+    assert costs["nf4"].reference == "fp32"
+    assert costs["nf4"].metrics["drift/kl_mean"] == 0.01 * (1 + 2 + 3 + 4) / 4
+    assert costs["nf4"].metrics["drift/kl_max"] == 0.13
+    assert report.front == ("drift/kl_mean", "memory/weights_mb", "latency/itl_p50_ms")
+    assert {name: cost.on_front for name, cost in costs.items()} == {
+        "fp32": True, "bf16": True, "nf4": True, "fp4": False,
+    }  # fmt: skip
+    json.dumps(report.as_json(), allow_nan=False)
+
+
+def test_whether_rankings_stay(tmp_path: Path) -> None:
+    report = precision_report(points(tmp_path))
+    found = {(a.quantization, a.metric): (a.spearman, a.kendall, a.strategies) for a in report.agreements}
+    assert found["nf4", "text/distinct_2"] == (-1.0, -1.0, 4)
+    assert found["bf16", "text/distinct_2"] == (1.0, 1.0, 4)
+    assert ("bf16", "text/flat") not in found, "what is the same for all ranks nothing"
+    assert report.agreements[0].kendall == -1.0
+
+
+def test_without_drift_there_is_nothing_to_tell(tmp_path: Path) -> None:
+    assert not precision_report([p for p in points(tmp_path) if p.point.quantization == "fp32"])
+    assert not precision_report([])
+
+
+def test_beating_is_nowhere_worse_and_somewhere_better() -> None:
+    assert beats([1, 2], [1, 3])
+    assert not beats([1, 2], [1, 2])
+    assert not beats([0, 4], [1, 3])

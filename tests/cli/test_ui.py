@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.cli import ui
+from harness.errors import ConfigError, HarnessError
+
+
+def test_nothing_run_yet_is_said(outputs: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing is tracked yet"):
+        ui.serve([])
+
+
+def test_a_server_has_its_own_address(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.test")
+    with pytest.raises(ConfigError, match=r"open that address"):
+        ui.serve([])
+
+
+def test_a_taken_port_is_said(outputs: Path) -> None:
+    outputs.mkdir()
+    (outputs / "mlflow.db").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(HarnessError, match=rf"--port: {port} .* cannot be used.*--port {port + 1}"):
+            ui.serve(["--port", str(port)])
+
+
+def test_the_server_is_given_store_and_artifacts() -> None:
+    command = ui.server_command("sqlite:////data/mlflow.db", "0.0.0.0", 5001, ["--allowed-hosts", "*"])
+    told = dict(zip(command[4::2], command[5::2], strict=True))
+    assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
+    assert told["--backend-store-uri"] == "sqlite:////data/mlflow.db"
+    assert told["--default-artifact-root"] == "file:///data/mlartifacts"
+    assert told["--host"] == "0.0.0.0"
+    assert told["--port"] == "5001"
+    assert told["--allowed-hosts"] == "*"
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie that nobody has collected."""
+    try:
+        os.kill(pid, 0)
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def test_ctrl_c_ends_the_server_and_its_children(tmp_path: Path) -> None:
+    # A stand-in for the server: it starts a child, as MLflow does, and tells its id.
+    code = (
+        "import subprocess, sys, time, pathlib\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "pathlib.Path(sys.argv[1]).write_text(str(child.pid))\n"
+        "time.sleep(60)\n"
+    )
+    told = tmp_path / "pid"
+
+    def interrupt() -> None:
+        for _ in range(200):
+            if told.exists() and told.read_text():
+                break
+            time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert ui._run([sys.executable, "-c", code, str(told)]) == 0
+    thread.join()
+    child = int(told.read_text())
+    for _ in range(100):
+        if not alive(child):
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("the server's child lives on")
+
+
+def test_a_server_that_fails_gives_its_status() -> None:
+    assert ui._run([sys.executable, "-c", "import sys; sys.exit(3)"]) == 3

@@ -1,0 +1,56 @@
+"""The files of Hydra are those that Hydra itself writes when it is let, less what is secret."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from harness.config import hydra_app as app
+
+
+@pytest.fixture
+def files(monkeypatch, tmp_path):
+    """`files("decoding=greedy")`: what would be written of this command, by path."""
+    monkeypatch.chdir(tmp_path)
+
+    def of(*words):
+        found = {}
+
+        def action(points, name, files):
+            found.update(files(tmp_path / "sweeps" / "it"))
+            return 0
+
+        assert app.run(words, action) == 0
+        return found
+
+    return of
+
+
+def test_of_a_single_run(files, tmp_path):
+    found = files("decoding=beam", "prompts.file=x.txt", "hydra.output_subdir=.hydra", "hydra.run.dir=own")
+    assert sorted(found) == [".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"]
+    for path, text in found.items():
+        its_own = (tmp_path / "own" / path).read_text()
+        assert text == its_own.replace(str(tmp_path / "own"), str(tmp_path / "sweeps" / "it"))
+    assert OmegaConf.create(found[".hydra/config.yaml"]).decoding.num_beams == 5
+    assert "prompts.file=x.txt" in OmegaConf.create(found[".hydra/overrides.yaml"])
+
+
+def test_of_a_sweep(files, tmp_path):
+    found = files("-m", "decoding=greedy,top_p", "hydra/sweeper=basic", "hydra.sweep.dir=own")
+    assert found == {"multirun.yaml": (tmp_path / "own" / "multirun.yaml").read_text()}
+    assert "decoding=greedy,top_p" in OmegaConf.create(found["multirun.yaml"]).hydra.overrides.task
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+def test_no_secrets(files, flags, monkeypatch):
+    monkeypatch.setenv("WORD", "hush-hush")
+    found = files(
+        *flags,
+        "tracking.uri=postgresql://ada:hush-hush@db:5432/mlflow",
+        "+hydra.job.env_set.HF_TOKEN=hush-hush",
+        "model.revision=${oc.env:WORD}",
+    )
+    assert not any("hush" in text for text in found.values())
+    whole = "".join(found.values())
+    assert "postgresql://***@db:5432/mlflow" in whole
+    assert "${oc.env:WORD}" in whole
+    assert "HF_TOKEN: '***'" in whole

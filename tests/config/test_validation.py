@@ -1,0 +1,79 @@
+"""A value of the wrong type or out of its range is told with what would be right."""
+
+import pytest
+
+from harness.config.points import make_points
+from harness.config.schema import part_fields, parts
+from harness.config.validation import describe
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("decoding.top_p", 1.5, "decoding.top_p=1.5: must be at most 1"),
+        ("decoding.top_p", 0, "decoding.top_p=0: must be above 0"),
+        ("decoding.min_p", -1, "decoding.min_p=-1: must be at least 0"),
+        ("decoding.num_beams", 0, "decoding.num_beams=0: must be at least 1"),
+        ("decoding.num_beams", 2.5, "decoding.num_beams=2.5: must be a whole number from 1"),
+        ("decoding.temperature", "hot", "decoding.temperature=hot: must be a number above 0"),
+        ("decoding.temperature", -0.5, "decoding.temperature=-0.5: must be above 0"),
+        ("decoding.temperature", float("inf"), "decoding.temperature=Infinity: must be a finite number"),
+        ("decoding.top_p", float("nan"), "decoding.top_p=NaN: must be"),
+        ("decoding.do_sample", "yes", "decoding.do_sample=yes: must be true or false"),
+        ("decoding.do_sample", 1, "decoding.do_sample=1: must be true or false"),
+        ("decoding.early_stopping", "sometimes", "early_stopping=sometimes: must be true, false or never"),
+        ("decoding.bad_words_ids", [1, 2], "decoding.bad_words_ids=[1, 2]: must be a list, each a list"),
+        ("engine.batch_rows", "many", "engine.batch_rows=many: must be auto or a whole number from 1"),
+        ("engine.batch_rows", 0, "engine.batch_rows=0: must be auto or a whole number from 1"),
+        ("quantization.dtype", "float8", "must be checkpoint, float32, bfloat16 or float16"),
+        ("prompts.chat", "maybe", "prompts.chat=maybe: must be auto, true or false"),
+        ("prompts.items", "one", "prompts.items=one: must be a list, each text or a mapping"),
+        ("prompts.items", [3], "prompts.items=[3]: must be a list, each text or a mapping"),
+        ("model.revision", 123, "model.revision=123: must be text; quote it: \"model.revision='123'\""),
+        ("generation.max_new_tokens", None, "generation.max_new_tokens=null: must be a whole number from 1"),
+        ("generation.seed", True, "generation.seed=true: must be a whole number from 0"),
+    ],
+)
+def test_a_wrong_value_is_one_line(mistakes, key, value, line):
+    told = mistakes({"decoding.do_sample": True, key: value})
+    assert len(told) == 1
+    assert line in told[0]
+    assert "\n" not in told[0]
+
+
+def test_temperature_zero_is_greedy(mistakes):
+    for zero in (0, 0.0):
+        (line,) = mistakes({"decoding.do_sample": True, "decoding.temperature": zero})
+        assert "that is decoding=greedy" in line
+
+
+def test_a_model_without_an_id_must_be_given_one(mistakes):
+    assert mistakes({"model.id": "???"}, model="custom") == [
+        "model.id: must be given: model.id=HUB-ID-OR-FOLDER"
+    ]
+
+
+def test_all_mistakes_are_found_at_once(mistakes):
+    told = mistakes({"decoding.top_p": 2, "decoding.top_k": "x", "generation.samples": 0, "record.top_k": -1})
+    assert len(told) == 4
+
+
+def test_an_integer_is_good_for_a_float_and_becomes_one(composed):
+    (point,) = make_points([composed({"decoding.do_sample": True, "decoding.temperature": 2})])
+    assert type(point.decoding.temperature) is float
+    assert point.decoding.temperature == 2.0
+
+
+def test_lists_become_tuples_and_rows_stay_as_they_are(composed):
+    row = {"id": "a", "messages": [{"role": "user", "content": "hi"}]}
+    (point,) = make_points([composed({"prompts.items": [row, "two"], "generation.stop_strings": ["."]})])
+    assert point.prompts.items == (row, "two")
+    assert point.generation.stop_strings == (".",)
+
+
+def test_every_key_can_be_described():
+    for part in parts():
+        for key in part_fields(part):
+            words = describe(part, key)
+            assert words
+            assert "something else" not in words

@@ -1,0 +1,1 @@
+"""How the built-in models are made: a seeded grammar, its texts, and the training."""
