@@ -51,3 +51,11 @@ class ConfigError(HarnessError):
     def of(cls, key: str, message: str) -> ConfigError:
         """A ConfigError of a single mistake."""
         return cls([Mistake(key, message)])
+
+
+def one_line(error: BaseException) -> str:
+    """Return what went wrong in one line; errors that are not the harness's own are named by their type."""
+    text = " ".join(str(error).split())
+    if isinstance(error, HarnessError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

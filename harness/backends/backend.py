@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness.decoding.strategy import Strategy
 from harness.progress import Progress
 from harness.prompts.prompt import Prompt
-from harness.store.records import PromptScores, Repetition, Sample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from harness.models.model_info import ModelInfo
     from harness.models.precision import Precision
     from harness.prompts.passages import Passage
+    from harness.store.records import PromptScores, Repetition, Sample
     from harness.store.reference_index import ReferenceIndex
 
 
@@ -210,11 +210,11 @@ class DistributionBackend(Backend, Protocol):
 
 @dataclass(frozen=True)
 class BatchEstimate:
-    """How a family of requests is expected to be batched.
+    """How requests are expected to be batched.
 
     Attributes:
         rows: requests decoded at once at most.
-        cache_bytes: key-value cache of one batch, when no two requests share a prefix.
+        cache_bytes: key-value cache of one request, the longest.
     """
 
     rows: int
@@ -252,8 +252,8 @@ class Target(Protocol):
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:
         """Return whether a strategy may decode in one batch with others."""
 
-    def estimate(self, requests: Sequence[Request], batch_rows: int | None) -> BatchEstimate:
-        """Estimate how requests like these are batched; `batch_rows` is the user's own choice, if any."""
+    def estimate(self, requests: Sequence[Request], rows: int | None) -> BatchEstimate:
+        """Estimate how requests like these are batched; `rows` is the user's own choice, if any."""
 
     def available_bytes(self) -> int | None:
         """Return the memory that is free on the device; None where it is unknown."""

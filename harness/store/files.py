@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from harness.errors import StoreError
 
@@ -54,6 +56,13 @@ def remove_unfinished(folder: Path) -> None:
 def storable(text: str) -> str:
     """Return the text as UTF-8 can hold it: a lone surrogate becomes `?`."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds; None where it is not there or not complete."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return None
 
 
 def write_text(path: Path, text: str) -> None:

@@ -75,7 +75,7 @@ def test_tables_round_trip(tmp_path: Path) -> None:
     assert repetitions_of(timing_table(timed)) == timed
     nan = np.array([np.nan, -1], np.float32)
     scores = PromptScores("p", np.array([1, 2]), nan, np.array([0, 3]), nan)
-    rows = prompt_tokens_table([scores], {"p": ["a", "b"]}).to_pylist()
+    rows = prompt_tokens_table([scores]).to_pylist()
     assert [(row["token"], row["rank"], row["position"]) for row in rows] == [("a", 0, 0), ("b", 3, 1)]
 
 
