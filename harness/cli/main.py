@@ -152,10 +152,10 @@ def _replay(words: list[str]) -> int:
 
 def _report(words: list[str]) -> int:
     from harness.report import write
-    from harness.tracking.assessments import bring_feedback
+    from harness.tracking.assessments import update_feedback
 
     name = _one_name("report", words)
-    bring_feedback(name)
+    update_feedback(name)
     return write(name)
 
 

@@ -78,9 +78,9 @@ class _Run:
 
     def go(self) -> int:
         from harness.report import print_sweep, write_sweep_reports
-        from harness.tracking import InBackground, closing_lines, open_tracker
+        from harness.tracking import BackgroundTracker, closing_lines, open_tracker
 
-        tracker = InBackground(open_tracker(self._sweep))
+        tracker = BackgroundTracker(open_tracker(self._sweep))
         status = "KILLED"
         try:
             tracker.open(self._sweep)
