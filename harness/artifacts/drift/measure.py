@@ -149,7 +149,7 @@ class Drift:
         rows = Gathered(sum(map(len, passages)))
         readings = zip(distributions.read(number, passages), self._reader.logits(passages), strict=True)
         for reference, (passage, chunks) in readings:
-            tokens = torch.tensor(passage.told, device=self._loaded.device)
+            tokens = torch.tensor(passage.target_ids, device=self._loaded.device)
             for start, logits in chunks:
                 end = start + len(logits)
                 rows.add(divergence(reference(start, end), logits, tokens[start:end], top_k))
@@ -162,9 +162,9 @@ class Drift:
         return pa.concat_tables(tables)
 
     def _rows(self, passage: Passage, values: Mapping[str, np.ndarray]) -> pa.Table:
-        pieces = self._detokenizer.output_text(passage.ids[: passage.first], passage.told).pieces
+        pieces = self._detokenizer.output_text(passage.ids[: passage.first_target], passage.target_ids).pieces
         tops = [[self._detokenizer.alone(token) for token in step] for step in values["top_ids"].tolist()]
-        return drift_rows(passage.prompt_id, passage.sample, passage.told, pieces, tops, values)
+        return drift_rows(passage.prompt_id, passage.sample, passage.target_ids, pieces, tops, values)
 
     def _hold_text(
         self, planned: PlannedPoint, text: Text, stored: StoredPoint, parts: dict[str, Any]
@@ -208,7 +208,7 @@ class Drift:
         total = 0.0
         for passage, chunks in self._reader.logits(text.passages.passages):
             for start, logits in chunks:
-                tokens = torch.tensor(passage.told[start : start + len(logits)], device=logits.device)
+                tokens = torch.tensor(passage.target_ids[start : start + len(logits)], device=logits.device)
                 log_p, _ = distribution(logits, torch.empty_like(logits), torch.empty_like(logits))
                 logprobs = log_p.gather(1, tokens[:, None])
                 total += math.fsum(logprobs[:, 0].tolist())
