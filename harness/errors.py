@@ -53,8 +53,14 @@ class ConfigError(HarnessError):
         return cls([Mistake(key, message)])
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, at most 300 characters; its type's name where it has none."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
+
+
 def one_line(error: BaseException) -> str:
-    """Return what went wrong in one line; errors that are not the harness's own are named by their type."""
+    """Return all of an error's text on one line; errors of other libraries are named by their type."""
     text = " ".join(str(error).split())
     if isinstance(error, HarnessError):
         return text

@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness.store.records import Sample, Steps
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint, sweep_id_of
+from harness.store.tables import generations_table, tokens_table
 
 HOSTILE = {
     "script": "</script><script>document.title='OWNED'</script><img src=x onerror=alert(1)>",
@@ -234,6 +237,17 @@ def write_point(
     return StoredPoint(folder)
 
 
+def write_samples(outputs: Path, point_id: str, samples: Sequence[Sample]) -> StoredPoint:
+    """Write a point that holds these samples, whatever is null in them; without metrics."""
+    stored = StoredPoint(outputs / "points" / point_id)
+    stored.write_table("generations", generations_table(samples))
+    stored.write_table("tokens", tokens_table(samples))
+    stored.write_config({"requested": {"decoding": {"name": "greedy"}}, "effective": {}})
+    stored.write_json("environment.json", {})
+    stored.write_json("metrics.json", {"metrics": {}, "intervals": {}, "per_prompt": {}})
+    return stored
+
+
 def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """A parquet file of these rows; one without rows keeps the columns of a made-up one."""
     if rows:
@@ -243,6 +257,17 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             pa.table({"prompt_id": pa.array([], pa.string()), "sample": pa.array([], pa.int64())}), path
         )
 
+
+TEXTS_ONLY = Sample(
+    "texts", 0, "It was", " a dark night", prompt_tokens=None, output_tokens=None, finish_reason=None, seed=0
+)
+"""A sample of a backend that gives texts only."""
+
+CHOSEN_ONLY = Sample(
+    "chosen", 0, "It was", " dark", prompt_tokens=None, output_tokens=2, finish_reason="length", seed=0,
+    steps=Steps(logprob=np.array([-0.5, -1.5], np.float32), token=(" da", "rk")),
+)  # fmt: skip
+"""A sample of a backend that gives the chosen tokens' texts and logprobs only."""
 
 PROMPTS = {
     "seed-1": "It was a dark and stormy",

@@ -25,7 +25,7 @@ from harness.run.local import LocalExecutor
 from harness.store.files import remove_unfinished, write_text
 from harness.store.locks import lock
 from harness.store.sweeps import Sweep
-from harness.tracking import InBackground, Tracker, closing_lines, open_tracker
+from harness.tracking import BackgroundTracker, Tracker, closing_lines, open_tracker
 
 SAVING = 30
 """plan.json is written again no sooner than after this many times what writing it took."""
@@ -73,7 +73,7 @@ class _Run:
         self._save_after = 0.0
 
     def go(self, executor: Executor) -> int:
-        tracker = InBackground(open_tracker(self._sweep))
+        tracker = BackgroundTracker(open_tracker(self._sweep))
         status = "KILLED"
         try:
             tracker.open(self._sweep)

@@ -1,4 +1,4 @@
-"""Which MLflow store is meant, and the environment MLflow is to find before it is imported."""
+"""The tracking URI in use, and the environment variables that MLflow reads when it is imported."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def tracking_uri(tracking: Mapping[str, Any]) -> str:
-    """The store to log to: `tracking.uri`, else MLFLOW_TRACKING_URI, else outputs/mlflow.db.
+    """Return the tracking URI: `tracking.uri`, else MLFLOW_TRACKING_URI, else outputs/mlflow.db.
 
-    A relative sqlite file is meant from the working folder and made absolute.
+    The path of a sqlite file is made absolute, from the working folder.
 
     Raises:
-        ConfigError: it is a folder, which MLflow keeps no runs in any more.
+        ConfigError: it is a folder, in which MLflow no longer keeps runs.
     """
     uri = tracking.get("uri") or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
@@ -32,24 +32,24 @@ def tracking_uri(tracking: Mapping[str, Any]) -> str:
     if urlsplit(uri).scheme in ("", "file"):
         raise ConfigError.of(
             "tracking.uri",
-            f"{uri!r} is a folder, which MLflow keeps no runs in; use "
+            f"{uri!r} is a folder, in which MLflow no longer keeps runs; use "
             f"sqlite:///{uri.removeprefix('file://')}/mlflow.db or the http address of a server",
         )
     return uri
 
 
 def is_server(uri: str) -> bool:
-    """Whether a server with an address of its own answers for this store."""
+    """Return whether the URI is the address of an MLflow server."""
     return urlsplit(uri).scheme in ("http", "https")
 
 
 def is_database(uri: str) -> bool:
-    """Whether the store is a database that this process opens itself."""
+    """Return whether the URI is a database that this process opens itself."""
     return urlsplit(uri).scheme.partition("+")[0] in DATABASES
 
 
 def artifacts_uri(uri: str) -> str | None:
-    """Where artifacts of a store lie that we open ourselves: outputs/mlartifacts, or beside the sqlite file.
+    """Return where the artifacts of a database go: outputs/mlartifacts, or beside the sqlite file.
 
     None where a server decides.
     """
@@ -60,12 +60,12 @@ def artifacts_uri(uri: str) -> str | None:
 
 
 def prepare_environment() -> None:
-    """Set what MLflow reads at import: no telemetry and short retries, unless the user said otherwise."""
-    # MLflow takes DO_NOT_TRACK=1 for a yes to telemetry; its own switch is plain.
+    """Set what MLflow reads at import, where the user has not: no telemetry, short retries."""
+    # MLflow takes DO_NOT_TRACK=1 for consent to telemetry; its own switch is unambiguous.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # By default an address where nobody answers is tried for minutes.
+    # By default an address that does not answer is retried for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    # Migrations of a new database are told line by line.
+    # The migrations of a new database are logged line by line.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")

@@ -19,7 +19,7 @@ def main(points: int = POINTS, prompts: int = PROMPTS) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HARNESS_OUTPUTS"] = folder
         from fake_points import make_sweep, write_table
-        from mlflow_runs import TRACED, tell
+        from mlflow_runs import TRACED, log_sweep
 
         from harness.store.stored_point import StoredPoint
         from harness.tracking.assessments import read_feedback
@@ -34,10 +34,10 @@ def main(points: int = POINTS, prompts: int = PROMPTS) -> None:
             times = {"started": point.started, "first_token": point.started + 0.1, "ended": point.ended}
             rows = [{"prompt_id": name, "sample": 0, **times, "batch": prompts} for name in texts]
             write_table(rows, stored.path("times.parquet"))
-        tell(replace(sweep, points=(), tracking={**TRACED, "experiment": "empty"}))
+        log_sweep(replace(sweep, points=(), tracking={**TRACED, "experiment": "empty"}))
         print(f"\n{points} points of {prompts} prompts told to MLflow, without traces and with:")
-        plain = _seconds(lambda: tell(replace(sweep, tracking={**TRACED, "traces": False})))
-        traced = _seconds(lambda: tell(sweep))
+        plain = _seconds(lambda: log_sweep(replace(sweep, tracking={**TRACED, "traces": False})))
+        traced = _seconds(lambda: log_sweep(sweep))
         each = 1000 * traced / points / prompts
         print(f"  runs {plain:.1f} s, traces {traced:.1f} s more: {each:.1f} ms each")
         print(f"  feedback asked for in {_seconds(lambda: read_feedback(sweep)):.1f} s")

@@ -69,7 +69,7 @@ def test_a_mistake_names_key_value_and_cure(told: Any, words: list[str], named: 
 @pytest.mark.parametrize(
     ("name", "content", "words", "named", "cure"),
     [
-        ("bad.jsonl", '{"prompt": "a"}\n{"prompt": oops\n', [], "bad.jsonl:2", "is no JSON"),
+        ("bad.jsonl", '{"prompt": "a"}\n{"prompt": oops\n', [], "bad.jsonl:2", "invalid JSON"),
         ("two.jsonl", '{"id": "a", "prompt": "x"}\n' * 2, [], "two.jsonl:2", "taken already by two.jsonl:1"),
         ("blank.csv", "id,prompt\na,x\nb,  \n", [], "blank.csv:3", "the prompt is empty"),
         ("empty.txt", "\n\n", [], "empty.txt", "give at least one"),
@@ -92,7 +92,7 @@ def test_too_long_prompts_can_be_cut_or_split_and_it_is_said(told: Any, cure: st
     status, lines, out = told("prompts=custom", LONG, f"prompts.too_long={cure}")
     assert (status, lines) == (0, [])
     assert (
-        f"was {'cut on the left to 448 tokens' if cure == 'truncate_left' else 'split into 2 pieces'}" in out
+        f"was {'truncated on the left to 448 tokens' if cure == 'truncate_left' else 'split into 2 prompts'}" in out
     )
 
 

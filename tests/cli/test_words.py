@@ -420,6 +420,6 @@ def test_the_other_words_call_their_function(harness, stub, words, module, name,
 
 @pytest.mark.parametrize(("words", "name"), [(["report"], None), (["report", "demo-12"], "demo-12")])
 def test_report_asks_for_feedback_first(harness, stub, words, name):
-    asked, written = stub("harness.tracking.assessments", "bring_feedback"), stub("harness.report", "write")
+    asked, written = stub("harness.tracking.assessments", "update_feedback"), stub("harness.report", "write")
     assert harness(*words).status == 0
     assert asked == written == [((name,), {})]

@@ -293,7 +293,7 @@ def test_a_fixed_text(outputs: Path, tmp_path: Path) -> None:
     with torch.inference_mode():
         for passage in passages:
             log_p = loaded.model(torch.tensor([passage.ids])).logits[0].double().log_softmax(-1)
-            told = range(passage.first, len(passage.ids))
+            told = range(passage.first_target, len(passage.ids))
             total += math.fsum(float(log_p[place - 1, passage.ids[place]]) for place in told)
             count += len(told)
     assert count > 500

@@ -1,3 +1,5 @@
+"""The tracking URI in use, and the environment that MLflow finds."""
+
 from __future__ import annotations
 
 import os
@@ -24,13 +26,13 @@ def test_a_relative_file_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("uri", ["file:///tmp/runs", "mlruns", "/tmp/mlruns"])
-def test_a_folder_is_refused_with_the_cure(uri: str) -> None:
+def test_a_folder_is_refused(uri: str) -> None:
     with pytest.raises(ConfigError, match=r"tracking.uri: .* is a folder.*sqlite:///") as caught:
         tracking_uri({"uri": uri})
     assert "\n" not in str(caught.value)
 
 
-def test_artifacts_lie_beside_the_store(outputs: Path) -> None:
+def test_artifacts_are_beside_the_store(outputs: Path) -> None:
     assert artifacts_uri("sqlite:////data/x.db") == "file:///data/mlartifacts"
     assert artifacts_uri("postgresql+psycopg2://host/db") == (outputs / "mlartifacts").as_uri()
     assert artifacts_uri("http://host") is None
@@ -39,7 +41,7 @@ def test_artifacts_lie_beside_the_store(outputs: Path) -> None:
     assert is_database("mysql://host/db")
 
 
-def test_telemetry_is_off_unless_the_user_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_telemetry_is_off_unless_the_user_has_set_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "9")

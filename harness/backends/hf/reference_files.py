@@ -198,7 +198,7 @@ def _tensors(reader: Reader, passages: Sequence[Passage], form: Form) -> dict[st
         return rows.columns
     for passage, chunks in reader.logits(passages):
         for start, logits in chunks:
-            tokens = torch.tensor(passage.told[start : start + len(logits)], device=logits.device)
+            tokens = torch.tensor(passage.target_ids[start : start + len(logits)], device=logits.device)
             top = top_of(logits, tokens, form.k)
             found = {name: getattr(top, name) for name in Top.__dataclass_fields__}
             rows.add(found | {"ids": top.ids.int(), "rank": top.rank.int()})

@@ -46,7 +46,7 @@ class Reader:
         for some in _together(passages, self._loaded.device):
             states = self._states(some)
             for row, passage in enumerate(some):
-                yield passage, states[row, passage.first - 1 : len(passage.ids) - 1]
+                yield passage, states[row, passage.first_target - 1 : len(passage.ids) - 1]
 
     @torch.inference_mode()
     def logits(self, passages: Sequence[Passage]) -> Iterator[tuple[Passage, Iterator[tuple[int, Tensor]]]]:
@@ -69,8 +69,8 @@ class Reader:
             yield start, self.head.logits(hidden[start : start + ROWS])
 
     def _in_slices(self, passage: Passage) -> Iterator[tuple[int, Tensor]]:
-        for start, logits in logits_along(self._loaded, passage.ids, passage.first):
-            yield start - passage.first, logits
+        for start, logits in logits_along(self._loaded, passage.ids, passage.first_target):
+            yield start - passage.first_target, logits
 
     def _states(self, passages: Sequence[Passage]) -> Tensor:
         """(R, longest - 1, H) of what enters the head; a last token predicts nothing that is told."""

@@ -66,11 +66,11 @@ def by_hand(reference: Any, other: Any, passages: list[Passage]) -> dict[str, to
         # A last token predicts nothing that is told; in bfloat16, a text without it may round otherwise.
         ids = torch.tensor([passage.ids[:-1]])
         p_logits, q_logits = (
-            m.model(ids).logits[0, passage.first - 1 :].double() for m in (reference, other)
+            m.model(ids).logits[0, passage.first_target - 1 :].double() for m in (reference, other)
         )
         log_p, log_q = p_logits.log_softmax(-1), q_logits.log_softmax(-1)
         p, q = log_p.exp(), log_q.exp()
-        token = torch.tensor(passage.told)[:, None]
+        token = torch.tensor(passage.target_ids)[:, None]
         for name, values in {
             "kl": (p * (log_p - log_q)).sum(-1),
             "total_variation": (p - q).abs().sum(-1) / 2,
@@ -106,7 +106,9 @@ def test_drift_is_that_of_both_models_in_memory(
     passages = passages_of(reference)
     rows = hold(reference, held, passages, tmp_path, form(reference))
     assert [(row["prompt_id"], row["sample"], row["position"], row["token_id"]) for row in rows] == [
-        (p.prompt_id, p.sample, position, token) for p in passages for position, token in enumerate(p.told)
+        (p.prompt_id, p.sample, position, token)
+        for p in passages
+        for position, token in enumerate(p.target_ids)
     ]
     for name, true in by_hand(reference, held, passages).items():
         assert torch.allclose(column(rows, name), true, atol=1e-5, rtol=1e-5), name
