@@ -18,9 +18,14 @@ import pyarrow.parquet as pq
 import torch
 
 from harness.analysis.drift_summary import texts_of
-from harness.backends.hf.divergence import distribution, divergence
-from harness.backends.hf.reference_files import Distributions, Form, Gathered, form_of, keep
-from harness.backends.hf.teacher_forcing import Reader
+from harness.backends.hf.divergence import divergence
+from harness.backends.hf.divergence import softmax_into as distribution
+from harness.backends.hf.reference_files import PreallocatedColumns as Gathered
+from harness.backends.hf.reference_files import StorageFormat as Form
+from harness.backends.hf.reference_files import StoredReference as Distributions
+from harness.backends.hf.reference_files import storage_format as form_of
+from harness.backends.hf.reference_files import write_reference as keep
+from harness.backends.hf.teacher_forcing import TeacherForcing as Reader
 from harness.decoding.detokenizer import Detokenizer
 from harness.errors import HarnessError
 from harness.plan.plan import PlannedPoint
@@ -116,7 +121,7 @@ class Drift:
             shutil.rmtree(partial, ignore_errors=True)
             write_text(partial / "plan.json", json.dumps(spec) + "\n")
         count = 0
-        for number, passages in distributions.pieces(samples_of(reference, planned.prompts)):
+        for number, passages in distributions.chunks(samples_of(reference, planned.prompts)):
             path = partial / f"{number:06d}.parquet"
             if not path.is_file():
                 table = self.compared(distributions, number, passages, top_k)
@@ -152,7 +157,7 @@ class Drift:
             tokens = torch.tensor(passage.told, device=self._loaded.device)
             for start, logits in chunks:
                 end = start + len(logits)
-                rows.add(divergence(reference(start, end), logits, tokens[start:end], top_k))
+                rows.append(divergence(reference(start, end), logits, tokens[start:end], top_k))
         values = {name: column.numpy() for name, column in rows.columns.items()}
         tables, start = [], 0
         for passage in passages:
@@ -198,7 +203,7 @@ class Drift:
         return text_folder(self._outputs, f"{key}.json")
 
     def _along(self, distributions: Distributions, text: Text, top_k: int) -> Iterator[pa.Table]:
-        for number, passages in distributions.pieces(iter(text.passages.passages)):
+        for number, passages in distributions.chunks(iter(text.passages.passages)):
             yield self.compared(distributions, number, passages, top_k)
             self._told(sum(map(len, passages)))
 
@@ -226,9 +231,9 @@ def samples_of(stored: StoredPoint, prompts: Sequence[Prompt]) -> Iterator[Passa
 
 def _limit(form: Form, positions: int, together: int) -> int:
     """Positions of some texts that are kept, where all together may not fit: each set has its share."""
-    if form.positions >= together:
+    if form.capacity >= together:
         return positions
-    return form.positions * positions // max(1, together)
+    return form.capacity * positions // max(1, together)
 
 
 def _read(path: Path) -> Any:
