@@ -56,7 +56,7 @@ def drift_table(compared: Iterable[PassageDrift]) -> pa.Table:
         drift_rows(
             one.passage.prompt_id,
             one.passage.sample,
-            one.passage.told,
+            one.passage.target_ids,
             one.token_texts,
             one.top_tokens,
             one.values,

@@ -1,32 +1,32 @@
-"""How far one distribution is from another, token by token: the arithmetic of drift, a few rows at a time."""
+"""Per-token comparison of two distributions: the arithmetic of drift, a block of rows at a time."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 _BLOCK = 2**19
-"""Entries that are worked on at once: they stay in the processor's cache."""
+"""Logits per block on a CPU: they stay in the processor's cache."""
+_BLOCK_GPU = 2**24
 _GROUP = 64
-_BLOCK_CUDA = 2**24
-_FAR = -60.0
-"""Log ratios below this one leave float32's range when the exponential is taken of them."""
+_MIN_LOG_RATIO = -60.0
+"""The exponential of log ratios below this leaves float32's range."""
 _NEG_INF = float("-inf")
 
 
 @dataclass(frozen=True)
-class Top:
-    """A distribution of which only the likeliest tokens are known, a row each.
+class TopTokens:
+    """Distributions reduced to their likeliest tokens, one per row; the field names are those of the files.
 
     Attributes:
-        ids: (N, k) those tokens, likeliest first.
+        ids: (N, k) the likeliest tokens, likeliest first.
         logprobs: (N, k) float32.
-        rest: (N,) float64, the probability of all others.
-        rest_plogp: (N,) float64, their sum of p * log p.
-        logprob, rank: (N,) of the token that came.
+        rest: (N,) float64, the probability of all other tokens.
+        rest_plogp: (N,) float64, the sum of p log p over all other tokens.
+        logprob, rank: (N,) of the token at this position of the text.
     """
 
     ids: Tensor
@@ -36,230 +36,252 @@ class Top:
     logprob: Tensor
     rank: Tensor
 
-    def __getitem__(self, rows: slice) -> Top:
-        return Top(**{name: getattr(self, name)[rows] for name in self.__dataclass_fields__})
+    def columns(self) -> dict[str, Tensor]:
+        """Return the tensors by field name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __getitem__(self, rows: slice) -> TopTokens:
+        """Return some of the rows."""
+        return TopTokens(**{name: column[rows] for name, column in self.columns().items()})
 
 
-def top_of(logits: Tensor, tokens: Tensor, k: int) -> Top:
-    """The `k` likeliest of (N, V) distributions, and what is needed of the rest."""
-    parts = []
+def top_tokens(logits: Tensor, tokens: Tensor, k: int) -> TopTokens:
+    """Reduce (N, V) distributions to their `k` likeliest tokens and two sums over the others.
+
+    Args:
+        logits: (N, V) float32.
+        tokens: (N,) the token at each position of the text.
+        k: tokens per distribution.
+    """
+    blocks = []
     for rows in _blocks(logits):
-        some, token = logits[rows], tokens[rows, None]
-        log_p, _ = distribution(some, torch.empty_like(some), torch.empty_like(some))
+        block, token = logits[rows], tokens[rows, None]
+        log_p, _ = softmax_into(block, torch.empty_like(block), torch.empty_like(block))
         logprob = log_p.gather(1, token)
-        rank = (some > some.gather(1, token)).sum(-1) + 1
-        top_ids = some.topk(min(k, some.shape[1]), dim=-1).indices
+        rank = (block > block.gather(1, token)).sum(-1) + 1
+        top_ids = block.topk(min(k, block.shape[1]), dim=-1).indices
         rest = log_p.scatter(1, top_ids, _NEG_INF).double()
         p = rest.exp()
         plogp = (p * rest.clamp(min=torch.finfo(torch.float64).min)).sum(-1)
-        parts.append(Top(top_ids, log_p.gather(1, top_ids), p.sum(-1), plogp, logprob[:, 0], rank))
-    return Top(**{name: torch.cat([getattr(p, name) for p in parts]) for name in Top.__dataclass_fields__})
+        top = TopTokens(top_ids, log_p.gather(1, top_ids), p.sum(-1), plogp, logprob[:, 0], rank)
+        blocks.append(top.columns())
+    return TopTokens(**_concatenated(blocks))
 
 
-def divergence(reference: Tensor | Top, logits: Tensor, tokens: Tensor, top_k: int) -> dict[str, Tensor]:
-    """What is told of each position.
+def divergence(
+    reference: Tensor | TopTokens, logits: Tensor, tokens: Tensor, top_k: int
+) -> dict[str, Tensor]:
+    """Compare the distributions of a model with those of a reference, position by position.
 
     Args:
-        reference: (N, V) float32 logits, or what was kept of the distributions.
-        logits: (N, V) float32, of the model that is held against it.
-        tokens: (N,) the tokens that came.
-        top_k: alternatives of the second model that are told.
+        reference: (N, V) float32 logits of the reference, or its likeliest tokens.
+        logits: (N, V) float32, of the model that is compared with the reference.
+        tokens: (N,) the token at each position of the text.
+        top_k: likeliest tokens of the model to return.
 
     Returns:
         (N,) `logprob`, `rank`, `entropy` of the reference and `drift_logprob`, `drift_rank`, `drift_entropy`
-        of the other; `same_top`; `margin`, the reference's likeliest less its second, as probabilities; `kl`
-        (reference || other) and `kl_error`, how far it may be off; `total_variation`; and (N, k) `top_ids`,
-        `top_logprobs` of the other. Nats. Of a reference that is known in part, KL is told as if the rest had
-        the other's proportions, and total variation is the least that it can be.
+        of the model; `same_top`, whether the model's likeliest token is a likeliest one of the reference;
+        `margin`, the reference's largest probability less its second; `kl`, KL(reference || model), and a
+        bound on its error, `kl_error`; `total_variation`; and (N, k) `top_ids`, `top_logprobs` of the model.
+        In nats. If only the likeliest tokens of the reference are known, KL is an estimate that gives the
+        other tokens the model's proportions, and total variation is a lower bound.
     """
-    parts = []
+    columns = []
     blocks = _blocks(logits)
-    # Tensors of this size that come and go cost as much in fresh pages as in arithmetic.
-    room = torch.empty((6, min(len(logits), blocks[0].stop), logits.shape[1]), device=logits.device)
+    # Allocating tensors of this size for each block would cost as much in page faults as the arithmetic does.
+    buffers = torch.empty((6, min(len(logits), blocks[0].stop), logits.shape[1]), device=logits.device)
     for rows in blocks:
-        if isinstance(reference, Top):
-            parts.append(_partly_known(reference[rows], logits[rows], tokens[rows], top_k))
+        if isinstance(reference, TopTokens):
+            columns.append(_compare_with_top(reference[rows], logits[rows], tokens[rows], top_k))
         else:
-            parts.append(_known(reference[rows], logits[rows], tokens[rows], top_k, room))
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            columns.append(_compare(reference[rows], logits[rows], tokens[rows], top_k, buffers))
+    return _concatenated(columns)
+
+
+def _concatenated(blocks: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def _blocks(logits: Tensor) -> list[slice]:
-    size = _BLOCK if logits.device.type == "cpu" else _BLOCK_CUDA
+    size = _BLOCK if logits.device.type == "cpu" else _BLOCK_GPU
     step = max(1, size // logits.shape[1])
     return [slice(start, start + step) for start in range(0, len(logits), step)]
 
 
-def _known(reference: Tensor, logits: Tensor, tokens: Tensor, top_k: int, room: Tensor) -> dict[str, Tensor]:
-    log_p, p, log_q, q, *spare = room[:, : len(logits)]
-    distribution(reference, log_p, p)
-    distribution(logits, log_q, q)
-    largest, places = _topk(reference, 2)
-    two = p.gather(1, places)
-    found = _of_one(logits, log_q, q, tokens, top_k, spare[0])
+def _compare(
+    reference: Tensor, logits: Tensor, tokens: Tensor, top_k: int, buffers: Tensor
+) -> dict[str, Tensor]:
+    """Compare distributions of which both are completely known; `buffers` is (6, N or more, V)."""
+    log_p, p, log_q, q, *scratch = buffers[:, : len(logits)]
+    softmax_into(reference, log_p, p)
+    softmax_into(logits, log_q, q)
+    largest, top_ids = _topk(reference, 2)
+    top_p = p.gather(1, top_ids)
+    model = _model_columns(logits, log_q, q, tokens, top_k, scratch[0])
     logprob = log_p.gather(1, tokens[:, None])
-    return found | {
+    return model | {
         "logprob": logprob[:, 0],
-        "rank": _rank(reference, tokens, largest[:, :1], spare[0]),
-        "entropy": _entropy(log_p, p, spare[0]),
-        "margin": two[:, 0] - two[:, -1],
+        "rank": _rank(reference, tokens, largest[:, :1], scratch[0]),
+        "entropy": _entropy(log_p, p, scratch[0]),
+        "margin": top_p[:, 0] - top_p[:, -1],
         # Of tokens that are equally likely any one is the top choice.
-        "same_top": reference.gather(1, found.pop("likeliest"))[:, 0] == largest[:, 0],
-        "kl": _kl(log_p, p, log_q, spare[0], spare[1]),
+        "same_top": reference.gather(1, model.pop("likeliest"))[:, 0] == largest[:, 0],
+        "kl": _kl(log_p, p, log_q, scratch[0], scratch[1]),
         "kl_error": torch.zeros_like(logprob[:, 0]),
-        "total_variation": torch.sub(p, q, out=spare[0]).abs_().sum(-1) / 2,
+        "total_variation": torch.sub(p, q, out=scratch[0]).abs_().sum(-1) / 2,
     }
 
 
-def distribution(logits: Tensor, log_p: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """log_softmax and softmax of (N, V) float32 logits, into `log_p` and `p`.
+def softmax_into(logits: Tensor, log_p: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Write log_softmax and softmax of (N, V) float32 logits into `log_p` and `p`, and return both.
 
     On a CPU torch adds up a row's exponentials one after the other, which over 150,000 of them is off by
-    1e-5. Here they are added in pairs, and the likeliest token's logprob tells all others'.
+    1e-5. Here they are summed pairwise, and all logprobs follow from that of the likeliest token.
     """
     torch.softmax(logits, -1, out=p)
     p.div_(p.sum(-1, keepdim=True))
-    largest = logits.amax(-1, keepdim=True) - p.amax(-1, keepdim=True).log()
-    return torch.sub(logits, largest, out=log_p), p
+    log_total = logits.amax(-1, keepdim=True) - p.amax(-1, keepdim=True).log()
+    return torch.sub(logits, log_total, out=log_p), p
 
 
-def _kl(log_p: Tensor, p: Tensor, log_q: Tensor, gap: Tensor, terms: Tensor) -> Tensor:
-    """(N,) KL(p || q); `gap` and `terms` are room to work in.
+def _kl(log_p: Tensor, p: Tensor, log_q: Tensor, log_ratio: Tensor, terms: Tensor) -> Tensor:
+    """Return (N,) KL(p || q); `log_ratio` and `terms` are (N, V) scratch buffers.
 
     Of the sum of p * log(p / q), rounding leaves some 1e-7 of either sign, more than 16 bits change. Since p
     and q both sum to one, q - p may be added to each term: p * (d + exp(-d) - 1) with d = log(p / q) is never
     negative, and its rounding is in proportion to it.
     """
-    torch.sub(log_p, log_q, out=gap)
+    torch.sub(log_p, log_q, out=log_ratio)
     torch.sub(log_q, log_p, out=terms)
-    far = gap.amin(-1) < _FAR
-    kl = terms.expm1_().add_(gap).mul_(p).sum(-1)
-    # A row with tokens that have no mass, or whose ratio leaves float32: it is done once more, in float64.
-    again = (far | ~kl.isfinite()).nonzero()[:, 0]
+    out_of_range = log_ratio.amin(-1) < _MIN_LOG_RATIO
+    kl = terms.expm1_().add_(log_ratio).mul_(p).sum(-1)
+    # Rows with tokens of no probability, or with a ratio outside float32's range, are computed in float64.
+    again = (out_of_range | ~kl.isfinite()).nonzero()[:, 0]
     if len(again):
-        lp, lq = (some[again].to(_wide(log_p)) for some in (log_p, log_q))
+        lp, lq = (rows[again].to(_widest_dtype(log_p)) for rows in (log_p, log_q))
         exact = torch.where(lp == _NEG_INF, 0.0, lp.exp() * (lp - lq)).sum(-1)
         kl[again] = exact.clamp(min=0.0).to(kl.dtype)
     return kl
 
 
-def _of_one(
-    logits: Tensor, log_q: Tensor, q: Tensor, tokens: Tensor, top_k: int, spare: Tensor
+def _model_columns(
+    logits: Tensor, log_q: Tensor, q: Tensor, tokens: Tensor, top_k: int, scratch: Tensor
 ) -> dict[str, Tensor]:
-    """What is told of the model that is held against the reference."""
+    """Return the columns of the model alone, and its `likeliest` token, (N, 1)."""
     values, indices = _topk(logits, min(max(1, top_k), log_q.shape[1]))
     logprob = log_q.gather(1, tokens[:, None])
     return {
         "likeliest": indices[:, :1],
         "drift_logprob": logprob[:, 0],
-        "drift_rank": _rank(logits, tokens, values[:, :1], spare),
-        "drift_entropy": _entropy(log_q, q, spare),
+        "drift_rank": _rank(logits, tokens, values[:, :1], scratch),
+        "drift_entropy": _entropy(log_q, q, scratch),
         "top_ids": indices[:, :top_k],
         "top_logprobs": log_q.gather(1, indices[:, :top_k]),
     }
 
 
-def _partly_known(reference: Top, logits: Tensor, tokens: Tensor, top_k: int) -> dict[str, Tensor]:
-    """With the reference's rest known by its mass m and its sum s of p log p.
+def _compare_with_top(reference: TopTokens, logits: Tensor, tokens: Tensor, top_k: int) -> dict[str, Tensor]:
+    """Compare with a reference whose unlisted tokens are known by their mass m and their sum s of p log p.
 
-    What the rest adds to KL is s less the sum of p log q. That sum lies between m times the least and m times
-    the largest log q there, and what is added is at least m log(m / Q), Q being q's own mass there (the
-    log-sum inequality). Told is what it is if p has q's proportions; the farther bound is the error.
+    The unlisted tokens add s - sum of p log q to KL. That sum lies between m times the least and m times the
+    largest log q among them, and what they add is at least m log(m / Q), Q being q's mass there (the log-sum
+    inequality). The estimate gives p the proportions of q; its error is the distance to the farther bound.
     """
-    wide = _wide(logits)
-    log_q, q = distribution(logits, torch.empty_like(logits), torch.empty_like(logits))
-    found = _of_one(logits, log_q, q, tokens, top_k, torch.empty_like(q))
+    wide = _widest_dtype(logits)
+    log_q, q = softmax_into(logits, torch.empty_like(logits), torch.empty_like(logits))
+    model = _model_columns(logits, log_q, q, tokens, top_k, torch.empty_like(q))
     top_p, log_p = reference.logprobs.to(wide).exp(), reference.logprobs.to(wide)
     top_log_q = log_q.gather(1, reference.ids).to(wide)
-    known = (top_p * (log_p - top_log_q)).sum(-1)
+    top_kl = (top_p * (log_p - top_log_q)).sum(-1)
     m, s = reference.rest.to(wide), reference.rest_plogp.to(wide)
-    inside = torch.ones_like(log_q, dtype=torch.bool).scatter_(1, reference.ids, False)
-    whole = reference.ids.shape[1] == log_q.shape[1]
-    if whole:
-        low = high = told = torch.zeros_like(known)
-        q_rest = torch.zeros_like(known)
+    if reference.ids.shape[1] == log_q.shape[1]:
+        low = high = estimate = torch.zeros_like(top_kl)
+        q_rest = torch.zeros_like(top_kl)
     else:
-        least = log_q.masked_fill(~inside, math.inf).amin(-1).to(wide)
-        most = log_q.masked_fill(~inside, _NEG_INF).amax(-1).to(wide)
-        q_in = (q * inside).to(wide)
-        q_rest = q_in.sum(-1).clamp(min=torch.finfo(torch.float32).tiny)
-        mean = (q_in * log_q.to(wide).clamp(min=torch.finfo(torch.float32).min)).sum(-1) / q_rest
-        high = torch.where(m > 0, s - m * least, 0.0)
-        low = torch.maximum(s - m * most, torch.where(m > 0, m * (m / q_rest).log(), 0.0))
+        unlisted = torch.ones_like(log_q, dtype=torch.bool).scatter_(1, reference.ids, False)
+        min_log_q = log_q.masked_fill(~unlisted, math.inf).amin(-1).to(wide)
+        max_log_q = log_q.masked_fill(~unlisted, _NEG_INF).amax(-1).to(wide)
+        q_unlisted = (q * unlisted).to(wide)
+        q_rest = q_unlisted.sum(-1).clamp(min=torch.finfo(torch.float32).tiny)
+        mean = (q_unlisted * log_q.to(wide).clamp(min=torch.finfo(torch.float32).min)).sum(-1) / q_rest
+        high = torch.where(m > 0, s - m * min_log_q, 0.0)
+        low = torch.maximum(s - m * max_log_q, torch.where(m > 0, m * (m / q_rest).log(), 0.0))
         low = torch.minimum(low, high)
-        told = torch.minimum(torch.maximum(s - m * mean, low), high)
+        estimate = torch.minimum(torch.maximum(s - m * mean, low), high)
     top_q = top_log_q.exp()
-    two = log_p[:, :2].exp()
-    return found | {
+    top_2 = log_p[:, :2].exp()
+    return model | {
         "logprob": reference.logprob,
         "rank": reference.rank,
         "entropy": -((top_p * log_p).sum(-1) + s),
-        "margin": two[:, 0] - two[:, -1],
-        "same_top": _same_top(reference, found.pop("likeliest")),
-        "kl": (known + told).clamp(min=0.0),
-        "kl_error": torch.maximum(high - told, told - low),
+        "margin": top_2[:, 0] - top_2[:, -1],
+        "same_top": _same_top(reference, model.pop("likeliest")),
+        "kl": (top_kl + estimate).clamp(min=0.0),
+        "kl_error": torch.maximum(high - estimate, estimate - low),
         "total_variation": ((top_p - top_q).abs().sum(-1) + (m - q_rest).abs()) / 2,
     }
 
 
-def _same_top(reference: Top, likeliest: Tensor) -> Tensor:
-    """(N,) whether the other's likeliest token, (N, 1), is a likeliest one of the reference."""
+def _same_top(reference: TopTokens, likeliest: Tensor) -> Tensor:
+    """Return (N,) whether the model's likeliest token, (N, 1), is a likeliest one of the reference."""
     best = reference.logprobs == reference.logprobs[:, :1]
     return ((reference.ids == likeliest) & best).any(-1)
 
 
 def _topk(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The `k` largest of each row, largest first, and where they are.
+    """Return the `k` largest values of each row, largest first, and their indices.
 
-    They lie in the k groups whose largest values are largest, and those are found much faster on a CPU.
+    They lie in the k groups whose largest values are largest, and on a CPU groups are found much faster.
     """
     size = values.shape[1]
     groups = size // _GROUP
     if values.device.type != "cpu" or k * 8 > groups:
         top = values.topk(k, dim=-1)
         return top.values, top.indices
-    largest = values[:, : groups * _GROUP].unflatten(1, (groups, _GROUP)).amax(-1)
-    begin = largest.topk(k, dim=-1).indices * _GROUP
-    places = (begin[:, :, None] + torch.arange(_GROUP)).flatten(1)
-    rest = torch.arange(groups * _GROUP, size).expand(len(values), -1)
-    places = torch.cat([places, rest], dim=1)
-    top = values.gather(1, places).topk(k, dim=-1)
-    return top.values, places.gather(1, top.indices)
+    group_max = values[:, : groups * _GROUP].unflatten(1, (groups, _GROUP)).amax(-1)
+    starts = group_max.topk(k, dim=-1).indices * _GROUP
+    candidates = (starts[:, :, None] + torch.arange(_GROUP)).flatten(1)
+    remainder = torch.arange(groups * _GROUP, size).expand(len(values), -1)
+    candidates = torch.cat([candidates, remainder], dim=1)
+    top = values.gather(1, candidates).topk(k, dim=-1)
+    return top.values, candidates.gather(1, top.indices)
 
 
-def _rank(logits: Tensor, tokens: Tensor, most: Tensor, spare: Tensor) -> Tensor:
-    """(N,) 1 + how many tokens are strictly likelier than the one that came.
+def _rank(logits: Tensor, tokens: Tensor, largest: Tensor, scratch: Tensor) -> Tensor:
+    """Return (N,) 1 + how many tokens are strictly likelier than the token at each position.
 
-    Asked of the logits: in log-probabilities, rounding makes ties. On a CPU it is asked only where that one
-    is not the likeliest; on a GPU asking which rows those are costs more than counting them all.
+    Logits are compared, since the rounding of logprobs makes ties. On a CPU tokens are counted only where the
+    token is not the likeliest; on a GPU finding those rows costs more than counting in all of them.
 
     Args:
         logits: (N, V).
         tokens: (N,).
-        most: (N, 1) the largest logits.
-        spare: (N, V) room to work in.
+        largest: (N, 1) the largest logits.
+        scratch: (N, V) buffer.
     """
-    own = logits.gather(1, tokens[:, None])
+    token_logit = logits.gather(1, tokens[:, None])
     if logits.device.type != "cpu":
-        return (logits > own).sum(-1) + 1
+        return (logits > token_logit).sum(-1) + 1
     rank = torch.ones(len(logits), dtype=torch.long)
-    rows = (own < most).nonzero()[:, 0]
+    rows = (token_logit < largest).nonzero()[:, 0]
     if len(rows):
-        some = logits if len(rows) == len(logits) else logits[rows]
+        compared = logits if len(rows) == len(logits) else logits[rows]
         # Ones and zeros as float32 are summed eight times as fast, and exactly up to 2^24 of them.
-        rank[rows] += torch.gt(some, own[rows], out=spare[: len(rows)]).sum(-1).long()
+        rank[rows] += torch.gt(compared, token_logit[rows], out=scratch[: len(rows)]).sum(-1).long()
     return rank
 
 
-def _entropy(log_p: Tensor, p: Tensor, spare: Tensor) -> Tensor:
-    """(N,) nats; a token without mass adds nothing. `spare` is (N, V) room to work in."""
-    entropy = -torch.mul(p, log_p, out=spare).sum(-1)
-    lost = entropy.isnan().nonzero()[:, 0]
-    if len(lost):
-        entropy[lost] = -(p[lost] * log_p[lost].clamp(min=torch.finfo(log_p.dtype).min)).sum(-1)
+def _entropy(log_p: Tensor, p: Tensor, scratch: Tensor) -> Tensor:
+    """Return (N,) entropies; a token of no probability adds nothing. `scratch` is an (N, V) buffer."""
+    entropy = -torch.mul(p, log_p, out=scratch).sum(-1)
+    undefined = entropy.isnan().nonzero()[:, 0]
+    if len(undefined):
+        finite = log_p[undefined].clamp(min=torch.finfo(log_p.dtype).min)
+        entropy[undefined] = -(p[undefined] * finite).sum(-1)
     return entropy
 
 
-def _wide(values: Tensor) -> torch.dtype:
-    """float64 where the device has it."""
+def _widest_dtype(values: Tensor) -> torch.dtype:
+    """Return float64 where the device has it, else float32."""
     return torch.float32 if values.device.type == "mps" else torch.float64

@@ -1,7 +1,7 @@
-"""The output head by itself: what a model makes logits of, and how, a few positions at a time.
+"""The output head of a model by itself: what turns hidden states into logits, a few positions at a time.
 
-A distribution over the vocabulary is large, and what it is made of is small: the head's input, one hidden
-state a token. Kept beside one copy of the head, it tells the whole distribution again whenever it is needed.
+A distribution over the vocabulary is large, and the head's input is small: one hidden state per token. Stored
+beside one copy of the head, it gives back the exact distribution whenever that is needed.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import torch
 from torch import Tensor, nn
 
 _TOLERANCE = 1e-6
-_PROBE = 12
+_PROBE_TOKENS = 12
 
 
 @dataclass(frozen=True)
-class Processing:
-    """What some architectures do to the logits behind the head; nothing, as a rule.
+class LogitsTransform:
+    """What some architectures do to the logits after the head; most do nothing.
 
     Attributes:
-        scale: they are multiplied by it (`logit_scale` of Cohere, `lm_head_multiplier` of Falcon-H1).
-        divide: they are divided by it (`logits_scaling` of Granite).
-        cap: cap * tanh(logits / cap) is taken of them (`final_logit_softcapping` of Gemma 2).
+        scale: factor of the logits (`logit_scale` of Cohere, `lm_head_multiplier` of Falcon-H1).
+        divide: divisor of the logits (`logits_scaling` of Granite).
+        cap: soft cap, cap * tanh(logits / cap) (`final_logit_softcapping` of Gemma 2).
     """
 
     scale: float | None = None
@@ -33,7 +33,7 @@ class Processing:
     cap: float | None = None
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """The logits as the model gives them."""
+        """Return the logits as the model returns them."""
         if self.scale is not None:
             logits = logits * self.scale
         if self.divide is not None:
@@ -44,82 +44,84 @@ class Processing:
 
 
 @dataclass(frozen=True)
-class Head:
-    """Makes logits of hidden states as the model does.
+class OutputHead:
+    """Computes logits from hidden states as the model does.
 
     Attributes:
         project: the head itself: (..., H) to (..., V).
-        processing: what the model does behind it.
-        weight, bias: (V, H), (V,) where the head is a plain product and can be kept; None where it is not.
+        transform: what the model does to the head's output.
+        weight, bias: (V, H), (V,) of a linear head, which can be stored; None for any other head.
     """
 
     project: Callable[[Tensor], Tensor]
-    processing: Processing
+    transform: LogitsTransform
     weight: Tensor | None = None
     bias: Tensor | None = None
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(N, V) float32 logits of (N, H) hidden states."""
-        return self.processing(self.project(hidden)).float()
+        """Return the (N, V) float32 logits of (N, H) hidden states."""
+        return self.transform(self.project(hidden)).float()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the weight and, if there is one, the bias of a linear head; empty for any other head."""
+        tensors = {"weight": self.weight, "bias": self.bias}
+        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the weight and bias."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors().values())
 
 
-def plain_head(weight: Tensor, bias: Tensor | None, processing: Processing) -> Head:
-    """The head of a model that is not loaded, from what was kept of it."""
-    return Head(lambda hidden: nn.functional.linear(hidden, weight, bias), processing, weight, bias)
-
-
-class Captured:
-    """What entered a head while its model was run.
-
-    Attributes:
-        inputs: one (R, N, H) tensor a call of the head.
-    """
-
-    def __init__(self) -> None:
-        self.inputs: list[Tensor] = []
+def linear_head(weight: Tensor, bias: Tensor | None, transform: LogitsTransform) -> OutputHead:
+    """Return the head of a model that is not loaded, from its stored tensors."""
+    return OutputHead(lambda hidden: nn.functional.linear(hidden, weight, bias), transform, weight, bias)
 
 
 @contextmanager
-def captured(head: nn.Module, *, last_only: bool) -> Iterator[Captured]:
-    """Note what enters the head.
+def capture_inputs(head: nn.Module, *, last_only: bool) -> Iterator[list[Tensor]]:
+    """Collect the inputs of a head while its model runs.
 
     Args:
         head: the model's output embeddings.
-        last_only: let it work on the last position alone, since its output is not asked for.
-    """
-    seen = Captured()
+        last_only: project the last position alone, since the head's output is not needed.
 
-    def note(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        seen.inputs.append(arguments[0])
+    Yields:
+        A list that grows by one (R, N, H) tensor per call of the head.
+    """
+    inputs: list[Tensor] = []
+
+    def capture(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        inputs.append(arguments[0])
         return (arguments[0][..., -1:, :], *arguments[1:]) if last_only else None
 
-    handle = head.register_forward_pre_hook(note)
+    hook = head.register_forward_pre_hook(capture)
     try:
-        yield seen
+        yield inputs
     finally:
-        handle.remove()
+        hook.remove()
 
 
 @torch.inference_mode()
-def find_head(model: Any) -> Head | None:
-    """The model's head, tried on a few tokens; None when its logits cannot be made of what enters it.
+def find_head(model: Any) -> OutputHead | None:
+    """Return the model's head, checked on a few tokens; None if the logits do not follow from its input.
 
-    The head must be a module of its own that is called once a pass, and what the model does to the logits
-    behind it must be known: then they are the same, to the rounding of a product of another shape.
+    The head must be a module that is called once per forward pass, and what the model does to its output must
+    be known. Then the logits are the same, to the rounding of a product of another shape.
     """
     module = model.get_output_embeddings()
     if not isinstance(module, nn.Module):
         return None
     config = model.config.get_text_config()
-    ids = torch.arange(3, 3 + _PROBE, device=model.device)[None] % config.vocab_size
-    with captured(module, last_only=False) as seen:
-        true = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
-    if len(seen.inputs) != 1 or seen.inputs[0].shape[:-1] != ids.shape:
+    ids = torch.arange(3, 3 + _PROBE_TOKENS, device=model.device)[None] % config.vocab_size
+    with capture_inputs(module, last_only=False) as inputs:
+        expected = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
+    if len(inputs) != 1 or inputs[0].shape[:-1] != ids.shape:
         return None
-    hidden = seen.inputs[0]
-    for processing in _candidates(model, config):
-        head = Head(module, processing)
-        if _same(head.logits(hidden), true):
+    hidden = inputs[0]
+    for transform in _candidate_transforms(config):
+        head = OutputHead(module, transform)
+        if _equal(head.logits(hidden), expected):
             break
     else:
         return None
@@ -127,28 +129,28 @@ def find_head(model: Any) -> Head | None:
     if isinstance(weight, Tensor) and weight.ndim == 2 and weight.shape[-1] == hidden.shape[-1]:
         if not weight.is_floating_point() or weight.dtype != hidden.dtype:
             return head
-        if _same(plain_head(weight, bias, processing).logits(hidden), true):
-            return Head(module, processing, weight, bias)
+        if _equal(linear_head(weight, bias, transform).logits(hidden), expected):
+            return OutputHead(module, transform, weight, bias)
     return head
 
 
-def _candidates(model: Any, config: Any) -> Iterator[Processing]:
+def _candidate_transforms(config: Any) -> Iterator[LogitsTransform]:
     def number(name: str) -> float | None:
-        found = getattr(config, name, None)
-        return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+        value = getattr(config, name, None)
+        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     scale = number("logit_scale") or number("lm_head_multiplier")
     divide, cap = number("logits_scaling"), number("final_logit_softcapping")
-    yield Processing(scale, divide, cap)
-    yield Processing()
-    yield Processing(cap=cap)
-    yield Processing(scale=scale)
-    yield Processing(divide=divide)
+    yield LogitsTransform(scale, divide, cap)
+    yield LogitsTransform()
+    yield LogitsTransform(cap=cap)
+    yield LogitsTransform(scale=scale)
+    yield LogitsTransform(divide=divide)
 
 
-def _same(logits: Tensor, true: Tensor) -> bool:
-    """Whether logits are equal, to the rounding of their size."""
-    if logits.shape != true.shape:
+def _equal(logits: Tensor, expected: Tensor) -> bool:
+    """Return whether logits are equal, to the rounding of their size."""
+    if logits.shape != expected.shape:
         return False
-    largest = float(true.abs().max().clamp(min=1.0))
-    return float((logits - true).abs().max()) <= _TOLERANCE * largest
+    largest = float(expected.abs().max().clamp(min=1.0))
+    return float((logits - expected).abs().max()) <= _TOLERANCE * largest

@@ -1,9 +1,9 @@
-"""A reference's distributions along its texts, kept on disk within a budget.
+"""A reference's distributions along passages, stored on disk within a budget.
 
-Where the model's head can be told from the rest of it, what is kept is exact: the head's input, one hidden
-state a token, beside one copy of the head. Where it cannot, or where the head alone is too large, the
-likeliest tokens are kept, with the mass of the rest and its sum of p log p. Pieces and index appear whole,
-the index last.
+If the model's logits follow from the input of its output head, the distributions are stored exactly: one
+hidden state per token, beside one copy of the head. If they do not, or if the head alone is too large for the
+budget, the likeliest tokens of each distribution are stored, with two sums over the others. Chunks and index
+are complete once they appear; the index is written last.
 """
 
 from __future__ import annotations
@@ -11,114 +11,105 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.backends.hf.divergence import Top, top_of
-from harness.backends.hf.output_head import Head, Processing, plain_head
-from harness.backends.hf.teacher_forcing import Reader
+from harness.backends.hf.divergence import TopTokens, top_tokens
+from harness.backends.hf.output_head import LogitsTransform, OutputHead, linear_head
+from harness.backends.hf.teacher_forcing import TeacherForcing
 from harness.prompts.passages import Passage
 from harness.store.files import atomic_path, write_text
 from harness.store.reference_index import INDEX, ReferenceIndex, read_index
 
-_PIECE_BYTES = 8 * 2**20
-_PIECE_POSITIONS = 4096
-_LEAST_TOP = 64
-"""Fewer likeliest tokens than these are not kept of a position; of fewer texts, rather."""
-_TOP_BYTES = 8  # of a likeliest token: its id and its logprob
-_REST_BYTES = 32  # of a position besides: the rest, and the token that came
-
-Told = Callable[[int], None]
-Rows = Tensor | Top
+_CHUNK_BYTES = 8 * 2**20
+_CHUNK_POSITIONS = 4096
+_MIN_TOP = 64
+"""Fewer likeliest tokens per position are not useful; a smaller budget stores fewer passages instead."""
+_TOP_TOKEN_BYTES = 8  # id and logprob
+_TOP_POSITION_BYTES = 32  # the two sums over the other tokens, and the text's own token
 
 
 @dataclass(frozen=True)
-class Form:
-    """How distributions are kept.
+class StorageFormat:
+    """How distributions are stored.
 
     Attributes:
-        kind: `hidden` or `top`.
-        row_bytes: of a position.
-        k: likeliest tokens kept; 0 where hidden states are.
-        positions: how many fit the budget.
+        kind: `hidden` (hidden states, exact) or `top` (likeliest tokens).
+        row_bytes: bytes per position.
+        k: likeliest tokens per position; 0 for hidden states.
+        capacity: positions that fit the budget.
     """
 
     kind: str
     row_bytes: int
     k: int
-    positions: int
+    capacity: int
 
 
-def form_of(head: Head | None, vocabulary: int, positions: int, budget: int) -> Form:
-    """How as many as possible of these positions are kept within a budget.
+def storage_format(head: OutputHead | None, vocabulary: int, positions: int, budget: int) -> StorageFormat:
+    """Return the format that stores as many positions as possible within a budget.
 
     Args:
-        head: of the reference; None where its logits cannot be made of hidden states.
+        head: of the reference; None if its logits do not follow from hidden states.
         vocabulary: entries of a distribution.
-        positions: that are to be kept, at the most.
+        positions: to be stored at most.
         budget: bytes, a copy of the head included.
     """
     if head is not None and head.weight is not None:
-        size = head_bytes(head)
-        row = head.weight.shape[1] * head.weight.element_size()
-        # A head that takes most of the budget leaves few positions; their likeliest tokens say more.
-        if size + positions * row <= budget or size <= budget // 2:
-            return Form("hidden", row, 0, max(0, budget - size) // row)
-    k = (budget // max(1, positions) - _REST_BYTES) // _TOP_BYTES
-    k = min(vocabulary, max(_LEAST_TOP, k))
-    row = k * _TOP_BYTES + _REST_BYTES
-    return Form("top", row, k, budget // row)
+        row_bytes = head.weight.shape[1] * head.weight.element_size()
+        # If the head takes most of the budget, few positions are left: their likeliest tokens are worth more.
+        if head.size_bytes + positions * row_bytes <= budget or head.size_bytes <= budget // 2:
+            return StorageFormat("hidden", row_bytes, 0, max(0, budget - head.size_bytes) // row_bytes)
+    k = (budget // max(1, positions) - _TOP_POSITION_BYTES) // _TOP_TOKEN_BYTES
+    k = min(vocabulary, max(_MIN_TOP, k))
+    row_bytes = k * _TOP_TOKEN_BYTES + _TOP_POSITION_BYTES
+    return StorageFormat("top", row_bytes, k, budget // row_bytes)
 
 
-def head_bytes(head: Head) -> int:
-    """Bytes of a head's weight and bias."""
-    tensors = [tensor for tensor in (head.weight, head.bias) if tensor is not None]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def keep(
-    reader: Reader,
-    passages: Iterator[Passage],
+def write_reference(
+    forced: TeacherForcing,
+    passages: Iterable[Passage],
     folder: Path,
     heads: Path,
-    form: Form,
+    storage: StorageFormat,
     limit: int,
     share: int,
-    told: Told = lambda _: None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Keep the distributions along passages, in their order, as far as a limit reaches.
+    """Store the distributions along passages, in their order, up to a number of positions.
 
-    What a process that died has left is gone on with.
+    Chunks that an interrupted process has written are not computed again.
 
     Args:
-        reader: of the reference.
-        passages: its texts.
-        folder: of what is kept.
-        heads: folder of the heads, which several folders share.
-        form: how they are kept.
-        limit: positions that are kept at most; a text is kept whole or not at all.
-        share: bytes of the budget that are these texts', to be noted.
-        told: called with the number of positions done.
+        forced: reads texts with the reference.
+        passages: the texts; one is stored completely or not at all.
+        folder: where the chunks and the index are written.
+        heads: folder of output heads, shared by several folders of chunks.
+        storage: format of the chunks.
+        limit: positions that are stored at most.
+        share: bytes of the budget that belong to these passages, noted in the index.
+        advance: called with the number of positions stored since the last call.
     """
-    head = _keep_head(reader.head, heads) if form.kind == "hidden" else None
-    facts = {"kind": form.kind, "k": form.k, "head": head, "row_bytes": form.row_bytes, "limit": limit}
-    plan = folder / "plan.json"
-    if not plan.is_file() or json.loads(plan.read_text(encoding="utf-8")) != facts:
+    head = _store_head(forced.head, heads) if storage.kind == "hidden" else None
+    plan = {
+        "kind": storage.kind, "k": storage.k, "head": head, "row_bytes": storage.row_bytes, "limit": limit,
+    }  # fmt: skip
+    plan_path = folder / "plan.json"
+    if not plan_path.is_file() or json.loads(plan_path.read_text(encoding="utf-8")) != plan:
         shutil.rmtree(folder, ignore_errors=True)
-        write_text(plan, json.dumps(facts) + "\n")
-    pieces: list[int] = []
+        write_text(plan_path, json.dumps(plan) + "\n")
+    chunk_sizes: list[int] = []
     positions = left_out = 0
     full = False
-    for piece in _pieces(passages, min(_PIECE_POSITIONS, max(1, _PIECE_BYTES // form.row_bytes))):
+    for chunk in _chunked(passages, min(_CHUNK_POSITIONS, max(1, _CHUNK_BYTES // storage.row_bytes))):
         fitting = []
-        for passage in piece:
+        for passage in chunk:
             full = full or positions + len(passage) > limit
             if full:
                 left_out += 1
@@ -127,146 +118,158 @@ def keep(
                 positions += len(passage)
         if not fitting:
             continue
-        path = folder / f"{len(pieces):06d}.safetensors"
+        path = _chunk_path(folder, len(chunk_sizes))
         if not path.is_file():
-            _save(path, _tensors(reader, fitting, form))
-        pieces.append(len(fitting))
-        told(sum(map(len, fitting)))
-    found = ReferenceIndex(
-        kind=form.kind, k=form.k, head=head, pieces=tuple(pieces), positions=positions, left_out=left_out,
-        bytes=positions * form.row_bytes, share=share,
-        processing=asdict(reader.head.processing) if reader.head and head else {},
+            _save(path, _chunk_tensors(forced, fitting, storage))
+        chunk_sizes.append(len(fitting))
+        advance(sum(map(len, fitting)))
+    index = ReferenceIndex(
+        kind=storage.kind, k=storage.k, head=head, pieces=tuple(chunk_sizes), positions=positions,
+        left_out=left_out, bytes=positions * storage.row_bytes, share=share,
+        processing=asdict(forced.head.transform) if forced.head and head else {},
     )  # fmt: skip
-    write_text(folder / INDEX, json.dumps(asdict(found)) + "\n")
-    plan.unlink(missing_ok=True)
+    write_text(folder / INDEX, json.dumps(asdict(index)) + "\n")
+    plan_path.unlink(missing_ok=True)
 
 
-class Distributions:
-    """What was kept of a reference, to be read along the same passages."""
+class StoredReference:
+    """The stored distributions of a reference, read along the passages that they were computed for.
+
+    Attributes:
+        index: what is stored.
+    """
 
     def __init__(self, folder: Path, heads: Path, device: str) -> None:
-        """Open what lies in a folder.
+        """Open a folder.
 
         Raises:
-            FileNotFoundError: nothing whole is there.
+            FileNotFoundError: the folder has no complete index.
         """
-        found = read_index(folder)
-        if found is None:
+        index = read_index(folder)
+        if index is None:
             raise FileNotFoundError(folder / INDEX)
-        self.index: ReferenceIndex = found
+        self.index: ReferenceIndex = index
         self._folder = folder
         self._device = device
-        self._head: Head | None = None
-        if found.head is not None:
-            tensors = _load(heads / f"{found.head}.safetensors", device)
-            processing = Processing(**found.processing)
-            self._head = plain_head(tensors["weight"], tensors.get("bias"), processing)
+        self._head: OutputHead | None = None
+        if index.head is not None:
+            tensors = _load(heads / f"{index.head}.safetensors", device)
+            transform = LogitsTransform(**index.processing)
+            self._head = linear_head(tensors["weight"], tensors.get("bias"), transform)
 
-    def pieces(self, passages: Iterator[Passage]) -> Iterator[tuple[int, list[Passage]]]:
-        """The passages that were kept, and the number of the piece they lie in."""
+    def chunks(self, passages: Iterable[Passage]) -> Iterator[tuple[int, list[Passage]]]:
+        """Yield the stored ones of the passages, chunk by chunk, each with the chunk's number."""
+        remaining = iter(passages)
         for number, count in enumerate(self.index.pieces):
-            yield number, list(islice(passages, count))
+            yield number, list(islice(remaining, count))
 
-    def read(self, number: int, passages: Sequence[Passage]) -> Iterator[Callable[[int, int], Rows]]:
-        """Of each passage of a piece, a function that tells its distributions from one position to another.
+    def read(
+        self, chunk: int, passages: Sequence[Passage]
+    ) -> Iterator[Callable[[int, int], Tensor | TopTokens]]:
+        """Yield, for each passage of a chunk, a function that returns distributions for scored tokens.
 
-        As logits, exact, or by their likeliest tokens.
+        The function takes the first and the end of a range of scored tokens. It returns logits where hidden
+        states are stored, else the likeliest tokens.
         """
-        tensors = _load(self._folder / f"{number:06d}.safetensors", self._device)
+        columns = _load(_chunk_path(self._folder, chunk), self._device)
         start = 0
         for passage in passages:
-            yield self._teller(tensors, start)
+            yield self._reader(columns, start)
             start += len(passage)
 
-    def _teller(self, tensors: dict[str, Tensor], offset: int) -> Callable[[int, int], Rows]:
-        def rows(start: int, end: int) -> Rows:
-            place = slice(offset + start, offset + end)
+    def _reader(self, columns: Mapping[str, Tensor], offset: int) -> Callable[[int, int], Tensor | TopTokens]:
+        def distributions(start: int, end: int) -> Tensor | TopTokens:
+            rows = slice(offset + start, offset + end)
             if self._head is not None:
-                return self._head.logits(tensors["hidden"][place])
-            found = {name: values[place] for name, values in tensors.items()}
-            return Top(**found | {"ids": found["ids"].long(), "rank": found["rank"].long()})
+                return self._head.logits(columns["hidden"][rows])
+            top = TopTokens(**columns)[rows]
+            return replace(top, ids=top.ids.long(), rank=top.rank.long())
 
-        return rows
-
-
-def _tensors(reader: Reader, passages: Sequence[Passage], form: Form) -> dict[str, Tensor]:
-    """What is kept of some passages, one after the other."""
-    rows = Gathered(sum(map(len, passages)))
-    if form.kind == "hidden":
-        for _, hidden in reader.hidden(passages):
-            rows.add({"hidden": hidden})
-        return rows.columns
-    for passage, chunks in reader.logits(passages):
-        for start, logits in chunks:
-            tokens = torch.tensor(passage.target_ids[start : start + len(logits)], device=logits.device)
-            top = top_of(logits, tokens, form.k)
-            found = {name: getattr(top, name) for name in Top.__dataclass_fields__}
-            rows.add(found | {"ids": top.ids.int(), "rank": top.rank.int()})
-    return rows.columns
+        return distributions
 
 
-class Gathered:
+class PreallocatedColumns:
     """Columns on the CPU that are filled a few rows at a time.
 
-    They are laid out at once: small tensors that stay, made between large ones that go, would keep the
-    allocator from using those large places again.
+    They are allocated at once: small tensors that stay, allocated between large ones that are freed, would
+    keep the allocator from using the memory of the large ones again.
 
     Attributes:
         columns: by name, all rows of each.
     """
 
     def __init__(self, rows: int) -> None:
+        """Hold `rows` rows; names and types are those of the first that are appended."""
         self._rows = rows
-        self._done = 0
+        self._filled = 0
         self.columns: dict[str, Tensor] = {}
 
-    def add(self, some: Mapping[str, Tensor]) -> None:
-        """The next rows."""
-        end = self._done
-        for name, values in some.items():
+    def append(self, rows: Mapping[str, Tensor]) -> None:
+        """Fill in the next rows of all columns."""
+        end = self._filled
+        for name, values in rows.items():
             if name not in self.columns:
                 self.columns[name] = torch.empty((self._rows, *values.shape[1:]), dtype=values.dtype)
-            end = self._done + len(values)
-            self.columns[name][self._done : end] = values
-        self._done = end
+            end = self._filled + len(values)
+            self.columns[name][self._filled : end] = values
+        self._filled = end
 
 
-def _pieces(passages: Iterator[Passage], positions: int) -> Iterator[list[Passage]]:
-    """Passages cut into pieces of about so many positions."""
-    piece: list[Passage] = []
-    held = 0
+def _chunk_tensors(
+    forced: TeacherForcing, passages: Sequence[Passage], storage: StorageFormat
+) -> dict[str, Tensor]:
+    """Compute what is stored of some passages, one after the other."""
+    stored = PreallocatedColumns(sum(map(len, passages)))
+    if storage.kind == "hidden":
+        for _, hidden in forced.hidden_states(passages):
+            stored.append({"hidden": hidden})
+        return stored.columns
+    for passage, slices in forced.logits(passages):
+        for start, logits in slices:
+            tokens = torch.tensor(passage.target_ids[start : start + len(logits)], device=logits.device)
+            top = top_tokens(logits, tokens, storage.k)
+            stored.append(replace(top, ids=top.ids.int(), rank=top.rank.int()).columns())
+    return stored.columns
+
+
+def _chunked(passages: Iterable[Passage], positions: int) -> Iterator[list[Passage]]:
+    """Group passages into chunks of about so many positions."""
+    chunk: list[Passage] = []
+    filled = 0
     for passage in passages:
-        piece.append(passage)
-        held += len(passage)
-        if held >= positions:
-            yield piece
-            piece, held = [], 0
-    if piece:
-        yield piece
+        chunk.append(passage)
+        filled += len(passage)
+        if filled >= positions:
+            yield chunk
+            chunk, filled = [], 0
+    if chunk:
+        yield chunk
 
 
-def _keep_head(head: Head | None, heads: Path) -> str:
-    """Keep one copy of a head, under the hash of its weights; returns that."""
+def _chunk_path(folder: Path, number: int) -> Path:
+    return folder / f"{number:06d}.safetensors"
+
+
+def _store_head(head: OutputHead | None, heads: Path) -> str:
+    """Store one copy of a head under the hash of its tensors; return the hash."""
     assert head is not None
-    assert head.weight is not None
-    tensors = {"weight": head.weight} | ({} if head.bias is None else {"bias": head.bias})
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    known = hashlib.blake2b(digest_size=12)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.tensors().items()}
+    digest = hashlib.blake2b(digest_size=12)
     for name, tensor in tensors.items():
-        known.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        known.update(tensor.view(torch.uint8).numpy().data)
-    path = heads / f"{known.hexdigest()}.safetensors"
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(torch.uint8).numpy().data)
+    path = heads / f"{digest.hexdigest()}.safetensors"
     if not path.is_file():
         _save(path, tensors)
-    return known.hexdigest()
+    return digest.hexdigest()
 
 
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     with atomic_path(path) as scratch:
-        scratch.touch()  # with the permissions of all other files; made by safetensors it has its own
+        scratch.touch()  # safetensors would give the file other permissions than all other files have
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, scratch)
 
 
-def _load(path: Path, device: str) -> dict[str, Any]:
-    # Cloned: a file's tensors lie where its header ends, and how products round may hang on that.
+def _load(path: Path, device: str) -> dict[str, Tensor]:
+    # Cloned: tensors of a file begin where its header ends, and how products round can depend on alignment.
     return {name: tensor.clone().to(device) for name, tensor in load_file(path).items()}

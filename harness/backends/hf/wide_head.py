@@ -1,4 +1,4 @@
-"""A wide output head multiplied in blocks of its rows, where a CPU's library is slow at it as a whole.
+"""A wide output head, multiplied in blocks of its rows where a CPU's library is slow at the whole product.
 
 For a batch of 8 to 64 rows MKL takes up to 1.9 times as long over a head of 32,000 to 152,000 float32 rows at
 once as over the same head a thousand rows at a time; the sums are the same.
@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, nn
 
 _BLOCK = 1024
-_WIDE = 8 * _BLOCK
-"""Narrower heads gain nothing."""
+_MIN_VOCABULARY = 8 * _BLOCK
+"""Smaller heads are not faster in blocks."""
 
 
 @contextmanager
 def in_blocks(model: Any) -> Iterator[None]:
-    """Have the model's output head, where it is a plain float32 product on a CPU, work in blocks.
+    """Multiply the model's output head in blocks for the time, if it is a plain float32 product on a CPU.
 
-    Heads of any other kind, and ones whose `forward` somebody else has replaced, are left alone.
+    Other kinds of heads, and heads whose `forward` was replaced before, are left alone.
     """
     head = model.get_output_embeddings()
-    if not _wide(head):
+    if not _faster_in_blocks(head):
         yield
         return
     head.forward = lambda states: _product(states, head.weight)
@@ -35,21 +35,21 @@ def in_blocks(model: Any) -> Iterator[None]:
         del head.forward
 
 
-def _wide(head: Any) -> bool:
+def _faster_in_blocks(head: Any) -> bool:
     return (
         type(head) is nn.Linear
         and head.bias is None
         and head.weight.device.type == "cpu"
         and head.weight.dtype == torch.float32
-        and head.weight.shape[0] >= _WIDE
+        and head.weight.shape[0] >= _MIN_VOCABULARY
         and "forward" not in vars(head)
     )
 
 
 def _product(states: Tensor, weight: Tensor) -> Tensor:
-    """(..., V) of (..., H) states and a (V, H) weight."""
+    """Return the (..., V) product of (..., H) states and a (V, H) weight."""
     rows = states.reshape(-1, states.shape[-1])
     product = rows.new_empty((len(rows), len(weight)))
-    for part, block in zip(product.split(_BLOCK, dim=1), weight.split(_BLOCK), strict=True):
-        torch.mm(rows, block.t(), out=part)
+    for columns, block in zip(product.split(_BLOCK, dim=1), weight.split(_BLOCK), strict=True):
+        torch.mm(rows, block.t(), out=columns)
     return product.view(*states.shape[:-1], len(weight))

@@ -1,21 +1,26 @@
-"""Two models held along the same texts, through the files, against float64 with both of them in memory."""
+"""Two models compared along the same texts, through the files, against float64 with both in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import harness.backends.hf.reference_files as distributions_module
-import harness.backends.hf.teacher_forcing as forced_module
-from harness.artifacts.drift.measure import Drift
-from harness.backends.hf.output_head import Processing, find_head, plain_head
-from harness.backends.hf.reference_files import Distributions, Form, form_of, head_bytes, keep
-from harness.backends.hf.teacher_forcing import Reader
+from harness.backends.hf import reference_files, teacher_forcing
+from harness.backends.hf.output_head import LogitsTransform, find_head, linear_head
+from harness.backends.hf.reference_comparison import ReferenceComparison
+from harness.backends.hf.reference_files import (
+    StorageFormat,
+    StoredReference,
+    storage_format,
+    write_reference,
+)
+from harness.backends.hf.teacher_forcing import TeacherForcing
 from harness.decoding.detokenizer import Detokenizer
+from harness.progress import SILENT, Silent
 from harness.prompts.passages import Passage
 from harness.store.reference_index import read_index
 
@@ -25,45 +30,75 @@ PLENTY = 2**30
 
 @pytest.fixture(scope="session")
 def passages_of(prompts_of: Callable[..., Any]) -> Callable[..., list[Passage]]:
-    """Ragged prompts, each gone on with ragged texts, two samples of one of them."""
+    """Ragged prompts with completions of ragged lengths, two samples of one of them."""
 
     def passages(loaded: Any) -> list[Passage]:
-        luck = torch.Generator().manual_seed(3)
+        generator = torch.Generator().manual_seed(3)
         found = []
-        for place, prompt in enumerate(prompts_of(loaded)):
-            for sample in range(2 if place == 1 else 1):
-                count = 9 + 13 * place - 4 * sample
-                made = torch.randint(3, 300, (count,), generator=luck).tolist()
-                found.append(Passage(prompt.id, sample, (*prompt.ids, *made), len(prompt.ids)))
+        for index, prompt in enumerate(prompts_of(loaded)):
+            for sample in range(2 if index == 1 else 1):
+                count = 9 + 13 * index - 4 * sample
+                completion = torch.randint(3, 300, (count,), generator=generator).tolist()
+                found.append(Passage(prompt.id, sample, (*prompt.ids, *completion), len(prompt.ids)))
         return found
 
     return passages
 
 
-def hold(
-    reference: Any, other: Any, passages: list[Passage], folder: Path, form: Form
+def comparison(loaded: Any) -> ReferenceComparison:
+    return ReferenceComparison(loaded, Detokenizer(loaded.tokenizer))
+
+
+def keep(loaded: Any, passages: Sequence[Passage], folder: Path, name: str = "own", **options: Any) -> None:
+    positions = sum(map(len, passages))
+    options = {"positions": positions, "together": positions, "budget": PLENTY, "share": 0} | options
+    comparison(loaded).keep_reference(passages, folder / name, folder / "heads", progress=SILENT, **options)
+
+
+def compare(
+    reference: Any, other: Any, passages: list[Passage], folder: Path, storage: StorageFormat | None = None
 ) -> list[dict[str, Any]]:
-    """The rows of drift, written and read as a sweep does."""
-    count = sum(map(len, passages))
-    keep(Reader(reference), iter(passages), folder / "own", folder / "heads", form, count, 0)
-    there = Distributions(folder / "own", folder / "heads", other.device)
-    drift = Drift(other, Detokenizer(other.tokenizer), folder, lambda *_: None, lambda _: None)
+    """The columns of drift, a row per scored token, written and read as a sweep does."""
+    if storage is None:
+        keep(reference, passages, folder)
+    else:
+        count = sum(map(len, passages))
+        write_reference(
+            TeacherForcing(reference), passages, folder / "own", folder / "heads", storage, count, 0
+        )
+    compared = comparison(other)
+    stored = compared.open_reference(folder / "own", folder / "heads")
     rows: list[dict[str, Any]] = []
-    for number, some in there.pieces(iter(passages)):
-        rows += drift.compared(there, number, some, 3).to_pylist()
+    for number, chunk in stored.chunks(passages):
+        for drift in compared.compare(stored, number, chunk, 3):
+            passage = drift.passage
+            for position, token_id in enumerate(passage.target_ids):
+                rows.append(
+                    {
+                        "prompt_id": passage.prompt_id,
+                        "sample": passage.sample,
+                        "position": position,
+                        "token_id": token_id,
+                        "token": drift.token_texts[position],
+                        "top_tokens": drift.top_tokens[position],
+                        **{name: column[position] for name, column in drift.values.items()},
+                    }
+                )
     return rows
 
 
-def form(reference: Any, budget: int = PLENTY, positions: int = 200, exact: bool = True) -> Form:
+def storage_of(
+    reference: Any, budget: int = PLENTY, positions: int = 200, exact: bool = True
+) -> StorageFormat:
     vocabulary = reference.model.config.vocab_size
-    return form_of(find_head(reference.model) if exact else None, vocabulary, positions, budget)
+    return storage_format(find_head(reference.model) if exact else None, vocabulary, positions, budget)
 
 
 @torch.inference_mode()
-def by_hand(reference: Any, other: Any, passages: list[Passage]) -> dict[str, torch.Tensor]:
-    parts: dict[str, list[torch.Tensor]] = {}
+def in_float64(reference: Any, other: Any, passages: list[Passage]) -> dict[str, torch.Tensor]:
+    columns: dict[str, list[torch.Tensor]] = {}
     for passage in passages:
-        # A last token predicts nothing that is told; in bfloat16, a text without it may round otherwise.
+        # The last token predicts nothing; in bfloat16, a text without it may round differently.
         ids = torch.tensor([passage.ids[:-1]])
         p_logits, q_logits = (
             m.model(ids).logits[0, passage.first_target - 1 :].double() for m in (reference, other)
@@ -81,8 +116,8 @@ def by_hand(reference: Any, other: Any, passages: list[Passage]) -> dict[str, to
             "entropy": -(p * log_p).sum(-1),
             "drift_entropy": -(q * log_q).sum(-1),
         }.items():
-            parts.setdefault(name, []).append(values.double())
-    return {name: torch.cat(values) for name, values in parts.items()}
+            columns.setdefault(name, []).append(values.double())
+    return {name: torch.cat(values) for name, values in columns.items()}
 
 
 def column(rows: list[dict[str, Any]], name: str) -> torch.Tensor:
@@ -92,25 +127,25 @@ def column(rows: list[dict[str, Any]], name: str) -> torch.Tensor:
 @pytest.mark.parametrize("sliced", [False, True])
 @pytest.mark.parametrize("other", ["bfloat16", "float32"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_drift_is_that_of_both_models_in_memory(
+def test_drift_equals_that_of_both_models_in_memory(
     kind: str, other: str, sliced: bool, loaded_model: Any, passages_of: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    if sliced:  # texts longer than a slice, more positions than logits are held of, pieces of two texts
+    if sliced:  # texts longer than a slice, logits of fewer positions than a text has, chunks of two texts
         if other == "bfloat16":
-            pytest.skip("a slice rounds otherwise than the whole in bfloat16")
-        monkeypatch.setattr(forced_module, "_SLICE", 20)
-        monkeypatch.setattr(forced_module, "ROWS", 7)
-        monkeypatch.setattr(distributions_module, "_PIECE_BYTES", 30 * 64 * 4)
+            pytest.skip("in bfloat16 a slice rounds differently than the complete text")
+        monkeypatch.setattr(teacher_forcing, "_HIDDEN_SLICE", 20)
+        monkeypatch.setattr(teacher_forcing, "LOGIT_ROWS", 7)
+        monkeypatch.setattr(reference_files, "_CHUNK_BYTES", 30 * 64 * 4)
     reference = loaded_model(kind)
-    held = loaded_model(kind, other) if other != "float32" else loaded_model(kind, seed=1)
+    model = loaded_model(kind, other) if other != "float32" else loaded_model(kind, seed=1)
     passages = passages_of(reference)
-    rows = hold(reference, held, passages, tmp_path, form(reference))
+    rows = compare(reference, model, passages, tmp_path)
     assert [(row["prompt_id"], row["sample"], row["position"], row["token_id"]) for row in rows] == [
         (p.prompt_id, p.sample, position, token)
         for p in passages
         for position, token in enumerate(p.target_ids)
     ]
-    for name, true in by_hand(reference, held, passages).items():
+    for name, true in in_float64(reference, model, passages).items():
         assert torch.allclose(column(rows, name), true, atol=1e-5, rtol=1e-5), name
     assert (column(rows, "kl_error") == 0).all()
     assert all(len(row["top_ids"]) == len(row["top_tokens"]) == 3 for row in rows)
@@ -122,30 +157,30 @@ def test_a_model_has_no_drift_against_itself(
     kind: str, dtype: str, loaded_model: Any, passages_of: Any, tmp_path: Path
 ) -> None:
     loaded = loaded_model(kind, dtype)
-    rows = hold(loaded, loaded, passages_of(loaded), tmp_path, form(loaded))
+    rows = compare(loaded, loaded, passages_of(loaded), tmp_path)
     assert rows
     for row in rows:
         assert row["kl"] == row["total_variation"] == 0.0
         assert row["same_top"]
-        for own, other in (
+        for reference_column, column in (
             ("logprob", "drift_logprob"),
             ("rank", "drift_rank"),
             ("entropy", "drift_entropy"),
         ):
-            assert row[own] == row[other]
+            assert row[reference_column] == row[column]
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_what_a_small_store_tells_is_within_its_bound(
+def test_kl_from_a_small_budget_is_within_its_error_bound(
     kind: str, loaded_model: Any, passages_of: Any, tmp_path: Path
 ) -> None:
     reference, other = loaded_model(kind), loaded_model(kind, "bfloat16")
     passages = passages_of(reference)
     positions = sum(map(len, passages))
-    size = form(reference, positions * (96 * 8 + 32), positions, exact=False)
-    assert (size.kind, size.k) == ("top", 96)
-    rows = hold(reference, other, passages, tmp_path, size)
-    true = by_hand(reference, other, passages)
+    storage = storage_of(reference, positions * (96 * 8 + 32), positions, exact=False)
+    assert (storage.kind, storage.k) == ("top", 96)
+    rows = compare(reference, other, passages, tmp_path, storage)
+    true = in_float64(reference, other, passages)
     assert ((column(rows, "kl") - true["kl"]).abs() <= column(rows, "kl_error") + 1e-5).all()
     assert float(column(rows, "kl_error").max()) > 0
     for name in ("logprob", "rank", "drift_logprob", "drift_rank", "entropy"):
@@ -157,76 +192,128 @@ def test_what_a_small_store_tells_is_within_its_bound(
     assert files <= positions * (96 * 8 + 32) + 1000 * len(found.pieces)
 
 
-def test_a_budget_keeps_as_many_texts_as_fit(loaded_model: Any, passages_of: Any, tmp_path: Path) -> None:
+def test_as_many_texts_are_stored_as_fit_the_limit(
+    loaded_model: Any, passages_of: Any, tmp_path: Path
+) -> None:
     loaded = loaded_model("llama")
     passages = passages_of(loaded)
     head = find_head(loaded.model)
     assert head is not None
     lengths = [len(passage) for passage in passages]
-    budget = head_bytes(head) * 2
+    budget = head.size_bytes * 2
     row = 64 * 4
-    size = form_of(head, loaded.model.config.vocab_size, 10**6, budget)
-    assert (size.kind, size.row_bytes, size.positions) == ("hidden", row, head_bytes(head) // row)
+    storage = storage_format(head, loaded.model.config.vocab_size, 10**6, budget)
+    assert (storage.kind, storage.row_bytes, storage.capacity) == ("hidden", row, head.size_bytes // row)
     limit = lengths[0] + lengths[1] + 1
-    keep(Reader(loaded), iter(passages), tmp_path / "own", tmp_path / "heads", size, limit, budget)
+    write_reference(
+        TeacherForcing(loaded), passages, tmp_path / "own", tmp_path / "heads", storage, limit, budget
+    )
     found = read_index(tmp_path / "own")
     assert found is not None
     assert (found.texts, found.left_out) == (2, len(passages) - 2)
     assert found.positions == lengths[0] + lengths[1]
-    there = Distributions(tmp_path / "own", tmp_path / "heads", "cpu")
-    assert [p for _, some in there.pieces(iter(passages)) for p in some] == passages[:2]
+    stored = StoredReference(tmp_path / "own", tmp_path / "heads", "cpu")
+    assert [passage for _, chunk in stored.chunks(passages) for passage in chunk] == passages[:2]
 
 
-def test_a_head_that_takes_the_budget_leaves_the_likeliest_tokens(loaded_model: Any) -> None:
-    head = find_head(loaded_model("llama").model)
-    assert head is not None
-    size = form_of(head, 384, 100_000, head_bytes(head) + 1000)
-    assert size.kind == "top"
-    assert size.k == 64
-    assert size.positions < 100_000
-    assert form_of(head, 384, 10, PLENTY).kind == "hidden"
-    assert form_of(None, 384, 10, PLENTY).k == 384
-
-
-def test_a_store_that_died_is_gone_on_with(
-    loaded_model: Any, passages_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_texts_that_share_a_budget_each_get_their_share(
+    loaded_model: Any, passages_of: Any, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(distributions_module, "_PIECE_BYTES", 1)
+    loaded = loaded_model("llama")
+    passages = passages_of(loaded)
+    head = find_head(loaded.model)
+    assert head is not None
+    positions = sum(map(len, passages))
+    row_bytes = 64 * 4
+    together = 2 * positions + head.size_bytes // row_bytes
+    budget = 2 * head.size_bytes + 100
+    capacity = (budget - head.size_bytes) // row_bytes
+    keep(loaded, passages, tmp_path, together=together, budget=budget, share=7)
+    index = read_index(tmp_path / "own")
+    assert index is not None
+    assert (index.kind, index.share) == ("hidden", 7)
+    limit = capacity * positions // together
+    fitting = [sum(map(len, passages[:count])) for count in range(len(passages) + 1)]
+    assert index.positions == max(total for total in fitting if total <= limit) > 0
+    assert index.texts + index.left_out == len(passages)
+    assert index.left_out > 0
+    keep(loaded, passages, tmp_path, "roomy", together=capacity, budget=budget)
+    index = read_index(tmp_path / "roomy")
+    assert index is not None
+    assert (index.positions, index.left_out) == (positions, 0)
+
+
+def test_a_folder_without_an_index_is_not_opened(loaded_model: Any, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        comparison(loaded_model("llama")).open_reference(tmp_path / "own", tmp_path / "heads")
+
+
+def test_log_likelihood_is_the_sum_over_scored_tokens(loaded_model: Any, passages_of: Any) -> None:
     loaded = loaded_model("qwen2")
     passages = passages_of(loaded)
-    size = form(loaded)
-    calls: list[int] = []
-    honest = distributions_module._tensors
+    advances: list[int] = []
 
-    def dying(reader: Any, some: Any, how: Any) -> Any:
-        calls.append(len(some))
+    class Counter(Silent):
+        def advance(self, amount: int = 1) -> None:
+            advances.append(amount)
+
+    expected = float(in_float64(loaded, loaded, passages)["logprob"].sum())
+    assert comparison(loaded).log_likelihood(passages, Counter()) == pytest.approx(expected, rel=1e-6)
+    assert advances == [len(passage) for passage in passages]
+
+
+def test_a_head_too_large_for_the_budget_leaves_top_tokens(loaded_model: Any) -> None:
+    head = find_head(loaded_model("llama").model)
+    assert head is not None
+    storage = storage_format(head, 384, 100_000, head.size_bytes + 1000)
+    assert storage.kind == "top"
+    assert storage.k == 64
+    assert storage.capacity < 100_000
+    assert storage_format(head, 384, 10, PLENTY).kind == "hidden"
+    assert storage_format(None, 384, 10, PLENTY).k == 384
+
+
+def test_an_interrupted_folder_is_continued(
+    loaded_model: Any, passages_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reference_files, "_CHUNK_BYTES", 1)
+    loaded = loaded_model("qwen2")
+    passages = passages_of(loaded)
+    storage = storage_of(loaded)
+    calls: list[int] = []
+    compute = reference_files._chunk_tensors
+
+    def interrupted(forced: Any, chunk: Any, storage: Any) -> Any:
+        calls.append(len(chunk))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return honest(reader, some, how)
+        return compute(forced, chunk, storage)
 
-    monkeypatch.setattr(distributions_module, "_tensors", dying)
-    whole = (Reader(loaded), tmp_path / "own", tmp_path / "heads")
+    monkeypatch.setattr(reference_files, "_chunk_tensors", interrupted)
+    arguments = (TeacherForcing(loaded), passages, tmp_path / "own", tmp_path / "heads", storage, 999, 0)
     with pytest.raises(KeyboardInterrupt):
-        keep(whole[0], iter(passages), *whole[1:], size, 999, 0)
+        write_reference(*arguments)
     assert read_index(tmp_path / "own") is None
-    keep(whole[0], iter(passages), *whole[1:], size, 999, 0)
+    write_reference(*arguments)
     assert len(calls) == 1 + len(passages)
     found = read_index(tmp_path / "own")
     assert found is not None
     assert found.texts == len(passages)
-    rows = hold(loaded, loaded, passages, tmp_path, size)
+    rows = compare(loaded, loaded, passages, tmp_path, storage)
     assert {row["kl"] for row in rows} == {0.0}
 
 
 @pytest.mark.parametrize(
-    ("processing", "config"),
+    ("transform", "config"),
     [
-        (Processing(cap=2.0), {"final_logit_softcapping": 2.0}),
-        (Processing(scale=0.25), {"logit_scale": 0.25}),
-        (Processing(divide=8.0), {"logits_scaling": 8.0}),
+        (LogitsTransform(cap=2.0), {"final_logit_softcapping": 2.0}),
+        (LogitsTransform(scale=0.25), {"logit_scale": 0.25}),
+        (LogitsTransform(divide=8.0), {"logits_scaling": 8.0}),
     ],
 )
-def test_what_a_model_does_behind_its_head_is_found(processing: Processing, config: dict[str, float]) -> None:
+def test_what_a_model_does_after_its_head_is_found(
+    transform: LogitsTransform, config: dict[str, float]
+) -> None:
     from transformers import (
         CohereConfig,
         CohereForCausalLM,
@@ -250,22 +337,22 @@ def test_what_a_model_does_behind_its_head_is_found(processing: Processing, conf
     head = find_head(model)
     assert head is not None
     assert head.weight is not None
-    assert {name: value for name, value in vars(head.processing).items() if value is not None} == {
-        name: value for name, value in vars(processing).items() if value is not None
+    assert {name: value for name, value in vars(head.transform).items() if value is not None} == {
+        name: value for name, value in vars(transform).items() if value is not None
     }
     ids = torch.arange(4, 24)[None]
     hidden = model.model(ids).last_hidden_state[0]
-    again = plain_head(head.weight, head.bias, head.processing)
+    again = linear_head(head.weight, head.bias, head.transform)
     assert torch.allclose(again.logits(hidden), model(ids).logits[0], atol=1e-5)
 
 
-def test_logits_that_no_head_explains(loaded_model: Any, passages_of: Any, tmp_path: Path) -> None:
-    """Something unknown behind the head: no hidden states are kept, and the model's own logits are told."""
+def test_logits_that_do_not_follow_from_the_head(loaded_model: Any, passages_of: Any, tmp_path: Path) -> None:
+    """Something unknown after the head: no hidden states are stored, and the model's own logits are used."""
     loaded = loaded_model("llama", seed=5)
-    honest = loaded.model.forward
+    stock_forward = loaded.model.forward
 
     def squashed(*args: Any, **keys: Any) -> Any:
-        output = honest(*args, **keys)
+        output = stock_forward(*args, **keys)
         output.logits = output.logits.clamp(min=-3.0)
         return output
 
@@ -274,27 +361,27 @@ def test_logits_that_no_head_explains(loaded_model: Any, passages_of: Any, tmp_p
         assert find_head(loaded.model) is None
         passages = passages_of(loaded)
         other = loaded_model("llama")
-        rows = hold(loaded, other, passages, tmp_path, form(loaded, exact=False))
-        true = by_hand(loaded, other, passages)
+        rows = compare(loaded, other, passages, tmp_path)
+        true = in_float64(loaded, other, passages)
     finally:
         del loaded.model.forward
     for name, values in true.items():
-        # Read in slices: of two tokens that are as good as equal, another one may be ahead.
+        # Read in slices: of two tokens with almost equal logits, the other one may be likelier.
         slack = 1.0 if "rank" in name else 2e-5
         assert torch.allclose(column(rows, name), values, atol=slack), name
         assert float(((column(rows, name) - values).abs() > 2e-5).double().mean()) < 0.02
 
 
-def test_read_together_as_on_a_gpu_the_numbers_are_the_same(
+def test_batches_as_on_a_gpu_give_the_same_numbers(
     loaded_model: Any, passages_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = loaded_model("mistral")
     passages = passages_of(loaded)
-    reader = Reader(loaded)
-    alone = [hidden for _, hidden in reader.hidden(passages)]
-    honest = forced_module._together
-    monkeypatch.setattr(forced_module, "_together", lambda some, device: honest(some, "cuda:0"))
-    assert [len(some) for some in honest(passages, "cuda:0")] == [6]
-    together = [hidden for _, hidden in reader.hidden(passages)]
-    for one, other in zip(alone, together, strict=True):
+    forced = TeacherForcing(loaded)
+    single = [hidden for _, hidden in forced.hidden_states(passages)]
+    batches = teacher_forcing._batches
+    monkeypatch.setattr(teacher_forcing, "_batches", lambda passages, device: batches(passages, "cuda:0"))
+    assert [len(batch) for batch in batches(passages, "cuda:0")] == [6]
+    batched = [hidden for _, hidden in forced.hidden_states(passages)]
+    for one, other in zip(single, batched, strict=True):
         assert torch.allclose(one, other, atol=1e-5)

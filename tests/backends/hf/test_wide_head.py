@@ -1,4 +1,4 @@
-"""A wide head in blocks gives the products of the whole one, and is put back as it was."""
+"""A wide head multiplied in blocks gives the same products, and is restored afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _head(bias: bool = False, vocabulary: int = VOCABULARY) -> nn.Linear:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, WIDTH), (7, 1, WIDTH), (3, 5, WIDTH), (4, WIDTH)])
-def test_products_are_those_of_float64(shape: tuple[int, ...]) -> None:
+def test_products_equal_float64(shape: tuple[int, ...]) -> None:
     head = _head()
     # A slice of something wider, as a model's last position is.
     states = torch.randn(*shape[:-1], 2 * WIDTH, generator=torch.Generator().manual_seed(1))[..., ::2]
@@ -35,7 +35,7 @@ def test_products_are_those_of_float64(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(found.double(), states.double() @ head.weight.double().T, atol=1e-5, rtol=1e-5)
 
 
-def test_the_head_works_in_blocks_and_is_its_own_again_even_after_an_error() -> None:
+def test_the_head_is_restored_even_after_an_error() -> None:
     head = _head()
     with pytest.raises(ZeroDivisionError), in_blocks(_model(head)):  # noqa: PT012
         assert "forward" in vars(head)
