@@ -23,7 +23,7 @@ class Once:
                 self._made[key] = (make(), None)
             except ConfigError as error:
                 self._made[key] = (None, error)
-        value, error = self._made[key]
-        if error is not None:
-            raise error
+        value, refused = self._made[key]
+        if refused is not None:
+            raise refused
         return value

@@ -222,29 +222,43 @@ class BatchEstimate:
 
 
 class Target(Protocol):
-    """What a point runs on, known before anything is loaded.
+    """What a point runs on, known before anything is loaded."""
 
-    Attributes:
-        info: of the model.
-        device: kind of device (`cpu`, `cuda`, `mps`), or a server's address.
-        facts: what samples depend on beside prompts, decoding and generation; part of the point's address.
-        tokenizer_facts: fingerprint of the tokenizer, also part of the address; None without one.
-        cache: settings of a quantized key-value cache, part of the address; None for the model's own.
-        notes: what its user should know, one line each.
-        precision: of the weights as run; comparable with `<`. None where it is unknown.
-        checkpoint_precision: the highest precision that the checkpoint has; None where it is unknown.
-        weight_bytes: of the weights as run, by estimate; None where it is unknown.
-    """
+    @property
+    def info(self) -> ModelInfo:
+        """The model."""
 
-    info: ModelInfo
-    device: str
-    facts: Mapping[str, Any]
-    tokenizer_facts: str | None
-    cache: Mapping[str, Any] | None
-    notes: tuple[str, ...]
-    precision: Precision | None
-    checkpoint_precision: Precision | None
-    weight_bytes: int | None
+    @property
+    def device(self) -> str:
+        """Kind of device (`cpu`, `cuda`, `mps`), or a server's address."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What samples depend on beside prompts, decoding and generation; part of the point's address."""
+
+    @property
+    def tokenizer_facts(self) -> str | None:
+        """Fingerprint of the tokenizer, also part of the address; None without one."""
+
+    @property
+    def cache(self) -> Mapping[str, Any] | None:
+        """Settings of a quantized key-value cache, part of the address; None for the model's own."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user should know, one line each."""
+
+    @property
+    def precision(self) -> Precision | None:
+        """Precision of the weights as they are run, comparable with `<`; None where it is unknown."""
+
+    @property
+    def checkpoint_precision(self) -> Precision | None:
+        """The highest precision that the checkpoint has; None where it is unknown."""
+
+    @property
+    def weight_bytes(self) -> int | None:
+        """Bytes of the weights as they are run, by estimate; None where it is unknown."""
 
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Return the model's tokenizer; None where the backend takes texts."""

@@ -46,7 +46,9 @@ def test_each_artifact_is_there_once_and_after_what_it_is_computed_from() -> Non
     assert dependents(ARTIFACTS[0]) == {"noise", "described", "metrics"}
     files = point_files()
     assert len(set(files)) == len(files)
-    assert {"generations.parquet", "tokens.parquet", "metrics.json", "drift.parquet", "config.yaml"} <= set(files)
+    assert {"generations.parquet", "tokens.parquet", "metrics.json", "drift.parquet", "config.yaml"} <= set(
+        files
+    )
 
 
 def test_what_an_empty_store_lacks(outputs: Path) -> None:

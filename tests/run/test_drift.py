@@ -119,7 +119,11 @@ def test_without_a_higher_one_there_is_none_and_how_to_add_it_is_told(
 def test_another_reference_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     sweep = ["quantization=fp32,bf16,bnb_nf4", "decoding=greedy"]
     plan = planned(*sweep, "drift.reference=bf16")
-    assert references(plan) == {"fp32/greedy": "bf16/greedy", "bf16/greedy": None, "bnb_nf4/greedy": "bf16/greedy"}
+    assert references(plan) == {
+        "fp32/greedy": "bf16/greedy",
+        "bf16/greedy": None,
+        "bnb_nf4/greedy": "bf16/greedy",
+    }
     names = [f"fable_tiny {quantization}" for quantization in ("bf16", "fp32", "bnb_nf4")]
     assert [group.name for group in plan.groups] == names
     assert [group.after for group in plan.groups] == [(), (0,), (0,)]

@@ -74,9 +74,7 @@ def planned(*words: str) -> Plan:
 
 
 def run_with(executor: Subprocesses, *words: str) -> int:
-    return hydra_app.run(
-        list(words), lambda points, name, files: run_sweep(points, name, files, executor)
-    )
+    return hydra_app.run(list(words), lambda points, name, files: run_sweep(points, name, files, executor))
 
 
 def tables(outputs: Path) -> dict[str, Any]:
@@ -127,7 +125,9 @@ def test_a_failure_in_another_process_is_one_point_s(
     assert "broken raised ValueError: not this one" in capsys.readouterr().out
 
 
-def test_a_written_group_is_prepared_again(tmp_path: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_written_group_is_prepared_again(
+    tmp_path: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.txt").write_text("A fox\n")
     plan = planned("model=fable_tiny", "prompts.file=mine.txt", "timing=off", "tracking=off")

@@ -1,7 +1,7 @@
 """A store that was written before the layout of today is read as it is: nothing is decoded or computed again.
 
-`tests/data/old_store` was written by the last commit before it: two precisions of fable_tiny, three strategies,
-timings, prompt scores, a noise floor, drift along samples and along a fixed text.
+`tests/data/old_store` was written by the last commit before it: two precisions of fable_tiny, three
+strategies, timings, prompt scores, a noise floor, drift along samples and along a fixed text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COMMAND = ["experiments=old_store", "model.device=cpu"]
 
 @pytest.fixture
 def old_store(outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The old store as the outputs of an own folder, on a machine with the packages that it was written with."""
+    """The old store as outputs, on a machine with the packages that it was written with."""
     for name in ("points", "sweeps", "drift"):
         shutil.copytree(DATA / name, outputs / name)
     folder = tmp_path / "project"
@@ -36,9 +36,7 @@ def old_store(outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def contents(outputs: Path) -> dict[str, bytes]:
     points = outputs / "points"
-    return {
-        str(path.relative_to(points)): path.read_bytes() for path in points.rglob("*") if path.is_file()
-    }
+    return {str(path.relative_to(points)): path.read_bytes() for path in points.rglob("*") if path.is_file()}
 
 
 def test_nothing_is_made_again(

@@ -105,7 +105,9 @@ class ReferenceComparison:
             values = {name: column[rows] for name, column in columns.items()}
             yield PassageDrift(
                 passage=passage,
-                token_texts=self._detokenizer.output_text(passage.ids[: passage.first_target], passage.target_ids).pieces,
+                token_texts=self._detokenizer.output_text(
+                    passage.ids[: passage.first_target], passage.target_ids
+                ).pieces,
                 top_tokens=[
                     [self._detokenizer.alone(id_) for id_ in ids] for ids in values["top_ids"].tolist()
                 ],
