@@ -65,8 +65,8 @@ class Cache(Choice):
     backend: Literal["hqq", "fp8"] | None = Field(None, description="what quantizes the cache; null: nothing")
     # Not 3: hqq 0.2.8 unpacks 3 bits of matrices only, and a cache has four axes.
     nbits: Literal[1, 2, 4, 8] | None = Field(None, description="bits per value")
-    axis_key: Literal[0, 1] | None = Field(None, description="1: each key vector has its own scale")
-    axis_value: Literal[0, 1] | None = Field(None, description="1: each value vector has its own scale")
+    axis_key: Literal[0, 1] | None = Field(None, description="1: each key vector has its own scales")
+    axis_value: Literal[0, 1] | None = Field(None, description="1: each value vector has its own scales")
     q_group_size: Positive | None = Field(
         None, description="values that share a scale; null: 64, or what the head dimension allows"
     )

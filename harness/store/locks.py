@@ -1,6 +1,6 @@
 """Processes that share a store take turns: whoever makes a point, or runs a sweep, holds its lock.
 
-A lock is a file of its own in `outputs/locks/`; the kernel frees the locks of a process however it dies.
+A lock is a file of its own in `outputs/.lock/`; the kernel frees the locks of a process however it dies.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def lock(outputs: Path, names: Iterable[str], on_wait: Callable[[], None]) -> It
     """
     from filelock import FileLock, Timeout
 
-    folder = outputs / "locks"
+    folder = outputs / ".lock"
     waited = False
     with ExitStack() as acquired:
         try:
