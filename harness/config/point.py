@@ -1,8 +1,8 @@
 """The frozen Point: everything one MLflow run depends on, as requested and checked.
 
-These models are the only schema: Hydra's structured configs are made from them (`schema.py`), so that all that
-is known of a key (type, default, range, neutral value) is in one place. Values are strict: `top_p=hot` and
-`do_sample="yes"` are errors; an integer for a float is not.
+These models are the only schema: Hydra's structured configs are made from them (`schema.py`), so that all
+that is known of a key (type, default, range, neutral value) is in one place. Values are strict:
+`top_p=hot` and `do_sample="yes"` are errors; an integer for a float is not.
 """
 
 from __future__ import annotations
