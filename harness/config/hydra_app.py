@@ -44,7 +44,7 @@ class HydraTask:
     Attributes:
         status: the highest exit status so far.
         started: whether the action was reached, so the config was right.
-        error: what ended a single run; it is kept, since Hydra would print a line of its own about it.
+        error: what ended a single run; kept here, since Hydra would print a message about it.
     """
 
     def __init__(self, action: Action) -> None:

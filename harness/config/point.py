@@ -1,7 +1,7 @@
-"""The frozen Point: everything one MLflow run depends on, as it was requested, checked.
+"""The frozen Point: everything one MLflow run depends on, as requested and checked.
 
-These models are the only schema: Hydra's structured configs are made from them (`schema.py`), so that a key,
-its type, its default, its range and what else is known of it are written in one place. Values are strict:
+These models are the only schema: Hydra's structured configs are made from them (`schema.py`), so that all
+that is known of a key (type, default, range, neutral value) is in one place. Values are strict:
 `top_p=hot` and `do_sample="yes"` are errors; an integer for a float is not.
 """
 

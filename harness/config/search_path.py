@@ -1,6 +1,6 @@
 """The search path: where YAML files are found, and which config groups and choices they give.
 
-A choice is built in or the user's (`--config-dir`); an experiment lies in `./experiments` or is built in.
+A choice is built in or the user's (`--config-dir`); an experiment is in `./experiments` or built in.
 Works in a clone, an editable install and a wheel.
 """
 

@@ -13,6 +13,7 @@ from harness.config.effective import (
     is_beam,
 )
 from harness.config.point import Decoding, FieldKind
+from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 
 
 def test_an_empty_decoding_is_greedy_and_neutral():
@@ -27,6 +28,10 @@ def test_an_empty_decoding_is_greedy_and_neutral():
 def test_every_key_of_a_decoding_has_a_neutral_value():
     assert set(NEUTRAL) == set(Decoding.model_fields) - {"name"}
     assert not set(NEUTRAL) & set(FIXED)
+
+
+def test_every_fixed_field_has_advice():
+    assert set(FIXED) <= set(UNSUPPORTED_KEYS)
 
 
 def test_the_kinds_of_fields_partition_them():
