@@ -78,8 +78,8 @@ def test_unsupported_caches_are_refused(
     for size in (3, 32):
         cache = INT4.model_copy(update={"q_group_size": size})
         assert refusal(cache, llama) == (
-            f"cache.q_group_size={size}: must divide the head dimension of 16, and the groups of 2 heads must "
-            "fill whole bytes at 4 bits; use 16"
+            f"cache.q_group_size={size}: must divide the head dimension of 16, and the groups of 2 heads "
+            "must fill whole bytes at 4 bits; use 16"
         )
     odd = with_config(llama, head_dim=20, num_key_value_heads=1)
     assert "use cache=quantized_int8 or cache=quantized_fp8" in refusal(INT4, odd)

@@ -48,7 +48,7 @@ def asymmetric(values: Any, levels: int) -> tuple[Any, Any, Any]:
 
 
 def weight_by_hand(stored: Any, weight: Any, quantization: Quantization) -> Any:
-    """The float64 values that a weight is stored as, each checked to be at the step nearest to the original."""
+    """The float64 values that a weight is stored as, each checked to be the step nearest to the original."""
     import torch
 
     groups = weight.double().reshape(-1, group_size(quantization) or weight.shape[1])
