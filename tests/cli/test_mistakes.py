@@ -54,7 +54,7 @@ LONG = f"prompts.items=['{'word ' * 600}']"
         (["prompts=custom", "prompts.items=['']"], "prompts.items[0]", "the prompt is empty"),
         (["model=custom", "model.id=/nowhere/at/all"], "'/nowhere/at/all'", "there is no folder"),
         (["model=custom", "model.id=nobody/nothing"], "'nobody/nothing'", "HF_HUB_OFFLINE=1 forbids"),
-        (["model.device=cuda:9"], "model.device: 'cuda:9'", "there are: auto, cpu"),
+        (["model.device=cuda:9"], "model.device: 'cuda:9'", "use one of auto, cpu"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
@@ -137,7 +137,7 @@ def test_a_quantization_that_cannot_run_here(check: Any, monkeypatch: pytest.Mon
     status, (line,), _ = check("quantization=bnb_nf4")
     assert status == 2
     assert line.startswith("quantization: bnb_nf4 cannot run on cpu: bitsandbytes runs on cuda")
-    assert line.endswith("there are: none, fp32, bf16, fp16")
+    assert line.endswith("use one of none, fp32, bf16, fp16")
 
 
 class _Gate(BaseHTTPRequestHandler):
@@ -171,7 +171,7 @@ def test_a_hub_that_refuses_and_one_that_does_not_answer(
     script: Callable[..., Any], gate: str, tmp_path: Path
 ) -> None:
     for endpoint, cure in (
-        (gate, "is gated: ask for access"),
+        (gate, "is gated: request access"),
         ("http://127.0.0.1:9", "the hub does not answer"),
     ):
         done = script(
