@@ -10,14 +10,17 @@ from harness.artifacts.timing import timing_spec
 from harness.config.expectation import matches
 from harness.config.point import Point
 from harness.config.suggest import did_you_mean
-from harness.errors import Mistake
+from harness.errors import ConfigError, Mistake
 from harness.prompts.prompt import Prompt
+from harness.store.mlflow_uri import tracking_uri
 
 
 def sweep_mistakes(points: Sequence[Point]) -> Iterator[Mistake]:
     """Yield what is wrong with a sweep as a whole."""
     if len({point.tracking for point in points}) > 1:
         yield Mistake("tracking", "differs between the points of the sweep; all are logged to one place")
+    elif points[0].tracking.enabled:
+        yield from _wrong_tracking_uri(points[0])
     if len({point.compare for point in points}) > 1:
         yield Mistake("compare", "differs between the points of the sweep; all are compared in one way")
         return
@@ -115,3 +118,10 @@ def _wrong_reference(points: Sequence[Point]) -> Iterator[Mistake]:
         cure = f"quantization={requested},{','.join(names)} adds it"
         message = f"no point of the sweep has this quantization{did_you_mean(requested, names)}; {cure}"
         yield Mistake(f"drift.reference={requested}", message)
+
+
+def _wrong_tracking_uri(point: Point) -> Iterator[Mistake]:
+    try:
+        tracking_uri(point.tracking.model_dump())
+    except ConfigError as error:
+        yield from error.mistakes

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from harness.analysis.point_results import stored_of
 from harness.store.feedback import keep_feedback, known_feedback
 from harness.store.files import outputs_folder
+from harness.store.mlflow_uri import SQLITE, prepare_environment, tracking_uri
 from harness.store.sweeps import Sweep, find_sweep
 from harness.tracking.mlflow_store import reason_of
 from harness.tracking.traces import find_traces, identity_of, trace_id_of
-from harness.tracking.uri import SQLITE, prepare_environment, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Assessment

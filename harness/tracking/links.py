@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.analysis.metric_catalog import HEADLINES
+from harness.store.mlflow_uri import is_server
 from harness.store.sweeps import Sweep, SweepPoint
-from harness.tracking.uri import is_server
 
 LOCAL = "http://127.0.0.1:5000"
 """The address at which `harness ui` serves."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from harness.errors import first_line
-from harness.tracking.uri import SQLITE, artifacts_uri, prepare_environment
+from harness.store.mlflow_uri import SQLITE, artifacts_uri, prepare_environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

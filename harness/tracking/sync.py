@@ -8,11 +8,11 @@ from harness.analysis.point_results import stored_of
 from harness.errors import HarnessError
 from harness.report.write import write_sweep_reports
 from harness.store.files import outputs_folder
+from harness.store.mlflow_uri import tracking_uri
 from harness.store.sweeps import Sweep, find_sweep
 from harness.tracking.links import closing_lines
 from harness.tracking.mlflow_store import reason_of
 from harness.tracking.tracker import LOGGABLE, MlflowTracker
-from harness.tracking.uri import tracking_uri
 
 
 def sync(name: str | None) -> int:

@@ -19,8 +19,10 @@ from pathlib import Path
 
 from harness.analysis.expectations import check_expectations, check_point
 from harness.analysis.point_results import stored_of
+from harness.artifacts.registry import point_files
 from harness.errors import HarnessError
 from harness.report.write import tokens_page
+from harness.store.mlflow_uri import tracking_uri
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
 from harness.tracking.facts import (
@@ -39,23 +41,9 @@ from harness.tracking.facts import (
 from harness.tracking.links import Link, sweep_links, table_view, view_key
 from harness.tracking.mlflow_store import MlflowStore, is_orphan, owner_tags, reason_of
 from harness.tracking.traces import delete_traces, log_traces
-from harness.tracking.uri import tracking_uri
 
 log = logging.getLogger(__name__)
 
-POINT_FILES = (
-    "generations.parquet",
-    "times.parquet",
-    "tokens.parquet",
-    "prompt_tokens.parquet",
-    "timing.parquet",
-    "drift.parquet",
-    "drift_text.parquet",
-    "drift.json",
-    "metrics.json",
-    "config.yaml",
-    "environment.json",
-)
 SWEEP_FILES = ("plan.json", "summary.csv", "comparison.csv", "compare.html", "drift.json")
 TRACES_TAG = "traces"
 LOGGABLE = ("done", "reused", "failed")
@@ -312,7 +300,7 @@ def _gather(folder: Path, sweep: Sweep, point: SweepPoint, stored: StoredPoint) 
     Returns:
         What generations.json leaves out; empty when it has all samples.
     """
-    for name in POINT_FILES:
+    for name in point_files():
         if stored.has(name):
             shutil.copyfile(stored.path(name), folder / name)
     shutil.copyfile(tokens_page(sweep, point, stored), folder / "tokens.html")

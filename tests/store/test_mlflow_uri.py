@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ConfigError
-from harness.tracking.uri import artifacts_uri, is_database, is_server, prepare_environment, tracking_uri
+from harness.store.mlflow_uri import artifacts_uri, is_database, is_server, prepare_environment, tracking_uri
 
 
 def test_the_key_comes_before_the_variable_before_the_outputs(
