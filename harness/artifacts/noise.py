@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from harness.analysis.latency import latency_metrics
 from harness.analysis.noise_floor import changes, mean_metrics
 from harness.artifacts.compute_metrics import sample_values
-from harness.backends.hf.tree import Text
+from harness.backends.backend import Request
 from harness.store.records import Repetition, Sample
 from harness.store.tables import generations_table
 
 
 def noise_floor(
-    texts: Sequence[Text],
-    decode: Callable[[Sequence[Text]], list[Sample]],
+    texts: Sequence[Request],
+    decode: Callable[[Sequence[Request]], list[Sample]],
     timed: Sequence[Repetition],
     time_again: Callable[[], Sequence[Repetition]],
 ) -> dict[str, float]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import torch
-from transformers import GenerationConfig
+from typing import TYPE_CHECKING, Any
 
 from harness.analysis.drift_summary import what_is_approximate
 from harness.analysis.noise_floor import PROMPTS
@@ -16,17 +12,14 @@ from harness.artifacts.compute_metrics import add_metrics
 from harness.artifacts.drift.measure import Drift, ReferenceMissingError
 from harness.artifacts.needs import noise_spec, timing_spec
 from harness.artifacts.noise import noise_floor
-from harness.backends.hf.batch import Row
+from harness.backends.backend import Request
+from harness.backends.hf.backend import HfBackend
 from harness.backends.hf.batching import families
 from harness.backends.hf.decoder import Decoder
 from harness.backends.hf.latency_pass import time_strategy
-from harness.backends.hf.rescore import score_prompt
-from harness.backends.hf.tree import Text
 from harness.config.points import point_config
-from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
 from harness.errors import StoreError
-from harness.models.memory import kv_cache_bytes
 from harness.plan.plan import PlannedPoint, as_of_now
 from harness.run.events import Events
 from harness.store.files import remove_unfinished
@@ -50,12 +43,9 @@ class Group:
         self._events = events
         self._outputs = outputs
         self._loaded: LoadedModel = load(model, quantization, events.loading)
-        ids = self._loaded.model.generation_config
-        eos = _as_tuple(ids.eos_token_id) or _as_tuple(self._loaded.tokenizer.eos_token_id)
-        # Every id is passed explicitly: what stays in here would be filled in where None is meant.
-        self._loaded.model.generation_config = GenerationConfig()
-        self._detokenizer = Detokenizer(self._loaded.tokenizer)
-        self._decoder = Decoder(self._loaded, self._detokenizer, outputs, events, eos)
+        self._backend = HfBackend(self._loaded)
+        self._detokenizer = self._backend._detokenizer
+        self._decoder = Decoder(self._backend, outputs, events)
         self._drift = Drift(self._loaded, self._detokenizer, outputs, events.forcing, events.decoded)
         self.notes: dict[str, tuple[str, ...]] = {}
         """By address, what is to be told of points once they are done."""
@@ -63,18 +53,11 @@ class Group:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is to be told of every point of this group."""
-        if self._decoder.handled:
-            return ()
-        return (
-            "the model's cache is not one that the tree handles (a self-test at load differed from "
-            "`generate`); each strategy was decoded by stock `generate`, one after the other",
-        )
+        return self._backend.warnings
 
     def close(self) -> None:
         """Free the model."""
-        from harness.models.load import free
-
-        free(self._loaded)
+        self._backend.close()
 
     def run(self, points: Sequence[PlannedPoint]) -> Iterator[tuple[int, Exception | None]]:
         """Compute what the store lacks of each point and write it there.
@@ -84,7 +67,7 @@ class Group:
         """
         points = list(points)
         for family in families(points):
-            set_threads(points[family[0]].point.engine.threads)
+            self._backend.configure(points[family[0]].point.engine)
             with lock(self._outputs, {points[p].point_id for p in family}, self._events.waiting) as waited:
                 if waited:
                     for place in family:
@@ -135,8 +118,8 @@ class Group:
             add_metrics(stored, planned.metrics, self._events.measured)
 
     def _score_prompts(self, planned: PlannedPoint, stored: StoredPoint) -> None:
-        scores = [score_prompt(self._loaded, prompt.id, prompt.ids) for prompt in planned.prompts]
-        pieces = {p.id: self._detokenizer.output_text((), p.ids).pieces for p in planned.prompts}
+        scores = list(self._backend.score(planned.prompts))
+        pieces = {score.prompt_id: score.token or () for score in scores}
         stored.write_table("prompt_tokens", prompt_tokens_table(scores, pieces))
 
     def _time(self, planned: PlannedPoint, strategy: Strategy) -> list[Repetition]:
@@ -161,8 +144,8 @@ class Group:
             f"{planned.point.label} for the noise floor", 3 * len(prompts) * strategy.max_new_tokens
         )
         floor = noise_floor(
-            [Text(strategy, Row(prompt, 0)) for prompt in prompts],
-            lambda texts: self._decoder.again(planned, texts),
+            [Request(prompt, 0, strategy) for prompt in prompts],
+            lambda requests: self._decoder.again(planned, requests),
             repetitions_of(stored.table("timing")) if timed else [],
             lambda: self._time(planned, strategy),
         )
@@ -172,35 +155,10 @@ class Group:
         self, planned: PlannedPoint, strategy: Strategy, stored: StoredPoint, facts: Mapping[str, Any]
     ) -> None:
         """config.yaml and environment.json of what the store now holds; `facts` are those of its decoding."""
-        from harness.models.describe import environment
-
-        environment_facts = environment(self._loaded)
-        if cache := kv_cache_bytes(planned.files.text_config, 1, self._loaded.model.dtype.itemsize):
-            environment_facts["model"]["cache_bytes_per_token"] = cache
+        environment_facts = self._backend.environment()
         how = ("batch_rows", "captured", "replayed_from")
         environment_facts |= {name: facts[name] for name in how if name in facts}
         stored.write_json("environment.json", environment_facts)
         requested = point_config(planned.point)
-        effective = {
-            "decoding": dict(planned.effective),
-            "eos_token_id": list(strategy.eos_token_ids),
-            "pad_token_id": strategy.pad_token_id,
-            "padding_side": "left",
-            "device": self._loaded.device,
-            "dtype": self._loaded.dtype,
-            "cache": strategy.cache and dict(strategy.cache),
-            "quant_method": self._loaded.facts["quant_method"],
-            "model_generation_config": dict(self._loaded.files_generation_config),
-        }
+        effective = {"decoding": dict(planned.effective), **self._backend.effective(strategy)}
         stored.write_config({"requested": requested, "effective": effective})
-
-
-def set_threads(threads: Literal["auto"] | int) -> None:
-    """CPU threads of torch; `auto` takes every core."""
-    torch.set_num_threads((os.cpu_count() or 1) if threads == "auto" else threads)
-
-
-def _as_tuple(ids: int | Sequence[int] | None) -> tuple[int, ...]:
-    if ids is None:
-        return ()
-    return (ids,) if isinstance(ids, int) else tuple(ids)

@@ -111,13 +111,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class PromptScores:
-    """How likely the prompt's own tokens were: (P,) arrays; position 0 has no context and is NaN, rank 0."""
+    """How likely the prompt's own tokens were: (P,) arrays; position 0 has no context and is NaN, rank 0.
+
+    `token` is the text of each token, where it is known.
+    """
 
     prompt_id: str
     token_id: np.ndarray
     logprob: np.ndarray
     rank: np.ndarray
     entropy: np.ndarray
+    token: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -162,8 +162,9 @@ class Drift:
         return pa.concat_tables(tables)
 
     def _rows(self, passage: Passage, values: Mapping[str, np.ndarray]) -> pa.Table:
-        pieces = self._detokenizer.output_text(passage.ids[: passage.first], passage.told).pieces
-        tops = [[self._detokenizer.alone(token) for token in step] for step in values["top_ids"].tolist()]
+        pieces = self._detokenizer.output_text(passage.ids[: passage.first], passage.told).token_texts
+        text_of, top_ids = self._detokenizer.token_text, values["top_ids"].tolist()
+        tops = [[text_of(token) for token in step] for step in top_ids]
         return drift_rows(passage.prompt_id, passage.sample, passage.told, pieces, tops, values)
 
     def _hold_text(

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.backends.hf.adaptive_batches import Pieces, out_of_memory
-from harness.backends.hf.batch import Row
-from harness.backends.hf.batching import Batching, batching, text_cache_bytes
-from harness.backends.hf.beams import rows_together, search
-from harness.backends.hf.cuda_graphs import capturable
-from harness.backends.hf.self_test import handles
-from harness.backends.hf.stock_generate import decode_rows
-from harness.backends.hf.tree import StrategyError, Text, Work, decode_tree
-from harness.decoding.detokenizer import Detokenizer
+from harness.backends.backend import Failure, Request
+from harness.backends.hf.backend import HfBackend
+from harness.backends.hf.batching import Batching, batching
+from harness.backends.hf.methods import method_of
 from harness.decoding.strategy import Strategy
-from harness.errors import HarnessError, StoreError
+from harness.errors import StoreError
 from harness.models.caches import cache_config
-from harness.models.memory import available_bytes, format_bytes, peak_memory_mb, reset_peak_memory
+from harness.models.memory import available_bytes
 from harness.plan.plan import PlannedPoint
-from harness.prompts.prompt import Prompt
 from harness.run.events import Events
 from harness.store.partial import Partial
 from harness.store.records import Sample
 from harness.store.reference_index import forget
 from harness.store.stored_point import stored_point
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
-
 
 PARTS = {
     "timing": "timing",
@@ -45,21 +34,11 @@ PARTS = {
 class Decoder:
     """A loaded model that decodes points into the store."""
 
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        detokenizer: Detokenizer,
-        outputs: Path,
-        events: Events,
-        eos_token_ids: tuple[int, ...],
-    ) -> None:
-        """Test whether the tree handles the model's cache; the ids end a text."""
-        self._loaded = loaded
-        self._detokenizer = detokenizer
+    def __init__(self, backend: HfBackend, outputs: Path, events: Events) -> None:
+        self._backend = backend
         self._outputs = outputs
+        self._progress = _Progress(events)
         self._events = events
-        self._eos = eos_token_ids
-        self.handled = handles(loaded, detokenizer)
 
     def strategy(self, planned: PlannedPoint) -> Strategy:
         """What a point decodes with."""
@@ -69,8 +48,8 @@ class Decoder:
             max_new_tokens=generation.max_new_tokens,
             seed=generation.seed,
             stop_strings=generation.stop_strings,
-            eos_token_ids=() if generation.ignore_eos else self._eos,
-            pad_token_id=self._loaded.tokenizer.pad_token_id or 0,
+            eos_token_ids=() if generation.ignore_eos else self._backend.token_ids.eos,
+            pad_token_id=self._backend.token_ids.pad,
             top_k=planned.point.record.top_k,
             cache=cache_config(planned.point.cache, planned.files),
         )
@@ -92,21 +71,20 @@ class Decoder:
             return dict.fromkeys(places, error)
         return {place: failed[alike[0]] for alike in by_id.values() if alike[0] in failed for place in alike}
 
-    def again(self, planned: PlannedPoint, texts: Sequence[Text]) -> list[Sample]:
-        """Decode texts of a point as its own were, and keep nothing."""
-        capture, pieces = self._captures(planned), Pieces(self._batching({0: planned}).rows)
-        made = pieces.decode(texts, lambda some: self._decode_texts(some, lambda _: None, capture))
-        return list(made)
+    def again(self, planned: PlannedPoint, requests: Sequence[Request]) -> list[Sample]:
+        """Decode requests of a point as its samples were, and keep nothing."""
+        self._backend.configure(planned.point.engine)
+        return list(self._backend.generate(requests, self._progress))  # type: ignore[arg-type]
 
     def _decode_family(self, family: dict[int, PlannedPoint]) -> dict[int, Exception]:
         first = next(iter(family.values()))
-        prompts, loaded = first.prompts, self._loaded
+        prompts = first.prompts
         strategies = {place: self.strategy(planned) for place, planned in family.items()}
         partials = {
             place: Partial(stored_point(self._outputs, planned.point_id)) for place, planned in family.items()
         }
-        planned_batches = self._batching(family)
-        size, batch_prompts = planned_batches.rows, planned_batches.prompts
+        self._backend.configure(first.point.engine)
+        batch_prompts = self._batching(family).prompts
         kept: dict[int, dict[str, Any]] = {}
         for place, partial in partials.items():
             # A deeper recording makes the same samples again: what was timed and scored still holds.
@@ -120,45 +98,39 @@ class Decoder:
             forget(partial.stored)
             batch_prompts = partial.begin(batch_prompts, family[place].point.record.top_k)
         batches = -(-len(prompts) // batch_prompts)
-        capture, pieces = self._captures(first), Pieces(size)
         label = first.point.label if len(family) == 1 else f"{len(family)} points together"
         tokens = sum(planned.tokens for planned in family.values())
         self._events.decoding(label, tokens)
         failed: dict[int, Exception] = {}
-        work = Work(0, 0)
-
-        def note(done: Work) -> None:
-            nonlocal work
-            work = Work(work.rows + done.rows, work.texts + done.texts)
-
-        reset_peak_memory(loaded.device)
         started = time.perf_counter()
         for batch in range(batches):
             chosen = prompts[batch * batch_prompts : (batch + 1) * batch_prompts]
             if all(partials[place].has(batch) for place in family if place not in failed):
                 continue
-            samples: dict[int, list[Sample]] = {}
-            while missing := [place for place in family if place not in failed and place not in samples]:
-                rows = {place: _rows_of(chosen, family[place]) for place in missing}
-                texts = [Text(strategies[place], row) for place in missing for row in rows[place]]
-                try:
-                    made = iter(pieces.decode(texts, lambda some: self._decode_texts(some, note, capture)))
-                except StrategyError as error:
-                    for place in (p for p in missing if strategies[p] is error.strategy):
-                        failed[place] = self._named(error.cause, family[place])
-                    continue
-                samples = {place: [next(made) for _ in rows[place]] for place in missing}
-            for place, some in samples.items():
-                partials[place].write(batch, some)
+            missing = [place for place in family if place not in failed]
+            requests = [
+                Request(prompt, sample, strategies[place])
+                for place in missing
+                for prompt in chosen
+                for sample in range(family[place].point.generation.samples)
+            ]
+            answers = list(self._backend.generate(requests, self._progress))
+            for place in missing:
+                own = [a for a, r in zip(answers, requests, strict=True) if r.strategy is strategies[place]]
+                if failures := [answer for answer in own if isinstance(answer, Failure)]:
+                    failed[place] = failures[0].error
+                else:
+                    partials[place].write(batch, own)  # type: ignore[arg-type]
         seconds = time.perf_counter() - started
+        usage = self._backend.usage()
         facts = {
             "decode_seconds": seconds,
-            "tokens": work.texts,
-            "rows": work.rows,
+            "tokens": usage.tokens,
+            "rows": usage.rows,
             "fused_points": len(family),
-            "batch_rows": pieces.size,
-            "captured": capture,
-            "peak_mb": peak_memory_mb(loaded.device),
+            "batch_rows": usage.batch_rows,
+            "captured": usage.captured,
+            "peak_mb": usage.peak_mb,
         }
         for place, partial in partials.items():
             if place not in failed:
@@ -174,70 +146,26 @@ class Decoder:
 
     def _batching(self, family: dict[int, PlannedPoint]) -> Batching:
         """How the family is cut into batches, by the memory that is free now."""
-        first = next(iter(family.values()))
-        free = available_bytes(self._loaded.device)
-        beams = first.effective["num_beams"] > 1
+        first, loaded = next(iter(family.values())), self._backend._loaded
         strategy = self.strategy(first)
-        one_by_one = strategy.cache is not None or (beams and not rows_together(self._loaded, strategy))
-        return batching(list(family.values()), free, self._loaded.model.dtype.itemsize, one_by_one)
-
-    def _captures(self, planned: PlannedPoint) -> bool:
-        """Whether steps are captured: where that is sure to work, or where it was asked for on CUDA."""
-        asked = planned.point.engine.compile
-        if asked == "on":
-            return self._loaded.device.startswith("cuda")
-        return asked == "auto" and capturable(self._loaded)
-
-    def _decode_texts(
-        self, texts: Sequence[Text], note: Callable[[Work], None], capture: bool
-    ) -> list[Sample]:
-        try:
-            return self._decode_together(texts, note, capture)
-        except RuntimeError as error:
-            if not out_of_memory(error) or len(texts) > 1:
-                raise
-            raise StrategyError(texts[0].strategy, error) from error
-
-    def _named(self, cause: Exception, planned: PlannedPoint) -> Exception:
-        """What made a point fail; running out of memory says what was needed."""
-        if not out_of_memory(cause):
-            return cause
-        loaded, generation = self._loaded, planned.point.generation
-        needed = text_cache_bytes(planned, loaded.model.dtype.itemsize)
-        longest = max(len(prompt.ids) for prompt in planned.prompts)
-        told = HarnessError(
-            f"out of memory on {loaded.device} with a single text: "
-            f"its cache takes up to {format_bytes(needed)} "
-            f"(prompts of up to {longest} tokens, generation.max_new_tokens={generation.max_new_tokens}), "
-            f"and {format_bytes(available_bytes(loaded.device))} are free beside the weights; ask for fewer "
-            "tokens, shorter prompts, fewer beams or a smaller quantization"
-        )
-        told.__cause__ = cause
-        return told
-
-    def _decode_together(
-        self, texts: Sequence[Text], note: Callable[[Work], None], capture: bool
-    ) -> list[Sample]:
-        strategy, on_step = texts[0].strategy, self._events.decoded
-        if strategy.beams == 1 and self.handled and strategy.cache is None:
-            return decode_tree(
-                self._loaded, texts, self._detokenizer, capture=capture, on_work=note, on_step=on_step
-            )
-        run = search if strategy.beams > 1 else decode_rows
-        samples: list[Sample] = []
-        # A quantized cache's scales are shared over a batch: there each text stands alone.
-        for alike in _runs(texts) if strategy.cache is None else [[text] for text in texts]:
-            rows = [text.row for text in alike]
-            samples += run(self._loaded, alike[0].strategy, rows, self._detokenizer, on_step=on_step)
-        made = sum(sample.output_tokens or 0 for sample in samples)
-        note(Work(made, made))
-        return samples
+        method = method_of(strategy.effective, strategy.cache)
+        one_by_one = not method.batches_requests(strategy.effective, strategy.cache)
+        free = available_bytes(loaded.device)
+        return batching(list(family.values()), free, loaded.model.dtype.itemsize, one_by_one)
 
 
-def _rows_of(prompts: Sequence[Prompt], planned: PlannedPoint) -> list[Row]:
-    return [Row(prompt, sample) for prompt in prompts for sample in range(planned.point.generation.samples)]
+class _Progress:
+    """Decoded tokens as events of the engine."""
 
+    def __init__(self, events: Events) -> None:
+        self._events = events
 
-def _runs(texts: Sequence[Text]) -> list[list[Text]]:
-    """Texts cut where the strategy changes."""
-    return [list(some) for _, some in groupby(texts, key=lambda text: id(text.strategy))]
+    def stage(self, label: str, total: int, unit: str) -> None:
+        """Ignore the stage."""
+
+    def advance(self, amount: int = 1) -> None:
+        """Report decoded tokens."""
+        self._events.decoded(amount)
+
+    def message(self, text: str) -> None:
+        """Ignore the line."""
