@@ -102,19 +102,25 @@ def _walk(
     from transformers import GenerationConfig
 
     from harness.backends.hf.forward import forward
+    from harness.backends.hf.generation_config import generation_config
     from harness.decoding.detokenizer import Detokenizer
     from harness.decoding.gumbel import draw, noise_key
-    from harness.decoding.processors import stock_processors, strategy_config
+    from harness.decoding.processors import stock_processors
+    from harness.decoding.strategy import Strategy
 
     eos = loaded.model.generation_config.eos_token_id
     ends = {eos} if isinstance(eos, int) else set(eos or ())
     loaded.model.generation_config = GenerationConfig()
-    config = strategy_config(
-        effective_decoding(point.decoding),
+    strategy = Strategy(
+        effective=effective_decoding(point.decoding),
         max_new_tokens=steps,
-        eos_token_ids=sorted(ends),
+        seed=point.generation.seed,
+        stop_strings=(),
+        eos_token_ids=tuple(sorted(ends)),
         pad_token_id=loaded.tokenizer.pad_token_id or 0,
+        top_k=top_k,
     )
+    config = generation_config(strategy)
     texts = Detokenizer(loaded.tokenizer)
     processors = stock_processors(loaded.model, config, len(prompt_ids), loaded.device)
     key = torch.tensor([noise_key(point.generation.seed, prompt_id, 0)], device=loaded.device)
@@ -131,7 +137,7 @@ def _walk(
 
             def candidate(id_: int, logits: Any = logits, raw: Any = raw, warped: Any = warped) -> Candidate:
                 return Candidate(
-                    token=texts.alone(id_),
+                    token=texts.token_text(id_),
                     id=id_,
                     logit=float(logits[0, id_]),
                     probability=float(raw[0, id_].exp()),

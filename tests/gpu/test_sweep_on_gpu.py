@@ -1,4 +1,4 @@
-"""A sweep on a CUDA device, and what is measured there: memory, and time that waits for the device."""
+"""A sweep on a CUDA device, and what is measured there: memory, and times after the device is done."""
 
 from __future__ import annotations
 
@@ -67,10 +67,12 @@ def test_peak_memory_is_the_devices(device: str) -> None:
 
 
 @pytest.mark.only_cuda
-def test_latency_waits_for_the_device(on_device: Any, rows_of: Any, strategy_of: Any, device: str) -> None:
+def test_latency_waits_for_the_device(
+    on_device: Any, requests_of: Any, strategy_of: Any, device: str
+) -> None:
     """Work that is only queued returns at once: a clock that did not wait would not see it."""
     loaded = on_device("llama")
-    prompts = [row.prompt for row in rows_of(loaded)][:1]
+    prompts = [requests_of(loaded, strategy_of(loaded))[0].prompt]
     big = torch.randn(8192, 8192, device=device)
 
     def burden(*_: Any) -> None:

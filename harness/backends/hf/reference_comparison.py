@@ -107,9 +107,9 @@ class ReferenceComparison:
                 passage=passage,
                 token_texts=self._detokenizer.output_text(
                     passage.ids[: passage.first_target], passage.target_ids
-                ).pieces,
+                ).token_texts,
                 top_tokens=[
-                    [self._detokenizer.alone(id_) for id_ in ids] for ids in values["top_ids"].tolist()
+                    [self._detokenizer.token_text(id_) for id_ in ids] for ids in values["top_ids"].tolist()
                 ],
                 values=values,
             )
