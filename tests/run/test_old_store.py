@@ -45,7 +45,7 @@ def test_nothing_is_made_again(
     def load(*_: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("harness.models.load.load", load)
+    monkeypatch.setattr("harness.backends.hf.backend.load", load)
     before = contents(old_store)
     assert main(["plan", *COMMAND]) == 0
     assert "6 points, 6 in the store already; 0 model loads" in capsys.readouterr().out

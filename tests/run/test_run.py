@@ -42,7 +42,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append(f"{model.name}/{quantization.name}")
         return honest(model, quantization, on_progress)
 
-    monkeypatch.setattr(loading, "load", counted)
+    monkeypatch.setattr("harness.backends.hf.backend.load", counted)
     return calls
 
 

@@ -270,7 +270,8 @@ class HfBackend:
         largest = max(own, key=lambda request: len(request.prompt.ids))
         needed = request_cache_bytes(largest, self._loaded.files, self._value_bytes)
         explained = HarnessError(
-            f"out of memory on {device} with a single request: its KV cache takes up to {format_bytes(needed)} "
+            f"out of memory on {device} with a single request: "
+            f"its KV cache takes up to {format_bytes(needed)} "
             f"(prompts of up to {len(largest.prompt.ids)} tokens, "
             f"generation.max_new_tokens={strategy.max_new_tokens}), and "
             f"{format_bytes(available_bytes(device))} are free beside the weights; ask for fewer tokens, "
