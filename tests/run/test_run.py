@@ -173,7 +173,7 @@ def test_too_little_memory_costs_time_or_a_point_and_never_the_sweep(
             raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
         return decode_tree(loaded, texts, *rest, **more)
 
-    monkeypatch.setattr("harness.backends.hf.decoder.decode_tree", scarce)
+    monkeypatch.setattr("harness.backends.hf.tree.decode_tree", scarce)
     assert main([*sweep, "engine.fresh=true"]) == 1
     assert statuses(outputs) == ["done", "failed", "done"]
     assert max(sizes) > 2
