@@ -310,7 +310,7 @@ class HfBackend:
 
 
 class _LoadProgress:
-    """Shows what `models.load.load` reports, a fraction of each thing it does, as stages in percent."""
+    """Reports the steps of `models.load.load`, each a fraction that is done, as stages in percent."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -320,7 +320,7 @@ class _LoadProgress:
     def __call__(self, what: str, fraction: float) -> None:
         if self._label != what:
             self._label, self._percent = what, 0
-            self._progress.stage(f"loading {what}", 100, "%")
+            self._progress.stage(what, 100, "%")
         percent = round(100 * fraction)
         self._progress.advance(percent - self._percent)
         self._percent = percent

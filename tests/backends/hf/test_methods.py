@@ -1,4 +1,4 @@
-"""Which method decodes a strategy, and what a method says of itself before anything is loaded."""
+"""Which method decodes a strategy, and the facts of a method that are known before anything is loaded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_method_of_a_strategy() -> None:
     assert method_of(beams, tree_handles_model=False).name == "beams"
 
 
-def test_what_methods_say_of_themselves() -> None:
+def test_facts_of_the_methods() -> None:
     beams = effective(num_beams=3)
     assert [method.rows_per_request(beams) for method in METHODS] == [1, 3, 1]
     assert [method.streams for method in METHODS] == [True, False, True]
