@@ -234,7 +234,7 @@ class HfBackend:
         reset_peak_memory(self._loaded.device)
 
     def _captures(self) -> bool:
-        """Return whether steps are captured: where that is sure to work, or where CUDA is told to."""
+        """Return whether steps are captured: where that is sure to work, or where it is asked for on CUDA."""
         if self._engine.compile == "on":
             return self._loaded.device.startswith("cuda")
         return self._engine.compile == "auto" and capturable(self._loaded)
