@@ -1,4 +1,4 @@
-"""Steps recorded by the engine's own recorder over made-up logits, and what is really true of them."""
+"""Steps recorded by the backend's recorder over made-up logits, beside the exact distributions."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def keys_of(count: int, seed: int) -> Tensor:
 
 
 def decode(warp: Warp, logits: Tensor, top_k: int, seed: int = 0, step: int = 0) -> Real:
-    """One step of a strategy, a sample a row of logits; `step` tells the luck which step it is."""
+    """One step of a strategy, a sample a row of logits; `step` selects the noise."""
     warped = warped_by(warp, logits)
     scores = logits if warped is None else warped
     rows = torch.arange(len(logits))

@@ -11,8 +11,11 @@ from typing import Any
 
 import torch
 
-from harness.backends.hf.batch import Row, pad_left
-from harness.backends.hf.tree import Text, Work, decode_tree
+from harness.backends.backend import Request
+from harness.backends.hf.batch import pad_left
+from harness.backends.hf.generation_config import generation_config
+from harness.backends.hf.methods import Work
+from harness.backends.hf.tree import decode_tree
 from harness.decoding.strategy import Strategy
 from tests.benchmarks.contend import contend
 from tests.benchmarks.shapes import (
@@ -21,6 +24,7 @@ from tests.benchmarks.shapes import (
     SHIPPED,
     TOP_PS,
     Loaded,
+    NoText,
     llama_100m,
     qwen_half_billion,
     ragged_prompts,
@@ -103,19 +107,19 @@ def measure(line: Line, turns: int) -> str:
     ends = some_ends(loaded) if line.ends else ()
     least = {"min_new_tokens": 8} if line.ends else {}
     strategies = [strategy(line.new_tokens, ends, **fields, **least) for fields in line.fields]
-    texts = [Text(one, Row(prompt, 0)) for one in strategies for prompt in prompts]
+    requests = [Request(prompt, 0, one) for one in strategies for prompt in prompts]
     work: list[Work] = []
     bare: list[float] = []
 
     def apart() -> int:
-        decode_tree(loaded, texts, None, share=False, on_work=work.append)  # type: ignore[arg-type]
-        return work[-1].texts
+        decode_tree(loaded, requests, NoText(), share=False, on_work=work.append)
+        return work[-1].tokens
 
     def tree() -> int:
         with forwards(loaded) as spent:
-            decode_tree(loaded, texts, None, on_work=work.append)  # type: ignore[arg-type]
-        bare.append(work[-1].texts / spent[0])
-        return work[-1].texts
+            decode_tree(loaded, requests, NoText(), on_work=work.append)
+        bare.append(work[-1].tokens / spent[0])
+        return work[-1].tokens
 
     def stock(batches: list[list[tuple[int, ...]]]) -> int:
         return sum(_generate(loaded, one, batch) for one in strategies for batch in batches)
@@ -125,7 +129,7 @@ def measure(line: Line, turns: int) -> str:
     if line.alone:
         contenders["alone"] = lambda: stock([[one] for one in ids])
     tree()  # warms up
-    rows = work[-1].rows / work[-1].texts
+    rows = work[-1].rows / work[-1].tokens
     bare.clear()
     times = contend(contenders, turns, warmup=0, once=("alone",))
     # By as much as the tree would be faster, every turn against its own forward passes.
@@ -146,7 +150,7 @@ def measure(line: Line, turns: int) -> str:
 def _generate(loaded: Loaded, one: Strategy, batch: list[tuple[int, ...]]) -> int:
     inputs = pad_left(batch, 0, loaded.device)
     with torch.inference_mode():
-        output = loaded.model.generate(**inputs, generation_config=one.config())
+        output = loaded.model.generate(**inputs, generation_config=generation_config(one))
     return made(output, inputs["input_ids"].shape[1], one.eos_token_ids)
 
 

@@ -7,12 +7,12 @@ import sys
 
 import torch
 
-from harness.backends.hf.batch import Row
+from harness.backends.backend import Request
 from harness.backends.hf.recorder import Recorder
-from harness.backends.hf.tree import Text, decode_tree
+from harness.backends.hf.tree import decode_tree
 from harness.models.memory import peak_memory_mb, reset_peak_memory
 from tests.benchmarks.recording import Blind
-from tests.benchmarks.shapes import EIGHT, llama_100m, ragged_prompts, strategy
+from tests.benchmarks.shapes import EIGHT, NoText, llama_100m, ragged_prompts, strategy
 
 BUDGET = 1.1
 
@@ -21,9 +21,10 @@ def child(recorder: Recorder) -> None:
     """Decode eight strategies and print the peak in MB."""
     loaded = llama_100m()
     prompts = ragged_prompts(loaded)
-    texts = [Text(strategy(64, **fields), Row(prompt, 0)) for fields in EIGHT for prompt in prompts]
+    strategies = [strategy(64, **fields) for fields in EIGHT]
+    requests = [Request(prompt, 0, one) for one in strategies for prompt in prompts]
     reset_peak_memory("cpu")
-    decode_tree(loaded, texts, None, recorder=recorder)  # type: ignore[arg-type]
+    decode_tree(loaded, requests, NoText(), recorder=recorder)
     print(peak_memory_mb("cpu"))
 
 

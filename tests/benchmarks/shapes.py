@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
+from harness.decoding.detokenizer import Detokenizer, OutputText
 from harness.decoding.strategy import Strategy
 from harness.prompts.prompt import Prompt
 
@@ -26,6 +28,21 @@ class Loaded:
     model: Any
     device: str
     tokenizer: Any = None
+
+
+class NoText(Detokenizer):
+    """Stands in for a tokenizer: what texts cost is not measured here."""
+
+    def __init__(self) -> None:
+        pass
+
+    def output_text(self, prompt_ids: Sequence[int], generated: Sequence[int]) -> OutputText:
+        """Return empty texts."""
+        return OutputText("", ("",) * len(generated))
+
+    def token_text(self, token_id: int) -> str:
+        """Return nothing."""
+        return ""
 
 
 @cache

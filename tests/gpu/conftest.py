@@ -24,11 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     import torch
 
-    there = torch.cuda.is_available()
+    available = torch.cuda.is_available()
     on_cpu = os.environ.get("HARNESS_GPU_TESTS_ON") == "cpu"
     for item in own:
         item.add_marker(pytest.mark.gpu)
-        if not there and (not on_cpu or item.get_closest_marker("only_cuda")):
+        if not available and (not on_cpu or item.get_closest_marker("only_cuda")):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 

@@ -58,9 +58,9 @@ def test_logits_stay_near_fp32(quantization: Any, on_device: Any) -> None:
 def test_peak_memory_is_the_devices(device: str) -> None:
     reset_peak_memory(device)
     before = peak_memory_mb(device)
-    held = torch.zeros(64 * 2**20, dtype=torch.uint8, device=device)
+    block = torch.zeros(64 * 2**20, dtype=torch.uint8, device=device)
     assert peak_memory_mb(device) == pytest.approx(before + 64, abs=1)
-    del held
+    del block
     assert peak_memory_mb(device) == pytest.approx(before + 64, abs=1)
     reset_peak_memory(device)
     assert peak_memory_mb(device) == pytest.approx(before, abs=1)

@@ -228,7 +228,7 @@ class HfBackend:
         reset_peak_memory(self._loaded.device)
 
     def _captures(self) -> bool:
-        """Return whether steps are captured: where that is sure to work, or where CUDA is told to."""
+        """Return whether steps are captured: where that is sure to work, or where it is asked for on CUDA."""
         if self._engine.compile == "on":
             return self._loaded.device.startswith("cuda")
         return self._engine.compile == "auto" and capturable(self._loaded)
@@ -293,7 +293,7 @@ class HfBackend:
 
 
 class _LoadProgress:
-    """Shows what `models.load.load` reports, a fraction of each thing it does, as stages in percent."""
+    """Reports the steps of `models.load.load`, each a fraction that is done, as stages in percent."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -303,7 +303,7 @@ class _LoadProgress:
     def __call__(self, what: str, fraction: float) -> None:
         if self._label != what:
             self._label, self._percent = what, 0
-            self._progress.stage(f"loading {what}", 100, "%")
+            self._progress.stage(what, 100, "%")
         percent = round(100 * fraction)
         self._progress.advance(percent - self._percent)
         self._percent = percent
