@@ -1,4 +1,4 @@
-"""What drift costs: a token of it against a plain forward pass, and the memory that many texts take."""
+"""The cost of drift: per token, compared with a plain forward pass; and the memory for many texts."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ BUDGET, BUDGET_MEMORY = 1.5, 1.1
 _DISK = 2**40
 
 
-class NoWords:
-    """As much of a tokenizer as drift asks for; what texts cost is told elsewhere."""
+class StubTokenizer:
+    """As much of a tokenizer as drift uses; the cost of texts is measured elsewhere."""
 
     all_special_ids = ()
 
@@ -38,16 +38,16 @@ class NoWords:
 
 
 def passages(count: int, tokens: int, vocabulary: int) -> list[Passage]:
-    """Texts of random tokens, told from their sixteenth on."""
-    luck = random.Random(0)
+    """Return texts of random tokens, scored from the sixteenth on."""
+    rng = random.Random(0)
     return [
-        Passage(f"p{place}", 0, tuple(luck.randrange(3, vocabulary) for _ in range(16 + tokens)), 16)
-        for place in range(count)
+        Passage(f"p{index}", 0, tuple(rng.randrange(3, vocabulary) for _ in range(16 + tokens)), 16)
+        for index in range(count)
     ]
 
 
-def kept(loaded: Loaded, texts: list[Passage], folder: Path) -> Distributions:
-    """The model's own distributions, kept as a reference's."""
+def reference_of(loaded: Loaded, texts: list[Passage], folder: Path) -> Distributions:
+    """Return the model's own distributions, stored as those of a reference."""
     reader = Reader(loaded)  # type: ignore[arg-type]
     positions = sum(map(len, texts))
     form = form_of(reader.head, loaded.model.config.vocab_size, positions, _DISK)
@@ -56,67 +56,65 @@ def kept(loaded: Loaded, texts: list[Passage], folder: Path) -> Distributions:
 
 
 def drift_of(loaded: Loaded, folder: Path) -> Drift:
-    """What a group has once."""
-    return Drift(loaded, Detokenizer(NoWords()), folder, lambda *_: None, lambda _: None)  # type: ignore[arg-type]
+    """Return the object that a group uses for drift."""
+    return Drift(loaded, Detokenizer(StubTokenizer()), folder, lambda *_: None, lambda _: None)  # type: ignore[arg-type]
 
 
-def held(drift: Drift, there: Distributions, texts: list[Passage]) -> int:
-    """Hold the model against what was kept; returns the tokens."""
-    return sum(drift.compared(there, n, some, 5).num_rows for n, some in there.pieces(iter(texts)))
+def compare(drift: Drift, reference: Distributions, texts: list[Passage]) -> int:
+    """Compare the model with the stored reference; return the number of tokens."""
+    return sum(drift.compared(reference, n, some, 5).num_rows for n, some in reference.pieces(iter(texts)))
 
 
 @torch.inference_mode()
 def plain(loaded: Loaded, texts: list[Passage]) -> int:
-    """The forward pass that a script would make of each text; returns the tokens told."""
+    """Run a plain forward pass over each text; return the number of scored tokens."""
     for text in texts:
         loaded.model(input_ids=torch.tensor([text.ids[:-1]]), use_cache=False)
     return sum(map(len, texts))
 
 
 def child(count: int, tokens: int) -> None:
-    """Keep and hold so many texts and print the peak in MB."""
+    """Compare so many texts with their reference and print the peak memory in MB."""
     loaded = llama_100m()
     with tempfile.TemporaryDirectory() as folder:
         texts = passages(count, tokens, loaded.model.config.vocab_size)
         reset_peak_memory("cpu")
-        held(drift_of(loaded, Path(folder)), kept(loaded, texts, Path(folder)), texts)
+        compare(drift_of(loaded, Path(folder)), reference_of(loaded, texts, Path(folder)), texts)
         print(peak_memory_mb("cpu"))
 
 
 def main(turns: int = 5) -> None:
-    """Print the lines."""
+    """Print the results."""
     loaded = llama_100m()
     threads = torch.get_num_threads()
-    print(
-        f"\nDrift of a model against itself, 100M fp32, 32,000 tokens, {threads} threads; ≤ what it may cost"
-    )
+    print(f"\nDrift of a model against itself, 100M fp32, 32,000 tokens, {threads} threads; ≤ budget")
     with tempfile.TemporaryDirectory() as folder:
         texts = passages(6, 96, loaded.model.config.vocab_size)
-        there = kept(loaded, texts, Path(folder))
+        reference = reference_of(loaded, texts, Path(folder))
         reader, drift = Reader(loaded), drift_of(loaded, Path(folder))  # type: ignore[arg-type]
         times = contend(
             {
                 "plain": lambda: plain(loaded, texts),
-                "keep": lambda: sum(len(hidden) for _, hidden in reader.hidden(texts)),
-                "hold": lambda: held(drift, there, texts),
+                "reference": lambda: sum(len(hidden) for _, hidden in reader.hidden(texts)),
+                "compare": lambda: compare(drift, reference, texts),
             },
             turns,
         )
-    print(f"a plain forward pass takes {1e3 / times.speed('plain'):.2f} ms a token")
-    print(f"the reference's pass takes {times.ratio('keep', 'plain'):.2f}x of it")
-    print(f"the pass of what is held against it {times.ratio('hold', 'plain'):.2f}x ≤ {BUDGET}")
+    print(f"a plain forward pass takes {1e3 / times.speed('plain'):.2f} ms per token")
+    print(f"the pass of the reference takes {times.ratio('reference', 'plain'):.2f}x of it")
+    print(f"the pass of a compared point {times.ratio('compare', 'plain'):.2f}x ≤ {BUDGET}")
     peaks = {}
     for count, tokens in ((4, 48), (40, 48), (4, 480)):
         command = [sys.executable, "-m", "tests.benchmarks.drift", str(count), str(tokens), str(threads)]
         peaks[count, tokens] = float(
             subprocess.run(command, check=True, capture_output=True, text=True).stdout
         )
-        print(f"{count} texts of {tokens} tokens: {peaks[count, tokens]:.0f} MB at the most")
+        print(f"{count} texts of {tokens} tokens: {peaks[count, tokens]:.0f} MB peak")
     few = peaks[4, 48]
     print(f"ten times the texts take {peaks[40, 48] / few:.2f}x the memory ≤ {BUDGET_MEMORY}")
-    whole = 4 * 480 * 32_000 * 4 / 2**20
+    full_logits = 4 * 480 * 32_000 * 4 / 2**20
     print(
-        f"texts ten times as long {peaks[4, 480] - few:.0f} MB more; their logits alone would be {whole:.0f}"
+        f"texts ten times as long: {peaks[4, 480] - few:.0f} MB more; their logits would be {full_logits:.0f}"
     )
 
 

@@ -1,4 +1,4 @@
-"""What recording costs: the same decode with the recorder, and with one that looks away."""
+"""The time of recording: the same decoding with the recorder, and with one that records nothing."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from tests.benchmarks.shapes import (
 )
 
 
-class Blind(Recorder):
-    """Lets the strategies see the logits and keeps nothing."""
+class NullRecorder(Recorder):
+    """Passes the logits to the strategies and records nothing."""
 
     def look(self, logits: Tensor) -> Seen:
-        """The logits and nothing made of them."""
+        """Return the logits without statistics."""
         nothing = logits[:0]
         return Seen(Scores(logits), nothing, nothing, nothing, nothing)
 
     def observe(self, *_: Any, **__: Any) -> None:
-        """Look away."""
+        """Record nothing."""
 
     def end_step(self, seen: Seen) -> None:
-        """Keep nothing."""
+        """Record nothing."""
 
     def finish(self) -> Any:
-        """Nothing to tell of any text."""
+        """Return itself, without any data."""
         return self
 
     def steps(self, text: int, length: int, top_k: int) -> None:
-        """No steps."""
+        """Return no steps."""
 
 
 def measure(loaded: Loaded, texts: list[Text], stock: bool, turns: int) -> tuple[float, float]:
-    """(milliseconds a step with the recorder, its share of the time without)."""
+    """Return (milliseconds per step with the recorder, its overhead relative to the time without)."""
 
     def run(recorder: Recorder) -> int:
         if stock:
@@ -58,15 +58,15 @@ def measure(loaded: Loaded, texts: list[Text], stock: bool, turns: int) -> tuple
             decode_tree(loaded, texts, None, recorder=recorder)  # type: ignore[arg-type]
         return texts[0].strategy.max_new_tokens
 
-    times = contend({"with": lambda: run(Recorder(5)), "without": lambda: run(Blind(5))}, turns)
+    times = contend({"with": lambda: run(Recorder(5)), "without": lambda: run(NullRecorder(5))}, turns)
     return 1e3 / times.speed("with"), times.ratio("with", "without") - 1
 
 
 def main(turns: int = 7, new_tokens: int = 32) -> None:
     """Print the table."""
     threads = torch.get_num_threads()
-    print(f"\nRecording: 8 ragged prompts, {new_tokens} tokens, {threads} threads; ≤ what it may cost")
-    print(f"{'':48}{'ms a step':>10}{'cost':>8}")
+    print(f"\nRecording: 8 ragged prompts, {new_tokens} tokens, {threads} threads; ≤ budget")
+    print(f"{'':48}{'ms per step':>10}{'cost':>8}")
     greedy, top_p = strategy(new_tokens), strategy(new_tokens, do_sample=True, top_p=0.9)
     for model, make, most, more in (
         ("100M fp32, 32,000 tokens", llama_100m, "≤ 5%", 1),
