@@ -21,6 +21,7 @@ from tests.benchmarks.shapes import (
     SHIPPED,
     TOP_PS,
     Loaded,
+    fake_detokenizer,
     llama_100m,
     qwen_half_billion,
     ragged_prompts,
@@ -108,12 +109,12 @@ def measure(line: Line, turns: int) -> str:
     bare: list[float] = []
 
     def apart() -> int:
-        decode_tree(loaded, texts, None, share=False, on_work=work.append)  # type: ignore[arg-type]
+        decode_tree(loaded, texts, fake_detokenizer(), share=False, on_work=work.append)  # type: ignore[arg-type]
         return work[-1].texts
 
     def tree() -> int:
         with forwards(loaded) as spent:
-            decode_tree(loaded, texts, None, on_work=work.append)  # type: ignore[arg-type]
+            decode_tree(loaded, texts, fake_detokenizer(), on_work=work.append)  # type: ignore[arg-type]
         bare.append(work[-1].texts / spent[0])
         return work[-1].texts
 

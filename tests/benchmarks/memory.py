@@ -12,7 +12,7 @@ from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.tree import Text, decode_tree
 from harness.models.memory import peak_memory_mb, reset_peak_memory
 from tests.benchmarks.recording import NullRecorder
-from tests.benchmarks.shapes import EIGHT, llama_100m, ragged_prompts, strategy
+from tests.benchmarks.shapes import EIGHT, fake_detokenizer, llama_100m, ragged_prompts, strategy
 
 BUDGET = 1.1
 
@@ -23,7 +23,7 @@ def child(recorder: Recorder) -> None:
     prompts = ragged_prompts(loaded)
     texts = [Text(strategy(64, **fields), Row(prompt, 0)) for fields in EIGHT for prompt in prompts]
     reset_peak_memory("cpu")
-    decode_tree(loaded, texts, None, recorder=recorder)  # type: ignore[arg-type]
+    decode_tree(loaded, texts, fake_detokenizer(), recorder=recorder)  # type: ignore[arg-type]
     print(peak_memory_mb("cpu"))
 
 

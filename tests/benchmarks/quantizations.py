@@ -30,9 +30,7 @@ def main() -> None:
         folder = Path(scratch) / "llama"
         llama_100m().model.save_pretrained(folder)
         llama, fable = Model(name="llama", id=str(folder)), Model(name="fable_small", id="fable_small")
-        print(
-            f"\n100M Llama, batch 1, prompt of {PROMPT} tokens, {TOKENS} generated; KL on a text of fable_small"
-        )
+        print(f"\n100M Llama, batch 1, prompt of {PROMPT} tokens, {TOKENS} generated; KL on fable_small")
         fp32 = Quantization(name="fp32", dtype="float32")
         ids = _text(_loaded(fable, fp32))
         reference = _distribution(fable, fp32, ids)

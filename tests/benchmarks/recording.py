@@ -13,11 +13,13 @@ from harness.backends.hf.stock_generate import decode_rows
 from harness.backends.hf.tree import Text, decode_tree
 from harness.decoding.scores import Scores
 from harness.decoding.strategy import Strategy
+from harness.store.records import Steps
 from tests.benchmarks.contend import contend
 from tests.benchmarks.shapes import (
     EIGHT,
     Loaded,
     fable_small,
+    fake_detokenizer,
     llama_100m,
     qwen_half_billion,
     ragged_prompts,
@@ -43,8 +45,9 @@ class NullRecorder(Recorder):
         """Return itself, without any data."""
         return self
 
-    def steps(self, text: int, length: int, top_k: int) -> None:
-        """Return no steps."""
+    def steps(self, text: int, length: int, top_k: int) -> Steps:
+        """Return no columns."""
+        return Steps()
 
 
 def measure(loaded: Loaded, texts: list[Text], stock: bool, turns: int) -> tuple[float, float]:
@@ -53,9 +56,10 @@ def measure(loaded: Loaded, texts: list[Text], stock: bool, turns: int) -> tuple
     def run(recorder: Recorder) -> int:
         if stock:
             strategy: Strategy = texts[0].strategy
-            decode_rows(loaded, strategy, [text.row for text in texts], None, recorder=recorder)  # type: ignore[arg-type]
+            rows = [text.row for text in texts]
+            decode_rows(loaded, strategy, rows, fake_detokenizer(), recorder=recorder)  # type: ignore[arg-type]
         else:
-            decode_tree(loaded, texts, None, recorder=recorder)  # type: ignore[arg-type]
+            decode_tree(loaded, texts, fake_detokenizer(), recorder=recorder)  # type: ignore[arg-type]
         return texts[0].strategy.max_new_tokens
 
     times = contend({"with": lambda: run(Recorder(5)), "without": lambda: run(NullRecorder(5))}, turns)

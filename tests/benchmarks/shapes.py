@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
+from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
 from harness.prompts.prompt import Prompt
 
@@ -99,6 +101,23 @@ def _ready(model: Any) -> Loaded:
             low, high = (middle, high) if flat else (low, middle)
         model.lm_head.weight.mul_(math.exp(middle))
     return Loaded(model, "cpu")
+
+
+class FakeTokenizer:
+    """As much of a tokenizer as a Detokenizer uses; the cost of texts is measured elsewhere."""
+
+    all_special_ids = ()
+
+    def decode(self, ids: Sequence[int], **_: Any) -> str:
+        return "x" * len(ids)
+
+    def encode(self, text: str, **_: Any) -> list[int]:
+        return [3]
+
+
+def fake_detokenizer() -> Detokenizer:
+    """Return a detokenizer that costs nothing."""
+    return Detokenizer(FakeTokenizer())
 
 
 def ragged_prompts(loaded: Loaded, count: int = 8) -> list[Prompt]:
