@@ -52,8 +52,7 @@ class TestFailures:
     def test_not_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
         message = refused(monkeypatch, errors.RepositoryNotFoundError("404", response=response(404)))
         assert (
-            "'some/model' is neither a built-in model, nor a folder here, nor a model on the hub"
-            in message
+            "'some/model' is neither a built-in model, nor a folder here, nor a model on the hub" in message
         )
         assert "HF_TOKEN if it is private" in message
 
