@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness.backends.hf.reference_comparison import ReferenceComparison
 
+from harness.backends.hf.reference_comparison import ReferenceComparison
 from harness.backends.hf.reference_files import StoredReference
 from harness.backends.hf.teacher_forcing import TeacherForcing
 from harness.decoding.detokenizer import Detokenizer

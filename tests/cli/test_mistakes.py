@@ -92,7 +92,8 @@ def test_too_long_prompts_can_be_cut_or_split_and_it_is_said(told: Any, cure: st
     status, lines, out = told("prompts=custom", LONG, f"prompts.too_long={cure}")
     assert (status, lines) == (0, [])
     assert (
-        f"was {'truncated on the left to 448 tokens' if cure == 'truncate_left' else 'split into 2 prompts'}" in out
+        f"was {'truncated on the left to 448 tokens' if cure == 'truncate_left' else 'split into 2 prompts'}"
+        in out
     )
 
 
