@@ -62,8 +62,8 @@ def view_key(sweep: Sweep) -> str:
 
 def table_view(sweep: Sweep) -> dict[str, Any]:
     """Return a state of the runs page: the sweep's points with the headline metrics and what varies."""
-    parts = ("model", "quantization", "decoding")
-    varying = [name for name in parts if len({getattr(p, name) for p in sweep.points}) > 1]
+    attributes = ("model", "quantization", "decoding")
+    varying = [name for name in attributes if len({getattr(p, name) for p in sweep.points}) > 1]
     columns = [f"metrics.`{metric.key}`" for metric in HEADLINES] + [f"tags.`{name}`" for name in varying]
     return {
         "searchFilter": points_filter(sweep),

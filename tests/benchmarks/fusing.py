@@ -1,4 +1,4 @@
-"""What the tree saves: strategies together against stock `generate` once per strategy, the model kept."""
+"""What the tree saves: all strategies together, compared with stock `generate` once per strategy."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Line:
     """A line of the table.
 
     Attributes:
-        name: what is decoded.
-        loaded: makes the model.
+        name: model and strategies.
+        loaded: returns the model.
         fields: of each strategy.
-        new_tokens: a sample, at most.
-        once: how many times faster than stock `generate` once per strategy the tree has to be.
-        alone: than one prompt at a time; 0 to leave that out.
-        ends: whether samples end at random, after 8 tokens at the soonest.
+        new_tokens: per sample, at most.
+        once: required speedup of the tree over stock `generate` once per strategy.
+        alone: required speedup over one prompt at a time; 0 to skip that.
+        ends: samples end at random, after at least 8 tokens.
     """
 
     name: str
@@ -68,8 +68,8 @@ LINES = (
 
 @contextmanager
 def forwards(loaded: Loaded) -> Iterator[list[float]]:
-    """The seconds that the model's forward passes took in all, in a list of one."""
-    spent, began = [0.0], 0.0
+    """Measure the total seconds of the model's forward passes, in a list of one."""
+    spent, started = [0.0], 0.0
 
     def now() -> float:
         if loaded.device.startswith("cuda"):
@@ -77,11 +77,11 @@ def forwards(loaded: Loaded) -> Iterator[list[float]]:
         return time.perf_counter()
 
     def begin(*_: Any) -> None:
-        nonlocal began
-        began = now()
+        nonlocal started
+        started = now()
 
     def end(*_: Any) -> None:
-        spent[0] += now() - began
+        spent[0] += now() - started
 
     hooks = [loaded.model.register_forward_pre_hook(begin), loaded.model.register_forward_hook(end)]
     try:
@@ -91,17 +91,17 @@ def forwards(loaded: Loaded) -> Iterator[list[float]]:
             hook.remove()
 
 
-def made(output: torch.Tensor, width: int, ends: tuple[int, ...]) -> int:
-    """Tokens of a batch up to each row's end."""
-    last, those = output.shape[1] - width - 1, set(ends)
+def count_tokens(output: torch.Tensor, width: int, ends: tuple[int, ...]) -> int:
+    """Return the number of generated tokens up to each row's EOS."""
+    last, eos = output.shape[1] - width - 1, set(ends)
     return sum(
-        1 + next((place for place, token in enumerate(ids) if token in those), last)
+        1 + next((index for index, token in enumerate(ids) if token in eos), last)
         for ids in output[:, width:].tolist()
     )
 
 
 def measure(line: Line, turns: int) -> str:
-    """One line of the table: speed, then for each rival (times faster, what it has to be, the ceiling)."""
+    """Return a line of the table: speed, then for each rival (speedup, required speedup, upper bound)."""
     loaded = line.loaded()
     prompts = ragged_prompts(loaded)
     ends = some_ends(loaded) if line.ends else ()
@@ -132,10 +132,10 @@ def measure(line: Line, turns: int) -> str:
     rows = work[-1].rows / work[-1].tokens
     bare.clear()
     times = contend(contenders, turns, warmup=0, once=("alone",))
-    # By as much as the tree would be faster, every turn against its own forward passes.
+    # The speedup if all but the forward passes of the same turn cost nothing.
     spare = statistics.median(
-        speed * seconds / made
-        for speed, seconds, made in zip(bare, times.seconds["tree"], times.tokens["tree"], strict=True)
+        speed * seconds / tokens
+        for speed, seconds, tokens in zip(bare, times.seconds["tree"], times.tokens["tree"], strict=True)
     )
     cells = [f"{times.speed('tree'):>9.1f}{rows:>6.2f}"]
     for name, least_x in (("once", line.once), ("alone", line.alone), ("apart", 1.0)):
@@ -157,9 +157,11 @@ def _generate(loaded: Loaded, one: Strategy, batch: list[tuple[int, ...]]) -> in
 def main(turns: int = 3) -> None:
     """Print the table."""
     threads = torch.get_num_threads()
-    print(f"\nFusing: 8 ragged prompts x 8 strategies, {threads} threads. How many times faster the tree is,")
-    print("≥ what it has to be, ≤ what it would be if all but its forward passes cost nothing. Medians of")
-    print(f"{turns} turns; one prompt at a time has a single one. Rows: of texts x steps, at most 0.75.")
+    print(f"\nFusing: 8 ragged prompts x 8 strategies, {threads} threads. Speedup of the tree,")
+    print("≥ required, ≤ if all but its forward passes cost nothing. Medians of")
+    print(
+        f"{turns} turns; one prompt at a time has a single one. Rows: share of samples x steps, at most 0.75."
+    )
     head = f"{'':44}{'tokens/s':>9}{'rows':>6}"
     print(head + f"{'stock, per strategy':>24}{'stock, one prompt':>24}{'rows apart':>24}")
     for line in LINES:

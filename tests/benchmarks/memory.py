@@ -1,4 +1,4 @@
-"""What recording costs in memory: the peak of a process that records, against one that looks away."""
+"""The memory of recording: peak of a process that records, compared with one that does not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUDGET = 1.1
 
 
 def child(recorder: Recorder) -> None:
-    """Decode eight strategies and print the peak in MB."""
+    """Decode eight strategies and print the peak memory in MB."""
     loaded = llama_100m()
     prompts = ragged_prompts(loaded)
     strategies = [strategy(64, **fields) for fields in EIGHT]
@@ -29,17 +29,17 @@ def child(recorder: Recorder) -> None:
 
 
 def main() -> None:
-    """Print the line."""
+    """Print the result."""
     peaks = {}
     for name in ("with", "without"):
         command = [sys.executable, "-m", "tests.benchmarks.memory", name, str(torch.get_num_threads())]
         peaks[name] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     ratio = peaks["with"] / peaks["without"]
     print("\nPeak memory of the process, 100M fp32, eight strategies x 8 prompts x 64 tokens")
-    told = ", ".join(f"{name} recording {peak:.0f} MB" for name, peak in peaks.items())
-    print(f"{told}: {ratio:.3f}x ≤ {BUDGET}")
+    text = ", ".join(f"{name} recording {peak:.0f} MB" for name, peak in peaks.items())
+    print(f"{text}: {ratio:.3f}x ≤ {BUDGET}")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[2]))
-    child(Recorder(5) if sys.argv[1] == "with" else Blind(5))
+    child(Recorder(5) if sys.argv[1] == "with" else NullRecorder(5))

@@ -1,4 +1,4 @@
-"""What recording costs: the same decode with the recorder, and with one that looks away."""
+"""The time of recording: the same decoding with the recorder, and with one that records nothing."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tests.benchmarks.shapes import (
     Loaded,
     NoText,
     fable_small,
+    fake_detokenizer,
     llama_100m,
     qwen_half_billion,
     ragged_prompts,
@@ -27,8 +28,8 @@ from tests.benchmarks.shapes import (
 )
 
 
-class Blind(Recorder):
-    """Lets the strategies see the logits and keeps nothing."""
+class NullRecorder(Recorder):
+    """Passes the logits to the strategies and records nothing."""
 
     def begin_step(self, logits: Tensor) -> RawStep:
         """The logits and nothing computed from them."""
@@ -36,7 +37,7 @@ class Blind(Recorder):
         return RawStep(Logits(logits), nothing, nothing, nothing, nothing)
 
     def observe(self, *_: Any, **__: Any) -> None:
-        """Look away."""
+        """Record nothing."""
 
     def end_step(self, raw: RawStep) -> None:
         """Keep nothing."""
@@ -58,15 +59,15 @@ def measure(loaded: Loaded, requests: list[Request], stock: bool, turns: int) ->
         decode(loaded, requests, NoText(), recorder=recorder)  # type: ignore[operator]
         return requests[0].strategy.max_new_tokens
 
-    times = contend({"with": lambda: run(Recorder(5)), "without": lambda: run(Blind(5))}, turns)
+    times = contend({"with": lambda: run(Recorder(5)), "without": lambda: run(NullRecorder(5))}, turns)
     return 1e3 / times.speed("with"), times.ratio("with", "without") - 1
 
 
 def main(turns: int = 7, new_tokens: int = 32) -> None:
     """Print the table."""
     threads = torch.get_num_threads()
-    print(f"\nRecording: 8 ragged prompts, {new_tokens} tokens, {threads} threads; ≤ what it may cost")
-    print(f"{'':48}{'ms a step':>10}{'cost':>8}")
+    print(f"\nRecording: 8 ragged prompts, {new_tokens} tokens, {threads} threads; ≤ budget")
+    print(f"{'':48}{'ms per step':>10}{'cost':>8}")
     greedy, top_p = strategy(new_tokens), strategy(new_tokens, do_sample=True, top_p=0.9)
     for model, make, most, more in (
         ("100M fp32, 32,000 tokens", llama_100m, "≤ 5%", 1),

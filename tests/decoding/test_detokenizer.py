@@ -15,7 +15,7 @@ from harness.decoding.detokenizer import Detokenizer
 def tokenizer(request: pytest.FixtureRequest, small_model: Any) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(small_model("llama", pieces=request.param))
+    return AutoTokenizer.from_pretrained(small_model("llama", bpe=request.param))
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,10 @@ def refusal(target: Any, **keys: Any) -> str:
 
 @pytest.fixture
 def copy(small_model: Any, tmp_path: Path) -> Callable[..., Path]:
-    """A copy of a small model whose config.json is changed by `changes` (None takes a key out)."""
+    """A copy of a small model whose config.json is changed by `changes` (None removes a key)."""
 
-    def make(changes: dict[str, Any] | None = None, name: str = "copy", **habits: Any) -> Path:
-        folder = shutil.copytree(small_model("llama", **habits), tmp_path / name)
+    def make(changes: dict[str, Any] | None = None, name: str = "copy", **properties: Any) -> Path:
+        folder = shutil.copytree(small_model("llama", **properties), tmp_path / name)
         config = json.loads((folder / "config.json").read_text())
         config.update(changes or {})
         config = {key: value for key, value in config.items() if value is not None}

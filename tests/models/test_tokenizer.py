@@ -35,10 +35,10 @@ def same_as_auto(folder: Any) -> None:
     assert (ours.bos_token_id, ours.eos_token_id) == (stock.bos_token_id, stock.eos_token_id)
 
 
-@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
+@pytest.mark.parametrize("bpe", ["bytes", "metaspace"])
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral", "gpt2"])
-def test_ids_are_autotokenizers(small_model: Any, kind: str, pieces: str) -> None:
-    folder = small_model(kind, pieces=pieces)
+def test_ids_are_autotokenizers(small_model: Any, kind: str, bpe: str) -> None:
+    folder = small_model(kind, bpe=bpe)
     assert is_self_contained(locate(Model(name="m", id=str(folder)))) == (kind == "llama")
     same_as_auto(folder)
 

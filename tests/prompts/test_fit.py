@@ -48,12 +48,12 @@ def test_exactly_the_context_fits_and_one_more_does_not(small_model: Any) -> Non
     assert "prompts.too_long=truncate_left or split" in message
 
 
-@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
+@pytest.mark.parametrize("bpe", ["bytes", "metaspace"])
 @pytest.mark.parametrize("bos", [True, False])
-def test_truncate_left_keeps_bos_and_the_end(small_model: Any, pieces: str, bos: bool) -> None:
+def test_truncate_left_keeps_bos_and_the_end(small_model: Any, bpe: str, bos: bool) -> None:
     from transformers import AutoTokenizer
 
-    folder = small_model("llama", pieces=pieces, bos=bos)
+    folder = small_model("llama", bpe=bpe, bos=bos)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     full = tokenizer(LONG)["input_ids"]
     done = prepare(folder, {"id": "long", "prompt": LONG}, too_long="truncate_left")
@@ -68,11 +68,11 @@ def test_truncate_left_keeps_bos_and_the_end(small_model: Any, pieces: str, bos:
     assert "'long' was truncated on the left" in done.warnings[0]
 
 
-@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
-def test_split_loses_nothing(small_model: Any, pieces: str) -> None:
+@pytest.mark.parametrize("bpe", ["bytes", "metaspace"])
+def test_split_loses_nothing(small_model: Any, bpe: str) -> None:
     from transformers import AutoTokenizer
 
-    folder = small_model("llama", pieces=pieces)
+    folder = small_model("llama", bpe=bpe)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     done = prepare(folder, {"id": "long", "prompt": LONG, "n": 1}, "short", too_long="split")
     chunks = [prompt for prompt in done.prompts if prompt.id.startswith("long.")]
@@ -86,9 +86,9 @@ def test_split_loses_nothing(small_model: Any, pieces: str) -> None:
     assert "was split into" in done.warnings[0]
 
 
-@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
-def test_chunks_do_not_split_characters(pieces: Any) -> None:
-    tokenizer = make_tokenizer(pieces, bos=False, pad=True, chat="none")
+@pytest.mark.parametrize("bpe", ["bytes", "metaspace"])
+def test_chunks_do_not_split_characters(bpe: Any) -> None:
+    tokenizer = make_tokenizer(bpe, bos=False, pad=True, chat="none")
     text = "€漢字🎈é" * 6
     ids = tokenizer(text)["input_ids"]
     for room in (5, 7, 11):

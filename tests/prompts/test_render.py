@@ -18,8 +18,8 @@ CHATS = ("none", "plain", "bos")
 @pytest.fixture(scope="module")
 def tokenizers() -> dict[Any, Any]:
     return {
-        (pieces, bos, chat): make_tokenizer(pieces, bos=bos, pad=True, chat=chat)
-        for pieces in ("bytes", "metaspace")
+        (bpe, bos, chat): make_tokenizer(bpe, bos=bos, pad=True, chat=chat)
+        for bpe in ("bytes", "metaspace")
         for bos in (True, False)
         for chat in CHATS
     }
@@ -101,11 +101,11 @@ def test_a_template_that_refuses_turns_is_a_mistake_of_the_row() -> None:
     )
 
 
-@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
+@pytest.mark.parametrize("bpe", ["bytes", "metaspace"])
 @pytest.mark.parametrize("bos", [True, False])
 @pytest.mark.parametrize("chat", ["plain", "bos"])
-def test_bos_is_there_exactly_once_or_never(tokenizers: Any, pieces: str, bos: bool, chat: str) -> None:
-    tokenizer = tokenizers[pieces, bos, chat]
+def test_bos_is_there_exactly_once_or_never(tokenizers: Any, bpe: str, bos: bool, chat: str) -> None:
+    tokenizer = tokenizers[bpe, bos, chat]
     (text,), _, _ = render(tokenizer, {"messages": TURNS})
     ids = encode(tokenizer, text)
     begin = tokenizer.bos_token_id

@@ -1,4 +1,4 @@
-"""The fable tokenizer: a byte-level BPE whose pieces are the grammar's units."""
+"""The fable tokenizer: a byte-level BPE whose tokens are the grammar's units."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 BEGIN, PAD = "<|begin|>", "<|pad|>"
 SPECIALS = (PAD, BEGIN, END, TURN, SYSTEM, USER, ASSISTANT)
-MAX_PIECES = 4096
+MAX_VOCABULARY = 4096
 CONTEXT = 512
 
-PIECE = r"'s| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\s"
-"""How text is cut before merging: as :data:`.grammar.UNIT` does, for every script."""
+SPLIT_PATTERN = r"'s| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\s"
+"""Pre-tokenization: as `symbols.UNIT`, for every script."""
 
 CHAT_TEMPLATE = """\
 {#- No text for the beginning: the tokenizer adds it when the rendered text is encoded. -#}
@@ -36,13 +36,13 @@ CHAT_TEMPLATE = """\
 
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """Train the tokenizer until every word of the texts is one piece.
+    """Train the tokenizer until every word of the texts is one token.
 
     Args:
-        texts: the corpus, without special tokens other than those of :data:`SPECIALS`.
+        texts: the corpus, without special tokens other than those of `SPECIALS`.
 
     Returns:
-        A tokenizer that puts :data:`BEGIN` before every text.
+        A tokenizer that puts `BEGIN` before every text.
     """
     from tokenizers import (
         AddedToken,
@@ -58,14 +58,14 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PIECE), behavior="isolated"),
+            pre_tokenizers.Split(Regex(SPLIT_PATTERN), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     specials = [AddedToken(token, special=True, normalized=False) for token in SPECIALS]
     trainer = trainers.BpeTrainer(
-        vocab_size=MAX_PIECES,
+        vocab_size=MAX_VOCABULARY,
         min_frequency=1,
         special_tokens=specials,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
