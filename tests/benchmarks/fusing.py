@@ -151,7 +151,7 @@ def _generate(loaded: Loaded, one: Strategy, batch: list[tuple[int, ...]]) -> in
     inputs = pad_left(batch, 0, loaded.device)
     with torch.inference_mode():
         output = loaded.model.generate(**inputs, generation_config=generation_config(one))
-    return made(output, inputs["input_ids"].shape[1], one.eos_token_ids)
+    return count_tokens(output, inputs["input_ids"].shape[1], one.eos_token_ids)
 
 
 def main(turns: int = 3) -> None:

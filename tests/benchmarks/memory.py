@@ -11,7 +11,7 @@ from harness.backends.backend import Request
 from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.tree import decode_tree
 from harness.models.memory import peak_memory_mb, reset_peak_memory
-from tests.benchmarks.recording import Blind
+from tests.benchmarks.recording import NullRecorder
 from tests.benchmarks.shapes import EIGHT, NoText, llama_100m, ragged_prompts, strategy
 
 BUDGET = 1.1

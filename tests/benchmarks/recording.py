@@ -20,7 +20,6 @@ from tests.benchmarks.shapes import (
     Loaded,
     NoText,
     fable_small,
-    fake_detokenizer,
     llama_100m,
     qwen_half_billion,
     ragged_prompts,

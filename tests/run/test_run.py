@@ -178,7 +178,7 @@ def test_too_little_memory_costs_time_or_a_point_and_never_the_sweep(
     assert statuses(outputs) == ["done", "failed", "done"]
     assert max(sizes) > 2
     error = last_plan(outputs)["points"][1]["error"]
-    assert error.startswith("out of memory on cpu with a single text: its cache takes up to ")
+    assert error.startswith("out of memory on cpu with a single request: its KV cache takes up to ")
     assert "generation.max_new_tokens=" in error
     assert "Tried to allocate" in last_plan(outputs)["points"][1]["traceback"]
     for place in (0, 2):
