@@ -12,11 +12,12 @@ import gzip
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from harness.report.visible import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -48,19 +49,6 @@ def safe_json(data: Any) -> str:
     """
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
-
-
-def visible(text: str) -> str:
-    """The text with every control, format and surrogate character as a mark, for titles and terminals."""
-
-    def mark(char: str) -> str:
-        if ord(char) < 0x20:
-            return chr(0x2400 + ord(char))
-        if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
-            return f"⟨U+{ord(char):04X}⟩"
-        return char
-
-    return "".join(map(mark, text))
 
 
 @cache
