@@ -1,4 +1,4 @@
-"""CSV files for spreadsheets: `summary.csv`, a row per point; `comparison.csv`, a row per point and metric."""
+"""The CSV files of a sweep: `summary.csv`, a row per point; `comparison.csv`, a row per point and metric."""
 
 from __future__ import annotations
 

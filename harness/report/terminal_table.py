@@ -31,7 +31,7 @@ MARKS = {
 """The mark behind a number, by how it differs from the baseline: sign, style and meaning."""
 
 OPTIONAL = ("text/output_tokens", "finish", "text/distinct_2", "throughput/tokens_per_s", "text/repeated_4")
-"""What makes room for the names of the points, the first one first: `finish` is shortened, metrics are left out."""
+"""What makes room for long names, the first one first: `finish` is shortened, metrics are left out."""
 
 Columns = list[tuple[str, list[str]]]
 """The header of each column, and its cell of each point."""
@@ -44,8 +44,8 @@ def sweep_table(
 
     Args:
         points: of one sweep, in its order.
-        width: columns of the terminal; in a narrow one, the least important columns are left out before a name
-            is wrapped.
+        width: columns of the terminal; in a narrow one, the least important columns are left out before a
+            name is wrapped.
         comparison: of these points; marks how each number differs from the baseline's.
     """
     from rich import box
@@ -168,7 +168,7 @@ def _finishes_in_short(points: Sequence[PointResult], reasons: Sequence[str | No
 
 
 def _room(columns: Columns, width: int) -> int:
-    """Return the width left for the names: each column takes its widest line and a gap of two, the sign two."""
+    """Return the width left for names: each column takes its widest line and a gap of two, the sign two."""
     return width - 2 - sum(2 + _width(column) for column in columns)
 
 
@@ -178,7 +178,7 @@ def _width(column: tuple[str, list[str]]) -> int:
 
 
 def wrapped(name: str, room: int) -> list[str]:
-    """Return the lines of a name, broken after a `/` or at a space; within a word only where it is too wide."""
+    """Return the lines of a name, broken after `/` or at a space; within a word only where it is too wide."""
     from rich.cells import cell_len, chop_cells
 
     lines = [""]

@@ -84,7 +84,7 @@ def print_sweep(sweep: Sweep, written: Written) -> None:
 
 
 def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool = False) -> Path:
-    """Return the path of a point's tokens page in the sweep's folder, written where it is missing or outdated.
+    """Return the path of a point's tokens page in the sweep's folder; write it where missing or outdated.
 
     Args:
         sweep: the sweep.

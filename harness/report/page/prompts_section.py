@@ -17,9 +17,9 @@ from harness.report.page.chunks import ChunkRef, CompressedChunks
 from harness.report.page.columns import Block, PageVocabulary, recorded
 from harness.report.page.numbers import short
 from harness.report.page.shell import packed, safe_json
-from harness.report.page.token_budget import PagePrompt, add_tokens
+from harness.report.page.token_budget import PagePrompt, add_tokens, samples_of
 from harness.store.stored_point import StoredPoint
-from harness.store.token_table import TokenColumns, TokenVocabulary, collect_samples
+from harness.store.token_table import TokenColumns, TokenVocabulary
 
 LEAST_SAMPLE_SIZE = 30
 """Characters of a page that no sample takes less of, with its text and facts."""
@@ -213,14 +213,11 @@ def _blocks_of(
     found: dict[str, list[Block]] = {p.id: [] for p in prompts}
     scores: dict[str, Block] = {}
     for index, p in enumerate(points):
-        if not p.stored:
-            continue
         most = sum(prompt.steps.get(index, 0) for prompt in prompts)
-        samples = collect_samples(p.stored, "tokens", COLUMNS, prompts=found, vocabulary=tokens, most=most)
+        samples = samples_of(p, "tokens", COLUMNS, found, tokens, most)
         for key in sorted(samples):
             found[key[0]].append(_block(index, samples[key]))
-        own = collect_samples(p.stored, "prompt_tokens", PROMPT_COLUMNS, prompts=found, vocabulary=tokens)
-        for steps in own.values():
+        for steps in samples_of(p, "prompt_tokens", PROMPT_COLUMNS, found, tokens).values():
             scores.setdefault(steps.prompt_id, _block(index, steps))
     for prompt_id, block in scores.items():
         found[prompt_id].append(block)

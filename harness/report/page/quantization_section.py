@@ -20,8 +20,8 @@ from harness.analysis.point_results import PointResult
 from harness.report.page.chunks import CompressedChunks
 from harness.report.page.columns import Block, PageVocabulary, recorded
 from harness.report.page.numbers import short
-from harness.report.page.token_budget import PagePrompt, add_tokens
-from harness.store.token_table import TokenColumns, TokenVocabulary, collect_samples
+from harness.report.page.token_budget import PagePrompt, add_tokens, samples_of
+from harness.store.token_table import TokenColumns, TokenVocabulary
 
 SHARE = 1 / 3
 """Of a page's budget, what drift may take."""
@@ -124,18 +124,12 @@ def _blocks_of(
     """Return the blocks of each prompt: a reference's sample once, and its drift at every quantized point."""
     found: dict[str, list[Block]] = {prompt.id: [] for prompt in prompts}
     reference_blocks: dict[tuple[int | None, str, int], int] = {}
-    alternatives = {}
-    for index in {r for r in references.values() if r is not None}:
-        stored = points[index].stored
-        assert stored is not None
-        alternatives[index] = collect_samples(
-            stored, "tokens", ALTERNATIVES, prompts=found, vocabulary=tokens
-        )
+    alternatives = {
+        index: samples_of(points[index], "tokens", ALTERNATIVES, found, tokens)
+        for index in {r for r in references.values() if r is not None}
+    }
     for index, reference in references.items():
-        stored = points[index].stored
-        assert stored is not None
-        columns = [*REFERENCE_COLUMNS, *DRIFT_COLUMNS]
-        drifted = collect_samples(stored, "drift", columns, prompts=found, vocabulary=tokens)
+        drifted = samples_of(points[index], "drift", (*REFERENCE_COLUMNS, *DRIFT_COLUMNS), found, tokens)
         for (prompt_id, sample), steps in drifted.items():
             blocks = found[prompt_id]
             key = (reference, prompt_id, sample)
@@ -148,7 +142,7 @@ def _blocks_of(
 
 
 def _reference_block(reference: int | None, steps: TokenColumns, own: TokenColumns | None) -> Block:
-    """Return what the reference made of its sample; `own` are its alternatives, if it recorded as many steps."""
+    """Return what the reference made of its sample; `own` has its alternatives, if it recorded all steps."""
     columns = {name: steps[name] for name in REFERENCE_COLUMNS}
     if own is not None and len(own) == len(steps):
         columns |= {name: own[name] for name in ALTERNATIVES}
@@ -239,11 +233,12 @@ def _notes(report: PrecisionReport, prompts: int, added: int) -> list[str]:
     if bounded:
         notes.append(
             f"KL is bounded, not exact, for {', '.join(dict.fromkeys(bounded))}: only the reference's most "
-            "likely tokens were stored. Each token shows its error bound; a larger drift.budget_mb stores more."
+            "likely tokens were stored. Each token shows its error bound; a larger drift.budget_mb stores "
+            "more."
         )
     if added < prompts:
         notes.append(
-            f"The drift of {prompts - added} of {prompts} prompts did not fit into this page, which has the most "
-            "affected ones; drift.parquet contains all."
+            f"The drift of {prompts - added} of {prompts} prompts did not fit into this page, which has the "
+            "most affected ones; drift.parquet contains all."
         )
     return notes

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from harness.analysis.point_results import PointResult
 from harness.report.page.chunks import ChunkRef, CompressedChunks
 from harness.report.page.columns import Block, PageVocabulary, pack, tokens_of
+from harness.store.token_table import TokenColumns, TokenVocabulary, collect_samples, read_samples
 
 STEPS_AT_ONCE = 400_000
 """Steps that are in memory at a time; a prompt with more is read alone."""
@@ -34,6 +36,32 @@ class PagePrompt:
 
 
 P = TypeVar("P", bound=PagePrompt)
+
+
+def samples_of(
+    p: PointResult,
+    table: str,
+    columns: Sequence[str],
+    prompt_ids: Collection[str],
+    tokens: TokenVocabulary,
+    most: int | None = None,
+) -> dict[tuple[str, int], TokenColumns]:
+    """Return the samples of some prompts in a point's token table, by prompt id and sample.
+
+    Args:
+        p: the point; one that is not stored has no samples.
+        table: the table's name.
+        columns: to read.
+        prompt_ids: of the prompts.
+        tokens: gets the tokens.
+        most: steps the table has of these prompts; reading stops once they were found.
+    """
+    if not p.stored:
+        return {}
+    names = ("position", *columns)
+    return collect_samples(
+        read_samples(p.stored, table, names, prompts=prompt_ids, vocabulary=tokens, most=most)
+    )
 
 
 def add_tokens(
