@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 STATUS_SIGNS = {"done": ("✓", "green"), "reused": ("↺", "cyan"), "failed": ("✗", "bold red")}
-FINISHES = {"eos": "eos", "length": "length", "stop_string": "stop", None: "unknown"}
+FINISHES = {
+    "eos": ("eos", "eos"),
+    "length": ("length", "len"),
+    "stop_string": ("stop", "stop"),
+    None: ("unknown", "?"),
+}
+"""Finish reasons, and how they are abbreviated in a narrow table."""
 
 MARKS = {
     "better": ("▲", "green", "better"),
@@ -156,14 +162,16 @@ def _legend(comparison: Comparison | None, columns: Columns) -> list[str]:
 
 def _finishes(points: Sequence[PointResult], reasons: Sequence[str | None]) -> tuple[str, list[str]]:
     """Return the column of finish reasons: `6 eos 2 length`."""
-    cells = [" ".join(f"{p.finishes[r]} {FINISHES[r]}" for r in reasons if r in p.finishes) for p in points]
+    cells = [
+        " ".join(f"{p.finishes[r]} {FINISHES[r][0]}" for r in reasons if r in p.finishes) for p in points
+    ]
     return "finish", [cell or p.point.status for p, cell in zip(points, cells, strict=True)]
 
 
 def _finishes_in_short(points: Sequence[PointResult], reasons: Sequence[str | None]) -> tuple[str, list[str]]:
-    """Return the same as `6/2` under `eos/length`."""
+    """Return the same as `6/2` under `eos/len`."""
     cells = ["/".join(str(p.finishes.get(r, 0)) for r in reasons) if p.finishes else "" for p in points]
-    header = "/".join(FINISHES[r] for r in reasons) or "finish"
+    header = "/".join(FINISHES[r][1] for r in reasons) or "finish"
     return header, [cell or p.point.status for p, cell in zip(points, cells, strict=True)]
 
 

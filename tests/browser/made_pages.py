@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from drifting_sweep import drifting_sweep
 from fake_points import HOSTILE, PROMPTS, make_sweep, write_point
 from made_comparison import made_up_comparison
+from sparse_points import sparse_sweep
 
 from harness.analysis.point_results import point_results
 from harness.report.page.compare_page import compare_html
@@ -66,6 +67,14 @@ def write_quantizations(folder: Path, hostile: bool = False, budget_mb: float = 
     sweep = drifting_sweep(folder / "outputs", texts, kl_error=0.002, tokens=tokens, samples=2)
     path = folder / "quantizations.html"
     path.write_text(compare_html(sweep, point_results(sweep), budget_mb=budget_mb), encoding="utf-8")
+    return path
+
+
+def write_sparse(folder: Path, complete: bool = True) -> Path:
+    """compare.html of points whose backends left columns null; `complete`: and one with all columns."""
+    sweep = sparse_sweep(folder / "outputs", complete=complete)
+    path = folder / "sparse.html"
+    path.write_text(compare_html(sweep, point_results(sweep)), encoding="utf-8")
     return path
 
 

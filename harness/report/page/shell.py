@@ -1,8 +1,8 @@
 """One self-contained HTML page: template, style, script and data in a single file that requests nothing.
 
 The page's Content-Security-Policy forbids everything except its scripts, which it names by their hashes: text
-from a model cannot become code, even if it slipped through, and nothing is ever fetched. The charting library is
-compressed in the page, and started when the first chart is drawn.
+from a model cannot become code, even if it slipped through, and nothing is ever fetched. The charting library
+is compressed in the page, and started when the first chart is drawn.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def test_every_step_is_told_as_it_is_stored(outputs: Path) -> None:
                     assert steps[name][i] == about(row[name])
                 assert steps["removed_mass"][i] == about(1 - row["kept_mass"])
                 tops = slice(4 * i, 4 * i + 4)
-                assert steps["tops"][tops] == list(zip(row["top_ids"], row["top_tokens"], strict=True))
+                assert steps["top_tokens"][tops] == list(zip(row["top_ids"], row["top_tokens"], strict=True))
                 assert steps["top_logprobs"][tops] == [about(v) for v in row["top_logprobs"]]
                 assert steps["top_warped_logprobs"][tops] == [about(v) for v in row["top_warped_logprobs"]]
             assert "".join(text for _, text in steps["token"]) == sample["text"]
@@ -138,8 +138,8 @@ def test_samples_may_differ_in_how_many_alternatives_were_recorded(outputs: Path
         rows[1][name] = rows[1][name][:1]
     pq.write_table(pa.Table.from_pylist(rows), stored.path("tokens.parquet"))
     steps = written(stored).prompts[0]["steps"][0, 0]
-    assert steps["tops"][3:6] == [(rows[1]["top_ids"][0], rows[1]["top_tokens"][0]), None, None]
-    assert steps["tops"][6] == (rows[2]["top_ids"][0], rows[2]["top_tokens"][0])
+    assert steps["top_tokens"][3:6] == [(rows[1]["top_ids"][0], rows[1]["top_tokens"][0]), None, None]
+    assert steps["top_tokens"][6] == (rows[2]["top_ids"][0], rows[2]["top_tokens"][0])
 
 
 def test_short_keeps_four_digits_and_drops_what_is_not_finite() -> None:
