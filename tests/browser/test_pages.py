@@ -104,12 +104,12 @@ def test_hostile_texts_stay_texts_in_every_view(
         )
         if name == "bidi":
             assert "user⟨RLO⟩evil⟨PDF⟩ ⟨LRI⟩inside⟨PDI⟩ ⟨ZWSP⟩⟨RLM⟩⟨BOM⟩⟨SHY⟩ end" in shown[0].replace(
-                "⑂", ""
+                "⋔", ""
             )
         if name == "control":
-            assert "nul⟨NUL⟩ bell⟨BEL⟩ esc⟨ESC⟩[31mred" in shown[0].replace("⑂", "")
+            assert "nul⟨NUL⟩ bell⟨BEL⟩ esc⟨ESC⟩[31mred" in shown[0].replace("⋔", "")
         if name == "script":
-            assert HOSTILE["script"] in shown[0].replace("⑂", "")
+            assert HOSTILE["script"] in shown[0].replace("⋔", "")
         assert not re.search("[\u202a-\u202e\u2066-\u2069\x1b\x00]", "".join(shown))
         page.tab.keyboard.press("j")
         view.wait_for_timeout(60)
@@ -195,7 +195,7 @@ def test_the_list_is_sorted_by_disagreement_and_searched_through_texts(
     view.wait_for_function("() => document.querySelector('#prompt-list .name').textContent === 'seed-1'")
     word = (
         view.evaluate("() => document.querySelector('#columns .text').textContent")
-        .replace("⑂", "")[5:40]
+        .replace("⋔", "")[5:40]
         .split("↵")[0]
     )
     view.fill("#search", word)
@@ -227,7 +227,7 @@ def test_what_is_shown_is_exported_as_csv(compare: Path, open_page: Open) -> Non
     assert len(rows) == 8  # four points, two samples each
     assert {row["prompt_id"] for row in rows} == {"chat"}
     shown = view.evaluate("() => document.querySelector('#columns .text').textContent")
-    assert rows[0]["output"].split("\n")[0][:20] in shown.replace("⑂", "")
+    assert rows[0]["output"].split("\n")[0][:20] in shown.replace("⋔", "")
     assert [row["feedback rating"] for row in rows if row["feedback rating"]] == ["4"]
 
 

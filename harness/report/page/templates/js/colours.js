@@ -1,7 +1,7 @@
 // What the colours of tokens show, and light or dark. A shade runs from 0 (likely) to the last (surprising).
 
 const fromLogprob = (value) => Math.min(1, -value / 7);
-const LOGPROB_TICKS = [["1", 0], ["½", Math.LN2 / 7], ["0.1", 2.3026 / 7], ["0.01", 4.6052 / 7], ["≤ 0.001", 1]];
+const LOGPROB_TICKS = [["1", 0], ["½", Math.LN2 / 7], ["0.1", 2.3026 / 7], ["0.01", 4.6052 / 7], ["≤ 10⁻³", 1]];
 // By the column that is shown: those that the page has.
 const MODES = Object.fromEntries(Object.entries({
   logprob: { name: "Model", description: "probability of the chosen token in the model's own (raw) distribution", scale: fromLogprob, ticks: LOGPROB_TICKS },

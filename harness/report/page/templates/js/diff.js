@@ -1,14 +1,24 @@
 // Where two outputs diverge, and how they differ.
 
-const units = (sample) => sample.units ??= sample.steps
-  ? Array.from({ length: sample.steps.count }, (_, i) => textAt(sample.steps, i))
-  : sample.text.match(/\s*\S+|\s+$/gu) ?? [];
+const wordUnits = (sample) => sample.words ??= sample.text.match(/\s*\S+|\s+$/gu) ?? [];
+const tokenUnits = (sample) => sample.tokenTexts ??= Array.from({ length: sample.steps.count }, (_, i) => textAt(sample.steps, i));
+const units = (sample) => (sample.steps ? tokenUnits(sample) : wordUnits(sample));
+const sameUnits = (one, other) => Boolean(one.steps) === Boolean(other.steps);
 
-// The first index at which two samples differ; null where one is a prefix of the other, or both are equal.
+// The index of the unit that contains a character.
+const unitAt = (texts, character) => {
+  let end = 0;
+  const index = texts.findIndex((text) => (end += text.length) > character);
+  return index < 0 ? texts.length - 1 : index;
+};
+
+// The first units at which two samples differ, [index in one, index in the other]; null where one is a prefix of the other, or
+// both are equal. Tokens are compared with tokens; where only one sample has them, the characters decide.
 const divergesAt = (one, other) => {
-  const a = units(one), b = units(other);
+  const same = sameUnits(one, other);
+  const a = same ? units(one) : one.text, b = same ? units(other) : other.text;
   const shorter = Math.min(a.length, b.length);
-  for (let i = 0; i < shorter; i++) if (a[i] !== b[i]) return i;
+  for (let i = 0; i < shorter; i++) if (a[i] !== b[i]) return same ? [i, i] : [unitAt(units(one), i), unitAt(units(other), i)];
   return null;
 };
 

@@ -40,7 +40,7 @@ const promptRows = async () => {
     const other = counterpart(opened.samples, sample);
     const at = other ? divergesAt(sample, other) : null;
     const values = feedback.map((name) => data.feedback.filter((each) => isOfSample(each, prompt, sample) && each.name === name).map((each) => each.value).join("; "));
-    return [prompt.id, points[sample.point].label, sample.sample, sample.text, sample.finish, sample.tokens, sample.logprob, other ? points[other.point].label : null, at === null ? null : at + 1, ...metrics.map((name) => sample.metrics[name]), ...values];
+    return [prompt.id, points[sample.point].label, sample.sample, sample.text, sample.finish, sample.tokens, sample.logprob, other ? points[other.point].label : null, at === null ? null : at[0] + 1, ...metrics.map((name) => sample.metrics[name]), ...values];
   });
   return [header, ...rows];
 };

@@ -45,9 +45,10 @@ const smooth = (curve) => {
   });
 };
 
+const withEntropy = () => pointIndices.filter((point) => points[point].entropy.length > 1);
 const entropyChart = (B) => {
   const plot = figureOf(B, "token position", "mean entropy (nats)");
-  const lines = pointIndices.filter((point) => points[point].entropy.length > 1).map((point) => {
+  const lines = withEntropy().map((point) => {
     const curve = points[point].entropy;
     const source = new B.ColumnDataSource({ data: { x: curve.map((_, i) => i), y: smooth(curve), name: curve.map(() => chartName(point)), value: curve.map((value) => (known(value) ? digits(value, 3) : "–")) } });
     return plot.line({ field: "x" }, { field: "y" }, { source, line_color: colourOfPoint(point), line_width: points.length > 10 ? 1.2 : 2, line_alpha: points.length > 10 ? 0.6 : 0.9 });
@@ -96,10 +97,11 @@ const drawOverviewCharts = () => {
       controls: [axisChoice("x axis", "x", metrics, axes[0]), " × ", axisChoice("y axis", "y", metrics, axes[1])],
     });
   }
-  if (points.some((point) => point.entropy.length > 1))
+  const curves = withEntropy();
+  if (curves.length)
     charts.push({
       id: "entropy", title: "Entropy by token position", draw: entropyChart, caption: ["Mean predictive entropy at each token position, one line per run."],
-      legend: points.length > 1 && points.length <= 16 ? pointIndices.map((point) => pointLink(point)) : null,
+      legend: points.length > 1 && curves.length <= 16 ? curves.map((point) => pointLink(point)) : null,
     });
   for (const [kind, title] of [["ttft", "Time to first token"], ["itl", "Inter-token latency"]])
     if (points.some((point) => point.latency[kind]))

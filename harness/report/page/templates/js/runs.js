@@ -54,7 +54,7 @@ const identicalOutputs = async (run, other) => {
       if (twin.text === sample.text) identical++;
     }
   }
-  return pairs ? `${identical} of ${pairs} identical` : "";
+  return pairs ? `${identical} of ${pairs} identical` : "none to compare";
 };
 
 let differencesOf = null;

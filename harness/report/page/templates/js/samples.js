@@ -2,7 +2,7 @@
 
 const FINISHES = { eos: "EOS", stop_string: "stop string", length: "hit max_new_tokens" };
 const SAMPLES_AT_ONCE = 4; // of a run, before "more" is clicked
-const DIVERGENCE = "⑂";
+const DIVERGENCE = "⋔";
 
 const ended = (sample) => sample.finish === "eos";
 const isOfSample = (feedback, prompt, sample) => feedback.point === sample.point && feedback.prompt === prompt.id && feedback.sample === sample.sample;
@@ -23,13 +23,14 @@ const chances = ({ steps }, index) => {
 
 const divergenceLine = (sample, other, at) => {
   if (at === null) {
-    const a = units(sample).length, b = units(other).length;
+    const [a, b] = sameUnits(sample, other) ? [units(sample).length, units(other).length] : [sample.text.length, other.text.length];
     const name = plain(points[other.point].name);
     return el("p", "divergence", a === b ? `identical to ${name}` : a < b ? `a prefix of ${name}` : `${name}, continued`);
   }
-  const branch = (each) => el("span", "way", dot(each.point), el("b", "", quoted(units(each)[at])), chances(each, at));
-  const jump = button("inline", sample.steps ? "Jump to token" : "Jump to word", `${DIVERGENCE} ${sample.steps ? "token" : "word"} ${at + 1}`);
-  const line = el("p", "divergence", jump, " ", branch(sample), " ", branch(other));
+  const branch = (each, index) => el("span", "way", dot(each.point), el("b", "", quoted(units(each)[index])), chances(each, index));
+  const unit = sample.steps ? "token" : "word";
+  const jump = button("inline", `Jump to ${unit}`, `${DIVERGENCE} ${unit} ${at[0] + 1}`);
+  const line = el("p", "divergence", jump, " ", branch(sample, at[0]), " ", branch(other, at[1]));
   jump.addEventListener("click", () => {
     const mark = line.parentNode.querySelector(".diverges");
     const box = mark?.closest(".text");
@@ -47,17 +48,19 @@ const divergenceMark = (title) => {
 
 // The tokens of a sample, with marks where it diverges, and, in a diff, what it lacks.
 const fillText = (box, sample, other, all) => {
-  const { steps } = sample;
-  const a = units(sample);
+  // A diff of tokens with words would differ everywhere: both sides are then compared as words.
+  const inWords = Boolean(state.diff && other && !sameUnits(sample, other));
+  const steps = inWords ? null : sample.steps;
+  const a = steps ? units(sample) : wordUnits(sample);
   const marks = new Map(); // by index, the title of the mark before it
-  if (other) {
+  if (other && !inWords) {
     const at = divergesAt(sample, other);
-    if (at !== null) marks.set(at, `first divergence from ${points[other.point].name}`);
+    if (at !== null) marks.set(at[0], `first divergence from ${points[other.point].name}`);
   } else if (sample.point === state.vs) {
     for (const each of all) {
       if (each.point === sample.point || each.sample !== sample.sample) continue;
       const at = divergesAt(sample, each);
-      if (at !== null) marks.set(at, `${marks.has(at) ? marks.get(at) + ", " : "first divergence of "}${points[each.point].name}`);
+      if (at !== null) marks.set(at[0], `${marks.has(at[0]) ? marks.get(at[0]) + ", " : "first divergence of "}${points[each.point].name}`);
     }
   }
   const unit = (index) => {
@@ -67,7 +70,7 @@ const fillText = (box, sample, other, all) => {
     return node;
   };
   if (state.diff && other) {
-    const b = units(other);
+    const b = inWords ? wordUnits(other) : units(other);
     let removed = null;
     for (const [kind, index] of differences(a, b)) {
       if (kind === "removed") {
