@@ -1,33 +1,35 @@
-// Below the charts: what moves each metric, the noise floor, and what was expected.
+// Below the charts: expectations, parameter importance and run-to-run noise.
 
 const panel = (title, caption, ...children) => el("section", "panel", el("h2", "", title), caption ? el("p", "caption", caption) : null, ...children);
+const metricHeader = (metric) => el("th", "", metric.name, el("small", "", metric.unit || metric.key.split("/")[0]));
 
-const effectsPanel = () => {
+const importancePanel = () => {
   if (!data.effects.length) return null;
-  const factors = [...new Set(data.effects.map((effect) => effect[1]))];
+  const factors = [...new Set(data.effects.map(([, factor]) => factor))];
   const byMetric = new Map();
   for (const effect of data.effects) {
     if (!byMetric.has(effect[0])) byMetric.set(effect[0], new Map());
     byMetric.get(effect[0]).set(effect[1], effect);
   }
-  const wanted = every.filter((metric) => byMetric.has(metric.key) && (state.all || metric.head));
-  const rows = (wanted.length ? wanted : every.filter((metric) => byMetric.has(metric.key))).map((metric) => {
-    const row = el("tr", "", el("th", "", metric.name, el("small", "", metric.unit || metric.key.split("/")[0])));
+  const available = every.filter((metric) => byMetric.has(metric.key));
+  const wanted = available.filter((metric) => state.all || metric.headline);
+  const rows = (wanted.length ? wanted : available).map((metric) => {
+    const row = el("tr", "", metricHeader(metric));
     for (const factor of factors) {
-      const effect = byMetric.get(metric.key).get(factor);
+      const [, , variance, range, levels] = byMetric.get(metric.key).get(factor) ?? [];
       const cell = el("td");
-      if (effect && known(effect[2])) {
+      if (known(variance)) {
         const bar = el("span", "share-bar", el("i"));
-        bar.firstChild.style.width = share(Math.min(1, effect[2]));
-        cell.append(el("span", "value", share(effect[2])), bar, el("small", "", `spread ${figure(metric, effect[3])}`));
-        cell.title = Object.entries(effect[4]).map(([level, value]) => `${plain(level)}: ${figure(metric, value)}`).join("\n");
+        bar.firstChild.style.width = share(Math.min(1, variance));
+        cell.append(el("span", "value", share(variance)), bar, el("small", "", `range ${figure(metric, range)}`));
+        cell.title = Object.entries(levels).map(([level, value]) => `${plain(level)}: ${figure(metric, value)}`).join("\n");
       } else cell.append(el("span", "soft", "–"));
       row.append(cell);
     }
     return row;
   });
   const top = el("tr", "", el("th", "", "metric"), ...factors.map((factor) => el("th", "", plain(factor))));
-  return panel("What moves each metric", "Share of the variance over the points that a choice explains (eta squared), and how far apart its levels' means lie.",
+  return panel("Parameter importance", "Share of the variance between runs that a parameter explains (eta squared), and the range of its level means.",
     el("div", "scroll", el("table", "numbers effects", el("thead", "", top), el("tbody", "", ...rows))));
 };
 
@@ -35,10 +37,10 @@ const noisePanel = () => {
   const keys = Object.keys(data.noise).filter((key) => known(data.noise[key]));
   if (!keys.length) return null;
   const rows = keys.map((key) => {
-    const metric = metricOf.get(key) ?? { key, name: key, says: key, unit: "", known: false };
-    return el("tr", "", el("th", "", metric.name, el("small", "", metric.unit || key.split("/")[0])), el("td", "", `± ${figure(metric, data.noise[key])}`));
+    const metric = metricOf.get(key) ?? { key, name: key, unit: "", known: false };
+    return el("tr", "", metricHeader(metric), el("td", "", `± ${figure(metric, data.noise[key])}`));
   });
-  return panel("Noise floor", "What running the same strategy again, or alone instead of in a batch, changes. Differences below it are marked ~.",
+  return panel("Run-to-run noise", "The change from repeating the same strategy, or running it alone instead of in a batch. Smaller differences are marked ≈.",
     el("div", "scroll", el("table", "numbers", el("tbody", "", ...rows))));
 };
 
@@ -58,4 +60,4 @@ const expectationsPanel = () => {
   return node;
 };
 
-const drawJudged = () => clear(byId("judged"), expectationsPanel(), effectsPanel(), noisePanel());
+const drawPanels = () => clear(byId("panels"), expectationsPanel(), importancePanel(), noisePanel());
