@@ -11,18 +11,18 @@ from typing import Any
 from harness.analysis.drift_costs import Cost, PrecisionReport, precision_report
 from harness.analysis.point_results import PointResult
 from harness.report.page.drift_columns import (
+    DRIFT_COLUMNS,
     LEAST_STEP_BYTES,
     Along,
     drift_piece,
     places_in,
-    read_drift,
 )
 from harness.report.page.numbers import short
 from harness.report.page.pieces import Pieces, Place
 from harness.report.page.prompts_section import STEPS_AT_ONCE
 from harness.report.page.shell import safe_json
 from harness.report.page.token_columns import Vocabulary
-from harness.store.step_columns import Pairs, read_steps
+from harness.store.token_table import TokenColumns, TokenVocabulary, collect_samples, read_samples
 
 SHARE = 1 / 3
 """Of a page's budget, what drift may take."""
@@ -75,7 +75,7 @@ def precision_data(points: Sequence[PointResult], pieces: Pieces) -> dict[str, A
         and p.stored.has("drift.parquet")
     }
     texts = _ranked(points, references)
-    vocabulary = Vocabulary(Pairs())
+    vocabulary = Vocabulary(TokenVocabulary())
     told = _put(points, references, texts, pieces, vocabulary)
     number = {text.id: i for i, text in enumerate(texts)}
     return {
@@ -183,19 +183,25 @@ def _along(
     points: Sequence[PointResult],
     references: Mapping[int, int | None],
     texts: Sequence[_Text],
-    pairs: Pairs,
+    pairs: TokenVocabulary,
 ) -> dict[str, list[Along]]:
     """The texts of these prompts under every point, points in their order."""
     found: dict[str, list[Along]] = {text.id: [] for text in texts}
-    own = {}
+    own: dict[int, dict[tuple[str, int], TokenColumns]] = {}
     for held in {r for r in references.values() if r is not None}:
         stored = points[held].stored
-        own[held] = read_steps(stored, list(found), pairs) if stored else {}
+        if stored:
+            columns = ("position", "token", "top_tokens", "top_logprobs")
+            own[held] = collect_samples(
+                read_samples(stored, "tokens", columns, prompts=found, vocabulary=pairs)
+            )
     for place, reference in references.items():
         stored = points[place].stored
         assert stored is not None
-        for (prompt_id, sample), drifted in read_drift(stored, list(found), pairs).items():
-            steps = own[reference].get((prompt_id, sample)) if reference is not None else None
+        for (prompt_id, sample), drifted in collect_samples(
+            read_samples(stored, "drift", DRIFT_COLUMNS, prompts=found, vocabulary=pairs)
+        ).items():
+            steps = own.get(reference, {}).get((prompt_id, sample)) if reference is not None else None
             found[prompt_id].append((-1 if reference is None else reference, place, sample, drifted, steps))
     return found
 

@@ -15,9 +15,16 @@ from harness.analysis.point_results import PointResult
 from harness.report.page.numbers import short
 from harness.report.page.pieces import Pieces, Place
 from harness.report.page.shell import packed, safe_json
-from harness.report.page.token_columns import LEAST_STEP_BYTES, Named, Vocabulary, token_piece, tokens_of
-from harness.store.step_columns import PROMPT, Pairs, read_steps
+from harness.report.page.token_columns import (
+    LEAST_STEP_BYTES,
+    STEP_COLUMNS,
+    Named,
+    Vocabulary,
+    token_piece,
+    tokens_of,
+)
 from harness.store.stored_point import StoredPoint
+from harness.store.token_table import PROMPT, TokenColumns, TokenVocabulary, collect_samples, read_samples
 
 LEAST_TEXT_BYTES = 30
 """No sample takes less of a page with its text and facts."""
@@ -94,7 +101,7 @@ def prompt_data(
     known = disagreement or {}
     prompts = _counted(points)
     ordered = sorted(prompts.values(), key=lambda p: (-known.get(p.id, -1.0), p.first))
-    vocabulary = Vocabulary(Pairs())
+    vocabulary = Vocabulary(TokenVocabulary())
     kept = _put_texts(points, ordered, pieces, [m.per_sample for m in metrics if m.per_sample])
     told = _put_tokens(points, kept, pieces, vocabulary)
     place = pieces.put_json([vocabulary.ids, vocabulary.texts])
@@ -228,7 +235,7 @@ def _blocks(prompts: Sequence[_Prompt], most: int) -> Iterator[list[_Prompt]]:
 
 
 def _steps_of(
-    points: Sequence[PointResult], prompts: Sequence[_Prompt], pairs: Pairs
+    points: Sequence[PointResult], prompts: Sequence[_Prompt], pairs: TokenVocabulary
 ) -> dict[str, list[Named]]:
     """The samples of each prompt, points in their order; the prompt's own tokens once, at the end."""
     found: dict[str, list[Named]] = {p.id: [] for p in prompts}
@@ -236,7 +243,11 @@ def _steps_of(
     for place, p in enumerate(points):
         if not p.stored:
             continue
-        steps = read_steps(p.stored, list(found), pairs, sum(x.steps.get(place, 0) for x in prompts))
+        most = sum(x.steps.get(place, 0) for x in prompts)
+        steps: dict[tuple[str, int], TokenColumns] = {}
+        for table, rows in (("tokens", most), ("prompt_tokens", None)):
+            read = read_samples(p.stored, table, STEP_COLUMNS, prompts=found, vocabulary=pairs, most=rows)
+            steps |= collect_samples(read)
         for prompt_id, sample in sorted(steps):
             named = (place, sample, steps[prompt_id, sample])
             if sample == PROMPT:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.report.page.shell import packed, safe_json
-from harness.store.step_columns import Pairs, Steps
+from harness.store.token_table import TokenColumns, TokenVocabulary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,14 +24,19 @@ LEAST_STEP_BYTES = 8
 NOTHING = 0xFFFFFF
 """The place of an alternative that is not there."""
 
-Named = tuple[int, int, Steps]
+STEP_COLUMNS = (
+    "position", "token", "logprob", "warped_logprob", "rank", "entropy", "warped_entropy", "kept",
+    "kept_mass", "top_tokens", "top_logprobs", "top_warped_logprobs",
+)  # fmt: skip
+
+Named = tuple[int, int, TokenColumns]
 """A point's place, a sample and its steps."""
 
 
 class Vocabulary:
     """Tokens that the pieces of a page name, out of all pairs that were read."""
 
-    def __init__(self, pairs: Pairs) -> None:
+    def __init__(self, pairs: TokenVocabulary) -> None:
         self.pairs = pairs
         self.ids: list[int] = []
         self.texts: list[str] = []
@@ -72,35 +77,36 @@ def tokens_of(samples: Sequence[Named]) -> np.ndarray:
     """Distinct places of all tokens and alternatives that these samples name."""
     import numpy as np
 
-    named = [part.reshape(-1) for _, _, steps in samples for part in (steps.token, steps.tops)]
+    named = [part.reshape(-1) for _, _, steps in samples for part in (steps["token"], steps["top_tokens"])]
     distinct = np.unique(np.concatenate(named)) if named else np.empty(0, np.int64)
     return distinct[distinct >= 0]
 
 
 def token_piece(samples: Sequence[Named], vocabulary: Vocabulary) -> str:
     """These samples packed; their tokens must be in the vocabulary."""
-    head = [[point, sample, len(steps.token), int(steps.tops.shape[1])] for point, sample, steps in samples]
+    head = [
+        [point, sample, len(steps), int(steps["top_tokens"].shape[1])] for point, sample, steps in samples
+    ]
     parts = [safe_json(head).encode("ascii"), b"\n"]
     for _, _, steps in samples:
         parts += _columns(steps, vocabulary)
     return packed(b"".join(parts))
 
 
-def _columns(steps: Steps, vocabulary: Vocabulary) -> list[bytes]:
+def _columns(steps: TokenColumns, vocabulary: Vocabulary) -> list[bytes]:
     """In the order in which the page's `steps.js` takes them off."""
-    numbers = steps.numbers
     return [
-        whole(vocabulary.of(steps.token)),
-        whole(numbers["rank"]),
-        whole(numbers["kept"]),
-        half(numbers["logprob"]),
-        half(numbers["warped_logprob"]),
-        half(numbers["entropy"]),
-        half(numbers["warped_entropy"]),
-        half(1 - numbers["kept_mass"]),
-        whole(vocabulary.of(steps.tops)),
-        half(steps.top_logprobs),
-        half(steps.top_warped_logprobs),
+        whole(vocabulary.of(steps["token"])),
+        whole(steps["rank"]),
+        whole(steps["kept"]),
+        half(steps["logprob"]),
+        half(steps["warped_logprob"]),
+        half(steps["entropy"]),
+        half(steps["warped_entropy"]),
+        half(1 - steps["kept_mass"]),
+        whole(vocabulary.of(steps["top_tokens"])),
+        half(steps["top_logprobs"]),
+        half(steps["top_warped_logprobs"]),
     ]
 
 
