@@ -1,4 +1,4 @@
-"""What a user can get wrong, as values: one line a mistake, told at the edge, never a traceback."""
+"""Errors that a user can correct: one line per mistake, printed by the command line, never a traceback."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class HarnessError(Exception):
-    """A mistake or a failure that one line explains; `exit_status` is what the process ends with.
+    """A mistake or a failure that one line explains; `exit_status` is the exit status of the process.
 
     The text is a single line that names the key, the value and the cure.
     """
@@ -16,17 +16,17 @@ class HarnessError(Exception):
 
 
 class StoreError(HarnessError):
-    """The store cannot be written any more; what it holds is whole. No point is to blame."""
+    """The store cannot be written any more; what is stored is complete. It is not the failure of a point."""
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing wrong in a command or a config.
+    """One mistake in a command or a config.
 
     Attributes:
         key: what was set, dotted as on the command line (`decoding.top_p`), or a file and line.
-        message: what is wrong with it and what to do, in one line; names the value.
-        points: labels of the points it concerns, when it does not concern all of them.
+        message: what is wrong with it and how to correct it, in one line; names the value.
+        points: labels of the points it concerns; empty when it concerns all.
     """
 
     key: str
@@ -49,5 +49,5 @@ class ConfigError(HarnessError):
 
     @classmethod
     def of(cls, key: str, message: str) -> ConfigError:
-        """A ConfigError of a single mistake."""
+        """Return a ConfigError with a single mistake."""
         return cls([Mistake(key, message)])

@@ -1,4 +1,4 @@
-"""`harness doctor`: what this machine offers, found out by trying."""
+"""`harness doctor`: what this machine offers, tested by running it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ TRIED_CACHES = tuple(Cache(name=name, **fields) for name, fields in _CACHES.item
 
 @dataclass(frozen=True)
 class Trial:
-    """Whether a quantization, or a quantized cache, works on a device; `reason` says why not."""
+    """Whether a quantization or a quantized cache works on a device; `reason` is why it does not."""
 
     quantization: str
     device: str
@@ -69,17 +69,16 @@ def doctor() -> int:
     versions.add_row("CUDA", facts["machine"]["cuda"] or "none")
     console.print(versions)
 
-    there = devices()
+    available = devices()
     machine = Table(title="Devices", title_justify="left")
     for column in ("device", "name", "free memory", "threads"):
         machine.add_column(column)
-    for device in there:
-        free = available_bytes(device)
-        shown = f"{free / _GIB:.1f} GiB"
+    for device in available:
+        free = f"{available_bytes(device) / _GIB:.1f} GiB"
         threads = (
             f"{facts['machine']['threads']} of {facts['machine']['cpu_count']}" if device == "cpu" else ""
         )
-        machine.add_row(device, escape(device_name(device)), shown, threads)
+        machine.add_row(device, escape(device_name(device)), free, threads)
     console.print(machine)
 
     tried = Table(title="Quantizations, tried on a tiny random model", title_justify="left")
@@ -88,10 +87,8 @@ def doctor() -> int:
     with tempfile.TemporaryDirectory(prefix="harness-doctor-") as scratch:
         folder = write_tiny_model(Path(scratch) / "tiny")
         with console.status("trying quantizations"):
-            trials = [
-                try_quantization(folder, quantization, device) for device in there for quantization in TRIED
-            ]
-            trials += [try_cache(folder, cache, device) for device in there for cache in TRIED_CACHES]
+            trials = [try_quantization(folder, one, device) for device in available for one in TRIED]
+            trials += [try_cache(folder, cache, device) for device in available for cache in TRIED_CACHES]
     for trial in trials:
         answer = "[green]yes[/]" if trial.works else "[red]no[/]"
         tried.add_row(trial.quantization, trial.device, answer, escape(trial.reason))
@@ -100,7 +97,7 @@ def doctor() -> int:
 
 
 def try_quantization(folder: Path, quantization: Quantization, device: str) -> Trial:
-    """Load a tiny model so and run one forward; the logits must be finite."""
+    """Load a tiny model with a quantization and run a forward pass; the logits must be finite."""
     import torch
 
     def attempt() -> None:
@@ -111,7 +108,7 @@ def try_quantization(folder: Path, quantization: Quantization, device: str) -> T
         if not bool(torch.isfinite(logits).all()):
             raise HarnessError("the logits are not finite")
 
-    return _tried(quantization.name, device, attempt)
+    return _try(quantization.name, device, attempt)
 
 
 def try_cache(folder: Path, cache: Cache, device: str) -> Trial:
@@ -130,10 +127,10 @@ def try_cache(folder: Path, cache: Cache, device: str) -> Trial:
         ids = torch.arange(3, 10, device=device)[None]
         model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
 
-    return _tried(f"cache={cache.name}", device, attempt)
+    return _try(f"cache={cache.name}", device, attempt)
 
 
-def _tried(name: str, device: str, attempt: Callable[[], None]) -> Trial:
+def _try(name: str, device: str, attempt: Callable[[], None]) -> Trial:
     try:
         attempt()
     except HarnessError as error:
@@ -157,7 +154,7 @@ def _tiny(folder: Path, quantization: Quantization, device: str) -> Any:
 
 
 def write_tiny_model(folder: Path) -> Path:
-    """Write a two-layer Llama with random weights; global random state is left as it was."""
+    """Write a two-layer Llama with random weights; the global random state is unchanged."""
     import torch
 
     from harness.models.load import quiet

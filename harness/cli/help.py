@@ -1,81 +1,76 @@
-"""`harness --help`: the words, the groups with their choices, and where to read on."""
+"""The texts of `harness --help` and `harness help GROUP`: commands, groups with their choices, and keys."""
 
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 
 from harness.config import schema
-from harness.config.places import experiment_file, first_comment
-from harness.config.search_path import EXPERIMENTS, Catalog
+from harness.config.search_path import EXPERIMENTS, ConfigGroups, experiment_file, first_comment
 from harness.config.suggest import did_you_mean
-from harness.config.validation import describe, shown
+from harness.config.validation import describe, format_value
 from harness.errors import ConfigError
 
-WORDS = {
-    "plan": "[overrides]  points, groups, loads, what is done already, memory and tokens to come",
-    "check": "[overrides]  compose and check only; every mistake in one line",
-    "inspect": 'model=M prompt="..." [steps=N] [top_k=K] [chat=true] [--json]  tokens and next-token table',
-    "replay": "POINT decoding=... [--json]  stored samples under another decoding, without the model",
-    "report": "[SWEEP]  write the comparison again from the store",
-    "sync": "[SWEEP]  tell MLflow what it missed",
-    "ui": "[--port N]  open the MLflow UI on this project's store",
-    "doctor": "what this machine offers: devices, memory, versions, quantizations",
-    "help": "[GROUP]  this text; or a group's choices and keys",
-}
-
 _TEMPLATE = """\
-harness: find out how an LLM should decode.
+harness: compare LLM decoding strategies.
 
   harness [overrides]                        run one point
   harness -m decoding=greedy,top_p ...       run a sweep, every combination
   harness experiments=demo                   run a named sweep
 
-Words:
-{words}
+Commands:
+{commands}
 
-Choices, as in `decoding=top_p` (`harness help GROUP` tells more):
+Choices, as in `decoding=top_p` (`harness help GROUP` describes them):
 {groups}
 
-Keys, as in `generation.max_new_tokens=100`, are those of
-{parts}.
---config-dir FOLDER adds choices of your own; --cfg job shows the composed config; --hydra-help tells more.
+Keys, as in `generation.max_new_tokens=100`, belong to
+{sections}.
+--config-dir FOLDER adds your own choices; --cfg job shows the composed config; --hydra-help lists more flags.
 Completion in bash: eval "$(harness -sc install=bash)"
 
 Exit status: 0 done; 1 some points failed, or an expectation was missed; 2 the command or config is wrong;
 130, 143 interrupted."""
 
 
-def overview(catalog: Catalog) -> str:
-    """The whole of `harness --help`."""
-    words = "\n".join(_row(word, text) for word, text in WORDS.items())
-    groups = "\n".join(_row(group, ", ".join(choices)) for group, choices in catalog.groups.items())
-    return _TEMPLATE.format(words=words, groups=groups, parts=", ".join(schema.parts()))
+def overview(groups: ConfigGroups, commands: Mapping[str, str]) -> str:
+    """Return the text of `harness --help`.
+
+    Args:
+        groups: the groups and their choices.
+        commands: the usage of each command.
+    """
+    return _TEMPLATE.format(
+        commands="\n".join(_row(command, usage) for command, usage in commands.items()),
+        groups="\n".join(_row(group, ", ".join(choices)) for group, choices in groups.choices.items()),
+        sections=", ".join(schema.sections()),
+    )
 
 
-def about(name: str, catalog: Catalog) -> str:
-    """The choices of a group with what each is for, and its keys with what each takes.
+def describe_group(name: str, groups: ConfigGroups) -> str:
+    """Return what each choice of a group is for, and what values each of its keys takes.
 
     Raises:
         ConfigError: there is no such group.
     """
-    known = [*catalog.groups, *(part for part in schema.parts() if part not in catalog.groups)]
+    known = list(dict.fromkeys([*groups.choices, *schema.sections()]))
     if name not in known:
         raise ConfigError.of(name, f"no such group{did_you_mean(name, known)} (groups: {', '.join(known)})")
     lines = []
-    for choice in catalog.groups.get(name, []):
-        path = experiment_file(choice) if name == EXPERIMENTS else catalog.file(name, choice)
+    for choice in groups.choices.get(name, []):
+        path = experiment_file(choice) if name == EXPERIMENTS else groups.file(name, choice)
         lines.append(_row(f"{name}={choice}", first_comment(path).partition(" Run: ")[0] if path else "", 38))
-    if name in schema.parts():
+    if name in schema.sections():
         lines.append("")
-        for key, info in schema.part_fields(name).items():
-            default = "" if info.is_required() or info.default is None else f" [{shown(info.default)}]"
+        for key, info in schema.section_fields(name).items():
+            default = "" if info.is_required() or info.default is None else f" [{format_value(info.default)}]"
             meaning = f"; {info.description}" if info.description else ""
             lines.append(_row(f"{name}.{key}", f"{describe(name, key)}{default}{meaning}", 38))
     return "\n".join(lines).strip("\n")
 
 
 def _row(left: str, right: str, width: int = 14) -> str:
-    """Two columns; what does not fit goes on under the second one."""
+    """Two columns; what does not fit continues under the second one."""
     indent = " " * (width + 3)
     if len(left) > width:
         return f"  {left}\n" + textwrap.indent(textwrap.fill(right, 105 - len(indent)), indent)

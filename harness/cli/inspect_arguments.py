@@ -1,4 +1,7 @@
-"""The arguments of `harness inspect`: its own few, the prompt as it is, and overrides for the rest."""
+"""The arguments of `harness inspect`: its own keys, and overrides for the rest.
+
+Its keys look like overrides but are not parsed by Hydra: the prompt is taken as it is, unquoted.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,15 @@ from harness.errors import ConfigError, Mistake
 
 @dataclass
 class InspectArguments:
-    """What was asked.
+    """The arguments.
 
     Attributes:
-        prompt: the text, exactly as typed.
-        steps: tokens to walk on, at least 1.
+        prompt: exactly as typed.
+        steps: decoding steps to show, at least 1.
         top_k: rows of the next-token table, at least 1.
-        chat: whether the prompt goes through the chat template.
-        as_json: for machines.
-        overrides: all else, composed by Hydra.
+        chat: whether the prompt is rendered with the chat template.
+        as_json: whether to print JSON.
+        overrides: everything else, composed by Hydra.
     """
 
     prompt: str = ""
@@ -30,33 +33,30 @@ class InspectArguments:
 
 
 def inspect_arguments(words: Sequence[str]) -> InspectArguments:
-    """Read the words after `inspect`.
+    """Parse the words after `inspect`.
 
     Raises:
-        ConfigError: with every mistake among its own arguments.
+        ConfigError: with every mistake in its own keys.
     """
     found = InspectArguments()
     mistakes: list[Mistake] = []
-    given = False
     for word in words:
         key, equals, value = word.partition("=")
-        if key == "prompt" and equals:
-            found.prompt, given = value, True
-        elif key in ("steps", "top_k") and equals:
-            if value.isascii() and value.isdigit() and int(value) >= 1:
-                setattr(found, key, int(value))
-            else:
-                mistakes.append(Mistake(word, "must be a whole number from 1"))
-        elif key == "chat" and equals:
-            if value.lower() in ("true", "false"):
-                found.chat = value.lower() == "true"
-            else:
-                mistakes.append(Mistake(word, "must be true or false"))
-        elif word == "--json":
+        if word == "--json":
             found.as_json = True
-        else:
+        elif not equals or key not in ("prompt", "steps", "top_k", "chat"):
             found.overrides.append(word)
-    if not given or not found.prompt:
+        elif key == "prompt":
+            found.prompt = value
+        elif key == "chat":
+            if value.lower() not in ("true", "false"):
+                mistakes.append(Mistake(word, "must be true or false"))
+            found.chat = value.lower() == "true"
+        elif value.isascii() and value.isdigit() and int(value) >= 1:
+            setattr(found, key, int(value))
+        else:
+            mistakes.append(Mistake(word, "must be a whole number from 1"))
+    if not found.prompt:
         mistakes.append(
             Mistake("prompt", 'must be given: harness inspect model=M prompt="It was a dark and stormy"')
         )

@@ -1,4 +1,4 @@
-"""The words of the command line. A bare first word is ours, everything else is Hydra's."""
+"""The command line. A bare first word is a command of ours, everything else is Hydra's."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import NamedTuple
 
 from harness import __version__
 from harness.cli.inspect_arguments import inspect_arguments
 from harness.cli.replay_arguments import replay_arguments
 from harness.config import hydra_app as app
-from harness.config.arguments import take_apart
+from harness.config.arguments import parse_arguments
 from harness.config.hydra_output import HydraFiles
 from harness.config.messages import explain
 from harness.config.point import Point
@@ -26,8 +27,15 @@ from harness.errors import ConfigError, HarnessError
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
+class Command(NamedTuple):
+    """What a command does with the words after it, and its line in `harness --help`."""
+
+    run: Callable[[list[str]], int]
+    usage: str
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: like Ctrl-C to whoever cleans up, but another exit status."""
+    """SIGTERM: handled like Ctrl-C by code that cleans up, but with another exit status."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _few_collections():
             return main(sys.argv[1:])
     words = list(argv)
-    # Read by OpenMP when torch is loaded: threads that spin while they wait make a busy machine crawl.
+    # Read by OpenMP when torch is loaded: threads that spin while they wait slow down a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     with _terminable() as terminated:
@@ -53,37 +61,58 @@ def main(argv: Sequence[str] | None = None) -> int:
         except HarnessError as error:
             if wants_traceback:
                 traceback.print_exc()
-            _complain(error)
+            for line in explain(error):
+                print(line, file=sys.stderr)
             return error.exit_status
         except KeyboardInterrupt:
             print("\ninterrupted", file=sys.stderr)
             return 143 if terminated else 130
         except BrokenPipeError:
-            # Whoever read our output has gone, as in `harness --help | head -1`.
+            # The reader of our output has gone, as in `harness --help | head -1`.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except Exception as error:
-            # A defect of ours or of a library: one line too, since the lines above it tell what was done.
+            # A defect of ours or of a library: one line too, since the lines above it show what was done.
             if wants_traceback:
                 traceback.print_exc()
-            said = " ".join(str(error).split())
-            print(f"unexpected {type(error).__name__}: {said} ({FULL_ERROR}=1 shows where)", file=sys.stderr)
+            text = " ".join(str(error).split())
+            print(f"unexpected {type(error).__name__}: {text} ({FULL_ERROR}=1 shows where)", file=sys.stderr)
             return 1
     return 143 if terminated and status == 130 else status
 
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """Spare a process of its own the garbage collector's walks over all that torch and MLflow define.
+    """Let the garbage collector run rarely, in a process of our own.
 
-    With the thresholds it starts with, a fifth of the time that imports take goes there, and two seconds at
-    the end of a run, when everything is walked over again only to be thrown away.
+    With its default thresholds, a fifth of the time that imports take is spent on walks over all that torch
+    and MLflow define, and two seconds at the end of a run, when everything is walked only to be freed.
     """
     gc.set_threshold(100_000, 50, 100)
     try:
         yield
     finally:
         gc.freeze()
+
+
+@contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """Let SIGTERM raise, so that cleanup runs as after Ctrl-C; yields the signals received."""
+    received: list[int] = []
+
+    def raise_terminated(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, raise_terminated)
+    except ValueError:  # not the main thread
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(words: list[str]) -> int:
@@ -93,17 +122,27 @@ def _run(words: list[str]) -> int:
     if first == "--version":
         return _version()
     if first and first[0] not in "-+~" and "=" not in first:
-        if first not in WORDS:
-            known = [*WORDS, *(f"{name}=" for name in ("model", "decoding"))]
-            raise ConfigError.of(
-                first, f"no such word{did_you_mean(first, known)} (words: {', '.join(WORDS)})"
-            )
-        return WORDS[first](rest)
-    late = next((word for word in words if word in WORDS), None)
+        if first not in COMMANDS:
+            hint = did_you_mean(first, [*COMMANDS, "model=", "decoding="])
+            raise ConfigError.of(first, f"unknown command{hint} (commands: {', '.join(COMMANDS)})")
+        return COMMANDS[first].run(rest)
+    late = next((word for word in words if word in COMMANDS), None)
     if late is not None:
         command = shlex.join(["harness", late, *(word for word in words if word != late)])
-        raise ConfigError.of(late, f"a word of the harness stands first: {command}")
+        raise ConfigError.of(late, f"a command must come first: {command}")
+    if "-sc" in words or "--shell-completion" in words:
+        _complete_after_a_command()
     return app.run(words, _run_sweep)
+
+
+def _complete_after_a_command() -> None:
+    """Remove our command from the line that is completed: Hydra completes only its own arguments."""
+    line = os.environ.get("COMP_LINE", "").split(" ")
+    if len(line) > 2 and line[1] in COMMANDS:
+        os.environ["COMP_LINE"] = " ".join([line[0], *line[2:]])
+
+
+# Each command imports what it needs itself, so that those without a model answer at once.
 
 
 def _run_sweep(points: list[Point], name: str, files: HydraFiles) -> int:
@@ -131,38 +170,43 @@ def _check(words: list[str]) -> int:
 
 
 def _inspect(words: list[str]) -> int:
-    asked = inspect_arguments(words)
-    point = app.one_point(asked.overrides)
+    arguments = inspect_arguments(words)
+    point = app.one_point(arguments.overrides)
     from harness.cli.inspect import inspect
 
     return inspect(
-        point, asked.prompt, steps=asked.steps, top_k=asked.top_k, chat=asked.chat, as_json=asked.as_json
+        point,
+        arguments.prompt,
+        steps=arguments.steps,
+        top_k=arguments.top_k,
+        chat=arguments.chat,
+        as_json=arguments.as_json,
     )
 
 
 def _replay(words: list[str]) -> int:
-    asked = replay_arguments(words)
+    arguments = replay_arguments(words)
     from harness.cli.replay import StoredSamples, show_replay
     from harness.store.files import outputs_folder
 
-    samples = StoredSamples.find(outputs_folder(), asked.point)
-    point = app.one_point(asked.on(samples.requested))
-    return show_replay(samples, point.decoding, as_json=asked.as_json)
+    samples = StoredSamples.find(outputs_folder(), arguments.point)
+    point = app.one_point(arguments.applied_to(samples.requested))
+    return show_replay(samples, point.decoding, as_json=arguments.as_json)
 
 
 def _report(words: list[str]) -> int:
     from harness.report import write
     from harness.tracking.assessments import bring_feedback
 
-    name = _one_name("report", words)
-    bring_feedback(name)
-    return write(name)
+    sweep = _sweep_argument("report", words)
+    bring_feedback(sweep)
+    return write(sweep)
 
 
 def _sync(words: list[str]) -> int:
     from harness.tracking.sync import sync
 
-    return sync(_one_name("sync", words))
+    return sync(_sweep_argument("sync", words))
 
 
 def _ui(words: list[str]) -> int:
@@ -172,20 +216,27 @@ def _ui(words: list[str]) -> int:
 
 
 def _doctor(words: list[str]) -> int:
-    _nothing_after("doctor", words)
+    _no_more_arguments("doctor", words)
     from harness.cli.doctor import doctor
 
     return doctor()
 
 
-def _help(words: list[str]) -> int:
-    from harness.cli.help import about, overview
+def _run_group(words: list[str]) -> int:
+    from harness.cli.run_group import run_group
 
-    arguments = take_apart(words)
-    catalog = app.catalog_of(arguments)
-    _nothing_after("help", arguments.overrides[1:])
+    return run_group(words)
+
+
+def _help(words: list[str]) -> int:
+    from harness.cli.help import describe_group, overview
+
+    usage = {name: command.usage for name, command in COMMANDS.items()}
+    arguments = parse_arguments(words)
+    groups = app.config_groups(arguments)
     names = arguments.overrides
-    print(about(names[0], catalog) if names else overview(catalog))
+    _no_more_arguments("help", names[1:])
+    print(describe_group(names[0], groups) if names else overview(groups, usage))
     return 0
 
 
@@ -196,53 +247,35 @@ def _version() -> int:
     return 0
 
 
-WORDS: dict[str, Callable[[list[str]], int]] = {
-    "plan": _plan,
-    "check": _check,
-    "inspect": _inspect,
-    "replay": _replay,
-    "report": _report,
-    "sync": _sync,
-    "ui": _ui,
-    "doctor": _doctor,
-    "help": _help,
+COMMANDS = {
+    "plan": Command(
+        _plan, "[overrides]  points, groups, loads, what is done already, memory and tokens to come"
+    ),
+    "check": Command(_check, "[overrides]  compose and check only; every mistake in one line"),
+    "inspect": Command(
+        _inspect,
+        'model=M prompt="..." [steps=N] [top_k=K] [chat=true] [--json]  tokens and next-token table',
+    ),
+    "replay": Command(
+        _replay, "POINT decoding=... [--json]  stored samples under another decoding, without the model"
+    ),
+    "report": Command(_report, "[SWEEP]  write the comparison again from the store"),
+    "sync": Command(_sync, "[SWEEP]  send MLflow what it missed"),
+    "ui": Command(_ui, "[--port N]  open the MLflow UI on this project's store"),
+    "doctor": Command(_doctor, "what this machine offers: devices, memory, versions, quantizations"),
+    "run-group": Command(_run_group, "FILE  run one group of a written plan (used by executors)"),
+    "help": Command(_help, "[GROUP]  this text; or a group's choices and keys"),
 }
 
 
-def _one_name(word: str, words: list[str]) -> str | None:
+def _sweep_argument(command: str, words: list[str]) -> str | None:
     """The sweep that `report` or `sync` was given, if any."""
-    _nothing_after(word, words[1:])
+    _no_more_arguments(command, words[1:])
     if words and (words[0].startswith("-") or "=" in words[0]):
-        raise ConfigError.of(words[0], f"`harness {word}` takes the name or id of a sweep, or nothing")
+        raise ConfigError.of(words[0], f"`harness {command}` takes the name or id of a sweep, or nothing")
     return words[0] if words else None
 
 
-def _nothing_after(word: str, words: list[str]) -> None:
+def _no_more_arguments(command: str, words: list[str]) -> None:
     if words:
-        raise ConfigError.of(" ".join(words), f"`harness {word}` takes nothing more; take it out")
-
-
-def _complain(error: HarnessError) -> None:
-    """One line a mistake, on stderr."""
-    for line in explain(error):
-        print(line, file=sys.stderr)
-
-
-@contextmanager
-def _terminable() -> Iterator[list[int]]:
-    """SIGTERM raises, so that whoever cleans up after Ctrl-C does so too; yields the signals received."""
-    received: list[int] = []
-
-    def raise_terminated(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        raise Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, raise_terminated)
-    except ValueError:  # not the main thread
-        yield received
-        return
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        raise ConfigError.of(" ".join(words), f"`harness {command}` takes no more arguments; remove it")

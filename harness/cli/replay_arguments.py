@@ -14,11 +14,11 @@ USE = "harness replay POINT decoding=top_p decoding.top_p=0.8"
 
 @dataclass
 class ReplayArguments:
-    """What was asked.
+    """The arguments.
 
     Attributes:
-        point: a point's id, the beginning of one, or a label.
-        as_json: for machines.
+        point: a point's id, the beginning of an id, or a label.
+        as_json: whether to print JSON.
         overrides: of the decoding, composed by Hydra.
     """
 
@@ -26,54 +26,54 @@ class ReplayArguments:
     as_json: bool = False
     overrides: list[str] = field(default_factory=list)
 
-    def on(self, made: Mapping[str, Any]) -> list[str]:
-        """The overrides on top of the strategy that made the point, when they choose no other.
+    def applied_to(self, requested: Mapping[str, Any]) -> list[str]:
+        """Return the overrides, applied to the point's own strategy unless they choose another.
 
         Args:
-            made: the keys of the point's decoding that are set, `name` among them.
+            requested: the keys that the point's decoding sets, `name` among them.
         """
         if any(word.startswith("decoding=") for word in self.overrides):
             return self.overrides
         given = {word.partition("=")[0] for word in self.overrides}
-        before = [
+        strategy = [
             f"decoding.{key}={json.dumps(value)}"
-            for key, value in made.items()
+            for key, value in requested.items()
             if key != "name" and f"decoding.{key}" not in given
         ]
-        return [*before, *self.overrides]
+        return [*strategy, *self.overrides]
 
 
 def replay_arguments(words: Sequence[str]) -> ReplayArguments:
-    """Read the words after `replay`.
+    """Parse the words after `replay`.
 
     Raises:
-        ConfigError: with every mistake among them that needs no composing.
+        ConfigError: with every mistake that is found without composing.
     """
     found = ReplayArguments()
     mistakes: list[Mistake] = []
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         if word == "--json":
             found.as_json = True
-        elif word.startswith("-") or (place and words[place - 1] in ("--config-dir", "-cd")):
+        elif word.startswith("-") or (index and words[index - 1] in ("--config-dir", "-cd")):
             found.overrides.append(word)
         elif not found.point and not _is_override(word):
             found.point = word
         elif not _is_override(word):
-            mistakes.append(Mistake(word, f"one point at a time; quote a label that holds a space: {USE}"))
+            mistakes.append(Mistake(word, f"one point at a time; quote a label containing a space: {USE}"))
         elif word.lstrip("+~").partition("=")[0].partition(".")[0] != "decoding":
-            mistakes.append(Mistake(word, f"replay changes the decoding only; leave it out: {USE}"))
+            mistakes.append(Mistake(word, f"replay changes the decoding only; remove it: {USE}"))
         else:
             found.overrides.append(word)
     if not found.point:
-        mistakes.append(Mistake("replay", f"which point? Give its id or label: {USE}"))
+        mistakes.append(Mistake("replay", f"no point given; give its id or label: {USE}"))
     elif not mistakes and not any(_is_override(word) for word in found.overrides):
-        mistakes.append(Mistake("replay", f"say with which decoding: {USE}"))
+        mistakes.append(Mistake("replay", f"no decoding given: {USE}"))
     if mistakes:
         raise ConfigError(mistakes)
     return found
 
 
 def _is_override(word: str) -> bool:
-    """Whether it is `key=value`; a label may hold `key=value` too, behind its choices and a space."""
+    """Whether it is `key=value`; a label may contain `key=value` too, after its choices and a space."""
     key, equals, _ = word.partition("=")
     return bool(equals) and " " not in key and "/" not in key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -10,7 +10,6 @@ from rich.text import Text
 
 from harness.config.point import Point
 from harness.plan.plan import Group, Plan, PlannedPoint, make_plan
-from harness.run.replaying import same_points, taken_away
 
 _MOST_ROWS = 60
 
@@ -25,26 +24,19 @@ def show_plan(points: Sequence[Point], name: str) -> int:
         ConfigError: a point cannot be prepared.
     """
     plan = make_plan(points, name)
-    same = same_points(plan)
-    plan = taken_away(plan, same)
     console = Console(highlight=False)
     _print_warnings(console, plan)
-    console.print(_points_table(plan, same))
+    console.print(_points_table(plan))
     if len(plan.points) > _MOST_ROWS:
         console.print(f"... and {len(plan.points) - _MOST_ROWS} points more", style="dim")
     console.print(_groups_table(plan))
     waiting = [planned for planned in plan.points if planned.needs]
     loads = sum(any(plan.points[place].needs.model for place in group.places) for group in plan.groups)
     tokens = sum(planned.tokens for planned in waiting if planned.needs.samples)
-    taken = sum(plan.points[place].point.engine.replay for place in same)
     console.print(
-        f"{_count(len(plan.points), 'point')}, {len(plan.points) - len(waiting)} in the store already"
-        f"{f' ({taken} by replay)' if taken else ''}; "
+        f"{_count(len(plan.points), 'point')}, {len(plan.points) - len(waiting)} in the store already; "
         f"{_count(loads, 'model load')} and at most {_count(tokens, 'token')} to come, on {_devices(plan)}"
     )
-    if untaken := len(same) - taken:
-        cure = "engine.replay=true takes what is the same from the store"
-        console.print(f"{_count(untaken, 'point')} would make the samples of a stored one; {cure}")
     console.print(f"sweep {plan.name}-{plan.sweep_id}", style="dim")
     for hint in plan.hints:
         console.print(Text.assemble(("hint ", "cyan"), hint), soft_wrap=True)
@@ -71,22 +63,15 @@ def show_check(points: Sequence[Point], name: str) -> int:
     return 0
 
 
-def _points_table(plan: Plan, same: Mapping[int, str]) -> Table:
-    labels = {planned.point_id: planned.point.label for planned in plan.points}
+def _points_table(plan: Plan) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left")
     table.add_column("point")
     table.add_column("prompts", justify="right")
     table.add_column("texts", justify="right")
     table.add_column("tokens ≤", justify="right")
     table.add_column("to do")
-    for place, planned in enumerate(plan.points[:_MOST_ROWS]):
+    for planned in plan.points[:_MOST_ROWS]:
         todo = _todo(planned)
-        if place in same:
-            origin = f"same as {labels.get(same[place], same[place])}"
-            if planned.point.engine.replay:
-                todo = f"take: {origin}" + (f", {todo}" if planned.needs else "")
-            else:
-                todo += f" ({origin})"
         table.add_row(
             Text(planned.point.label, overflow="fold"),
             f"{len(planned.prompts):,}",

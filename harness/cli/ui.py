@@ -19,22 +19,22 @@ from harness.tracking.uri import SQLITE, artifacts_uri, is_server, prepare_envir
 
 
 def serve(argv: Sequence[str]) -> int:
-    """Run MLflow's server until it is ended with Ctrl-C.
+    """Run MLflow's server until Ctrl-C.
 
     Args:
-        argv: `--port`, `--host`, and anything else that `mlflow server` knows.
+        argv: `--port`, `--host`, and any option of `mlflow server`.
 
     Returns:
-        0 when it was ended by Ctrl-C or SIGTERM, else the server's own exit status.
+        0 when it was stopped by Ctrl-C or SIGTERM, else the server's own exit status.
 
     Raises:
-        ConfigError: nothing was run yet, or runs go to a server that has its own address.
-        HarnessError: the port is taken.
+        ConfigError: nothing was tracked yet, or runs are sent to a server with its own address.
+        HarnessError: the port is in use.
     """
     parser = argparse.ArgumentParser(
         prog="harness ui",
         description="The MLflow UI on this project's store.",
-        epilog="Anything else goes to `mlflow server` as it is, for instance --allowed-hosts.",
+        epilog="Other options are passed to `mlflow server`, for instance --allowed-hosts.",
     )
     parser.add_argument("--port", type=int, default=5000)
     parser.add_argument("--host", default="127.0.0.1")
@@ -42,21 +42,20 @@ def serve(argv: Sequence[str]) -> int:
     uri = _uri()
     if is_server(uri):
         raise ConfigError.of(
-            "", f"runs are kept by the MLflow server at {uri}; open that address in a browser"
+            "", f"runs are stored by the MLflow server at {uri}; open that address in a browser"
         )
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
         raise ConfigError.of(
-            "",
-            f"nothing is tracked yet in {uri}; `harness experiments=demo` runs something to see",
+            "", f"nothing is tracked yet in {uri}; `harness experiments=demo` runs a first sweep"
         )
     _check_free(known.host, known.port)
-    shown = "127.0.0.1" if known.host in ("0.0.0.0", "::") else known.host
-    print(f"MLflow UI at http://{shown}:{known.port} in some seconds; Ctrl-C ends it", flush=True)
+    host = "127.0.0.1" if known.host in ("0.0.0.0", "::") else known.host
+    print(f"Starting MLflow UI at http://{host}:{known.port} (Ctrl-C to stop)", flush=True)
     return _run(server_command(uri, known.host, known.port, rest))
 
 
 def server_command(uri: str, host: str, port: int, rest: Sequence[str]) -> list[str]:
-    """The server's command line. Runs hold file addresses of their artifacts, which it reads itself."""
+    """Return the server's command line. It reads artifacts itself, by the file URIs in the runs."""
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
     root = artifacts_uri(uri)
     if root:
@@ -65,7 +64,7 @@ def server_command(uri: str, host: str, port: int, rest: Sequence[str]) -> list[
 
 
 def _uri() -> str:
-    """The store of the last sweep; without a sweep the one that a run from here would use."""
+    """The store of the last sweep; without a sweep the one that a run in this folder would use."""
     try:
         tracking = find_sweep(outputs_folder(), None).tracking
     except ConfigError:
@@ -82,16 +81,16 @@ def _check_free(host: str, port: int) -> None:
         except OSError as error:
             raise HarnessError(
                 f"--port: {port} on {host} cannot be used ({error.strerror or error}); "
-                f"is `harness ui` running already? Another one: `harness ui --port {port + 1}`"
+                f"is `harness ui` running already? Use another port: `harness ui --port {port + 1}`"
             ) from error
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run the server in a session of its own and end all of its processes with ours."""
+    """Run the server in a session of its own, and end all of its processes with ours."""
     prepare_environment()
     environment = {
         **os.environ,
-        # Job runners of features that are not used here: more processes to start and to end.
+        # Off: runners of features that are not used here, more processes to start and to end.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": os.environ.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
     }
     server = subprocess.Popen(command, env=environment, start_new_session=True)
@@ -113,7 +112,7 @@ def _run(command: Sequence[str]) -> int:
 
 
 def _signal_all(server: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Signal the server's process group; nothing when all of it is gone."""
+    """Signal the server's process group, if any of it is left."""
     try:
         os.killpg(server.pid, number)
     except (ProcessLookupError, PermissionError):

@@ -1,1 +1,1 @@
-"""What may be said, what makes sense together, and the frozen Point it comes down to."""
+"""What a command and a config may contain, the rules across keys, and the frozen Point composed from them."""

@@ -1,28 +1,31 @@
-"""The command line taken apart: Hydra's flags, and the overrides."""
+"""The command line, split into Hydra's flags and the overrides."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from harness.config.suggest import did_you_mean
 from harness.errors import ConfigError
 
 # Hydra's flags that are followed by a value; `--flag=value` is one word.
 WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd"}
 INFO = {"--info", "-i"}
 SWITCHES = {"--resolve", "--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--hydra-help"}
+_NO_PATH = "the harness has its own config; add your own groups with --config-dir FOLDER"
+_NO_NAME = "the harness has its own config; run your own sweep with experiments=NAME"
 REFUSED = {
-    "--config-path": "the harness brings its own config; add groups of yours with --config-dir FOLDER",
-    "-cp": "the harness brings its own config; add groups of yours with --config-dir FOLDER",
-    "--config-name": "the harness brings its own config; name a sweep of yours with experiments=NAME",
-    "-cn": "the harness brings its own config; name a sweep of yours with experiments=NAME",
+    "--config-path": _NO_PATH,
+    "-cp": _NO_PATH,
+    "--config-name": _NO_NAME,
+    "-cn": _NO_NAME,
     "--experimental-rerun": "not supported; the same command again reuses what is done",
 }
 
 
 @dataclass
 class Arguments:
-    """What was typed after the word, if any.
+    """What was typed after the command, if any.
 
     Attributes:
         flags: Hydra's flags with their values, in order.
@@ -35,15 +38,15 @@ class Arguments:
     config_dir: str | None = None
 
     def has(self, *flags: str) -> bool:
-        """Whether one of these flags was given."""
+        """Return whether one of these flags was given."""
         return any(flag in self.flags for flag in flags)
 
 
-def take_apart(argv: Sequence[str]) -> Arguments:
-    """Flags may stand anywhere among the overrides.
+def parse_arguments(argv: Sequence[str]) -> Arguments:
+    """Separate the flags, which may be anywhere, from the overrides.
 
     Raises:
-        ConfigError: a flag that there is not, or one without its value.
+        ConfigError: an unknown flag, or one without its value.
     """
     found = Arguments()
     words = list(argv)
@@ -68,9 +71,7 @@ def take_apart(argv: Sequence[str]) -> Arguments:
         elif word in SWITCHES:
             found.flags.append(word)
         else:
-            from harness.config.suggest import did_you_mean
-
             known = [*SWITCHES, *WITH_VALUE, *INFO, "--help", "--version"]
             hint = did_you_mean(word, [flag for flag in known if flag.startswith("--")])
-            raise ConfigError.of(word, f"no such flag{hint or '; harness --help lists what there is'}")
+            raise ConfigError.of(word, f"no such flag{hint or '; harness --help lists the flags'}")
     return found

@@ -1,24 +1,27 @@
-"""Overrides become composed configs, fast: Hydra composes each choice once, not each job.
+"""Overrides become composed configs quickly: Hydra composes each choice once, not each job.
 
-Composing costs Hydra about 0.1 s. A sweep of 1,000 points has few choices and many values: values are set on
-a copy, as Hydra would set them, and a combination of choices is put together from the parts of those composed
-before. That is the same as composing it whole as long as each choice touches its own part only (no defaults
-list, no package of its own, no interpolation); all else is composed whole.
+Composing takes Hydra about 0.1 s, and a sweep of 1,000 points has few choices and many values. So values are
+set on a copy, as Hydra would set them, and a combination of choices is assembled from the sections of configs
+composed before. That equals composing it in full as long as each choice sets only its own section (no
+defaults list, no package, no interpolation); everything else is composed in full.
+
+A user's own model or prompts (`model.id`, `prompts.file`, `prompts.items`) without a choice beside it implies
+the choice `custom`, so that nothing of the default choice remains. With a choice, the key replaces what that
+choice has; its other keys stay. An experiment sets them as the command line does, which has precedence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from harness.config.custom_sources import outranked, sources_of
-from harness.config.experiment_file import said_in
-from harness.config.overrides import as_hydra_wants, parse
+from harness.config.experiment_file import experiment_overrides
+from harness.config.overrides import normalize_plus, parse_override
 from harness.config.points import EXPECT, Composed
-from harness.config.schema import parts, value_keys
-from harness.config.search_path import EXPERIMENTS, Catalog
+from harness.config.schema import sections, value_keys
+from harness.config.search_path import EXPERIMENTS, ConfigGroups
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,21 +29,70 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 CONFIG_NAME = "config"
+CUSTOM_KEYS = {"model": ("model.id",), "prompts": ("prompts.file", "prompts.items")}
+"""By section the keys that name a user's own model or prompts."""
+
 Load = Callable[[list[str]], "DictConfig"]
-Parts = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Base:
+class CustomSections:
+    """The sections of a job with a user's own model or prompts.
+
+    Attributes:
+        names: these sections; the point's model or prompts are named by their content.
+        implied: overrides that follow: the choice `custom`, null for the section's other keys of the kind.
+    """
+
+    names: frozenset[str]
+    implied: tuple[str, ...]
+
+
+def custom_sections(
+    overrides: Sequence[str], read_experiment: Callable[[str], list[str]] = experiment_overrides
+) -> CustomSections:
+    """Find the custom sections of one job.
+
+    Args:
+        overrides: of the job, names checked.
+        read_experiment: an experiment's name -> what it sets, as overrides.
+
+    Raises:
+        ConfigError: a choice is made, but the experiment sets a custom key, which would override it.
+    """
+    typed = _by_key(overrides)
+    experiment = str(parse_override(typed[EXPERIMENTS]).value()) if EXPERIMENTS in typed else ""
+    inherited = _by_key(read_experiment(experiment)) if experiment else {}
+    names, implied = set(), []
+    for section, keys in CUSTOM_KEYS.items():
+        given = [key for key in keys if not _is_null(typed.get(key))]
+        from_experiment = [key for key in keys if key not in typed and not _is_null(inherited.get(key))]
+        if not given and from_experiment and _value(typed.get(section)) not in (None, "custom"):
+            key = from_experiment[0]
+            cure = f"give {key} too, or remove it from the experiment"
+            message = f"experiments={experiment} sets {key}, which has precedence; {cure}"
+            raise ConfigError.of(typed[section], message)
+        used = given or from_experiment
+        if not used:
+            continue
+        names.add(section)
+        if section not in typed and (given or section not in inherited):
+            implied.append(f"{section}=custom")
+        implied += [f"{key}=null" for key in keys if key not in used and key not in typed]
+    return CustomSections(frozenset(names), tuple(implied))
+
+
+@dataclass(frozen=True)
+class _BaseConfig:
     """A config as Hydra composed it, before values are set.
 
     Attributes:
-        config: part -> key -> value, and the list `expect`.
+        config: section -> key -> value, and the list `expect`.
         choices: group -> choice.
-        plain: whether nothing in it was an interpolation, so that a value set later changes nothing else.
+        plain: whether it has no interpolation, so that a value set later changes nothing else.
     """
 
-    config: Parts
+    config: dict[str, Any]
     choices: dict[str, Any]
     plain: bool
 
@@ -50,101 +102,105 @@ class Composer:
 
     Args:
         load: composes a config, `hydra` node included, from a list of overrides.
-        stands_alone: whether a choice of a group touches its own part only.
+        is_self_contained: whether a choice of a group sets only its own section.
     """
 
-    def __init__(self, load: Load, stands_alone: Callable[[str, str], bool]) -> None:
+    def __init__(self, load: Load, is_self_contained: Callable[[str, str], bool]) -> None:
         self._load = load
-        self._said = lru_cache(maxsize=None)(said_in)
-        self._stands_alone = lru_cache(maxsize=None)(stands_alone)
-        self._composed: dict[tuple[str, ...], Base] = {}
+        self._read_experiment = lru_cache(maxsize=None)(experiment_overrides)
+        self._is_self_contained = lru_cache(maxsize=None)(is_self_contained)
+        self._composed: dict[tuple[str, ...], _BaseConfig] = {}
         self._reference: tuple[str, ...] | None = None
 
     def compose(self, overrides: Sequence[str]) -> Composed:
-        """The config of one job."""
-        overrides = [as_hydra_wants(_parsed(text)) for text in overrides]
-        sources = sources_of(overrides, self._said)
-        overrides = [*sources.implied, *overrides]
+        """Compose the config of one job."""
+        overrides = [normalize_plus(_parsed(text)) for text in overrides]
+        custom = custom_sections(overrides, self._read_experiment)
+        overrides = [*custom.implied, *overrides]
         values = [text for text in overrides if is_plain_value(_parsed(text))]
-        rest = tuple(text for text in overrides if text not in values)
-        base = self._base(rest)
+        base = self._base(tuple(text for text in overrides if text not in values))
         if not base.plain:
-            # Interpolations must see the values, so Hydra composes this one whole.
-            base, applied = self._read(tuple(overrides)), []
-        else:
-            applied = [_parsed(text) for text in values]
-        config = {key: dict(value) if key in parts() else value for key, value in base.config.items()}
-        for override in applied:
-            part, _, key = override.key_or_group.partition(".")
-            config[part][key] = override.value()
-        return Composed(config, base.choices, sources.own)
+            # Interpolations must see the values, so Hydra composes this one in full.
+            base, values = self._compose_in_full(tuple(overrides)), []
+        config = {key: dict(value) if key in sections() else value for key, value in base.config.items()}
+        for override in map(_parsed, values):
+            section, _, key = override.key_or_group.partition(".")
+            config[section][key] = override.value()
+        return Composed(config, base.choices, custom.names)
 
-    def _base(self, overrides: tuple[str, ...]) -> Base:
-        """The config of some choices, put together from parts where that is sure to be the same."""
+    def _base(self, overrides: tuple[str, ...]) -> _BaseConfig:
+        """The config of some choices, assembled from sections where that is sure to be the same."""
         if overrides in self._composed:
             return self._composed[overrides]
         if self._reference is None:
             self._reference = overrides
-        reference = self._read(self._reference)
-        flips = self._flips(self._reference, overrides) if reference.plain else None
-        if flips is None:
-            return self._read(overrides)
+        reference = self._compose_in_full(self._reference)
+        changes = self._changed_choices(self._reference, overrides) if reference.plain else None
+        if changes is None:
+            return self._compose_in_full(overrides)
         config, choices, plain = dict(reference.config), dict(reference.choices), True
-        for place, text in flips.items():
-            flipped = self._read((*self._reference[:place], text, *self._reference[place + 1 :]))
+        for index, text in changes.items():
+            changed = self._compose_in_full((*self._reference[:index], text, *self._reference[index + 1 :]))
             group = _parsed(text).key_or_group
-            config[group], choices[group] = flipped.config[group], flipped.choices[group]
-            plain &= flipped.plain
-        found = Base(config, choices, plain)
-        self._composed[overrides] = found
-        return found
+            config[group], choices[group] = changed.config[group], changed.choices[group]
+            plain &= changed.plain
+        self._composed[overrides] = _BaseConfig(config, choices, plain)
+        return self._composed[overrides]
 
-    def _flips(self, reference: tuple[str, ...], overrides: tuple[str, ...]) -> dict[int, str] | None:
-        """Where two lists differ in choices that each touch their own part only; None when otherwise."""
-        if len(reference) != len(overrides):
+    def _changed_choices(self, before: tuple[str, ...], after: tuple[str, ...]) -> dict[int, str] | None:
+        """Where two lists differ, by index; None if they differ in more than self-contained choices."""
+        if len(before) != len(after):
             return None
-        flips = {}
-        for place, (before, after) in enumerate(zip(reference, overrides, strict=True)):
-            if before == after:
+        changes = {}
+        for index, (one, other) in enumerate(zip(before, after, strict=True)):
+            if one == other:
                 continue
-            old, new = _parsed(before), _parsed(after)
+            old, new = _parsed(one), _parsed(other)
             group = new.key_or_group
-            if old.key_or_group != group or group not in parts():
+            if old.key_or_group != group or group not in sections():
                 return None
-            if not all(self._stands_alone(group, str(one.value())) for one in (old, new)):
+            if not all(self._is_self_contained(group, str(choice.value())) for choice in (old, new)):
                 return None
-            flips[place] = after
-        return flips
+            changes[index] = other
+        return changes
 
-    def _read(self, overrides: tuple[str, ...]) -> Base:
+    def _compose_in_full(self, overrides: tuple[str, ...]) -> _BaseConfig:
         """Let Hydra compose."""
         from omegaconf import OmegaConf
 
         if overrides not in self._composed:
-            whole = self._load(list(overrides))
-            choices = {str(key): value for key, value in whole.hydra.runtime.choices.items()}
-            config = OmegaConf.masked_copy(whole, [*parts(), EXPECT])
+            full = self._load(list(overrides))
+            choices = {str(key): value for key, value in full.hydra.runtime.choices.items()}
+            config = OmegaConf.masked_copy(full, [*sections(), EXPECT])
             raw = OmegaConf.to_container(config, resolve=False)
             resolved = OmegaConf.to_container(config, resolve=True)
             assert isinstance(resolved, dict)
-            self._composed[overrides] = Base(
-                {str(k): v for k, v in resolved.items()}, choices, raw == resolved
-            )
+            plain = raw == resolved
+            self._composed[overrides] = _BaseConfig({str(k): v for k, v in resolved.items()}, choices, plain)
         return self._composed[overrides]
 
 
-def composer_of(loader: Any, load: Load) -> Composer:
-    """A Composer on Hydra's config loader."""
+def make_composer(loader: Any, load: Load) -> Composer:
+    """Return a Composer on Hydra's config loader."""
 
-    def stands_alone(group: str, choice: str) -> bool:
+    def is_self_contained(group: str, choice: str) -> bool:
         found = loader.repository.load_config(f"{group}/{choice}")
         return found is not None and not found.defaults_list and found.header.get("package") is None
 
-    return Composer(load, stands_alone)
+    return Composer(load, is_self_contained)
+
+
+def compose_one(groups: ConfigGroups, overrides: list[str]) -> Composed:
+    """Compose one config outside of Hydra's run, for commands that need a point but run no sweep."""
+    from hydra.types import RunMode
+
+    loader = groups.loader
+    load = lambda texts: loader.load_configuration(CONFIG_NAME, texts, RunMode.RUN)  # noqa: E731
+    return make_composer(loader, load).compose(overrides)
 
 
 def is_plain_value(override: Override) -> bool:
-    """Whether it sets one known key to one value that needs no resolving."""
+    """Return whether it sets one known key to one value that needs no resolving."""
     return (
         not override.is_sweep_override()
         and not override.is_delete()
@@ -155,20 +211,24 @@ def is_plain_value(override: Override) -> bool:
     )
 
 
-def united(base: Sequence[str], extra: Sequence[str]) -> list[str]:
-    """`extra` on top of `base`: the last one of a key or group counts, a choice also before its sources."""
-    found: dict[str, str] = {}
-    for text in [*outranked(base, extra), *extra]:
-        key = text.lstrip("+").partition("=")[0]
-        found.pop(key, None)
-        found[key] = text
-    return list(found.values())
+def merge_overrides(base: Iterable[str], extra: Sequence[str]) -> list[str]:
+    """Return `base` and `extra`: the last one of a key or group counts.
+
+    A choice in `extra` also removes the custom keys of its section from `base`, which would override it.
+    """
+    chosen = {key for text in extra if (key := _key(text)) in CUSTOM_KEYS}
+    overridden = {key for section in chosen for key in CUSTOM_KEYS[section]}
+    merged: dict[str, str] = {}
+    for text in [*(text for text in base if _key(text) not in overridden), *extra]:
+        merged.pop(_key(text), None)
+        merged[_key(text)] = text
+    return list(merged.values())
 
 
 def jobs_with_cases(
     jobs: Sequence[Sequence[str]], cases: Any, typed: Sequence[str], params: Any
 ) -> list[list[str]]:
-    """The jobs of a sweep: the product, then the cases on top of what was typed.
+    """Return the jobs of a sweep: the product, then the cases applied to what was typed.
 
     Args:
         jobs: the product, as the sweeper made it.
@@ -177,7 +237,7 @@ def jobs_with_cases(
         params: the config's `hydra.sweeper.params`, or nothing.
 
     Returns:
-        One list of overrides a job; the cases alone when there are cases and nothing was swept.
+        One list of overrides per job; only the cases when there are cases and nothing was swept.
     """
     product = [list(job) for job in jobs]
     if not cases:
@@ -187,29 +247,36 @@ def jobs_with_cases(
             f"cases={cases}", "must be a list of lists of overrides, [[decoding=greedy], ...]"
         )
     fixed = [text for text in typed if not _parsed(text).is_sweep_override()]
-    of_cases = [united(fixed, case) for case in cases]
+    of_cases = [merge_overrides(fixed, case) for case in cases]
     swept = bool(params) or len(fixed) < len(typed)
     return product + of_cases if swept else of_cases
 
 
-def compose_one(catalog: Catalog, overrides: list[str]) -> Composed:
-    """Compose one config outside of Hydra's run; for the words that need a point but run no sweep."""
-    from hydra.types import RunMode
-
-    loader = catalog.loader
-    load = lambda texts: loader.load_configuration(CONFIG_NAME, texts, RunMode.RUN)  # noqa: E731
-    return composer_of(loader, load).compose(overrides)
-
-
 def sweep_name(choices: dict[str, Any]) -> str:
-    """The experiment's name, else `sweep`."""
+    """Return the experiment's name, else `sweep`."""
     return str(choices.get(EXPERIMENTS) or "sweep")
 
 
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> Override:
-    return parse(text)
+    return parse_override(text)
 
 
 def _is_case(case: Any) -> bool:
     return isinstance(case, list) and bool(case) and all(isinstance(text, str) for text in case)
+
+
+def _by_key(overrides: Iterable[str]) -> dict[str, str]:
+    return {_key(text): text for text in overrides}
+
+
+def _key(text: str) -> str:
+    return text.lstrip("+").partition("=")[0]
+
+
+def _value(text: str | None) -> str | None:
+    return None if text is None else text.partition("=")[2].strip()
+
+
+def _is_null(text: str | None) -> bool:
+    return _value(text) in (None, "null", "")

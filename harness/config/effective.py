@@ -1,41 +1,15 @@
-"""What a decoding strategy comes down to: every GenerationConfig field that matters, set explicitly.
+"""The effective decoding: every GenerationConfig field that shapes the output, set explicitly.
 
 A field that is left unset is filled by transformers from the model's own generation_config.json, then from
-defaults that include `top_k=50`. So nothing is left unset: a null in the config is the neutral value here.
+defaults that include `top_k=50`. So nothing is left unset: a null in the config becomes the neutral value.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from harness.config.point import Decoding
+from harness.config.point import Decoding, DecodingField, FieldKind
 
-# The value with which transformers adds no processor, for each field that a config can set.
-NEUTRAL: dict[str, Any] = {
-    "do_sample": False,
-    "num_beams": 1,
-    "temperature": 1.0,
-    "top_k": 0,
-    "top_p": 1.0,
-    "min_p": None,
-    "typical_p": 1.0,
-    "epsilon_cutoff": 0.0,
-    "eta_cutoff": 0.0,
-    "top_h": None,
-    "repetition_penalty": 1.0,
-    "no_repeat_ngram_size": 0,
-    "length_penalty": 1.0,
-    "early_stopping": False,
-    "min_new_tokens": None,
-    "bad_words_ids": None,
-    "suppress_tokens": None,
-    "begin_suppress_tokens": None,
-    "exponential_decay_length_penalty": None,
-    "renormalize_logits": False,
-    "remove_invalid_values": False,
-}
-
-# Fields that no config sets, but a model's own file might: kept neutral as well.
 FIXED: dict[str, Any] = {
     "encoder_repetition_penalty": 1.0,
     "encoder_no_repeat_ngram_size": 0,
@@ -57,27 +31,47 @@ FIXED: dict[str, Any] = {
     "prompt_lookup_num_tokens": None,
     "use_cache": True,
 }
+"""Fields that no config can set, but a model's own file might: the values they are kept at."""
+
+
+def decoding_fields(*kinds: FieldKind) -> dict[str, DecodingField]:
+    """Return what is known of the fields of `Decoding`, by name in their order.
+
+    Args:
+        kinds: only fields of these kinds; every field when none is given.
+    """
+    found = {}
+    for name, info in Decoding.model_fields.items():
+        for fact in info.metadata:
+            if isinstance(fact, DecodingField) and (not kinds or fact.kind in kinds):
+                found[name] = fact
+    return found
+
+
+NEUTRAL: dict[str, Any] = {name: field.neutral for name, field in decoding_fields().items()}
+"""The value with which transformers adds no processor, for each field that a config can set."""
 
 
 def effective_decoding(decoding: Decoding) -> dict[str, Any]:
-    """The strategy with every relevant GenerationConfig field set; nulls are their neutral values.
+    """Return the strategy with every relevant GenerationConfig field set; nulls become neutral values.
 
-    Budget and token ids (`max_new_tokens`, `eos_token_id`, ...) are not part of a strategy and not in here.
+    The budget and token ids (`max_new_tokens`, `eos_token_id`, ...) do not belong to a strategy and are not
+    included.
     """
-    asked = decoding.model_dump(exclude={"name"}, exclude_none=True)
-    return {**FIXED, **NEUTRAL, **{key: _listed(value) for key, value in asked.items()}}
+    requested = decoding.model_dump(exclude={"name"}, exclude_none=True)
+    return {**FIXED, **NEUTRAL, **{key: _as_list(value) for key, value in requested.items()}}
 
 
 def draws(decoding: Decoding) -> bool:
-    """Whether luck has a part in it."""
+    """Return whether tokens are sampled, with noise that depends on the seed."""
     return bool(decoding.do_sample)
 
 
 def is_beam(decoding: Decoding) -> bool:
-    """Whether it keeps several hypotheses (with or without drawing)."""
+    """Return whether it is beam search, with or without sampling."""
     return (decoding.num_beams or 1) > 1
 
 
-def _listed(value: Any) -> Any:
-    """Tuples as lists, which is what transformers checks for."""
-    return [_listed(item) for item in value] if isinstance(value, (tuple, list)) else value
+def _as_list(value: Any) -> Any:
+    """Tuples become lists, the type that transformers checks for."""
+    return [_as_list(item) for item in value] if isinstance(value, (tuple, list)) else value

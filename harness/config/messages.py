@@ -1,58 +1,50 @@
-"""One line for whatever Hydra and OmegaConf raise while composing."""
+"""One line per mistake: for our own errors, and for whatever Hydra and OmegaConf raise while composing."""
 
 from __future__ import annotations
 
 import re
 
-from harness.config.overrides import wrong_key
-from harness.config.search_path import Catalog
+from harness.config.overrides import unknown_key
+from harness.config.search_path import ConfigGroups
 from harness.errors import HarnessError, Mistake
 
 _FULL_KEY = re.compile(r"full_key: (\S+)")
 _IN_FILE = re.compile(r"In '([^']+)'")
 
 
-def explain(error: BaseException, catalog: Catalog | None = None) -> list[str]:
-    """What to print for an exception: a line a mistake.
+def explain(error: BaseException, groups: ConfigGroups | None = None) -> list[str]:
+    """Return what to print for an exception, one line per mistake.
 
     Args:
-        error: what was raised; a HarnessError speaks for itself.
-        catalog: to name the nearest right key; only Hydra's errors need it.
+        error: what was raised; the text of a HarnessError is printed as it is.
+        groups: for the suggestion of a known key; only needed for Hydra's errors.
     """
     if isinstance(error, HarnessError):
         mistakes = getattr(error, "mistakes", None)
-        return [told(mistake) for mistake in mistakes] if mistakes else [str(error)]
+        return [format_mistake(mistake) for mistake in mistakes] if mistakes else [str(error)]
     chain = _chain(error)
     text = " ".join(str(one) for one in chain)
-    file = _IN_FILE.search(text)
-    where = f"{file.group(1)}.yaml: " if file else ""
-    key = _FULL_KEY.search(text)
-    if catalog and key and ("not in" in text or "ConfigKeyError" in text):
-        return [told(wrong_key(key.group(1), f"{where}{key.group(1)}", catalog))]
+    file, key = _IN_FILE.search(text), _FULL_KEY.search(text)
+    prefix = f"{file.group(1)}.yaml: " if file else ""
+    if groups and key and ("not in" in text or "ConfigKeyError" in text):
+        return [format_mistake(unknown_key(key.group(1), f"{prefix}{key.group(1)}", groups))]
     first = next((str(one).strip() for one in chain if str(one).strip()), type(error).__name__)
     lines = [line.strip() for line in first.splitlines() if line.strip()]
-    kept = [
-        line
-        for line in lines
-        if not line.startswith(("See http", "full_key:", "object_type=", "reference_type="))
-    ]
+    noise = ("See http", "full_key:", "object_type=", "reference_type=")
+    lines = [line for line in lines if not line.startswith(noise)]
     cause = str(chain[-1]).strip().splitlines()
-    if len(chain) > 1 and cause and cause[0].strip() not in " ".join(kept):
-        kept.append(cause[0].strip())
-    where += f"{key.group(1)}: " if key else ""
-    return [where + (" ".join(kept) or first)]
+    if len(chain) > 1 and cause and cause[0].strip() not in " ".join(lines):
+        lines.append(cause[0].strip())
+    prefix += f"{key.group(1)}: " if key else ""
+    return [prefix + (" ".join(lines) or first)]
 
 
-def told(mistake: Mistake) -> str:
-    """A mistake as one line, with the points that it concerns when those are not all."""
-    if not mistake.points:
-        return _one_line(str(mistake))
-    more = len(mistake.points) - 3
-    where = ", ".join(mistake.points[:3]) + (f" and {more} more" if more > 0 else "")
-    return _one_line(f"{mistake} (at {where})")
-
-
-def _one_line(text: str) -> str:
+def format_mistake(mistake: Mistake) -> str:
+    """Return a mistake as one line, with the points that it concerns when it does not concern all."""
+    text = str(mistake)
+    if mistake.points:
+        more = len(mistake.points) - 3
+        text += f" (at {', '.join(mistake.points[:3])}{f' and {more} more' if more > 0 else ''})"
     return " ".join(text.split("\n"))
 
 

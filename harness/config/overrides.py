@@ -1,7 +1,7 @@
-"""Are the names right? Every group, choice and key of a command and its experiment, before Hydra composes.
+"""The names in overrides: every group, choice and key of a command is checked before Hydra composes.
 
-Hydra stops at the first mistake and lets misspelt keys pass behind a `+`. Here all are found at once, each
-with the nearest right name.
+Hydra stops at the first mistake and accepts misspelt keys behind a `+`. Here all mistakes are found at once,
+each with the most similar known name.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from harness.config.schema import SWEEP_KEYS, parts, value_keys
-from harness.config.search_path import EXPERIMENTS, Catalog
+from harness.config.schema import SWEEP_KEYS, sections, value_keys
+from harness.config.search_path import EXPERIMENTS, ConfigGroups
 from harness.config.suggest import did_you_mean
-from harness.config.unsupported_keys import ELSEWHERE
+from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 from harness.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Checked:
-    """What came of checking the overrides of a command.
+class CheckedOverrides:
+    """The result of checking overrides.
 
     Attributes:
-        overrides: those without a mistake, a needless `+` taken off.
-        mistakes: one a wrong name.
-        faulty: the groups and parts that a mistake concerns.
+        overrides: the correct ones, a needless `+` removed.
+        mistakes: one per wrong name.
+        faulty: the groups and sections that have a mistake.
         sweeps: the overrides that give several values.
-        experiments: the experiments named.
+        experiments: the experiments that are named.
     """
 
     overrides: list[str] = field(default_factory=list)
@@ -40,47 +40,59 @@ class Checked:
     experiments: list[str] = field(default_factory=list)
 
 
-def check_overrides(overrides: Iterable[str], catalog: Catalog, where: str = "") -> Checked:
-    """Check the names in `overrides`, and in the experiments they name.
+def check_overrides(overrides: Iterable[str], groups: ConfigGroups, prefix: str = "") -> CheckedOverrides:
+    """Check the names in `overrides`.
 
     Args:
         overrides: as typed, `key=value`.
-        catalog: the groups and choices there are.
-        where: put before each mistake's key; a file, when the overrides come from one.
+        groups: the known groups and choices.
+        prefix: put before the key of each mistake; the file that the overrides come from.
     """
-    from harness.config.experiment_file import check_experiment  # which checks overrides in its turn
-
-    checked = Checked()
+    checked = CheckedOverrides()
     for text in overrides:
         try:
             if "=" not in text and text[:1] != "~":
-                raise ConfigError.of(text, f"is no key=value{_bare(text, catalog)}")
-            override = parse(text)
-            mistake = _mistake(override, catalog)
+                raise ConfigError.of(text, f"expected key=value{_did_you_mean_value(text, groups)}")
+            override = parse_override(text)
+            mistake = _mistake(override, groups)
         except ConfigError as error:
             override, mistake = None, error.mistakes[0]
         if mistake is not None:
-            checked.mistakes.append(Mistake(where + mistake.key, mistake.message))
+            checked.mistakes.append(Mistake(prefix + mistake.key, mistake.message))
             checked.faulty.add(text.lstrip("+~").partition("=")[0].partition(".")[0])
             continue
         assert override is not None
         if override.is_sweep_override():
             checked.sweeps.append(text.lstrip("+"))
-        checked.overrides.append(as_hydra_wants(override))
+        checked.overrides.append(normalize_plus(override))
         if override.key_or_group == EXPERIMENTS:
-            checked.experiments.extend(_choices(override))
-    for name in checked.experiments:
-        mistakes = check_experiment(name, catalog)
-        checked.mistakes.extend(mistakes)
-        checked.faulty.update({EXPERIMENTS} if mistakes else ())
+            checked.experiments += [str(value) for value in _values(override) if value is not None]
     return checked
 
 
-def parse(text: str) -> Override:
+def check_cases(cases: Any, groups: ConfigGroups, prefix: str = "") -> list[Mistake]:
+    """Return the wrong names in `cases`, which must be a list of lists of overrides."""
+    mistakes: list[Mistake] = []
+    for case in cases if isinstance(cases, list) else [cases] if cases else []:
+        key = f"{prefix}cases: {case}"
+        if not isinstance(case, list) or not case or not all(isinstance(text, str) for text in case):
+            message = "must be a list of overrides, as in [decoding=greedy, generation.seed=1]"
+            mistakes.append(Mistake(key, message))
+            continue
+        checked = check_overrides(case, groups, f"{prefix}cases: ")
+        mistakes += checked.mistakes
+        if checked.sweeps:
+            mistakes.append(Mistake(key, "a case is one point; write one case per value"))
+        if checked.experiments:
+            mistakes.append(Mistake(key, "a case cannot name an experiment"))
+    return mistakes
+
+
+def parse_override(text: str) -> Override:
     """Parse one override with Hydra's grammar.
 
     Raises:
-        ConfigError: it is no `key=value`.
+        ConfigError: it is not `key=value`, or its value needs quotes.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Quote, QuotedString
@@ -91,109 +103,105 @@ def parse(text: str) -> Override:
         return OverridesParser.create().parse_override(text)
     except HydraException:
         if not equals:
-            raise ConfigError.of(text, "is no key=value") from None
-        # Twice: for Hydra, which is to take it as a text, and around that for the shell.
+            raise ConfigError.of(text, "expected key=value") from None
+        # Quoted twice: for Hydra, which must take it as one string, and around that for the shell.
         quoted = shlex.quote(f"{key}={QuotedString(text=value, quote=Quote.double).with_quotes()}")
-        cure = f"quote what holds commas, quotes, colons or brackets: {quoted}"
-        raise ConfigError.of(text, f"cannot be read; {cure}") from None
+        cure = f"quote a value containing commas, quotes, colons or brackets: {quoted}"
+        raise ConfigError.of(text, f"cannot be parsed; {cure}") from None
 
 
-def as_hydra_wants(override: Override) -> str:
-    """The override with a needless `+` taken off, and one put before a group that the user added."""
+def normalize_plus(override: Override) -> str:
+    """Return the override without a needless `+`, and with the one that a group of the user's needs."""
     text, key = override.input_line or "", override.key_or_group
     if override.is_hydra_override() or override.is_delete():
         return text
-    ours = key.partition(".")[0] in (*parts(), EXPERIMENTS, *SWEEP_KEYS)
-    return ("" if ours else "+") + text.lstrip("+")
+    in_schema = key.partition(".")[0] in (*sections(), EXPERIMENTS, *SWEEP_KEYS)
+    return ("" if in_schema else "+") + text.lstrip("+")
 
 
-def _mistake(override: Override, catalog: Catalog) -> Mistake | None:
-    """What is wrong with the name or the choice of one override."""
+def unknown_key(key: str, text: str, groups: ConfigGroups) -> Mistake:
+    """Return the mistake for a key that does not exist, with advice.
+
+    Args:
+        key: dotted.
+        text: the key of the mistake: what was typed, or the key with its file.
+        groups: the known groups and choices.
+    """
+    if (advice := UNSUPPORTED_KEYS.get(key.rpartition(".")[2])) is not None:
+        return Mistake(text, f"no such key; {advice}")
+    parent = next((name for name in value_keys() if key.startswith(f"{name}.")), None)
+    if parent is not None:
+        return Mistake(text, f"{parent} can only be set as a whole: {parent}=...")
+    known = [*sections(), *groups.choices, *SWEEP_KEYS, *value_keys()]
+    return Mistake(text, f"no such key{did_you_mean(key, known)}")
+
+
+def _mistake(override: Override, groups: ConfigGroups) -> Mistake | None:
+    """What is wrong with the key or the choice of one override."""
     key, text = override.key_or_group, override.input_line or ""
     if override.is_hydra_override():
         return None
     if override.package is not None:
         return Mistake(text, f"a package (@{override.package}) is not supported; write {key}=CHOICE")
     if override.is_delete():
-        cure = "choose another" if key in catalog.groups else "set it to null"
-        return Mistake(
-            text, f"nothing can be taken out; {cure}: {key}={'CHOICE' if key in catalog.groups else 'null'}"
-        )
-    if key in catalog.groups:
-        return _wrong_choice(override, catalog.groups[key])
+        is_group = key in groups.choices
+        cure = f"choose another: {key}=CHOICE" if is_group else f"set it to null: {key}=null"
+        return Mistake(text, f"cannot be deleted; {cure}")
+    if key in groups.choices:
+        return _wrong_choice(override, groups.choices[key])
     if key == "cases":
-        return None if override.is_sweep_override() else _wrong_cases(override, catalog)
+        mistakes = [] if override.is_sweep_override() else check_cases(override.value(), groups)
+        return mistakes[0] if mistakes else None
     if key in SWEEP_KEYS:
         return None
-    if key in parts():
+    if key in sections():
         value = override.value()
         if not isinstance(value, dict):
-            return Mistake(text, f"{key} is no group of choices; set its keys, as in {_example(key)}")
+            return Mistake(text, f"{key} has no choices; set its keys, as in {_first_key(key)}=...")
         unknown = [name for name in value if f"{key}.{name}" not in value_keys()]
-        return wrong_key(f"{key}.{unknown[0]}", text, catalog) if unknown else None
-    return None if key in value_keys() else wrong_key(key, text, catalog)
+        return unknown_key(f"{key}.{unknown[0]}", text, groups) if unknown else None
+    return None if key in value_keys() else unknown_key(key, text, groups)
 
 
 def _wrong_choice(override: Override, known: list[str]) -> Mistake | None:
-    """A choice that its group does not have."""
-    key, text = override.key_or_group, override.input_line or ""
+    """What is wrong with the choices of a group that an override names."""
     from hydra.core.override_parser.types import ValueType
 
+    key, text = override.key_or_group, override.input_line or ""
     if override.value_type in (ValueType.GLOB_CHOICE_SWEEP, ValueType.RANGE_SWEEP, ValueType.INTERVAL_SWEEP):
         return None
-    asked: list[Any] = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
-    wrong = [value for value in asked if _text(value) not in known]
-    if key == EXPERIMENTS and (len(asked) > 1 or asked == [None]):
+    values = _values(override)
+    if key == EXPERIMENTS and (len(values) > 1 or values == [None]):
         return Mistake(text, "one experiment at a time; leave it out for none")
+    wrong = [value for value in values if _unquoted(value) not in known]
     if not wrong:
         return None
-    names = [_text(value) for value in wrong]
+    names = [_unquoted(value) for value in wrong]
     one = f"{key}={names[0]}" if len(names) == 1 else text
     hints = "".join(did_you_mean(name, known) for name in names[:3])
     if any(isinstance(value, bool) for value in wrong):
-        hints = "; YAML reads a bare off, no or on as a boolean: put it in quotes"
-    kind = "no such choice" if len(names) == 1 else f"no such choices as {', '.join(names)}"
-    return Mistake(one, f"{kind}{hints} (choices: {', '.join(known)})")
+        hints = "; YAML reads an unquoted off, no or on as a boolean: quote it"
+    problem = "no such choice" if len(names) == 1 else f"no such choices as {', '.join(names)}"
+    return Mistake(one, f"{problem}{hints} (choices: {', '.join(known)})")
 
 
-def wrong_key(key: str, text: str, catalog: Catalog) -> Mistake:
-    """A key that there is not."""
-    if (instead := ELSEWHERE.get(key.rpartition(".")[2])) is not None:
-        return Mistake(text, f"no such key; {instead}")
-    if any(key.startswith(name) and key[len(name) : len(name) + 1] == "." for name in value_keys()):
-        whole = next(name for name in value_keys() if key.startswith(name + "."))
-        return Mistake(text, f"{whole} is set as a whole: {whole}=...")
-    known = [*parts(), *catalog.groups, *SWEEP_KEYS, *value_keys()]
-    return Mistake(text, f"no such key{did_you_mean(key, known)}")
-
-
-def _bare(word: str, catalog: Catalog) -> str:
-    """What a word without `=` may have meant: a choice, or a key."""
-    for group, choices in catalog.groups.items():
+def _did_you_mean_value(word: str, groups: ConfigGroups) -> str:
+    """A suggestion for a word without `=`: the group it is a choice of, or a similar key."""
+    for group, choices in groups.choices.items():
         if word in choices:
             return f"; did you mean {group}={word}?"
-    return did_you_mean(word, [*catalog.groups, *value_keys()])
+    return did_you_mean(word, [*groups.choices, *value_keys()])
 
 
-def _wrong_cases(override: Override, catalog: Catalog) -> Mistake | None:
-    """The first mistake in `cases=[[...], ...]` as typed."""
-    from harness.config.experiment_file import wrong_cases
-
-    mistakes = wrong_cases(override.value(), "", catalog)
-    return mistakes[0] if mistakes else None
+def _values(override: Override) -> list[Any]:
+    return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
 
 
-def _choices(override: Override) -> list[str]:
-    values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
-    return [str(value) for value in values if value is not None]
-
-
-def _text(value: Any) -> str:
+def _unquoted(value: Any) -> str:
     from hydra.core.override_parser.types import QuotedString
 
-    value = value.text if isinstance(value, QuotedString) else value
-    return str(value)
+    return str(value.text if isinstance(value, QuotedString) else value)
 
 
-def _example(part: str) -> str:
-    return next(f"{name}=..." for name in value_keys() if name.startswith(f"{part}."))
+def _first_key(section: str) -> str:
+    return next(name for name in value_keys() if name.startswith(f"{section}."))

@@ -1,40 +1,41 @@
-"""The frozen Point: everything one MLflow run depends on, as it was asked for and found sensible.
+"""The frozen Point: everything one MLflow run depends on, as requested and checked.
 
-These models are the only schema: Hydra's structured configs are made from them (`schema.py`), so that
-a key, its type, its default and its range stand in one place. Values are strict: `top_p=hot` and
-`do_sample="yes"` are mistakes, an integer where a float is meant is not.
+These models are the only schema: Hydra's structured configs are made from them (`schema.py`), so that all
+that is known of a key (type, default, range, neutral value) is in one place. Values are strict:
+`top_p=hot` and `do_sample="yes"` are errors; an integer for a float is not.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.config.base import Choice, Natural, Part, Positive
+from harness.config.base import Choice, Natural, Positive, Section
 from harness.config.expectation import Expectation
 
 
 class Model(Choice):
-    """Which model, and what may be done to load it."""
+    """Which model, and how it may be loaded."""
 
     id: str = Field(description="a built-in model's name, a hub id, or a folder")
     revision: str | None = Field(None, description="hub revision: a commit hash, a tag or a branch")
     device: str = Field("auto", description="auto (cuda, mps, cpu in this order), cpu, mps, cuda or cuda:N")
     attention: str = Field("auto", description="auto, eager, sdpa or flash_attention_2")
     trust_remote_code: bool = Field(False, description="run Python code that comes with the checkpoint")
-    allow_pickle: bool = Field(False, description="load weights stored as pickle (.bin)")
-    chat_template: str | None = Field(None, description="a Jinja chat template, or a file that holds one")
+    allow_pickle: bool = Field(False, description="load pickled weights (.bin)")
+    chat_template: str | None = Field(None, description="a Jinja chat template, or a file that contains one")
 
 
 class Quantization(Choice):
-    """How the weights are held; it alone decides the dtype. Field names are the quantizing library's own.
+    """How the weights are stored; it alone decides the dtype. Field names are the quantizing library's.
 
     `torchao` names one of torchao's configs as transformers did: `int4_weight_only` is Int4WeightOnlyConfig.
     """
 
     dtype: Literal["checkpoint", "float32", "bfloat16", "float16"] = Field(
-        "checkpoint", description="dtype of what is not quantized"
+        "checkpoint", description="dtype of weights that are not quantized"
     )
     load_in_8bit: bool = False
     load_in_4bit: bool = False
@@ -52,164 +53,186 @@ class Quantization(Choice):
             "int8_dynamic_activation_int4_weight",
         ]
         | None
-    ) = Field(None, description="quantize with torchao, so")
+    ) = Field(None, description="quantize with this config of torchao")
     group_size: Literal[32, 64, 128, 256] | None = Field(
-        None, description="inputs that share a scale in torchao's weights; null: its default"
+        None, description="weights that share a scale with torchao; null: its default"
     )
 
 
 class Cache(Choice):
-    """How keys and values are held while decoding. Field names are those of transformers' `cache_config`."""
+    """How the KV cache is stored while decoding. Field names are those of transformers' `cache_config`."""
 
-    backend: Literal["hqq", "fp8"] | None = Field(None, description="quantizes the cache; null: it is not")
+    backend: Literal["hqq", "fp8"] | None = Field(None, description="what quantizes the cache; null: nothing")
     # Not 3: hqq 0.2.8 unpacks 3 bits of matrices only, and a cache has four axes.
-    nbits: Literal[1, 2, 4, 8] | None = Field(None, description="bits a value")
-    axis_key: Literal[0, 1] | None = Field(None, description="1: a key's own values share a scale")
-    axis_value: Literal[0, 1] | None = Field(None, description="1: a value's own entries share a scale")
+    nbits: Literal[1, 2, 4, 8] | None = Field(None, description="bits per value")
+    axis_key: Literal[0, 1] | None = Field(None, description="1: each key vector has its own scales")
+    axis_value: Literal[0, 1] | None = Field(None, description="1: each value vector has its own scales")
     q_group_size: Positive | None = Field(
-        None, description="values that share a scale; null: 64, or what the width of a head allows"
+        None, description="values that share a scale; null: 64, or what the head dimension allows"
     )
     residual_length: Positive | None = Field(
-        None, description="positions left plain until they are quantized together"
+        None, description="latest positions kept unquantized until they are quantized together"
     )
 
     @property
     def quantized(self) -> bool:
-        """Whether it is another cache than the model's own."""
+        """Return whether the cache is quantized."""
         return self.backend is not None
 
 
 class Prompts(Choice):
-    """A source of prompts and how a row becomes what the model reads."""
+    """A source of prompts, and how its rows are rendered for the model."""
 
     items: tuple[str | dict[str, Any], ...] | None = Field(None, description="prompts given inline")
-    file: str | None = Field(None, description=".txt (one a line), .jsonl, .csv or .parquet")
+    file: str | None = Field(None, description=".txt (one per line), .jsonl, .csv or .parquet")
     template: str | None = Field(None, description="text with {fields} of the row")
     system: str | None = Field(None, description="the system turn of chat prompts")
     chat: Literal["auto", True, False] = Field(
-        "auto", description="true: through the model's chat template; auto: for rows that hold `messages`"
+        "auto", description="true: through the model's chat template; auto: for rows with `messages`"
     )
     limit: Positive | None = Field(None, description="take the first N rows")
     too_long: Literal["error", "truncate_left", "split"] = Field(
-        "error", description="what to do with a prompt that does not fit the context with its budget"
+        "error", description="what to do when prompt and max_new_tokens exceed the context length"
     )
+
+
+FieldKind = Literal["method", "temperature", "truncation", "penalty", "beam", "length", "filter", "numerics"]
+"""What a field of `Decoding` acts on.
+
+method: how the next token is chosen (sampling, beams). temperature, truncation: the distribution that is
+sampled from. penalty: tokens that occurred before. beam: the ranking of beams. length: the end of a text.
+filter: forbidden tokens. numerics: the scores as numbers.
+"""
+
+
+@dataclass(frozen=True)
+class DecodingField:
+    """What is known of a field of `Decoding` beside its type and range.
+
+    Attributes:
+        kind: what it acts on.
+        neutral: the value with which transformers adds no processor; null in a config means this value.
+    """
+
+    kind: FieldKind
+    neutral: Any
 
 
 class Decoding(Choice):
     """A decoding strategy, in the field names of transformers' GenerationConfig.
 
-    A field left null is neutral (`config/effective.py` tells the neutral values); nothing is inherited
-    from the model's own generation_config.json.
+    A field left null has its neutral value; nothing is inherited from the model's own generation_config.json.
     """
 
-    do_sample: bool | None = None
-    num_beams: Positive | None = None
-    temperature: float | None = Field(None, gt=0)
-    top_k: Positive | None = None
-    top_p: float | None = Field(None, gt=0, le=1)
-    min_p: float | None = Field(None, ge=0, le=1)
-    typical_p: float | None = Field(None, gt=0, le=1)
-    epsilon_cutoff: float | None = Field(None, ge=0, lt=1)
-    eta_cutoff: float | None = Field(None, ge=0, lt=1)
-    top_h: float | None = Field(None, gt=0, le=1)
-    repetition_penalty: float | None = Field(None, gt=0)
-    no_repeat_ngram_size: Natural | None = None
-    length_penalty: float | None = None
-    early_stopping: Literal[True, False, "never"] | None = None
-    min_new_tokens: Natural | None = None
-    bad_words_ids: tuple[tuple[Natural, ...], ...] | None = None
-    suppress_tokens: tuple[Natural, ...] | None = None
-    begin_suppress_tokens: tuple[Natural, ...] | None = None
-    exponential_decay_length_penalty: tuple[Natural, float] | None = None
-    renormalize_logits: bool | None = None
-    remove_invalid_values: bool | None = None
+    do_sample: Annotated[bool | None, DecodingField("method", False)] = None
+    num_beams: Annotated[Positive | None, DecodingField("method", 1)] = None
+    temperature: Annotated[float | None, Field(gt=0), DecodingField("temperature", 1.0)] = None
+    top_k: Annotated[Positive | None, DecodingField("truncation", 0)] = None
+    top_p: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", 1.0)] = None
+    min_p: Annotated[float | None, Field(ge=0, le=1), DecodingField("truncation", None)] = None
+    typical_p: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", 1.0)] = None
+    epsilon_cutoff: Annotated[float | None, Field(ge=0, lt=1), DecodingField("truncation", 0.0)] = None
+    eta_cutoff: Annotated[float | None, Field(ge=0, lt=1), DecodingField("truncation", 0.0)] = None
+    top_h: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", None)] = None
+    repetition_penalty: Annotated[float | None, Field(gt=0), DecodingField("penalty", 1.0)] = None
+    no_repeat_ngram_size: Annotated[Natural | None, DecodingField("penalty", 0)] = None
+    length_penalty: Annotated[float | None, DecodingField("beam", 1.0)] = None
+    early_stopping: Annotated[Literal[True, False, "never"] | None, DecodingField("beam", False)] = None
+    min_new_tokens: Annotated[Natural | None, DecodingField("length", None)] = None
+    bad_words_ids: Annotated[tuple[tuple[Natural, ...], ...] | None, DecodingField("filter", None)] = None
+    suppress_tokens: Annotated[tuple[Natural, ...] | None, DecodingField("filter", None)] = None
+    begin_suppress_tokens: Annotated[tuple[Natural, ...] | None, DecodingField("filter", None)] = None
+    exponential_decay_length_penalty: Annotated[
+        tuple[Natural, float] | None, DecodingField("length", None)
+    ] = None
+    renormalize_logits: Annotated[bool | None, DecodingField("numerics", False)] = None
+    remove_invalid_values: Annotated[bool | None, DecodingField("numerics", False)] = None
 
 
-class Generation(Part):
-    """The budget of a sample, and its luck."""
+class Generation(Section):
+    """The token budget of a sample, and the seed of its noise."""
 
     max_new_tokens: Positive = 64
-    samples: Positive = Field(1, description="texts a prompt")
+    samples: Positive = Field(1, description="outputs per prompt")
     seed: Natural = 0
-    stop_strings: tuple[str, ...] = Field((), description="end a sample once its output holds one")
-    ignore_eos: bool = Field(False, description="go on past end-of-text until the budget is spent")
+    stop_strings: tuple[str, ...] = Field((), description="end a sample once its output contains one")
+    ignore_eos: bool = Field(False, description="generate past the end-of-text token, up to max_new_tokens")
 
 
-class Engine(Part):
-    """How a group is run; never changes what is sampled."""
+class Engine(Section):
+    """How a group is run; never changes the samples."""
 
-    batch_rows: Literal["auto"] | Positive = Field("auto", description="rows decoded at once")
+    batch_rows: Literal["auto"] | Positive = Field("auto", description="sequences decoded in one batch")
     threads: Literal["auto"] | Positive = Field("auto", description="CPU threads of torch")
     fuse: bool = Field(True, description="decode the strategies of a sweep together, as a tree")
     compile: Literal["auto", "off", "on"] = Field("auto", description="capture steps as CUDA graphs")
-    fresh: bool = Field(False, description="run anew what the store already holds, and replace it")
-    replay: bool = Field(False, description="take points that replay shows to be identical from the store")
+    fresh: bool = Field(False, description="run again what is stored already, and replace it")
 
 
-class Record(Part):
-    """How deeply each step is recorded."""
+class Record(Section):
+    """What is recorded of each step."""
 
-    top_k: Natural = Field(5, description="alternatives kept a step")
-    prompt_logprobs: bool = Field(False, description="score the prompt's own tokens too")
+    top_k: Natural = Field(5, description="alternative tokens recorded per step")
+    prompt_logprobs: bool = Field(False, description="score the prompt's tokens too")
 
 
 class Timing(Choice):
-    """The latency pass: one strategy at a time, the loop a user would deploy."""
+    """The latency pass: one strategy at a time, with the loop a user would deploy."""
 
     enabled: bool = True
     prompts: Positive = Field(3, description="how many of the prompts are timed")
-    repeats: Positive = Field(3, description="timed repetitions of each")
-    warmup: Natural = Field(1, description="repetitions thrown away first")
+    repeats: Positive = Field(3, description="timed repetitions per prompt")
+    warmup: Natural = Field(1, description="repetitions before the timed ones")
     batch_size: Positive = Field(1, description="prompts decoded together")
-    new_tokens: Positive = Field(16, description="tokens a repetition, end-of-text ignored")
+    new_tokens: Positive = Field(16, description="tokens per repetition, end-of-text ignored")
 
 
 class Tracking(Choice):
-    """What MLflow is told."""
+    """What is logged to MLflow, and where."""
 
     enabled: bool = True
     uri: str | None = Field(
         None, description="tracking URI; null: MLFLOW_TRACKING_URI, else outputs/mlflow.db"
     )
     experiment: str = "harness"
-    traces: bool = Field(False, description="one MLflow trace a sample")
+    traces: bool = Field(False, description="log one MLflow trace per sample")
 
 
-class Compare(Part):
-    """How the points of a sweep are held against each other; never changes what is sampled."""
+class Compare(Section):
+    """How the points of a sweep are compared; never changes the samples."""
 
     baseline: str | None = Field(
-        None, description="label of the point the others are held against; the first"
+        None, description="label of the point that the others are compared with; null: the first"
     )
-    metrics: tuple[str, ...] = Field((), description="metrics of your own, each FILE.py:FUNCTION")
+    metrics: tuple[str, ...] = Field((), description="custom metrics, each FILE.py:FUNCTION")
     pareto: tuple[str, ...] = Field(
         ("latency/itl_p50_ms", "text/repeated_4", "probability/mean_logprob"),
         description="metrics of the Pareto front, two or more",
     )
-    noise: bool = Field(True, description="measure the noise floor: one strategy of each group is run again")
-    budget_mb: float = Field(20.0, gt=0, description="megabytes of texts and tokens in compare.html")
+    noise: bool = Field(True, description="measure run-to-run noise: one strategy of each group is run again")
+    budget_mb: float = Field(20.0, gt=0, description="megabytes of outputs and tokens in compare.html")
 
 
-class Drift(Part):
-    """How points are held against their model's highest precision; never changes what is sampled."""
+class Drift(Section):
+    """How points are compared with their model's highest precision; never changes the samples."""
 
     enabled: bool = True
     reference: str | None = Field(
-        None, description="name of the quantization to hold against; null: the highest precision of the sweep"
+        None, description="the quantization to compare with; null: the highest precision of the sweep"
     )
     text: str | None = Field(
         None,
-        description="a fixed text besides: a .txt file, or `reference`, the prompts' column of that name",
+        description="also compare along a fixed text: a .txt file, or `reference`, the prompts' column",
     )
     budget_mb: float = Field(
-        512.0, gt=0, description="megabytes of disk for the distributions of a model's reference"
+        512.0, gt=0, description="megabytes of disk for the reference distributions of a model"
     )
 
 
-class Point(Part):
+class Point(Section):
     """One combination of model, quantization, prompt set and decoding strategy, with its budget.
 
-    `label` is its choices and every `key=value` that varies in the sweep, unique in the sweep.
+    `label` consists of its choices and every `key=value` that varies in the sweep; it is unique there.
     """
 
     label: str

@@ -1,4 +1,4 @@
-"""Composed configs become points: named, checked all at once, without copies, labelled."""
+"""Composed configs become points: named, checked all at once, without duplicates, labelled."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.config.labels import MAIN, labelled
+from harness.config.labels import MAIN, with_labels
 from harness.config.point import Point
 from harness.config.rules import check_rules, expectation_rules
-from harness.config.validation import named, read_expectations, read_parts
+from harness.config.validation import read_expectations, read_sections, with_choice_names
 from harness.errors import ConfigError, Mistake
 
 EXPECT = "expect"
@@ -21,48 +21,48 @@ class Composed:
     """One composed config, as plain data.
 
     Attributes:
-        config: part -> key -> value, and the list `expect`; other top-level keys are ignored.
-        choices: config group -> choice, as Hydra tells them.
-        own: the parts that hold the user's own model or prompts (`sources.py`), beside or without a choice.
+        config: section -> key -> value, and the list `expect`; other top-level keys are ignored.
+        choices: config group -> choice, as Hydra reports them.
+        custom: the sections with a user's own model or prompts, beside or without a choice.
     """
 
     config: Mapping[str, Any]
     choices: Mapping[str, Any]
-    own: frozenset[str] = frozenset()
+    custom: frozenset[str] = frozenset()
 
 
 def make_points(composed: Sequence[Composed]) -> list[Point]:
-    """The points of a sweep, in order, each once, with labels that are unique among them.
+    """Return the points of a sweep, in order and without duplicates, with unique labels.
 
     Raises:
-        ConfigError: with every mistake in any of them, each told once; a mistake that concerns only some
-            points names those.
+        ConfigError: with every mistake in any of them, each once; a mistake that concerns only some points
+            names them.
     """
     points: dict[str, Point] = {}
-    where: dict[Mistake, list[str]] = {}
+    wrong: dict[Mistake, list[str]] = {}
     for one in composed:
-        config = named(dict(one.config), one.choices, one.own)
-        parts, mistakes = read_parts(config)
-        expect, wrong = read_expectations(config.get(EXPECT))
-        mistakes += [*check_rules(parts), *wrong]
-        mistakes += expectation_rules(expect, parts)
+        config = with_choice_names(dict(one.config), one.choices, one.custom)
+        sections, mistakes = read_sections(config)
+        expect, wrong_expectations = read_expectations(config.get(EXPECT))
+        mistakes += [*check_rules(sections), *wrong_expectations, *expectation_rules(expect, sections)]
         for mistake in mistakes:
-            where.setdefault(mistake, []).append("/".join(str(config[part]["name"]) for part in MAIN))
+            wrong.setdefault(mistake, []).append("/".join(str(config[name]["name"]) for name in MAIN))
         if not mistakes:
-            point = Point(label="", expect=expect, **parts)  # type: ignore[arg-type]
+            point = Point(label="", expect=expect, **sections)  # type: ignore[arg-type]
             points.setdefault(point.model_dump_json(), point)
-    if where:
-        raise ConfigError(_told(mistake, labels, len(composed)) for mistake, labels in where.items())
-    return labelled(list(points.values()))
+    if wrong:
+        raise ConfigError(
+            mistake
+            if len(names) == len(composed)
+            else Mistake(mistake.key, mistake.message, tuple(dict.fromkeys(names)))
+            for mistake, names in wrong.items()
+        )
+    return with_labels(list(points.values()))
 
 
 def point_config(point: Point) -> dict[str, Any]:
-    """What was asked for, as plain JSON-able data: only what is not null; not what
-    concerns the sweep as a whole."""
+    """Return what was requested of a point, as plain JSON-able data.
+
+    Without nulls, and without what concerns the sweep as a whole.
+    """
     return point.model_dump(mode="json", exclude_none=True, exclude={"label", "compare", "drift", EXPECT})
-
-
-def _told(mistake: Mistake, labels: list[str], total: int) -> Mistake:
-    if len(labels) == total:
-        return mistake
-    return Mistake(mistake.key, mistake.message, tuple(dict.fromkeys(labels)))

@@ -1,4 +1,4 @@
-"""The right name that is nearest to a wrong one."""
+"""Suggestions: the known name that is most similar to a misspelt one."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(wrong: str, right: Iterable[str]) -> str | None:
-    """The name in `right` most like `wrong`; None when nothing is like it.
+def most_similar(wrong: str, known: Iterable[str]) -> str | None:
+    """Return the known name most similar to `wrong`; None when none is similar.
 
-    Dotted keys are also compared by their last component, so that a right name under a wrong part
-    (`model.temperature`, plain `temperature`) finds its place.
+    Dotted keys are also compared by their last component, so that a key under the wrong section
+    (`model.temperature`) or under none (`temperature`) is found.
     """
-    names = list(right)
-    whole = difflib.get_close_matches(wrong.lower(), names, n=1, cutoff=0.75)
+    names = list(known)
     last = wrong.rpartition(".")[2].lower()
-    same = [name for name in names if name.rpartition(".")[2] == last]
-    if same:
-        return same[0]
-    if whole:
-        return whole[0]
+    same_last = [name for name in names if name.rpartition(".")[2] == last]
+    if same_last:
+        return same_last[0]
+    close = difflib.get_close_matches(wrong.lower(), names, n=1, cutoff=0.75)
+    if close:
+        return close[0]
     by_last = {name.rpartition(".")[2]: name for name in reversed(names)}
     close = difflib.get_close_matches(last, by_last, n=1, cutoff=0.6)
     return by_last[close[0]] if close else None
 
 
-def did_you_mean(wrong: str, right: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing."""
-    name = nearest(wrong, right)
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X?`, or an empty string when nothing is similar."""
+    name = most_similar(wrong, known)
     return f"; did you mean {name}?" if name else ""

@@ -1,15 +1,15 @@
-"""Keys that people will try because transformers has them, and what to say instead."""
+"""Keys that users will try because transformers or other tools have them, with advice for each."""
 
 from __future__ import annotations
 
 _BUDGET = "use generation.max_new_tokens"
-_HUB = "transformers moved it to a hub repository that runs remote code, so it is not offered"
+_HUB = "transformers moved it to a hub repository that runs remote code, so it is not supported"
 _OURS = "the harness sets it itself"
-_ASSISTED = "assisted decoding is not offered yet; it changes the speed and not what is sampled"
-_RECORDED = "every step's probabilities are recorded anyway; record.top_k tells how many alternatives"
+_DECODER_ONLY = "only decoder-only models are supported"
+_ASSISTED = "assisted decoding is not supported yet; it changes the speed, not the samples"
+_RECORDED = "every step's probabilities are recorded anyway; record.top_k sets how many alternatives"
 
-# By the key's last component, whatever part it was looked for in.
-ELSEWHERE: dict[str, str] = {
+UNSUPPORTED_KEYS: dict[str, str] = {
     "max_length": f"{_BUDGET}: max_length counts the prompt too, so a long prompt would get a short answer",
     "max_tokens": _BUDGET,
     "n_tokens": _BUDGET,
@@ -21,13 +21,13 @@ ELSEWHERE: dict[str, str] = {
     "n_samples": "use generation.samples",
     "random_seed": "use generation.seed",
     "stop": "use generation.stop_strings",
-    "max_time": "not offered: what a sample says must not depend on how fast the machine is; "
-    "bound it with generation.max_new_tokens",
-    "eos_token_id": "it is the model's own; to go on past it use generation.ignore_eos=true, "
-    "to stop at a text generation.stop_strings",
+    "max_time": "not supported: a sample must not depend on the speed of the machine; "
+    "limit it with generation.max_new_tokens",
+    "eos_token_id": "it is the model's own; to generate past it use generation.ignore_eos=true, "
+    "to stop at a string generation.stop_strings",
     "pad_token_id": _OURS,
     "bos_token_id": _OURS,
-    "decoder_start_token_id": "only decoder-only models are run",
+    "decoder_start_token_id": _DECODER_ONLY,
     "use_cache": _OURS,
     "return_dict_in_generate": _OURS,
     "output_scores": _RECORDED,
@@ -38,7 +38,7 @@ ELSEWHERE: dict[str, str] = {
     "diversity_penalty": f"group beam search: {_HUB}",
     "force_words_ids": f"constrained beam search: {_HUB}",
     "constraints": f"constrained beam search: {_HUB}",
-    "custom_generate": "not offered: a config names no code to run",
+    "custom_generate": "not supported: a config cannot name code to run",
     "prompt_lookup_num_tokens": _ASSISTED,
     "assistant_model": _ASSISTED,
     "assistant_early_exit": _ASSISTED,
@@ -46,16 +46,19 @@ ELSEWHERE: dict[str, str] = {
     "num_assistant_tokens_schedule": _ASSISTED,
     "assistant_confidence_threshold": _ASSISTED,
     "max_matching_ngram_size": _ASSISTED,
-    "guidance_scale": "not offered yet: it runs the model twice a step",
-    "watermarking_config": "not offered yet",
-    "sequence_bias": "not offered yet; decoding.suppress_tokens and decoding.bad_words_ids forbid tokens",
-    "token_healing": "not offered: a prompt is encoded as it is",
-    "encoder_repetition_penalty": "only decoder-only models are run; use decoding.repetition_penalty",
-    "encoder_no_repeat_ngram_size": "only decoder-only models are run; use decoding.no_repeat_ngram_size",
-    "forced_bos_token_id": "not offered",
-    "forced_eos_token_id": "not offered",
+    "guidance_scale": "not supported yet: it runs the model twice a step",
+    "watermarking_config": "not supported yet",
+    "sequence_bias": "not supported yet; decoding.suppress_tokens and decoding.bad_words_ids forbid tokens",
+    "token_healing": "not supported: a prompt is encoded as it is",
+    "encoder_repetition_penalty": f"{_DECODER_ONLY}; use decoding.repetition_penalty",
+    "encoder_no_repeat_ngram_size": f"{_DECODER_ONLY}; use decoding.no_repeat_ngram_size",
+    "forced_bos_token_id": "not supported",
+    "forced_eos_token_id": "not supported",
     "torch_dtype": "quantization decides it: quantization=fp32, bf16, fp16 or none (the checkpoint's)",
     "batch_size": "use engine.batch_rows for decoding, timing.batch_size for the latency pass",
+    "replay": "the feature was removed, every point is decoded; "
+    "`harness replay POINT decoding=...` shows what another decoding would have kept of a stored one",
     "name": "a choice's name is the name of its YAML file",
-    "_target_": "not offered: a config names no code to run",
+    "_target_": "not supported: a config cannot name code to run",
 }
+"""Advice by the last component of the key, whatever section it was looked for in."""

@@ -1,4 +1,4 @@
-"""Are the values right? pydantic's findings on a composed config, as mistakes in the harness's words."""
+"""The values of a composed config, checked: pydantic's errors become mistakes in the harness's words."""
 
 from __future__ import annotations
 
@@ -11,139 +11,156 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from harness.config.expectation import Expectation
-from harness.config.schema import choice_parts, part_fields, parts
+from harness.config.schema import choice_sections, section_fields, sections
 from harness.config.suggest import did_you_mean
 from harness.errors import Mistake
 
 MISSING = "???"
+"""OmegaConf's missing value."""
 
 
-def read_parts(config: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list[Mistake]]:
-    """The parts of a Point that are right, and what is wrong with the others.
+def with_choice_names(config: dict[str, Any], choices: Mapping[str, Any], custom: Set[str]) -> dict[str, Any]:
+    """Return the config with the name of each choice filled in.
+
+    A custom section is not named after the choice that it replaces: a model has the last component of its id
+    (`Qwen2-0.5B`), prompts the name of their file (`mine` of `mine.jsonl`), inline ones `custom`.
+    """
+    config = {name: dict(values) if isinstance(values, dict) else values for name, values in config.items()}
+    for section in choice_sections():
+        config.setdefault(section, {})["name"] = str(choices.get(section))
+    custom = custom | {section for section in choice_sections() if choices.get(section) == "custom"}
+    model = config["model"]
+    if model.get("id") == MISSING:
+        model["id"] = None
+    elif "model" in custom and isinstance(model.get("id"), str):
+        model["name"] = model["id"].rstrip("/").rpartition("/")[2] or model["id"]
+    if "prompts" in custom:
+        file = config["prompts"].get("file")
+        config["prompts"]["name"] = (isinstance(file, str) and Path(file).stem) or "custom"
+    return config
+
+
+def read_sections(config: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list[Mistake]]:
+    """Return the sections of a Point that are right, and the mistakes in the others.
 
     Args:
         config: a composed config as plain dicts and lists, the names of the choices filled in.
     """
     good: dict[str, BaseModel] = {}
     mistakes: list[Mistake] = []
-    for name in parts():
+    for name in sections():
         try:
             text = json.dumps(config.get(name) or {})
         except (TypeError, ValueError) as error:
-            mistakes.append(Mistake(name, f"holds a value that is no plain YAML: {error}"))
+            mistakes.append(Mistake(name, f"contains a value that is not plain YAML: {error}"))
             continue
-        part, wrong = _read(name, text)
+        section, wrong = _read_section(name, text)
         mistakes += wrong
-        if part is not None:
-            good[name] = part
+        if section is not None:
+            good[name] = section
     return good, mistakes
 
 
 def read_expectations(expect: Any) -> tuple[tuple[Expectation, ...], list[Mistake]]:
-    """The entries of `expect` that are right, and what is wrong with the others."""
+    """Return the entries of `expect` that are right, and the mistakes in the others."""
     if expect in (None, []):
         return (), []
     if not isinstance(expect, list) or not all(isinstance(entry, dict) for entry in expect):
-        return (), [
-            Mistake(f"expect={shown(expect)}", "must be a list of mappings, [{prompt: ID, output: TEXT}]")
-        ]
+        message = "must be a list of mappings, [{prompt: ID, output: TEXT}]"
+        return (), [Mistake(f"expect={format_value(expect)}", message)]
     good, mistakes = [], []
-    for place, entry in enumerate(expect):
+    for index, entry in enumerate(expect):
+        key = f"expect[{index}]"
         try:
             good.append(Expectation.model_validate_json(json.dumps(entry)))
         except ValidationError as error:
-            mistakes += [
-                _wrong_expectation(f"expect[{place}]", entry, detail)
-                for detail in error.errors(include_url=False)
-            ]
+            details = error.errors(include_url=False)
+            mistakes += [_expectation_mistake(key, entry, detail) for detail in details]
         except TypeError as error:
-            mistakes.append(Mistake(f"expect[{place}]", f"holds a value that is no plain YAML: {error}"))
+            mistakes.append(Mistake(key, f"contains a value that is not plain YAML: {error}"))
     return tuple(good), list(dict.fromkeys(mistakes))
 
 
-def _wrong_expectation(where: str, entry: Mapping[str, Any], detail: Any) -> Mistake:
-    key = str(detail["loc"][0])
-    known = Expectation.model_fields
-    if key not in known:
-        return Mistake(f"{where}.{key}", f"no such key{did_you_mean(key, list(known))}")
-    text = f"{where}.{key}={shown(entry.get(key))}"
-    takes = _words(Expectation.model_json_schema()["properties"][key])
-    return Mistake(text, _range(detail) or f"must be {takes}")
-
-
-@lru_cache(maxsize=4096)
-def _read(name: str, text: str) -> tuple[BaseModel | None, tuple[Mistake, ...]]:
-    """One part from JSON: a list is good for a tuple there, everything else stays strict."""
-    try:
-        return parts()[name].model_validate_json(text), ()
-    except ValidationError as error:
-        return None, tuple(_mistakes(name, json.loads(text), error))
-
-
-def shown(value: Any) -> str:
-    """A value as one would type it."""
+def format_value(value: Any) -> str:
+    """Return a value as one would type it."""
     if isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _mistakes(part: str, values: Mapping[str, Any], error: ValidationError) -> list[Mistake]:
-    """One mistake a key, however many ways pydantic tried to read its value."""
-    found: dict[str, Mistake] = {}
-    for detail in error.errors(include_url=False):
-        key = str(detail["loc"][0]) if detail["loc"] else ""
-        if key and key not in found:
-            found[key] = _mistake(part, key, values, detail)
-    return list(found.values())
+def describe(section: str, key: str) -> str:
+    """Return what values a key takes: `a number above 0 and at most 1`, `auto or a whole number from 1`."""
+    return _describe_schema(sections()[section].model_json_schema()["properties"][key])
 
 
-def _mistake(part: str, key: str, values: Mapping[str, Any], detail: Any) -> Mistake:
-    dotted = f"{part}.{key}"
-    if key not in part_fields(part):
+@lru_cache(maxsize=4096)
+def _read_section(name: str, text: str) -> tuple[BaseModel | None, tuple[Mistake, ...]]:
+    """One section from JSON, in which a list is accepted for a tuple; everything else stays strict."""
+    try:
+        return sections()[name].model_validate_json(text), ()
+    except ValidationError as error:
+        values = json.loads(text)
+        found: dict[str, Mistake] = {}  # one per key, however many ways pydantic tried to read its value
+        for detail in error.errors(include_url=False):
+            key = str(detail["loc"][0]) if detail["loc"] else ""
+            if key and key not in found:
+                found[key] = _section_mistake(name, key, values, detail)
+        return None, tuple(found.values())
+
+
+def _section_mistake(section: str, key: str, values: Mapping[str, Any], detail: Any) -> Mistake:
+    dotted = f"{section}.{key}"
+    if key not in section_fields(section):
         return Mistake(dotted, "no such key")
     value = values.get(key)
-    text = f"{dotted}={shown(value)}"
-    if value is None and part_fields(part)[key].is_required():
+    text = f"{dotted}={format_value(value)}"
+    if value is None and section_fields(section)[key].is_required():
         example = "HUB-ID-OR-FOLDER" if dotted == "model.id" else "..."
         return Mistake(dotted, f"must be given: {dotted}={example}")
     if dotted == "decoding.temperature" and value == 0 and not isinstance(value, bool):
-        return Mistake(text, "that is decoding=greedy; a temperature must be above 0")
+        return Mistake(text, "must be above 0; without sampling use decoding=greedy")
     message = _range(detail) if len(detail["loc"]) == 1 else None
     if message is None:
-        message = f"must be {describe(part, key)}"
-        if "text" in describe(part, key).split(" or ") and isinstance(value, (int, float)):
-            message += f"""; quote it: "{dotted}='{shown(value)}'\""""
+        accepted = describe(section, key)
+        message = f"must be {accepted}"
+        if "text" in accepted.split(" or ") and isinstance(value, (int, float)):
+            message += f"""; quote it: "{dotted}='{format_value(value)}'\""""
     return Mistake(text, message)
 
 
+def _expectation_mistake(where: str, entry: Mapping[str, Any], detail: Any) -> Mistake:
+    key = str(detail["loc"][0])
+    known = Expectation.model_fields
+    if key not in known:
+        return Mistake(f"{where}.{key}", f"no such key{did_you_mean(key, list(known))}")
+    accepted = _describe_schema(Expectation.model_json_schema()["properties"][key])
+    return Mistake(f"{where}.{key}={format_value(entry.get(key))}", _range(detail) or f"must be {accepted}")
+
+
 def _range(detail: Any) -> str | None:
-    """A range that a value of the right type has left."""
+    """The message for a value of the right type that is out of range; None for other errors."""
     bounds = detail.get("ctx", {})
-    words = {
+    messages = {
         "greater_than": f"must be above {bounds.get('gt')}",
         "greater_than_equal": f"must be at least {bounds.get('ge')}",
         "less_than": f"must be below {bounds.get('lt')}",
         "less_than_equal": f"must be at most {bounds.get('le')}",
         "finite_number": "must be a finite number",
     }
-    said = words.get(detail["type"])
-    return None if said is None else said.replace(".0", "")
+    message = messages.get(detail["type"])
+    return None if message is None else message.replace(".0", "")
 
 
-def describe(part: str, key: str) -> str:
-    """What a key takes, in words: `a number above 0 and at most 1`, `auto or a whole number from 1`."""
-    schema = parts()[part].model_json_schema()["properties"][key]
-    return _words(schema)
-
-
-def _words(schema: Mapping[str, Any]) -> str:
+def _describe_schema(schema: Mapping[str, Any]) -> str:
+    """A JSON schema in words."""
     if "anyOf" in schema:
-        options = [_words(option) for option in schema["anyOf"] if option.get("type") != "null"]
+        options = [_describe_schema(one) for one in schema["anyOf"] if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(options))
     if "const" in schema:
-        return shown(schema["const"])
+        return format_value(schema["const"])
     if "enum" in schema:
-        return _listing([shown(value) for value in schema["enum"]])
+        *others, last = [format_value(value) for value in schema["enum"]]
+        return f"{', '.join(others)} or {last}" if others else last
     kind = schema.get("type")
     if kind in ("number", "integer"):
         word = "a number" if kind == "number" else "a whole number"
@@ -159,33 +176,7 @@ def _words(schema: Mapping[str, Any]) -> str:
         inner = schema.get("items") or {}
         several = schema.get("prefixItems")
         if several:
-            return f"a list [{', '.join(_words(item) for item in several)}]"
-        return f"a list, each {_words(inner)}" if inner else "a list"
-    return {"boolean": "true or false", "string": "text", "object": "a mapping"}.get(
-        str(kind), "something else"
-    )
-
-
-def _listing(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
-
-
-def named(config: dict[str, Any], choices: Mapping[str, Any], own: Set[str]) -> dict[str, Any]:
-    """The config with each choice's name filled in.
-
-    What is the user's own is not named as the choice it took the place of: a model by the last component of
-    its id (`Qwen2-0.5B`), prompts by their file (`mine` of `mine.jsonl`), those given inline as `custom`.
-    """
-    config = {name: dict(values) if isinstance(values, dict) else values for name, values in config.items()}
-    for part in choice_parts():
-        config.setdefault(part, {})["name"] = str(choices.get(part))
-    custom = {part for part in choice_parts() if choices.get(part) == "custom"}
-    model = config["model"]
-    if model.get("id") == MISSING:
-        model["id"] = None
-    elif "model" in own | custom and isinstance(model.get("id"), str):
-        model["name"] = model["id"].rstrip("/").rpartition("/")[2] or model["id"]
-    if "prompts" in own | custom:
-        file = config["prompts"].get("file")
-        config["prompts"]["name"] = (isinstance(file, str) and Path(file).stem) or "custom"
-    return config
+            return f"a list [{', '.join(_describe_schema(item) for item in several)}]"
+        return f"a list, each {_describe_schema(inner)}" if inner else "a list"
+    names = {"boolean": "true or false", "string": "text", "object": "a mapping"}
+    return names.get(str(kind), "something else")

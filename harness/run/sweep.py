@@ -20,7 +20,6 @@ from harness.config.point import Point
 from harness.errors import ConfigError, HarnessError, StoreError
 from harness.plan.plan import Group, Plan, PlannedPoint, as_of_now, make_plan
 from harness.run.display import Display
-from harness.run.replaying import same_points, take
 from harness.store.files import remove_unfinished, write_text
 from harness.store.locks import lock
 from harness.store.stored_point import stored_point
@@ -73,8 +72,6 @@ class _Run:
         self._sweep = sweep
         self._console = console
         self._save_after = 0.0
-        asks = any(planned.point.engine.replay for planned in plan.points)
-        self._same = same_points(plan) if asks else {}
 
     def go(self) -> int:
         from harness.report import print_sweep, write_sweep_reports
@@ -107,8 +104,6 @@ class _Run:
 
     def _run_group(self, group: Group, display: Display, tracker: Tracker) -> None:
         """Run a group's points; a failure is told and the rest runs on."""
-        for place in group.places:
-            self._take(place, display)
         points = {place: self._plan.points[place] for place in group.places}
         for place, planned in points.items():
             if planned.needs and not planned.needs.model:
@@ -166,19 +161,6 @@ class _Run:
                 return planned
         self._note(place, display, tracker, status="reused", ended=time.time())
         return planned
-
-    def _take(self, place: int, display: Display) -> None:
-        """Take a point's samples from the stored point that has the same, where that is asked for."""
-        planned = self._plan.points[place]
-        if place not in self._same or not planned.point.engine.replay:
-            return
-        taken = take(planned, self._same[place], self._plan.outputs, display.waiting)
-        points = [taken if at == place else point for at, point in enumerate(self._plan.points)]
-        self._plan = replace(self._plan, points=tuple(points))
-        if not taken.needs.samples:
-            told = f"not decoded: replay shows the choices of point {self._same[place]} at every step"
-            warnings = (*self._sweep.points[place].warnings, told)
-            self._sweep = self._sweep.with_point(place, warnings=warnings)
 
     def _note(self, place: int, display: Display, tracker: Tracker, **changes: object) -> None:
         self._sweep = self._sweep.with_point(place, **changes)

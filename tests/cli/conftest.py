@@ -1,4 +1,4 @@
-"""Commands as a user has them, and commands whose points are recorded instead of run."""
+"""Commands as a user runs them, and commands whose points are recorded instead of run."""
 
 import os
 import subprocess
@@ -13,20 +13,27 @@ from harness.cli.main import main
 
 @pytest.fixture(scope="session")
 def script():
-    """`script("check", ..., folder=...)`: the console script in a process from scratch, to its end."""
+    """`script("check", ..., folder=...)`: runs the console script in a new process."""
     path = Path(sys.executable).with_name("harness")
 
     def run(*words, folder, **environment):
-        world = {key: value for key, value in os.environ.items() if key not in ("HARNESS_OUTPUTS", "COLUMNS")}
+        inherited = {
+            key: value for key, value in os.environ.items() if key not in ("HARNESS_OUTPUTS", "COLUMNS")
+        }
         return subprocess.run(
-            [path, *words], cwd=folder, env=world | environment, capture_output=True, text=True, timeout=180
+            [path, *words],
+            cwd=folder,
+            env=inherited | environment,
+            capture_output=True,
+            text=True,
+            timeout=180,
         )
 
     return run
 
 
 class Recorded:
-    """What a command came to: status, what was printed, and the points that reached run, plan or check."""
+    """The result of a command: status, what was printed, and the points that reached run, plan or check."""
 
     def __init__(self, status, out, err, calls):
         self.status = status
@@ -71,7 +78,7 @@ def harness(monkeypatch, capsys, tmp_path):
         monkeypatch.setitem(sys.modules, "harness.cli.show_plan", show_module)
         before = set(tmp_path.iterdir())
         ended = main(list(words))
-        assert set(tmp_path.iterdir()) == before, "a command left something in the working folder"
+        assert set(tmp_path.iterdir()) == before, "a command left files in the working folder"
         printed = capsys.readouterr()
         return Recorded(ended, printed.out, printed.err, calls)
 

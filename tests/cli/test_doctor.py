@@ -1,4 +1,4 @@
-"""The doctor tries for real, and says why something does not work."""
+"""The doctor loads and runs models, and says why something does not work."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ def cpu_only(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
 
 def test_every_quantization_that_is_installed_works_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor() == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for name, package in [(q.name, "torchao" if q.torchao else "torch") for q in TRIED] + [
         (f"cache={cache.name}", "hqq" if cache.backend == "hqq" else "torch") for cache in TRIED_CACHES
     ]:
-        (line,) = [line for line in told.splitlines() if line.startswith(f"│ {name} ")]
+        (line,) = [line for line in printed.splitlines() if line.startswith(f"│ {name} ")]
         assert (" yes " in line) == (find_spec(package) is not None), "what is installed works"
-    assert "transformers" in told
-    assert "GiB" in told
+    assert "transformers" in printed
+    assert "GiB" in printed
 
 
 def test_what_is_tried_is_what_can_be_chosen() -> None:
     import yaml
 
-    from harness.config.places import conf_folder
+    from harness.config.search_path import conf_folder
 
     for group, kind, tried in (("quantization", Quantization, TRIED), ("cache", Cache, TRIED_CACHES)):
         files = (conf_folder() / group).glob("*.yaml")
         choices = {path.stem: kind(name=path.stem, **yaml.safe_load(path.read_text())) for path in files}
-        left_out = choices.keys() - {one.name for one in tried}
-        assert left_out == {"none" if group == "quantization" else "default"}
+        not_tried = choices.keys() - {one.name for one in tried}
+        assert not_tried == {"none" if group == "quantization" else "default"}
         assert {one.name: one for one in tried} == {one.name: choices[one.name] for one in tried}
 
 
-def test_reasons_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reasons_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_tiny_model(tmp_path / "tiny")
     both = Quantization(name="both", load_in_4bit=True, load_in_8bit=True)
     refused = try_quantization(folder, both, "cpu")
@@ -58,7 +58,7 @@ def test_reasons_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (failed.works, failed.reason) == (False, "RuntimeError: no kernel image")
 
 
-def test_trying_leaves_the_global_luck_alone(tmp_path: Path) -> None:
+def test_trying_leaves_the_global_random_state_unchanged(tmp_path: Path) -> None:
     import torch
 
     before = torch.random.get_rng_state()

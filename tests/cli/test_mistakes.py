@@ -1,4 +1,4 @@
-"""What must be told, and how: `harness check` on real files, in this process for speed."""
+"""Which mistakes are reported, and how: `harness check` on real files, in this process for speed."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from harness.cli.main import main
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """`told("decoding=top_p", ...)`: exit status, lines on stderr, and stdout of `harness check`."""
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """`check("decoding=top_p", ...)`: exit status, lines on stderr, and stdout of `harness check`."""
     monkeypatch.chdir(tmp_path)
 
-    def check(*words: str) -> tuple[int, list[str], str]:
+    def run_check(*words: str) -> tuple[int, list[str], str]:
         status = main(["check", "model=fable_tiny", *words])
         printed = capsys.readouterr()
         return status, printed.err.splitlines(), " ".join(printed.out.split())
 
-    return check
+    return run_check
 
 
 LONG = f"prompts.items=['{'word ' * 600}']"
 
 
 @pytest.mark.parametrize(
-    ("words", "named", "cure"),
+    ("words", "key", "cure"),
     [
         (["decoding.temperature=0.7"], "decoding.temperature=0.7", "no effect without do_sample=true"),
         (["decoding.top_k=3"], "decoding.top_k=3", "no effect without do_sample=true"),
@@ -47,8 +47,8 @@ LONG = f"prompts.items=['{'word ' * 600}']"
         (["decoding=gredy"], "decoding=gredy", "did you mean greedy?"),
         (["generation.max_length=9"], "generation.max_length=9", "generation.max_new_tokens"),
         (["+decoding.max_length=9"], "+decoding.max_length=9", "counts the prompt too"),
-        (["generation.samples=2"], "generation.samples=2", "they would be copies"),
-        (["decoding=beam", "generation.samples=2"], "generation.samples=2", "they would be copies"),
+        (["generation.samples=2"], "generation.samples=2", "all samples would be equal"),
+        (["decoding=beam", "generation.samples=2"], "generation.samples=2", "all samples would be equal"),
         (["prompts=custom", LONG], "603 tokens + 64 new ones > the model's 512", "truncate_left or split"),
         (["prompts=custom", "prompts.items=[]"], "prompts.items=[]", "give at least one"),
         (["prompts=custom", "prompts.items=['']"], "prompts.items[0]", "the prompt is empty"),
@@ -58,16 +58,16 @@ LONG = f"prompts.items=['{'word ' * 600}']"
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
-def test_a_mistake_names_key_value_and_cure(told: Any, words: list[str], named: str, cure: str) -> None:
-    status, lines, _ = told(*words)
+def test_a_mistake_names_key_value_and_cure(check: Any, words: list[str], key: str, cure: str) -> None:
+    status, lines, _ = check(*words)
     assert status == 2
     (line,) = lines
-    assert named in line
+    assert key in line
     assert cure in line
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words", "named", "cure"),
+    ("name", "content", "words", "key", "cure"),
     [
         ("bad.jsonl", '{"prompt": "a"}\n{"prompt": oops\n', [], "bad.jsonl:2", "is no JSON"),
         ("two.jsonl", '{"id": "a", "prompt": "x"}\n' * 2, [], "two.jsonl:2", "taken already by two.jsonl:1"),
@@ -77,37 +77,37 @@ def test_a_mistake_names_key_value_and_cure(told: Any, words: list[str], named: 
     ],
 )
 def test_a_mistake_in_a_file_names_its_line(
-    told: Any, tmp_path: Path, name: str, content: str, words: list[str], named: str, cure: str
+    check: Any, tmp_path: Path, name: str, content: str, words: list[str], key: str, cure: str
 ) -> None:
     (tmp_path / name).write_text(content)
-    status, lines, _ = told("prompts=custom", f"prompts.file={name}", *words)
+    status, lines, _ = check("prompts=custom", f"prompts.file={name}", *words)
     assert status == 2
     (line,) = lines
-    assert line.startswith(named)
+    assert line.startswith(key)
     assert cure in line
 
 
 @pytest.mark.parametrize("cure", ["truncate_left", "split"])
-def test_too_long_prompts_can_be_cut_or_split_and_it_is_said(told: Any, cure: str) -> None:
-    status, lines, out = told("prompts=custom", LONG, f"prompts.too_long={cure}")
+def test_too_long_prompts_can_be_cut_or_split_and_it_is_said(check: Any, cure: str) -> None:
+    status, lines, out = check("prompts=custom", LONG, f"prompts.too_long={cure}")
     assert (status, lines) == (0, [])
     assert (
         f"was {'cut on the left to 448 tokens' if cure == 'truncate_left' else 'split into 2 pieces'}" in out
     )
 
 
-def test_chat_templates_missing_and_unused(told: Any, small_model: Callable[..., Path]) -> None:
-    status, (line,), _ = told("model=custom", f"model.id={small_model('llama')}", "prompts=questions")
+def test_chat_templates_missing_and_unused(check: Any, small_model: Callable[..., Path]) -> None:
+    status, (line,), _ = check("model=custom", f"model.id={small_model('llama')}", "prompts=questions")
     assert status == 2
     assert "has no chat template" in line
     assert "model.chat_template" in line
-    status, lines, out = told("prompts=custom", "prompts.items=[hello]")
+    status, lines, out = check("prompts=custom", "prompts.items=[hello]")
     assert (status, lines) == (0, [])
     assert "warning prompts.chat: fable_tiny has a chat template that no prompt uses" in out
 
 
-def test_models_that_are_refused(told: Any, small_model: Callable[..., Path], tmp_path: Path) -> None:
-    status, (line,), _ = told("model=custom", f"model.id={small_model('llama', pickle=True)}")
+def test_models_that_are_refused(check: Any, small_model: Callable[..., Path], tmp_path: Path) -> None:
+    status, (line,), _ = check("model=custom", f"model.id={small_model('llama', pickle=True)}")
     assert status == 2
     assert "set model.allow_pickle=true if you trust it" in line
     for name, changes, cure in (
@@ -122,18 +122,18 @@ def test_models_that_are_refused(told: Any, small_model: Callable[..., Path], tm
         shutil.copytree(small_model("llama"), folder)
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(config | changes))
-        status, (line,), _ = told("model=custom", f"model.id={folder}")
+        status, (line,), _ = check("model=custom", f"model.id={folder}")
         assert status == 2
         assert cure in line
 
 
-def test_a_quantization_that_cannot_run_here(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quantization_that_cannot_run_here(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch  # noqa: F401  # a plan asks bitsandbytes itself only once torch is there
 
     from harness.models.quantize import import_bitsandbytes
 
     monkeypatch.setattr(import_bitsandbytes(), "supported_torch_devices", {"cuda"})
-    status, (line,), _ = told("quantization=bnb_nf4")
+    status, (line,), _ = check("quantization=bnb_nf4")
     assert status == 2
     assert line.startswith("quantization: bnb_nf4 cannot run on cpu: bitsandbytes runs on cuda")
     assert line.endswith("there are: none, fp32, bf16, fp16")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config.places import PACKAGE, built_in
+from harness.config.search_path import PACKAGE, built_in
 
 SLOW_SWEEP = """
 import sys, time, types
@@ -52,11 +52,11 @@ def test_a_signal_ends_it_with_its_status(tmp_path, number, status, words):
     try:
         assert process.stdout.readline() == "running\n"
         process.send_signal(number)
-        _, told = process.communicate(timeout=20)
+        _, printed = process.communicate(timeout=20)
     finally:
         process.kill()
     assert process.returncode == status
-    assert told.strip() == "interrupted"
+    assert printed.strip() == "interrupted"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,10 +79,10 @@ assert not heavy, heavy
 
 
 def test_help_takes_about_a_second(tmp_path):
-    begun = time.monotonic()
+    started = time.monotonic()
     assert "experiments" in harness("--help", folder=tmp_path).stdout
     # 0.8 s as measured; generous, since tests share the machine.
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - started < 8
 
 
 def test_completion(tmp_path):
@@ -97,7 +97,7 @@ def test_completion(tmp_path):
         )
 
 
-def test_output_that_nobody_reads_is_no_error(tmp_path):
+def test_a_closed_pipe_is_no_error(tmp_path):
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {sys.executable} -m harness --help | head -1"],
         cwd=tmp_path,
@@ -125,7 +125,7 @@ def test_in_the_layout_of_a_wheel_the_configs_are_found(tmp_path):
     done = harness("--cfg", "job", "experiments=demo", folder=folder, PYTHONPATH=str(site))
     assert "max_new_tokens: 48" in done.stdout
     where = subprocess.run(
-        [sys.executable, "-c", "from harness.config import places; print(places.conf_folder())"],
+        [sys.executable, "-c", "from harness.config.search_path import conf_folder; print(conf_folder())"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(site)},
         capture_output=True,

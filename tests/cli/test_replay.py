@@ -1,4 +1,4 @@
-"""`harness replay` as it is typed: what it prints, what it refuses, and that it needs no torch."""
+"""`harness replay` on the command line: what it prints, what it refuses, and that it needs no torch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run_once(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path
 
 @pytest.fixture
 def stored(run_once: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store with two points; columns enough for their tables."""
+    """A store with two points, and a terminal wide enough for their tables."""
     shutil.copytree(run_once, outputs)
     monkeypatch.setenv("COLUMNS", "150")
     return outputs
@@ -52,25 +52,25 @@ def ids(outputs: Path) -> dict[str, str]:
 
 def test_a_table_and_a_summary(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", "fable_tiny/none/temperature", "decoding=greedy"]) == 0
-    said = capsys.readouterr().out
-    assert "fable_tiny/none/temperature, made by plain sampling, replayed as greedy" in said
-    assert "of 3 samples are the same to the end" in said
+    printed = capsys.readouterr().out
+    assert "fable_tiny/none/temperature, made by plain sampling, replayed as greedy" in printed
+    assert "of 3 samples are the same to the end" in printed
     assert main(["replay", "fable_tiny/none/greedy", "decoding=top_k", "decoding.top_k=1"]) == 0
-    said = capsys.readouterr().out
-    assert "3 of 3 samples are the same to the end, 0 change, 0 cannot be told" in said
-    assert "36 of 36 steps are certainly the same" in said
-    assert "mean logprob 0.000 of the samples" in said.replace("-0.000", "0.000")
+    printed = capsys.readouterr().out
+    assert "3 of 3 samples are the same to the end, 0 change, 0 cannot be told" in printed
+    assert "36 of 36 steps are certainly the same" in printed
+    assert "mean logprob 0.000 of the samples" in printed.replace("-0.000", "0.000")
 
 
-def test_json_tells_all(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_everything(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     point = ids(stored)["temperature"]
     assert main(["replay", point, "decoding=greedy", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["point"] == point
-    assert told["replayed_as"] == {"do_sample": False}
-    assert told["summary"]["samples"] == len(told["samples"]) == 3
+    result = json.loads(capsys.readouterr().out)
+    assert result["point"] == point
+    assert result["replayed_as"] == {"do_sample": False}
+    assert result["summary"]["samples"] == len(result["samples"]) == 3
     greedy = {row["prompt_id"]: row for row in rows(stored, "greedy")}
-    for sample, first in zip(told["samples"], rows(stored, "temperature"), strict=True):
+    for sample, first in zip(result["samples"], rows(stored, "temperature"), strict=True):
         assert sample["prompt_id"] == first["prompt_id"]
         assert (sample["same"] == sample["steps"]) == (
             first["output"] == greedy[first["prompt_id"]]["output"]
@@ -87,11 +87,13 @@ def rows(outputs: Path, decoding: str) -> list[dict]:
     return StoredPoint(outputs / "points" / ids(outputs)[decoding]).rows("generations")
 
 
-def test_overrides_build_on_what_made_the_point(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_overrides_apply_to_the_strategy_of_the_point(
+    stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     point = ids(stored)["temperature"]
     assert main(["replay", point[:9], "decoding.top_k=3", "decoding.temperature=0.5", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["replayed_as"] == {"do_sample": True, "top_k": 3, "temperature": 0.5}
+    result = json.loads(capsys.readouterr().out)
+    assert result["replayed_as"] == {"do_sample": True, "top_k": 3, "temperature": 0.5}
 
 
 def test_a_point_by_sweep_and_label(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,8 +108,8 @@ def test_a_point_by_sweep_and_label(stored: Path, capsys: pytest.CaptureFixture[
     [
         (["fable_tiny/none/greedz", "decoding=greedy"], "did you mean fable_tiny/none/greedy?"),
         (["zzz", "decoding=greedy"], "no stored point has this id or label; give a point's id"),
-        (["decoding=greedy"], "replay: which point?"),
-        (["fable_tiny/none/greedy"], "replay: say with which decoding"),
+        (["decoding=greedy"], "replay: no point given; give its id or label"),
+        (["fable_tiny/none/greedy"], "replay: no decoding given"),
         (["fable_tiny/none/greedy", "decoding=typical"], "decoding.typical_p=0.95: replay does not know it"),
         (["fable_tiny/none/greedy", "decoding=beam"], "decoding.num_beams=5: replay does not know it"),
         (["fable_tiny/none/greedy", "decoding=top_q"], "decoding=top_q: no such choice; did you mean top_p?"),
@@ -127,11 +129,11 @@ def test_mistakes_are_one_line(
     assert main(["replay", *words]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    (said,) = printed.err.splitlines()
-    assert line in said
+    (shown,) = printed.err.splitlines()
+    assert line in shown
 
 
-def test_points_that_hold_nothing_to_replay(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_points_with_nothing_to_replay(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model=fable_tiny", "generation.max_new_tokens=3", "prompts.limit=1", "record.top_k=0",
                  "engine.threads=1", "timing=off", "tracking=off"]) == 0  # fmt: skip
     capsys.readouterr()
@@ -166,9 +168,9 @@ def test_no_torch_and_no_mlflow(stored: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_label_may_hold_values() -> None:
+def test_a_label_may_contain_values() -> None:
     label = "fable_tiny/fp32/top_p top_p=0.5"
-    asked = replay_arguments([label, "decoding=greedy", "--json"])
-    assert (asked.point, asked.overrides, asked.as_json) == (label, ["decoding=greedy"], True)
-    with pytest.raises(ConfigError, match="which point"):
+    arguments = replay_arguments([label, "decoding=greedy", "--json"])
+    assert (arguments.point, arguments.overrides, arguments.as_json) == (label, ["decoding=greedy"], True)
+    with pytest.raises(ConfigError, match="no point given"):
         replay_arguments(["decoding.top_p=0.5"])

@@ -1,4 +1,4 @@
-"""How real sweeps end that do not end well: the exit status, what is said, and what is kept."""
+"""How real sweeps end that fail or are interrupted: the exit status, the output, and what is stored."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from harness.cli import ui
 from harness.errors import ConfigError, HarnessError
 
 
-def test_nothing_run_yet_is_said(outputs: Path) -> None:
+def test_nothing_tracked_yet(outputs: Path) -> None:
     with pytest.raises(ConfigError, match="nothing is tracked yet"):
         ui.serve([])
 
@@ -25,7 +25,7 @@ def test_a_server_has_its_own_address(outputs: Path, monkeypatch: pytest.MonkeyP
         ui.serve([])
 
 
-def test_a_taken_port_is_said(outputs: Path) -> None:
+def test_a_port_in_use(outputs: Path) -> None:
     outputs.mkdir()
     (outputs / "mlflow.db").touch()
     with socket.socket() as taken:
@@ -36,19 +36,19 @@ def test_a_taken_port_is_said(outputs: Path) -> None:
             ui.serve(["--port", str(port)])
 
 
-def test_the_server_is_given_store_and_artifacts() -> None:
+def test_the_server_gets_store_and_artifacts() -> None:
     command = ui.server_command("sqlite:////data/mlflow.db", "0.0.0.0", 5001, ["--allowed-hosts", "*"])
-    told = dict(zip(command[4::2], command[5::2], strict=True))
+    options = dict(zip(command[4::2], command[5::2], strict=True))
     assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
-    assert told["--backend-store-uri"] == "sqlite:////data/mlflow.db"
-    assert told["--default-artifact-root"] == "file:///data/mlartifacts"
-    assert told["--host"] == "0.0.0.0"
-    assert told["--port"] == "5001"
-    assert told["--allowed-hosts"] == "*"
+    assert options["--backend-store-uri"] == "sqlite:////data/mlflow.db"
+    assert options["--default-artifact-root"] == "file:///data/mlartifacts"
+    assert options["--host"] == "0.0.0.0"
+    assert options["--port"] == "5001"
+    assert options["--allowed-hosts"] == "*"
 
 
 def alive(pid: int) -> bool:
-    """Whether a process is there and no zombie that nobody has collected."""
+    """Whether a process runs and is no zombie."""
     try:
         os.kill(pid, 0)
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
@@ -57,27 +57,27 @@ def alive(pid: int) -> bool:
 
 
 def test_ctrl_c_ends_the_server_and_its_children(tmp_path: Path) -> None:
-    # A stand-in for the server: it starts a child, as MLflow does, and tells its id.
+    # A stand-in for the server: it starts a child, as MLflow does, and writes its id.
     code = (
         "import subprocess, sys, time, pathlib\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         "pathlib.Path(sys.argv[1]).write_text(str(child.pid))\n"
         "time.sleep(60)\n"
     )
-    told = tmp_path / "pid"
+    pid_file = tmp_path / "pid"
 
     def interrupt() -> None:
         for _ in range(200):
-            if told.exists() and told.read_text():
+            if pid_file.exists() and pid_file.read_text():
                 break
             time.sleep(0.05)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    assert ui._run([sys.executable, "-c", code, str(told)]) == 0
+    assert ui._run([sys.executable, "-c", code, str(pid_file)]) == 0
     thread.join()
-    child = int(told.read_text())
+    child = int(pid_file.read_text())
     for _ in range(100):
         if not alive(child):
             break

@@ -32,21 +32,21 @@ CONFIG = {
 
 @pytest.fixture
 def composed():
-    """`composed("decoding.top_p=0.9" as a keyword dict, choices)`: a Composed with some keys set."""
+    """`composed({"decoding.top_p": 0.9}, decoding="top_p")`: a Composed with some keys and choices set."""
 
-    def make(values=None, own=(), **choices):
+    def make(values=None, custom=(), **choices):
         config = copy.deepcopy(CONFIG)
         for key, value in (values or {}).items():
-            part, _, name = key.partition(".")
-            config[part][name] = value
-        return Composed(config, {**CHOICES, **choices}, frozenset(own))
+            section, _, name = key.partition(".")
+            config[section][name] = value
+        return Composed(config, {**CHOICES, **choices}, frozenset(custom))
 
     return make
 
 
 @pytest.fixture
 def mistakes(composed):
-    """The lines that a config with some keys set is told."""
+    """`mistakes({"decoding.top_p": 2})`: the mistakes of a config with some keys set, one line each."""
     from harness.config.points import make_points
     from harness.errors import ConfigError
 

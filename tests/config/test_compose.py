@@ -1,4 +1,4 @@
-"""Composing fast gives what composing whole gives; cases unite with the product."""
+"""Fast composing gives the same as Hydra composing in full; cases are added to the product."""
 
 import itertools
 import time
@@ -7,10 +7,10 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from harness.config.compose import CONFIG_NAME, composer_of, jobs_with_cases, sweep_name, united
+from harness.config.compose import CONFIG_NAME, jobs_with_cases, make_composer, merge_overrides, sweep_name
 from harness.config.points import make_points
-from harness.config.schema import parts
-from harness.config.search_path import Catalog
+from harness.config.schema import sections
+from harness.config.search_path import ConfigGroups
 from harness.errors import ConfigError
 
 
@@ -19,26 +19,28 @@ def loader():
     from hydra import version
 
     version.setbase("1.3")
-    return Catalog().loader
+    return ConfigGroups().loader
 
 
 @pytest.fixture
 def counted(loader):
-    """A composer, and the list of what Hydra was asked to compose."""
-    asked = []
+    """A composer, and the list of what Hydra had to compose."""
+    loaded = []
 
     def load(overrides):
-        asked.append(overrides)
+        loaded.append(overrides)
         return loader.load_configuration(CONFIG_NAME, overrides, RunMode.RUN)
 
-    return composer_of(loader, load), asked
+    return make_composer(loader, load), loaded
 
 
-def whole(loader, overrides):
-    """What Hydra composes, all in one go."""
+def in_full(loader, overrides):
+    """What Hydra composes from all overrides at once."""
     config = loader.load_configuration(CONFIG_NAME, list(overrides), RunMode.RUN)
     choices = {str(key): value for key, value in config.hydra.runtime.choices.items()}
-    return OmegaConf.to_container(OmegaConf.masked_copy(config, [*parts(), "expect"]), resolve=True), choices
+    return OmegaConf.to_container(
+        OmegaConf.masked_copy(config, [*sections(), "expect"]), resolve=True
+    ), choices
 
 
 PRODUCT = [
@@ -49,15 +51,15 @@ PRODUCT = [
 ]
 
 
-def test_put_together_is_the_same_as_composed_whole(loader, counted):
-    composer, asked = counted
+def test_assembled_is_the_same_as_composed_in_full(loader, counted):
+    composer, loaded = counted
     for job in itertools.product(*PRODUCT):
         composed = composer.compose(job)
-        config, choices = whole(loader, job)
+        config, choices = in_full(loader, job)
         assert composed.config == config
         assert composed.choices == choices
-    # Of the eight combinations of choices: the first one, and one more a choice that differs.
-    assert len(asked) == 1 + 3
+    # Of the eight combinations of choices: the first one, and one more per choice that differs.
+    assert len(loaded) == 1 + 3
 
 
 def test_values_that_need_quotes_or_are_lists(loader, counted):
@@ -68,7 +70,7 @@ def test_values_that_need_quotes_or_are_lists(loader, counted):
         "decoding.top_p=null",
         "model.revision='1'",
     ):
-        config, _ = whole(loader, ["prompts=custom", text])
+        config, _ = in_full(loader, ["prompts=custom", text])
         assert composer.compose(["prompts=custom", text]).config == config
 
 
@@ -79,22 +81,24 @@ def test_an_interpolation_sees_the_values(loader, counted):
         assert composer.compose(job).config["timing"]["new_tokens"] == budget
 
 
-def test_a_choice_that_reaches_into_other_parts_is_composed_whole(tmp_path):
+def test_a_choice_that_sets_other_sections_is_composed_in_full(tmp_path):
     folder = tmp_path / "decoding"
     folder.mkdir()
     (folder / "wide.yaml").write_text(
         "# @package _global_\ndecoding:\n  do_sample: true\ngeneration:\n  max_new_tokens: 99\n"
     )
-    loader = Catalog(str(tmp_path)).loader
+    loader = ConfigGroups(str(tmp_path)).loader
     load = lambda texts: loader.load_configuration(CONFIG_NAME, texts, RunMode.RUN)  # noqa: E731
-    composer = composer_of(loader, load)
+    composer = make_composer(loader, load)
     for job in (["decoding=greedy"], ["decoding=wide"]):
-        assert composer.compose(job).config == whole(loader, job)[0]
+        assert composer.compose(job).config == in_full(loader, job)[0]
     assert composer.compose(["decoding=wide"]).config["generation"]["max_new_tokens"] == 99
 
 
-def test_the_last_word_counts():
-    assert united(["decoding=greedy", "generation.seed=1"], ["decoding=top_p", "+record.top_k=2"]) == [
+def test_the_last_override_of_a_key_counts():
+    assert merge_overrides(
+        ["decoding=greedy", "generation.seed=1"], ["decoding=top_p", "+record.top_k=2"]
+    ) == [
         "generation.seed=1",
         "decoding=top_p",
         "+record.top_k=2",
@@ -111,18 +115,22 @@ def test_the_last_word_counts():
         (["generation.seed=1,2"], None, [["JOB"], ["decoding=beam"], ["decoding=top_p"]]),
     ],
 )
-def test_cases_unite_with_the_product(typed, params, expected):
+def test_cases_are_added_to_the_product(typed, params, expected):
     cases = [["decoding=beam"], ["decoding=top_p"]]
     assert jobs_with_cases([["JOB"]], cases, typed, params) == expected
 
 
-def test_a_choice_outranks_the_sources_said_before_it():
+def test_a_choice_overrides_custom_keys_before_it():
     typed = ["prompts.file=mine.txt", "model.id=x", "prompts.limit=3"]
-    assert united(typed, ["prompts=questions"]) == ["model.id=x", "prompts.limit=3", "prompts=questions"]
-    assert united(typed, ["prompts.items=[a]"]) == [*typed, "prompts.items=[a]"]
+    assert merge_overrides(typed, ["prompts=questions"]) == [
+        "model.id=x",
+        "prompts.limit=3",
+        "prompts=questions",
+    ]
+    assert merge_overrides(typed, ["prompts.items=[a]"]) == [*typed, "prompts.items=[a]"]
 
 
-def test_no_cases_leave_the_product():
+def test_without_cases_the_product_is_unchanged():
     assert jobs_with_cases([["a=1"], ["a=2"]], [], ["a=1,2"], None) == [["a=1"], ["a=2"]]
 
 
@@ -139,10 +147,10 @@ def test_the_sweep_is_named_by_its_experiment():
 
 def test_every_choice_makes_a_point(counted):
     composer, _ = counted
-    catalog = Catalog()
+    groups = ConfigGroups()
     extra = {"model=custom": "model.id=x", "prompts=custom": "prompts.items=[x]"}
-    for group in parts():
-        for choice in catalog.groups.get(group, []):
+    for group in sections():
+        for choice in groups.choices.get(group, []):
             text = f"{group}={choice}"
             job = [text, *([extra[text]] if text in extra else [])]
             (point,) = make_points([composer.compose(job)])
@@ -151,8 +159,8 @@ def test_every_choice_makes_a_point(counted):
 
 
 def test_a_thousand_points_take_seconds(counted):
-    composer, asked = counted
-    begun = time.process_time()
+    composer, loaded = counted
+    started = time.process_time()
     jobs = [
         [f"decoding={name}", f"quantization={quantization}", f"generation.seed={seed}"]
         for name in ("greedy", "top_p", "min_p", "beam")
@@ -161,6 +169,6 @@ def test_a_thousand_points_take_seconds(counted):
     ]
     points = make_points([composer.compose(job) for job in jobs])
     assert len(points) == len(jobs) == 1008
-    assert len(asked) == 1 + 3 + 3
+    assert len(loaded) == 1 + 3 + 3
     # Of the processor, so that a busy machine does not matter; about 1 s as measured.
-    assert time.process_time() - begun < 10
+    assert time.process_time() - started < 10

@@ -1,12 +1,22 @@
-"""Every field set, and set to what does nothing: held against transformers itself."""
+"""Every field is set, and set to what has no effect: compared with transformers itself."""
+
+from typing import get_args
 
 import pytest
 
-from harness.config.effective import FIXED, NEUTRAL, draws, effective_decoding, is_beam
-from harness.config.point import Decoding
+from harness.config.effective import (
+    FIXED,
+    NEUTRAL,
+    decoding_fields,
+    draws,
+    effective_decoding,
+    is_beam,
+)
+from harness.config.point import Decoding, FieldKind
+from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 
 
-def test_a_decoding_that_says_nothing_is_greedy_and_neutral():
+def test_an_empty_decoding_is_greedy_and_neutral():
     effective = effective_decoding(Decoding(name="x"))
     assert effective["top_k"] == 0
     assert effective["do_sample"] is False
@@ -20,9 +30,29 @@ def test_every_key_of_a_decoding_has_a_neutral_value():
     assert not set(NEUTRAL) & set(FIXED)
 
 
-def test_what_is_asked_for_stands():
-    asked = Decoding(name="x", do_sample=True, top_k=7, suppress_tokens=(1, 2), bad_words_ids=((3, 4),))
-    effective = effective_decoding(asked)
+def test_every_fixed_field_has_advice():
+    assert set(FIXED) <= set(UNSUPPORTED_KEYS)
+
+
+def test_the_kinds_of_fields_partition_them():
+    kinds = get_args(FieldKind)
+    assert sorted(name for kind in kinds for name in decoding_fields(kind)) == sorted(NEUTRAL)
+    assert list(decoding_fields("beam")) == ["length_penalty", "early_stopping"]
+    assert set(decoding_fields("temperature", "truncation")) == {
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "typical_p",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "top_h",
+    }
+
+
+def test_requested_values_are_kept():
+    requested = Decoding(name="x", do_sample=True, top_k=7, suppress_tokens=(1, 2), bad_words_ids=((3, 4),))
+    effective = effective_decoding(requested)
     assert effective["top_k"] == 7
     assert effective["suppress_tokens"] == [1, 2]
     assert effective["bad_words_ids"] == [[3, 4]]
@@ -45,13 +75,13 @@ def test_kinds(fields, kind):
     assert is_beam(decoding) == ("beam" in kind)
 
 
-def test_every_default_of_transformers_that_shapes_the_text_is_set():
+def test_every_default_of_transformers_that_shapes_the_output_is_set():
     from transformers import GenerationConfig
 
     defaults = GenerationConfig._get_default_generation_params()
-    of_the_budget_or_the_call = {"max_length", "output_scores", "return_dict_in_generate"}
-    of_assistants = {name for name in defaults if "assistant" in name or "lookbehind" in name}
-    missing = set(defaults) - of_the_budget_or_the_call - of_assistants - set(NEUTRAL) - set(FIXED)
+    budget_or_call = {"max_length", "output_scores", "return_dict_in_generate"}
+    assistants = {name for name in defaults if "assistant" in name or "lookbehind" in name}
+    missing = set(defaults) - budget_or_call - assistants - set(NEUTRAL) - set(FIXED)
     assert not missing
     known = vars(GenerationConfig()).keys()
     # Fields of strategies that transformers has moved out are kept neutral only while it knows them.
@@ -59,7 +89,7 @@ def test_every_default_of_transformers_that_shapes_the_text_is_set():
 
 
 def test_nothing_is_inherited_from_the_models_own_file(small_model):
-    """A model whose file asks for sampling, top_k and penalties still decodes greedily when told so."""
+    """A model whose file asks for sampling, top_k and penalties still decodes greedily when requested."""
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -69,11 +99,11 @@ def test_nothing_is_inherited_from_the_models_own_file(small_model):
     prompt = torch.tensor([[5, 6, 7, 8]])
     config = GenerationConfig(max_new_tokens=12, eos_token_id=None, **effective_decoding(Decoding(name="g")))
     model.generation_config.eos_token_id = None
-    made = model.generate(
+    generated = model.generate(
         prompt, attention_mask=torch.ones_like(prompt), generation_config=config, pad_token_id=0
     )
     by_hand = prompt
     with torch.no_grad():
         for _ in range(12):
             by_hand = torch.cat([by_hand, model(by_hand).logits[:, -1].argmax(-1, keepdim=True)], dim=1)
-    assert made.tolist() == by_hand.tolist()
+    assert generated.tolist() == by_hand.tolist()

@@ -1,10 +1,9 @@
-"""An experiment's file is checked before Hydra reads it, wherever a name can stand."""
+"""An experiment's file is checked before Hydra reads it, wherever it names a key or choice."""
 
 import pytest
 
-from harness.config.experiment_file import check_experiment
-from harness.config.places import experiment_file, experiment_names
-from harness.config.search_path import Catalog
+from harness.config.experiment_file import check_experiments
+from harness.config.search_path import ConfigGroups, built_in, experiment_file, experiment_names
 
 GOOD = """# @package _global_
 # A sweep of my own.
@@ -28,7 +27,7 @@ def write(tmp_path, monkeypatch):
 
     def file(text, name="mine"):
         (tmp_path / "experiments" / f"{name}.yaml").write_text(text, encoding="utf-8")
-        return [str(mistake) for mistake in check_experiment(name, Catalog())]
+        return [str(mistake) for mistake in check_experiments([name], ConfigGroups())]
 
     return file
 
@@ -50,8 +49,8 @@ def test_a_good_one_has_no_mistake(write):
             "decoding=tempereture: no such choice; did you mean temperature?",
         ),
         ("decoding: greedy", "decoding.top_pp: greedy", "decoding.top_pp=greedy,temperature: no such key"),
-        ("greedy,temperature", "[greedy, beam]", "write the choices as one text: `decoding: greedy,beam`"),
-        ('/timing: "off"', "/timing: off", "YAML reads a bare off, no or on as a boolean"),
+        ("greedy,temperature", "[greedy, beam]", "write the choices as one string: `decoding: greedy,beam`"),
+        ('/timing: "off"', "/timing: off", "YAML reads an unquoted off, no or on as a boolean"),
         ('/timing: "off"', "/timing: fast", "timing=fast: no such choice"),
         (
             "decoding=greedy, ",
@@ -67,24 +66,29 @@ def test_a_good_one_has_no_mistake(write):
 )
 def test_a_mistake_names_the_file(write, old, new, line):
     assert old in GOOD
-    (told,) = write(GOOD.replace(old, new))
-    assert line in told
-    assert "mine" in told
-    assert "\n" not in told
+    (line_shown,) = write(GOOD.replace(old, new))
+    assert line in line_shown
+    assert "mine" in line_shown
+    assert "\n" not in line_shown
 
 
-def test_two_of_one_name_are_a_mistake(write):
-    (told,) = write(GOOD, name="demo")
-    assert "there are two of this name" in told
+def test_two_files_of_one_name_are_a_mistake(write):
+    (line_shown,) = write(GOOD, name="demo")
+    assert "two files have this name" in line_shown
 
 
 def test_the_same_folder_twice_is_no_clash(monkeypatch):
-    from harness.config.places import built_in
-
     monkeypatch.chdir(built_in("experiments").parent)
     assert experiment_file("demo") == built_in("experiments") / "demo.yaml"
 
 
 def test_the_built_in_ones_are_right():
     for name in ("demo", "fable_expectations", "seed_notebook", "mistral_4bit"):
-        assert check_experiment(name, Catalog()) == []
+        assert check_experiments([name], ConfigGroups()) == []
+
+
+def test_experiments_that_name_each_other_are_each_checked_once(write):
+    (line_shown,) = write(
+        GOOD.replace('override /timing: "off"', "/experiments: mine").replace("seed=1", "sed=1")
+    )
+    assert "generation.sed=1" in line_shown

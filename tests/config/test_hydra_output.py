@@ -1,4 +1,4 @@
-"""The files of Hydra are those that Hydra itself writes when it is let, less what is secret."""
+"""The files are those that Hydra itself writes when enabled, without what is secret."""
 
 import pytest
 from omegaconf import OmegaConf
@@ -28,8 +28,8 @@ def test_of_a_single_run(files, tmp_path):
     found = files("decoding=beam", "prompts.file=x.txt", "hydra.output_subdir=.hydra", "hydra.run.dir=own")
     assert sorted(found) == [".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"]
     for path, text in found.items():
-        its_own = (tmp_path / "own" / path).read_text()
-        assert text == its_own.replace(str(tmp_path / "own"), str(tmp_path / "sweeps" / "it"))
+        by_hydra = (tmp_path / "own" / path).read_text()
+        assert text == by_hydra.replace(str(tmp_path / "own"), str(tmp_path / "sweeps" / "it"))
     assert OmegaConf.create(found[".hydra/config.yaml"]).decoding.num_beams == 5
     assert "prompts.file=x.txt" in OmegaConf.create(found[".hydra/overrides.yaml"])
 

@@ -1,4 +1,4 @@
-"""Labels are unique, short where that is clear, and tell what the choices do not."""
+"""Labels are unique, short where that is unambiguous, and show what the choices do not."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +11,7 @@ def labels(*composed):
     return [point.label for point in make_points(composed)]
 
 
-def test_choices_alone_when_they_tell_all(composed):
+def test_only_choices_when_they_suffice(composed):
     greedy = composed(decoding="greedy")
     top_p = composed({"decoding.do_sample": True, "decoding.top_p": 0.9}, decoding="top_p")
     assert labels(greedy, top_p) == ["fable_small/fp32/greedy", "fable_small/fp32/top_p"]
@@ -29,7 +29,7 @@ def test_a_value_that_differs_within_a_choice(composed):
     ]
 
 
-def test_a_budget_that_differs_is_told_of_every_point(composed):
+def test_a_budget_that_differs_is_shown_for_every_point(composed):
     short = composed({"generation.max_new_tokens": 20})
     long = composed({"generation.max_new_tokens": 30, "decoding.num_beams": 5}, decoding="beam")
     assert labels(short, long) == [
@@ -43,7 +43,7 @@ def test_prompts_are_named_when_they_vary(composed):
     assert labels(composed(), other) == ["fable_small/fp32/greedy/custom", "fable_small/fp32/greedy/hello"]
 
 
-def test_a_name_that_two_parts_have_is_told_whole(composed):
+def test_a_name_in_two_sections_is_shown_in_full(composed):
     assert labels(composed({"record.top_k": 3}), composed({"record.top_k": 4})) == [
         "fable_small/fp32/greedy record.top_k=3",
         "fable_small/fp32/greedy record.top_k=4",
@@ -53,27 +53,27 @@ def test_a_name_that_two_parts_have_is_told_whole(composed):
 
 
 def test_a_typed_model_is_named_by_its_id(composed):
-    assert labels(composed({"model.id": "Qwen/Qwen2-0.5B"}, own={"model"})) == ["Qwen2-0.5B/fp32/greedy"]
-    twins = [composed({"model.id": f"{owner}/gpt"}, own={"model"}) for owner in "ab"]
+    assert labels(composed({"model.id": "Qwen/Qwen2-0.5B"}, custom={"model"})) == ["Qwen2-0.5B/fp32/greedy"]
+    twins = [composed({"model.id": f"{owner}/gpt"}, custom={"model"}) for owner in "ab"]
     assert labels(*twins) == ["gpt/fp32/greedy id=a/gpt", "gpt/fp32/greedy id=b/gpt"]
 
 
-def test_prompts_of_ones_own_are_named_by_their_file(composed):
+def test_custom_prompts_are_named_by_their_file(composed):
     for name, values in (
         ("mine.v2", {"prompts.file": "to/mine.v2.txt", "prompts.items": None}),
         ("custom", {}),
     ):
-        (point,) = make_points([composed(values, own={"prompts"}, prompts="questions")])
+        (point,) = make_points([composed(values, custom={"prompts"}, prompts="questions")])
         assert point.prompts.name == name
 
 
-def test_a_point_asked_for_twice_is_one_point(composed):
+def test_a_point_requested_twice_is_one_point(composed):
     once = {"decoding.do_sample": True, "decoding.temperature": 1}
     same = {"decoding.do_sample": True, "decoding.temperature": 1.0}
     assert len(make_points([composed(once), composed(same), composed(once)])) == 1
 
 
-def test_a_choice_of_timing_that_varies_is_told(composed):
+def test_a_choice_of_timing_that_varies_is_shown(composed):
     quick, off = composed(), composed({"timing.enabled": False}, timing="off")
     assert labels(quick, off) == [
         "fable_small/fp32/greedy timing=quick",
@@ -81,7 +81,7 @@ def test_a_choice_of_timing_that_varies_is_told(composed):
     ]
 
 
-def test_long_values_stay_apart(composed):
+def test_long_values_remain_distinct(composed):
     texts = ["a" * 200 + end for end in "xy"]
     assert value_text(texts[0]) != value_text(texts[1])
     assert len(value_text(texts[0])) < 60
@@ -110,20 +110,20 @@ def test_labels_are_unique_and_keep_the_order(rows):
             "record": {},
         }
         for key, value in values.items():
-            part, _, name = key.partition(".")
-            config[part][name] = value
+            section, _, name = key.partition(".")
+            config[section][name] = value
         return Composed(config, {"model": "m", "decoding": decoding})
 
     points = make_points([build(*row) for row in rows])
     assert len({point.label for point in points}) == len(points)
     assert len(points) == len({(tuple(sorted(values.items(), key=str)), name) for values, name in rows})
-    # What varies says, with the choices, which point it is.
-    told = [(p.decoding.name, tuple(v.items())) for p, v in zip(points, varied(points), strict=True)]
-    assert len(set(told)) == len(points)
+    # What varies identifies, with the choices, the point.
+    identity = [(p.decoding.name, tuple(v.items())) for p, v in zip(points, varied(points), strict=True)]
+    assert len(set(identity)) == len(points)
 
 
-def test_what_was_asked_for_is_told_without_nulls_and_label(composed):
+def test_what_was_requested_is_without_nulls_and_label(composed):
     (point,) = make_points([composed({"decoding.repetition_penalty": 1.2})])
-    asked = point_config(point)
-    assert asked["decoding"] == {"name": "greedy", "do_sample": False, "repetition_penalty": 1.2}
-    assert "label" not in asked
+    requested = point_config(point)
+    assert requested["decoding"] == {"name": "greedy", "do_sample": False, "repetition_penalty": 1.2}
+    assert "label" not in requested

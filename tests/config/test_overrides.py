@@ -1,23 +1,23 @@
-"""Misspelt groups, choices and keys are found, all of them, with the nearest right name."""
+"""Misspelt groups, choices and keys are found, all of them, with the most similar known name."""
 
 import shlex
 
 import pytest
 
-from harness.config.overrides import check_overrides, parse
+from harness.config.overrides import check_overrides, parse_override
 from harness.config.schema import value_keys
-from harness.config.search_path import Catalog
-from harness.config.suggest import nearest
-from harness.config.unsupported_keys import ELSEWHERE
+from harness.config.search_path import ConfigGroups
+from harness.config.suggest import most_similar
+from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 
 
 @pytest.fixture(scope="module")
-def catalog():
-    return Catalog()
+def groups():
+    return ConfigGroups()
 
 
-def told(catalog, *overrides):
-    return [str(mistake) for mistake in check_overrides(overrides, catalog).mistakes]
+def lines(groups, *overrides):
+    return [str(mistake) for mistake in check_overrides(overrides, groups).mistakes]
 
 
 @pytest.mark.parametrize(
@@ -42,37 +42,41 @@ def told(catalog, *overrides):
         ("decoding.penalty_alpha=0.6", "transformers moved it to a hub repository that runs remote code"),
         ("decoding.num_return_sequences=2", "use generation.samples"),
         ("decoding.eos_token_id=2", "generation.ignore_eos=true"),
-        ("~decoding", "nothing can be taken out"),
-        ("~decoding.top_p", "nothing can be taken out; set it to null: decoding.top_p=null"),
+        ("~decoding", "cannot be deleted; choose another: decoding=CHOICE"),
+        ("~decoding.top_p", "cannot be deleted; set it to null: decoding.top_p=null"),
         ("decoding@other=greedy", "a package (@other) is not supported"),
         (
             "generation=5",
-            "generation is no group of choices; set its keys, as in generation.max_new_tokens=...",
+            "generation has no choices; set its keys, as in generation.max_new_tokens=...",
         ),
         ("generation={sampels:5}", "no such key; did you mean generation.samples?"),
-        ("prompts.items.0=x", "prompts.items is set as a whole"),
-        ("prompts.items=[a", "cannot be read; quote"),
-        ("greedy", "greedy: is no key=value; did you mean decoding=greedy?"),
+        ("prompts.items.0=x", "prompts.items can only be set as a whole"),
+        ("prompts.items=[a", "cannot be parsed; quote"),
+        ("greedy", "greedy: expected key=value; did you mean decoding=greedy?"),
         ("decoding.name=x", "a choice's name is the name of its YAML file"),
-        ("cases=[[decoding]]", "decoding: is no key=value"),
+        (
+            "engine.replay=true",
+            "no such key; the feature was removed, every point is decoded; `harness replay",
+        ),
+        ("cases=[[decoding]]", "decoding: expected key=value"),
     ],
 )
-def test_a_wrong_name_is_one_line(catalog, override, line):
-    (told_line,) = told(catalog, override)
-    assert line in told_line
-    assert "\n" not in told_line
+def test_a_wrong_name_is_one_line(groups, override, line):
+    (shown,) = lines(groups, override)
+    assert line in shown
+    assert "\n" not in shown
 
 
 @pytest.mark.parametrize(
     "value",
     ["It's", 'say "It\'s"', "a, b'", "[a", "it's $HOME `x` \\ !", "ends in \\'\\"],
 )
-def test_the_cure_can_be_copied_into_a_shell(catalog, value):
-    """What is told to be typed comes back from a shell and Hydra as the text that was meant."""
-    (line,) = told(catalog, f"prompts.template={value}")
+def test_the_cure_can_be_copied_into_a_shell(groups, value):
+    """The suggested command comes back from a shell and Hydra as the text that was meant."""
+    (line,) = lines(groups, f"prompts.template={value}")
     (word,) = shlex.split(line.partition("brackets: ")[2])
-    assert parse(word).key_or_group == "prompts.template"
-    assert parse(word).value() == value
+    assert parse_override(word).key_or_group == "prompts.template"
+    assert parse_override(word).value() == value
 
 
 @pytest.mark.parametrize(
@@ -91,23 +95,23 @@ def test_the_cure_can_be_copied_into_a_shell(catalog, value):
         "prompts.items=[one, 'two, three']",
     ],
 )
-def test_a_right_name_is_left_as_it_is(catalog, override):
-    checked = check_overrides([override], catalog)
+def test_a_right_name_is_left_as_it_is(groups, override):
+    checked = check_overrides([override], groups)
     assert checked.mistakes == []
     assert checked.overrides == [override]
 
 
-def test_a_needless_plus_is_taken_off(catalog):
-    assert check_overrides(["+decoding.top_k=5", "++decoding=top_k"], catalog).overrides == [
+def test_a_needless_plus_is_removed(groups):
+    assert check_overrides(["+decoding.top_k=5", "++decoding=top_k"], groups).overrides == [
         "decoding.top_k=5",
         "decoding=top_k",
     ]
 
 
-def test_all_mistakes_are_found_and_the_rest_is_kept(catalog):
+def test_all_mistakes_are_found_and_the_rest_is_kept(groups):
     checked = check_overrides(
         ["decoding=top_pp", "generation.seed=3", "model=fable", "generation.sed=1", "record.top_k=1,2"],
-        catalog,
+        groups,
     )
     assert len(checked.mistakes) == 3
     assert checked.overrides == ["generation.seed=3", "record.top_k=1,2"]
@@ -115,11 +119,11 @@ def test_all_mistakes_are_found_and_the_rest_is_kept(catalog):
     assert checked.sweeps == ["record.top_k=1,2"]
 
 
-def test_what_is_told_instead_is_true():
-    """A key named as the cure exists; a key said not to exist does not."""
+def test_the_advice_is_true():
+    """A key named as the cure exists; an unsupported key does not."""
     last = {key.rpartition(".")[2] for key in value_keys()}
-    for wrong, cure in ELSEWHERE.items():
-        # batch_size is a key of timing alone; elsewhere it is told which one is meant.
+    for wrong, cure in UNSUPPORTED_KEYS.items():
+        # batch_size is a key of timing alone; in other sections the advice says which one is meant.
         assert wrong not in last or wrong == "batch_size"
         for word in cure.replace(",", " ").replace(":", " ").replace(";", " ").split():
             name = word.partition("=")[0].rstrip(".")
@@ -127,12 +131,12 @@ def test_what_is_told_instead_is_true():
                 assert name in value_keys(), name
 
 
-def test_nearest_gives_nothing_for_what_is_like_nothing():
-    assert nearest("xyzzy", ["greedy", "top_p"]) is None
+def test_nothing_is_suggested_when_nothing_is_similar():
+    assert most_similar("xyzzy", ["greedy", "top_p"]) is None
 
 
 def test_every_one_letter_slip_in_a_key_finds_it():
     for key in value_keys():
-        part, _, name = key.partition(".")
+        section, _, name = key.partition(".")
         if len(name) > 3:
-            assert nearest(f"{part}.{name[:-2]}{name[-1]}", value_keys()) == key
+            assert most_similar(f"{section}.{name[:-2]}{name[-1]}", value_keys()) == key

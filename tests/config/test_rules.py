@@ -1,4 +1,4 @@
-"""What does not make sense together is told, and what does is let through."""
+"""Keys that do not make sense together are mistakes; those that do are accepted."""
 
 import pytest
 
@@ -27,11 +27,11 @@ def test_truncation_needs_sampling(mistakes, key, value):
     [
         (
             {"generation.samples": 3},
-            "generation.samples=3: greedy decoding draws nothing, they would be copies",
+            "generation.samples=3: greedy decoding is deterministic, all samples would be equal",
         ),
         (
             {"generation.samples": 3, "decoding.num_beams": 4},
-            "generation.samples=3: beam search draws nothing, they would be copies",
+            "generation.samples=3: beam search is deterministic, all samples would be equal",
         ),
         (
             {"decoding.length_penalty": 0.5},
@@ -45,11 +45,11 @@ def test_truncation_needs_sampling(mistakes, key, value):
             {"decoding.min_new_tokens": 9, "generation.max_new_tokens": 8},
             "decoding.min_new_tokens=9: must be at most generation.max_new_tokens=8",
         ),
-        ({"generation.stop_strings": [".", ""]}, "holds an empty text"),
-        ({"decoding.bad_words_ids": []}, "decoding.bad_words_ids=[]: holds an empty list"),
+        ({"generation.stop_strings": [".", ""]}, "contains an empty string"),
+        ({"decoding.bad_words_ids": []}, "decoding.bad_words_ids=[]: contains an empty list"),
         (
             {"quantization.load_in_4bit": True, "quantization.load_in_8bit": True},
-            "quantization.load_in_4bit=true: excludes load_in_8bit=true",
+            "quantization.load_in_4bit=true: cannot be combined with load_in_8bit=true",
         ),
         ({"quantization.bnb_4bit_quant_type": "nf4"}, "no effect without quantization.load_in_4bit=true"),
         (
@@ -60,7 +60,7 @@ def test_truncation_needs_sampling(mistakes, key, value):
         ({"quantization.llm_int8_skip_modules": ["lm_head"]}, "no effect without quantization"),
         (
             {"quantization.torchao": "int4_weight_only", "quantization.load_in_4bit": True},
-            "quantization.torchao=int4_weight_only: excludes load_in_4bit and load_in_8bit",
+            "quantization.torchao=int4_weight_only: cannot be combined with load_in_4bit or load_in_8bit",
         ),
         (
             {"quantization.group_size": 64},
@@ -79,9 +79,9 @@ def test_truncation_needs_sampling(mistakes, key, value):
             {"cache.backend": "hqq", "decoding.num_beams": 4},
             "cache.backend=hqq: not with decoding.num_beams=4",
         ),
-        ({"prompts.items": None}, "prompts: there are none"),
-        ({"prompts.file": "x.txt"}, "prompts.file=x.txt: prompts.items are given as well; leave one"),
-        ({"prompts.items": []}, "prompts.items=[]: holds no prompt"),
+        ({"prompts.items": None}, "prompts: none are given"),
+        ({"prompts.file": "x.txt"}, "prompts.file=x.txt: prompts.items are given as well; remove one"),
+        ({"prompts.items": []}, "prompts.items=[]: contains no prompt"),
         (
             {"prompts.system": "Be brief.", "prompts.chat": False},
             "prompts.system: no effect with prompts.chat=false",
@@ -118,7 +118,7 @@ def test_a_broken_rule_is_one_line(mistakes, values, expected):
         {"decoding.min_new_tokens": 8, "generation.max_new_tokens": 8},
     ],
 )
-def test_sense_is_let_through(mistakes, values):
+def test_what_makes_sense_is_accepted(mistakes, values):
     assert mistakes(values) == []
 
 
@@ -144,7 +144,7 @@ def test_a_mistake_names_the_points_it_concerns_when_not_all(composed):
         ({"output": 3}, "expect[0].output=3: must be text"),
         ({"top": {"night": 1.5}}, 'expect[0].top={"night": 1.5}: '),
         ({"top": {"a": 0.1, "b": 0.1, "c": 0.1, "d": 0.1, "e": 0.1, "f": 0.1}}, "set record.top_k=6"),
-        ({"prompt_ids": [1]}, "a prompt's token ids are kept with record.prompt_logprobs=true only"),
+        ({"prompt_ids": [1]}, "prompt token ids are only recorded with record.prompt_logprobs=true"),
         ({"metric": "text/distinct_2"}, "needs a bound: min, max or both"),
         ({"metric": "text/distinct_2", "min": 0.9, "max": 0.1}, "expect[0].min=0.9: is above max=0.1"),
         ({"output": "x", "min": 1.0}, "a bound needs its metric"),
@@ -163,7 +163,7 @@ def test_expectations_that_make_no_sense(composed, entry, expected):
     assert expected in line
 
 
-def test_expectations_of_points_and_prompts_that_there_are_not(composed):
+def test_expectations_of_unknown_points_and_prompts(composed):
     from harness.config.points import make_points
     from harness.errors import ConfigError
     from harness.plan.plan import make_plan

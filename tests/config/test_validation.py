@@ -1,9 +1,9 @@
-"""A value of the wrong type or out of its range is told with what would be right."""
+"""A value of the wrong type or out of its range is a mistake that says what is accepted."""
 
 import pytest
 
 from harness.config.points import make_points
-from harness.config.schema import part_fields, parts
+from harness.config.schema import section_fields, sections
 from harness.config.validation import describe
 
 
@@ -35,16 +35,16 @@ from harness.config.validation import describe
     ],
 )
 def test_a_wrong_value_is_one_line(mistakes, key, value, line):
-    told = mistakes({"decoding.do_sample": True, key: value})
-    assert len(told) == 1
-    assert line in told[0]
-    assert "\n" not in told[0]
+    lines = mistakes({"decoding.do_sample": True, key: value})
+    assert len(lines) == 1
+    assert line in lines[0]
+    assert "\n" not in lines[0]
 
 
 def test_temperature_zero_is_greedy(mistakes):
     for zero in (0, 0.0):
         (line,) = mistakes({"decoding.do_sample": True, "decoding.temperature": zero})
-        assert "that is decoding=greedy" in line
+        assert "use decoding=greedy" in line
 
 
 def test_a_model_without_an_id_must_be_given_one(mistakes):
@@ -54,8 +54,10 @@ def test_a_model_without_an_id_must_be_given_one(mistakes):
 
 
 def test_all_mistakes_are_found_at_once(mistakes):
-    told = mistakes({"decoding.top_p": 2, "decoding.top_k": "x", "generation.samples": 0, "record.top_k": -1})
-    assert len(told) == 4
+    lines = mistakes(
+        {"decoding.top_p": 2, "decoding.top_k": "x", "generation.samples": 0, "record.top_k": -1}
+    )
+    assert len(lines) == 4
 
 
 def test_an_integer_is_good_for_a_float_and_becomes_one(composed):
@@ -72,8 +74,8 @@ def test_lists_become_tuples_and_rows_stay_as_they_are(composed):
 
 
 def test_every_key_can_be_described():
-    for part in parts():
-        for key in part_fields(part):
-            words = describe(part, key)
+    for section in sections():
+        for key in section_fields(section):
+            words = describe(section, key)
             assert words
             assert "something else" not in words

@@ -16,7 +16,7 @@ from mlflow_runs import runs
 
 from harness.analysis.expectations import check_expectations
 from harness.cli.main import main
-from harness.config.places import built_in
+from harness.config.search_path import built_in
 from harness.plan.plan import make_plan
 from harness.store.sweeps import Sweep, find_sweep
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.effective import FIXED, NEUTRAL
-from harness.config.validation import shown
+from harness.config.validation import format_value
 from harness.errors import ConfigError
 
 KNOWN = ("do_sample", "temperature", "top_k", "top_p", "min_p", "epsilon_cutoff", "eta_cutoff")
@@ -72,7 +72,7 @@ def warp_of(effective: Mapping[str, Any]) -> Warp:
             mistake
             for name in unknown
             for mistake in ConfigError.of(
-                f"decoding.{name}={shown(effective[name])}",
+                f"decoding.{name}={format_value(effective[name])}",
                 f"replay does not know it{_because(name)}; it knows greedy and {known}",
             ).mistakes
         )

@@ -1,1 +1,1 @@
-"""The harness's Hydra plug-ins: a launcher that sees the whole sweep, a sweeper, a source of experiments."""
+"""The harness's Hydra plug-ins: a launcher of whole sweeps, a sweeper, a source of experiments."""

@@ -6,20 +6,19 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-from harness.config.places import conf_folder, experiment_file, experiment_names
-from harness.config.search_path import EXPERIMENTS
+from harness.config.search_path import EXPERIMENTS, conf_folder, experiment_file, experiment_names
 
 
 class ExperimentSource(ConfigSource):
-    """A config source that holds one group, `experiments`."""
+    """A config source with one group, `experiments`."""
 
     @staticmethod
     def scheme() -> str:
-        """What its search path entry begins with."""
+        """Return the scheme of its entry on the search path."""
         return EXPERIMENTS
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read an experiment; two files of one name are a ConfigError."""
+        """Read an experiment; a ConfigError if two files have its name."""
         path = experiment_file(self._name(config_path) or "")
         if path is None:
             raise ConfigLoadError(f"no experiment {config_path}")
@@ -32,20 +31,20 @@ class ExperimentSource(ConfigSource):
         )
 
     def available(self) -> bool:
-        """Always; it may hold nothing."""
+        """Return True: it is always there, perhaps with no experiment."""
         return True
 
     def is_group(self, config_path: str) -> bool:
-        """Only the root and `experiments` are."""
+        """Return whether it is the root or `experiments`."""
         return config_path.strip("/") in ("", EXPERIMENTS)
 
     def is_config(self, config_path: str) -> bool:
-        """Whether there is such an experiment."""
+        """Return whether there is such an experiment."""
         name = self._name(config_path)
         return name is not None and name in experiment_names()
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The group at the root, the experiments in the group."""
+        """Return the group at the root, or the experiments in the group."""
         if config_path.strip("/") == "":
             return [EXPERIMENTS] if results_filter != ObjectType.CONFIG else []
         if config_path.strip("/") != EXPERIMENTS or results_filter == ObjectType.GROUP:
@@ -58,9 +57,9 @@ class ExperimentSource(ConfigSource):
 
 
 class ExperimentSearchPath(SearchPathPlugin):
-    """Puts the experiments on the search path of the harness, and of nothing else that uses Hydra."""
+    """Puts the experiments on the search path of the harness, not on that of other Hydra apps."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Called by Hydra for each app."""
+        """Append the experiments; called by Hydra for each app."""
         if any(entry.path == str(conf_folder()) for entry in search_path.get_path()):
             search_path.append(EXPERIMENTS, f"{EXPERIMENTS}://")

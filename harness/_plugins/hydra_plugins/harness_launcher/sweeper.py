@@ -1,4 +1,4 @@
-"""Hydra's own sweeper, less what a sweep of a thousand points cannot afford."""
+"""Hydra's own sweeper, without what is too slow for a sweep of a thousand points."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 
 class HarnessSweeper(BasicSweeper):
-    """The product of `params` and the command line, handed to the launcher in one piece.
+    """The product of `params` and the command line, passed to the launcher as one list of jobs.
 
-    It composes no job to see whether it can be (the launcher composes each combination of choices once),
-    and writes no folder: a sweep's folder is made once its points are known.
+    It does not compose jobs to validate them (the launcher composes each combination of choices once),
+    and creates no folder: a sweep's folder is made once its points are known.
     """
 
     def sweep(self, arguments: list[str]) -> Any:

@@ -1,4 +1,4 @@
-"""The words of the command line: what each calls with what, and what a wrong one is told."""
+"""The commands: what each calls with what, and the message for a wrong one."""
 
 import shlex
 import sys
@@ -6,11 +6,10 @@ import types
 
 import pytest
 
-from harness.cli import help as help_module
-from harness.cli.main import WORDS
+from harness.cli.main import COMMANDS
 
 
-def test_no_words_run_one_default_point(harness):
+def test_no_arguments_run_one_default_point(harness):
     done = harness()
     ((word, points, name),) = done.calls
     assert (word, name, len(points)) == ("run", "sweep", 1)
@@ -29,7 +28,7 @@ def test_a_sweep_is_one_call_with_all_points(harness):
 
 
 @pytest.mark.parametrize("word", ["plan", "check"])
-def test_plan_and_check_take_the_same_words(harness, word):
+def test_plan_and_check_take_the_same_arguments(harness, word):
     done = harness(word, "-m", "decoding=greedy,top_p")
     ((called, points, name),) = done.calls
     assert called == word
@@ -37,7 +36,7 @@ def test_plan_and_check_take_the_same_words(harness, word):
     assert name == "sweep"
 
 
-def test_flags_may_stand_anywhere(harness):
+def test_flags_may_be_anywhere(harness):
     assert len(harness("decoding=greedy,top_p", "-m", "generation.seed=1,2").calls[0][1]) == 4
 
 
@@ -71,7 +70,7 @@ def test_the_seed_notebook_is_three_cases(harness):
     ]
 
 
-def test_mistral_is_held_to_the_ids_of_its_prompt(harness):
+def test_mistral_expects_the_ids_of_its_prompt(harness):
     ((_, points, _),) = harness("experiments=mistral_4bit").calls
     assert [point.record.prompt_logprobs for point in points] == [True] * 4
     (expected,) = points[0].expect
@@ -96,7 +95,7 @@ def test_an_experiment_of_the_working_folder(harness, tmp_path):
     assert done.calls[0][2] == "mine"
 
 
-OWN = "prompts.file=mine.txt"
+CUSTOM = "prompts.file=mine.txt"
 
 
 def prompts_of(done):
@@ -107,28 +106,28 @@ def prompts_of(done):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([OWN], [("mine", "mine.txt", "auto", 0)]),
-        ([OWN, "prompts=custom"], [("mine", "mine.txt", "auto", 0)]),
+        ([CUSTOM], [("mine", "mine.txt", "auto", 0)]),
+        ([CUSTOM, "prompts=custom"], [("mine", "mine.txt", "auto", 0)]),
         # Beside a choice, the rest of that choice stays, as of `model=gpt2 model.id=...`.
-        (["prompts=questions", OWN], [("mine", "mine.txt", True, 0)]),
+        (["prompts=questions", CUSTOM], [("mine", "mine.txt", True, 0)]),
         (["prompts.items=[a,b]"], [("custom", None, "auto", 2)]),
         (["prompts=questions", "prompts.items=[a,b]"], [("custom", None, True, 2)]),
-        (["experiments=demo", "-m", OWN, "model=gpt2", "quantization=fp32", "decoding=greedy"],
+        (["experiments=demo", "-m", CUSTOM, "model=gpt2", "quantization=fp32", "decoding=greedy"],
          [("mine", "mine.txt", "auto", 0)]),
         (["-m", "prompts.file=a/x.txt,y.csv"], [("x", "a/x.txt", "auto", 0), ("y", "y.csv", "auto", 0)]),
         (["-m", "prompts.file=null,mine.txt"],
          [("storytelling", None, False, 8), ("mine", "mine.txt", "auto", 0)]),
         (["cases=[['prompts.file=mine.txt'],['prompts=questions']]"],
          [("mine", "mine.txt", "auto", 0), ("questions", None, True, 6)]),
-        ([OWN, "cases=[['decoding=greedy'],['prompts=questions']]"],
+        ([CUSTOM, "cases=[['decoding=greedy'],['prompts=questions']]"],
          [("mine", "mine.txt", "auto", 0), ("questions", None, True, 6)]),
     ],
 )  # fmt: skip
-def test_prompts_of_ones_own_take_the_place_of_a_set(harness, words, expected):
+def test_custom_prompts_replace_a_choice(harness, words, expected):
     assert prompts_of(harness(*words)) == expected
 
 
-def test_a_model_of_ones_own_takes_the_place_of_a_choice(harness):
+def test_a_custom_model_replaces_a_choice(harness):
     for words in (
         ["model.id=a/mine"],
         ["model=custom", "model.id=a/mine"],
@@ -155,10 +154,10 @@ def experiment(tmp_path):
     ("body", "words", "expected"),
     [
         ("prompts: {file: a.txt}", [], [("a", "a.txt", "auto", 0)]),
-        ("prompts: {file: a.txt, chat: true}", [OWN], [("mine", "mine.txt", True, 0)]),
+        ("prompts: {file: a.txt, chat: true}", [CUSTOM], [("mine", "mine.txt", True, 0)]),
         ("defaults: [override /prompts: questions]\nprompts: {file: a.txt}", [], [("a", "a.txt", True, 0)]),
-        ("defaults: [override /prompts: questions]", [OWN], [("mine", "mine.txt", "auto", 0)]),
-        ("prompts: {items: [a, b]}", [OWN], [("mine", "mine.txt", "auto", 0)]),
+        ("defaults: [override /prompts: questions]", [CUSTOM], [("mine", "mine.txt", "auto", 0)]),
+        ("prompts: {items: [a, b]}", [CUSTOM], [("mine", "mine.txt", "auto", 0)]),
         ("prompts: {items: [a, b]}", ["prompts=questions", "prompts.items=[c]"], [("custom", None, True, 1)]),
         ("prompts: {file: a.txt}", ["prompts=questions", "prompts.file=null"],
          [("questions", None, True, 6)]),
@@ -166,7 +165,7 @@ def experiment(tmp_path):
          [("a", "a.txt", "auto", 0), ("b", "b.txt", "auto", 0)]),
     ],
 )  # fmt: skip
-def test_an_experiment_says_them_as_the_command_line_does(harness, experiment, body, words, expected):
+def test_an_experiment_sets_them_as_the_command_line_does(harness, experiment, body, words, expected):
     experiment(body)
     assert prompts_of(harness("experiments=mine", *words)) == expected
     assert prompts_of(harness("hydra.mode=MULTIRUN", "experiments=mine", *words)) == expected
@@ -180,14 +179,14 @@ def test_an_experiment_says_them_as_the_command_line_does(harness, experiment, b
         ("model: {id: a/b}", "model=gpt2", "model.id"),
     ],
 )
-def test_a_choice_that_an_experiment_would_overrule_is_told(harness, experiment, mode, body, word, key):
+def test_a_choice_that_an_experiment_would_override_is_a_mistake(harness, experiment, mode, body, word, key):
     experiment(body)
     done = harness(f"hydra.mode={mode}", "experiments=mine", word)
-    cure = f"which would win; give {key} too, or take it out of the experiment"
+    cure = f"which has precedence; give {key} too, or remove it from the experiment"
     assert (done.status, done.lines) == (2, [f"{word}: experiments=mine sets {key}, {cure}"])
 
 
-def test_groups_of_the_users_own(harness, tmp_path):
+def test_groups_of_the_user(harness, tmp_path):
     for group, name, text in (
         ("decoding", "wild", "do_sample: true\ntemperature: 2\n"),
         ("preset", "short", "# @package _global_\ngeneration:\n  max_new_tokens: 7\n"),
@@ -211,7 +210,7 @@ def test_groups_of_the_users_own(harness, tmp_path):
     ]
 
 
-def test_a_typo_in_a_file_of_the_users_own(harness, tmp_path):
+def test_a_typo_in_a_file_of_the_user(harness, tmp_path):
     (tmp_path / "my" / "decoding").mkdir(parents=True)
     (tmp_path / "my" / "decoding" / "wild.yaml").write_text("temprature: 2\n")
     done = harness("--config-dir=my", "decoding=wild")
@@ -222,17 +221,17 @@ def test_a_typo_in_a_file_of_the_users_own(harness, tmp_path):
 
 
 @pytest.mark.parametrize("word", ["decoding.max_time=2.5", "+decoding.max_time=2.5", "max_time=2.5"])
-def test_a_limit_of_time_is_refused_wherever_it_is_said(harness, tmp_path, word):
-    told = "no such key; not offered: what a sample says must not depend on how fast the machine is; "
-    told += "bound it with generation.max_new_tokens"
-    assert harness(word).lines == [f"{word}: {told}"]
+def test_a_time_limit_is_refused_wherever_it_is_set(harness, tmp_path, word):
+    advice = "no such key; not supported: a sample must not depend on the speed of the machine; "
+    advice += "limit it with generation.max_new_tokens"
+    assert harness(word).lines == [f"{word}: {advice}"]
     (tmp_path / "my" / "decoding").mkdir(parents=True)
     (tmp_path / "my" / "decoding" / "hasty.yaml").write_text("max_time: 2.5\n")
     done = harness("--config-dir=my", "decoding=hasty")
-    assert (done.status, done.lines) == (2, [f"decoding/hasty.yaml: decoding.max_time: {told}"])
+    assert (done.status, done.lines) == (2, [f"decoding/hasty.yaml: decoding.max_time: {advice}"])
 
 
-def test_a_broken_file_of_the_users_own(harness, tmp_path):
+def test_a_broken_file_of_the_user(harness, tmp_path):
     (tmp_path / "my" / "decoding").mkdir(parents=True)
     (tmp_path / "my" / "decoding" / "wild.yaml").write_text("a: [1\nb: 2\n")
     done = harness("--config-dir=my", "decoding=wild")
@@ -245,23 +244,24 @@ def test_a_broken_file_of_the_users_own(harness, tmp_path):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["plann"], "plann: no such word; did you mean plan?"),
-        (["-m", "plan"], "plan: a word of the harness stands first: harness plan -m"),
-        (["decoding=greedy,top_p"], "decoding=greedy,top_p: several values make a sweep, which needs -m"),
+        (["engine.replay=true"], "engine.replay=true: no such key; the feature was removed"),
+        (["plann"], "plann: unknown command; did you mean plan?"),
+        (["-m", "plan"], "plan: a command must come first: harness plan -m"),
+        (["decoding=greedy,top_p"], "decoding=greedy,top_p: several values make a sweep: add -m"),
         (["--config-dir", "nowhere"], "--config-dir nowhere: no such folder"),
         (["--config-dir"], "--config-dir: needs a value after it"),
-        (["--config-name", "x"], "--config-name: the harness brings its own config"),
+        (["--config-name", "x"], "--config-name: the harness has its own config"),
         (["--multirum"], "--multirum: no such flag; did you mean --multirun?"),
         (["hydra.nope=1"], "hydra.nope"),
         (["hydra.mode=WALK"], "hydra.mode=WALK"),
         (["decoding.top_p=${nope}", "decoding=top_p"], "decoding.top_p: Interpolation key 'nope' not found"),
         (["model=custom"], "model.id: must be given: model.id=HUB-ID-OR-FOLDER"),
         (["decoding.top_p=0.5"], "decoding.top_p=0.5: no effect without do_sample=true"),
-        (["decoding=temperature", "decoding.temperature=0"], "that is decoding=greedy"),
-        (["generation.samples=2"], "they would be copies"),
-        (["doctor", "now"], "now: `harness doctor` takes nothing more"),
+        (["decoding=temperature", "decoding.temperature=0"], "use decoding=greedy"),
+        (["generation.samples=2"], "all samples would be equal"),
+        (["doctor", "now"], "now: `harness doctor` takes no more arguments"),
         (["help", "decodin"], "decodin: no such group; did you mean decoding?"),
-        (["sync", "a", "b"], "b: `harness sync` takes nothing more"),
+        (["sync", "a", "b"], "b: `harness sync` takes no more arguments"),
         (["inspect"], "prompt: must be given"),
         (["inspect", "prompt=x", "steps=0"], "steps=0: must be a whole number from 1"),
         (["inspect", "prompt=x", "decoding=greedy,beam"], "one value only"),
@@ -275,13 +275,13 @@ def test_a_mistake_is_one_line_and_status_2(harness, words, line):
     assert line in done.lines[0]
 
 
-def test_a_command_that_is_told_can_be_copied(harness):
+def test_a_suggested_command_can_be_copied(harness):
     words = ["model=fable_tiny", "prompt=It's a $HOME [of]", "steps=2"]
     (line,) = harness(*words, "inspect").lines
     assert shlex.split(line.partition("first: ")[2]) == ["harness", "inspect", *words]
 
 
-def test_names_and_values_are_told_together(harness):
+def test_wrong_names_and_values_are_shown_together(harness):
     done = harness(
         "decoding=temperature", "model=gpt3", "decoding.top_p=7", "generation.samples=none", "record.topk=3"
     )
@@ -295,7 +295,7 @@ def test_names_and_values_are_told_together(harness):
 
 
 def test_a_wrong_name_makes_no_second_mistake_of_its_own(harness):
-    """With the choice unknown, what it would have needed is not guessed at."""
+    """With the choice unknown, it is not guessed what it would have required."""
     done = harness("decoding=top_pp", "decoding.top_p=0.9", "generation.samples=3")
     assert len(done.lines) == 1
 
@@ -305,7 +305,7 @@ def test_a_mistake_of_some_points_names_them(harness):
     assert done.lines[0].endswith("(at fable_small/none/greedy)")
 
 
-def test_a_traceback_only_when_asked_for(harness, monkeypatch):
+def test_a_traceback_only_when_requested(harness, monkeypatch):
     assert "Traceback" not in harness("model=gpt3").err
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     assert "Traceback" in harness("model=gpt3").err
@@ -334,24 +334,23 @@ def test_ctrl_c_is_130(harness, words):
     assert "interrupted" in done.err
 
 
-def test_help_is_short_and_lists_words_and_choices(harness):
+def test_help_is_short_and_lists_commands_and_choices(harness):
     for words in (["--help"], ["help"], ["-h"], ["plan", "--help"]):
         done = harness(*words)
         assert done.status == 0
-        for word in WORDS:
-            assert f"\n  {word} " in done.out
+        for command in COMMANDS:
+            assert f"\n  {command} " in done.out
         assert "top_p" in done.out
         assert "experiments    demo" in done.out
         assert "schema" not in done.out
         assert len(done.out.splitlines()) < 45
         assert max(map(len, done.out.splitlines())) <= 110
-    assert set(help_module.WORDS) == set(WORDS)
 
 
 @pytest.mark.parametrize(
     ("group", "expected"), [("decoding", "decoding.top_p"), ("generation", "generation.seed")]
 )
-def test_help_of_a_group_tells_its_keys(harness, group, expected):
+def test_help_of_a_group_lists_its_keys(harness, group, expected):
     done = harness("help", group)
     assert expected in done.out
 
@@ -408,18 +407,20 @@ def test_inspect_takes_the_prompt_as_it_is(harness, stub):
     [
         (["doctor"], "harness.cli.doctor", "doctor", ()),
         (["ui", "--port", "5001"], "harness.cli.ui", "serve", (["--port", "5001"],)),
+        (["run-group", "g.json"], "harness.cli.run_group", "run_group", (["g.json"],)),
         (["sync"], "harness.tracking.sync", "sync", (None,)),
         (["sync", "demo-12"], "harness.tracking.sync", "sync", ("demo-12",)),
     ],
 )
-def test_the_other_words_call_their_function(harness, stub, words, module, name, args):
+def test_the_other_commands_call_their_function(harness, stub, words, module, name, args):
     calls = stub(module, name)
     assert harness(*words).status == 0
     assert calls == [(args, {})]
 
 
 @pytest.mark.parametrize(("words", "name"), [(["report"], None), (["report", "demo-12"], "demo-12")])
-def test_report_asks_for_feedback_first(harness, stub, words, name):
-    asked, written = stub("harness.tracking.assessments", "bring_feedback"), stub("harness.report", "write")
+def test_report_reads_feedback_first(harness, stub, words, name):
+    feedback = stub("harness.tracking.assessments", "bring_feedback")
+    written = stub("harness.report", "write")
     assert harness(*words).status == 0
-    assert asked == written == [((name,), {})]
+    assert feedback == written == [((name,), {})]
