@@ -1,4 +1,4 @@
-"""Steps recorded by the backend's recorder over made-up logits, beside the exact distributions."""
+"""Steps that the backend's recorder recorded over synthetic logits, with their complete distributions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def processors(warp: Warp) -> list:
 
 
 def warped_by(warp: Warp, logits: Tensor) -> Tensor | None:
-    """What the strategy really draws from; None where nothing warps it."""
+    """The logits that the strategy samples from; None if nothing warps them."""
     warped = logits
     for processor in processors(warp):
         warped = processor(None, warped)
@@ -43,12 +43,12 @@ def warped_by(warp: Warp, logits: Tensor) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Real:
-    """A strategy that really decoded.
+    """The decoded steps of a strategy.
 
     Attributes:
         logits: (S, V) raw.
-        warped: (S, V) what it drew from.
-        steps: what the recorder kept.
+        warped: (S, V) what it sampled from.
+        steps: as recorded.
     """
 
     logits: Tensor
@@ -67,12 +67,12 @@ def keys_of(count: int, seed: int) -> Tensor:
     return torch.tensor([noise_key(seed, f"p{row // SAMPLES}", row % SAMPLES) for row in range(count)])
 
 
-def decode(warp: Warp, logits: Tensor, top_k: int, seed: int = 0, step: int = 0) -> Real:
-    """One step of a strategy, a sample a row of logits; `step` selects the noise."""
+def decode(warp: Warp, logits: Tensor, top_k: int, seed: int = 0) -> Real:
+    """Decode the first step of a strategy, one sample per row of logits."""
     warped = warped_by(warp, logits)
     scores = logits if warped is None else warped
     rows = torch.arange(len(logits))
-    tokens = draw(scores, keys_of(len(logits), seed), step) if warp.draws else scores.argmax(-1)
+    tokens = draw(scores, keys_of(len(logits), seed), 0) if warp.draws else scores.argmax(-1)
     recorder = Recorder(top_k)
     raw = recorder.begin_step(logits)
     recorder.observe(range(len(logits)), raw, rows, tokens, warped, rows)
@@ -90,14 +90,13 @@ def stored(real: Real, vocabulary: float | None = None) -> StoredSteps:
     """The steps as replay reads them."""
     steps, count = real.steps, len(real.steps)
     return StoredSteps(
-        prompt_id=[f"p{row // SAMPLES}" for row in range(count)],
-        sample=np.arange(count) % SAMPLES,
-        position=np.zeros(count, dtype=np.int64),
+        prompt_ids=[f"p{row // SAMPLES}" for row in range(count)],
+        samples=[row % SAMPLES for row in range(count)],
+        offsets=np.arange(count + 1),
         chosen=steps.token_id,
         chosen_logprob=steps.logprob.astype(np.float64),
         rank=steps.rank.astype(np.int64),
         entropy=steps.entropy.astype(np.float64),
-        kept=steps.kept.astype(np.int64),
         top_ids=steps.top_ids,
         top_logprobs=steps.top_logprobs.astype(np.float64),
         top_kept=steps.top_warped_logprobs > -np.inf,

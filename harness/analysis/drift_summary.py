@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.statistics.clusters import LEAST_UNITS, quantile_intervals, ratio_interval
+from harness.store.files import finite
 from harness.store.stored_point import StoredPoint
 
 COLUMNS = ("prompt_id", "token_id", "logprob", "drift_logprob", "same_top", "margin", "kl", "kl_error")
@@ -301,7 +302,7 @@ def describe_drift(stored: StoredPoint) -> Described:
         {f"drift/{name}": value for name, value in metrics.items() if math.isfinite(value)},
         {f"drift/{name}": ends for name, ends in intervals.items() if all(map(math.isfinite, ends))},
         by_prompt,
-        _finite(facts),
+        finite(facts),
     )
 
 
@@ -345,12 +346,3 @@ def _text_metrics(score: Mapping[str, Any]) -> dict[str, float]:
         "text_perplexity": math.exp(-score["logprob"] / score["tokens"]),
         "text_bits_per_byte": -score["logprob"] / math.log(2) / max(1, score["bytes"]),
     }
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for what JSON has no number for."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -1,27 +1,29 @@
-"""Looking closely: a prompt's tokens, and the next token's distribution, one step after the other."""
+"""`harness inspect`: the tokens of a prompt, and the next token's distribution, step by step."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from harness.cli.output import print_json
 from harness.config.effective import effective_decoding
 from harness.config.point import Point, Prompts
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
+    from torch import Tensor
 
+    from harness.decoding.detokenizer import Detokenizer
     from harness.models.load import LoadedModel
+    from harness.prompts.prompt import Prompt
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A possible next token: its piece as text, its id, its logit and its raw and warped probability."""
+    """A possible next token: its text, id, logit, and raw and warped probability."""
 
     token: str
     id: int
@@ -32,7 +34,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the walk: the likeliest candidates, likeliest first, and which token was chosen."""
+    """One decoding step: the likeliest candidates, likeliest first, the chosen one, and the raw entropy."""
 
     position: int
     candidates: tuple[Candidate, ...]
@@ -52,11 +54,11 @@ def inspect(
     """Print the tokens of `prompt` and the next-token table of each of `steps` steps.
 
     Args:
-        point: model, quantization, and the decoding by which the walk goes on.
-        prompt: the text, taken as it is.
-        steps: how many tokens to walk.
+        point: model, quantization, and the strategy that chooses the tokens.
+        prompt: the text, unchanged.
+        steps: decoding steps to show.
         top_k: rows of each next-token table.
-        chat: put the prompt through the model's chat template.
+        chat: whether the prompt is rendered with the model's chat template.
         as_json: print one JSON object instead of tables.
 
     Returns:
@@ -70,7 +72,7 @@ def inspect(
     if point.decoding.num_beams not in (None, 1):
         raise ConfigError.of(
             "decoding.num_beams",
-            f"{point.decoding.num_beams}: inspect walks token by token; use decoding=greedy",
+            f"{point.decoding.num_beams}: inspect decodes a single sequence; use decoding=greedy",
         )
     if point.cache.quantized:
         raise ConfigError.of(
@@ -80,24 +82,31 @@ def inspect(
         raise ConfigError.of("steps" if steps < 1 else "top_k", "must be at least 1")
     files = locate(point.model)
     source = Prompts(name="inspect", items=({"id": "inspect", "prompt": prompt},), chat=chat)
-    tokenizer = load_tokenizer(point.model, files)
-    (ready,) = prepare_prompts(source, files, tokenizer, steps).prompts
+    (prepared,) = prepare_prompts(source, files, load_tokenizer(point.model, files), steps).prompts
     loaded = load(point.model, point.quantization)
     try:
-        tokens = [(str(loaded.tokenizer.convert_ids_to_tokens(id_)), id_) for id_ in ready.ids]
-        walk = _walk(loaded, point, ready.id, ready.ids, steps, top_k)
+        tokens = [(str(loaded.tokenizer.convert_ids_to_tokens(id_)), id_) for id_ in prepared.ids]
+        decoded = _decode(loaded, point, prepared, steps, top_k)
         if as_json:
-            _print_json(point, ready.text, tokens, list(walk))
+            print_json(
+                {
+                    "model": point.model.id,
+                    "quantization": point.quantization.name,
+                    "decoding": point.decoding.name,
+                    "prompt": prepared.text,
+                    "tokens": [{"piece": text, "id": id_} for text, id_ in tokens],
+                    "steps": [asdict(step) for step in decoded],
+                }
+            )
         else:
-            _print_tables(ready.text, tokens, walk)
+            _print_tables(tokens, decoded)
     finally:
         free(loaded)
     return 0
 
 
-def _walk(
-    loaded: LoadedModel, point: Point, prompt_id: str, prompt_ids: tuple[int, ...], steps: int, top_k: int
-) -> Iterator[Step]:
+def _decode(loaded: LoadedModel, point: Point, prompt: Prompt, max_steps: int, top_k: int) -> Iterator[Step]:
+    """Yield the steps of a sample until it ends, at most `max_steps`."""
     import torch
     from transformers import GenerationConfig
 
@@ -109,109 +118,97 @@ def _walk(
     from harness.decoding.strategy import Strategy
 
     eos = loaded.model.generation_config.eos_token_id
-    ends = {eos} if isinstance(eos, int) else set(eos or ())
+    eos_ids = [eos] if isinstance(eos, int) else list(eos or ())
     loaded.model.generation_config = GenerationConfig()
     strategy = Strategy(
         effective=effective_decoding(point.decoding),
-        max_new_tokens=steps,
+        max_new_tokens=max_steps,
         seed=point.generation.seed,
         stop_strings=(),
-        eos_token_ids=tuple(sorted(ends)),
+        eos_token_ids=tuple(eos_ids),
         pad_token_id=loaded.tokenizer.pad_token_id or 0,
         top_k=top_k,
     )
     config = generation_config(strategy)
-    texts = Detokenizer(loaded.tokenizer)
-    processors = stock_processors(loaded.model, config, len(prompt_ids), loaded.device)
-    key = torch.tensor([noise_key(point.generation.seed, prompt_id, 0)], device=loaded.device)
-    seen = torch.tensor([prompt_ids], device=loaded.device)
-    fresh, cache = seen, None
+    detokenizer = Detokenizer(loaded.tokenizer)
+    processors = stock_processors(loaded.model, config, len(prompt.ids), loaded.device)
+    key = torch.tensor([noise_key(point.generation.seed, prompt.id, 0)], device=loaded.device)
+    ids = new_ids = torch.tensor([prompt.ids], device=loaded.device)
+    cache = None
     with torch.inference_mode():
-        for position in range(steps):
-            mask = torch.ones_like(seen)
-            logits, cache = forward(loaded.model, fresh, mask, cache)
-            logits = logits[:, -1]
-            raw = logits.log_softmax(-1)
-            warped = processors(seen, logits).log_softmax(-1)
+        for position in range(max_steps):
+            output, cache = forward(loaded.model, new_ids, torch.ones_like(ids), cache)
+            logits = output[:, -1]
+            raw, warped = logits.log_softmax(-1), processors(ids, logits).log_softmax(-1)
             token = draw(warped, key, position) if config.do_sample else warped.argmax(-1)
-
-            def candidate(id_: int, logits: Any = logits, raw: Any = raw, warped: Any = warped) -> Candidate:
-                return Candidate(
-                    token=texts.token_text(id_),
-                    id=id_,
-                    logit=float(logits[0, id_]),
-                    probability=float(raw[0, id_].exp()),
-                    warped_probability=float(warped[0, id_].exp()),
-                )
-
             top = raw[0].topk(min(top_k, raw.shape[-1])).indices.tolist()
-            yield Step(
-                position=position,
-                candidates=tuple(candidate(id_) for id_ in top),
-                chosen=candidate(int(token)),
-                entropy=float(torch.special.entr(raw.exp()).sum()),
-            )
-            if int(token) in ends:
+            *candidates, chosen = _candidates(detokenizer, [*top, int(token)], logits[0], raw[0], warped[0])
+            entropy = float(torch.special.entr(raw.exp()).sum())
+            yield Step(position, tuple(candidates), chosen, entropy)
+            if chosen.id in eos_ids:
                 return
-            fresh = token[:, None]
-            seen = torch.cat([seen, fresh], dim=1)
+            new_ids = token[:, None]
+            ids = torch.cat([ids, new_ids], dim=1)
 
 
-def _print_json(point: Point, text: str, tokens: list[tuple[str, int]], walk: list[Step]) -> None:
-    found = {
-        "model": point.model.id,
-        "quantization": point.quantization.name,
-        "decoding": point.decoding.name,
-        "prompt": text,
-        "tokens": [{"piece": piece, "id": id_} for piece, id_ in tokens],
-        "steps": [asdict(step) for step in walk],
-    }
-    json.dump(found, sys.stdout, indent=1, ensure_ascii=True)
-    sys.stdout.write("\n")
+def _candidates(
+    detokenizer: Detokenizer, ids: list[int], logits: Tensor, raw: Tensor, warped: Tensor
+) -> Iterator[Candidate]:
+    """Yield the candidates of these ids; `raw` and `warped` are (V,) logprobs."""
+    for id_ in ids:
+        yield Candidate(
+            token=detokenizer.token_text(id_),
+            id=id_,
+            logit=float(logits[id_]),
+            probability=float(raw[id_].exp()),
+            warped_probability=float(warped[id_].exp()),
+        )
 
 
-def _print_tables(text: str, tokens: list[tuple[str, int]], walk: Iterator[Step]) -> None:
+def _print_tables(tokens: list[tuple[str, int]], steps: Iterator[Step]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console()
-    pieces = Table(title=Text(f"{len(tokens)} tokens of the prompt"), title_justify="left")
-    pieces.add_column("#", justify="right", style="dim")
-    pieces.add_column("piece")
-    pieces.add_column("id", justify="right")
-    for place, (piece, id_) in enumerate(tokens):
-        pieces.add_row(str(place), Text(_shown(piece)), str(id_))
-    console.print(pieces)
-    for step in walk:
-        _print_step(console, Table, Text, step)
+    table = Table(title=Text(f"{len(tokens)} tokens of the prompt"), title_justify="left")
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("token")
+    table.add_column("id", justify="right")
+    for index, (text, id_) in enumerate(tokens):
+        table.add_row(str(index), Text(_quoted(text)), str(id_))
+    console.print(table)
+    for step in steps:
+        _print_step(console, step)
 
 
-def _print_step(console: Console, table: type[Table], text: Any, step: Step) -> None:
-    title = (
-        f"next token {step.position + 1}: {_shown(step.chosen.token)!s}  (entropy {step.entropy:.2f} nats)"
-    )
-    view = table(title=text(title), title_justify="left")
-    view.add_column("token")
-    view.add_column("id", justify="right")
-    view.add_column("logit", justify="right")
-    view.add_column("probability", justify="right")
-    warped = any(abs(c.probability - c.warped_probability) > 5e-7 for c in (*step.candidates, step.chosen))
+def _print_step(console: Console, step: Step) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"next token {step.position + 1}: {_quoted(step.chosen.token)}  (entropy {step.entropy:.2f} nats)"
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("token")
+    table.add_column("id", justify="right")
+    table.add_column("logit", justify="right")
+    table.add_column("probability", justify="right")
+    rows = list(step.candidates)
+    if step.chosen.id not in {row.id for row in rows}:
+        rows.append(step.chosen)
+    warped = any(abs(row.probability - row.warped_probability) > 5e-7 for row in rows)
     if warped:
-        view.add_column("after warping", justify="right")
-    view.add_column("", min_width=20)
-    shown = list(step.candidates)
-    if step.chosen.id not in {c.id for c in shown}:
-        shown.append(step.chosen)
-    for c in shown:
-        style = "bold green" if c.id == step.chosen.id else ""
-        cells = [text(_shown(c.token), style=style), str(c.id), f"{c.logit:.3f}", f"{c.probability:8.2%}"]
+        table.add_column("warped", justify="right")
+    table.add_column("", min_width=20)
+    for row in rows:
+        style = "bold green" if row.id == step.chosen.id else ""
+        numbers = [str(row.id), f"{row.logit:.3f}", f"{row.probability:8.2%}"]
         if warped:
-            cells.append(f"{c.warped_probability:8.2%}")
-        view.add_row(*cells, text("█" * round(20 * c.probability), style="green"))
-    console.print(view)
+            numbers.append(f"{row.warped_probability:8.2%}")
+        bar = Text("█" * round(20 * row.probability), style="green")
+        table.add_row(Text(_quoted(row.token), style), *numbers, bar)
+    console.print(table)
 
 
-def _shown(piece: str) -> str:
-    """A piece in quotes, with what cannot be seen written out."""
-    return json.dumps(piece, ensure_ascii=False) if piece.isprintable() else json.dumps(piece)
+def _quoted(text: str) -> str:
+    """Return the text in quotes, with invisible characters escaped."""
+    return json.dumps(text, ensure_ascii=not text.isprintable())

@@ -1,10 +1,8 @@
-"""`harness replay`: a stored point's samples under another strategy, as a table or as JSON."""
+"""`harness replay`: the stored samples of a point under another strategy, as a table or as JSON."""
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,13 +13,14 @@ from harness.analysis.replay import (
     Reason,
     ReplayedSample,
     Replayer,
-    Seeds,
-    known_warp,
+    changed_texts,
     read_steps,
-    summaries,
+    summarize,
+    supported_warp,
     vocabulary_of,
     warp_of,
 )
+from harness.cli.output import print_json
 from harness.config.effective import FIXED, NEUTRAL, effective_decoding
 from harness.config.labels import value_text
 from harness.errors import ConfigError
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from harness.config.point import Decoding
 
 _MOST_ROWS = 60
-_WHY = {Reason.BEYOND: "beyond", Reason.BORDER: "border", Reason.CLOSE: "close"}
+_REASONS = {Reason.UNRECORDED: "unrecorded", Reason.THRESHOLD: "threshold", Reason.TIE: "tie"}
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,11 @@ class StoredSamples:
 
     Attributes:
         stored: its folder.
-        name: what it was called by.
-        requested: the keys of its decoding that were set.
-        effective: every field of it.
-        seed: of its luck.
-        vocabulary: tokens there are; infinite if that is not known.
+        name: the id or label by which it was found.
+        requested: the keys that its decoding sets.
+        effective: all fields of its decoding.
+        seed: of its noise.
+        vocabulary: its model's number of tokens; infinite if unknown.
     """
 
     stored: StoredPoint
@@ -58,16 +57,16 @@ class StoredSamples:
 
     @classmethod
     def find(cls, outputs: Path, wanted: str) -> StoredSamples:
-        """The point that `wanted` names.
+        """Find a point by its id, the beginning of its id, or its label.
 
         Raises:
-            ConfigError: there is none, or it is not whole.
+            ConfigError: no point is found, or it is incomplete.
         """
         stored, name = find_point(outputs, wanted)
         needed = ("tokens.parquet", "generations.parquet", "config.yaml")
         if missing := [file for file in needed if not stored.has(file)]:
-            cure = "run its sweep again, which goes on where it stopped"
-            raise ConfigError.of(wanted, f"{missing[0]} of point {stored.point_id} is not there; {cure}")
+            cure = "run its sweep again to complete it"
+            raise ConfigError.of(wanted, f"{missing[0]} of point {stored.point_id} not found; {cure}")
         config = stored.config()
         return cls(
             stored,
@@ -79,6 +78,25 @@ class StoredSamples:
         )
 
 
+@dataclass(frozen=True)
+class _Replay:
+    """A point's samples under another strategy.
+
+    Attributes:
+        samples: the point.
+        effective: all fields of the other strategy.
+        depth: recorded alternatives per step.
+        results: one per sample.
+        texts: of the stored and the other token where a sample changes.
+    """
+
+    samples: StoredSamples
+    effective: Mapping[str, Any]
+    depth: int
+    results: Sequence[ReplayedSample]
+    texts: Sequence[tuple[str, str | None] | None]
+
+
 def show_replay(samples: StoredSamples, decoding: Decoding, *, as_json: bool) -> int:
     """Print what a strategy would have made of a point's samples.
 
@@ -86,194 +104,125 @@ def show_replay(samples: StoredSamples, decoding: Decoding, *, as_json: bool) ->
         The exit status: 0.
 
     Raises:
-        ConfigError: replay does not know the strategy, or no alternatives were recorded.
+        ConfigError: replay does not support the strategy, or no alternatives were recorded.
     """
     effective = effective_decoding(decoding)
-    warp = warp_of(effective)
-    replayer = Replayer(warp, known_warp(samples.effective), Seeds(samples.seed, samples.seed))
-    depth, found = 0, []
+    replayer = Replayer(warp_of(effective), supported_warp(samples.effective), samples.seed)
+    depth, results = 0, []
     for steps in read_steps(samples.stored, samples.vocabulary):
         depth = steps.depth
-        found += list(summaries([replayer(steps)]))
-    pieces = _pieces(samples.stored, found)
+        results += list(replayer(steps).samples())
+    replay = _Replay(samples, effective, depth, results, changed_texts(samples.stored, results))
     if as_json:
-        _print_json(samples, effective, depth, found, pieces)
+        print_json(_json(replay))
     else:
-        _print_table(samples, effective, depth, found, pieces)
+        _print_table(replay)
     return 0
 
 
-def _pieces(stored: StoredPoint, found: Sequence[ReplayedSample]) -> list[tuple[str, str | None]]:
-    """The texts of the token that is stored and of the other one, where a sample parts."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(stored.path("tokens.parquet")) as file:
-        table = file.read(columns=["token", "top_tokens", "top_ids"])
-    start, texts = 0, []
-    for sample in found:
-        text: tuple[str, str | None] = ("", None)
-        if sample.changes_at is not None:
-            (row,) = table.slice(start + sample.changes_at, 1).to_pylist()
-            tokens = dict(zip(row["top_ids"], row["top_tokens"], strict=True))
-            # A stored piece is what a token added to its text; by itself it is among the alternatives.
-            text = tokens.get(sample.token, row["token"]), tokens.get(sample.other)
-        texts.append(text)
-        start += sample.steps
-    return texts
-
-
-def _set(effective: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a strategy that are not neutral, and whether it draws."""
-    neutral = {**FIXED, **NEUTRAL}
-    named = {key: value for key, value in effective.items() if value != neutral.get(key)}
-    return {"do_sample": effective["do_sample"], **named}
-
-
-def _said(effective: Mapping[str, Any]) -> str:
-    """A strategy in few words."""
-    values = [f"{key}={value_text(value)}" for key, value in _set(effective).items() if key != "do_sample"]
-    return " ".join(values if effective["do_sample"] else ["greedy", *values]) or "plain sampling"
-
-
-def _print_json(
-    samples: StoredSamples,
-    effective: Mapping[str, Any],
-    depth: int,
-    found: Sequence[ReplayedSample],
-    pieces: Sequence[tuple[str, str | None]],
-) -> None:
-    """JSON has no infinities: a bound that is infinite is null."""
+def _json(replay: _Replay) -> dict[str, Any]:
     rows = []
-    for sample, (token, other) in zip(found, pieces, strict=True):
-        row = asdict(sample) | {"reason": sample.reason.told(depth) or None}
-        if sample.changes_at is None:
+    for sample, texts in zip(replay.results, replay.texts, strict=True):
+        row = asdict(sample) | {"reason": sample.reason.describe(replay.depth) or None}
+        if texts is None:
             row |= {"logprob": None, "warped_logprob": None}
         else:
-            row |= {"token_text": token, "other_text": other}
+            row |= {"token_text": texts[0], "other_text": texts[1]}
         rows.append(row)
-    told = {
-        "point": samples.stored.point_id,
-        "made_by": _set(samples.effective),
-        "replayed_as": _set(effective),
-        "recorded": depth,
-        "summary": _summary(found),
+    return {
+        "point": replay.samples.stored.point_id,
+        "made_by": _not_neutral(replay.samples.effective),
+        "replayed_as": _not_neutral(replay.effective),
+        "recorded": replay.depth,
+        "summary": summarize(replay.results),
         "samples": rows,
     }
-    json.dump(_finite(told), sys.stdout, indent=1, ensure_ascii=True, allow_nan=False)
-    sys.stdout.write("\n")
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+def _not_neutral(effective: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `do_sample`, and the fields of a strategy that are not neutral."""
+    neutral = {**FIXED, **NEUTRAL}
+    fields = {key: value for key, value in effective.items() if value != neutral.get(key)}
+    return {"do_sample": effective["do_sample"], **fields}
 
 
-def _summary(found: Sequence[ReplayedSample]) -> dict[str, Any]:
-    possible = [sample for sample in found if sample.mean_logprob[1] > -math.inf]
-    return {
-        "samples": len(found),
-        "steps": sum(sample.steps for sample in found),
-        "same": sum(sample.same == sample.steps for sample in found),
-        "changed": sum(sample.changes_at is not None for sample in found),
-        "undecided": sum(sample.undecided_at is not None for sample in found),
-        "same_steps": sum(sample.same for sample in found),
-        "impossible": len(found) - len(possible),
-        "mean_logprob": _mean(possible, [sample.mean_logprob for sample in possible]),
-        "kept": _mean(found, [sample.kept for sample in found]),
-    }
+def _describe(effective: Mapping[str, Any]) -> str:
+    """Return a strategy in a few words."""
+    fields = _not_neutral(effective)
+    words = [] if fields.pop("do_sample") else ["greedy"]
+    words += [f"{key}={value_text(value)}" for key, value in fields.items()]
+    return " ".join(words) or "plain sampling"
 
 
-def _mean(found: Sequence[ReplayedSample], bounds: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Bounds on a mean over all steps of some samples, from those on each sample's."""
-    steps = max(sum(sample.steps for sample in found), 1)
-    low, high = (
-        sum(sample.steps * bound[end] for sample, bound in zip(found, bounds, strict=True)) / steps
-        for end in (0, 1)
-    )
-    return low, high
-
-
-def _print_table(
-    samples: StoredSamples,
-    effective: Mapping[str, Any],
-    depth: int,
-    found: Sequence[ReplayedSample],
-    pieces: Sequence[tuple[str, str | None]],
-) -> None:
+def _print_table(replay: _Replay) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
-    head = f"{samples.name}, made by {_said(samples.effective)}, replayed as {_said(effective)}"
-    console.print(Text(visible(head), style="bold"), soft_wrap=True)
-    several = len({sample.sample for sample in found}) > 1
+    strategies = (
+        f"generated by {_describe(replay.samples.effective)}, replayed as {_describe(replay.effective)}"
+    )
+    console.print(Text(visible(f"{replay.samples.name}, {strategies}"), style="bold"), soft_wrap=True)
+    several = len({sample.sample for sample in replay.results}) > 1
     table = Table(box=None, padding=(0, 1, 0, 0))
-    widest = max((len(sample.prompt_id) for sample in found), default=0)
-    table.add_column("prompt", overflow="fold", min_width=min(widest, 16))
+    longest = max((len(sample.prompt_id) for sample in replay.results), default=0)
+    table.add_column("prompt", overflow="fold", min_width=min(longest, 16))
     for column in (["sample"] if several else []) + ["steps", "same", "changes"]:
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("instead of", overflow="fold")
-    table.add_column("not told", overflow="fold")
-    for column in ("logprob", "kept"):
+    table.add_column("stored, replayed token\n(raw → warped p)", overflow="fold")
+    table.add_column("undecided", overflow="fold")
+    for column in ("mean\nlogprob", "candidates\nkept"):
         table.add_column(column, justify="right", no_wrap=True)
-    for sample, texts in list(zip(found, pieces, strict=True))[:_MOST_ROWS]:
+    for sample, texts in list(zip(replay.results, replay.texts, strict=True))[:_MOST_ROWS]:
         table.add_row(
             Text(visible(sample.prompt_id)),
             *([str(sample.sample)] if several else []),
             str(sample.steps),
             str(sample.same),
             _changes(sample),
-            Text(_parting(sample, *texts)),
-            "" if sample.undecided_at is None else f"at {sample.undecided_at} {_WHY[sample.reason]}",
+            Text("" if texts is None else _tokens(sample, *texts)),
+            "" if sample.undecided_at is None else f"at {sample.undecided_at}, {_REASONS[sample.reason]}",
             _interval(*sample.mean_logprob, 3),
             _interval(*sample.kept, 1),
         )
     console.print(table)
-    if len(found) > _MOST_ROWS:
-        console.print(f"... and {len(found) - _MOST_ROWS} samples more (--json has all)", style="dim")
-    for line in _closing(found, depth):
+    if (more := len(replay.results) - _MOST_ROWS) > 0:
+        console.print(f"... and {more} more samples (all with --json)", style="dim")
+    for line in _closing(replay):
         console.print(Text(line), soft_wrap=True)
 
 
 def _changes(sample: ReplayedSample) -> str:
-    """Where a sample parts: there, or there at the latest where a step before cannot be told."""
+    """Return at which step a sample changes, or by which if an earlier step is undecided."""
     if sample.changes_at is None:
         return ""
     return f"{'at' if sample.undecided_at is None else 'by'} {sample.changes_at}"
 
 
-def _parting(sample: ReplayedSample, token: str, other: str | None) -> str:
-    """The token that is stored and the one that would have been chosen, each with its probabilities."""
-    if sample.changes_at is None:
-        return ""
-    (from_bounds, to_bounds), (from_raw, to_raw) = sample.warped_logprob, sample.logprob
-    stored = f"{_quoted(token)} {_share(from_raw)} → {_cut_or_share(from_bounds)}"
-    if other is None or to_bounds is None or to_raw is None:
-        return f"{stored}\nanother"
-    return f"{stored}\n{_quoted(other)} {_share(to_raw)} → {_cut_or_share(to_bounds)}"
+def _tokens(sample: ReplayedSample, text: str, other_text: str | None) -> str:
+    """Return the stored token and the one chosen instead, each with its raw and warped probability."""
+    (warped, other_warped), (raw, other_raw) = sample.warped_logprob, sample.logprob
+    stored = f"“{visible(text)}” {_probability(raw)} → {_bounded_probability(warped)}"
+    if other_text is None or other_warped is None or other_raw is None:
+        return f"{stored}\nanother token"
+    other = f"“{visible(other_text)}” {_probability(other_raw)} → {_bounded_probability(other_warped)}"
+    return f"{stored}\n{other}"
 
 
-def _quoted(piece: str) -> str:
-    return f"“{visible(piece)}”"
-
-
-def _share(logprob: float) -> str:
+def _probability(logprob: float) -> str:
     return f"{math.exp(logprob):.3f}"
 
 
-def _cut_or_share(bounds: tuple[float, float]) -> str:
+def _bounded_probability(bounds: tuple[float, float]) -> str:
     low, high = bounds
     if high == -math.inf:
-        return "cut"
-    return _share(high) if high - low < 1e-3 else f"{_share(low)}..{_share(high)}"
+        return "removed"
+    return _probability(high) if high - low < 1e-3 else f"{_probability(low)}..{_probability(high)}"
 
 
 def _interval(low: float, high: float, decimals: int) -> str:
-    """One number where the bounds are one; a bound that says little is left out."""
+    """Return one number if the bounds agree; a bound that says little is left out."""
     if low == -math.inf:
         return "-∞" if high == -math.inf else f"≤ {high:.{decimals}f}"
     if high > 10 * (1 + abs(low)):
@@ -282,24 +231,28 @@ def _interval(low: float, high: float, decimals: int) -> str:
     return texts[0] if texts[0] == texts[1] else "..".join(texts)
 
 
-def _closing(found: Sequence[ReplayedSample], depth: int) -> list[str]:
-    """What all samples come to, and why some of it is not told."""
-    summary = _summary(found)
-    reasons = Counter(sample.reason for sample in found if sample.undecided_at is not None)
-    low, high = summary["mean_logprob"]
+def _closing(replay: _Replay) -> list[str]:
+    """Return the summary over all samples, and why some of them are undecided."""
+    summary = summarize(replay.results)
+    reasons = Counter(sample.reason for sample in replay.results if sample.undecided_at is not None)
     lines = [
-        f"{summary['same']} of {summary['samples']} samples are the same to the end, "
-        f"{summary['changed']} change, {summary['undecided']} cannot be told from some step on; "
-        f"{summary['same_steps']} of {summary['steps']} steps are certainly the same",
+        f"{summary['same']} of {summary['samples']} samples are identical to the end, "
+        f"{summary['changed']} change, {summary['undecided']} are undecided from some step on; "
+        f"{summary['same_steps']} of {summary['steps']} steps are certainly identical",
     ]
     if summary["impossible"] < summary["samples"]:
-        lines.append(f"mean logprob {_interval(low, high, 3)} of the samples that it can make")
+        low, high = summary["mean_logprob"]
+        mean = _interval(low, high, 3)
+        lines.append(f"mean logprob {mean} over the samples that this strategy can generate")
     if summary["impossible"]:
         lines.append(
-            f"{summary['impossible']} samples hold a token that it cuts: it could not have made them"
+            f"{summary['impossible']} samples contain a token removed by truncation: this strategy could not "
+            "have generated them"
         )
     for reason, count in sorted(reasons.items()):
-        lines.append(f"{_WHY[reason]}: {reason.told(depth)} ({count} samples)")
-    if Reason.BEYOND in reasons or Reason.BORDER in reasons:
-        lines.append(f"record.top_k={max(20, 4 * depth)} when the sweep is run lets replay tell more")
+        lines.append(f"{_REASONS[reason]}: {reason.describe(replay.depth)} ({count} samples)")
+    if Reason.UNRECORDED in reasons or Reason.THRESHOLD in reasons:
+        lines.append(
+            f"record.top_k={max(20, 4 * replay.depth)} when running the sweep lets replay decide more"
+        )
     return lines

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,3 +70,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file by atomic rename; lone surrogates are written as `?`."""
     with atomic_path(path) as scratch:
         scratch.write_bytes(text.encode("utf-8", errors="replace"))
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value with null for the numbers that JSON lacks, NaN and infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -232,7 +232,7 @@ def _is_list(name: str) -> bool:
 
 
 def _lengths(lists: pa.Array | None, rows: int) -> np.ndarray:
-    return np.zeros(rows, np.int32) if lists is None else _numpy(lists.value_lengths().fill_null(0))
+    return np.zeros(rows, np.int32) if lists is None else _numpy(_filled(lists.value_lengths(), 0))
 
 
 def _entries(columns: Mapping[str, pa.Array], name: str, rows: int) -> pa.Array:
@@ -248,13 +248,18 @@ def _entries(columns: Mapping[str, pa.Array], name: str, rows: int) -> pa.Array:
 def _ids_of(columns: Mapping[str, pa.Array], name: str, count: int) -> np.ndarray:
     """Return the (count,) ids of a column of texts."""
     ids = _entries(columns, _TEXTS[name], count)
-    return _numpy(ids.fill_null(UNKNOWN_ID)) if len(ids) == count else np.full(count, UNKNOWN_ID)
+    return _numpy(_filled(ids, UNKNOWN_ID)) if len(ids) == count else np.full(count, UNKNOWN_ID)
 
 
 def _dictionary(texts: pa.Array) -> tuple[np.ndarray, list[str]]:
     """Return (N,) indices into the distinct texts, and those; a null counts as an empty text."""
-    coded = texts.fill_null("").dictionary_encode()
+    coded = _filled(texts, "").dictionary_encode()
     return _numpy(coded.indices), coded.dictionary.to_pylist()
+
+
+def _filled(array: pa.Array, value: Any) -> pa.Array:
+    """Return the array with a value in place of nulls. (`fill_null` would import pandas even without any.)"""
+    return array.fill_null(value) if array.null_count else array
 
 
 def _numpy(array: pa.Array) -> np.ndarray:
@@ -264,7 +269,7 @@ def _numpy(array: pa.Array) -> np.ndarray:
     if pa.types.is_string(array.type):
         return np.array(array.to_pylist(), object)
     if array.null_count:
-        array = (array if pa.types.is_floating(array.type) else array.cast(pa.float64())).fill_null(np.nan)
+        array = _filled(array if pa.types.is_floating(array.type) else array.cast(pa.float64()), np.nan)
     if pa.types.is_boolean(array.type):
         return np.from_dlpack(array.cast(pa.uint8())).astype(bool)
     return np.from_dlpack(array)

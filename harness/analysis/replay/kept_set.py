@@ -1,9 +1,10 @@
-"""Which tokens a strategy would keep at recorded steps: kept, cut, or not to be told.
+"""Which tokens a strategy would keep at recorded steps: each is kept, removed or undecidable.
 
 The truncations are those of transformers' logits_process, in its order: temperature, top_k, top_p, min_p,
-epsilon, eta. Each keeps the likeliest tokens down to a border (tokens that tie at the border of top_p are
-kept or cut in an order that is not recorded). Where the border falls among the recorded alternatives the
-answer is known; the rest, whose tokens have no names, is bounded by its mass and by the last alternative.
+epsilon, eta. Each keeps the likeliest tokens down to a threshold (of tokens that tie at the threshold of
+top_p, some are kept and some removed, in an order that is not recorded). If the threshold falls among the
+recorded alternatives the result is known. The tokens that were not recorded, the rest, are bounded by their
+total mass and by the last alternative.
 """
 
 from __future__ import annotations
@@ -12,231 +13,238 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.analysis.replay.rounding import NEAR, mass_error, score_error, tie
+from harness.analysis.replay.rounding import NEAR, mass_error, score_error, tie_distance
 from harness.analysis.replay.stored_steps import StoredSteps
 from harness.analysis.replay.warp import Warp
 
-CUT, UNKNOWN, KEPT = 0, 1, 2
+REMOVED, UNKNOWN, KEPT = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What a strategy leaves of S steps; masses are relative to the likeliest token's after temperature.
+class KeptSet:
+    """What a strategy keeps of S steps.
+
+    A token's weight is its probability after temperature relative to that of the likeliest token.
 
     Attributes:
-        tokens: (S, k + 1) CUT, UNKNOWN or KEPT for each of the steps' `ids`.
-        rest: (S,) the same for all other tokens together; UNKNOWN also where some are cut and some not.
-        low, high: (S,) bounds on the log of the mass of what is kept.
-        ratio: (S, k + 1) log of each token's mass.
-        rest_high: (S,) bound on the mass of all other tokens.
-        rest_ratio: (S,) bound on the log of the mass of any one of them.
+        tokens: (S, k + 1) REMOVED, UNKNOWN or KEPT, of the steps' `ids`.
+        rest: (S,) the same of all other tokens together; UNKNOWN also if some are removed and some kept.
+        log_mass_low, log_mass_high: (S,) bounds on the log of the total weight of the kept tokens.
+        log_weight: (S, k + 1) log of the weights of `ids`.
+        rest_mass_high: (S,) upper bound on the total weight of all other tokens.
+        rest_log_weight: (S,) upper bound on the log of the weight of any one of them.
     """
 
     tokens: np.ndarray
     rest: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    ratio: np.ndarray
-    rest_high: np.ndarray
-    rest_ratio: np.ndarray
-
-    @property
-    def known(self) -> np.ndarray:
-        """(S,) bool, where each kept token is known by name."""
-        return (self.rest == CUT) & (self.tokens != UNKNOWN).all(1)
+    log_mass_low: np.ndarray
+    log_mass_high: np.ndarray
+    log_weight: np.ndarray
+    rest_mass_high: np.ndarray
+    rest_log_weight: np.ndarray
 
 
-def truncate(steps: StoredSteps, warp: Warp) -> Kept:
-    """What `warp` leaves of each step."""
-    state = _State(steps, warp)
+def truncate(steps: StoredSteps, warp: Warp) -> KeptSet:
+    """Return what `warp` keeps of each step."""
+    truncation = _Truncation(steps, warp.temperature)
     if warp.top_k:
-        state.top_k(warp.top_k)
+        truncation.top_k(warp.top_k)
     if warp.top_p < 1.0:
-        state.top_p(warp.top_p)
+        truncation.top_p(warp.top_p)
     if warp.min_p:
-        state.min_p(warp.min_p)
+        truncation.min_p(warp.min_p)
     if warp.epsilon:
-        state.cutoff(np.log(warp.epsilon), np.log(warp.epsilon))
+        truncation.cutoff(np.log(warp.epsilon), np.log(warp.epsilon))
     if warp.eta:
-        state.eta(warp.eta)
-    low, high = state.mass()
+        truncation.eta(warp.eta)
+    low, high = truncation.mass()
     if warp.temperature == 1.0:
-        # Nothing is cut, nothing divided: the mass is that of the raw distribution, exactly.
-        whole = state.rest == KEPT
+        # Without temperature and truncation, the mass is exactly that of the raw distribution.
+        complete = truncation.rest == KEPT
         exact = np.exp(-steps.logprobs[:, 0])
-        low, high = np.where(whole, exact, low), np.where(whole, exact, high)
-    return Kept(
-        state.tokens, state.rest, np.log(low), np.log(high), state.ratio, state.rest_high, state.rest_ratio
+        low, high = np.where(complete, exact, low), np.where(complete, exact, high)
+    return KeptSet(
+        tokens=truncation.tokens,
+        rest=truncation.rest,
+        log_mass_low=np.log(low),
+        log_mass_high=np.log(high),
+        log_weight=truncation.log_weight,
+        rest_mass_high=truncation.rest_mass_high,
+        rest_log_weight=truncation.rest_log_weight,
     )
 
 
-class _State:
-    """What is left after the truncations so far."""
+class _Truncation:
+    """The kept set after the truncations applied so far; attributes as in `KeptSet`."""
 
-    def __init__(self, steps: StoredSteps, warp: Warp) -> None:
+    def __init__(self, steps: StoredSteps, temperature: float) -> None:
         self.steps = steps
-        self.temperature = warp.temperature
+        self.temperature = temperature
         self.logprobs, top = steps.logprobs, steps.logprobs[:, :1]
-        self.ratio = (self.logprobs - top) / warp.temperature
-        self.weight = np.exp(self.ratio)
-        self.rest_ratio = (steps.rest_most - top[:, 0]) / warp.temperature
-        self.rest_low, self.rest_high = _rest_weight(steps, warp.temperature)
-        self.error = score_error(self.logprobs, warp.temperature) + score_error(top, warp.temperature)
-        self.tie = tie(warp.temperature)
-        there = np.isfinite(self.logprobs)
-        self.tokens = np.where(there, KEPT, CUT).astype(np.int8)
-        self.rest = np.where(np.isfinite(steps.rest_most), KEPT, CUT).astype(np.int8)
+        self.log_weight = (self.logprobs - top) / temperature
+        self.weight = np.exp(self.log_weight)
+        self.rest_log_weight = (steps.rest_max_logprob - top[:, 0]) / temperature
+        self.rest_mass_low, self.rest_mass_high = _rest_mass(steps, temperature)
+        self.error = score_error(self.logprobs, temperature) + score_error(top, temperature)
+        self.tie = tie_distance(temperature)
+        self.tokens = np.where(np.isfinite(self.logprobs), KEPT, REMOVED).astype(np.int8)
+        self.rest = np.where(np.isfinite(steps.rest_max_logprob), KEPT, REMOVED).astype(np.int8)
 
     def mass(self) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds on the mass that is left."""
-        sure = np.where(self.tokens == KEPT, self.weight, 0.0).sum(1)
-        maybe = np.where(self.tokens >= UNKNOWN, self.weight, 0.0).sum(1)
-        low = sure + np.where(self.rest == KEPT, self.rest_low, 0.0)
-        # One token as likely as the likeliest is always left, whichever of several it is.
+        """Return (S,) bounds on the total weight of the kept tokens."""
+        kept = np.where(self.tokens == KEPT, self.weight, 0.0).sum(1)
+        possible = np.where(self.tokens >= UNKNOWN, self.weight, 0.0).sum(1)
+        low = kept + np.where(self.rest == KEPT, self.rest_mass_low, 0.0)
+        # One token as likely as the likeliest is always kept, whichever of several it is.
         low = np.maximum(low, np.exp(-2 * (self.error[:, 0] + self.tie / self.temperature)))
-        return low, np.maximum(low, maybe + np.where(self.rest >= UNKNOWN, self.rest_high, 0.0))
+        return low, np.maximum(low, possible + np.where(self.rest >= UNKNOWN, self.rest_mass_high, 0.0))
 
     def top_k(self, k: int) -> None:
-        """Keep tokens whose score is at least the k-th greatest."""
+        """Keep the tokens whose score is at least the k-th largest."""
         steps, logp, depth = self.steps, self.logprobs, self.steps.depth
         if k >= steps.vocabulary:
             return
-        places = np.arange(depth)
-        last_touched = self._touched(0.0)
-        _, ends = _groups(logp[:, :depth], 0.0)
-        in_last = (ends == depth - 1) & last_touched[:, None]
+        _, last = _tied_runs(logp[:, :depth], 0.0)
+        open_run = (last == depth - 1) & self._rest_may_tie(0.0)[:, None]
         if k <= depth:
-            border = logp[:, k - 1 : k]
-            sure = (ends + 1 <= k) & ~in_last
-            cut = logp < border - self.tie
-            rest_cut = steps.rest_most < border[:, 0] - self.tie
-            outside_sure = np.zeros(len(steps), dtype=bool)
+            threshold = logp[:, k - 1 : k]
+            kept = (last + 1 <= k) & ~open_run
+            removed = logp < threshold - self.tie
+            rest_removed = steps.rest_max_logprob < threshold[:, 0] - self.tie
+            outside_kept = np.zeros(len(steps), dtype=bool)
         else:
-            sure = ~in_last | (places + 1 + NEAR <= k)
-            cut = np.zeros(logp.shape, dtype=bool)
-            cut[:, depth] = steps.rank - 1 >= k + (NEAR if self.tie else 0)
-            rest_cut = np.zeros(len(steps), dtype=bool)
+            kept = ~open_run | (np.arange(depth) + 1 + NEAR <= k)
+            removed = np.zeros(logp.shape, dtype=bool)
+            removed[:, depth] = steps.rank - 1 >= k + (NEAR if self.tie else 0)
+            rest_removed = np.zeros(len(steps), dtype=bool)
             # At most 1 / p tokens are as likely as one of probability p.
-            outside_sure = (steps.rank + NEAR <= k) | (logp[:, depth] >= 1e-4 - np.log(k))
-        self._narrow(np.column_stack([sure, outside_sure]), cut, rest_cut)
+            outside_kept = (steps.rank + NEAR <= k) | (logp[:, depth] >= 1e-4 - np.log(k))
+        self._narrow(np.column_stack([kept, outside_kept]), removed, rest_removed)
 
     def top_p(self, p: float) -> None:
-        """Keep tokens while those before them hold less than p; the first always stays."""
+        """Keep the tokens before which the cumulative probability is below p; the first is always kept."""
         steps, depth = self.steps, self.steps.depth
         low, high = self.mass()
         error = mass_error(steps.vocabulary, self.temperature)
-        alive = np.where(self.tokens >= UNKNOWN, self.weight, 0.0)
-        summed = np.cumsum(alive[:, :depth], axis=1)
-        before = np.column_stack([np.zeros(len(steps)), summed])
-        starts, ends = _groups(self.logprobs[:, :depth], self.tie)
-        rows = np.arange(len(steps))[:, None]
-        least = before[rows, starts]
-        most = before[rows, ends + 1] - alive[:, :depth]
-        # What may stand among the last alternatives, or before them, when they tie.
-        rest = np.where(self.rest >= UNKNOWN, self.rest_high, 0.0)
-        others = rest + alive[:, depth]
-        most += np.where((ends == depth - 1) & self._touched(self.tie)[:, None], others[:, None], 0.0)
-        # The chosen token, where it is outside: its rank tells how many stand before it.
+        possible = np.where(self.tokens >= UNKNOWN, self.weight, 0.0)
+        cumulative = np.cumsum(possible[:, :depth], axis=1)
+        before = np.column_stack([np.zeros(len(steps)), cumulative])
+        first, last = _tied_runs(self.logprobs[:, :depth], self.tie)
+        rows = np.arange(len(steps))
+        before_low = before[rows[:, None], first]
+        before_high = before[rows[:, None], last + 1] - possible[:, :depth]
+        # Tokens that tie with the last alternatives may be ordered among or before them.
+        rest = np.where(self.rest >= UNKNOWN, self.rest_mass_high, 0.0)
+        others = rest + possible[:, depth]
+        open_run = (last == depth - 1) & self._rest_may_tie(self.tie)[:, None]
+        before_high += np.where(open_run, others[:, None], 0.0)
+        # A chosen token outside the alternatives: its rank tells how many tokens are before it.
         chosen = self.logprobs[:, depth]
         likelier = (self.logprobs[:, :depth] > chosen[:, None] + self.tie).sum(1)
         between = np.maximum(steps.rank - 1 - likelier - (NEAR if self.tie else 0), 0)
-        outside_least = before[np.arange(len(steps)), likelier] + between * self.weight[:, depth]
-        least = np.column_stack([least, outside_least])
-        most = np.column_stack([np.maximum(most, 0.0), summed[:, -1] + rest])
-        sure = (most / low[:, None] < p - error) | (most == 0.0)
-        cut = least / high[:, None] > p + error
-        likelier = (self.logprobs[:, :depth] > steps.rest_most[:, None] + self.tie).sum(1)
-        rest_cut = before[np.arange(len(steps)), likelier] / high > p + error
-        self._narrow(sure, cut, rest_cut)
+        outside_low = before[rows, likelier] + between * self.weight[:, depth]
+        before_low = np.column_stack([before_low, outside_low])
+        before_high = np.column_stack([np.maximum(before_high, 0.0), cumulative[:, -1] + rest])
+        kept = (before_high / low[:, None] < p - error) | (before_high == 0.0)
+        removed = before_low / high[:, None] > p + error
+        likelier = (self.logprobs[:, :depth] > steps.rest_max_logprob[:, None] + self.tie).sum(1)
+        rest_removed = before[rows, likelier] / high > p + error
+        self._narrow(kept, removed, rest_removed)
 
     def min_p(self, p: float) -> None:
-        """Keep tokens at least p times as likely as the likeliest."""
-        border = np.log(p)
-        sure = self._first() | (self.ratio >= border + self.error)
-        cut = self.ratio < border - self.error
-        self._narrow(sure, cut, self.rest_ratio < border - self._rest_error())
+        """Keep the tokens at least p times as likely as the likeliest."""
+        threshold = np.log(p)
+        kept = self._is_likeliest() | (self.log_weight >= threshold + self.error)
+        removed = self.log_weight < threshold - self.error
+        self._narrow(kept, removed, self.rest_log_weight < threshold - self._rest_error())
 
     def cutoff(self, low: np.ndarray | float, high: np.ndarray | float) -> None:
-        """Keep tokens of at least a probability, and the likeliest; bounds on its log are given."""
+        """Keep the tokens of at least some probability, and the likeliest; given are bounds on its log."""
         mass_low, mass_high = (np.log(mass)[:, None] for mass in self.mass())
         error = self.error + mass_error(self.steps.vocabulary, self.temperature)
         low, high = np.reshape(low, (-1, 1)), np.reshape(high, (-1, 1))
-        sure = self._first() | (self.ratio - mass_high >= high + error)
-        apart = self.logprobs < self.logprobs[:, :1] - self.tie
-        cut = (self.ratio - mass_low < low - error) & apart
-        rest_cut = self.rest_ratio - mass_low[:, 0] < low[:, 0] - self._rest_error() - error[:, 0]
-        rest_cut &= self.steps.rest_most < self.logprobs[:, 0] - self.tie
-        self._narrow(sure, cut, rest_cut)
+        kept = self._is_likeliest() | (self.log_weight - mass_high >= high + error)
+        not_tied = self.logprobs < self.logprobs[:, :1] - self.tie
+        removed = (self.log_weight - mass_low < low - error) & not_tied
+        rest_error = self._rest_error() + error[:, 0]
+        rest_removed = self.rest_log_weight - mass_low[:, 0] < low[:, 0] - rest_error
+        rest_removed &= self.steps.rest_max_logprob < self.logprobs[:, 0] - self.tie
+        self._narrow(kept, removed, rest_removed)
 
     def eta(self, eta: float) -> None:
-        """Keep tokens of at least min(eta, sqrt(eta) exp(-entropy)) (Hewitt et al. 2022,
-        arXiv:2210.15191), and the likeliest."""
-        mass = np.log(self.mass()[0])
-        log_q = self.ratio - mass[:, None]
-        kept = self.tokens == KEPT
-        own = -np.where(kept, np.exp(log_q) * np.where(kept, log_q, 0.0), 0.0).sum(1)
-        named = (self.rest == CUT) & (self.tokens != UNKNOWN).all(1)
-        raw = (self.rest == KEPT) & (self.temperature == 1.0)
-        entropy = np.where(named, own, self.steps.entropy)
-        least = np.where(named | raw, entropy * (1 - 1e-4) - 1e-4, 0.0)
-        most = np.where(named | raw, entropy * (1 + 1e-4) + 1e-4, np.inf)
-        border = np.log(eta)
-        self.cutoff(np.minimum(border, border / 2 - most), np.minimum(border, border / 2 - least))
+        """Keep tokens of at least min(eta, sqrt(eta) exp(-entropy)), and the likeliest.
 
-    def _first(self) -> np.ndarray:
-        """(S, k + 1) bool, the likeliest token where no other is as likely."""
+        Hewitt et al. 2022, "Truncation Sampling as Language Model Desmoothing", arXiv:2210.15191.
+        """
+        log_mass = np.log(self.mass()[0])
+        log_q = self.log_weight - log_mass[:, None]
+        kept = self.tokens == KEPT
+        kept_entropy = -np.where(kept, np.exp(log_q) * np.where(kept, log_q, 0.0), 0.0).sum(1)
+        all_known = (self.rest == REMOVED) & (self.tokens != UNKNOWN).all(1)
+        raw = (self.rest == KEPT) & (self.temperature == 1.0)
+        entropy = np.where(all_known, kept_entropy, self.steps.entropy)
+        low = np.where(all_known | raw, entropy * (1 - 1e-4) - 1e-4, 0.0)
+        high = np.where(all_known | raw, entropy * (1 + 1e-4) + 1e-4, np.inf)
+        log_eta = np.log(eta)
+        self.cutoff(np.minimum(log_eta, log_eta / 2 - high), np.minimum(log_eta, log_eta / 2 - low))
+
+    def _is_likeliest(self) -> np.ndarray:
+        """Return (S, k + 1) bool, the likeliest token where no other is as likely."""
         logp, depth = self.logprobs, self.steps.depth
         second = logp[:, 1] if depth > 1 else np.where(self.steps.outside, logp[:, depth], -np.inf)
-        alone = np.maximum(second, self.steps.rest_most) < logp[:, 0] - self.tie
-        return alone[:, None] & (np.arange(logp.shape[1]) == 0)
+        unique = np.maximum(second, self.steps.rest_max_logprob) < logp[:, 0] - self.tie
+        return unique[:, None] & (np.arange(logp.shape[1]) == 0)
 
-    def _touched(self, tie: float) -> np.ndarray:
-        """(S,) bool, whether a token behind the alternatives may be as likely as the last of them."""
-        behind = np.maximum(self.steps.rest_most, self.logprobs[:, self.steps.depth])
-        return behind >= self.logprobs[:, self.steps.depth - 1] - tie
+    def _rest_may_tie(self, tie: float) -> np.ndarray:
+        """Return (S,) bool, whether a token outside the alternatives may be as likely as the last of them."""
+        likeliest_outside = np.maximum(self.steps.rest_max_logprob, self.logprobs[:, self.steps.depth])
+        return likeliest_outside >= self.logprobs[:, self.steps.depth - 1] - tie
 
     def _rest_error(self) -> np.ndarray:
-        """(S,) of a token that may be as likely as the likeliest of the rest."""
-        return score_error(self.steps.rest_most, self.temperature) + self.error[:, 0]
+        """Return (S,) the rounding error of the likeliest score that a token of the rest may have."""
+        return score_error(self.steps.rest_max_logprob, self.temperature) + self.error[:, 0]
 
-    def _narrow(self, sure: np.ndarray, cut: np.ndarray, rest_cut: np.ndarray) -> None:
-        """One more truncation: it keeps what is sure, cuts what is cut, and the others it may cut."""
-        one = np.where(cut, CUT, np.where(sure, KEPT, UNKNOWN)).astype(np.int8)
-        self.tokens = np.minimum(self.tokens, one)
-        self.rest = np.minimum(self.rest, np.where(rest_cut, CUT, UNKNOWN).astype(np.int8))
+    def _narrow(self, kept: np.ndarray, removed: np.ndarray, rest_removed: np.ndarray) -> None:
+        """Apply a truncation that certainly keeps and removes these tokens, and may remove the others."""
+        tokens = np.where(removed, REMOVED, np.where(kept, KEPT, UNKNOWN)).astype(np.int8)
+        self.tokens = np.minimum(self.tokens, tokens)
+        self.rest = np.minimum(self.rest, np.where(rest_removed, REMOVED, UNKNOWN).astype(np.int8))
 
 
-def _groups(logp: np.ndarray, tie: float) -> tuple[np.ndarray, np.ndarray]:
-    """(S, k) first and last place of the run of ties that each of the sorted logprobs stands in."""
+def _tied_runs(logp: np.ndarray, tie: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return (S, k) first and last column of the run of ties that each of the sorted logprobs belongs to."""
     count, depth = logp.shape
     with np.errstate(invalid="ignore"):
-        parts = (logp[:, :-1] - logp[:, 1:] > tie) | (logp[:, 1:] == -np.inf)
-    places = np.arange(depth)
-    begins = np.column_stack([np.ones(count, dtype=bool), parts])
-    ends = np.column_stack([parts, np.ones(count, dtype=bool)])
-    first = np.maximum.accumulate(np.where(begins, places, 0), axis=1)
-    last = np.minimum.accumulate(np.where(ends, places, depth - 1)[:, ::-1], axis=1)[:, ::-1]
+        breaks = (logp[:, :-1] - logp[:, 1:] > tie) | (logp[:, 1:] == -np.inf)
+    columns = np.arange(depth)
+    starts = np.column_stack([np.ones(count, dtype=bool), breaks])
+    ends = np.column_stack([breaks, np.ones(count, dtype=bool)])
+    first = np.maximum.accumulate(np.where(starts, columns, 0), axis=1)
+    last = np.minimum.accumulate(np.where(ends, columns, depth - 1)[:, ::-1], axis=1)[:, ::-1]
     return first, last
 
 
-def _rest_weight(steps: StoredSteps, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """(S,) bounds on the sum of (p / p_top) ** (1 / T) over the tokens that are not recorded.
+def _rest_mass(steps: StoredSteps, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return (S,) bounds on the sum of (p / p_top) ** (1 / T) over the tokens that were not recorded.
 
-    Their sum of p is known, and that each is at most the last alternative's. p ** s is convex for s > 1 and
-    concave for s < 1, so the sum is between that of mass spread evenly and that of mass in the fewest tokens.
+    Known are the sum of their p, and that each p is at most that of the last alternative. p ** s is convex
+    for s > 1 and concave for s < 1, so the sum is between that of evenly spread mass and that of mass on as
+    few tokens as possible.
     """
     top = np.exp(steps.logprobs[:, 0])
     low, high = (mass / top for mass in steps.rest_mass)
     power = 1.0 / temperature
     if power == 1.0:
         return low, high
-    count = steps.rest_tokens
-    most = np.exp(steps.rest_most - steps.logprobs[:, 0])
+    count = steps.rest_count
+    largest = np.exp(steps.rest_max_logprob - steps.logprobs[:, 0])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if power > 1.0:
             spread = np.where(np.isfinite(count) & (count > 0), count ** (1 - power) * low**power, 0.0)
-            packed = high * most ** (power - 1)
+            packed = high * largest ** (power - 1)
             return spread, np.where(high > 0, packed, 0.0)
-        packed = np.where((low > 0) & (most > 0), low * most ** (power - 1), 0.0)
+        packed = np.where((low > 0) & (largest > 0), low * largest ** (power - 1), 0.0)
         spread = np.where(high > 0, count ** (1 - power) * high**power, 0.0)
-        return np.minimum(packed, spread), np.minimum(spread, np.where(count > 0, count * most**power, 0.0))
+        return np.minimum(packed, spread), np.minimum(
+            spread, np.where(count > 0, count * largest**power, 0.0)
+        )

@@ -1,63 +1,115 @@
-"""A stored sample walked step by step, as far as another strategy would have gone along."""
+"""Stored samples replayed step by step, up to where another strategy would have chosen another token."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from harness.analysis.replay.choices import Choices, Outcome, Reason, Seeds, choose
-from harness.analysis.replay.kept_set import CUT, KEPT, UNKNOWN, Kept, truncate
+from harness.analysis.replay.choices import Choices, Outcome, Reason, choose
+from harness.analysis.replay.kept_set import KEPT, REMOVED, UNKNOWN, KeptSet, truncate
 from harness.analysis.replay.stored_steps import StoredSteps
 from harness.analysis.replay.warp import Warp
+from harness.store.stored_point import StoredPoint
+from harness.store.token_table import TokenVocabulary, read_samples
 
 
 @dataclass(frozen=True)
 class Replayer:
-    """A strategy that is asked about, and what made the samples it is asked of.
+    """Replays the steps of a point under another strategy.
 
     Attributes:
-        new: the strategy.
-        old: the one that made the samples; None if replay does not know it.
-        seeds: of both.
+        new: the other strategy.
+        old: the strategy of the point; None if replay does not support it.
+        seed: of the noise of both.
     """
 
     new: Warp
     old: Warp | None
-    seeds: Seeds
+    seed: int
 
-    def __call__(self, steps: StoredSteps) -> Replayed:
-        """Replay every step by itself, as if the text had come that far."""
+    def __call__(self, steps: StoredSteps) -> ReplayedSteps:
+        """Replay each step by itself, as if the sample had come that far unchanged."""
         kept = truncate(steps, self.new)
-        choices = choose(steps, kept, self.new, self.old, self.seeds)
-        return Replayed(steps, self.new, kept, choices)
+        return ReplayedSteps(steps, kept, choose(steps, kept, self.new, self.old, self.seed))
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """S steps and what another strategy would have made of each."""
+class ReplayedSteps:
+    """S steps, and what another strategy would have done at each."""
 
     steps: StoredSteps
-    warp: Warp
-    kept: Kept
+    kept: KeptSet
     choices: Choices
 
     def warped_logprob(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(S,) bounds on the warped logprob of one of each step's `ids`, given by its column."""
+        """Return (S,) bounds on the warped logprob of one of each step's `ids`, given by its column."""
         rows = np.arange(len(self.steps))
-        ratio, state = self.kept.ratio[rows, columns], self.kept.tokens[rows, columns]
-        low = np.where(state == KEPT, ratio - self.kept.high, -np.inf)
-        high = np.where(state == CUT, -np.inf, np.minimum(ratio - self.kept.low, 0.0))
+        log_weight, state = self.kept.log_weight[rows, columns], self.kept.tokens[rows, columns]
+        low = np.where(state == KEPT, log_weight - self.kept.log_mass_high, -np.inf)
+        high = np.where(state == REMOVED, -np.inf, np.minimum(log_weight - self.kept.log_mass_low, 0.0))
         return np.minimum(low, high), high
 
-    def count(self) -> tuple[np.ndarray, np.ndarray]:
-        """(S,) bounds on how many tokens are kept; float64, infinite where nothing is known."""
-        sure = (self.kept.tokens == KEPT).sum(1).astype(np.float64)
-        maybe = (self.kept.tokens >= UNKNOWN).sum(1).astype(np.float64)
-        rest = self.steps.rest_tokens
-        low = sure + np.where((self.kept.rest == KEPT) & np.isfinite(rest), rest, 0.0)
-        return low, maybe + np.where(self.kept.rest >= UNKNOWN, rest, 0.0)
+    def kept_count(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (S,) bounds on how many tokens are kept; float64, infinite where nothing is known."""
+        kept = (self.kept.tokens == KEPT).sum(1).astype(np.float64)
+        possible = (self.kept.tokens >= UNKNOWN).sum(1).astype(np.float64)
+        rest = self.steps.rest_count
+        low = kept + np.where((self.kept.rest == KEPT) & np.isfinite(rest), rest, 0.0)
+        return low, possible + np.where(self.kept.rest >= UNKNOWN, rest, 0.0)
+
+    def samples(self) -> Iterator[ReplayedSample]:
+        """Yield the result of each sample."""
+        steps = self.steps
+        low, high = self.warped_logprob(steps.chosen_column)
+        fewest, most = self.kept_count()
+        for index, (prompt_id, sample) in enumerate(zip(steps.prompt_ids, steps.samples, strict=True)):
+            start, end = int(steps.offsets[index]), int(steps.offsets[index + 1])
+            rows = slice(start, end)
+            outcome = self.choices.outcome[rows]
+            changes_at = _first(outcome == Outcome.CHANGED)
+            undecided_at = _first(outcome[:changes_at] == Outcome.UNDECIDED)
+            reason = 0 if undecided_at is None else self.choices.reason[start + undecided_at]
+            yield ReplayedSample(
+                prompt_id=prompt_id,
+                sample=int(sample),
+                steps=end - start,
+                same=min((at for at in (changes_at, undecided_at) if at is not None), default=end - start),
+                changes_at=changes_at,
+                undecided_at=undecided_at,
+                reason=Reason(int(reason)),
+                **self._change(None if changes_at is None else start + changes_at),
+                mean_logprob=(float(low[rows].mean()), float(high[rows].mean())),
+                kept=(float(fewest[rows].mean()), float(most[rows].mean())),
+            )
+
+    def _change(self, row: int | None) -> dict[str, Any]:
+        """Return the fields of ReplayedSample about the step at which a sample changes."""
+        if row is None:
+            never = (-np.inf, -np.inf)
+            return {"token": None, "other": None, "logprob": (-np.inf, None), "warped_logprob": (never, None)}
+        steps, token = self.steps, int(self.choices.token[row])
+        column = int(steps.chosen_column[row])
+        other = _first((steps.ids[row] == token) & (token >= 0))
+        return {
+            "token": int(steps.chosen[row]),
+            "other": None if other is None else token,
+            "logprob": (
+                float(steps.logprobs[row, column]),
+                None if other is None else float(steps.logprobs[row, other]),
+            ),
+            "warped_logprob": (
+                self._warped_bounds(row, column),
+                None if other is None else self._warped_bounds(row, other),
+            ),
+        }
+
+    def _warped_bounds(self, row: int, column: int) -> tuple[float, float]:
+        low, high = self.warped_logprob(np.full(len(self.steps), column))
+        return float(low[row]), float(high[row])
 
 
 @dataclass(frozen=True)
@@ -65,20 +117,20 @@ class ReplayedSample:
     """What a strategy would have made of one sample.
 
     Attributes:
-        prompt_id, sample: which.
-        steps: tokens of the sample.
+        prompt_id, sample: which sample.
+        steps: its number of tokens.
         same: steps from the first on whose choice is certainly the same.
-        changes_at: the first step whose choice is certainly another; the text parts there at the latest.
+        changes_at: the first step whose choice is certainly another, where the texts diverge at the latest;
             None if there is none.
-        undecided_at: the first step before that which cannot be decided; None if there is none.
-        reason: why it cannot be.
-        token, other: the stored token's id at `changes_at`, and the one that would have been chosen; None
-            where that is not known.
-        logprob: raw logprob of both, where they are known.
-        warped_logprob: bounds on the logprob of both under the strategy.
-        mean_logprob: bounds on the mean logprob of the sample's tokens under the strategy; -inf where it
-            (perhaps) could not have made them.
-        kept: bounds on the mean number of tokens that it leaves.
+        undecided_at: the first undecided step before that; None if there is none.
+        reason: why that step is undecided.
+        token, other: the stored token's id at `changes_at`, and the one that would have been chosen; None if
+            unknown.
+        logprob: raw logprobs of both, if known.
+        warped_logprob: bounds on the logprobs of both under the strategy.
+        mean_logprob: bounds on the mean logprob of the sample's tokens under the strategy; -inf if it
+            (perhaps) could not have generated them.
+        kept: bounds on the mean number of tokens kept.
     """
 
     prompt_id: str
@@ -96,61 +148,60 @@ class ReplayedSample:
     kept: tuple[float, float]
 
 
-def summaries(replayed: Iterable[Replayed]) -> Iterator[ReplayedSample]:
-    """Each sample of some replayed steps; a sample's steps are all in one of them."""
-    for part in replayed:
-        steps = part.steps
-        low, high = part.warped_logprob(steps.place)
-        fewest, most = part.count()
-        starts = np.flatnonzero(steps.position == 0)
-        for start, end in zip(starts, [*starts[1:], len(steps)], strict=True):
-            own = slice(int(start), int(end))
-            outcome = part.choices.outcome[own]
-            changes_at = _first(outcome == Outcome.CHANGED)
-            undecided = _first(outcome[:changes_at] == Outcome.UNDECIDED)
-            ends = [at for at in (changes_at, undecided) if at is not None]
-            at = None if changes_at is None else int(start) + changes_at
-            yield ReplayedSample(
-                prompt_id=steps.prompt_id[int(start)],
-                sample=int(steps.sample[start]),
-                steps=len(outcome),
-                same=min(ends, default=len(outcome)),
-                changes_at=changes_at,
-                undecided_at=undecided,
-                reason=Reason.NONE if undecided is None else Reason(int(part.choices.reason[own][undecided])),
-                **_parting(part, at),
-                mean_logprob=(float(low[own].mean()), float(high[own].mean())),
-                kept=(float(fewest[own].mean()), float(most[own].mean())),
-            )
+def summarize(samples: Sequence[ReplayedSample]) -> dict[str, Any]:
+    """Return counts over all samples, and bounds on the means over all their steps.
 
-
-def _parting(part: Replayed, at: int | None) -> dict:
-    """The fields of the step at which a sample parts."""
-    none = (-np.inf, -np.inf)
-    if at is None:
-        return {"token": None, "other": None, "logprob": (-np.inf, None), "warped_logprob": (none, None)}
-    steps = part.steps
-
-    def bounds(column: int) -> tuple[float, float]:
-        columns = np.full(len(steps), column)
-        low, high = part.warped_logprob(columns)
-        return float(low[at]), float(high[at])
-
-    token = int(part.choices.token[at])
-    place = int(steps.place[at])
-    found = np.flatnonzero((steps.ids[at] == token) & (token >= 0))
-    other = int(found[0]) if len(found) else None
+    `impossible` counts samples that the strategy could not have generated; `mean_logprob` is of the others.
+    """
+    possible = [sample for sample in samples if sample.mean_logprob[1] > -math.inf]
     return {
-        "token": int(steps.chosen[at]),
-        "other": token if other is not None else None,
-        "logprob": (
-            float(steps.logprobs[at, place]),
-            float(steps.logprobs[at, other]) if other is not None else None,
-        ),
-        "warped_logprob": (bounds(place), bounds(other) if other is not None else None),
+        "samples": len(samples),
+        "steps": sum(sample.steps for sample in samples),
+        "same": sum(sample.same == sample.steps for sample in samples),
+        "changed": sum(sample.changes_at is not None for sample in samples),
+        "undecided": sum(sample.undecided_at is not None for sample in samples),
+        "same_steps": sum(sample.same for sample in samples),
+        "impossible": len(samples) - len(possible),
+        "mean_logprob": _mean(possible, [sample.mean_logprob for sample in possible]),
+        "kept": _mean(samples, [sample.kept for sample in samples]),
     }
 
 
+def changed_texts(
+    stored: StoredPoint, samples: Sequence[ReplayedSample]
+) -> list[tuple[str, str | None] | None]:
+    """Return for each sample the texts of `token` and `other`; None if it does not change.
+
+    Args:
+        stored: the point.
+        samples: all of its samples, replayed.
+    """
+    vocabulary = TokenVocabulary()
+    tables = read_samples(stored, "tokens", ["token", "top_ids", "top_tokens"], vocabulary=vocabulary)
+    found: list[tuple[str, str | None] | None] = []
+    for sample, table in zip(samples, tables, strict=True):
+        at = sample.changes_at
+        if at is None:
+            found.append(None)
+            continue
+        tops = [vocabulary.texts[index] for index in table["top_tokens"][at]]
+        texts: dict[int | None, str] = dict(zip(table["top_ids"][at].tolist(), tops, strict=True))
+        # The column `token` has what a token added to its text, the alternatives have it by itself.
+        text = texts.get(sample.token, vocabulary.texts[table["token"][at]])
+        found.append((text, texts.get(sample.other)))
+    return found
+
+
+def _mean(samples: Sequence[ReplayedSample], bounds: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return bounds on the mean over all steps, from those on each sample's mean."""
+    steps = max(sum(sample.steps for sample in samples), 1)
+    low, high = (
+        sum(sample.steps * bound[end] for sample, bound in zip(samples, bounds, strict=True)) / steps
+        for end in (0, 1)
+    )
+    return low, high
+
+
 def _first(where: np.ndarray) -> int | None:
-    places = np.flatnonzero(where)
-    return int(places[0]) if len(places) else None
+    indices = np.flatnonzero(where)
+    return int(indices[0]) if len(indices) else None

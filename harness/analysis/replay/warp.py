@@ -1,36 +1,32 @@
-"""What replay knows of a strategy: a temperature and truncations that keep the likeliest tokens."""
+"""The strategies that replay supports: a temperature, and truncations that keep the likeliest tokens."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.config.effective import FIXED, NEUTRAL
+from harness.config.effective import FIXED, NEUTRAL, decoding_fields
 from harness.config.validation import format_value
-from harness.errors import ConfigError
+from harness.errors import ConfigError, Mistake
 
-KNOWN = ("do_sample", "temperature", "top_k", "top_p", "min_p", "epsilon_cutoff", "eta_cutoff")
-"""The fields that replay knows; every other one must be neutral."""
+SUPPORTED = ("do_sample", "temperature", "top_k", "top_p", "min_p", "epsilon_cutoff", "eta_cutoff")
+"""Fields that may have any value; all others must be neutral, except those of beams, of no effect alone."""
 
-# Of no effect on a strategy that picks one token a step.
-_IDLE = ("length_penalty", "early_stopping")
-
-_WHY = {
-    "num_beams": "beams follow texts that were not kept",
-    "typical_p": "it may cut the likeliest tokens and keep some that were not recorded",
+_WHY_NOT = {
+    "num_beams": "beams follow sequences that were not recorded",
+    "typical_p": "it may remove the likeliest tokens and keep tokens that were not recorded",
     "top_h": "it needs the hundred likeliest tokens",
 }
 
 
 @dataclass(frozen=True)
 class Warp:
-    """A strategy that replay knows.
+    """What a supported strategy does to the logits.
 
     Attributes:
-        draws: whether luck chooses; else the likeliest token is taken, and the rest is neutral.
-        temperature: what the logits are divided by.
+        draws: whether tokens are sampled. If not, the likeliest is chosen, and the other fields are neutral.
+        temperature: divisor of the logits.
         top_k: 0 for none.
         top_p: 1 for none.
         min_p, epsilon, eta: 0 for none.
@@ -46,36 +42,25 @@ class Warp:
 
     @property
     def truncates(self) -> bool:
-        """Whether it cuts any token."""
+        """Whether it may remove tokens."""
         return self != Warp(self.draws, self.temperature)
-
-    @property
-    def neutral(self) -> bool:
-        """Whether the warped distribution is the raw one."""
-        return self == Warp(self.draws)
 
 
 def warp_of(effective: Mapping[str, Any]) -> Warp:
-    """What a strategy does, from its effective GenerationConfig fields.
+    """Return the warp of a strategy, from its effective GenerationConfig fields.
 
     Raises:
-        ConfigError: replay does not know it; each field that it does not know is a mistake.
+        ConfigError: replay does not support the strategy; names each field that it does not support.
     """
-    unknown = [
-        name
-        for name, neutral in {**FIXED, **NEUTRAL}.items()
-        if name not in KNOWN and name not in _IDLE and effective.get(name, neutral) != neutral
-    ]
-    if unknown:
-        known = ", ".join(KNOWN[1:])
-        raise ConfigError(
-            mistake
-            for name in unknown
-            for mistake in ConfigError.of(
-                f"decoding.{name}={format_value(effective[name])}",
-                f"replay does not know it{_because(name)}; it knows greedy and {known}",
-            ).mistakes
-        )
+    mistakes = []
+    for name, neutral in {**FIXED, **NEUTRAL}.items():
+        value = effective.get(name, neutral)
+        if name not in SUPPORTED and name not in decoding_fields("beam") and value != neutral:
+            reason = f" ({_WHY_NOT[name]})" if name in _WHY_NOT else ""
+            message = f"replay does not support it{reason}; it supports greedy and {', '.join(SUPPORTED[1:])}"
+            mistakes.append(Mistake(f"decoding.{name}={format_value(value)}", message))
+    if mistakes:
+        raise ConfigError(mistakes)
     if not effective["do_sample"]:
         return Warp(draws=False)
     return Warp(
@@ -89,21 +74,21 @@ def warp_of(effective: Mapping[str, Any]) -> Warp:
     )
 
 
-def known_warp(effective: Mapping[str, Any]) -> Warp | None:
-    """The same; None for a strategy that replay does not know."""
+def supported_warp(effective: Mapping[str, Any]) -> Warp | None:
+    """Return the warp of a strategy; None if replay does not support the strategy."""
     try:
         return warp_of(effective)
     except ConfigError:
         return None
 
 
-def nested(new: Warp, old: Warp) -> bool:
-    """Whether `new` keeps no token that `old` cut, but for tokens that tie where top_p cuts.
+def is_stricter(new: Warp, old: Warp) -> bool:
+    """Return whether `new` keeps no token that `old` removed, except tokens that tie at the edge of top_p.
 
-    True where each truncation is at least as strict as the old one and sees the same scores, the same
-    temperature that is. A smaller set has less mass, so the mass before a token is a larger share of it and
-    top_p only cuts more; min_p is relative to the likeliest token, which stays. Cutoffs that are absolute
-    (epsilon, eta) grow laxer as a set shrinks, so the old one must have none.
+    True if each truncation is at least as strict as the old one and sees the same scores, that is, the same
+    temperature. A smaller set has less mass, so the mass before a token is a larger share of it, and top_p
+    only removes more; min_p is relative to the likeliest token, which stays. Absolute cutoffs (epsilon, eta)
+    keep more as a set gets smaller, so the old strategy must have none.
     """
     if new.temperature != old.temperature or old.epsilon or old.eta:
         return False
@@ -114,21 +99,3 @@ def nested(new: Warp, old: Warp) -> bool:
     same_before = new.top_k == old.top_k and new.top_p >= 1 and old.top_p >= 1
     stricter_m = not old.min_p or new.min_p > old.min_p * 1.001 or (same_before and new.min_p == old.min_p)
     return stricter_k and stricter_p and stricter_m
-
-
-def unlikeness(a: Warp, b: Warp) -> float:
-    """How unlike two strategies are, to try the likeliest first; of no meaning but its order."""
-    chance = (a.draws and a.top_k != 1) != (b.draws and b.top_k != 1)
-    cuts = [
-        (1 / (a.top_k or math.inf), 1 / (b.top_k or math.inf)),
-        (a.top_p, b.top_p),
-        (a.min_p, b.min_p),
-        (a.epsilon, b.epsilon),
-        (a.eta, b.eta),
-    ]
-    warmth = abs(math.log(a.temperature / b.temperature))
-    return 100 * chance + 10 * warmth + sum(abs(one - other) for one, other in cuts)
-
-
-def _because(name: str) -> str:
-    return f" ({_WHY[name]})" if name in _WHY else ""
