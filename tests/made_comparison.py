@@ -9,7 +9,7 @@ from harness.analysis.point_results import PointResult
 
 
 def made_up_comparison(points: Sequence[PointResult]) -> Comparison:
-    """Make the first point with metrics the baseline; others are higher, lower or not significantly different."""
+    """Make the first point with metrics the baseline; others are higher, lower or not significant."""
     plain = plain_comparison(points)
     labels = [p.point.label for p in points if p.metrics]
     cells: dict[str, dict[str, Cell]] = {}

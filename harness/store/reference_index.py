@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.store.stored_point import StoredPoint
+if TYPE_CHECKING:
+    from harness.store.stored_point import StoredPoint
 
 INDEX = "index.json"
 

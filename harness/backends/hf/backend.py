@@ -24,8 +24,9 @@ from harness.backends.backend import (
 from harness.backends.hf.adaptive_batches import AdaptiveBatches, out_of_memory
 from harness.backends.hf.batching import batch_rows, request_cache_bytes
 from harness.backends.hf.cuda_graphs import capturable
+from harness.backends.hf.decoding_method import Method, Runtime, StrategyError, Work
 from harness.backends.hf.latency_pass import time_strategy
-from harness.backends.hf.methods import Method, Runtime, StrategyError, Work, method_of
+from harness.backends.hf.methods import method_of
 from harness.backends.hf.rescore import score_prompt
 from harness.backends.hf.self_test import tree_handles
 from harness.config.point import Engine, Model, Quantization, Timing

@@ -9,7 +9,7 @@ import torch
 
 from harness.backends.backend import Request
 from harness.backends.hf.adaptive_batches import AdaptiveBatches
-from harness.backends.hf.methods import StrategyError, Work
+from harness.backends.hf.decoding_method import StrategyError, Work
 from harness.backends.hf.self_test import tree_handles
 from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.tree import decode_tree
