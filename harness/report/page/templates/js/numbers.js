@@ -11,7 +11,7 @@ const percent = (p) => {
   return (value >= 99.95 ? value.toFixed(p === 1 ? 0 : 1) : value >= 10 ? value.toFixed(1) : value >= 0.1 ? value.toFixed(2) : value.toPrecision(1)) + "%";
 };
 const percentOf = (logprob) => (known(logprob) ? percent(Math.exp(logprob)) : "–");
-const share = (value) => (value === 0 || value === 1 || value >= 0.1 ? `${Math.round(100 * value)}%` : `${Number((100 * value).toPrecision(2))}%`);
+const share = (value) => (value < 0.00005 ? "0%" : value >= 0.1 ? `${Math.round(100 * value)}%` : `${Number((100 * value).toPrecision(2))}%`);
 const fixed = (value, decimals) => minus(value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }));
 const digits = (value, count = 4) => minus(Number(value.toPrecision(count)).toLocaleString("en", { maximumSignificantDigits: count }));
 // A metric's value: with the decimals of its catalogue entry, without one with four digits.
