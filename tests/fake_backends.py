@@ -64,6 +64,7 @@ class FakeBackend:
     token_ids: TokenIds = field(default_factory=TokenIds)
     warnings: tuple[str, ...] = ("answers are made up",)
     answered: int = 0
+    distributions: None = None
 
     def configure(self, engine: Engine) -> None:
         self.answered = 0

@@ -37,7 +37,7 @@ class Capabilities:
         full_distribution: raw and warped distribution of every step (entropy, rank, kept, kept_mass).
         shared_noise: draws with the shared Gumbel noise, so that strategies are paired.
         teacher_forcing: `score`, how likely a given text is.
-        hidden_states: `DistributionBackend`, what drift is computed with.
+        hidden_states: `Backend.distributions`, what drift is computed with.
         token_ids: ids of the generated tokens.
         streaming: tokens come one by one, so that `time` knows the time to first token.
     """
@@ -106,6 +106,10 @@ class Backend(Protocol):
     token_ids: TokenIds
     warnings: tuple[str, ...]
 
+    @property
+    def distributions(self) -> Distributions | None:
+        """Whole distributions along given texts; None where the backend does not tell them."""
+
     def configure(self, engine: Engine) -> None:
         """Set how the next requests are run (threads, batch rows, compilation), and start a new `usage`."""
 
@@ -136,7 +140,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class PassageDrift:
-    """One passage under two models, from `DistributionBackend.compare`.
+    """One passage under two models, from `Distributions.compare`.
 
     Attributes:
         passage: the text.
@@ -164,8 +168,8 @@ class Reference(Protocol):
         """Yield the passages that were kept, chunk by chunk, each with the chunk's number."""
 
 
-class DistributionBackend(Backend, Protocol):
-    """A backend with whole distributions, or the hidden states they are made of: what drift needs."""
+class Distributions(Protocol):
+    """Whole distributions of a backend's model along given texts: what drift needs."""
 
     def keep_reference(
         self,

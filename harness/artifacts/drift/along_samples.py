@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.job import Job
-from harness.backends.backend import DistributionBackend, PassageDrift, Reference
+from harness.backends.backend import Distributions, PassageDrift, Reference
 from harness.prompts.passages import Passage
 from harness.prompts.prompt import Prompt
 from harness.store.files import atomic_path, read_json, storable, write_text
@@ -28,12 +29,6 @@ MISSING_REFERENCE = (
 def share_of_budget(job: Job, positions: int) -> int:
     """Return the bytes of a reference's budget that are for this many scored tokens."""
     return int(job.point.drift.budget_mb * 2**20 * positions / max(1, job.drift.together))
-
-
-def distribution_backend(bench: Workbench) -> DistributionBackend | None:
-    """Return the backend, if it has whole distributions."""
-    backend = bench.backend
-    return cast(DistributionBackend, backend) if backend.capabilities.hidden_states else None
 
 
 def sample_passages(stored: StoredPoint, prompts: Sequence[Prompt]) -> Iterator[Passage]:
@@ -65,10 +60,10 @@ def drift_table(compared: Iterable[PassageDrift]) -> pa.Table:
     )
 
 
-def open_reference(backend: DistributionBackend, folder: Any, bench: Workbench) -> Reference | None:
+def open_reference(distributions: Distributions, folder: Path, bench: Workbench) -> Reference | None:
     """Return what was kept of a reference; None where it is not there."""
     try:
-        return backend.open_reference(folder, heads_folder(bench.outputs))
+        return distributions.open_reference(folder, heads_folder(bench.outputs))
     except FileNotFoundError:
         return None
 
@@ -106,10 +101,10 @@ class DriftAlongSamples(Artifact):
         assert job.drift.reference is not None
         stored = bench.stored(job)
         source = stored_point(bench.outputs, job.drift.reference)
-        backend = distribution_backend(bench)
-        if backend is None:
+        distributions = bench.backend.distributions
+        if distributions is None:
             return ("drift is not computed: the backend does not tell whole distributions",)
-        reference = open_reference(backend, samples_folder(source), bench)
+        reference = open_reference(distributions, samples_folder(source), bench)
         if reference is None:
             return (MISSING_REFERENCE,)
         index, top_k = reference.index, job.point.record.top_k
@@ -124,7 +119,7 @@ class DriftAlongSamples(Artifact):
         for number, passages in reference.chunks(sample_passages(source, job.prompts)):
             path = partial / f"{number:06d}.parquet"
             if not path.is_file():
-                table = drift_table(backend.compare(reference, number, passages, top_k))
+                table = drift_table(distributions.compare(reference, number, passages, top_k))
                 with atomic_path(path) as scratch:
                     pq.write_table(table, scratch, compression="zstd")
             chunks += 1

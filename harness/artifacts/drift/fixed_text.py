@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.drift.along_samples import (
     MISSING_REFERENCE,
-    distribution_backend,
     drift_table,
     open_reference,
 )
 from harness.artifacts.drift_role import FixedTextRole
 from harness.artifacts.job import Job
-from harness.backends.backend import DistributionBackend, Reference
+from harness.backends.backend import Distributions, Reference
 from harness.store.files import atomic_path, read_json, write_text
 from harness.store.reference_index import text_folder
 from harness.store.stored_point import StoredPoint
@@ -57,17 +56,17 @@ class DriftOnFixedText(Artifact):
 
         role, stored = job.drift.fixed_text, bench.stored(job)
         assert role is not None
-        backend = distribution_backend(bench)
-        if backend is None:
+        distributions = bench.backend.distributions
+        if distributions is None:
             return ("drift.text is not computed: the backend does not tell whole distributions",)
-        score = self._score(job, role, backend, bench)
+        score = self._score(job, role, distributions, bench)
         left_out = 0
         if role.reference is not None:
-            reference = open_reference(backend, text_folder(bench.outputs, role.reference), bench)
+            reference = open_reference(distributions, text_folder(bench.outputs, role.reference), bench)
             if reference is None:
                 return (MISSING_REFERENCE,)
             left_out = reference.index.left_out
-            self._compare(job, role, backend, reference, bench)
+            self._compare(job, role, distributions, reference, bench)
             score = score | {"reference": read_json(_score_path(bench.outputs, role.reference))}
         complete(stored, self.name, {
             "text": role.key, "reference": role.reference, "left_out": left_out, "score": score,
@@ -75,7 +74,7 @@ class DriftOnFixedText(Artifact):
         return what_is_approximate(stored.parts())
 
     def _score(
-        self, job: Job, role: FixedTextRole, backend: DistributionBackend, bench: Workbench
+        self, job: Job, role: FixedTextRole, distributions: Distributions, bench: Workbench
     ) -> dict[str, Any]:
         """Return the text's log-likelihood under the model, and what it is divided by."""
         path = _score_path(bench.outputs, role.key)
@@ -83,7 +82,7 @@ class DriftOnFixedText(Artifact):
         if score is None or job.point.engine.fresh:
             text = role.text
             bench.progress.stage(f"drift of {job.point.label}", text.tokens, "tokens")
-            logprob = backend.log_likelihood(text.passages, bench.progress)
+            logprob = distributions.log_likelihood(text.passages, bench.progress)
             score = {"logprob": logprob, "tokens": text.tokens, "bytes": text.bytes}
             write_text(path, json.dumps(score) + "\n")
         return score
@@ -92,7 +91,7 @@ class DriftOnFixedText(Artifact):
         self,
         job: Job,
         role: FixedTextRole,
-        backend: DistributionBackend,
+        distributions: Distributions,
         reference: Reference,
         bench: Workbench,
     ) -> None:
@@ -104,7 +103,7 @@ class DriftOnFixedText(Artifact):
 
         def tables() -> Iterator[pa.Table]:
             for number, passages in reference.chunks(iter(role.text.passages)):
-                yield drift_table(backend.compare(reference, number, passages, top_k))
+                yield drift_table(distributions.compare(reference, number, passages, top_k))
                 bench.progress.advance(sum(map(len, passages)))
 
         if not shared.has(f"{name}.parquet"):

@@ -8,7 +8,6 @@ from typing import Any
 from harness.artifacts.artifact import Artifact, Workbench
 from harness.artifacts.drift.along_samples import (
     DriftAlongSamples,
-    distribution_backend,
     sample_passages,
     share_of_budget,
 )
@@ -57,13 +56,13 @@ class ReferenceDistributions(Artifact):
 
     def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
         """Keep the distributions along the point's own samples, and along the sweep's fixed text."""
-        backend = distribution_backend(bench)
-        if backend is None:
+        distributions = bench.backend.distributions
+        if distributions is None:
             return ()
         stored, role = bench.stored(job), job.drift.fixed_text
         budget, heads = int(job.point.drift.budget_mb * 2**20), heads_folder(bench.outputs)
         bench.progress.stage(f"drift of {job.point.label}", job.tokens, "tokens")
-        backend.keep_reference(
+        distributions.keep_reference(
             sample_passages(stored, job.prompts),
             samples_folder(stored),
             heads,
@@ -78,7 +77,7 @@ class ReferenceDistributions(Artifact):
             found = read_index(folder)
             if found is None or (found.left_out and found.share < share):
                 bench.progress.stage(f"drift of {job.point.label}", role.text.tokens, "tokens")
-                backend.keep_reference(
+                distributions.keep_reference(
                     iter(role.text.passages),
                     folder,
                     heads,

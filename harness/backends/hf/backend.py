@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,8 +14,6 @@ from transformers import GenerationConfig
 from harness.backends.backend import (
     Capabilities,
     Failure,
-    PassageDrift,
-    Reference,
     Request,
     TokenIds,
     Usage,
@@ -43,7 +40,6 @@ from harness.models.memory import (
     reset_peak_memory,
 )
 from harness.progress import Progress
-from harness.prompts.passages import Passage
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample
 
@@ -52,7 +48,7 @@ if TYPE_CHECKING:
 
 
 class HfBackend:
-    """A loaded transformers model that answers requests; implements `DistributionBackend`."""
+    """A loaded transformers model that answers requests; a `backends.backend.Backend`."""
 
     capabilities = Capabilities(
         full_distribution=True,
@@ -171,46 +167,9 @@ class HfBackend:
         """Free the model."""
         free(self._loaded)
 
-    def keep_reference(
-        self,
-        passages: Iterable[Passage],
-        folder: Path,
-        heads: Path,
-        *,
-        positions: int,
-        together: int,
-        budget: int,
-        share: int,
-        progress: Progress,
-    ) -> None:
-        """Keep the distributions along passages in a folder, as many as a budget allows."""
-        self._comparison.keep_reference(
-            passages,
-            folder,
-            heads,
-            positions=positions,
-            together=together,
-            budget=budget,
-            share=share,
-            progress=progress,
-        )
-
-    def open_reference(self, folder: Path, heads: Path) -> Reference:
-        """Open what `keep_reference` kept."""
-        return self._comparison.open_reference(folder, heads)
-
-    def compare(
-        self, reference: Reference, chunk: int, passages: Sequence[Passage], top_k: int
-    ) -> Iterator[PassageDrift]:
-        """Compare this model with a reference along the passages of one chunk, token by token."""
-        return self._comparison.compare(reference, chunk, passages, top_k)
-
-    def log_likelihood(self, passages: Sequence[Passage], progress: Progress) -> float:
-        """Return the log-probability of all scored tokens, nats."""
-        return self._comparison.log_likelihood(passages, progress)
-
     @cached_property
-    def _comparison(self) -> ReferenceComparison:
+    def distributions(self) -> ReferenceComparison:
+        """Whole distributions along given texts."""
         from harness.backends.hf.reference_comparison import ReferenceComparison
 
         return ReferenceComparison(self._loaded, self._detokenizer)
