@@ -12,7 +12,7 @@ from harness.analysis.metrics import CustomMetric, RequestedMetrics, read_custom
 from harness.artifacts.drift_role import DriftRole, FixedTextRole
 from harness.artifacts.job import Job
 from harness.backends.backend import Target
-from harness.backends.registry import target_of
+from harness.backends.targets import target_of
 from harness.config.effective import effective_decoding
 from harness.config.point import Point
 from harness.errors import ConfigError

@@ -1,0 +1,34 @@
+"""The layout of the package: what the import contracts (`make lint`) do not see."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import harness
+
+PACKAGE = Path(harness.__file__).parent
+SHARED_NAMES = {"__init__.py", "base.py", "backend.py"}
+
+
+def files() -> list[Path]:
+    return [path for path in PACKAGE.rglob("*.py") if "__pycache__" not in path.parts]
+
+
+def test_a_file_name_stands_once() -> None:
+    names = Counter(path.name for path in files())
+    assert {name for name, count in names.items() if count > 1} <= SHARED_NAMES
+
+
+def test_no_file_is_long() -> None:
+    long = {path.name: lines for path in files() if (lines := len(path.read_text().splitlines())) > 350}
+    assert not long
+
+
+def test_a_plan_imports_nothing_heavy() -> None:
+    heavy = ["torch", "transformers", "mlflow", "pyarrow", "numpy", "scipy", "bokeh"]
+    code = f"import sys, harness.plan.plan; print(*[name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
