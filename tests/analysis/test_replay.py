@@ -264,7 +264,7 @@ def test_strategies_that_replay_does_not_support() -> None:
     [
         ({}, None),
         (
-            dict.fromkeys(("top_ids", "top_logprobs", "top_warped_logprobs"), [[], [], []]),
+            {name: [[], [], []] for name in ("top_ids", "top_logprobs", "top_warped_logprobs")},
             "top_k=0: no alternatives were recorded",
         ),
         ({"top_ids": [[4, 5], [4], [4, 5]]}, "the number of recorded alternatives varies"),
