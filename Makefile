@@ -11,7 +11,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(READY)
 
-# The demo sweep: both built-in models, two precisions, several strategies; then where to look.
+# The demo sweep: both built-in models, two precisions, several strategies; prints where to look.
 demo: $(READY)
 	$(BIN)/harness experiments=demo
 
@@ -22,7 +22,7 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
-# The wheel, unpacked far from here, finds its configs, experiments and models. Builds need the package registry.
+# The wheel, installed elsewhere, finds its configs, experiments and models. Builds need the package registry.
 test-wheel: $(READY)
 	set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
 	$(BIN)/python -m pip wheel --quiet . --no-deps -w "$$scratch"; \
@@ -36,19 +36,20 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Measured, never timed tests: prints tables of ratios.
+# Benchmarks, which are not tests: prints tables of ratios.
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
 
 ui: $(READY)
 	$(BIN)/harness ui
 
-# Make the built-in models again, from the seed.
+# Train the built-in models, from the seed.
 fable: $(READY)
 	$(BIN)/python -m tools.fable.train
 

@@ -1,4 +1,4 @@
-"""Find out how an LLM should decode: sweeps over models, quantizations, prompts and decoding strategies."""
+"""Compare LLM decoding strategies: sweeps over models, quantizations, prompts and strategies."""
 
 from __future__ import annotations
 

@@ -51,3 +51,17 @@ class ConfigError(HarnessError):
     def of(cls, key: str, message: str) -> ConfigError:
         """Return a ConfigError with a single mistake."""
         return cls([Mistake(key, message)])
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, at most 300 characters; its type's name where it has none."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
+
+
+def one_line(error: BaseException) -> str:
+    """Return all of an error's text on one line; errors of other libraries are named by their type."""
+    text = " ".join(str(error).split())
+    if isinstance(error, HarnessError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

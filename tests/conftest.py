@@ -1,4 +1,4 @@
-"""What all tests share: a quiet, offline, single-threaded world, and what is made once for all of them."""
+"""Shared by all tests: a quiet, offline, single-threaded environment, and fixtures of the whole session."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from small_models import SmallModels, quiet_transformers
 
 
 def pytest_collection_finish() -> None:
-    """Keep what was imported out of garbage collections: the harness makes a full one a model."""
+    """Exempt imported objects from garbage collection: the harness runs a full one per model."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each test has an outputs folder of its own, and none can write into the project's."""
+    """Give each test its own outputs folder, so that none can write into the project's."""
     folder = tmp_path / "outputs"
     monkeypatch.setenv("HARNESS_OUTPUTS", str(folder))
     return folder
@@ -43,7 +43,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def one_thread() -> None:
-    """Torch on one thread: the same numbers wherever the tests run, and no fight for the cores."""
+    """Run torch on one thread: the same numbers on every machine, and no contention between tests."""
     import torch
 
     torch.set_num_threads(1)
@@ -51,18 +51,18 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> SmallModels:
-    """`small_model("llama", bos=False, ...)` is the folder of a small random checkpoint, made once."""
+    """`small_model("llama", bos=False, ...)` is the folder of a small random checkpoint, created once."""
     quiet_transformers()
     return SmallModels(tmp_path_factory.mktemp("small-models"))
 
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow store: its migrations take seconds, a copy of the file none."""
+    """An empty MLflow store: its migrations take seconds, a copy of the file does not."""
     from mlflow import MlflowClient
     from sqlalchemy import Engine, event
 
-    # From here on sqlite in this process does not wait for the disk: no test pulls the plug.
+    # From here on sqlite in this process does not wait for the disk: no test cuts the power.
     event.listen(Engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -72,7 +72,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(outputs: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """URI of the default store, which is there and empty; run from an empty folder that must stay empty."""
+    """URI of the default store, empty; the test runs in an empty folder that must stay empty."""
     outputs.mkdir()
     shutil.copyfile(migrated, outputs / "mlflow.db")
     elsewhere = tmp_path / "elsewhere"
@@ -84,16 +84,16 @@ def store(outputs: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 @pytest.fixture
 def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Forked]]:
-    """`forked("-m", "decoding=greedy,top_p")`: the command in a process of its own, going on.
+    """`forked("-m", "decoding=greedy,top_p")`: the command in its own process, running.
 
-    It has the test's folder and environment; `folder=`, and capital keywords, say otherwise. `code=` is
+    It has the test's folder and environment, unless `folder=` or capital keywords change them. `code=` is
     another program than the harness.
     """
     started: list[Forked] = []
 
     def start(*words: str, code: str = COMMAND, folder: Path | None = None, **changes: str) -> Forked:
-        said = tmp_path_factory.mktemp("said")
-        process = Forked(code, words, folder or Path.cwd(), {**os.environ, **changes}, said)
+        output = tmp_path_factory.mktemp("output")
+        process = Forked(code, words, folder or Path.cwd(), {**os.environ, **changes}, output)
         started.append(process)
         return process
 

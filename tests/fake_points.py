@@ -1,4 +1,4 @@
-"""Stored points and sweeps made up for tests: consistent with DESIGN.md's columns, written with pyarrow."""
+"""Stored points and sweeps with generated data, consistent with the columns of real ones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from harness.store.records import Sample, Steps
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint, sweep_id_of
+from harness.store.tables import generations_table, tokens_table
 
 HOSTILE = {
     "script": "</script><script>document.title='OWNED'</script><img src=x onerror=alert(1)>",
@@ -31,41 +34,41 @@ TALE = """the a old lighthouse keeper counted seven grey gulls before fog came i
 WORDS = TALE.split()
 
 
-def pieces_of(text: str, rng: random.Random) -> list[str]:
-    """Cut a text into token-like pieces that join to it."""
-    pieces, at = [], 0
+def tokens_of(text: str, rng: random.Random) -> list[str]:
+    """Split a text into token-like strings that join to it."""
+    tokens, at = [], 0
     while at < len(text):
         size = rng.choice((1, 2, 3, 5, 8)) if len(text) < 5000 else 50
-        pieces.append(text[at : at + size])
+        tokens.append(text[at : at + size])
         at += size
-    return pieces
+    return tokens
 
 
 def story(length: int, rng: random.Random) -> list[str]:
-    """Made-up text as token pieces."""
-    pieces = []
+    """Return random text as token strings."""
+    tokens = []
     for _ in range(length):
         word = rng.choice(WORDS)
-        pieces.append(word if word in ".," else f" {word}")
+        tokens.append(word if word in ".," else f" {word}")
         if rng.random() < 0.03:
-            pieces.append("\n")
-    return pieces
+            tokens.append("\n")
+    return tokens
 
 
 def step(token_id: int, token: str, rng: random.Random, k: int, greedy: bool) -> dict[str, Any]:
-    """One step with a small distribution behind it: its logprobs are those of `exact` probabilities."""
+    """Return one step, whose columns are consistent with a distribution over twelve tokens."""
     flat = rng.random() ** 2 * 2.5
     weights = sorted((math.exp(-i * (2.8 - flat)) for i in range(12)), reverse=True)
     exact = [w / sum(weights) for w in weights]
-    place = 0 if greedy else rng.choices(range(12), exact)[0]
+    index = 0 if greedy else rng.choices(range(12), exact)[0]
     kept = 6 if not greedy else 12
-    place = min(place, kept - 1)
+    index = min(index, kept - 1)
     mass = sum(exact[:kept])
     warped = [p / mass if i < kept else 0.0 for i, p in enumerate(exact)]
     ids = [1000 + i for i in range(12)]
-    ids[place] = token_id
+    ids[index] = token_id
     tops = [f" {rng.choice(WORDS)}" for _ in range(12)]
-    tops[place] = token
+    tops[index] = token
 
     def entropy(ps: Sequence[float]) -> float:
         return -sum(p * math.log(p) for p in ps if p)
@@ -73,9 +76,9 @@ def step(token_id: int, token: str, rng: random.Random, k: int, greedy: bool) ->
     return {
         "token_id": token_id,
         "token": token,
-        "logprob": math.log(exact[place]),
-        "warped_logprob": math.log(warped[place]),
-        "rank": place + 1,
+        "logprob": math.log(exact[index]),
+        "warped_logprob": math.log(warped[index]),
+        "rank": index + 1,
         "entropy": entropy(exact),
         "warped_entropy": entropy(warped),
         "kept": kept,
@@ -104,16 +107,16 @@ def write_point(
     """Write a point's folder.
 
     Args:
-        outputs: of the project.
-        point_id: its folder's name.
-        texts: prompt text by prompt id; None: the prompt's text is its id and output is `HOSTILE[id]`.
-        samples: texts a prompt.
-        tokens: length of made-up outputs.
-        k: alternatives a step.
-        seed: of all that is made up.
-        greedy: always the likeliest token.
+        outputs: the outputs folder.
+        point_id: name of the point's folder.
+        texts: prompt text by prompt id; None: the prompt's text is its id and the output is `HOSTILE[id]`.
+        samples: samples per prompt.
+        tokens: length of random outputs.
+        k: recorded alternatives per step.
+        seed: of the random data.
+        greedy: always take the most likely token.
         metrics: added to those that are computed.
-        decoding: name in config.yaml.
+        decoding: its name in config.yaml.
         scores: write prompt_tokens.parquet too.
     """
     rng = random.Random(f"{point_id}/{seed}")
@@ -122,10 +125,10 @@ def write_point(
     generations, steps, prompt_rows = [], [], []
     for prompt_id, prompt in texts.items():
         for sample in range(samples):
-            pieces = pieces_of(HOSTILE[prompt_id], rng) if prompt is None else story(tokens, rng)
-            output = "".join(pieces)
+            strings = tokens_of(HOSTILE[prompt_id], rng) if prompt is None else story(tokens, rng)
+            output = "".join(strings)
             finish = rng.choice(("eos", "length"))
-            rows = [step(10 + i, piece, rng, k, greedy) for i, piece in enumerate(pieces)]
+            rows = [step(10 + i, token, rng, k, greedy) for i, token in enumerate(strings)]
             if finish == "eos":
                 rows.append(step(2, "", rng, k, greedy))
             steps += [
@@ -147,8 +150,8 @@ def write_point(
                     "distinct_2": 0.8,
                 }
             )
-        for position, piece in enumerate(pieces_of(prompt or prompt_id, rng)):
-            row = step(5 + position, piece, rng, 1, greedy)
+        for position, token in enumerate(tokens_of(prompt or prompt_id, rng)):
+            row = step(5 + position, token, rng, 1, greedy)
             prompt_rows.append(
                 {
                     "prompt_id": prompt_id,
@@ -195,7 +198,7 @@ def write_point(
         "memory/process_peak_mib": 812.0,
         **(metrics or {}),
     }
-    known = {
+    metrics_json = {
         "metrics": all_metrics,
         "intervals": {
             "latency/ttft_p50_ms": [
@@ -212,7 +215,7 @@ def write_point(
             ],
         },
     }
-    (folder / "metrics.json").write_text(json.dumps(known), encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps(metrics_json), encoding="utf-8")
     (folder / "config.yaml").write_text(
         json.dumps(
             {
@@ -234,8 +237,19 @@ def write_point(
     return StoredPoint(folder)
 
 
+def write_samples(outputs: Path, point_id: str, samples: Sequence[Sample]) -> StoredPoint:
+    """Write a point that holds these samples, whatever is null in them; without metrics."""
+    stored = StoredPoint(outputs / "points" / point_id)
+    stored.write_table("generations", generations_table(samples))
+    stored.write_table("tokens", tokens_table(samples))
+    stored.write_config({"requested": {"decoding": {"name": "greedy"}}, "effective": {}})
+    stored.write_json("environment.json", {})
+    stored.write_json("metrics.json", {"metrics": {}, "intervals": {}, "per_prompt": {}})
+    return stored
+
+
 def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A parquet file of these rows; one without rows keeps the columns of a made-up one."""
+    """Write a parquet file of these rows; without rows, with the columns `prompt_id` and `sample`."""
     if rows:
         pq.write_table(pa.Table.from_pylist(list(rows)), path)
     else:
@@ -243,6 +257,17 @@ def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             pa.table({"prompt_id": pa.array([], pa.string()), "sample": pa.array([], pa.int64())}), path
         )
 
+
+TEXTS_ONLY = Sample(
+    "texts", 0, "It was", " a dark night", prompt_tokens=None, output_tokens=None, finish_reason=None, seed=0
+)
+"""A sample of a backend that gives texts only."""
+
+CHOSEN_ONLY = Sample(
+    "chosen", 0, "It was", " dark", prompt_tokens=None, output_tokens=2, finish_reason="length", seed=0,
+    steps=Steps(logprob=np.array([-0.5, -1.5], np.float32), token=(" da", "rk")),
+)  # fmt: skip
+"""A sample of a backend that gives the chosen tokens' texts and logprobs only."""
 
 PROMPTS = {
     "seed-1": "It was a dark and stormy",
@@ -264,7 +289,7 @@ def make_sweep(
     tracking: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Sweep:
-    """A sweep over a product, its points stored; `failed` names the decoding whose points failed."""
+    """Save a sweep over a product and its points; `failed` names the decoding whose points failed."""
     points, clock = [], 1_790_000_000.0
     for model in models:
         for quantization in quantizations:
@@ -272,8 +297,8 @@ def make_sweep(
                 point_id = f"{model}{quantization}{decoding}".replace("_", "")[:24].ljust(12, "0")
                 varied: dict[str, Any] = {"model": model} if len(models) > 1 else {}
                 varied |= {"decoding": decoding} if len(decodings) > 1 else {}
-                bad = decoding == failed
-                if not bad:
+                is_failed = decoding == failed
+                if not is_failed:
                     write_point(
                         outputs, point_id, texts, greedy=decoding == "greedy", decoding=decoding, **options
                     )
@@ -286,10 +311,10 @@ def make_sweep(
                         prompts="made_up",
                         decoding=decoding,
                         varied=varied,
-                        status="failed" if bad else "done",
-                        error="decoding.top_h: [red]no[/red] such \x1b[31mthing" if bad else None,
+                        status="failed" if is_failed else "done",
+                        error="decoding.top_h: [red]no[/red] such \x1b[31mthing" if is_failed else None,
                         traceback="Traceback (most recent call last):\n  ...\nValueError: no"
-                        if bad
+                        if is_failed
                         else None,
                         warnings=("prompts.chat: the model has a template that is not used",)
                         if model == models[0]

@@ -1,8 +1,8 @@
-"""Programs in processes of their own that import nothing: forked from a server that has imported it all.
+"""Programs in separate processes without the cost of imports, forked from a server that has done them.
 
-`python -m harness` spends more time on torch, transformers and MLflow than a small sweep takes. These
-processes have a memory, signals and an exit status of their own, and die of `kill -9`; only the imports are
-done. What is about the console script, or about imports, starts a process from scratch.
+Importing torch, transformers and MLflow takes longer than a small sweep. These processes have their own
+memory, signals and exit status, and `kill -9` ends them; only the imports are shared. Tests of the console
+script or of imports start a process from scratch instead.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import harness  # noqa: F401  # the processes take over sys.path, which must name its Hydra plug-ins
+import harness  # noqa: F401  # the processes inherit sys.path, which must contain its Hydra plug-ins
 
 COMMAND = "import sys; from harness.cli.main import main; sys.exit(main())"
-_IMPORTED = [
+_PRELOADED = [
     "harness.run.local",
     "harness.models.load",
     "harness.report",
@@ -27,46 +27,46 @@ _IMPORTED = [
     "transformers.models.llama.modeling_llama",
 ]
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(_IMPORTED)
-_LIMIT = 240  # seconds after which a process hangs; none takes a tenth of it
+_SERVER.set_forkserver_preload(_PRELOADED)
+_TIMEOUT = 240  # seconds; no process takes a tenth of it
 
 
 class Forked:
-    """A program going on: `python -c code words`.
+    """A running program: `python -c code words`.
 
     Args:
         code: the program.
         words: of its command line.
-        folder: where it runs.
-        environment: all of it.
-        said: an empty folder for what it prints.
+        folder: the working folder.
+        environment: all environment variables.
+        output: an empty folder for its stdout and stderr.
     """
 
     def __init__(
-        self, code: str, words: Sequence[str], folder: Path, environment: Mapping[str, str], said: Path
+        self, code: str, words: Sequence[str], folder: Path, environment: Mapping[str, str], output: Path
     ) -> None:
-        self._said = said / "stdout", said / "stderr"
-        for path in self._said:
+        self._output = output / "stdout", output / "stderr"
+        for path in self._output:
             path.touch()
-        arguments = (code, list(words), folder, dict(environment), self._said)
+        arguments = (code, list(words), folder, dict(environment), self._output)
         self._process = _SERVER.Process(target=_run, args=arguments)
         self._process.start()
 
     @property
     def stdout(self) -> str:
-        """What it has printed so far."""
-        return self._said[0].read_text(encoding="utf-8")
+        """Its stdout so far."""
+        return self._output[0].read_text(encoding="utf-8")
 
     @property
     def stderr(self) -> str:
-        """What it has complained of so far."""
-        return self._said[1].read_text(encoding="utf-8")
+        """Its stderr so far."""
+        return self._output[1].read_text(encoding="utf-8")
 
     def until(self, reached: Callable[[], bool]) -> None:
-        """Wait until something is reached, or the process has ended."""
-        begun = time.monotonic()
+        """Wait until `reached` returns True, or the process has ended."""
+        started = time.monotonic()
         while self._process.is_alive() and not reached():
-            assert time.monotonic() - begun < _LIMIT, f"hangs after:\n{self.stdout}{self.stderr}"
+            assert time.monotonic() - started < _TIMEOUT, f"hangs after:\n{self.stdout}{self.stderr}"
             time.sleep(0.005)
 
     def send(self, number: signal.Signals) -> None:
@@ -75,22 +75,22 @@ class Forked:
             os.kill(self._process.pid, number)
 
     def wait(self) -> int:
-        """Its exit status, once it has ended; minus the signal that it died of."""
-        self._process.join(_LIMIT)
+        """Wait until it has ended; return its exit status, or minus the signal that ended it."""
+        self._process.join(_TIMEOUT)
         assert self._process.exitcode is not None, f"hangs after:\n{self.stdout}{self.stderr}"
         return self._process.exitcode
 
     def close(self) -> None:
-        """Leave nothing running."""
+        """Kill it if it is running."""
         self._process.kill()
         self._process.join()
         self._process.close()
 
 
 def _run(
-    code: str, words: list[str], folder: Path, environment: dict[str, str], said: tuple[Path, Path]
+    code: str, words: list[str], folder: Path, environment: dict[str, str], output: tuple[Path, Path]
 ) -> None:
-    for number, path in enumerate(said, start=1):
+    for number, path in enumerate(output, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.environ.clear()

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.analysis.comparison import Cell, Comparison, Difference, Effect, Front
+from harness.analysis.comparison import Cell, Comparison, Difference, Effect, Front, plain_comparison
 from harness.analysis.point_results import PointResult
-from harness.report.page.compare_page import plain_comparison
 
 
 def made_up_comparison(points: Sequence[PointResult]) -> Comparison:
-    """The first point that has metrics is the baseline; each other one is higher, lower or not told apart."""
+    """Make the first point with metrics the baseline; others are higher, lower or not significantly different."""
     plain = plain_comparison(points)
     labels = [p.point.label for p in points if p.metrics]
     cells: dict[str, dict[str, Cell]] = {}
-    for place, label in enumerate(labels):
+    for index, label in enumerate(labels):
         cells[label] = {}
         for metric in plain.metrics:
             value = plain.cells[label][metric.key].value
             mean = value - plain.cells[labels[0]][metric.key].value
-            word = ("not told apart", "higher", "lower")[place % 3]
+            word = ("no significant difference", "higher", "lower")[index % 3]
             verdict = None
-            if metric.better and word != "not told apart":
+            if metric.better and word != "no significant difference":
                 verdict = "better" if metric.better == word else "worse"
-            difference = Difference(mean, mean - 1, mean + 1, 0.01, word, verdict, place % 2 == 1, 6)  # type: ignore[arg-type]
-            cells[label][metric.key] = Cell(value, value - 0.5, value + 0.5, difference if place else None)
+            difference = Difference(mean, mean - 1, mean + 1, 0.01, word, verdict, index % 2 == 1, 6)  # type: ignore[arg-type]
+            cells[label][metric.key] = Cell(value, value - 0.5, value + 0.5, difference if index else None)
     prompt_ids = list(dict.fromkeys(i for p in points for i in p.prompt_ids))
     share = {prompt_id: (i + 1) / len(prompt_ids) for i, prompt_id in enumerate(prompt_ids)}
     axes = ("latency/itl_p50_ms", "text/distinct_2", "probability/mean_logprob")

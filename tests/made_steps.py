@@ -74,9 +74,9 @@ def decode(warp: Warp, logits: Tensor, top_k: int, seed: int = 0) -> Real:
     rows = torch.arange(len(logits))
     tokens = draw(scores, keys_of(len(logits), seed), 0) if warp.draws else scores.argmax(-1)
     recorder = Recorder(top_k)
-    seen = recorder.look(logits)
-    recorder.observe(range(len(logits)), seen, rows, tokens, warped, rows)
-    recorder.end_step(seen)
+    raw = recorder.begin_step(logits)
+    recorder.observe(range(len(logits)), raw, rows, tokens, warped, rows)
+    recorder.end_step(raw)
     recorded = recorder.finish()
     steps = [recorded.steps(row, 1, top_k) for row in range(len(logits))]
     return Real(logits, scores, _together(steps))

@@ -1,4 +1,4 @@
-"""What an MLflow store is told and holds, asked of MLflow itself."""
+"""Log a sweep to MLflow, and query MLflow itself for what it has."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from harness.tracking import open_tracker
 from harness.tracking.tracker import MlflowTracker
 
 TRACED = {"enabled": True, "uri": None, "experiment": "harness", "traces": True}
-"""The tracking of a sweep that is tracked with traces."""
+"""The tracking config of a sweep with traces."""
 
 
-def tell(sweep: Sweep, status: str = "FINISHED") -> MlflowTracker:
-    """Run the tracker over a whole sweep, as a run does."""
+def log_sweep(sweep: Sweep, status: str = "FINISHED") -> MlflowTracker:
+    """Log a whole sweep, as a run does."""
     tracker = open_tracker(sweep)
     assert isinstance(tracker, MlflowTracker)
     tracker.strict = True
@@ -30,7 +30,7 @@ def tell(sweep: Sweep, status: str = "FINISHED") -> MlflowTracker:
 
 
 def runs(store: str, kind: str, experiment: str = "harness") -> list[Run]:
-    """The runs of a kind (`sweep`, `generation`) in an experiment that must be there."""
+    """Return the runs of a kind (`sweep`, `generation`) in an experiment, which must exist."""
     client = MlflowClient(store)
     found = client.get_experiment_by_name(experiment)
     assert found is not None
@@ -38,23 +38,25 @@ def runs(store: str, kind: str, experiment: str = "harness") -> list[Run]:
 
 
 def statuses(store: str, kind: str) -> dict[str, str]:
-    """Name and status of each run of a kind."""
+    """Return the name and status of each run of a kind."""
     return {run.info.run_name: run.info.status for run in runs(store, kind)}
 
 
 def artifacts(run: Run) -> Path:
-    """The folder of a run's artifacts."""
+    """Return the folder of a run's artifacts."""
     return Path(run.info.artifact_uri.removeprefix("file://"))
 
 
-def traces(store: str, said: str | None = None) -> list[Trace]:
-    """The traces beside the sweeps that answer a search."""
+def traces(store: str, filter_string: str | None = None) -> list[Trace]:
+    """Return the traces in the sweeps' experiment that match a search."""
     experiment = runs(store, "sweep")[0].info.experiment_id
-    return MlflowClient(store).search_traces(locations=[experiment], filter_string=said, max_results=500)
+    return MlflowClient(store).search_traces(
+        locations=[experiment], filter_string=filter_string, max_results=500
+    )
 
 
-def say(store: str, trace_id: str, name: str, value: Any, **said: Any) -> str:
-    """Feedback on a trace, as the UI gives it; its id."""
+def give_feedback(store: str, trace_id: str, name: str, value: Any, **more: Any) -> str:
+    """Attach feedback to a trace, as the UI does; return its id."""
     source = AssessmentSource("HUMAN", "mia@example.com")
-    feedback = Feedback(name=name, value=value, trace_id=trace_id, source=source, **said)
+    feedback = Feedback(name=name, value=value, trace_id=trace_id, source=source, **more)
     return TracingClient(store).store.create_assessment(feedback).assessment_id

@@ -29,60 +29,28 @@ class Page(HTMLParser):
     def data(self) -> dict[str, Any]:
         return json.loads(self.scripts[0])
 
-    def piece(self, place: list[int]) -> bytes:
-        """A packed piece, opened."""
-        start, length = place
-        return gzip.decompress(base64.b64decode(self.scripts[3][start : start + length]))
+    def chunk(self, ref: list[int]) -> bytes:
+        """A chunk, decompressed."""
+        offset, length = ref
+        return gzip.decompress(base64.b64decode(self.scripts[3][offset : offset + length]))
 
-    def json(self, place: list[int]) -> Any:
-        return json.loads(self.piece(place))
+    def json(self, ref: list[int]) -> Any:
+        return json.loads(self.chunk(ref))
 
-    @property
-    def vocabulary(self) -> list[tuple[int, str]]:
-        return list(zip(*self.json(self.data["vocabulary"]), strict=True))
+    def vocabulary(self, ref: list[int]) -> list[tuple[int, str]]:
+        return list(zip(*self.json(ref), strict=True))
 
     @property
     def prompts(self) -> list[dict[str, Any]]:
-        """Each prompt with its texts and, where the page holds them, its steps by (point, sample)."""
+        """Each prompt with its texts and, where the page has them, its steps by (point, sample)."""
         found = []
+        vocabulary = self.vocabulary(self.data["vocabulary"])
         for name, start, disagreement, first, texts, tokens in self.json(self.data["prompts"]):
             prompt = {"id": name, "start": start, "disagreement": disagreement, "first": first}
             prompt |= self.json(texts)
-            prompt["steps"] = self._steps(self.piece(tokens)) if tokens else {}
+            blocks = read_columns(self.chunk(tokens), vocabulary) if tokens else []
+            prompt["steps"] = {(block["point"], block["sample"]): block for block in blocks}
             found.append(prompt)
-        return found
-
-    def _steps(self, raw: bytes) -> dict[tuple[int, int], dict[str, Any]]:
-        """A piece of tokens, read byte by byte; tokens as (id, text)."""
-        line, _, rest = raw.partition(b"\n")
-        words = self.vocabulary
-        at = 0
-
-        def take(count: int, width: int) -> list[bytes]:
-            nonlocal at
-            planes = [rest[at + i * count : at + (i + 1) * count] for i in range(width)]
-            at += count * width
-            return [bytes(plane[i] for plane in planes) for i in range(count)]
-
-        def whole(count: int) -> list[int]:
-            return [int.from_bytes(value, "little") for value in take(count, 3)]
-
-        def half(count: int) -> list[float]:
-            return [struct.unpack("<e", value)[0] for value in take(count, 2)]
-
-        def named(places: list[int]) -> list[tuple[int, str] | None]:
-            return [None if place == 0xFFFFFF else words[place] for place in places]
-
-        found = {}
-        for point, sample, count, k in json.loads(line):
-            steps: dict[str, Any] = {"k": k, "token": named(whole(count)), "rank": whole(count)}
-            steps["kept"] = whole(count)
-            for name in ("logprob", "warped_logprob", "entropy", "warped_entropy", "cut"):
-                steps[name] = half(count)
-            steps["tops"] = named(whole(count * k))
-            steps["top_logprobs"], steps["top_warped_logprobs"] = half(count * k), half(count * k)
-            found[point, sample] = steps
-        assert at == len(rest)
         return found
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -107,3 +75,38 @@ class Page(HTMLParser):
             self.styles[-1] += data
         elif self._within == "title":
             self.title += data
+
+
+def read_columns(raw: bytes, vocabulary: list[tuple[int, str]]) -> list[dict[str, Any]]:
+    """The blocks of a chunk of columns, read byte by byte: its facts, and each column as a list; `k` is the
+    number of alternatives. Tokens are (id, text), None where there is none."""
+    line, _, rest = raw.partition(b"\n")
+    header = json.loads(line)
+    at = 0
+
+    def take(count: int, width: int) -> list[bytes]:
+        nonlocal at
+        planes = [rest[at + i * count : at + (i + 1) * count] for i in range(width)]
+        at += count * width
+        return [bytes(plane[i] for plane in planes) for i in range(count)]
+
+    def column(name: str, kind: str, count: int) -> list[Any]:
+        if kind == "f16":
+            return [struct.unpack("<e", value)[0] for value in take(count, 2)]
+        if kind == "f24":
+            return [struct.unpack("<f", b"\0" + value)[0] for value in take(count, 3)]
+        assert kind == "u24"
+        values = [int.from_bytes(value, "little") for value in take(count, 3)]
+        if name.endswith(("token", "top_tokens")):
+            return [None if value == 0xFFFFFF else vocabulary[value] for value in values]
+        return values
+
+    found = []
+    for block in header["blocks"]:
+        columns = header["columns"][block["columns"]]
+        read = {name: column(name, kind, block["steps"] * width) for name, kind, width in columns}
+        found.append(
+            {**block, "k": {n: w for n, _, w in columns if "top_" in n}.get("top_tokens", 0), **read}
+        )
+    assert at == len(rest)
+    return found

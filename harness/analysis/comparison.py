@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from harness.analysis.metric_catalog import Metric
+from harness.analysis.metric_catalog import Metric, in_order, metric_of
+from harness.analysis.point_results import PointResult
 
-Word = Literal["higher", "lower", "not told apart"]
+Word = Literal["higher", "lower", "no significant difference"]
 Verdict = Literal["better", "worse"]
 
 
@@ -108,3 +109,18 @@ class Comparison:
     self_bleu: Mapping[str, float] = field(default_factory=dict)
     rough: bool = False
     notes: tuple[str, ...] = ()
+
+
+def plain_comparison(points: Sequence[PointResult]) -> Comparison:
+    """Return the points' values with their intervals, compared with nothing."""
+    own = {key: metric for p in points for key, metric in p.own.items()}
+    return Comparison(
+        baseline=None,
+        metrics=tuple(metric_of(key, own) for key in in_order(key for p in points for key in p.metrics)),
+        cells={
+            p.point.label: {
+                key: Cell(value, *p.intervals.get(key, (None, None))) for key, value in p.metrics.items()
+            }
+            for p in points
+        },
+    )

@@ -30,7 +30,7 @@ class PointResult:
         metrics: finite numbers by `section/name`; `feedback/` holds means of what people said in numbers.
         intervals: low and high of some of them.
         own: what is known of metrics of one's own among them, by key.
-        finishes: how many of its samples ended how.
+        finishes: how many of its samples ended for each reason; None where that is not known.
         prompt_ids: in the order of the point.
     """
 
@@ -39,7 +39,7 @@ class PointResult:
     metrics: Mapping[str, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     own: Mapping[str, Metric] = field(default_factory=dict)
-    finishes: Mapping[str, int] = field(default_factory=dict)
+    finishes: Mapping[str | None, int] = field(default_factory=dict)
     prompt_ids: tuple[str, ...] = ()
 
 

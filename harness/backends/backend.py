@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness.decoding.strategy import Strategy
 from harness.progress import Progress
 from harness.prompts.prompt import Prompt
-from harness.store.records import PromptScores, Repetition, Sample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from harness.models.model_info import ModelInfo
     from harness.models.precision import Precision
     from harness.prompts.passages import Passage
+    from harness.store.records import PromptScores, Repetition, Sample
     from harness.store.reference_index import ReferenceIndex
 
 
@@ -210,11 +210,11 @@ class DistributionBackend(Backend, Protocol):
 
 @dataclass(frozen=True)
 class BatchEstimate:
-    """How a family of requests is expected to be batched.
+    """How requests are expected to be batched.
 
     Attributes:
         rows: requests decoded at once at most.
-        cache_bytes: key-value cache of one batch, when no two requests share a prefix.
+        cache_bytes: key-value cache of one request, the longest.
     """
 
     rows: int
@@ -222,29 +222,43 @@ class BatchEstimate:
 
 
 class Target(Protocol):
-    """What a point runs on, known before anything is loaded.
+    """What a point runs on, known before anything is loaded."""
 
-    Attributes:
-        info: of the model.
-        device: kind of device (`cpu`, `cuda`, `mps`), or a server's address.
-        facts: what samples depend on beside prompts, decoding and generation; part of the point's address.
-        tokenizer_facts: fingerprint of the tokenizer, also part of the address; None without one.
-        cache: settings of a quantized key-value cache, part of the address; None for the model's own.
-        notes: what its user should know, one line each.
-        precision: of the weights as run; comparable with `<`. None where it is unknown.
-        checkpoint_precision: the highest precision that the checkpoint has; None where it is unknown.
-        weight_bytes: of the weights as run, by estimate; None where it is unknown.
-    """
+    @property
+    def info(self) -> ModelInfo:
+        """The model."""
 
-    info: ModelInfo
-    device: str
-    facts: Mapping[str, Any]
-    tokenizer_facts: str | None
-    cache: Mapping[str, Any] | None
-    notes: tuple[str, ...]
-    precision: Precision | None
-    checkpoint_precision: Precision | None
-    weight_bytes: int | None
+    @property
+    def device(self) -> str:
+        """Kind of device (`cpu`, `cuda`, `mps`), or a server's address."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What samples depend on beside prompts, decoding and generation; part of the point's address."""
+
+    @property
+    def tokenizer_facts(self) -> str | None:
+        """Fingerprint of the tokenizer, also part of the address; None without one."""
+
+    @property
+    def cache(self) -> Mapping[str, Any] | None:
+        """Settings of a quantized key-value cache, part of the address; None for the model's own."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user should know, one line each."""
+
+    @property
+    def precision(self) -> Precision | None:
+        """Precision of the weights as they are run, comparable with `<`; None where it is unknown."""
+
+    @property
+    def checkpoint_precision(self) -> Precision | None:
+        """The highest precision that the checkpoint has; None where it is unknown."""
+
+    @property
+    def weight_bytes(self) -> int | None:
+        """Bytes of the weights as they are run, by estimate; None where it is unknown."""
 
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Return the model's tokenizer; None where the backend takes texts."""
@@ -252,8 +266,8 @@ class Target(Protocol):
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:
         """Return whether a strategy may decode in one batch with others."""
 
-    def estimate(self, requests: Sequence[Request], batch_rows: int | None) -> BatchEstimate:
-        """Estimate how requests like these are batched; `batch_rows` is the user's own choice, if any."""
+    def estimate(self, requests: Sequence[Request], rows: int | None) -> BatchEstimate:
+        """Estimate how requests like these are batched; `rows` is the user's own choice, if any."""
 
     def available_bytes(self) -> int | None:
         """Return the memory that is free on the device; None where it is unknown."""

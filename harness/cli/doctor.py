@@ -157,8 +157,8 @@ def write_tiny_model(folder: Path) -> Path:
     """Write a two-layer Llama with random weights; the global random state is unchanged."""
     import torch
 
-    from harness.models.load import quiet
     from harness.models.torchao import import_torchao
+    from harness.models.weight_progress import quiet_loading
 
     import_torchao()
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -167,7 +167,7 @@ def write_tiny_model(folder: Path) -> Path:
         vocab_size=128, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=1, max_position_embeddings=64,
     )  # fmt: skip
-    with torch.random.fork_rng(devices=[]), quiet(lambda part: None):
+    with torch.random.fork_rng(devices=[]), quiet_loading():
         torch.manual_seed(0)
         LlamaForCausalLM(config).save_pretrained(folder)
     return folder

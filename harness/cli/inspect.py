@@ -111,19 +111,25 @@ def _decode(loaded: LoadedModel, point: Point, prompt: Prompt, max_steps: int, t
     from transformers import GenerationConfig
 
     from harness.backends.hf.forward import forward
+    from harness.backends.hf.generation_config import generation_config
     from harness.decoding.detokenizer import Detokenizer
     from harness.decoding.gumbel import draw, noise_key
-    from harness.decoding.processors import stock_processors, strategy_config
+    from harness.decoding.processors import stock_processors
+    from harness.decoding.strategy import Strategy
 
     eos = loaded.model.generation_config.eos_token_id
     eos_ids = [eos] if isinstance(eos, int) else list(eos or ())
     loaded.model.generation_config = GenerationConfig()
-    config = strategy_config(
-        effective_decoding(point.decoding),
+    strategy = Strategy(
+        effective=effective_decoding(point.decoding),
         max_new_tokens=max_steps,
-        eos_token_ids=eos_ids,
+        seed=point.generation.seed,
+        stop_strings=(),
+        eos_token_ids=tuple(eos_ids),
         pad_token_id=loaded.tokenizer.pad_token_id or 0,
+        top_k=top_k,
     )
+    config = generation_config(strategy)
     detokenizer = Detokenizer(loaded.tokenizer)
     processors = stock_processors(loaded.model, config, len(prompt.ids), loaded.device)
     key = torch.tensor([noise_key(point.generation.seed, prompt.id, 0)], device=loaded.device)
@@ -151,7 +157,7 @@ def _candidates(
     """Yield the candidates of these ids; `raw` and `warped` are (V,) logprobs."""
     for id_ in ids:
         yield Candidate(
-            token=detokenizer.alone(id_),
+            token=detokenizer.token_text(id_),
             id=id_,
             logit=float(logits[id_]),
             probability=float(raw[id_].exp()),

@@ -196,10 +196,10 @@ def _replay(words: list[str]) -> int:
 
 def _report(words: list[str]) -> int:
     from harness.report import write
-    from harness.tracking.assessments import bring_feedback
+    from harness.tracking.assessments import update_feedback
 
     sweep = _sweep_argument("report", words)
-    bring_feedback(sweep)
+    update_feedback(sweep)
     return write(sweep)
 
 

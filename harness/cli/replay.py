@@ -24,7 +24,7 @@ from harness.cli.output import print_json
 from harness.config.effective import FIXED, NEUTRAL, effective_decoding
 from harness.config.labels import value_text
 from harness.errors import ConfigError
-from harness.report.page.shell import visible
+from harness.report.visible import visible
 from harness.store.find_point import find_point
 from harness.store.stored_point import StoredPoint
 

@@ -1,4 +1,4 @@
-"""`harness plan` and `harness check`: what a command would do, told before anything is loaded."""
+"""`harness plan` and `harness check`: what a command would do; nothing is loaded."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.artifacts.job import Job, families
+from harness.artifacts.registry import actions
+from harness.artifacts.samples import Samples, cut_into_batches
+from harness.backends.backend import TokenIds
 from harness.config.point import Point
-from harness.plan.plan import Group, Plan, PlannedPoint, make_plan
+from harness.models.memory import format_bytes
+from harness.plan.plan import Group, Plan, make_plan
 
 _MOST_ROWS = 60
 
@@ -27,14 +32,14 @@ def show_plan(points: Sequence[Point], name: str) -> int:
     console = Console(highlight=False)
     _print_warnings(console, plan)
     console.print(_points_table(plan))
-    if len(plan.points) > _MOST_ROWS:
-        console.print(f"... and {len(plan.points) - _MOST_ROWS} points more", style="dim")
+    if len(plan.jobs) > _MOST_ROWS:
+        console.print(f"... and {len(plan.jobs) - _MOST_ROWS} more points", style="dim")
     console.print(_groups_table(plan))
-    waiting = [planned for planned in plan.points if planned.needs]
-    loads = sum(any(plan.points[place].needs.model for place in group.places) for group in plan.groups)
-    tokens = sum(planned.tokens for planned in waiting if planned.needs.samples)
+    complete = sum(not lacking for lacking in plan.missing)
+    loads = sum(any(_needs_backend(plan, index) for index in group.jobs) for group in plan.groups)
+    tokens = sum(job.tokens for index, job in enumerate(plan.jobs) if _decodes(plan, index))
     console.print(
-        f"{_count(len(plan.points), 'point')}, {len(plan.points) - len(waiting)} in the store already; "
+        f"{_count(len(plan.jobs), 'point')}, {complete} in the store already; "
         f"{_count(loads, 'model load')} and at most {_count(tokens, 'token')} to come, on {_devices(plan)}"
     )
     console.print(f"sweep {plan.name}-{plan.sweep_id}", style="dim")
@@ -44,7 +49,7 @@ def show_plan(points: Sequence[Point], name: str) -> int:
 
 
 def show_check(points: Sequence[Point], name: str) -> int:
-    """Prepare every point and say that all is well.
+    """Prepare every point and print that there are no mistakes.
 
     Returns:
         The exit status: 0.
@@ -55,96 +60,88 @@ def show_check(points: Sequence[Point], name: str) -> int:
     plan = make_plan(points, name)
     console = Console(highlight=False)
     _print_warnings(console, plan)
-    prompts = len({prompt.text for planned in plan.points for prompt in planned.prompts})
+    prompts = len({prompt.text for job in plan.jobs for prompt in job.prompts})
     console.print(
-        f"{_count(len(plan.points), 'point')} in {_count(len(plan.groups), 'group')}, "
-        f"{_count(prompts, 'prompt')}: nothing wrong"
+        f"{_count(len(plan.jobs), 'point')} in {_count(len(plan.groups), 'group')}, "
+        f"{_count(prompts, 'prompt')}: OK"
     )
     return 0
+
+
+def _needs_backend(plan: Plan, index: int) -> bool:
+    return any(artifact.needs_backend for artifact in plan.missing[index])
+
+
+def _decodes(plan: Plan, index: int) -> bool:
+    return any(isinstance(artifact, Samples) for artifact in plan.missing[index])
 
 
 def _points_table(plan: Plan) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left")
     table.add_column("point")
-    table.add_column("prompts", justify="right")
-    table.add_column("texts", justify="right")
-    table.add_column("tokens ≤", justify="right")
+    for column in ("prompts", "samples", "tokens ≤"):
+        table.add_column(column, justify="right")
     table.add_column("to do")
-    for planned in plan.points[:_MOST_ROWS]:
-        todo = _todo(planned)
+    for job, lacking in list(zip(plan.jobs, plan.missing, strict=True))[:_MOST_ROWS]:
         table.add_row(
-            Text(planned.point.label, overflow="fold"),
-            f"{len(planned.prompts):,}",
-            f"{planned.samples:,}",
-            f"{planned.tokens:,}",
-            Text(todo, style="green" if todo == "done" else ""),
+            Text(job.point.label, overflow="fold"),
+            f"{len(job.prompts):,}",
+            f"{job.samples:,}",
+            f"{job.tokens:,}",
+            Text(", ".join(actions(lacking))) if lacking else Text("done", style="green"),
         )
     return table
-
-
-def _todo(planned: PlannedPoint) -> str:
-    if not planned.needs:
-        return "done"
-    parts = {
-        "decode": planned.needs.samples,
-        "score prompts": planned.needs.prompt_scores,
-        "time": planned.needs.timing,
-        "keep distributions": planned.needs.distributions,
-        "drift": planned.needs.drift,
-        "describe": planned.needs.description and not planned.needs.samples,
-        "metrics": planned.needs.metrics and not planned.needs.samples,
-        "noise floor": planned.needs.noise,
-    }
-    return ", ".join(name for name, needed in parts.items() if needed)
 
 
 def _groups_table(plan: Plan) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("group", no_wrap=True)
-    for column in ("points", "to run", "weights", "batches", "texts each", "cache each"):
+    for column in ("points", "to run", "weights", "batches", "samples each", "cache each"):
         table.add_column(column, justify="right")
     for group in plan.groups:
-        planned = [plan.points[place] for place in group.places]
         table.add_row(
-            f"{group.model.name} {group.quantization.name}",
-            str(len(planned)),
-            str(sum(bool(p.needs) for p in planned)),
-            *_memory(group, [p for p in planned if p.needs.samples]),
+            group.name,
+            str(len(group.jobs)),
+            str(sum(bool(plan.missing[index]) for index in group.jobs)),
+            *_memory(plan, group),
         )
     return table
 
 
-def _memory(group: Group, planned: Sequence[PlannedPoint]) -> tuple[str, str, str, str]:
-    """Weights, batches, texts at once and their caches, by estimate; batches only where some are to come."""
-    from harness.backends.hf.batching import batching, families
-    from harness.models.memory import BYTES, available_bytes, format_bytes, weight_bytes
-
-    if not planned:
+def _memory(plan: Plan, group: Group) -> tuple[str, str, str, str]:
+    """Return weights, batches, samples at once and their cache, by estimate; batches only where some come."""
+    jobs = [plan.jobs[index] for index in group.jobs if _decodes(plan, index)]
+    if not jobs:
         return "", "", "", ""
-    first = planned[0]
-    weights = weight_bytes(first.files, group.quantization)
-    dtype = group.quantization.dtype
-    known = first.files.checkpoint_dtype or "float32" if dtype == "checkpoint" else dtype
-    free = max(0, available_bytes(first.device) - (weights or 0))
-    cuts = []
-    for places in families(planned):
-        family = [planned[place] for place in places]
-        lonely = family[0].effective["num_beams"] > 1 and family[0].effective["do_sample"]
-        lonely = lonely or family[0].point.cache.quantized
-        cuts.append(batching(family, free, BYTES.get(known, 4), lonely))
+    weights = jobs[0].target.weight_bytes
+    estimates = [_batches([jobs[index] for index in family]) for family in families(jobs)]
     return (
         "unknown" if weights is None else format_bytes(weights),
-        str(sum(cut.batches for cut in cuts)),
-        str(max(cut.rows for cut in cuts)),
-        format_bytes(max(cut.cache_bytes for cut in cuts)),
+        str(sum(batches for batches, _, _ in estimates)),
+        str(max(rows for _, rows, _ in estimates)),
+        format_bytes(max(cache for _, _, cache in estimates)),
     )
 
 
-def _devices(plan: Plan) -> str:
-    from harness.models.memory import available_bytes, format_bytes
+def _batches(family: Sequence[Job]) -> tuple[int, int, int]:
+    """Return batches, samples decoded at once, and bytes of their key-value cache."""
+    first = family[0]
+    asked = first.point.engine.batch_rows
+    requests = [job.longest_request(job.strategy(TokenIds())) for job in family]
+    estimate = first.target.estimate(requests, None if asked == "auto" else asked)
+    samples = sum(job.point.generation.samples for job in family)
+    batches = cut_into_batches(estimate.rows, len(first.prompts), samples)
+    together = min(estimate.rows, batches.prompts * samples, len(first.prompts) * samples)
+    return batches.count, estimate.rows, together * estimate.cache_bytes
 
-    names = dict.fromkeys(planned.device for planned in plan.points)
-    return ", ".join(f"{name} with {format_bytes(available_bytes(name))} free" for name in names)
+
+def _devices(plan: Plan) -> str:
+    targets = {job.target.device: job.target for job in plan.jobs}
+    free = {device: target.available_bytes() for device, target in targets.items()}
+    return ", ".join(
+        device if size is None else f"{device} with {format_bytes(size)} free"
+        for device, size in free.items()
+    )
 
 
 def _count(number: int, what: str) -> str:
@@ -152,5 +149,5 @@ def _count(number: int, what: str) -> str:
 
 
 def _print_warnings(console: Console, plan: Plan) -> None:
-    for warning in dict.fromkeys(w for planned in plan.points for w in planned.warnings):
+    for warning in dict.fromkeys(warning for job in plan.jobs for warning in job.warnings):
         console.print(Text.assemble(("warning ", "yellow"), warning), soft_wrap=True)

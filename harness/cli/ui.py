@@ -14,8 +14,8 @@ from types import FrameType
 
 from harness.errors import ConfigError, HarnessError
 from harness.store.files import outputs_folder
+from harness.store.mlflow_uri import SQLITE, artifacts_uri, is_server, prepare_environment, tracking_uri
 from harness.store.sweeps import find_sweep
-from harness.tracking.uri import SQLITE, artifacts_uri, is_server, prepare_environment, tracking_uri
 
 
 def serve(argv: Sequence[str]) -> int:

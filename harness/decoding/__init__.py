@@ -1,1 +1,1 @@
-"""What a decoding strategy is: its explicit GenerationConfig, its processors, its luck, its text."""
+"""What a decoding strategy is: its settings, processors, truncation, Gumbel noise and detokenization."""

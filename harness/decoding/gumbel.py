@@ -1,9 +1,9 @@
-"""Luck that every strategy shares: Gumbel noise from a counter-based hash.
+"""Gumbel noise that every strategy shares (common random numbers), from a counter-based hash.
 
-A token is drawn as argmax(log-probability + Gumbel noise), which samples exactly from the distribution
-(the Gumbel-max trick; Gumbel 1954, Maddison et al. 2014, "A* Sampling"). The noise is a pure function of
-(seed, prompt id, sample, step, token id). So a sample does not depend on what else is in its batch, and
-strategies that face the same step face the same noise: they part only where their distributions do.
+A token is drawn as argmax(log-probability + Gumbel noise), which samples exactly from the distribution (the
+Gumbel-max trick; Gumbel 1954, Maddison et al. 2014, "A* Sampling"). The noise is a pure function of (seed,
+prompt id, sample, step, token id). So a sample does not depend on the rest of its batch, and strategies see
+the same noise at the same step: they diverge only where their distributions do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.decoding.gumbel_numpy import GAMMA, MIX_1, MIX_2, noise_key
-from harness.decoding.truncation import Kept
+from harness.decoding.truncation import TruncatedLogits
 
 __all__ = ["draw", "gumbel", "noise_key", "step_state", "uniform"]
 
@@ -23,46 +23,46 @@ _MIX_2 = MIX_2 - (1 << 64)
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """Logical right shift of int64, which has only an arithmetic one."""
+    """Shift int64 right logically; torch has only the arithmetic shift."""
     return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _signed(value: int) -> int:
-    """An integer wrapped to signed 64 bits."""
+    """Wrap an integer to signed 64 bits."""
     return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _mix(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser on int64, in place; multiplication wraps."""
+    """Apply SplitMix64's finaliser to int64, in place; multiplication wraps."""
     x.bitwise_xor_(_shift(x, 30)).mul_(_MIX_1)
     x.bitwise_xor_(_shift(x, 27)).mul_(_MIX_2)
     return x.bitwise_xor_(_shift(x, 31))
 
 
 def step_state(keys: Tensor, step: int) -> Tensor:
-    """The state of each key's luck at one step (int64, the shape of `keys`)."""
+    """Return the hash state of each key at one step (int64, the shape of `keys`)."""
     return _mix(keys + _signed((step + 1) * _GAMMA))
 
 
 def uniform(state: Tensor, token_ids: Tensor) -> Tensor:
-    """Uniform numbers in the open interval (0, 1), float64; state and token_ids (int64) broadcast."""
+    """Return uniform numbers in (0, 1), float64; state and token_ids (int64) broadcast."""
     bits = _mix(state + (token_ids + 1) * _GAMMA)
     # 53 bits, half a step off zero and one: -log(-log(u)) needs the resolution near one.
     return _shift(bits, 11).to(torch.float64).add_(0.5).mul_(2.0**-53)
 
 
 def gumbel(state: Tensor, token_ids: Tensor) -> Tensor:
-    """Standard Gumbel noise, float64; state and token_ids (int64) broadcast."""
+    """Return standard Gumbel noise, float64; state and token_ids (int64) broadcast."""
     return uniform(state, token_ids).log_().neg_().log_().neg_()
 
 
-def draw(scores: Tensor | Kept, keys: Tensor, step: int) -> Tensor:
-    """Draw one token a row from softmax(scores).
+def draw(logits: Tensor | TruncatedLogits, keys: Tensor, step: int) -> Tensor:
+    """Draw one token a row from softmax(logits).
 
     Args:
-        scores: (R, V) logits, -inf where a token was cut, or what a truncation left of them. Noise is hashed
-            for all tokens that are there.
-        keys: (R,) int64, `luck_key` of each row's sample.
+        logits: (R, V), -inf where a token was removed, or the few tokens that a truncation kept. Noise is
+            hashed for the tokens that are given.
+        keys: (R,) int64, `noise_key` of each row's sample.
         step: index of the token being drawn, from 0.
 
     Returns:
@@ -70,11 +70,14 @@ def draw(scores: Tensor | Kept, keys: Tensor, step: int) -> Tensor:
     """
     device = keys.device
     if device.type == "mps":  # has no float64
-        on_cpu = Kept(*(one.cpu() for one in scores)) if isinstance(scores, Kept) else scores.cpu()
+        if isinstance(logits, TruncatedLogits):
+            on_cpu: Tensor | TruncatedLogits = TruncatedLogits(logits.tokens.cpu(), logits.logits.cpu())
+        else:
+            on_cpu = logits.cpu()
         return draw(on_cpu, keys.cpu(), step).to(device)
     state = step_state(keys, step)[:, None]
-    if isinstance(scores, Kept):
-        best = gumbel(state, scores.tokens).add_(scores.scores).argmax(dim=-1, keepdim=True)
-        return scores.tokens.gather(1, best)[:, 0]
-    everything = torch.arange(scores.shape[1], device=device)
-    return gumbel(state, everything[None, :]).add_(scores).argmax(dim=-1)
+    if isinstance(logits, TruncatedLogits):
+        best = gumbel(state, logits.tokens).add_(logits.logits).argmax(dim=-1, keepdim=True)
+        return logits.tokens.gather(1, best)[:, 0]
+    vocabulary = torch.arange(logits.shape[1], device=device)
+    return gumbel(state, vocabulary[None, :]).add_(logits).argmax(dim=-1)

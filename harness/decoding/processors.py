@@ -1,13 +1,14 @@
-"""A strategy's logits processors: transformers' own, each row shown only its own tokens.
+"""A strategy's logits processors: transformers' own, each row without its padding.
 
-Processors built by hand see the left padding of a ragged batch: a repetition penalty punishes the pad
-token (which may be the EOS), n-gram bans count it, lengths are off. Here every row's processors see what
-they would see if the prompt stood alone.
+In a ragged batch the stock processors see the left padding: a repetition penalty punishes the pad token
+(which may be the EOS), n-gram bans count it, lengths are off. Here the processors of every row see what
+they would see if its prompt were decoded alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from copy import copy
 from itertools import groupby
 from typing import Any, Literal
 
@@ -16,21 +17,21 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.generation import logits_process as stock
 
-from harness.decoding.truncation import cuts_of
+from harness.decoding.truncation import neutral_truncation, truncation_of
 
 _NEG_INF = float("-inf")
 
 
-class QuickMinNewTokens:
-    """No end-of-text before `min_new_tokens`: the stock processor finds its ids in the vocabulary anew at
-    every step, and copies the scores when there is nothing left to do."""
+class FastMinNewTokens:
+    """No end-of-text before `min_new_tokens`: the stock processor looks its ids up in the vocabulary at every
+    step, and copies the scores even when enough tokens were generated."""
 
     def __init__(self, processor: stock.MinNewTokensLengthLogitsProcessor) -> None:
         self._stock = processor
         self._ids: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Mask (R, V) scores; `scores` itself once there are enough tokens."""
+        """Return masked (R, V) scores; `scores` itself once there are enough tokens."""
         if input_ids.shape[1] - self._stock.prompt_length_to_skip >= self._stock.min_new_tokens:
             return scores
         if self._ids is None:
@@ -39,14 +40,15 @@ class QuickMinNewTokens:
         return scores.index_fill(1, self._ids, _NEG_INF)
 
 
-def _quick(processor: Any) -> Any:
+def _fast(processor: Any) -> Any:
     if type(processor) is stock.MinNewTokensLengthLogitsProcessor:
-        return QuickMinNewTokens(processor)
+        return FastMinNewTokens(processor)
     return processor
 
 
-# Look at one row of scores only, and perhaps at how many tokens were made: rows may share one call.
-_BLIND = (
+# Processors that read no token ids, at most how many were generated: rows of any prompts may share one call.
+# Kept by hand: a processor that is missing here is still right, only slower.
+_READ_SCORES_ONLY = (
     stock.TemperatureLogitsWarper,
     stock.TopKLogitsWarper,
     stock.TopPLogitsWarper,
@@ -58,43 +60,15 @@ _BLIND = (
     stock.SuppressTokensLogitsProcessor,
     stock.InfNanRemoveLogitsProcessor,
     stock.LogitNormalization,
-    QuickMinNewTokens,
+    FastMinNewTokens,
 )
 
-
-def strategy_config(
-    effective: Mapping[str, Any],
-    *,
-    max_new_tokens: int,
-    eos_token_ids: Sequence[int],
-    pad_token_id: int,
-    cache: Mapping[str, Any] | None = None,
-) -> GenerationConfig:
-    """The GenerationConfig of an effective decoding (every field set; `config/effective.py`).
-
-    Args:
-        effective: GenerationConfig fields, all explicit.
-        max_new_tokens: the budget.
-        eos_token_ids: ids that end a sample; none to go on past end-of-text.
-        pad_token_id: what stands behind a finished row.
-        cache: `cache_config` of a quantized cache; None for the model's own.
-    """
-    other = {} if cache is None else {"cache_implementation": "quantized", "cache_config": dict(cache)}
-    return GenerationConfig(
-        **effective,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=list(eos_token_ids) or None,
-        pad_token_id=pad_token_id,
-        **other,
-    )
-
-
-# A LogitsProcessorList: (input_ids, scores) -> scores. Its own annotations want LongTensor, which nothing is.
+# A LogitsProcessorList: (input_ids, scores) -> scores. Its annotations want LongTensor, which no tensor is.
 ProcessorList = Any
 
 
 def stock_processors(model: Any, config: GenerationConfig, prompt_tokens: int, device: str) -> ProcessorList:
-    """The list that `generate` builds for `config` and a single unpadded prompt of `prompt_tokens`."""
+    """Return the list that `generate` builds for `config` and a single unpadded prompt of `prompt_tokens`."""
     model._prepare_special_tokens(config, True, device=device)
     return model._get_logits_processor(config, input_ids_seq_length=prompt_tokens, device=device)
 
@@ -104,101 +78,104 @@ class Processors:
 
     Attributes:
         neutral: there are none.
-        cuts: the truncations that end the list; None where there are none, or not of a kind that is known.
+        truncation: what ends the list, applied by `TruncationBatch`; None where there is none.
     """
 
     def __init__(self, model: Any, config: GenerationConfig, device: str) -> None:
+        """`config` is the strategy's, with every field explicit."""
+        self.truncation = truncation_of(vars(config))
         self._model = model
         self._config = config
+        if self.truncation is not None:
+            self._config = copy(config)
+            self._config.update(**neutral_truncation(vars(config)))
         self._device = device
         self._lists: dict[int, list[Any]] = {}
-        first = self._list_for(1)
-        self.neutral = not first
-        self.cuts, count = cuts_of(first)
-        self._parts = _parts(first[: len(first) - count])
+        self._runs = _runs(self._list_for(1))
+        self.neutral = self.truncation is None and not self._runs
 
     @property
-    def only_cuts(self) -> bool:
-        """Whether nothing comes before the truncations."""
-        return self.cuts is not None and not self._parts
+    def only_truncates(self) -> bool:
+        """Whether nothing comes before the truncation."""
+        return self.truncation is not None and not self._runs
 
     def __call__(self, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int) -> Tensor:
-        """Warp a step's scores by all that comes before `cuts`; they are left as they are.
+        """Warp a step's scores by all that comes before `truncation`.
 
         Args:
             input_ids: (R, S) ids so far, prompts padded on the left to `width`.
-            scores: (R, V) logits.
-            prompt_tokens: tokens of each row's prompt, padding not counted.
+            scores: (R, V) logits; they are not changed.
+            prompt_tokens: tokens of each row's prompt, without padding.
             width: padded length of the prompts.
 
         Returns:
             (R, V) warped logits; `scores` itself where nothing changes them.
         """
-        for sight, part in self._parts:
-            if sight == "blind":
-                # As if each prompt were one token long: the number of tokens made is what they may look at.
-                scores = _through(self._list_for(1)[part], input_ids[:, width - 1 :], scores)
-            elif sight == "set":
-                seen = _without_padding(input_ids, prompt_tokens, width)
-                scores = _through(self._list_for(1)[part], seen, scores)
+        for reads, run in self._runs:
+            if reads == "scores":
+                # As if each prompt were one token long: at most the number of generated tokens is read.
+                scores = _apply(self._list_for(1)[run], input_ids[:, width - 1 :], scores)
+            elif reads == "token set":
+                ids = _without_padding(input_ids, prompt_tokens, width)
+                scores = _apply(self._list_for(1)[run], ids, scores)
             else:
-                scores = self._by_length(part, input_ids, scores, prompt_tokens, width)
+                scores = self._by_length(run, input_ids, scores, prompt_tokens, width)
         return scores
 
     def _by_length(
-        self, part: slice, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int
+        self, run: slice, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int
     ) -> Tensor:
-        """Rows whose prompts have one length share a call."""
+        """Apply processors once for all rows whose prompts have the same length."""
         rows_of: dict[int, list[int]] = {}
         for row, length in enumerate(prompt_tokens):
             rows_of.setdefault(length, []).append(row)
         if len(rows_of) == 1:
             (length,) = rows_of
-            return _through(self._list_for(length)[part], input_ids[:, width - length :], scores)
+            return _apply(self._list_for(length)[run], input_ids[:, width - length :], scores)
         warped = torch.empty_like(scores)
         for length, rows in rows_of.items():
             index = torch.tensor(rows, device=scores.device)
-            seen = input_ids[index, width - length :]
-            warped[index] = _through(self._list_for(length)[part], seen, scores[index])
+            ids = input_ids[index, width - length :]
+            warped[index] = _apply(self._list_for(length)[run], ids, scores[index])
         return warped
 
     def _list_for(self, prompt_tokens: int) -> list[Any]:
-        """The stock list for prompts of one length: minimum lengths and the like are counted from it."""
+        """Return the stock list for prompts of one length, from which minimum lengths are counted."""
         if prompt_tokens not in self._lists:
             found = stock_processors(self._model, self._config, prompt_tokens, self._device)
-            self._lists[prompt_tokens] = [_quick(processor) for processor in found]
+            self._lists[prompt_tokens] = [_fast(processor) for processor in found]
         return self._lists[prompt_tokens]
 
 
-_Sight = Literal["blind", "set", "text"]
-"""What a processor sees of a text: no token of it, which tokens occur in it, or all in their order."""
+_Reads = Literal["scores", "token set", "sequence"]
+"""What a processor reads of a row: no token of it, which tokens occur in it, or all in their order."""
 
 
-def _parts(processors: Sequence[Any]) -> list[tuple[_Sight, slice]]:
-    """Neighbours in a list that see the same."""
-    parts: list[tuple[_Sight, slice]] = []
-    for sight, some in groupby(range(len(processors)), key=lambda place: _sight(processors[place])):
-        places = list(some)
-        parts.append((sight, slice(places[0], places[-1] + 1)))
-    return parts
+def _runs(processors: Sequence[Any]) -> list[tuple[_Reads, slice]]:
+    """Return neighbours in a list that read the same."""
+    runs: list[tuple[_Reads, slice]] = []
+    for reads, group in groupby(range(len(processors)), key=lambda index: _reads(processors[index])):
+        indices = list(group)
+        runs.append((reads, slice(indices[0], indices[-1] + 1)))
+    return runs
 
 
-def _sight(processor: Any) -> _Sight:
-    if type(processor) in _BLIND:
-        return "blind"
+def _reads(processor: Any) -> _Reads:
+    if type(processor) in _READ_SCORES_ONLY:
+        return "scores"
     if type(processor) is stock.RepetitionPenaltyLogitsProcessor and processor.prompt_ignore_length is None:
-        return "set"
-    return "text"
+        return "token set"
+    return "sequence"
 
 
-def _through(processors: Sequence[Any], input_ids: Tensor, scores: Tensor) -> Tensor:
+def _apply(processors: Sequence[Any], input_ids: Tensor, scores: Tensor) -> Tensor:
     for processor in processors:
         scores = processor(input_ids, scores)
     return scores
 
 
 def _without_padding(input_ids: Tensor, prompt_tokens: Sequence[int], width: int) -> Tensor:
-    """(R, S) ids with a row's first token in the place of its padding: the same tokens occur as without."""
+    """Return (R, S) ids with padding replaced by the row's first token: the same tokens occur as without."""
     starts = torch.tensor([[width - length] for length in prompt_tokens], device=input_ids.device)
-    places = torch.arange(input_ids.shape[1], device=input_ids.device)
-    return torch.where(places < starts, input_ids.gather(1, starts), input_ids)
+    positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+    return torch.where(positions < starts, input_ids.gather(1, starts), input_ids)

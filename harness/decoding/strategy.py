@@ -1,4 +1,4 @@
-"""One strategy as the engine runs it: explicit decoding, budget, luck and what ends a sample."""
+"""One decoding strategy as a backend runs it: explicit fields, budget, seed and what ends a sample."""
 
 from __future__ import annotations
 
@@ -6,26 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import GenerationConfig
-
-from harness.config.effective import effective_decoding
-from harness.config.point import Decoding
-from harness.decoding.processors import strategy_config
-
 
 @dataclass(frozen=True)
 class Strategy:
-    """A point's decoding on one loaded model.
+    """A point's decoding on one model.
 
     Attributes:
-        effective: every GenerationConfig field, explicit.
+        effective: every GenerationConfig field that matters, explicit (`config/effective.py`).
         max_new_tokens: budget of a sample.
-        seed: what its luck is made from.
+        seed: of the shared Gumbel noise.
         stop_strings: texts that end a sample.
-        eos_token_ids: ids that end a sample; empty to go on past end-of-text.
+        eos_token_ids: ids that end a sample; empty to continue past end-of-text.
         pad_token_id: fills the left of a ragged batch.
         top_k: alternatives recorded a step.
-        cache: `cache_config` of a quantized cache; None for the model's own.
+        cache: `cache_config` of a quantized key-value cache; None for the model's own.
     """
 
     effective: Mapping[str, Any]
@@ -38,28 +32,6 @@ class Strategy:
     cache: Mapping[str, Any] | None = None
 
     @property
-    def beams(self) -> int:
-        """Rows that one sample needs."""
-        return self.effective["num_beams"]
-
-    @property
-    def draws(self) -> bool:
-        """Whether luck plays a part."""
+    def do_sample(self) -> bool:
+        """Whether tokens are drawn at random (`do_sample`)."""
         return self.effective["do_sample"]
-
-    def config(self) -> GenerationConfig:
-        """A fresh GenerationConfig of this strategy (generate writes into the one it is given)."""
-        return self._config(self.effective)
-
-    def neutral_config(self) -> GenerationConfig:
-        """The same budget and ends with nothing that changes the logits."""
-        return self._config(effective_decoding(Decoding(name="neutral")))
-
-    def _config(self, effective: Mapping[str, Any]) -> GenerationConfig:
-        return strategy_config(
-            effective,
-            max_new_tokens=self.max_new_tokens,
-            eos_token_ids=self.eos_token_ids,
-            pad_token_id=self.pad_token_id,
-            cache=self.cache,
-        )

@@ -1,61 +1,65 @@
-"""What truncations leave of the vocabulary, found among its likeliest tokens, for many strategies at once.
+"""Temperature and truncation, applied to the top tokens only, for many strategies at once.
 
-transformers' warpers each go through the whole vocabulary, and two of them sort it. What they leave is a few
-of the likeliest tokens; so these are found once a step for all strategies (`scores.py`), and the truncations
-look at them alone: one call for all distributions that any strategy cuts, each with its own numbers. Each
-keeps just what the stock warper keeps, up to the rounding of a sum at its border. Where the first tokens do
-not settle that, more of them are looked at, and in the end all.
+transformers' warpers each visit the whole vocabulary, and two of them sort it. What they keep is a few of
+the likeliest tokens; so these are found once a step for all strategies (`logits.py`), and truncations look
+at them alone: one call for all distributions that any strategy truncates, each row with its own parameters.
+A row keeps exactly what the stock warpers keep, up to the rounding of a sum at the threshold. Where the top
+tokens do not decide that, more of them are looked at, and in the end all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers.generation import logits_process as stock
 
-from harness.decoding.scores import NEAR, Scores
+from harness.config.effective import effective_decoding
+from harness.config.point import Decoding
+from harness.decoding.logits import SHARED_TOP, Logits
 
-_LOOKS = (NEAR, 1024, 8192)
-"""How many of the likeliest tokens are looked at, until they settle it."""
+_TOP_COUNTS = (SHARED_TOP, 1024, 8192)
+"""How many of the top tokens are looked at, one after the other, until they decide what is kept."""
 
 _INF = float("inf")
 
 
-class Kept(NamedTuple):
-    """The tokens that are left in each row; those that are not have the score -inf.
+class TruncatedLogits(NamedTuple):
+    """The tokens that a truncation may have kept in each row; those it removed have the logit -inf.
 
     Attributes:
         tokens: (R, K) int64, likeliest first; none twice.
-        scores: (R, K) theirs.
+        logits: (R, K), after temperature.
     """
 
     tokens: Tensor
-    scores: Tensor
+    logits: Tensor
 
-    def of_rows(self, index: Tensor) -> Kept:
-        """What is left in some rows."""
-        return Kept(self.tokens[index], self.scores[index])
+    def select(self, index: Tensor) -> TruncatedLogits:
+        """Return some of the rows."""
+        return TruncatedLogits(self.tokens[index], self.logits[index])
 
-    def scores_of(self, tokens: Tensor) -> Tensor:
-        """(R, n) the scores of (R, n) tokens; -inf where one is not left."""
-        found, place = (self.tokens[:, None, :] == tokens[:, :, None]).max(-1)
-        return self.scores.gather(1, place).masked_fill(~found, -_INF)
+    def logits_of(self, tokens: Tensor) -> Tensor:
+        """Return the (R, n) logits of (R, n) tokens; -inf where one was removed."""
+        found, column = (self.tokens[:, None, :] == tokens[:, :, None]).max(-1)
+        return self.logits.gather(1, column).masked_fill(~found, -_INF)
 
-    def trimmed(self) -> Kept:
-        """The same without the last tokens, as many as no row keeps."""
-        used = (self.scores > -_INF).any(0).nonzero()[:, 0]
+    def trimmed(self) -> TruncatedLogits:
+        """Return the same without the last columns that no row keeps."""
+        used = (self.logits > -_INF).any(0).nonzero()[:, 0]
         width = int(used[-1]) + 1 if len(used) else 1
-        return Kept(self.tokens[:, :width], self.scores[:, :width])
+        return TruncatedLogits(self.tokens[:, :width], self.logits[:, :width])
 
 
 @dataclass(frozen=True)
-class Cuts:
-    """The warpers that end a strategy's list, in `generate`'s order; what does nothing is what is here."""
+class Truncation:
+    """A strategy's temperature and truncations, in the order in which `generate` applies them.
+
+    Fields are named as in GenerationConfig; the defaults here change nothing.
+    """
 
     temperature: float = 1.0
     top_k: float = _INF
@@ -65,252 +69,247 @@ class Cuts:
     epsilon_cutoff: float = 0.0
     eta_cutoff: float = 0.0
 
-    def numbers(self) -> tuple[float, ...]:
-        """All of them, in their order."""
-        return (
-            self.temperature, self.top_k, self.top_p, self.min_p, self.typical_p, self.epsilon_cutoff,
-            self.eta_cutoff,
-        )  # fmt: skip
+    def parameters(self) -> tuple[float, ...]:
+        """Return the values of all fields, in their order."""
+        return tuple(getattr(self, name) for name in _NAMES)
 
-    def uses(self) -> tuple[bool, ...]:
-        """Which of them do something."""
-        return tuple(mine != none for mine, none in zip(self.numbers(), _NOTHING, strict=True))
+    def active(self) -> tuple[bool, ...]:
+        """Return which of the fields change something."""
+        return tuple(value != none for value, none in zip(self.parameters(), _INACTIVE, strict=True))
 
     @property
-    def asks_for_mass(self) -> bool:
-        """Whether the first cut looks at probabilities, and so at the mass of all tokens."""
-        first = next((kind for kind in _CUTS if self.uses()[kind]), None)
+    def needs_total(self) -> bool:
+        """Whether the first truncation compares probabilities, and so needs the sum over all tokens."""
+        first = next((step for step in _STEPS if self.active()[step]), None)
         return first in (_TOP_P, _TYPICAL, _EPSILON, _ETA)
 
 
-_NOTHING = Cuts().numbers()
-_TEMPERATURE, _TOP_K, _TOP_P, _MIN_P, _TYPICAL, _EPSILON, _ETA = range(7)
-_KINDS: dict[type, tuple[int, str, str]] = {
-    stock.TemperatureLogitsWarper: (_TEMPERATURE, "temperature", "temperature"),
-    stock.TopKLogitsWarper: (_TOP_K, "top_k", "top_k"),
-    stock.TopPLogitsWarper: (_TOP_P, "top_p", "top_p"),
-    stock.MinPLogitsWarper: (_MIN_P, "min_p", "min_p"),
-    stock.TypicalLogitsWarper: (_TYPICAL, "typical_p", "mass"),
-    stock.EpsilonLogitsWarper: (_EPSILON, "epsilon_cutoff", "epsilon"),
-    stock.EtaLogitsWarper: (_ETA, "eta_cutoff", "epsilon"),
-}
-"""Of each stock warper its place in the order, the field of `Cuts`, and its own attribute."""
+_NAMES = tuple(field.name for field in fields(Truncation))
+_INACTIVE = Truncation().parameters()
+_TEMPERATURE, _TOP_K, _TOP_P, _MIN_P, _TYPICAL, _EPSILON, _ETA = range(len(_NAMES))
+_NEUTRAL = {name: effective_decoding(Decoding(name="neutral"))[name] for name in _NAMES}
+"""The fields' values with which transformers builds no warper."""
 
 
-def cuts_of(processors: Sequence[Any]) -> tuple[Cuts | None, int]:
-    """What the warpers at the end of a list cut.
+def truncation_of(effective: Mapping[str, Any]) -> Truncation | None:
+    """Return the truncation at the end of a strategy's processors.
+
+    Args:
+        effective: every GenerationConfig field, explicit (`config/effective.py`).
 
     Returns:
-        The cuts and how many processors they stand for; None and 0 where none of them truncates.
+        None where nothing is truncated, or not at the end: then transformers' warpers do it.
     """
-    found: dict[str, float] = {}
-    least = len(_KINDS)
-    for processor in reversed(processors):
-        place, field, attribute = _KINDS.get(type(processor), (least, "", ""))
-        if place >= least or not _plain(processor):
-            break
-        least = place
-        found[field] = float(getattr(processor, attribute))
-    return (Cuts(**found), len(found)) if set(found) - {"temperature"} else (None, 0)
+    last = effective["renormalize_logits"] or effective["watermarking_config"] is not None
+    # With beams the warpers keep at least two tokens.
+    if not effective["do_sample"] or effective["num_beams"] > 1 or last:
+        return None
+    chosen = {
+        name: float(effective[name]) for name in _fields_of(effective) if effective[name] != _NEUTRAL[name]
+    }
+    return Truncation(**chosen) if set(chosen) - {"temperature"} else None
 
 
-def _plain(processor: Any) -> bool:
-    return (
-        getattr(processor, "min_tokens_to_keep", 1) == 1
-        and getattr(processor, "filter_value", -_INF) == -_INF
-    )
+def neutral_truncation(effective: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that `truncation_of` covers, neutral: with them only what comes before it is left."""
+    return {name: _NEUTRAL[name] for name in _fields_of(effective)}
 
 
-class Truncations:
-    """The cuts of some strategies, ready to act on distributions of any of them together."""
+def _fields_of(effective: Mapping[str, Any]) -> tuple[str, ...]:
+    # top_h acts between temperature and the others.
+    return _NAMES if effective["top_h"] is None else _NAMES[_TOP_K:]
 
-    def __init__(self, cuts: Sequence[Cuts], device: torch.device | str) -> None:
-        self._cuts = cuts
-        self._numbers = torch.tensor([one.numbers() for one in cuts], device=device)
-        self._uses = torch.tensor([one.uses() for one in cuts], device=device)
-        self._used = [any(column) for column in zip(*(one.uses() for one in cuts), strict=True)]
 
-    def __call__(self, scores: Scores, which: Sequence[int]) -> list[tuple[list[int], Kept]]:
-        """What is left of (M, V) scores.
+class TruncationBatch:
+    """The truncations of several strategies, ready to be applied to distributions of any of them together."""
+
+    def __init__(self, truncations: Sequence[Truncation], device: torch.device | str) -> None:
+        self._truncations = truncations
+        self._parameters = torch.tensor([one.parameters() for one in truncations], device=device)
+        self._active = torch.tensor([one.active() for one in truncations], device=device)
+        self._used = [any(column) for column in zip(*(one.active() for one in truncations), strict=True)]
+
+    def __call__(self, logits: Logits, which: Sequence[int]) -> list[tuple[list[int], TruncatedLogits]]:
+        """Truncate (M, V) logits.
 
         Args:
-            scores: a row for each distribution.
-            which: (M,) the strategy that cuts it, an index into `cuts`.
+            logits: a row for each distribution.
+            which: (M,) index of each row's truncation.
 
         Returns:
-            Some of the rows, and what is left in them; every row is in one such part.
+            Groups of rows, each with what is kept in them; every row is in one group.
         """
-        index = torch.tensor(which, device=scores.device)
-        numbers, uses = self._numbers[index], self._uses[index]
-        log_total, entropy = self._of_all(scores, which, numbers)
-        parts: list[tuple[list[int], Kept]] = []
+        index = torch.tensor(which, device=logits.device)
+        parameters, active = self._parameters[index], self._active[index]
+        log_total, entropy = self._totals(logits, which, parameters)
+        groups: list[tuple[list[int], TruncatedLogits]] = []
         rows = list(range(len(which)))
-        for count in [*(look for look in _LOOKS if look < scores.vocabulary), scores.vocabulary]:
+        for count in [*(n for n in _TOP_COUNTS if n < logits.vocab_size), logits.vocab_size]:
             if len(rows) == len(which):
-                own, chosen = scores, slice(None)
+                remaining, chosen = logits, slice(None)
             else:
-                chosen = torch.tensor(rows, device=scores.device)  # type: ignore[assignment]
-                own = scores.of_rows(chosen)  # type: ignore[arg-type]
-            first = own.likeliest(count)
+                chosen = torch.tensor(rows, device=logits.device)  # type: ignore[assignment]
+                remaining = logits.select(chosen)  # type: ignore[arg-type]
+            top = remaining.top(count)
             state = _State(
-                first.scores, log_total[chosen], entropy[chosen], numbers[chosen], uses[chosen],
-                complete=count == scores.vocabulary,
+                top.logits, log_total[chosen], entropy[chosen], parameters[chosen], active[chosen],
+                complete=count == logits.vocab_size,
             )  # fmt: skip
-            for kind, cut in _CUTS.items():
-                if self._used[kind]:
-                    cut(state)
-            # Here the host waits for the device, once a step as a rule.
-            settled = state.is_settled()[:, 0].tolist()
-            done = [place for place, yes in enumerate(settled) if yes]
+            for step, truncate in _STEPS.items():
+                if self._used[step]:
+                    truncate(state)
+            # Here the host waits for the device, usually once a step.
+            decided = state.is_decided()[:, 0].tolist()
+            done = [i for i, yes in enumerate(decided) if yes]
             if not done:
                 continue
-            kept = Kept(first.tokens, state.scores)
+            kept = TruncatedLogits(top.tokens, state.logits)
             if len(done) < len(rows):
-                kept = kept.of_rows(torch.tensor(done, device=scores.device))
-            parts.append(([rows[place] for place in done], kept if count == NEAR else kept.trimmed()))
-            rows = [row for row, yes in zip(rows, settled, strict=True) if not yes]
+                kept = kept.select(torch.tensor(done, device=logits.device))
+            groups.append(([rows[i] for i in done], kept if count == SHARED_TOP else kept.trimmed()))
+            rows = [row for row, yes in zip(rows, decided, strict=True) if not yes]
             if not rows:
                 break
-        return parts
+        return groups
 
-    def _of_all(self, scores: Scores, which: Sequence[int], numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, 1) log of the sum of exp(logits / temperature), and the entropy, where they are asked for."""
-        nothing = numbers.new_zeros((len(which), 1))
-        if not any(one.asks_for_mass for one in self._cuts):
-            return nothing, nothing
-        flat = self._used[_TYPICAL] or self._used[_ETA]
-        log_total, entropy = scores.log_total(), scores.entropy() if flat else nothing
-        heated = [
-            place
-            for place, one in enumerate(which)
-            if self._cuts[one].temperature != 1.0 and self._cuts[one].asks_for_mass
+    def _totals(self, logits: Logits, which: Sequence[int], parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (M, 1) log of the sum of exp(logits / temperature), and the entropy, where needed."""
+        zeros = parameters.new_zeros((len(which), 1))
+        if not any(one.needs_total for one in self._truncations):
+            return zeros, zeros
+        needs_entropy = self._used[_TYPICAL] or self._used[_ETA]
+        log_total, entropy = logits.log_total(), logits.entropy() if needs_entropy else zeros
+        tempered = [
+            row
+            for row, one in enumerate(which)
+            if self._truncations[one].temperature != 1.0 and self._truncations[one].needs_total
         ]
-        if heated:
-            index = torch.tensor(heated, device=scores.device)
-            hot = Scores(scores.of_rows(index).logits / numbers[index, :1])
-            log_total = log_total.index_copy(0, index, hot.log_total())
-            if flat:
-                entropy = entropy.index_copy(0, index, hot.entropy())
+        if tempered:
+            index = torch.tensor(tempered, device=logits.device)
+            scaled = Logits(logits.select(index).values / parameters[index, :1])
+            log_total = log_total.index_copy(0, index, scaled.log_total())
+            if needs_entropy:
+                entropy = entropy.index_copy(0, index, scaled.entropy())
         return log_total, entropy
 
 
 @lru_cache(maxsize=64)
-def truncations(cuts: tuple[Cuts, ...], device: str) -> Truncations:
-    """Those of some strategies; which do not change from step to step."""
-    return Truncations(cuts, device)
+def truncation_batch(truncations: tuple[Truncation, ...], device: str) -> TruncationBatch:
+    """Return the truncations of some strategies, made once: they do not change from step to step."""
+    return TruncationBatch(truncations, device)
 
 
 class _State:
-    """Scores of the likeliest tokens on their way through the cuts.
+    """Logits of the top tokens on their way through the truncations.
 
     Attributes:
-        scores: (M, n) likeliest first, -inf where one was cut.
-        numbers, uses: (M, 7) of each row's `Cuts`.
-        whole: (M, 1) nothing was cut yet, so that there is mass beyond the n tokens.
+        logits: (M, n) likeliest first, -inf where a token was removed.
+        parameters, active: (M, 7) of each row's `Truncation`.
+        untouched: (M, 1) nothing was removed yet, so that there is probability beyond the n tokens.
     """
 
     def __init__(
         self,
-        scores: Tensor,
+        logits: Tensor,
         log_total: Tensor,
         entropy: Tensor,
-        numbers: Tensor,
-        uses: Tensor,
+        parameters: Tensor,
+        active: Tensor,
         complete: bool,
     ) -> None:
-        self.numbers, self.uses = numbers, uses
-        self.scores = scores / numbers[:, :1]
-        self.whole = torch.ones_like(uses[:, :1])
-        self._settled = torch.ones_like(uses[:, :1])
+        self.parameters, self.active = parameters, active
+        self.logits = logits / parameters[:, :1]
+        self.untouched = torch.ones_like(active[:, :1])
+        self._decided = torch.ones_like(active[:, :1])
         self._log_total, self._entropy = log_total, entropy
         self._complete = complete
 
-    def number(self, kind: int) -> Tensor:
-        """(M, 1)."""
-        return self.numbers[:, kind, None]
+    def parameter(self, step: int) -> Tensor:
+        """Return (M, 1), one parameter of each row."""
+        return self.parameters[:, step, None]
 
     def log_p(self) -> Tensor:
-        """(M, n) log-probabilities among all that is left."""
-        own = self.scores.logsumexp(-1, keepdim=True)
-        return self.scores - torch.where(self.whole, self._log_total, own)
+        """Return (M, n) log-probabilities among all tokens that are left."""
+        among_top = self.logits.logsumexp(-1, keepdim=True)
+        return self.logits - torch.where(self.untouched, self._log_total, among_top)
 
     def entropy(self, log_p: Tensor) -> Tensor:
-        """(M, 1) nats, of all that is left."""
-        own = -(log_p.exp() * log_p).nansum(-1, keepdim=True)
-        return torch.where(self.whole, self._entropy, own)
+        """Return (M, 1) nats, of all tokens that are left."""
+        among_top = -(log_p.exp() * log_p).nansum(-1, keepdim=True)
+        return torch.where(self.untouched, self._entropy, among_top)
 
-    def is_settled(self) -> Tensor:
-        """(M, 1) whether nothing is left beyond the n tokens."""
-        return self._settled & ~self.whole | self._complete
+    def is_decided(self) -> Tensor:
+        """Return (M, 1), whether nothing is left beyond the n tokens."""
+        return self._decided & ~self.untouched | self._complete
 
-    def keep(self, kind: int, stays: Tensor, settles: Tensor | None = None) -> None:
-        """Cut what does not stay, in the rows of which the strategy cuts so.
+    def keep(self, step: int, kept: Tensor, decides: Tensor | None = None) -> None:
+        """Remove what is not in `kept`, in the rows in which this truncation is active.
 
-        It is settled where the last token is cut: those beyond are less likely. Where that does not follow,
-        `settles` (M, 1) tells.
+        The n tokens decide what is kept where the last of them is removed: those beyond are less likely.
+        Where that does not follow, `decides` (M, 1) says.
         """
-        uses = self.uses[:, kind, None]
-        settles = ~stays[:, -1:] if settles is None else settles
-        self._settled &= settles | ~(self.whole & uses)
-        self.scores = self.scores.masked_fill(~stays & uses, -_INF)
-        self.whole = self.whole & ~uses
+        active = self.active[:, step, None]
+        decides = ~kept[:, -1:] if decides is None else decides
+        self._decided &= decides | ~(self.untouched & active)
+        self.logits = self.logits.masked_fill(~kept & active, -_INF)
+        self.untouched = self.untouched & ~active
 
 
 def _top_k(state: _State) -> None:
-    """Fan et al. 2018 (arXiv:1805.04833); what equals the last of the k stays as well."""
-    last = state.number(_TOP_K).clamp(max=state.scores.shape[1]).long() - 1
-    state.keep(_TOP_K, state.scores >= state.scores.gather(1, last))
+    """Fan et al. 2018 (arXiv:1805.04833); ties with the k-th token are kept as well."""
+    last = state.parameter(_TOP_K).clamp(max=state.logits.shape[1]).long() - 1
+    state.keep(_TOP_K, state.logits >= state.logits.gather(1, last))
 
 
 def _top_p(state: _State) -> None:
-    """Holtzman et al. 2020 (arXiv:1904.09751): a token stays while what is likelier holds less than top_p."""
+    """Holtzman et al. 2020 (arXiv:1904.09751): keep a token while likelier ones have less than top_p."""
     p = state.log_p().exp()
-    state.keep(_TOP_P, _and_the_first(p.cumsum(-1) - p < state.number(_TOP_P)))
+    state.keep(_TOP_P, _with_first(p.cumsum(-1) - p < state.parameter(_TOP_P)))
 
 
 def _min_p(state: _State) -> None:
     """Nguyen et al. 2024 (arXiv:2407.01082): tokens at least min_p times as likely as the likeliest."""
-    share = (state.scores - state.scores[:, :1]).exp()
-    state.keep(_MIN_P, _and_the_first(share >= state.number(_MIN_P)))
+    ratio = (state.logits - state.logits[:, :1]).exp()
+    state.keep(_MIN_P, _with_first(ratio >= state.parameter(_MIN_P)))
 
 
 def _typical(state: _State) -> None:
-    """Meister et al. 2023 (arXiv:2202.00666): tokens whose information is nearest to the entropy, until they
-    hold typical_p of the mass."""
+    """Meister et al. 2023 (arXiv:2202.00666): the tokens whose information is nearest to the entropy, until
+    their probability reaches typical_p."""
     log_p = state.log_p()
     entropy = state.entropy(log_p)
     distance = (-log_p - entropy).abs()
-    nearest, places = distance.sort(-1)
-    mass = log_p.exp().gather(1, places).cumsum(-1)
-    last = (mass < state.number(_TYPICAL)).sum(-1, keepdim=True)
-    border = nearest.gather(1, last.clamp(max=distance.shape[1] - 1))
-    # Beyond the last token lie only less likely ones. If it lies on the unlikely side of the entropy, they
-    # lie farther away than it; if it is cut, so are they.
-    settles = (-log_p[:, -1:] >= entropy) & (distance[:, -1:] > border)
-    state.keep(_TYPICAL, distance <= border, settles)
+    nearest, order = distance.sort(-1)
+    mass = log_p.exp().gather(1, order).cumsum(-1)
+    last = (mass < state.parameter(_TYPICAL)).sum(-1, keepdim=True)
+    threshold = nearest.gather(1, last.clamp(max=distance.shape[1] - 1))
+    # Beyond the last token are only less likely ones. If its information is above the entropy, they are
+    # farther away than it; if it is removed, so are they.
+    decides = (-log_p[:, -1:] >= entropy) & (distance[:, -1:] > threshold)
+    state.keep(_TYPICAL, distance <= threshold, decides)
 
 
 def _epsilon(state: _State) -> None:
     """Hewitt et al. 2022 (arXiv:2210.15191): tokens of at least this probability, and the likeliest."""
-    state.keep(_EPSILON, _and_the_best(state, state.log_p().exp() >= state.number(_EPSILON)))
+    state.keep(_EPSILON, _with_best(state, state.log_p().exp() >= state.parameter(_EPSILON)))
 
 
 def _eta(state: _State) -> None:
-    """The same, with a threshold that falls where the distribution is flat."""
+    """Hewitt et al. 2022: as epsilon, with a threshold that falls where the distribution is flat."""
     log_p = state.log_p()
-    eta = state.number(_ETA)
+    eta = state.parameter(_ETA)
     threshold = torch.minimum(eta, eta.sqrt() * (-state.entropy(log_p)).exp())
-    state.keep(_ETA, _and_the_best(state, log_p.exp() >= threshold))
+    state.keep(_ETA, _with_best(state, log_p.exp() >= threshold))
 
 
-def _and_the_first(stays: Tensor) -> Tensor:
-    stays[:, 0] = True
-    return stays
+def _with_first(kept: Tensor) -> Tensor:
+    kept[:, 0] = True
+    return kept
 
 
-def _and_the_best(state: _State, stays: Tensor) -> Tensor:
-    """The likeliest of what is left, which need not be the first, stays."""
-    return stays | (state.scores >= state.scores.amax(-1, keepdim=True))
+def _with_best(state: _State, kept: Tensor) -> Tensor:
+    """Keep the likeliest of what is left as well, which need not be the first."""
+    return kept | (state.logits >= state.logits.amax(-1, keepdim=True))
 
 
-_CUTS = {_TOP_K: _top_k, _TOP_P: _top_p, _MIN_P: _min_p, _TYPICAL: _typical, _EPSILON: _epsilon, _ETA: _eta}
+_STEPS = {_TOP_K: _top_k, _TOP_P: _top_p, _MIN_P: _min_p, _TYPICAL: _typical, _EPSILON: _epsilon, _ETA: _eta}

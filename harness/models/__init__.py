@@ -1,5 +1,5 @@
-"""Models: find one, load it, quantize it, say what it is and what it costs.
+"""Models: locate, load, quantize and describe a model, and estimate the memory it needs.
 
 `locate`, `weights`, `tokenizer` and `memory` stay light (no torch), so that a sweep can be planned without
-loading anything; `load`, `quantize` and `doctor` import torch, transformers and bitsandbytes when called.
+loading anything; `load` and `quantize` import torch, transformers and bitsandbytes when called.
 """

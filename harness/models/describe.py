@@ -1,4 +1,4 @@
-"""What a run depends on beside its config: versions, machine, device and the loaded model."""
+"""The environment of a run, for environment.json: versions, machine, device and the loaded model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PACKAGES = (
 
 @cache
 def versions() -> dict[str, str | None]:
-    """Versions of python, the harness and the packages that matter; None for one that is not installed."""
+    """Return the versions of Python, the harness and `PACKAGES`; None for one that is not installed."""
     return {
         "python": platform.python_version(),
         "harness": _version("decoding-harness"),
@@ -32,7 +32,7 @@ def versions() -> dict[str, str | None]:
 
 
 def environment(loaded: LoadedModel | None = None) -> dict[str, Any]:
-    """What environment.json holds: `versions`, `machine`, and of a loaded model its `model` facts."""
+    """Return what environment.json holds: `versions`, `machine`, and the `model` facts of a loaded model."""
     import torch
 
     machine: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Which device a model runs on."""
+"""The devices of this machine, and the one that a model runs on."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from harness.errors import ConfigError
 
 
 def devices() -> tuple[str, ...]:
-    """The devices of this machine, the preferred one first: every `cuda:N`, `mps`, `cpu`.
+    """Return the devices of this machine, the preferred one first: every `cuda:N`, `mps`, `cpu`.
 
-    Torch is asked where it is loaded anyway; otherwise the drivers are, since importing torch takes
-    seconds and a plan needs only to know what there is.
+    Torch is asked where it is imported already, else the CUDA driver: importing torch takes seconds, and a
+    plan only needs the names.
     """
     if "torch" in sys.modules:
         import torch
@@ -29,7 +29,7 @@ def devices() -> tuple[str, ...]:
 
 
 def _cuda_devices() -> int:
-    """How many GPUs the CUDA driver shows this process; none for a torch that was built without CUDA."""
+    """Return the number of GPUs that the CUDA driver shows this process; 0 for a torch built without CUDA."""
     driver, count = _driver(), ctypes.c_int(0)
     if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
@@ -37,7 +37,7 @@ def _cuda_devices() -> int:
 
 
 def gpu_bytes(device: str) -> int:
-    """The whole memory of `cuda` or `cuda:N` as the driver tells it; 0 where it does not."""
+    """Return the total memory of `cuda` or `cuda:N` according to the driver; 0 where that is unknown."""
     driver, handle, size = _driver(), ctypes.c_int(0), ctypes.c_size_t(0)
     index = int(device.partition(":")[2] or 0)
     if driver is None or driver.cuDeviceGet(ctypes.byref(handle), index) != 0:
@@ -46,7 +46,7 @@ def gpu_bytes(device: str) -> int:
 
 
 def _driver() -> Any:
-    """The CUDA driver, initialised; None where there is none, or torch was built without CUDA."""
+    """Return the CUDA driver, initialised; None where there is none, or torch was built without CUDA."""
     if metadata.version("torch").endswith("+cpu"):
         return None
     try:
@@ -56,26 +56,26 @@ def _driver() -> Any:
         return None
 
 
-def resolve_device(asked: str) -> str:
-    """The device that `model.device` names: `auto` is the first of cuda, mps, cpu; `cuda` is `cuda:0`.
+def resolve_device(name: str) -> str:
+    """Return the device that `model.device` names: `auto` is the first of cuda, mps, cpu; `cuda` is `cuda:0`.
 
     Raises:
-        ConfigError: no such device here; says which there are.
+        ConfigError: this machine has no such device; with those that it has.
     """
-    there = devices()
-    if asked == "auto":
-        return there[0]
-    wanted = "cuda:0" if asked == "cuda" else asked
-    if wanted in there:
-        return wanted
-    offer = f"there are: auto, {', '.join(there)}"
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", asked):
-        raise ConfigError.of("model.device", f"{asked!r} is no device; {offer}")
-    raise ConfigError.of("model.device", f"{asked!r} is not on this machine; {offer}")
+    available = devices()
+    if name == "auto":
+        return available[0]
+    device = "cuda:0" if name == "cuda" else name
+    if device not in available:
+        raise ConfigError.of(
+            "model.device",
+            f"{name!r} is not available on this machine; use one of auto, {', '.join(available)}",
+        )
+    return device
 
 
 def device_name(device: str) -> str:
-    """What the device calls itself: the GPU's or the processor's name."""
+    """Return the name of the GPU or the processor."""
     import torch
 
     if device.startswith("cuda"):
@@ -85,12 +85,12 @@ def device_name(device: str) -> str:
 
 @cache
 def cpu_name() -> str:
-    """The processor's model name, as well as this system tells it."""
+    """Return the processor's model name, as far as the system reports it."""
     from pathlib import Path
 
     try:
-        told = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        told = ""
-    named = re.search(r"^model name\s*:\s*(.+)$", told, flags=re.MULTILINE)
-    return named[1].strip() if named else platform.processor() or platform.machine()
+        text = ""
+    match = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    return match[1].strip() if match else platform.processor() or platform.machine()

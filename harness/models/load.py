@@ -1,43 +1,41 @@
-"""Load a model: quietly, ready to decode, with the facts that are worth keeping; and free it again."""
+"""Load a model, ready to decode, with the facts about it that are stored; and free it again."""
 
 from __future__ import annotations
 
 import gc
 import importlib.util
-import os
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.point import Model, Quantization
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError, HarnessError, first_line
 from harness.models.device import device_name, resolve_device
 from harness.models.hub import fetch_weights
 from harness.models.locate import ModelFiles, locate
 from harness.models.memory import peak_memory_mb, reset_peak_memory
-from harness.models.prequantized import Stored
+from harness.models.prequantized import StoredQuantization
 from harness.models.quantize import (
     check_quantization,
     compute_dtype,
-    held_tensors,
     honour_compute_dtype,
     import_bitsandbytes,
     loading_config,
     quantized_modules,
     uses_bitsandbytes,
+    weight_tensors,
 )
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.models.torchao import import_torchao
+from harness.models.weight_progress import quiet_loading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Progress = Callable[[str, float], None]
-ATTENTIONS = ("auto", "eager", "sdpa", "flash_attention_2")
+OnProgress = Callable[[str, float], None]
+"""Called with what is being done and the fraction of it that is done, 0 to 1."""
 _MIB = 1024 * 1024
 
 
@@ -46,13 +44,13 @@ class LoadedModel:
     """A model ready to decode.
 
     Attributes:
-        model: in eval mode, without gradients; its `generation_config` is neutral but for token ids.
+        model: in eval mode, without gradients; its `generation_config` has token ids and is else neutral.
         tokenizer: pads on the left and has a pad token.
-        files: what was located.
+        files: the model's files.
         device: `cuda:N`, `mps` or `cpu`.
         dtype: of what is not quantized, as torch names it.
-        files_generation_config: the model's own generation_config.json, for the log.
-        facts: what is told of the load; plain values only.
+        files_generation_config: content of the checkpoint's generation_config.json.
+        facts: what is stored about the model and its loading; plain values only.
     """
 
     model: Any = field(repr=False)  # a PreTrainedModel that generates; the two have no common type
@@ -64,19 +62,19 @@ class LoadedModel:
     facts: Mapping[str, Any]
 
 
-def load(model: Model, quantization: Quantization, on_progress: Progress | None = None) -> LoadedModel:
+def load(model: Model, quantization: Quantization, on_progress: OnProgress | None = None) -> LoadedModel:
     """Find, fetch, load and quantize a model on its device.
 
     Args:
-        model: which one.
-        quantization: how its weights are held.
-        on_progress: called with what is being done and the fraction of it that is done, 0 to 1.
+        model: the model to load.
+        quantization: of its weights.
+        on_progress: called while files are fetched and weights are loaded.
 
     Raises:
-        ConfigError: the model, device, quantization or attention asked for cannot be had.
+        ConfigError: the model, device, quantization or attention is not available.
         HarnessError: the weights cannot be loaded or do not fit.
     """
-    tell = on_progress or (lambda stage, fraction: None)
+    on_progress = on_progress or (lambda what, fraction: None)
     device = resolve_device(model.device)
     files = locate(model)
     check_quantization(quantization, device, files)
@@ -85,15 +83,18 @@ def load(model: Model, quantization: Quantization, on_progress: Progress | None 
     tokenizer = load_tokenizer(model, files)
     if files.revision is not None:
         fetch_weights(
-            files.id, files.revision, files.weight_files, lambda name, part: tell(f"fetching {name}", part)
+            files.id,
+            files.revision,
+            files.weight_files,
+            lambda name, fraction: on_progress(f"fetching {name}", fraction),
         )
     import_torchao()
-    from transformers import AutoModelForCausalLM, quantizers  # noqa: F401  importing is no part of loading
+    from transformers import AutoModelForCausalLM, quantizers  # noqa: F401  imports do not count as loading
 
     stored = files.stored
     reset_peak_memory(device)
     started = time.perf_counter()
-    loaded = read_model(files.folder, model, quantization, device, dtype, tell, stored)
+    loaded = read_model(files.folder, model, quantization, device, dtype, on_progress, stored)
     seconds = time.perf_counter() - started
     _keep_token_ids_only(loaded, files, tokenizer)
     facts = {
@@ -118,12 +119,12 @@ def load(model: Model, quantization: Quantization, on_progress: Progress | None 
         "context_length": files.context_length,
         "vocab_size": files.vocab_size,
     }
-    tell("loaded", 1.0)
+    on_progress("loaded", 1.0)
     return LoadedModel(loaded, tokenizer, files, device, dtype, files.generation_config, facts)
 
 
 def free(loaded: LoadedModel) -> None:
-    """Give back the memory of a model, whoever still holds it; it cannot be used any more."""
+    """Free the memory of a model, even if there are references to it; it cannot be used any more."""
     import torch
 
     for module in loaded.model.modules():
@@ -145,12 +146,12 @@ def read_model(
     quantization: Quantization,
     device: str,
     dtype: str,
-    tell: Progress,
-    stored: Stored | None = None,
+    on_progress: OnProgress,
+    stored: StoredQuantization | None = None,
 ) -> PreTrainedModel:
     """Read the weights of a local folder onto a device, in eval mode, without gradients.
 
-    `stored` tells how the checkpoint is quantized already, if it is.
+    `stored`: how the checkpoint is quantized already, if it is.
 
     Raises:
         ConfigError, HarnessError: as `load`.
@@ -173,10 +174,10 @@ def read_model(
     if (config := loading_config(quantization, device, stored)) is not None:
         arguments["quantization_config"] = config
     try:
-        with quiet(lambda part: tell("loading weights", part)):
+        with quiet_loading(lambda fraction: on_progress("loading weights", fraction)):
             found: Any = AutoModelForCausalLM.from_pretrained(str(folder), **arguments)
     except Exception as error:
-        raise _told(error, model, device) from error
+        raise _load_error(error, model, device) from error
     loaded, info = found
     missing = sorted(info["missing_keys"])
     mismatched = sorted(str(entry[0]) for entry in info.get("mismatched_keys", ()))
@@ -184,8 +185,9 @@ def read_model(
         first = (missing + mismatched)[0]
         raise ConfigError.of(
             "model.id",
-            f"{model.id}: the checkpoint is not a whole causal language model, {len(missing + mismatched)} "
-            f"weights are missing or of another shape (the first: {first})",
+            f"{model.id}: the checkpoint is not a complete causal language model, "
+            f"{len(missing + mismatched)} weights are missing or have the wrong shape (the first: "
+            f"{first}); choose another model",
         )
     loaded.eval()
     loaded.requires_grad_(False)
@@ -198,14 +200,16 @@ def read_model(
     return loaded
 
 
-def _compute_dtype(quantization: Quantization, device: str, dtype: str, stored: Stored | None) -> str:
+def _compute_dtype(
+    quantization: Quantization, device: str, dtype: str, stored: StoredQuantization | None
+) -> str:
     if stored is not None and stored.compute_dtype is not None:
         return stored.compute_dtype
     return compute_dtype(quantization, device) if quantization.load_in_4bit else dtype
 
 
 def resolve_dtype(quantization: Quantization, files: ModelFiles) -> str:
-    """The dtype of what is not quantized: as asked, else the checkpoint's, float32 when it does not say."""
+    """Return the dtype of what is not quantized: as configured, else the checkpoint's, else float32."""
     if quantization.dtype != "checkpoint":
         return quantization.dtype
     stored = files.checkpoint_dtype
@@ -213,14 +217,12 @@ def resolve_dtype(quantization: Quantization, files: ModelFiles) -> str:
 
 
 def check_attention(attention: str, device: str, dtype: str) -> None:
-    """Refuse an attention implementation that is unknown or cannot run here.
+    """Check that an attention implementation can run here.
 
     Raises:
-        ConfigError: says which can be used.
+        ConfigError: it cannot; with those that can.
     """
     key = "model.attention"
-    if attention not in ATTENTIONS:
-        raise ConfigError.of(key, f"{attention!r} is not known; there are: {', '.join(ATTENTIONS)}")
     if attention != "flash_attention_2":
         return
     if not device.startswith("cuda"):
@@ -238,7 +240,7 @@ def check_attention(attention: str, device: str, dtype: str) -> None:
 
 
 def count_parameters(model: PreTrainedModel) -> int:
-    """The model's parameters, tied ones once, quantized ones in their original number."""
+    """Return the number of parameters; tied ones count once, quantized ones as before packing."""
     total = 0
     for parameter in model.parameters():
         state = getattr(parameter, "quant_state", None)
@@ -251,67 +253,14 @@ def count_parameters(model: PreTrainedModel) -> int:
 
 
 def footprint_bytes(model: PreTrainedModel) -> int:
-    """Bytes that the weights take, scales and code books of quantized ones included."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in held_tensors(model))
-
-
-@contextmanager
-def quiet(on_part: Callable[[float], None]) -> Iterator[None]:
-    """No bars, reports or warnings of transformers; its loading bar's fraction goes to `on_part`."""
-    from transformers.utils import logging
-
-    def bar(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return _Bar(args[0] if args else kwargs.get("iterable"), kwargs.get("total"), on_part)
-
-    # What it warns of while decoding is checked by our own rules; who wants it says so.
-    if "TRANSFORMERS_VERBOSITY" not in os.environ:
-        logging.set_verbosity_error()
-    previous = logging.set_tqdm_hook(bar)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_tqdm_hook(previous)
-
-
-class _Bar:
-    """As much of a tqdm bar as transformers' loading uses, telling the fraction done."""
-
-    def __init__(self, items: Any, total: int | None, on_part: Callable[[float], None]) -> None:
-        self._items = items
-        self._total = total or (len(items) if hasattr(items, "__len__") else 0)
-        self._done = 0
-        self._on_part = on_part
-
-    def __iter__(self) -> Iterator[Any]:
-        for item in self._items:
-            yield item
-            self.update(1)
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *ignored: object) -> None:
-        self.close()
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        # set_description, set_postfix, refresh, ...: nothing to show.
-        return lambda *args, **kwargs: None
-
-    def update(self, count: float = 1) -> None:
-        self._done += int(count)
-        if self._total:
-            self._on_part(min(1.0, self._done / self._total))
-
-    def close(self) -> None:
-        """Nothing to close."""
+    """Return the bytes of the weights, including scales and code books of quantized ones."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in weight_tensors(model))
 
 
 def _keep_token_ids_only(
     model: PreTrainedModel, files: ModelFiles, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """Replace the model's generation config: nothing of its habits may leak into a strategy."""
+    """Replace the model's generation config, so that its defaults cannot leak into a strategy."""
     from transformers import GenerationConfig
 
     ends = list(files.eos_token_ids)
@@ -324,13 +273,13 @@ def _keep_token_ids_only(
     )
 
 
-def _told(error: Exception, model: Model, device: str) -> HarnessError:
-    """What a failed load means, in one line."""
+def _load_error(error: Exception, model: Model, device: str) -> HarnessError:
+    """Return the error of one line that a failed load is reported as."""
     import torch
 
     if isinstance(error, HarnessError):
         return error
-    line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    line = first_line(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return HarnessError(
             f"model.id: {model.id} does not fit into the memory of {device}; use a smaller quantization "
@@ -339,12 +288,15 @@ def _told(error: Exception, model: Model, device: str) -> HarnessError:
     if isinstance(error, ValueError):
         if "does not recognize this architecture" in str(error) or "model type" in line:
             return ConfigError.of(
-                "model.id", f"{model.id}: this transformers does not know its architecture: {line}"
+                "model.id", f"{model.id}: the installed transformers does not know its architecture: {line}"
             )
         if "Unrecognized configuration class" in str(error):
-            return ConfigError.of("model.id", f"{model.id} is no causal language model, so it cannot decode")
+            return ConfigError.of(
+                "model.id", f"{model.id} is not a causal language model; choose a decoder-only model"
+            )
         if "attn_implementation" in str(error) or "attention" in line.lower():
             return ConfigError.of(
-                "model.attention", f"{model.attention!r} is not for {model.id}; use auto or eager: {line}"
+                "model.attention",
+                f"{model.attention!r} is not supported by {model.id}; use auto or eager: {line}",
             )
     return HarnessError(f"model.id: {model.id} cannot be loaded: {line}")

@@ -1,4 +1,4 @@
-"""Find a model without loading it: built in, in a folder, or on the hub; `ModelFiles` says what it is."""
+"""Find a model without loading it: built in, in a folder, or on the hub; `ModelFiles` describes it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.point import Model
-from harness.errors import ConfigError, Mistake
+from harness.errors import ConfigError, Mistake, first_line
 from harness.models.fable import FABLE_MODELS, fable_folder
-from harness.models.hub import HUB_ID, ask_weights, fetch_small_files, nearest_builtin
-from harness.models.prequantized import Stored, stored_quantization
+from harness.models.hub import HUB_ID, fetch_small_files, nearest_builtin, remote_weights
+from harness.models.prequantized import StoredQuantization, stored_quantization
 from harness.models.weights import Tensor, fingerprint_files, main_dtype, read_header
 
 TOKENIZER_FILES = (
@@ -33,17 +33,17 @@ _ENCODER_DECODERS = {
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model that was found: what its files say, without its weights being loaded.
+    """A model that was found, described by its small files; its weights are not loaded.
 
     Attributes:
-        id: as it was asked for.
+        id: `model.id` of the config.
         folder: a local folder; of a hub model the cache's snapshot.
         revision: the commit of a hub model, None for a folder.
-        builtin: it is one of ours.
-        config: config.json.
-        weight_files: names of the files that hold the weights, in order; of a hub model perhaps not here yet.
+        builtin: it is a built-in model.
+        config: content of config.json.
+        weight_files: names of the weight files, in order; those of a hub model may not be fetched yet.
         pickled: they are pickle (.bin), not safetensors.
-        tensors: what the safetensors headers declare; empty when they are not to be had.
+        tensors: what the safetensors headers declare; empty when they are not available.
         has_remote_code: Python code comes with the checkpoint.
     """
 
@@ -59,7 +59,7 @@ class ModelFiles:
 
     @property
     def text_config(self) -> Mapping[str, Any]:
-        """The part of the config that speaks of the language model (of a multimodal one: `text_config`)."""
+        """The config of the language model (within a multimodal one: `text_config`)."""
         inner = self.config.get("text_config")
         return inner if isinstance(inner, dict) else self.config
 
@@ -70,46 +70,46 @@ class ModelFiles:
 
     @property
     def context_length(self) -> int | None:
-        """How many positions the model has; None when it does not say (recurrent models)."""
+        """The number of positions; None when config.json has none (recurrent models)."""
         found = (self.text_config.get(key) for key in _CONTEXT_KEYS)
         return next((value for value in found if isinstance(value, int) and value > 0), None)
 
     @property
     def vocab_size(self) -> int | None:
-        """Width of the logits, padding entries included."""
+        """Width of the logits, including padding entries."""
         value = self.text_config.get("vocab_size")
         return value if isinstance(value, int) else None
 
     @property
     def checkpoint_dtype(self) -> str | None:
-        """The dtype it is meant to run in, as torch names it: config.json's, else its tensors'."""
-        said = self.config.get("dtype") or self.config.get("torch_dtype")
-        return str(said) if said and said != "auto" else main_dtype(self.tensors)
+        """The dtype that the model is to run in, as torch names it: config.json's, else its tensors'."""
+        dtype = self.config.get("dtype") or self.config.get("torch_dtype")
+        return str(dtype) if dtype and dtype != "auto" else main_dtype(self.tensors)
 
     @property
-    def stored(self) -> Stored | None:
+    def stored(self) -> StoredQuantization | None:
         """How the checkpoint was quantized before it was stored, else None."""
         return stored_quantization(self.config)
 
     @property
     def parameters(self) -> int | None:
-        """Stored values over all tensors; None when the headers are not to be had."""
+        """The number of stored values; None when the headers are not available."""
         return sum(tensor.numel for tensor in self.tensors) or None
 
     @property
     def weight_bytes(self) -> int | None:
-        """Bytes of the stored weights; None when the headers are not to be had."""
+        """Bytes of the stored weights; None when the headers are not available."""
         return sum(tensor.nbytes for tensor in self.tensors) or None
 
     @cached_property
     def generation_config(self) -> dict[str, Any]:
-        """generation_config.json as it is, {} when there is none."""
+        """Content of generation_config.json, {} when there is none."""
         path = self.folder / "generation_config.json"
         return _read_json(path) if path.is_file() else {}
 
     @cached_property
     def eos_token_ids(self) -> tuple[int, ...]:
-        """The tokens that end a text: generation_config.json's, else config.json's; empty if none says."""
+        """The EOS tokens: generation_config.json's, else config.json's; empty when neither has any."""
         for source in (self.generation_config, self.text_config, self.config):
             found = source.get("eos_token_id")
             if found is not None:
@@ -117,10 +117,10 @@ class ModelFiles:
         return ()
 
     def fingerprint(self) -> str:
-        """What the weights are: the commit of a hub model, else a hash of config and weight files.
+        """Return what identifies the weights: a hub model's commit, else a hash of config and weight files.
 
-        A small file is hashed whole, a large one by size, time, header and sampled blocks
-        (`weights.fingerprint_file`). The config counts without the names of its makers' versions.
+        A small file is hashed completely, a large one by size, time, header and sampled blocks
+        (`weights.fingerprint_file`). The version of transformers in the config does not count.
         """
         return self._fingerprint
 
@@ -130,31 +130,36 @@ class ModelFiles:
             return self.revision
         ignored = {"transformers_version", "_name_or_path"}
         config = {key: value for key, value in self.config.items() if key not in ignored}
-        said = json.dumps([config, self.eos_token_ids], sort_keys=True)
-        return fingerprint_files(self.folder, self.weight_files, said)
+        text = json.dumps([config, self.eos_token_ids], sort_keys=True)
+        return fingerprint_files(self.folder, self.weight_files, text)
 
     def tokenizer_fingerprint(self, chat_template: str | None = None) -> str:
-        """A hash of the tokenizer's files, and of a chat template that replaces their own."""
+        """Return a hash of the tokenizer's files, and of a chat template that replaces theirs."""
         present = [path.name for path in self.folder.glob("*.tiktoken")]
         return fingerprint_files(self.folder, [*TOKENIZER_FILES, *present], chat_template or "")
 
 
 def locate(model: Model) -> ModelFiles:
-    """Find a model and read what its small files say; loads no weights and imports no torch.
+    """Find a model and read its small files; loads no weights and imports no torch.
 
     Raises:
-        ConfigError: it is not there or cannot be used; one line for each reason.
+        ConfigError: it is not found or cannot be used; one line per reason.
     """
     folder, revision, builtin = _find(model)
     config_path = folder / "config.json"
     if not config_path.is_file():
-        raise ConfigError.of("model.id", f"{model.id} is no model folder: it has no config.json")
+        raise ConfigError.of(
+            "model.id",
+            f"{model.id} is not a model folder: it has no config.json; give the folder that has it",
+        )
     config = _read_json(config_path)
     if not config.get("model_type"):
         raise ConfigError.of(
-            "model.id", f"{model.id}: its config.json names no model_type, so it is no known model"
+            "model.id",
+            f"{model.id}: its config.json names no model_type, so its architecture is unknown; choose "
+            "another model",
         )
-    if _is_encoder_decoder(config):  # before its weights: however they are kept, it cannot be used
+    if _is_encoder_decoder(config):  # before its weights, which do not matter then
         raise ConfigError.of(
             "model.id",
             f"{model.id} is an encoder-decoder model ({config['model_type']}); only decoder-only models "
@@ -178,28 +183,30 @@ def locate(model: Model) -> ModelFiles:
 
 
 def _find(model: Model) -> tuple[Path, str | None, bool]:
-    """The folder, the hub commit, and whether the model is built in."""
+    """Return the folder, the hub commit, and whether the model is built in."""
     builtin = model.id in FABLE_MODELS
     folder = fable_folder(model.id) if builtin else Path(model.id).expanduser()
     if builtin or folder.is_dir():
         if model.revision is not None:
             raise ConfigError.of(
                 "model.revision",
-                f"{model.revision!r} has no meaning for {model.id}, which is not on the hub; drop it",
+                f"{model.revision!r} has no effect on {model.id}, which is not a hub model; drop it",
             )
         return folder.resolve(), None, builtin
     if folder.is_file():
-        raise ConfigError.of("model.id", f"{model.id} is a file; give the folder that holds config.json")
+        raise ConfigError.of("model.id", f"{model.id} is a file; give the folder that has config.json")
     if not HUB_ID.fullmatch(model.id):
-        raise ConfigError.of("model.id", f"there is no folder {model.id!r}, and a hub id it cannot be")
+        raise ConfigError.of(
+            "model.id", f"there is no folder {model.id!r}, and it is not a valid hub id; check the path"
+        )
     if "/" not in model.id and (hint := nearest_builtin(model.id)):
-        raise ConfigError.of("model.id", f"{model.id!r} is no built-in model{hint} and no folder here")
+        raise ConfigError.of("model.id", f"{model.id!r} is neither a built-in model{hint} nor a folder here")
     snapshot = fetch_small_files(model.id, model.revision, code=model.trust_remote_code)
     return snapshot, snapshot.name, False
 
 
 def _weights(model: Model, folder: Path, revision: str | None) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:
-    """Names of the weight files, and the tensors that their headers declare."""
+    """Return the names of the weight files, and the tensors that their headers declare."""
     present = sorted(path.name for path in folder.iterdir() if path.is_file())
     names, missing = _choose(folder, present)
     if names and not missing:
@@ -211,18 +218,22 @@ def _weights(model: Model, folder: Path, revision: str | None) -> tuple[tuple[st
                 "model.id",
                 f"{model.id} lacks {len(missing)} of its weight files ({missing[0]}); fetch it again",
             )
-        raise ConfigError.of("model.id", f"{model.id} holds no weights: neither safetensors nor .bin files")
-    remote = ask_weights(model.id, revision)
+        raise ConfigError.of(
+            "model.id", f"{model.id} has no weights (safetensors or .bin files); give a folder that has them"
+        )
+    remote = remote_weights(model.id, revision)
     names, _ = _choose(folder, list(remote.names))
     if not names:
         raise ConfigError.of(
-            "model.id", f"{model.id} holds no weights on the hub that can be used (safetensors, .bin)"
+            "model.id",
+            f"{model.id} has no weights on the hub that can be used (safetensors, .bin); choose another "
+            "model",
         )
     return names, remote.tensors
 
 
 def _choose(folder: Path, present: list[str]) -> tuple[tuple[str, ...], list[str]]:
-    """The weight files to use, as transformers chooses them, and which of them are not among `present`."""
+    """Return the weight files that transformers would use, and which of them are not among `present`."""
     for single, index in (
         ("model.safetensors", "model.safetensors.index.json"),
         ("pytorch_model.bin", "pytorch_model.bin.index.json"),
@@ -237,7 +248,7 @@ def _choose(folder: Path, present: list[str]) -> tuple[tuple[str, ...], list[str
 
 
 def _refusals(model: Model, files: ModelFiles) -> list[Mistake]:
-    """What stands against using this model as it was asked for."""
+    """Return why the model cannot be used with this config."""
     mistakes = []
     if files.pickled and not model.allow_pickle:
         mistakes.append(
@@ -247,7 +258,7 @@ def _refusals(model: Model, files: ModelFiles) -> list[Mistake]:
                 "code when loaded; set model.allow_pickle=true if you trust it, or convert it to safetensors",
             )
         )
-    if files.has_remote_code and not model.trust_remote_code and not _known_here(files.model_type):
+    if files.has_remote_code and not model.trust_remote_code and not _is_in_transformers(files.model_type):
         mistakes.append(
             Mistake(
                 "model.trust_remote_code",
@@ -262,8 +273,8 @@ def _is_encoder_decoder(config: Mapping[str, Any]) -> bool:
     return bool(config.get("is_encoder_decoder")) or str(config.get("model_type")) in _ENCODER_DECODERS
 
 
-def _known_here(model_type: str) -> bool:
-    # Costs an import of torch; asked only of the few checkpoints that bring code along.
+def _is_in_transformers(model_type: str) -> bool:
+    # Imports torch, but only for the few checkpoints that come with code.
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return model_type in CONFIG_MAPPING_NAMES
@@ -278,7 +289,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError.of("model.id", f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+        raise ConfigError.of("model.id", f"{path} cannot be read: {first_line(error)}") from None
     if not isinstance(found, dict):
-        raise ConfigError.of("model.id", f"{path} holds no JSON object")
+        raise ConfigError.of("model.id", f"{path} is not a JSON object; fetch it again")
     return found

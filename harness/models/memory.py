@@ -1,4 +1,4 @@
-"""What a model takes: estimated from config.json and safetensors headers, or measured as a peak."""
+"""Memory of a model: estimated from config.json and safetensors headers, or measured as a peak."""
 
 from __future__ import annotations
 
@@ -12,69 +12,69 @@ from typing import Any
 from harness.config.point import Quantization
 from harness.models.device import gpu_bytes
 from harness.models.locate import ModelFiles
-from harness.models.prequantized import UNPACKED, Stored
-from harness.models.torchao import weight_bytes_of
+from harness.models.prequantized import UNPACKED, StoredQuantization
+from harness.models.torchao import quantized_bytes
 from harness.models.weights import Tensor, quantizable
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _MIB = 1024 * 1024
 _BLOCK_4BIT = 64  # values that share a scale
 _BLOCK_SCALES = 256  # scales that share a scale, with double quantization
-_BOOK_4BIT = 16 * 4  # bytes of a code book, one a layer
-_BOOK_8BIT = 256 * 4 + 4  # of the scales' own, and their offset
+_BOOK_4BIT = 16 * 4  # bytes of a code book, one per layer
+_BOOK_8BIT = 256 * 4 + 4  # bytes of the scales' code book and their offset
 
 
 def weight_bytes(files: ModelFiles, quantization: Quantization) -> int | None:
-    """Bytes that the weights will take once loaded; None when the headers are not to be had.
+    """Return the bytes of the weights once loaded; None when the headers are not available.
 
-    bitsandbytes quantizes the linear layers but for the head: 4 bits a value and a float32 scale for 64
-    values (an 8-bit scale, and a float32 for 256 of those, when doubled), or 8 bits and a float32 a row.
-    torchao takes the same layers (`torchao.weight_bytes_of`).
+    bitsandbytes quantizes the linear layers except the head: 4 bits per value and a float32 scale per 64
+    values (with double quantization an 8-bit scale, and a float32 per 256 scales), or 8 bits per value and a
+    float32 per row. torchao quantizes the same layers (`torchao.quantized_bytes`).
     """
     if not files.tensors:
         return None
-    plain = BYTES.get(files.checkpoint_dtype or "float32", 4)
+    value_bytes = BYTES.get(files.checkpoint_dtype or "float32", 4)
     if quantization.dtype != "checkpoint":
-        plain = BYTES[quantization.dtype]
+        value_bytes = BYTES[quantization.dtype]
     if files.stored is not None:
-        return sum(_stored_bytes(tensor, files.stored, plain) for tensor in files.tensors)
-    return sum(_held_bytes(tensor, quantization, plain) for tensor in files.tensors)
+        return sum(_stored_bytes(tensor, files.stored, value_bytes) for tensor in files.tensors)
+    return sum(_loaded_bytes(tensor, quantization, value_bytes) for tensor in files.tensors)
 
 
 def kv_cache_bytes(config: Mapping[str, Any], tokens: int, value_bytes: int) -> int:
-    """Bytes of the key-value cache of one row of `tokens` positions.
+    """Return the bytes of the key-value cache of one sequence of `tokens` positions.
 
     Args:
-        config: config.json (the text part), of Llama, Qwen2, Mistral, GPT-2 or another with their keys.
-        tokens: positions held.
-        value_bytes: bytes a value, 2 in half precision.
+        config: config.json of the language model: Llama, Qwen2, Mistral, GPT-2 or another with their keys.
+        tokens: positions in the cache.
+        value_bytes: bytes per value, 2 in half precision.
     """
     layers = _number(config, "num_hidden_layers", "n_layer", "num_layers")
     heads = _number(config, "num_attention_heads", "n_head", "num_heads")
-    width = _number(config, "hidden_size", "n_embd", "d_model")
-    if not layers or not heads or not width:
+    hidden = _number(config, "hidden_size", "n_embd", "d_model")
+    if not layers or not heads or not hidden:
         return 0
     windows = _windows(config, layers)
     positions = sum(tokens if window is None else min(tokens, window - 1) for window in windows)
-    return 2 * positions * key_value_heads(config) * head_width(config) * value_bytes
+    return 2 * positions * key_value_heads(config) * head_dim(config) * value_bytes
 
 
 def key_value_heads(config: Mapping[str, Any]) -> int:
-    """How many heads have keys and values of their own; 0 when config.json does not say."""
+    """Return the number of key-value heads; 0 when config.json does not have it."""
     return _number(config, "num_key_value_heads") or _number(
         config, "num_attention_heads", "n_head", "num_heads"
     )
 
 
-def head_width(config: Mapping[str, Any]) -> int:
-    """Values of a head's key; 0 when config.json does not say."""
+def head_dim(config: Mapping[str, Any]) -> int:
+    """Return the dimension of a head; 0 when config.json does not have it."""
     heads = _number(config, "num_attention_heads", "n_head", "num_heads")
-    width = _number(config, "hidden_size", "n_embd", "d_model")
-    return _number(config, "head_dim") or (width // heads if heads else 0)
+    hidden = _number(config, "hidden_size", "n_embd", "d_model")
+    return _number(config, "head_dim") or (hidden // heads if heads else 0)
 
 
-def sees_everything(config: Mapping[str, Any]) -> bool:
-    """Whether every layer attends to the whole text."""
+def has_full_attention(config: Mapping[str, Any]) -> bool:
+    """Return whether every layer has full attention."""
     kinds = config.get("layer_types")
     if isinstance(kinds, list) and any(kind != "full_attention" for kind in kinds):
         return False
@@ -84,19 +84,19 @@ def sees_everything(config: Mapping[str, Any]) -> bool:
 
 
 def reset_peak_memory(device: str) -> None:
-    """Count the peak from here: of the GPU, or of this process where the kernel can forget it (Linux)."""
+    """Reset the peak memory of the GPU, or of this process where the kernel allows it (Linux)."""
     if device.startswith("cuda"):
         import torch
 
         torch.cuda.reset_peak_memory_stats(device)
         return
-    # proc(5): 5 resets the high-water mark. Elsewhere the peak stays that of the process ever.
+    # proc(5): 5 resets the high-water mark. Elsewhere the peak is that of the whole process.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_memory_mb(device: str) -> float | None:
-    """The most memory held since `reset_peak_memory`, MiB: allocated on the GPU, else resident here."""
+    """Return the peak memory since `reset_peak_memory` in MiB: allocated on the GPU, else resident."""
     if device.startswith("cuda"):
         import torch
 
@@ -114,9 +114,9 @@ def peak_memory_mb(device: str) -> float | None:
 
 
 def available_bytes(device: str) -> int:
-    """Memory that can still be taken: of the GPU, what torch's allocator holds unused included.
+    """Return the memory that can still be allocated; on a GPU including what torch's allocator has cached.
 
-    Where torch is not loaded yet, a GPU's whole memory.
+    Where torch is not imported yet, the total memory of the GPU.
     """
     if device.startswith("cuda"):
         if "torch" not in sys.modules:
@@ -130,11 +130,11 @@ def available_bytes(device: str) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def _held_bytes(tensor: Tensor, quantization: Quantization, plain: int) -> int:
-    """Bytes of one tensor once loaded."""
+def _loaded_bytes(tensor: Tensor, quantization: Quantization, value_bytes: int) -> int:
+    """Return the bytes of one tensor once loaded."""
     linear = quantizable(tensor, quantization.llm_int8_skip_modules or ())
     if linear and quantization.torchao is not None:
-        return weight_bytes_of(tensor, quantization, plain)
+        return quantized_bytes(tensor, quantization, value_bytes)
     if linear and quantization.load_in_8bit and not quantization.llm_int8_has_fp16_weight:
         return tensor.numel + 4 * tensor.shape[0]
     if linear and quantization.load_in_4bit:
@@ -142,21 +142,21 @@ def _held_bytes(tensor: Tensor, quantization: Quantization, plain: int) -> int:
         if not quantization.bnb_4bit_use_double_quant:
             return tensor.numel // 2 + 4 * scales + _BOOK_4BIT
         return tensor.numel // 2 + scales + 4 * -(-scales // _BLOCK_SCALES) + _BOOK_4BIT + _BOOK_8BIT
-    return tensor.numel * plain
+    return tensor.numel * value_bytes
 
 
-def _stored_bytes(tensor: Tensor, stored: Stored, plain: int) -> int:
-    """Bytes of one tensor of a checkpoint that is stored quantized, once loaded."""
+def _stored_bytes(tensor: Tensor, stored: StoredQuantization, value_bytes: int) -> int:
+    """Return the bytes of one tensor of an already quantized checkpoint, once loaded."""
     if stored.method not in UNPACKED:
         return tensor.nbytes
-    # Eight bits hold a value of fp8, or two of mxfp4.
+    # Eight bits are one value of fp8, or two of mxfp4.
     if tensor.dtype.startswith("F8"):
-        return tensor.numel * plain
-    return 2 * tensor.numel * plain if tensor.name.endswith("_blocks") else tensor.nbytes
+        return tensor.numel * value_bytes
+    return 2 * tensor.numel * value_bytes if tensor.name.endswith("_blocks") else tensor.nbytes
 
 
 def _windows(config: Mapping[str, Any], layers: int) -> list[int | None]:
-    """The sliding window of each layer, None where it sees everything."""
+    """Return the sliding window of each layer, None where it has full attention."""
     window = config.get("sliding_window")
     if not isinstance(window, int) or config.get("use_sliding_window") is False:
         return [None] * layers
@@ -172,7 +172,7 @@ def _number(config: Mapping[str, Any], *keys: str) -> int:
 
 
 def format_bytes(size: float) -> str:
-    """Bytes for people: KiB, MiB or GiB."""
+    """Return a size for people, in KiB, MiB or GiB."""
     if size < _MIB:
         return f"{size / 1024:.0f} KiB"
     return f"{size / _MIB:,.1f} MiB" if size < 1024 * _MIB else f"{size / _MIB / 1024:,.2f} GiB"

@@ -1,4 +1,4 @@
-"""Packages that only some choices need: whether they are here, and the line that installs them."""
+"""Optional packages: whether they are installed, and the command that installs them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from importlib import metadata
 from importlib.util import find_spec
 
 
-def lacking(modules: Sequence[str], extra: str) -> str | None:
-    """What is not installed of `modules`, and how to install it; None when all are here.
+def missing_packages(modules: Sequence[str], extra: str) -> str | None:
+    """Return which of `modules` are not installed and how to install them; None when all are installed.
 
     Args:
         modules: names to import.
-        extra: of this project, that brings them.
+        extra: the extra of this project that has them.
     """
     missing = [name for name in modules if find_spec(name) is None]
     if not missing:
         return None
-    are = "is" if len(missing) == 1 else "are"
-    return f"{' and '.join(missing)} {are} not installed: pip install 'decoding-harness[{extra}]'"
+    verb = "is" if len(missing) == 1 else "are"
+    return f"{' and '.join(missing)} {verb} not installed: pip install 'decoding-harness[{extra}]'"
 
 
 def package_version(name: str) -> str | None:
-    """The version of a distribution; None where it is not installed."""
+    """Return the version of a distribution; None where it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -1,21 +1,21 @@
-"""Which of two quantizations is the more precise one: what drift is told against."""
+"""The precision of quantizations, by which the reference of drift is chosen."""
 
 from __future__ import annotations
 
 from harness.config.point import Quantization
 from harness.models.locate import ModelFiles
-from harness.models.prequantized import Stored
+from harness.models.prequantized import StoredQuantization
 
 Precision = tuple[int, int]
-"""Bits of a stored weight, and of its significand: sorts from coarse to fine."""
+"""Bits of a stored weight, and of its significand; sorts from low to high precision."""
 
 _FLOATS: dict[str, Precision] = {"float32": (32, 24), "float16": (16, 11), "bfloat16": (16, 8)}
 
 
 def precision(quantization: Quantization, files: ModelFiles) -> Precision:
-    """How finely a checkpoint's weights are held.
+    """Return the precision of a checkpoint's weights under a quantization.
 
-    The dtype `checkpoint` counts as what it is; a checkpoint that is stored quantized as its own bits.
+    The dtype `checkpoint` counts as the dtype of the files; an already quantized checkpoint by its bits.
     """
     if quantization.load_in_4bit:
         return 4, 4
@@ -32,13 +32,13 @@ def precision(quantization: Quantization, files: ModelFiles) -> Precision:
 
 
 def checkpoint_precision(files: ModelFiles) -> Precision:
-    """How finely the weights are stored; float32 where that is not said, which is what is loaded then."""
+    """Return the precision of the stored weights; float32 where it is unknown, as they are loaded then."""
     if files.stored is not None:
         return _stored_bits(files.stored)
     return _FLOATS.get(files.checkpoint_dtype or "float32", _FLOATS["float32"])
 
 
-def _stored_bits(stored: Stored) -> Precision:
-    """Of a checkpoint that was quantized before it was stored; 4 bits where it does not say."""
+def _stored_bits(stored: StoredQuantization) -> Precision:
+    """Return the precision of an already quantized checkpoint; 4 bits where that is unknown."""
     bits = stored.bits or 4
     return bits, bits

@@ -1,6 +1,6 @@
-"""How weights are held: which quantizations a device can run, and bitsandbytes told what was asked.
+"""Quantization on load: which ones a device can run, and bitsandbytes' config and peculiarities.
 
-torchao has a file of its own, and so have checkpoints that are stored quantized.
+`torchao` is about torchao, `prequantized` about checkpoints that are already quantized.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from harness.config.point import Quantization
-from harness.errors import ConfigError
+from harness.errors import ConfigError, first_line
 from harness.models.locate import ModelFiles
-from harness.models.prequantized import UNPACKED, Stored, stored_problem
-from harness.models.torchao import is_torchao, parts_of, torchao_config, torchao_problem
+from harness.models.prequantized import UNPACKED, StoredQuantization, stored_problem
+from harness.models.torchao import is_torchao, plain_tensors, torchao_config, torchao_problem
 
 if TYPE_CHECKING:
     import torch
@@ -25,58 +25,56 @@ BITSANDBYTES = ("bnb_int8", "bnb_nf4", "bnb_nf4_double", "bnb_fp4")
 _PACKED_ROWS = 32  # bitsandbytes' packed CPU layout takes output features by 32
 
 
-def uses_bitsandbytes(quantization: Quantization, stored: Stored | None = None) -> bool:
-    """Whether bitsandbytes holds the weights: because it was asked to, or since they are stored so."""
-    asked = quantization.load_in_8bit or quantization.load_in_4bit
-    return asked or (stored is not None and stored.method == "bitsandbytes")
+def uses_bitsandbytes(quantization: Quantization, stored: StoredQuantization | None = None) -> bool:
+    """Return whether the weights are bitsandbytes': quantized on load, or stored by it."""
+    on_load = quantization.load_in_8bit or quantization.load_in_4bit
+    return on_load or (stored is not None and stored.method == "bitsandbytes")
 
 
-def packages_of(quantization: Quantization, stored: Stored | None) -> tuple[str, ...]:
-    """Distributions, beside those of every point, whose arithmetic the samples depend on."""
+def packages_of(quantization: Quantization, stored: StoredQuantization | None) -> tuple[str, ...]:
+    """Return the distributions whose arithmetic the samples depend on, beside those of every point."""
     if quantization.torchao is not None:
         return ("torchao",)
-    of_method = {
+    by_method = {
         "torchao": ("torchao",), "gptq": ("optimum", "gptqmodel"), "awq": ("gptqmodel",),
         "compressed-tensors": ("compressed-tensors",),
     }  # fmt: skip
-    return of_method.get(stored.method, ()) if stored is not None else ()
+    return by_method.get(stored.method, ()) if stored is not None else ()
 
 
 def check_quantization(quantization: Quantization, device: str, files: ModelFiles | None = None) -> None:
-    """Refuse a quantization that the device, or the checkpoint, cannot be run in.
+    """Check that the device and the checkpoint can be run in a quantization.
 
     Raises:
-        ConfigError: names what can be used instead.
+        ConfigError: they cannot; with what can be used instead.
     """
     key = "quantization"
-    if quantization.load_in_8bit and quantization.load_in_4bit:
-        raise ConfigError.of(key, f"{quantization.name} asks for 8 and 4 bits at once; choose one")
     stored = None if files is None else files.stored
     if files is not None and stored is not None:
         if uses_bitsandbytes(quantization) or quantization.torchao is not None:
             message = (
-                f"{quantization.name} cannot be put on {files.id}, which is stored quantized ({stored}) "
-                "already; use quantization=none"
+                f"{quantization.name} cannot be applied to {files.id}, which is already quantized "
+                f"({stored}); use quantization=none"
             )
             raise ConfigError.of(key, message)
         if problem := stored_problem(stored, device):
-            raise ConfigError.of("model.id", f"{files.id} is stored quantized ({stored}), {problem}")
+            raise ConfigError.of("model.id", f"{files.id} is already quantized ({stored}), {problem}")
     if quantization.torchao is not None and (problem := torchao_problem(quantization, device, files)):
         raise ConfigError.of(key, f"{quantization.name} cannot run here: {problem}")
     if uses_bitsandbytes(quantization, stored) and (problem := _bitsandbytes_problem(device)):
-        message = f"{quantization.name} cannot run on {device}: {problem}; there are: {', '.join(PLAIN)}"
+        message = f"{quantization.name} cannot run on {device}: {problem}; use one of {', '.join(PLAIN)}"
         raise ConfigError.of(key, message)
     if quantization.dtype == "bfloat16" and not _has_bfloat16(device):
-        can = [name for name in PLAIN if name not in ("none", "bf16")]
+        others = [name for name in PLAIN if name not in ("none", "bf16")]
         raise ConfigError.of(
-            key, f"{quantization.name}: {device} has no bfloat16; there are: {', '.join(can)}"
+            key, f"{quantization.name}: {device} has no bfloat16; use one of {', '.join(others)}"
         )
 
 
-def loading_config(quantization: Quantization, device: str, stored: Stored | None) -> Any:
-    """What `from_pretrained` takes as `quantization_config`; None for what is loaded as it is stored.
+def loading_config(quantization: Quantization, device: str, stored: StoredQuantization | None) -> Any:
+    """Return the `quantization_config` for `from_pretrained`; None for what is loaded as it is stored.
 
-    Of a checkpoint stored in fp8 or mxfp4 it says that it is to be unpacked.
+    Checkpoints in fp8 or mxfp4 get one that unpacks them.
     """
     if stored is not None and stored.method in UNPACKED:
         from transformers.utils import quantization_config as kinds
@@ -87,7 +85,7 @@ def loading_config(quantization: Quantization, device: str, stored: Stored | Non
 
 
 def bitsandbytes_config(quantization: Quantization, device: str) -> BitsAndBytesConfig | None:
-    """The BitsAndBytesConfig that says what was asked, None for the plain precisions."""
+    """Return the BitsAndBytesConfig of a quantization, None where bitsandbytes is not used."""
     if not uses_bitsandbytes(quantization):
         return None
     import torch
@@ -107,9 +105,10 @@ def bitsandbytes_config(quantization: Quantization, device: str) -> BitsAndBytes
 
 
 def compute_dtype(quantization: Quantization, device: str) -> str:
-    """The dtype that 4-bit weights are unpacked to for a product: as asked, else the device's best.
+    """Return the dtype that 4-bit weights are unpacked to for a product.
 
-    float32 on a CPU, where half precision gains no speed; on a GPU bfloat16 where it has it, else float16.
+    As configured; else float32 on a CPU, where half precision is not faster, and on a GPU bfloat16 if it is
+    supported, else float16.
     """
     if quantization.bnb_4bit_compute_dtype is not None:
         return quantization.bnb_4bit_compute_dtype
@@ -122,10 +121,10 @@ def import_bitsandbytes() -> Any:
     """Import bitsandbytes without letting it fetch anything.
 
     On CPUs with AVX512-BF16 it asks the `kernels` package, where that is installed, for a compiled kernel
-    from the hub while it is imported. It does as well without; so `kernels` is hidden from it meanwhile.
+    from the hub while it is imported. It works without, so `kernels` is hidden during the import.
     """
     if "bitsandbytes" not in sys.modules:
-        # One line a matrix product is no news: the casts of int8, the kernel that was not fetched.
+        # These log a line per matrix product: casts of int8, the kernel that was not fetched.
         for name in ("bitsandbytes.backends.cpu.ops", "bitsandbytes.autograd._functions"):
             logging.getLogger(name).setLevel(logging.ERROR)
         hidden = sys.modules.pop("kernels", None)
@@ -142,11 +141,11 @@ def import_bitsandbytes() -> Any:
 
 
 def honour_compute_dtype(model: PreTrainedModel) -> None:
-    """Let 4-bit layers on a CPU compute in the dtype they were given.
+    """Make 4-bit layers on a CPU compute in the dtype that was configured.
 
     On CPUs with AVX512-BF16 bitsandbytes repacks 4-bit weights at the first forward and computes in
-    bfloat16 with bfloat16 scales, whatever compute dtype was asked for (and fails where the output features
-    are no multiple of 32). That layout is kept for layers that are to compute in bfloat16 and fit it.
+    bfloat16 with bfloat16 scales, whatever the compute dtype (and fails where the output features are not a
+    multiple of 32). That layout is used only for layers that compute in bfloat16 and fit it.
     """
     import torch
 
@@ -160,7 +159,7 @@ def honour_compute_dtype(model: PreTrainedModel) -> None:
 
 
 def quantized_modules(model: PreTrainedModel) -> int:
-    """How many modules hold 8-bit or 4-bit weights of bitsandbytes or torchao."""
+    """Return the number of modules with weights quantized by bitsandbytes or torchao."""
     kinds: tuple[type, ...] = ()
     if "bitsandbytes" in sys.modules:
         nn = sys.modules["bitsandbytes"].nn
@@ -170,12 +169,12 @@ def quantized_modules(model: PreTrainedModel) -> int:
     )
 
 
-def held_tensors(model: PreTrainedModel) -> list[torch.Tensor]:
-    """Every tensor that the weights are held in, each once: parameters, buffers, scales and code books."""
+def weight_tensors(model: PreTrainedModel) -> list[torch.Tensor]:
+    """Return every tensor of the weights, each once: parameters, buffers, scales and code books."""
     import torch
 
     found: list[Any] = [
-        part for tensor in (*model.parameters(), *model.buffers()) for part in parts_of(tensor)
+        plain for tensor in (*model.parameters(), *model.buffers()) for plain in plain_tensors(tensor)
     ]
     for module in model.modules():
         weight = getattr(module, "weight", None)
@@ -183,17 +182,17 @@ def held_tensors(model: PreTrainedModel) -> list[torch.Tensor]:
             continue
         for holder in (getattr(weight, "quant_state", None), weight, getattr(module, "state", None)):
             state = getattr(holder, "state2", None)
-            for part in (holder, state):
-                found += [getattr(part, name, None) for name in ("absmax", "code", "offset", "CB", "SCB")]
+            for source in (holder, state):
+                found += [getattr(source, name, None) for name in ("absmax", "code", "offset", "CB", "SCB")]
     unique = {(t.data_ptr(), t.numel()): t for t in found if isinstance(t, torch.Tensor)}
     return list(unique.values())
 
 
 def _bitsandbytes_problem(device: str) -> str | None:
-    """Why bitsandbytes cannot be used on the device, None when it can.
+    """Return why bitsandbytes cannot be used on the device, None when it can.
 
-    A plan imports nothing heavy: before torch is loaded only the package's presence is asked for, and what
-    it really can is asked again at the load.
+    A plan imports nothing heavy: before torch is imported only the package's presence is checked, and the
+    rest when the model is loaded.
     """
     if "torch" not in sys.modules:
         if find_spec("bitsandbytes") is None:
@@ -202,14 +201,14 @@ def _bitsandbytes_problem(device: str) -> str | None:
     try:
         bitsandbytes = import_bitsandbytes()
     except Exception as error:  # a broken native library raises anything
-        return f"bitsandbytes cannot be imported ({(str(error) or type(error).__name__).splitlines()[0]})"
+        return f"bitsandbytes cannot be imported ({first_line(error)})"
     kind = device.partition(":")[0]
-    there = getattr(bitsandbytes, "supported_torch_devices", {"cpu", "cuda"})
-    return None if kind in there else f"bitsandbytes runs on {', '.join(sorted(there))}"
+    supported = getattr(bitsandbytes, "supported_torch_devices", {"cpu", "cuda"})
+    return None if kind in supported else f"bitsandbytes runs on {', '.join(sorted(supported))}"
 
 
 def _has_bfloat16(device: str) -> bool:
-    """Whether the device computes in bfloat16; taken for granted until torch is loaded and can tell."""
+    """Return whether the device computes in bfloat16; assumed until torch is imported."""
     if "torch" not in sys.modules:
         return True
     import torch

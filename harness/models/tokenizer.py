@@ -1,4 +1,4 @@
-"""The tokenizer of a model: padded left, with a pad token, and with the chat template that was asked for."""
+"""The tokenizer of a model: it pads on the left, has a pad token, and the configured chat template."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config.point import Model
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError, HarnessError, first_line
 from harness.models.locate import ModelFiles
 
 if TYPE_CHECKING:
@@ -19,20 +19,21 @@ _GENERIC_CLASSES = {"PreTrainedTokenizerFast", "TokenizersBackend"}
 def load_tokenizer(model: Model, files: ModelFiles) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a located model.
 
-    It pads on the left. Where it has no pad token, its end-of-text token (else any token) stands in: pads
-    are always masked out, so the vocabulary need not grow. Torch is not imported where tokenizer.json alone
-    decides the ids (see `reads_alone`).
+    It pads on the left. Where it has no pad token, EOS (else any token) is used: pads are always masked out,
+    so the vocabulary need not grow. Torch is not imported where tokenizer.json alone decides the ids (see
+    `is_self_contained`).
 
     Raises:
-        ConfigError: `model.chat_template` names a file that cannot be read, or is no template.
+        ConfigError: `model.chat_template` names a file that cannot be read, or is not a Jinja template.
         HarnessError: the tokenizer cannot be loaded.
     """
     template = chat_template(model)
     try:
         tokenizer = _load(model, files)
     except Exception as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise HarnessError(f"model.id: the tokenizer of {files.id} cannot be loaded: {line}") from error
+        raise HarnessError(
+            f"model.id: the tokenizer of {files.id} cannot be loaded: {first_line(error)}"
+        ) from error
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
@@ -42,55 +43,55 @@ def load_tokenizer(model: Model, files: ModelFiles) -> PreTrainedTokenizerBase:
 
 
 def chat_template(model: Model) -> str | None:
-    """The text of `model.chat_template`: a Jinja template as it is, or the content of the file it names.
+    """Return the text of `model.chat_template`: a Jinja template, or the content of the file it names.
 
     Raises:
-        ConfigError: it names a file that is not there, or is a template that does not parse.
+        ConfigError: the file cannot be read, or the template does not parse.
     """
-    asked = model.chat_template
-    if asked is None:
+    template = model.chat_template
+    if template is None:
         return None
-    if "{" not in asked:
-        path = Path(asked).expanduser()
+    if "{" not in template:
+        path = Path(template).expanduser()
         try:
-            asked = path.read_text(encoding="utf-8-sig")
+            template = path.read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8"
             raise ConfigError.of("model.chat_template", f"{path} cannot be read: {reason}") from None
     import jinja2
 
     try:
-        jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_without_generation_blocks(asked))
+        jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_without_generation_blocks(template))
     except jinja2.TemplateSyntaxError as error:
         raise ConfigError.of(
-            "model.chat_template", f"is no Jinja template: line {error.lineno}: {error.message}"
+            "model.chat_template", f"not a valid Jinja template: line {error.lineno}: {error.message}"
         ) from None
-    return asked
+    return template
 
 
 def tokenizer_fingerprint(model: Model, files: ModelFiles) -> str:
-    """What the token ids depend on: the tokenizer's files and the chat template in use."""
+    """Return a hash of what the token ids depend on: the tokenizer's files and the chat template in use."""
     return files.tokenizer_fingerprint(chat_template(model))
 
 
-def reads_alone(files: ModelFiles) -> bool:
-    """Whether tokenizer.json alone decides the ids, so that the generic class gives AutoTokenizer's.
+def is_self_contained(files: ModelFiles) -> bool:
+    """Return whether tokenizer.json alone decides the ids, so that the generic class gives AutoTokenizer's.
 
-    AutoTokenizer builds some architectures' tokenizers anew, whatever their files say; of a Llama that
-    names a generic class it takes the file as it is.
+    AutoTokenizer rebuilds the tokenizers of some architectures, whatever their files contain; of a Llama
+    that names a generic class it takes the file as it is.
     """
     if files.model_type != "llama" or not (files.folder / "tokenizer.json").is_file():
         return False
     path = files.folder / "tokenizer_config.json"
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return said.get("tokenizer_class") in _GENERIC_CLASSES and "auto_map" not in said
+    return config.get("tokenizer_class") in _GENERIC_CLASSES and "auto_map" not in config
 
 
 def _load(model: Model, files: ModelFiles) -> PreTrainedTokenizerBase:
-    if reads_alone(files):
+    if is_self_contained(files):
         from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast.from_pretrained(str(files.folder))
@@ -100,7 +101,7 @@ def _load(model: Model, files: ModelFiles) -> PreTrainedTokenizerBase:
 
 
 def _without_generation_blocks(template: str) -> str:
-    # `{% generation %}` is transformers' own tag; to plain Jinja it is an error.
+    # `{% generation %}` is a tag of transformers; plain Jinja does not know it.
     import re
 
     return re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template)

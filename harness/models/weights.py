@@ -1,4 +1,4 @@
-"""What can be told about weights without loading them: safetensors headers, and a fingerprint."""
+"""Weights without loading them: safetensors headers, and a fingerprint of the files."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ DTYPE_BYTES = {
 }  # fmt: skip
 DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
-HASHED_WHOLE = 64 * 1024 * 1024
+MAX_FULL_HASH = 64 * 1024 * 1024
 _BLOCK = 1024 * 1024
 _SAMPLED_BLOCKS = 16
-_HEADER_LIMIT = 100 * 1024 * 1024  # the safetensors format's own limit
+_HEADER_LIMIT = 100 * 1024 * 1024  # the limit of the safetensors format
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One stored tensor: its name, the dtype as safetensors writes it (`F16`), its shape."""
+    """A stored tensor: its name, its dtype as safetensors writes it (`F16`), its shape."""
 
     name: str
     dtype: str
@@ -36,12 +36,12 @@ class Tensor:
 
     @property
     def numel(self) -> int:
-        """How many values it holds."""
+        """The number of values."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes it takes as stored."""
+        """Bytes as stored."""
         return self.numel * DTYPE_BYTES.get(self.dtype, 4)
 
 
@@ -49,15 +49,15 @@ _NOT_LINEAR = ("embed", "wte", "wpe", "norm", "ln_", "lm_head", "embed_out", "ro
 
 
 def quantizable(tensor: Tensor, skipped: Sequence[str] = ()) -> bool:
-    """Whether it is a linear layer's weight that quantizing takes: neither the head's, nor a skipped one."""
-    return len(tensor.shape) == 2 and not any(part in tensor.name for part in (*_NOT_LINEAR, *skipped))
+    """Return whether it is quantized on load: a linear layer's weight, except the head and skipped ones."""
+    return len(tensor.shape) == 2 and not any(name in tensor.name for name in (*_NOT_LINEAR, *skipped))
 
 
 def read_header(path: Path) -> tuple[Tensor, ...]:
-    """The tensors that a safetensors file declares, in the file's order.
+    """Return the tensors that a safetensors file declares, in the file's order.
 
     Raises:
-        ConfigError: the file is no safetensors file, or is cut short.
+        ConfigError: it is not a safetensors file, or it is truncated.
     """
     try:
         with path.open("rb") as file:
@@ -71,7 +71,7 @@ def read_header(path: Path) -> tuple[Tensor, ...]:
         )
         end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
         if path.stat().st_size < 8 + size + end:
-            raise ValueError(f"it is cut short: {path.stat().st_size} bytes of {8 + size + end}")
+            raise ValueError(f"it is truncated: {path.stat().st_size} bytes of {8 + size + end}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError.of(
             "model.id", f"{path} cannot be read as safetensors: {error}; fetch it again"
@@ -80,7 +80,7 @@ def read_header(path: Path) -> tuple[Tensor, ...]:
 
 
 def main_dtype(tensors: Sequence[Tensor]) -> str | None:
-    """The floating dtype that most values are stored in, as torch names it; None when unknown."""
+    """Return the floating dtype of most stored values, as torch names it; None when unknown."""
     counts: Counter[str] = Counter()
     for tensor in tensors:
         if tensor.dtype in DTYPE_NAMES:
@@ -89,29 +89,29 @@ def main_dtype(tensors: Sequence[Tensor]) -> str | None:
 
 
 def fingerprint_file(path: Path) -> str:
-    """A hash that changes when the file does.
+    """Return a hash that changes when the file does.
 
-    Up to 64 MiB the whole content is hashed. Of a larger file: its size, its modification time, its first
+    Up to 64 MiB all of the content is hashed. Of a larger file: its size, its modification time, its first
     MiB (the safetensors header) and 16 blocks of 1 MiB spread evenly to its end; so a copy of a large file
-    counts as another file unless its times were kept.
+    counts as another file unless its modification time was preserved.
     """
     digest = hashlib.sha256()
     facts = path.stat()
     with path.open("rb") as file:
-        if facts.st_size <= HASHED_WHOLE:
+        if facts.st_size <= MAX_FULL_HASH:
             while block := file.read(_BLOCK):
                 digest.update(block)
         else:
             digest.update(f"{facts.st_size} {facts.st_mtime_ns}".encode())
             last = facts.st_size - _BLOCK
-            for place in range(_SAMPLED_BLOCKS + 1):
-                file.seek(last * place // _SAMPLED_BLOCKS)
+            for index in range(_SAMPLED_BLOCKS + 1):
+                file.seek(last * index // _SAMPLED_BLOCKS)
                 digest.update(file.read(_BLOCK))
     return digest.hexdigest()
 
 
 def fingerprint_files(folder: Path, names: Iterable[str], *extra: str) -> str:
-    """Sixteen hex digits over the named files that exist in `folder`, and over further texts."""
+    """Return sixteen hex digits of a hash of the named files that exist in `folder`, and of further texts."""
     digest = hashlib.sha256()
     for name in sorted(set(names)):
         path = folder / name

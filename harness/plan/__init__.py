@@ -1,1 +1,1 @@
-"""Plan the points of a sweep into groups, skip what is done, run the groups."""
+"""From points to jobs that are ready to run, and to the groups that share one loaded model."""

@@ -1,33 +1,33 @@
-"""What cannot be told of a point's config alone: of the sweep as a whole, or beside its model and prompts."""
+"""Rules beyond one point's config: of the sweep as a whole, and of a point beside its model and prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.artifacts.needs import timing_spec
+from harness.artifacts.job import Job
+from harness.artifacts.timing import timing_spec
 from harness.config.expectation import matches
 from harness.config.point import Point
 from harness.config.suggest import did_you_mean
-from harness.errors import Mistake
-from harness.plan.references import wrong_reference
-
-if TYPE_CHECKING:
-    from harness.plan.plan import PlannedPoint
-    from harness.prompts.prompt import Prompt
+from harness.errors import ConfigError, Mistake
+from harness.prompts.prompt import Prompt
+from harness.store.mlflow_uri import tracking_uri
 
 
-def of_the_sweep(points: Sequence[Point]) -> Iterator[Mistake]:
-    """What concerns a sweep as a whole."""
+def sweep_mistakes(points: Sequence[Point]) -> Iterator[Mistake]:
+    """Yield what is wrong with a sweep as a whole."""
     if len({point.tracking for point in points}) > 1:
-        yield Mistake("tracking", "differs between the points of the sweep; they are told to one place")
+        yield Mistake("tracking", "differs between the points of the sweep; all are logged to one place")
+    elif points[0].tracking.enabled:
+        yield from _wrong_tracking_uri(points[0])
     if len({point.compare for point in points}) > 1:
-        yield Mistake("compare", "differs between the points of the sweep; they are compared in one way")
+        yield Mistake("compare", "differs between the points of the sweep; all are compared in one way")
         return
     if len({point.drift for point in points}) > 1:
-        yield Mistake("drift", "differs between the points of the sweep; they are held against one reference")
+        yield Mistake("drift", "differs between the points of the sweep; all are compared with one reference")
     else:
-        yield from wrong_reference(points)
+        yield from _wrong_reference(points)
     labels = [point.label for point in points]
     baseline = points[0].compare.baseline
     if baseline is not None and baseline not in labels:
@@ -35,28 +35,28 @@ def of_the_sweep(points: Sequence[Point]) -> Iterator[Mistake]:
             f"compare.baseline={baseline}",
             f"no point has this label{did_you_mean(baseline, labels)} (points: {_few(labels)})",
         )
-    for place, one in enumerate(points[0].expect):
+    for index, one in enumerate(points[0].expect):
         if one.point is not None and not any(matches(one.point, label) for label in labels):
             yield Mistake(
-                f"expect[{place}].point={one.point}",
+                f"expect[{index}].point={one.point}",
                 f"no point has this label{did_you_mean(one.point, labels)} (points: {_few(labels)})",
             )
 
 
-def expected_prompts(planned: Sequence[PlannedPoint]) -> Iterator[Mistake]:
-    """Expectations of prompts and samples that their points do not have."""
-    for place, one in enumerate(planned[0].point.expect):
-        points = [p for p in planned if matches(one.point, p.point.label)]
-        ids = list(dict.fromkeys(prompt.id for p in points for prompt in p.prompts))
+def expected_prompts(jobs: Sequence[Job]) -> Iterator[Mistake]:
+    """Yield expectations of prompts and samples that their points do not have."""
+    for index, one in enumerate(jobs[0].point.expect):
+        chosen = [job for job in jobs if matches(one.point, job.point.label)]
+        ids = list(dict.fromkeys(prompt.id for job in chosen for prompt in job.prompts))
         if one.prompt is not None and one.prompt not in ids:
             hint = did_you_mean(one.prompt, ids)
             yield Mistake(
-                f"expect[{place}].prompt={one.prompt}", f"no prompt has this id{hint} (ids: {_few(ids)})"
+                f"expect[{index}].prompt={one.prompt}", f"no prompt has this id{hint} (ids: {_few(ids)})"
             )
-        samples = max(p.point.generation.samples for p in points)
+        samples = max(job.point.generation.samples for job in chosen)
         if one.sample >= samples:
             cure = f"the first sample is 0 and there are generation.samples={samples}"
-            yield Mistake(f"expect[{place}].sample={one.sample}", cure)
+            yield Mistake(f"expect[{index}].sample={one.sample}", cure)
 
 
 def _few(labels: Sequence[str]) -> str:
@@ -64,7 +64,7 @@ def _few(labels: Sequence[str]) -> str:
 
 
 def timing_fits(point: Point, prompts: Sequence[Prompt], context: int | None) -> list[Mistake]:
-    """A latency pass that could time no prompt is a mistake, not an empty table."""
+    """Return a mistake where the latency pass could time no prompt, rather than an empty table."""
     timing = point.timing
     if not timing.enabled or context is None:
         return []
@@ -79,7 +79,7 @@ def timing_fits(point: Point, prompts: Sequence[Prompt], context: int | None) ->
 
 
 def alternatives_fit(point: Point, vocabulary: int | None) -> list[Mistake]:
-    """More alternatives a step than there are tokens were not meant."""
+    """Return a mistake where more alternatives are requested than the vocabulary has tokens."""
     asked = point.record.top_k
     if vocabulary is None or asked <= vocabulary:
         return []
@@ -87,24 +87,41 @@ def alternatives_fit(point: Point, vocabulary: int | None) -> list[Mistake]:
     return [Mistake(f"record.top_k={asked}", message)]
 
 
-def timings_agree(planned: Sequence[PlannedPoint]) -> list[Mistake]:
-    """Points with the same samples share one place in the store, which holds one timing."""
+def timings_agree(jobs: Sequence[Job]) -> list[Mistake]:
+    """Return a mistake where points with the same samples, which share one address, want two timings."""
     specs: dict[str, dict[str, Any]] = {}
-    for one in planned:
-        if one.point.timing.enabled:
-            first = specs.setdefault(one.point_id, timing_spec(one.point))
-            if first != timing_spec(one.point):
+    for job in jobs:
+        if job.point.timing.enabled:
+            first = specs.setdefault(job.point_id, timing_spec(job.point))
+            if first != timing_spec(job.point):
                 cure = "would have the same samples and two timings; run the second one as a sweep of its own"
-                return [Mistake("timing", f"{one.point.label} and another point {cure}")]
+                return [Mistake("timing", f"{job.point.label} and another point {cure}")]
     return []
 
 
-def references_agree(planned: Sequence[PlannedPoint]) -> list[Mistake]:
-    """The same, of what their texts are held against."""
-    held: dict[str, PlannedPoint] = {}
-    for one in planned:
-        first = held.setdefault(one.point_id, one)
-        if first.metrics.references != one.metrics.references:
+def references_agree(jobs: Sequence[Job]) -> list[Mistake]:
+    """Return a mistake where such points compare their outputs with different references."""
+    seen: dict[str, Job] = {}
+    for job in jobs:
+        first = seen.setdefault(job.point_id, job)
+        if first.metrics.references != job.metrics.references:
             cure = "have the same prompts with other references; run the second one as a sweep of its own"
-            return [Mistake("prompts", f"{first.point.label} and {one.point.label} {cure}")]
+            return [Mistake("prompts", f"{first.point.label} and {job.point.label} {cure}")]
     return []
+
+
+def _wrong_reference(points: Sequence[Point]) -> Iterator[Mistake]:
+    """Yield a mistake for a `drift.reference` that is not in the sweep."""
+    requested = points[0].drift.reference
+    names = list(dict.fromkeys(point.quantization.name for point in points))
+    if requested is not None and requested not in names:
+        cure = f"quantization={requested},{','.join(names)} adds it"
+        message = f"no point of the sweep has this quantization{did_you_mean(requested, names)}; {cure}"
+        yield Mistake(f"drift.reference={requested}", message)
+
+
+def _wrong_tracking_uri(point: Point) -> Iterator[Mistake]:
+    try:
+        tracking_uri(point.tracking.model_dump())
+    except ConfigError as error:
+        yield from error.mistakes

@@ -1,6 +1,7 @@
-"""Prompts: a source of rows, templates, rendering through a chat template, token ids that fit the model.
+"""Prompts: rows of a source, templates, the chat template, and token ids that fit the model.
 
-`prepare_prompts` is the whole way; the modules are its stations, in the order of the data.
+`prepare_prompts` does all of it; the modules are its steps, in the order of the data: source, template,
+render, fit. `passages` are the texts that a model is scored on.
 """
 
 from harness.prompts.fit import PreparedPrompts, prepare_prompts

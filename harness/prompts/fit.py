@@ -1,4 +1,4 @@
-"""The whole way from a prompt set to prompts that fit the model: read, render, encode, measure."""
+"""Prepare a prompt set for a model: read, render, encode, and make every prompt fit the context."""
 
 from __future__ import annotations
 
@@ -9,48 +9,51 @@ from typing import TYPE_CHECKING
 
 from harness.config.point import Prompts
 from harness.errors import ConfigError, Mistake
-from harness.models.locate import ModelFiles
+from harness.models.model_info import ModelInfo
 from harness.prompts.prompt import Prompt
-from harness.prompts.render import Rendered, encode, render_rows
+from harness.prompts.render import RenderedRow, encode, render_rows
 from harness.prompts.source import read_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_LONGEST_CHARACTER = 4  # bytes of UTF-8, so at most as many byte-level tokens
+_MAX_CHARACTER = 4  # bytes of a character in UTF-8, so at most as many byte-level tokens
 
 
 @dataclass(frozen=True)
 class PreparedPrompts:
-    """Prompts ready for a model, and what is worth telling about them, one line each."""
+    """Prompts ready for a model, and warnings of one line each."""
 
     prompts: tuple[Prompt, ...]
     warnings: tuple[str, ...]
 
 
 def prepare_prompts(
-    prompts: Prompts, model_files: ModelFiles, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
+    prompts: Prompts, info: ModelInfo, tokenizer: PreTrainedTokenizerBase | None, max_new_tokens: int
 ) -> PreparedPrompts:
     """Read, render and encode a prompt set so that every prompt fits the model with its budget.
 
     Args:
         prompts: the prompt set.
-        model_files: the model; its context length is the limit.
-        tokenizer: of that model, with the chat template in use.
+        info: the model; its context length is the limit.
+        tokenizer: of that model, with the chat template in use; None for a server that takes texts, whose
+            prompts have no ids and are not checked for their length.
         max_new_tokens: tokens to be generated after each prompt.
 
     Raises:
         ConfigError: every mistake found in the set.
     """
-    rows = read_rows(prompts)
-    rendered, mistakes, warnings = render_rows(prompts, rows, tokenizer, model_files.id)
-    context, vocab_size = model_files.context_length, model_files.vocab_size
+    rendered, mistakes, warnings = render_rows(prompts, read_rows(prompts), tokenizer, info.id)
+    if tokenizer is None:
+        done = [Prompt(entry.row.id, entry.text, (), entry.row.fields) for entry in rendered]
+        if mistakes:
+            raise ConfigError(mistakes)
+        return PreparedPrompts(tuple(done), tuple(warnings))
+    context, vocab_size = info.context_length, info.vocab_size
     if context is not None and max_new_tokens >= context:
-        message = (
-            f"{max_new_tokens} leave no room for a prompt in the {context} positions of {model_files.id}"
-        )
-        raise ConfigError([*mistakes, Mistake("generation.max_new_tokens", message)])
-    done: list[Prompt] = []
+        message = f"{max_new_tokens} leave no room for a prompt in the {context} positions of {info.id}"
+        raise ConfigError([*mistakes, Mistake("generation.max_new_tokens", f"{message}; lower it")])
+    done = []
     for entry in rendered:
         ids = encode(tokenizer, entry.text)
         if not ids:
@@ -59,18 +62,20 @@ def prepare_prompts(
             )
         elif vocab_size is not None and max(ids) >= vocab_size:
             message = (
-                f"the tokenizer makes token {max(ids)} of it, which the model lacks (it has {vocab_size})"
+                f"the tokenizer yields token {max(ids)}, which the model lacks (it has {vocab_size}); model "
+                "and tokenizer do not belong together"
             )
-            mistakes.append(
-                Mistake(entry.row.where, f"{message}; model and tokenizer do not belong together")
-            )
+            mistakes.append(Mistake(entry.row.where, message))
         elif context is None or len(ids) + max_new_tokens <= context:
             done.append(Prompt(entry.row.id, entry.text, ids, entry.row.fields))
         else:
-            made, told, mistake = _shorten(prompts, entry, ids, tokenizer, context, max_new_tokens)
-            done += made
-            warnings += told
-            mistakes += mistake
+            try:
+                shortened, warning = _shorten(prompts, entry, ids, tokenizer, context, max_new_tokens)
+            except ValueError as error:
+                mistakes.append(Mistake(entry.row.where, str(error)))
+            else:
+                done += shortened
+                warnings.append(warning)
     mistakes += [
         Mistake("prompts", f"two prompts have the id {prompt_id!r} once long ones are split; rename one")
         for prompt_id, count in Counter(prompt.id for prompt in done).items()
@@ -83,71 +88,71 @@ def prepare_prompts(
 
 def _shorten(
     prompts: Prompts,
-    entry: Rendered,
+    entry: RenderedRow,
     ids: tuple[int, ...],
     tokenizer: PreTrainedTokenizerBase,
     context: int,
     max_new_tokens: int,
-) -> tuple[list[Prompt], list[str], list[Mistake]]:
-    """What `prompts.too_long` makes of a prompt that does not fit: prompts, warnings, mistakes."""
+) -> tuple[list[Prompt], str]:
+    """Return the prompts that `prompts.too_long` makes of one that does not fit, and a warning.
+
+    Raises:
+        ValueError: it cannot be shortened, or must not be.
+    """
     row = entry.row
     size = f"{len(ids)} tokens + {max_new_tokens} new ones > the model's {context}"
     if prompts.too_long == "error" or (prompts.too_long == "split" and entry.chat):
         cure = "shorten it, lower generation.max_new_tokens, or set prompts.too_long=truncate_left"
         cure += " (a chat prompt cannot be split)" if prompts.too_long == "split" else " or split"
-        return [], [], [Mistake(row.where, f"prompt {row.id!r} does not fit: {size}; {cure}")]
-    front = _front(ids, tokenizer)
-    room = context - max_new_tokens - len(front)
+        raise ValueError(f"prompt {row.id!r} does not fit: {size}; {cure}")
+    bos = _bos(ids, tokenizer)
+    room = context - max_new_tokens - len(bos)
     if room < 1:
-        return (
-            [],
-            [],
-            [Mistake(row.where, f"prompt {row.id!r} does not fit: {size}; no room is left beside BOS")],
-        )
-    body = ids[len(front) :]
+        raise ValueError(f"prompt {row.id!r} does not fit: {size}; lower generation.max_new_tokens")
+    body = ids[len(bos) :]
     if prompts.too_long == "truncate_left":
-        piece = _from_character(body[-room:], body, tokenizer)
-        kept = Prompt(row.id, _decode(tokenizer, piece), front + piece, row.fields)
-        return [kept], [f"prompt {row.id!r} was cut on the left to {len(kept.ids)} tokens: {size}"], []
-    pieces = split_ids(body, room, tokenizer)
-    made = [
-        Prompt(f"{row.id}.{place}", _decode(tokenizer, piece), front + piece, row.fields)
-        for place, piece in enumerate(pieces, 1)
+        end = _from_character(body[-room:], body, tokenizer)
+        prompt = Prompt(row.id, _decode(tokenizer, end), bos + end, row.fields)
+        return [prompt], f"prompt {row.id!r} was truncated on the left to {len(prompt.ids)} tokens: {size}"
+    chunks = split_ids(body, room, tokenizer)
+    split = [
+        Prompt(f"{row.id}.{number}", _decode(tokenizer, chunk), bos + chunk, row.fields)
+        for number, chunk in enumerate(chunks, 1)
     ]
-    return made, [f"prompt {row.id!r} was split into {len(made)} pieces: {size}"], []
+    return split, f"prompt {row.id!r} was split into {len(split)} prompts: {size}"
 
 
 def split_ids(ids: Sequence[int], room: int, tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, ...]]:
-    """Cut ids into consecutive pieces of at most `room`, not within a character where that can be helped."""
-    pieces: list[tuple[int, ...]] = []
+    """Split ids into consecutive chunks of at most `room`, not within a character where that is possible."""
+    chunks: list[tuple[int, ...]] = []
     start = 0
     while start < len(ids):
         end = min(start + room, len(ids))
         if end < len(ids):
-            for back in range(min(_LONGEST_CHARACTER, end - start)):
+            for back in range(min(_MAX_CHARACTER, end - start)):
                 if not _ends_within_character(tokenizer, ids[start : end - back]):
                     end -= back
                     break
-        pieces.append(tuple(ids[start:end]))
+        chunks.append(tuple(ids[start:end]))
         start = end
-    return pieces
+    return chunks
 
 
-def _front(ids: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """BOS, where the prompt begins with it: it stays in front of whatever is left."""
+def _bos(ids: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Return BOS where the prompt begins with it: it stays in front of every chunk."""
     return ids[:1] if tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id else ()
 
 
 def _from_character(
-    piece: tuple[int, ...], body: tuple[int, ...], tokenizer: PreTrainedTokenizerBase
+    end: tuple[int, ...], body: tuple[int, ...], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[int, ...]:
-    """The piece less the tokens at its beginning that only end a character begun before it."""
-    before = body[: len(body) - len(piece)]
-    for skip in range(min(_LONGEST_CHARACTER, len(piece))):
-        context = (*before[-_LONGEST_CHARACTER:], *piece[:skip])
+    """Return the end of `body` without leading tokens that only complete a character begun before it."""
+    before = body[: len(body) - len(end)]
+    for skip in range(min(_MAX_CHARACTER, len(end))):
+        context = (*before[-_MAX_CHARACTER:], *end[:skip])
         if not context or not _ends_within_character(tokenizer, context):
-            return piece[skip:]
-    return piece
+            return end[skip:]
+    return end
 
 
 def _ends_within_character(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> bool:

@@ -1,6 +1,6 @@
-"""Texts that a model is held to: passages of token ids, told from some position on.
+"""Texts that a model is scored on: token ids, of which those from some index on are the targets.
 
-A stored sample is one; so is a piece of a fixed text (`drift.text`), which gives perplexities that compare
+A stored sample is one; so is a window of a fixed text (`drift.text`), whose perplexity can be compared
 across models.
 """
 
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WINDOW = 512
-"""Tokens of a fixed text that are read at once; every one of them has half as many before it at least."""
+"""Tokens of a fixed text in one window; each target has at least half as many tokens before it."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A text as a model reads it.
+    """A text that a model is scored on.
 
     Attributes:
-        prompt_id: the prompt that it goes on from, or the name of the piece.
+        prompt_id: the prompt that it continues, or the name of the window.
         sample: which of the prompt's samples.
         ids: all of its tokens.
-        first: the first one that is told; what is before it is only context. At least 1.
+        first_target: index of the first token that is scored, at least 1; those before it are context.
     """
 
     prompt_id: str
     sample: int
     ids: tuple[int, ...]
-    first: int
+    first_target: int
 
     def __len__(self) -> int:
-        """Tokens told."""
-        return len(self.ids) - self.first
+        """Return the number of targets."""
+        return len(self.ids) - self.first_target
 
     @property
-    def told(self) -> tuple[int, ...]:
-        """The tokens told."""
-        return self.ids[self.first :]
+    def target_ids(self) -> tuple[int, ...]:
+        """The tokens that are scored."""
+        return self.ids[self.first_target :]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class FixedText:
     """What `drift.text` names, for one model.
 
     Attributes:
-        passages: each of its tokens is told in exactly one of them, but for a first one without BOS.
-        bytes: UTF-8 bytes of what is told, by which models with other tokenizers can be compared.
+        passages: each token is a target in exactly one of them, except the very first without a BOS.
+        bytes: UTF-8 bytes of the targets, by which models with other tokenizers can be compared.
     """
 
     passages: tuple[Passage, ...]
@@ -63,23 +63,23 @@ class FixedText:
 
     @property
     def tokens(self) -> int:
-        """Tokens told."""
+        """The number of targets."""
         return sum(len(passage) for passage in self.passages)
 
 
 def fixed_text(
     text: str, prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, context: int | None
 ) -> FixedText:
-    """The passages of `drift.text`.
+    """Return the passages of `drift.text`.
 
     Args:
-        text: a .txt file, or `reference`: each prompt followed by its row's own reference.
+        text: a .txt file, or `reference`: each prompt followed by the reference of its row.
         prompts: of the point.
         tokenizer: of its model.
         context: positions of the model, None for no limit.
 
     Raises:
-        ConfigError: the file cannot be read or holds nothing, no prompt has a reference, or one does not fit.
+        ConfigError: the file is unreadable or empty, no prompt has a reference, or one does not fit.
     """
     if text == PROMPTS_REFERENCE:
         return _references(prompts, tokenizer, context)
@@ -91,28 +91,28 @@ def fixed_text(
         raise ConfigError.of(f"drift.text={text}", f"{path} cannot be read: {reason}") from None
     ids = encode(tokenizer, content)
     if len(ids) < 2:
-        raise ConfigError.of(f"drift.text={text}", "holds less than two tokens; give a longer text")
+        raise ConfigError.of(f"drift.text={text}", "has fewer than two tokens; give a longer text")
     size = len(content.encode())
     if ids[0] != tokenizer.bos_token_id:
         size -= len(str(tokenizer.decode([ids[0]])).encode())
-    return FixedText(windows(ids, min(WINDOW, context or WINDOW)), size)
+    return FixedText(sliding_windows(ids, min(WINDOW, context or WINDOW)), size)
 
 
-def windows(ids: Sequence[int], width: int) -> tuple[Passage, ...]:
-    """A long text in windows that overlap by half, each token told once.
+def sliding_windows(ids: Sequence[int], width: int) -> tuple[Passage, ...]:
+    """Split a long text into windows that overlap by half, so that each token is a target once.
 
     Transformers' guide to the perplexity of fixed-length models calls it a strided sliding window; llama.cpp
-    tells the second half of each window as well, and leaves the first half of its windows, which do not
-    overlap, untold.
+    scores the second half of each window as well, but its windows do not overlap, so that the first halves
+    are not scored.
     """
-    found: list[Passage] = []
-    told = 1
-    while told < len(ids):
-        start = 0 if told == 1 else told - width // 2
-        piece = tuple(ids[start : start + width])
-        found.append(Passage(f"text-{len(found):05d}", 0, piece, told - start))
-        told = start + len(piece)
-    return tuple(found)
+    windows: list[Passage] = []
+    scored = 1
+    while scored < len(ids):
+        start = 0 if scored == 1 else scored - width // 2
+        window = tuple(ids[start : start + width])
+        windows.append(Passage(f"text-{len(windows):05d}", 0, window, scored - start))
+        scored = start + len(window)
+    return tuple(windows)
 
 
 def _references(
@@ -126,16 +126,17 @@ def _references(
             continue
         text = reference
         if not prompt.text[-1:].isspace() and reference[0].isalnum() and prompt.text[-1:] not in ">]":
-            text = f" {reference}"  # a prompt ends at a word, and a chat template's turn in a mark of its own
-        whole = encode(tokenizer, prompt.text + text)
-        if whole[: len(prompt.ids)] == prompt.ids:
-            ids = whole
-        else:  # a token of theirs spans the two, or the prompt was cut
+            text = f" {reference}"  # a prompt ends with a word, a chat template's turn with a marker
+        joined = encode(tokenizer, prompt.text + text)
+        if joined[: len(prompt.ids)] == prompt.ids:
+            ids = joined
+        else:  # a token spans the border of the two, or the prompt was truncated
             ids = (*prompt.ids, *tokenizer(text, add_special_tokens=False)["input_ids"])
         if context is not None and len(ids) > context:
-            said = f"{len(ids)} tokens > the model's {context}"
             raise ConfigError.of(
-                key, f"the reference of prompt {prompt.id!r} does not fit: {said}; shorten it"
+                key,
+                f"the reference of prompt {prompt.id!r} does not fit: {len(ids)} tokens > the model's "
+                f"{context}; shorten it",
             )
         if len(ids) > len(prompt.ids):
             passages.append(Passage(prompt.id, 0, ids, len(prompt.ids)))

@@ -12,10 +12,11 @@ class Prompt:
     """A rendered prompt and its token ids, checked to fit the model.
 
     Attributes:
-        id: stable between runs; given by the row, else made from its place and content.
+        id: stable between runs; given by the row, else made from its content.
         text: the text as the model gets it, after template and chat template.
-        ids: its token ids, special tokens included exactly once; never empty.
-        row: the row's own fields (`reference` among them), for templates and metrics.
+        ids: its token ids, special tokens included exactly once; empty only where the model's tokenizer is
+            not known, of a server that takes texts.
+        row: the row's other columns (`reference` among them), for templates and metrics.
     """
 
     id: str

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.config.point import Prompts
-from harness.errors import ConfigError, Mistake
-from harness.prompts.source import Row
+from harness.errors import ConfigError, Mistake, first_line
+from harness.prompts.source import PromptRow
 from harness.prompts.template import fill, parse_template
 
 if TYPE_CHECKING:
@@ -16,57 +16,51 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """A row as the model would get it: `text`, and whether a chat template made it."""
+class RenderedRow:
+    """A row with the text that the model would get, and whether that went through the chat template."""
 
-    row: Row
+    row: PromptRow
     text: str
     chat: bool
 
 
 def render_rows(
-    prompts: Prompts, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, model_id: str
-) -> tuple[list[Rendered], list[Mistake], list[str]]:
-    """Render every row; returns what could be rendered, the mistakes, and warnings.
+    prompts: Prompts, rows: Sequence[PromptRow], tokenizer: PreTrainedTokenizerBase | None, model_id: str
+) -> tuple[list[RenderedRow], list[Mistake], list[str]]:
+    """Render every row; return what could be rendered, the mistakes, and warnings.
 
-    `prompts.chat`: `auto` sends rows that hold `messages` through the chat template, `true` makes a user
-    turn of a text as well, `false` takes texts as they are.
+    `prompts.chat`: `auto` sends rows with `messages` through the chat template, `true` makes a user turn of
+    a text as well, `false` takes texts as they are. Without a tokenizer there is no chat template.
     """
     try:
-        parts = None if prompts.template is None else parse_template(prompts.template)
+        segments = None if prompts.template is None else parse_template(prompts.template)
     except ConfigError as error:
         return [], list(error.mistakes), []
-    has_template = bool(tokenizer.chat_template)
-    rendered: list[Rendered] = []
+    rendered: list[RenderedRow] = []
     mistakes: list[Mistake] = []
     for row in rows:
         try:
-            text = row.prompt if parts is None else fill(parts, row.values())
+            text = row.prompt if segments is None else fill(segments, row.values())
             if row.messages is None and not (text or "").strip():
                 raise ValueError("the prompt is empty after prompts.template")
-            turns = _turns(prompts, row, text, templated=parts is not None)
+            turns = _turns(prompts, row, text, templated=segments is not None)
             if turns is None:
-                rendered.append(Rendered(row, text or "", chat=False))
-            elif has_template:
-                rendered.append(Rendered(row, _chat_text(tokenizer, turns, model_id), chat=True))
+                rendered.append(RenderedRow(row, text or "", chat=False))
+            elif tokenizer is not None and tokenizer.chat_template:
+                rendered.append(RenderedRow(row, _chat_text(tokenizer, turns, model_id), chat=True))
+            else:
+                mistakes.append(Mistake("prompts.chat", _no_chat_template(tokenizer, row, model_id)))
+                break
         except ValueError as error:
             mistakes.append(Mistake(row.where, str(error)))
-            continue
-        if turns is not None and not has_template:
-            message = (
-                f"{model_id} has no chat template, and there are chat prompts (the first: {row.id!r}); set "
-                "model.chat_template, or use text prompts with prompts.chat=false"
-            )
-            mistakes.append(Mistake("prompts.chat", message))
-            break
-    return rendered, mistakes, _warnings(prompts, rendered, has_template, model_id)
+    return rendered, mistakes, _warnings(prompts, rendered, tokenizer, model_id)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
-    """The text's token ids with the tokenizer's special tokens in front, each exactly once.
+    """Return the text's token ids with the tokenizer's special tokens in front, each exactly once.
 
-    A text that begins with BOS already (a chat template's, as a rule) gets no second one; an EOS that the
-    tokenizer would put behind is left out, since the model is to go on from here.
+    A text that begins with BOS already (as most chat templates make it) gets no second one; an EOS that the
+    tokenizer would append is left out, since the model is to continue the text.
     """
     plain = _ids(tokenizer, text, special=False)
     full = _ids(tokenizer, text, special=True)
@@ -79,14 +73,14 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> list[int]:
-    # verbose=False: that a text is longer than the context is told by `fit`, with what was done about it.
+    # verbose=False: `fit` reports texts longer than the context, with what was done about them.
     return list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
 
 def _turns(
-    prompts: Prompts, row: Row, text: str | None, *, templated: bool
+    prompts: Prompts, row: PromptRow, text: str | None, *, templated: bool
 ) -> list[Mapping[str, str]] | None:
-    """The chat turns of a row; None when its text is to be taken as it is."""
+    """Return the chat turns of a row; None when its text is to be taken as it is."""
     if row.messages is not None:
         if prompts.chat is False:
             raise ValueError("holds `messages`, which prompts.chat=false cannot use; set prompts.chat=auto")
@@ -109,27 +103,49 @@ def _turns(
 def _chat_text(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], model_id: str) -> str:
     import jinja2
 
-    # A last turn of the assistant's own is a beginning that the model is to go on with.
-    begun = turns[-1]["role"] == "assistant"
+    # A last turn of the assistant is the beginning of an answer, which the model continues.
+    continued = turns[-1]["role"] == "assistant"
     conversation: list[Any] = [dict(turn) for turn in turns]
     try:
         text = tokenizer.apply_chat_template(
-            conversation, tokenize=False, add_generation_prompt=not begun, continue_final_message=begun
+            conversation,
+            tokenize=False,
+            add_generation_prompt=not continued,
+            continue_final_message=continued,
         )
     except (jinja2.TemplateError, ValueError, TypeError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"the chat template of {model_id} refuses these turns: {line}") from None
+        raise ValueError(
+            f"the chat template of {model_id} refuses these turns: {first_line(error)}"
+        ) from None
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"the chat template of {model_id} makes an empty text of these turns")
     return text
 
 
-def _warnings(prompts: Prompts, rendered: Sequence[Rendered], has_template: bool, model_id: str) -> list[str]:
-    # A set that holds chat prompts beside texts knows about the template.
+def _no_chat_template(tokenizer: PreTrainedTokenizerBase | None, row: PromptRow, model_id: str) -> str:
+    """Return why a chat prompt cannot be rendered, with the cure."""
+    if tokenizer is None:
+        return (
+            f"{model_id} has no tokenizer here, and chat prompts are not supported without one yet (the "
+            f"first: {row.id!r}); use text prompts with prompts.chat=false"
+        )
+    return (
+        f"{model_id} has no chat template, and there are chat prompts (the first: {row.id!r}); set "
+        "model.chat_template, or use text prompts with prompts.chat=false"
+    )
+
+
+def _warnings(
+    prompts: Prompts,
+    rendered: Sequence[RenderedRow],
+    tokenizer: PreTrainedTokenizerBase | None,
+    model_id: str,
+) -> list[str]:
+    # A set with both chat prompts and texts uses the template deliberately.
     unused = rendered and not any(entry.chat for entry in rendered)
-    if not has_template or not unused or prompts.chat is False:
+    if tokenizer is None or not tokenizer.chat_template or not unused or prompts.chat is False:
         return []
     return [
         f"prompts.chat: {model_id} has a chat template that no prompt uses; prompts.chat=true uses it, "
-        "prompts.chat=false says that it is meant so"
+        "prompts.chat=false silences this warning"
     ]

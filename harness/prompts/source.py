@@ -1,4 +1,4 @@
-"""Where prompts come from: inline items or a file, read into rows; every mistake with its file and line."""
+"""Read prompts from inline items or a file into rows; every mistake is reported with its file and line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.point import Prompts
-from harness.errors import ConfigError, Mistake
+from harness.errors import ConfigError, Mistake, first_line
 
 FORMATS = (".txt", ".jsonl", ".csv", ".parquet")
 ROLES = ("system", "user", "assistant", "tool")
@@ -26,12 +26,12 @@ _ID_LENGTH = 100
 
 
 @dataclass(frozen=True)
-class Row:
+class PromptRow:
     """One row of a source, before any template.
 
     Attributes:
-        id: given, or made from the row's content, so that rows elsewhere do not change it.
-        where: file and line, or the place among the inline items, for messages.
+        id: given, or made from the row's content, so that adding other rows does not change it.
+        where: file and line, or the index among the inline items; the key of mistakes in it.
         prompt: the text; None when the row holds `messages`, or when a template makes the text.
         messages: chat turns, each with `role` and `content`; None when the row holds a text.
         fields: its other columns, `reference` among them.
@@ -44,21 +44,21 @@ class Row:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def values(self) -> dict[str, Any]:
-        """What a template can name: every field, `prompt` and `id`."""
-        own = {"prompt": self.prompt} if self.prompt is not None else {}
-        return {"id": self.id, **own, **self.fields}
+        """Return what a template can name: every field, `prompt` and `id`."""
+        prompt = {"prompt": self.prompt} if self.prompt is not None else {}
+        return {"id": self.id, **prompt, **self.fields}
 
 
 @dataclass(frozen=True)
-class _Raw:
-    """A row as the source has it: where it stands, and its columns, or what is wrong with it."""
+class _RawRow:
+    """A row as it is in the source: its location, and its columns or what is wrong with it."""
 
     where: str
     columns: Mapping[str, Any]
     problem: str | None = None
 
 
-def read_rows(prompts: Prompts) -> list[Row]:
+def read_rows(prompts: Prompts) -> list[PromptRow]:
     """Read a prompt set: `items` or `file`, at most `limit` rows.
 
     Without `template`, a row needs a `prompt` (text) or `messages` (chat turns; in .csv as JSON).
@@ -66,16 +66,10 @@ def read_rows(prompts: Prompts) -> list[Row]:
     Raises:
         ConfigError: every mistake found, each with its file and line.
     """
-    if (prompts.items is None) == (prompts.file is None):
-        raise ConfigError.of(
-            "prompts",
-            "needs its prompts from either `items` or `file`, "
-            + ("not both" if prompts.file else "one of them"),
-        )
     source = _inline(prompts.items) if prompts.items is not None else _open(prompts.file or "")
     name = "prompts.items" if prompts.items is not None else str(prompts.file)
     mistakes: list[Mistake] = []
-    rows: list[Row] = []
+    rows: list[PromptRow] = []
     for raw in islice(source, prompts.limit):
         problem = raw.problem
         if problem is None:
@@ -93,8 +87,8 @@ def read_rows(prompts: Prompts) -> list[Row]:
     return rows
 
 
-def _row(raw: _Raw, *, templated: bool) -> tuple[Row | None, str | None]:
-    """The row, or what is wrong with it."""
+def _row(raw: _RawRow, *, templated: bool) -> tuple[PromptRow | None, str | None]:
+    """Return the row, or what is wrong with it."""
     columns = {key: value for key, value in raw.columns.items() if value is not None}
     prompt, messages = columns.get("prompt"), columns.get("messages")
     try:
@@ -104,9 +98,9 @@ def _row(raw: _Raw, *, templated: bool) -> tuple[Row | None, str | None]:
         if messages is not None:
             turns = _messages(messages)
         elif prompt is None and not templated:
-            there = ", ".join(map(str, raw.columns)) or "nothing"
+            present = ", ".join(map(str, raw.columns)) or "nothing"
             raise ValueError(
-                f"has no `prompt` and no `messages` (it has: {there}); name one so, or set prompts.template"
+                f"has no `prompt` and no `messages` (it has: {present}); rename one, or set prompts.template"
             )
         elif prompt is not None and not isinstance(prompt, str):
             raise ValueError(f"`prompt` must be text, not {type(prompt).__name__}: {prompt!r:.60}")
@@ -118,12 +112,12 @@ def _row(raw: _Raw, *, templated: bool) -> tuple[Row | None, str | None]:
     except ValueError as error:
         return None, str(error)
     fields = {str(key): value for key, value in columns.items() if key not in _NOT_FIELDS}
-    row = Row(given, raw.where, prompt, turns if messages is not None else None, fields)
+    row = PromptRow(given, raw.where, prompt, turns if messages is not None else None, fields)
     return row, None
 
 
 def _given_id(value: Any) -> str:
-    """The row's own id as text; empty when it has none."""
+    """Return the row's id as text; empty when it has none."""
     if value is None or value == "":
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -143,50 +137,50 @@ def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
     if not isinstance(value, list | tuple) or not value:
         raise ValueError("`messages` must be a list of at least one turn")
     turns = []
-    for place, turn in enumerate(value, 1):
+    for number, turn in enumerate(value, 1):
         if not isinstance(turn, Mapping) or not {"role", "content"} <= set(turn):
-            raise ValueError(f"turn {place} of `messages` needs `role` and `content`")
+            raise ValueError(f"turn {number} of `messages` needs `role` and `content`")
         if turn["role"] not in ROLES:
             raise ValueError(
-                f"turn {place} of `messages` has role {turn['role']!r:.40}; roles are {', '.join(ROLES)}"
+                f"turn {number} of `messages` has role {turn['role']!r:.40}; roles are {', '.join(ROLES)}"
             )
         if not isinstance(turn["content"], str) or not turn["content"].strip():
-            raise ValueError(f"turn {place} of `messages` is empty or no text")
+            raise ValueError(f"turn {number} of `messages` is empty or not text")
         turns.append({"role": turn["role"], "content": turn["content"]})
     return tuple(turns)
 
 
-def _with_ids(rows: list[Row]) -> list[Row]:
+def _with_ids(rows: list[PromptRow]) -> list[PromptRow]:
     """Give the rows without an id one made from their content; equal rows get -2, -3, ... in order."""
     taken = {row.id for row in rows if row.id}
     seen: Counter[str] = Counter()
-    done = []
+    with_ids = []
     for row in rows:
         if not row.id:
-            made = content_id(row)
-            seen[made] += 1
-            unique = made if seen[made] == 1 else f"{made}-{seen[made]}"
+            base = content_id(row)
+            seen[base] += 1
+            unique = base if seen[base] == 1 else f"{base}-{seen[base]}"
             while unique in taken:
-                seen[made] += 1
-                unique = f"{made}-{seen[made]}"
+                seen[base] += 1
+                unique = f"{base}-{seen[base]}"
             taken.add(unique)
-            row = Row(unique, row.where, row.prompt, row.messages, row.fields)
-        done.append(row)
-    return done
+            row = PromptRow(unique, row.where, row.prompt, row.messages, row.fields)
+        with_ids.append(row)
+    return with_ids
 
 
-def content_id(row: Row) -> str:
-    """A short readable id that depends on nothing but the row's content: `a-list-of-colors-1f2a`.
+def content_id(row: PromptRow) -> str:
+    """Return a short readable id that depends on the row's content only: `a-list-of-colors-1f2a`.
 
-    What a text is held against is not part of it: another `reference` leaves the samples what they are.
+    The `reference` does not count, because the samples do not depend on it.
     """
     fields = {key: value for key, value in row.fields.items() if key != "reference"}
-    told = json.dumps([row.prompt, row.messages, fields], sort_keys=True, ensure_ascii=False, default=str)
-    digest = hashlib.sha256(told.encode("utf-8", errors="surrogatepass")).hexdigest()
-    said = row.prompt or (
+    content = json.dumps([row.prompt, row.messages, fields], sort_keys=True, ensure_ascii=False, default=str)
+    digest = hashlib.sha256(content.encode("utf-8", errors="surrogatepass")).hexdigest()
+    words = row.prompt or (
         row.messages[-1]["content"] if row.messages else " ".join(map(str, row.fields.values()))
     )
-    plain = unicodedata.normalize("NFKD", said[:200]).encode("ascii", "ignore").decode().lower()
+    plain = unicodedata.normalize("NFKD", words[:200]).encode("ascii", "ignore").decode().lower()
     slug = ""
     for word in re.findall(r"[a-z0-9]+", plain):
         if len(slug) + len(word) > 20:
@@ -195,7 +189,7 @@ def content_id(row: Row) -> str:
     return slug + digest[:4] if slug else "p-" + digest[:8]
 
 
-def _repeated(rows: list[Row]) -> list[Mistake]:
+def _repeated(rows: list[PromptRow]) -> list[Mistake]:
     first: dict[str, str] = {}
     mistakes = []
     for row in rows:
@@ -207,19 +201,19 @@ def _repeated(rows: list[Row]) -> list[Mistake]:
     return mistakes
 
 
-def _inline(items: tuple[str | dict[str, Any], ...]) -> Iterator[_Raw]:
-    for place, item in enumerate(items):
+def _inline(items: tuple[str | dict[str, Any], ...]) -> Iterator[_RawRow]:
+    for index, item in enumerate(items):
         columns = {"prompt": item} if isinstance(item, str) else item
-        yield _Raw(f"prompts.items[{place}]", columns)
+        yield _RawRow(f"prompts.items[{index}]", columns)
 
 
-def _open(name: str) -> Iterator[_Raw]:
+def _open(name: str) -> Iterator[_RawRow]:
     path = Path(name).expanduser()
     kind = path.suffix.lower()
     if kind not in FORMATS:
-        raise ConfigError.of("prompts.file", f"{name} is of no known kind; use {', '.join(FORMATS)}")
+        raise ConfigError.of("prompts.file", f"{name}: unsupported file type; use {', '.join(FORMATS)}")
     if not path.is_file():
-        problem = "is a folder" if path.is_dir() else "is not there"
+        problem = "is a folder; name a file in it" if path.is_dir() else "not found; check the path"
         raise ConfigError.of("prompts.file", f"{name} {problem} (looked in {path.parent.absolute()})")
     if kind == ".parquet":
         return _parquet(path, name)
@@ -237,47 +231,47 @@ def _open(name: str) -> Iterator[_Raw]:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    # Not splitlines(): U+2028 and form feeds may stand inside a prompt.
+    # Not splitlines(): U+2028 and form feeds may be part of a prompt.
     for number, line in enumerate(text.split("\n"), 1):
         line = line.removesuffix("\r")
         if line.strip():
             yield number, line
 
 
-def _txt(text: str, name: str) -> Iterator[_Raw]:
+def _txt(text: str, name: str) -> Iterator[_RawRow]:
     for number, line in _lines(text):
-        yield _Raw(f"{name}:{number}", {"prompt": line})
+        yield _RawRow(f"{name}:{number}", {"prompt": line})
 
 
-def _jsonl(text: str, name: str) -> Iterator[_Raw]:
+def _jsonl(text: str, name: str) -> Iterator[_RawRow]:
     for number, line in _lines(text):
         where = f"{name}:{number}"
         try:
             found = json.loads(line)
         except (ValueError, RecursionError) as error:
-            told = (
+            detail = (
                 f"{error.msg} at column {error.colno}"
                 if isinstance(error, json.JSONDecodeError)
-                else "too deep"
+                else "nested too deeply"
             )
-            yield _Raw(where, {}, f"is no JSON: {told}")
+            yield _RawRow(where, {}, f"invalid JSON: {detail}")
             continue
         if isinstance(found, str):
             found = {"prompt": found}
         yield (
-            _Raw(where, found)
+            _RawRow(where, found)
             if isinstance(found, dict)
-            else _Raw(where, {}, "must be a JSON object or a string")
+            else _RawRow(where, {}, "must be a JSON object or a string")
         )
 
 
-def _csv(text: str, name: str) -> Iterator[_Raw]:
+def _csv(text: str, name: str) -> Iterator[_RawRow]:
     limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = [column.strip() for column in next(reader, [])]
-        if doubled := [column for column, count in Counter(header).items() if count > 1]:
-            yield _Raw(f"{name}:1", {}, f"names the column {doubled[0]!r} twice")
+        if duplicates := [column for column, count in Counter(header).items() if count > 1]:
+            yield _RawRow(f"{name}:1", {}, f"names the column {duplicates[0]!r} twice")
             return
         line = reader.line_num + 1
         for values in reader:
@@ -285,27 +279,28 @@ def _csv(text: str, name: str) -> Iterator[_Raw]:
             if not any(value.strip() for value in values):
                 continue
             if len(values) != len(header):
-                yield _Raw(
+                yield _RawRow(
                     where, {}, f"has {len(values)} values where the header names {len(header)} columns"
                 )
                 continue
             columns = dict(zip(header, values, strict=True))
-            # An empty cell is a missing value, but an empty prompt is a mistake to be told as such.
-            yield _Raw(where, {key: value for key, value in columns.items() if value or key == "prompt"})
+            # An empty cell is a missing value, but an empty prompt is a mistake of its own.
+            yield _RawRow(where, {key: value for key, value in columns.items() if value or key == "prompt"})
     except csv.Error as error:
-        yield _Raw(f"{name}:{reader.line_num}", {}, f"is no CSV: {error}")
+        yield _RawRow(f"{name}:{reader.line_num}", {}, f"invalid CSV: {error}")
     finally:
         csv.field_size_limit(limit)
 
 
-def _parquet(path: Path, name: str) -> Iterator[_Raw]:
+def _parquet(path: Path, name: str) -> Iterator[_RawRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        line = str(error).splitlines()[0]
-        raise ConfigError.of("prompts.file", f"{name} cannot be read as parquet: {line}") from None
-    for place, columns in enumerate(table.to_pylist(), 1):
-        yield _Raw(f"{name} row {place}", columns)
+        raise ConfigError.of(
+            "prompts.file", f"{name} cannot be read as parquet: {first_line(error)}"
+        ) from None
+    for number, columns in enumerate(table.to_pylist(), 1):
+        yield _RawRow(f"{name} row {number}", columns)

@@ -1,4 +1,4 @@
-"""Templates: text with {fields} of a row. Nothing but names: no attributes, no indexes, no formats."""
+"""Templates: text with {fields} of a row. A field is a name only: no attributes, indexes or formats."""
 
 from __future__ import annotations
 
@@ -8,48 +8,49 @@ from typing import Any
 
 from harness.errors import ConfigError
 
-Part = tuple[str, str | None]
+Segment = tuple[str, str | None]
+"""Literal text, and the name of the field after it or None."""
 
 
-def parse_template(template: str) -> tuple[Part, ...]:
-    """Split a template into (literal text, name of the field after it or None).
+def parse_template(template: str) -> tuple[Segment, ...]:
+    """Split a template into its segments.
 
     Raises:
-        ConfigError: a brace without its partner, or a field that is more than a name.
+        ConfigError: a brace is not closed, or a field is more than a name.
     """
-    parts: list[Part] = []
+    segments: list[Segment] = []
     try:
         for literal, name, spec, conversion in Formatter().parse(template):
             if name is not None and (spec or conversion or not name.strip() or set(name) & set(".[]{}")):
                 shown = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
                 raise ValueError(f"{{{shown}}} is not just a field's name")
-            parts.append((literal, name))
+            segments.append((literal, name))
     except ValueError as error:
         message = f"{template!r:.80}: {error}; a field is {{name}}, a literal brace is doubled: {{{{ or }}}}"
         raise ConfigError.of("prompts.template", message) from None
-    return tuple(parts)
+    return tuple(segments)
 
 
-def fill(parts: tuple[Part, ...], values: Mapping[str, Any]) -> str:
-    """The template's text with the fields' values.
+def fill(segments: tuple[Segment, ...], values: Mapping[str, Any]) -> str:
+    """Return the template's text with the fields' values.
 
     Raises:
-        ValueError: a field is not among the values, or its value is no plain text or number.
+        ValueError: a field is not among the values, or its value is neither text nor a number.
     """
-    pieces = []
-    for literal, name in parts:
-        pieces.append(literal)
+    texts = []
+    for literal, name in segments:
+        texts.append(literal)
         if name is None:
             continue
         value = values.get(name)
         if value is None:
-            there = ", ".join(values) or "none"
+            fields = ", ".join(values) or "none"
             raise ValueError(
-                f"prompts.template names {{{name}}}, which the row lacks; its fields are: {there}"
+                f"prompts.template names {{{name}}}, which the row lacks; its fields are: {fields}"
             )
         if not isinstance(value, str | int | float):
             raise ValueError(
-                f"prompts.template names {{{name}}}, whose value is no text or number: {value!r:.60}"
+                f"prompts.template names {{{name}}}, whose value is neither text nor a number: {value!r:.60}"
             )
-        pieces.append(str(value))
-    return "".join(pieces)
+        texts.append(str(value))
+    return "".join(texts)

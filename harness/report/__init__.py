@@ -1,4 +1,4 @@
-"""What people look at: the table in the terminal, summary.csv, comparison.csv, tokens.html and compare.html.
+"""What people look at: the terminal table, summary.csv, comparison.csv, tokens pages and compare.html.
 
 Everything is read from the store, so a report needs no model and can be written again at any time.
 """

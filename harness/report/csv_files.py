@@ -1,11 +1,11 @@
-"""For spreadsheets and notebooks: `summary.csv`, a row a point; `comparison.csv`, a row a metric of it."""
+"""The CSV files of a sweep: `summary.csv`, a row per point; `comparison.csv`, a row per point and metric."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.analysis.comparison import Comparison
@@ -14,26 +14,7 @@ from harness.analysis.point_results import PointResult
 
 FACTS = ("label", "point_id", "model", "quantization", "prompts", "decoding", "status", "error")
 
-
-def summary_csv(points: Sequence[PointResult]) -> str:
-    """CSV with a header: the points' facts, what varied between them, and every metric of any of them.
-
-    A column is called as its key is (`generation.seed`, `latency/ttft_p50_ms`); what a point lacks is empty.
-    """
-    varied = [key for key in dict.fromkeys(k for p in points for k in p.point.varied) if key not in FACTS]
-    metrics = in_order(key for p in points for key in p.metrics)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*FACTS, *varied, *metrics])
-    for p in points:
-        facts = [getattr(p.point, name) for name in FACTS]
-        writer.writerow(
-            [*facts, *(_cell(p.point.varied.get(key)) for key in varied), *map(p.metrics.get, metrics)]
-        )
-    return out.getvalue()
-
-
-HELD = (
+COMPARISON_COLUMNS = (
     "label",
     "metric",
     "value",
@@ -51,15 +32,31 @@ HELD = (
 )
 
 
-def comparison_csv(comparison: Comparison) -> str:
-    """CSV with a header: each metric of each point, and how it differs from the baseline.
+def summary_csv(points: Sequence[PointResult]) -> str:
+    """Return CSV with a header: the points' facts, what varies among them, and every metric of any of them.
 
-    A row a point and metric, so that a spreadsheet can filter and pivot: five columns a metric beside each
-    other would be a hundred. `low` and `high` bound 95% intervals; `p` is corrected for all the rows.
+    A column has the name of its key (`generation.seed`, `latency/ttft_p50_ms`); what a point lacks is empty.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(HELD)
+    varied = [key for key in dict.fromkeys(k for p in points for k in p.point.varied) if key not in FACTS]
+    metrics = in_order(key for p in points for key in p.metrics)
+    rows = (
+        [
+            *(getattr(p.point, name) for name in FACTS),
+            *(_cell(p.point.varied.get(key)) for key in varied),
+            *map(p.metrics.get, metrics),
+        ]
+        for p in points
+    )
+    return _csv([*FACTS, *varied, *metrics], rows)
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    """Return CSV with a header: each metric of each point, and its difference from the baseline.
+
+    There is a row per point and metric, which a spreadsheet can filter and pivot. `low` and `high` bound 95%
+    confidence intervals; `p` is corrected for all the rows.
+    """
+    rows = []
     for label, cells in comparison.cells.items():
         for metric in comparison.metrics:
             cell = cells.get(metric.key)
@@ -70,14 +67,20 @@ def comparison_csv(comparison: Comparison) -> str:
             if d is not None:
                 row += [comparison.baseline, d.mean, d.low, d.high, d.p, d.word, d.verdict]
                 row += ["yes" if d.below_noise else "no", d.prompts]
-            writer.writerow(row + [None] * (len(HELD) - len(row)))
+            rows.append(row + [None] * (len(COMPARISON_COLUMNS) - len(row)))
+    return _csv(COMPARISON_COLUMNS, rows)
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
     return out.getvalue()
 
 
 def _cell(value: Any) -> Any:
-    """A value in one cell: lists and maps as JSON."""
-    return (
-        json.dumps(value, ensure_ascii=False, default=str)
-        if isinstance(value, list | tuple | dict)
-        else value
-    )
+    """Return a value for one cell: lists and maps as JSON."""
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return value

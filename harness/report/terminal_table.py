@@ -1,4 +1,4 @@
-"""The table of a sweep for the terminal: a row a point, readable at 80 columns as at 160."""
+"""The table of a sweep for the terminal: a row per point, readable at 80 columns as at 160."""
 
 from __future__ import annotations
 
@@ -9,40 +9,49 @@ from typing import TYPE_CHECKING
 from harness.analysis.comparison import Comparison, Difference
 from harness.analysis.metric_catalog import HEADLINES
 from harness.analysis.point_results import CHOICES, PointResult
-from harness.config.labels import short, value_text
-from harness.report.page.shell import visible
-from harness.store.sweeps import SweepPoint
+from harness.analysis.statistics.multiple_comparisons import NO_DIFFERENCE
+from harness.report.point_names import short_names
+from harness.report.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-SIGNS = {"done": ("✓", "green"), "reused": ("↺", "cyan"), "failed": ("✗", "bold red")}
-ENDS = {"eos": "eos", "length": "cut", "stop_string": "stop", "time": "time"}
+STATUS_SIGNS = {"done": ("✓", "green"), "reused": ("↺", "cyan"), "failed": ("✗", "bold red")}
+FINISHES = {
+    "eos": ("eos", "eos"),
+    "length": ("length", "len"),
+    "stop_string": ("stop", "stop"),
+    None: ("unknown", "?"),
+}
+"""Finish reasons, and how they are abbreviated in a narrow table."""
 
 MARKS = {
     "better": ("▲", "green", "better"),
     "worse": ("▼", "red", "worse"),
     "higher": ("↑", "", "higher"),
     "lower": ("↓", "", "lower"),
-    "noise": ("≈", "dim", "within the noise of running it again"),
-    "not told apart": ("·", "dim", "not told apart"),
+    "noise": ("≈", "dim", "within run-to-run noise"),
+    NO_DIFFERENCE: ("·", "dim", "no significant difference"),
 }
-"""Behind a number: how it differs from the baseline. Sign, style and what it stands for."""
+"""The mark behind a number, by how it differs from the baseline: sign, style and meaning."""
 
-YIELDING = ("text/output_tokens", "ended", "text/distinct_2", "throughput/tokens_per_s", "text/repeated_4")
-"""What gives way to the names of the points, the first one first: left out, `ended` only shortened."""
+OPTIONAL = ("text/output_tokens", "finish", "text/distinct_2", "throughput/tokens_per_s", "text/repeated_4")
+"""What makes room for long names, the first one first: `finish` is shortened, metrics are left out."""
+
+Columns = list[tuple[str, list[str]]]
+"""The header of each column, and its cell of each point."""
 
 
 def sweep_table(
     points: Sequence[PointResult], width: int, comparison: Comparison | None = None
 ) -> RenderableType:
-    """What varied, what came of it, and below it what all points share and the errors.
+    """Return the table: what varies, the results, and below it what all points share and the errors.
 
     Args:
         points: of one sweep, in its order.
-        width: columns of the terminal; in a narrow one, the least of the columns give way before a name is
-            folded.
+        width: columns of the terminal; in a narrow one, the least important columns are left out before a
+            name is wrapped.
         comparison: of these points; marks how each number differs from the baseline's.
     """
     from rich import box
@@ -51,34 +60,33 @@ def sweep_table(
     from rich.text import Text
 
     names = short_names([p.point for p in points])
-    layouts = [_columns(points, YIELDING[:count], comparison) for count in range(len(YIELDING) + 1)]
-    widest = max(len(word) for name in ["point", *names] for word in _words(name))
+    layouts = [_columns(points, OPTIONAL[:count], comparison) for count in range(len(OPTIONAL) + 1)]
+    widest = max(len(word) for name in ["run", *names] for word in _words(name))
 
     def cost(columns: Columns) -> tuple[int, int]:
         room = _room(columns, width)
-        return max(0, widest - room), sum(len(folded(name, room)) for name in names)
+        return max(0, widest - room), sum(len(wrapped(name, room)) for name in names)
 
     columns = min(layouts, key=cost)  # the first of equals, which has the most columns
     room = _room(columns, width)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("  point", no_wrap=True)
+    table.add_column("  run", no_wrap=True)
     widths = [_width(column) for column in columns]
-    for (header, _), wide in zip(columns, widths, strict=True):
-        # Set right by hand: rich would strip the blank that stands where a number has no mark.
-        table.add_column(Text("\n".join(line.rjust(wide) for line in header.split("\n"))), no_wrap=True)
-    for place, (p, name) in enumerate(zip(points, names, strict=True)):
-        sign, style = SIGNS.get(p.point.status, ("·", "dim"))
-        lines = "\n  ".join(folded(name, room))
-        told = "red" if p.point.status == "failed" else ""
+    for (header, _), column_width in zip(columns, widths, strict=True):
+        # Justified here: rich would strip the blank of a number without a mark.
+        lines = [line.rjust(column_width) for line in header.split("\n")]
+        table.add_column(Text("\n".join(lines)), no_wrap=True)
+    for row, (p, name) in enumerate(zip(points, names, strict=True)):
+        sign, style = STATUS_SIGNS.get(p.point.status, ("·", "dim"))
+        red = "red" if p.point.status == "failed" else ""
         table.add_row(
-            Text.assemble((sign, style), " ", (lines, told)),
+            Text.assemble((sign, style), " ", ("\n  ".join(wrapped(name, room)), red)),
             *(
-                _styled(cells[place].rjust(wide), told if cells[place] == p.point.status else "")
-                for (_, cells), wide in zip(columns, widths, strict=True)
+                _styled(cells[row].rjust(column_width), red if cells[row] == p.point.status else "")
+                for (_, cells), column_width in zip(columns, widths, strict=True)
             ),
         )
-    below = [Text(line, "dim") for line in shared(points)]
-    below += [Text(line, "dim") for line in _legend(comparison, columns)]
+    below = [Text(line, "dim") for line in (*_shared(points), *_legend(comparison, columns))]
     below += [
         Text.assemble(
             ("✗ ", "bold red"), (visible(p.point.label), "red"), ": ", visible(p.point.error or "failed")
@@ -89,18 +97,14 @@ def sweep_table(
     return Group(table, *([Text(), *below] if below else []))
 
 
-Columns = list[tuple[str, list[str]]]
-"""The header of each column, and its cell of each point."""
-
-
 def _columns(
     points: Sequence[PointResult], without: Sequence[str], comparison: Comparison | None = None
 ) -> Columns:
-    """The columns beside the names; those in `without` left out or shortened."""
+    """Return the columns beside the names; those in `without` left out or shortened."""
     known = {key for p in points for key in p.metrics}
-    kept = [metric for metric in HEADLINES if metric.key in known and metric.key not in without]
-    with_units = any(metric.unit for metric in kept)
-    found = [
+    shown = [metric for metric in HEADLINES if metric.key in known and metric.key not in without]
+    with_units = any(metric.unit for metric in shown)
+    columns = [
         (
             metric.name + (f"\n{metric.unit}" if with_units else ""),
             _marked(
@@ -108,10 +112,12 @@ def _columns(
                 [_difference(comparison, p.point.label, metric.key) for p in points],
             ),
         )
-        for metric in kept
+        for metric in shown
     ]
-    reasons = sorted({reason for p in points for reason in p.finishes})
-    return [*found, _ends_in_short(points, reasons) if "ended" in without else _ends(points, reasons)]
+    found = {reason for p in points for reason in p.finishes}
+    reasons = [reason for reason in sorted(FINISHES, key=str) if reason in found]
+    finish = _finishes_in_short if "finish" in without else _finishes
+    return [*columns, finish(points, reasons)]
 
 
 def _difference(comparison: Comparison | None, label: str, key: str) -> Difference | None:
@@ -120,7 +126,7 @@ def _difference(comparison: Comparison | None, label: str, key: str) -> Differen
 
 
 def _marked(cells: list[str], differences: list[Difference | None]) -> list[str]:
-    """Numbers with the sign of their difference behind them, those without one kept in line."""
+    """Return numbers with the mark of their difference behind them, those without one kept aligned."""
     if not any(differences):
         return cells
     signs = [MARKS[_meaning(d)][0] if d else " " for d in differences]
@@ -128,14 +134,14 @@ def _marked(cells: list[str], differences: list[Difference | None]) -> list[str]
 
 
 def _meaning(difference: Difference) -> str:
-    """Which of MARKS tells a difference."""
-    if difference.word == "not told apart":
+    """Return the entry of MARKS for a difference."""
+    if difference.word == NO_DIFFERENCE:
         return difference.word
     return "noise" if difference.below_noise else difference.verdict or difference.word
 
 
 def _styled(cell: str, style: str) -> Text:
-    """A cell in its style, the mark behind it in its own."""
+    """Return a cell in its style, the mark behind it in its own."""
     from rich.text import Text
 
     for sign, colour, _ in MARKS.values():
@@ -145,32 +151,32 @@ def _styled(cell: str, style: str) -> Text:
 
 
 def _legend(comparison: Comparison | None, columns: Columns) -> list[str]:
-    """What the marks that are shown stand for, and what the points are held against."""
+    """Return the meaning of the marks that are shown, and the baseline."""
     ends = {cell[-1:] for _, cells in columns for cell in cells}
     shown = [f"{sign} {meaning}" for sign, _, meaning in MARKS.values() if sign in ends]
     if comparison is None or not shown:
         return []
-    rough = "; fewer than 20 prompts: rough" if comparison.rough else ""
-    return [visible(f"against {comparison.baseline}: {', '.join(shown)}{rough}")]
+    few = "; fewer than 20 prompts: confidence intervals are approximate" if comparison.rough else ""
+    return [visible(f"vs. {comparison.baseline}: {', '.join(shown)}{few}")]
 
 
-def _ends(points: Sequence[PointResult], reasons: Sequence[str]) -> tuple[str, list[str]]:
-    """How the samples ended: `6 eos 2 cut`."""
+def _finishes(points: Sequence[PointResult], reasons: Sequence[str | None]) -> tuple[str, list[str]]:
+    """Return the column of finish reasons: `6 eos 2 length`."""
     cells = [
-        " ".join(f"{p.finishes[r]} {ENDS.get(r, r)}" for r in reasons if r in p.finishes) for p in points
+        " ".join(f"{p.finishes[r]} {FINISHES[r][0]}" for r in reasons if r in p.finishes) for p in points
     ]
-    return "ended", [cell or p.point.status for p, cell in zip(points, cells, strict=True)]
+    return "finish", [cell or p.point.status for p, cell in zip(points, cells, strict=True)]
 
 
-def _ends_in_short(points: Sequence[PointResult], reasons: Sequence[str]) -> tuple[str, list[str]]:
-    """The same as `6/2` under `eos/cut`."""
+def _finishes_in_short(points: Sequence[PointResult], reasons: Sequence[str | None]) -> tuple[str, list[str]]:
+    """Return the same as `6/2` under `eos/len`."""
     cells = ["/".join(str(p.finishes.get(r, 0)) for r in reasons) if p.finishes else "" for p in points]
-    header = "/".join(ENDS.get(r, r) for r in reasons) or "ended"
+    header = "/".join(FINISHES[r][1] for r in reasons) or "finish"
     return header, [cell or p.point.status for p, cell in zip(points, cells, strict=True)]
 
 
 def _room(columns: Columns, width: int) -> int:
-    """What is left for the names: each column takes its widest line and a gap of two, the sign two."""
+    """Return the width left for names: each column takes its widest line and a gap of two, the sign two."""
     return width - 2 - sum(2 + _width(column) for column in columns)
 
 
@@ -179,8 +185,8 @@ def _width(column: tuple[str, list[str]]) -> int:
     return max(map(len, [*header.split("\n"), *cells]))
 
 
-def folded(name: str, room: int) -> list[str]:
-    """The lines of a name, cut after a `/` or at a space; within a word only where it alone is too wide."""
+def wrapped(name: str, room: int) -> list[str]:
+    """Return the lines of a name, broken after `/` or at a space; within a word only where it is too wide."""
     from rich.cells import cell_len, chop_cells
 
     lines = [""]
@@ -193,25 +199,12 @@ def folded(name: str, room: int) -> list[str]:
 
 
 def _words(name: str) -> list[str]:
-    """What a name is not cut within; each with the `/` or the space that ends it."""
+    """Return what a name is not broken within, each with the `/` or the space that ends it."""
     return re.split(r"(?<=[/ ])", name)
 
 
-def short_names(points: Sequence[SweepPoint]) -> list[str]:
-    """What tells each point from the others: the choices and keys that vary; its label when nothing does."""
-    varying = [name for name in CHOICES if len({getattr(p, name) for p in points}) > 1]
-    names = []
-    for p in points:
-        choices = "/".join(getattr(p, name) for name in varying)
-        keys = [f"{short(key)}={value_text(value)}" for key, value in p.varied.items() if key not in CHOICES]
-        names.append(visible(" ".join([choices, *keys]).strip()))
-    if len(set(names)) < len(points) or not all(names):
-        return [visible(p.label) for p in points]
-    return names
-
-
-def shared(points: Sequence[PointResult]) -> list[str]:
-    """One line that names what all points have in common; none when that is nothing."""
+def _shared(points: Sequence[PointResult]) -> list[str]:
+    """Return one line that names what all points have in common; none when that is nothing."""
     same = []
     for name in CHOICES:
         values = {getattr(p.point, name) for p in points}

@@ -1,4 +1,4 @@
-"""What people open of a sweep: summary.csv, comparison.csv, compare.html and a page of tokens a point."""
+"""The reports of a sweep: summary.csv, comparison.csv, compare.html, and a tokens page for each point."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.analysis.expectations import Checked, check_expectations, missed, v
 from harness.analysis.point_results import PointResult, point_results
 from harness.report.csv_files import comparison_csv, summary_csv
 from harness.report.page.compare_page import compare_html
-from harness.report.page.shell import visible
 from harness.report.page.tokens_page import tokens_html
 from harness.report.terminal_table import sweep_table
+from harness.report.visible import visible
 from harness.store.feedback import known_feedback
 from harness.store.files import outputs_folder, write_text
 from harness.store.stored_point import StoredPoint
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 TOKENS_BUDGET_MB = 8.0
-"""Of a point's own page."""
+"""Of a tokens page."""
 
 BUDGET_MB = 20.0
-"""Of compare.html, for sweeps that were saved before `compare.budget_mb` could be said."""
+"""Of compare.html, for sweeps saved before there was `compare.budget_mb`."""
 
 MOST_MISSES = 20
-"""Missed expectations that are told on the terminal; expectations.json holds all."""
+"""Missed expectations that the terminal lists; expectations.json has all."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a sweep's reports were made of: its points, how they compare, and what was expected of them."""
+    """What a sweep's reports show: its points, their comparison, and the expectations checked on them."""
 
     points: list[PointResult]
     comparison: Comparison
@@ -65,12 +65,12 @@ def write(name: str | None) -> int:
 
 
 def write_sweep_reports(sweep: Sweep) -> Written:
-    """Write the sweep's tables, compare.html and expectations.json, and the tokens pages that lack."""
+    """Write the sweep's tables, compare.html and expectations.json, and the tokens pages that are missing."""
     return _write(sweep, anew=False)
 
 
 def print_sweep(sweep: Sweep, written: Written) -> None:
-    """The sweep's table, what was expected of it and where its files lie, on the terminal."""
+    """Print the sweep's table, its expectations and the paths of its files."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -80,11 +80,18 @@ def print_sweep(sweep: Sweep, written: Written) -> None:
         console.print(line, soft_wrap=True)
     for path in (sweep.folder / "compare.html", sweep.folder / "summary.csv"):
         if path.is_file():
-            console.print(_shown(path), soft_wrap=True, markup=False)
+            console.print(_relative(path), soft_wrap=True, markup=False)
 
 
 def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool = False) -> Path:
-    """The point's tokens.html in the sweep's folder; written when it is not there or older than the point."""
+    """Return the path of a point's tokens page in the sweep's folder; write it where missing or outdated.
+
+    Args:
+        sweep: the sweep.
+        point: the point's record in it.
+        stored: the point.
+        anew: write it in any case.
+    """
     path = sweep.folder / "tokens" / f"{_slug(point.label)}-{point.point_id[:8]}.html"
     source = stored.path("metrics.json" if stored.has("metrics.json") else "generations.parquet")
     if anew or not path.is_file() or path.stat().st_mtime <= source.stat().st_mtime:
@@ -93,17 +100,17 @@ def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool
 
 
 def _expectation_lines(checked: Sequence[Checked]) -> Iterator[Text]:
-    """How many expectations passed, and each that was missed, in one line."""
+    """Yield how many expectations passed, and a line for each that was missed."""
     from rich.text import Text
 
     if not checked:
         return
-    wrong = missed(checked)
-    yield Text(f"expectations: {verdict(checked)}", style="red" if wrong else "green")
-    for one in wrong[:MOST_MISSES]:
-        yield Text.assemble(("✗ ", "bold red"), visible(f"{one.label}: {one.line}"))
-    if len(wrong) > MOST_MISSES:
-        yield Text(f"  and {len(wrong) - MOST_MISSES} more in expectations.json")
+    misses = missed(checked)
+    yield Text(f"expectations: {verdict(checked)}", style="red" if misses else "green")
+    for miss in misses[:MOST_MISSES]:
+        yield Text.assemble(("✗ ", "bold red"), visible(f"{miss.label}: {miss.line}"))
+    if len(misses) > MOST_MISSES:
+        yield Text(f"  and {len(misses) - MOST_MISSES} more in expectations.json")
     yield Text()
 
 
@@ -118,14 +125,14 @@ def _write(sweep: Sweep, anew: bool) -> Written:
     }
     write_text(sweep.folder / "summary.csv", summary_csv(points))
     write_text(sweep.folder / "comparison.csv", comparison_csv(comparison))
-    if precision := precision_report(points):
-        write_text(sweep.folder / "drift.json", json.dumps(precision.as_json(), indent=1) + "\n")
+    if drift := precision_report(points):
+        write_text(sweep.folder / "drift.json", json.dumps(drift.as_json(), indent=1) + "\n")
     budget = float(sweep.compare.get("budget_mb") or BUDGET_MB)
-    told = compare_html(sweep, points, pages, budget, comparison, checked, known_feedback(sweep.folder))
-    write_text(sweep.folder / "compare.html", told)
+    html = compare_html(sweep, points, pages, budget, comparison, checked, known_feedback(sweep.folder))
+    write_text(sweep.folder / "compare.html", html)
     expectations = sweep.folder / "expectations.json"
     if checked:
-        entries = [asdict(one) for one in checked]
+        entries = [asdict(expectation) for expectation in checked]
         write_text(expectations, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
     else:
         expectations.unlink(missing_ok=True)
@@ -133,10 +140,10 @@ def _write(sweep: Sweep, anew: bool) -> Written:
 
 
 def _slug(label: str) -> str:
-    """A file name of a label: letters, digits, dots, signs and underscores, not too long."""
+    """Return a file name for a label: letters, digits, dots, signs and underscores, not too long."""
     return re.sub(r"[^A-Za-z0-9._=+-]+", "-", label).strip("-.")[:100] or "point"
 
 
-def _shown(path: Path) -> str:
-    """The path as seen from here, when that is shorter."""
+def _relative(path: Path) -> str:
+    """Return the path relative to the working folder where it is inside."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,4 +1,4 @@
-"""Progress on the terminal: what is loading, decoding, timed and measured, and how far the sweep is."""
+"""Progress on the terminal: a bar for the sweep, one for the current stage, and a line a point."""
 
 from __future__ import annotations
 
@@ -19,13 +19,9 @@ from rich.text import Text
 
 
 class Display:
-    """A bar for the sweep and one for what is being done; the Events of the engine.
-
-    Without a terminal the bars are silent and each point is a line.
-    """
+    """The terminal's `harness.progress.Progress`. Without a terminal the bars are silent."""
 
     def __init__(self, console: Console, points: int) -> None:
-        self._console = console
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -40,7 +36,7 @@ class Display:
         )
         self._points = points
         self._sweep: TaskID | None = None
-        self._now: TaskID | None = None
+        self._stage: TaskID | None = None
         self._done = 0
 
     def __enter__(self) -> Display:
@@ -53,58 +49,25 @@ class Display:
     ) -> None:
         self._progress.stop()
 
-    def loading(self, what: str, fraction: float) -> None:
-        """A model is being loaded; fraction from 0 to 1."""
-        description = f"loading {what}"
-        if self._now is None or self._progress.tasks[-1].description != description:
-            self._start(description, 100, "%")
-        self._progress.update(self._now, completed=round(fraction * 100))  # type: ignore[arg-type]
+    def stage(self, label: str, total: int, unit: str) -> None:
+        """Show a bar for a new stage in place of the last one's."""
+        if self._stage is not None:
+            self._progress.remove_task(self._stage)
+        self._stage = self._progress.add_task(label, total=total, unit=unit)
 
-    def waiting(self) -> None:
-        """Another process is making a point that is to be made here."""
-        self._progress.console.print("another process is at work on these points; waiting for it")
+    def advance(self, amount: int = 1) -> None:
+        """Move the stage's bar."""
+        if self._stage is not None:
+            self._progress.advance(self._stage, amount)
 
-    def decoding(self, label: str, tokens: int) -> None:
-        """A point begins to decode, `tokens` at most."""
-        self._start(f"decoding {label}", tokens, "tokens")
-
-    def decoded(self, tokens: int) -> None:
-        """Some more tokens are there."""
-        self._advance(tokens)
-
-    def forcing(self, label: str, tokens: int) -> None:
-        """A point's texts are read again for its drift, `tokens` of them."""
-        self._start(f"drift of {label}", tokens, "tokens")
-
-    def timing(self, label: str, repetitions: int) -> None:
-        """A point begins to be timed."""
-        self._start(f"timing {label}", repetitions, "runs")
-
-    def timed(self) -> None:
-        """One more repetition is done."""
-        self._advance(1)
-
-    def measuring(self, label: str, texts: int) -> None:
-        """A point's metrics begin to be computed."""
-        self._start(f"metrics of {label}", texts, "texts")
-
-    def measured(self) -> None:
-        """One more text has its metrics."""
-        self._advance(1)
+    def message(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(Text(text), soft_wrap=True)
 
     def point(self, label: str, outcome: str, style: str) -> None:
-        """A point has ended; say so in a line above the bars."""
+        """Print the outcome of a point, and move the sweep's bar."""
         self._done += 1
         line = Text.assemble((f"{self._done:>4}/{self._points} ", "dim"), (f"{outcome:<8}", style), label)
         self._progress.console.print(line, soft_wrap=True)
         if self._sweep is not None:
             self._progress.update(self._sweep, completed=self._done)
-
-    def _start(self, description: str, total: int, unit: str) -> None:
-        if self._now is not None:
-            self._progress.remove_task(self._now)
-        self._now = self._progress.add_task(description, total=total, unit=unit)
-
-    def _advance(self, amount: int) -> None:
-        if self._now is not None:
-            self._progress.advance(self._now, amount)

@@ -1,1 +1,1 @@
-"""What is kept: records, the store on disk, metrics. Plain Python, NumPy and Arrow, no torch."""
+"""What is stored: records, tables, files, addresses, locks. Plain Python, NumPy and Arrow, no torch."""

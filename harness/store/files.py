@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import math
 import os
 import secrets
@@ -56,6 +57,13 @@ def remove_unfinished(folder: Path) -> None:
 def storable(text: str) -> str:
     """Return the text as UTF-8 can hold it: a lone surrogate becomes `?`."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds; None where it is not there or not complete."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return None
 
 
 def write_text(path: Path, text: str) -> None:

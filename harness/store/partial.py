@@ -1,7 +1,7 @@
-"""A point on its way: the batches that are done, each a few files, until the point is whole.
+"""A point that is being decoded: the batches that are done, each a few files, until the point is complete.
 
-A process that dies loses the batch in flight. The plan of batches is kept beside them, so that who goes on
-repeats the same batches: in low precision a row's rounding depends on its company.
+A process that dies loses the batch in flight. The plan of batches is kept beside them, so that a resumed run
+repeats the same batches: in low precision the rounding of a row depends on the rest of its batch.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ TABLES = ("tokens", "times", "generations")
 
 @dataclass(frozen=True)
 class Partial:
-    """The batches of one point, in a folder of its own within the point's."""
+    """The batches of one point, in the folder `partial/` of the point's own."""
 
     stored: StoredPoint
 
     def begin(self, batch_prompts: int, top_k: int) -> int:
-        """Go on with what is there, if it was recorded deeply enough, or begin anew.
+        """Resume from the batches that are there, if they were recorded as deeply, or begin anew.
 
         Args:
-            batch_prompts: prompts a batch, for a new beginning.
-            top_k: alternatives that are recorded a step.
+            batch_prompts: prompts per batch, for a new beginning.
+            top_k: alternatives recorded per step.
 
         Returns:
-            The prompts a batch that hold: those of the plan that is there, else `batch_prompts`.
+            The prompts per batch to use: those of the plan that is there, else `batch_prompts`.
         """
         plan = self._folder / "plan.json"
         if plan.is_file():
@@ -50,17 +50,17 @@ class Partial:
         return batch_prompts
 
     def has(self, batch: int) -> bool:
-        """Whether a batch is done."""
+        """Return whether a batch is done."""
         return self._path("generations", batch).is_file()
 
     def write(self, batch: int, samples: Sequence[Sample]) -> None:
-        """Keep a batch; it counts once its last file is there."""
+        """Write a batch; it counts once its last file is there."""
         self._write("tokens", batch, tokens_table(samples))
         self._write("times", batch, times_table(samples))
         self._write("generations", batch, generations_table(samples))
 
     def merge(self, batches: int) -> None:
-        """Write the point's tables from its batches, one after the other."""
+        """Write the point's tables by concatenating its batches."""
         import pyarrow.parquet as pq
 
         for name in TABLES:
@@ -78,7 +78,7 @@ class Partial:
                         writer.write_table(pq.read_table(path))
 
     def clear(self) -> None:
-        """Forget every batch."""
+        """Delete every batch."""
         if self._folder.exists():
             shutil.rmtree(self._folder)
 

@@ -57,13 +57,13 @@ class Steps:
 
 @dataclass(frozen=True)
 class Times:
-    """When a sample came to be; seconds since the epoch. Texts that are decoded together share their steps.
+    """When a sample was generated; seconds since the epoch. Requests of one batch share their steps.
 
     Attributes:
-        started: its batch's prefill began.
-        first_token: the first token was there (of beams: the first step was done).
-        ended: its last token was chosen (of beams: the search was over).
-        batch: texts that were decoded together.
+        started: the prefill of its batch began.
+        first_token: the first token was chosen (of beams: the first step was done).
+        ended: the last token was chosen (of beams: the search was over).
+        batch: requests that were decoded together.
     """
 
     started: float
@@ -111,13 +111,22 @@ class Sample:
 
 @dataclass(frozen=True)
 class PromptScores:
-    """How likely the prompt's own tokens were: (P,) arrays; position 0 has no context and is NaN, rank 0."""
+    """How likely a prompt's own tokens are: (P,) arrays; position 0 has no context and is NaN, rank 0.
+
+    Attributes:
+        prompt_id: the prompt's id within its set.
+        token_id: (P,) int64.
+        logprob, entropy: (P,) float32, nats.
+        rank: (P,) int32, 1 + how many tokens are strictly likelier.
+        token: (P,) the text of each token.
+    """
 
     prompt_id: str
     token_id: np.ndarray
     logprob: np.ndarray
     rank: np.ndarray
     entropy: np.ndarray
+    token: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The store of points on disk: `outputs/points/<point_id>/`, read here by tracking and report."""
+"""A point on disk: the tables and JSON files of `outputs/points/<point_id>/`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredPoint:
-    """One point's folder. Tables are read whole; columns are DESIGN.md's."""
+    """One point's folder."""
 
     folder: Path
 
@@ -27,33 +27,33 @@ class StoredPoint:
         return self.folder.name
 
     def path(self, name: str) -> Path:
-        """A file of the point, whether or not it exists."""
+        """Return the path of a file of the point, whether or not it exists."""
         return self.folder / name
 
     def has(self, name: str) -> bool:
-        """Whether a file of the point is there; one that is there is whole."""
+        """Return whether a file of the point is there; one that is there is complete."""
         return self.path(name).is_file()
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """a table of the point as an Arrow table; only some columns where named."""
+        """Return a table of the point; only some of its columns where they are named."""
         import pyarrow.parquet as pq
 
         return pq.read_table(self.path(f"{name}.parquet"), columns=None if columns is None else list(columns))
 
     def column_names(self, name: str) -> list[str]:
-        """The columns that a table has."""
+        """Return the names of a table's columns."""
         import pyarrow.parquet as pq
 
         return list(pq.read_schema(self.path(f"{name}.parquet")).names)
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """The same table as a list of rows."""
+        """Return a table as a list of rows."""
         return self.table(name).to_pylist()
 
     def columns(
         self, name: str, columns: Sequence[str], where: Sequence[tuple[str, str, Any]] | None = None
     ) -> dict[str, list[Any]]:
-        """Some columns of a table as lists; `where` names the rows, as in `[("sample", "=", 0)]`."""
+        """Return columns of a table as lists; `where` filters rows, as in `[("sample", "=", 0)]`."""
         import pyarrow.parquet as pq
 
         path = self.path(f"{name}.parquet")
@@ -63,7 +63,7 @@ class StoredPoint:
             return file.read(columns=list(columns)).to_pydict()
 
     def batches(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-        """Some columns, at most 65,536 rows at a time, so that memory stays flat."""
+        """Yield some columns, at most 65,536 rows at a time, so that memory stays flat."""
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.path(f"{name}.parquet")) as file:
@@ -73,7 +73,7 @@ class StoredPoint:
     def row_batches(
         self, name: str, size: int, columns: Sequence[str] | None = None
     ) -> Iterator[list[dict[str, Any]]]:
-        """A table's rows, or some columns of them, at most `size` at a time, so that memory stays flat."""
+        """Yield a table's rows, or some columns of them, at most `size` at a time."""
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(self.path(f"{name}.parquet")) as file:
@@ -81,19 +81,19 @@ class StoredPoint:
                 yield batch.to_pylist()
 
     def metrics(self) -> dict[str, Any]:
-        """metrics.json: `metrics` (flat, `section/name`), `intervals`, `per_prompt`, `own`."""
+        """Return metrics.json: `metrics` (flat, `section/name`), `intervals`, `per_prompt`, `own`."""
         return self._json("metrics.json")
 
     def environment(self) -> dict[str, Any]:
-        """environment.json: versions, device, model facts, threads."""
+        """Return environment.json: versions, device, facts of the model, threads."""
         return self._json("environment.json")
 
     def config_text(self) -> str:
-        """config.yaml: `requested` beside `effective`."""
+        """Return config.yaml as text: `requested` beside `effective`."""
         return self.path("config.yaml").read_text(encoding="utf-8")
 
     def config(self) -> dict[str, Any]:
-        """The same as plain data."""
+        """Return config.yaml as plain data."""
         import yaml
 
         return yaml.load(self.config_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
@@ -102,27 +102,25 @@ class StoredPoint:
         return json.loads(self.path(name).read_text(encoding="utf-8"))
 
     def parts(self) -> dict[str, Any]:
-        """parts.json: what this point holds, each part listed only once it is whole.
+        """Return parts.json: the spec of each complete artifact by its name, and `facts` of the decoding.
 
-        `record` (recording depth of the samples), `timing` (what was timed), `metrics` (which ones, of
-        what), `facts` (seconds, tokens, memory) and `made` (`family`: a hash of its address but for decoding
-        and seed; `decoding`, `seed`) of a point; empty when nothing is complete.
+        Empty when nothing is complete. The names are those of `artifacts.registry.ARTIFACTS`.
         """
         return self._json("parts.json") if self.has("parts.json") else {}
 
     def write_table(self, name: str, table: pa.Table) -> None:
-        """Write a table; it appears whole."""
+        """Write a table by atomic rename."""
         import pyarrow.parquet as pq
 
         with atomic_path(self.path(f"{name}.parquet")) as scratch:
             pq.write_table(table, scratch, compression="zstd")
 
     def write_json(self, name: str, values: Any) -> None:
-        """Write a JSON file; it appears whole. NaN and infinities are refused."""
+        """Write a JSON file by atomic rename; NaN and infinities are refused."""
         write_text(self.path(name), json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     def write_config(self, config: Any) -> None:
-        """Write config.yaml; it appears whole."""
+        """Write config.yaml by atomic rename."""
         import yaml
 
         # libyaml writes the same ten times faster, where PyYAML was built with it.
@@ -132,5 +130,5 @@ class StoredPoint:
 
 
 def stored_point(outputs: Path, point_id: str) -> StoredPoint:
-    """The place of a point in the store, whether or not it is there."""
+    """Return a point of the store, whether or not it is there."""
     return StoredPoint(outputs / "points" / point_id)

@@ -1,4 +1,4 @@
-"""What is kept of a sweep: `outputs/sweeps/<name>-<sweep_id>/plan.json`, a line of facts a point."""
+"""The record of a sweep: `outputs/sweeps/<name>-<sweep_id>/plan.json`, its points and what became of them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Status = Literal["planned", "done", "reused", "failed", "interrupted"]
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """A point's place in a sweep.
+    """A point of a sweep.
 
     Attributes:
         label: unique in the sweep; names the MLflow run, the row and the column.
-        point_id: address in the store; empty while it is not known (the model could not be read).
+        point_id: address in the store; empty while it is unknown (the model could not be read).
         model, quantization, prompts, decoding: names of its choices.
         varied: every key that differs between points of the sweep, with this point's value.
         status: `done` ran in this sweep, `reused` came from the store.
         error: one line, for a failed point.
         traceback: for a failed point.
-        warnings: what was told about this point, one line each.
+        warnings: what its user should know, one line each.
         started, ended: seconds since the epoch; None until it ran.
     """
 
@@ -58,7 +58,7 @@ class Sweep:
         points: in the order of the command.
         started: seconds since the epoch.
         compare: the Compare part of the config, as a plain dict.
-        expect: what is expected of the points, each entry as a plain dict of what it says.
+        expect: what is expected of the points, each entry as a plain dict.
     """
 
     name: str
@@ -71,13 +71,13 @@ class Sweep:
     expect: tuple[Mapping[str, Any], ...] = ()
 
     def with_point(self, index: int, **changes: Any) -> Sweep:
-        """The same sweep with some facts of one point changed."""
+        """Return the sweep with some facts of one point changed."""
         points = list(self.points)
         points[index] = replace(points[index], **changes)
         return replace(self, points=tuple(points))
 
     def save(self) -> None:
-        """Write plan.json, whole or not at all."""
+        """Write plan.json by atomic rename."""
         facts = asdict(self)
         del facts["folder"]
         write_text(
@@ -86,7 +86,7 @@ class Sweep:
 
 
 def sweep_id_of(point_ids: Iterable[str]) -> str:
-    """The sweep's address: ten hex digits of the hash of its sorted point ids."""
+    """Return the sweep's address: ten hex digits of the hash of its sorted point ids."""
     return hashlib.sha256("\n".join(sorted(point_ids)).encode()).hexdigest()[:10]
 
 
@@ -99,7 +99,7 @@ def load_sweep(folder: Path) -> Sweep:
 
 
 def find_sweep(outputs: Path, wanted: str | None) -> Sweep:
-    """The sweep whose folder or id is `wanted`; the last one that was run when it is None.
+    """Return the sweep whose folder or id is `wanted`; the last one that was run when it is None.
 
     Raises:
         ConfigError: there is none, or several match.
@@ -118,5 +118,5 @@ def find_sweep(outputs: Path, wanted: str | None) -> Sweep:
     if len(matches) == 1:
         return load_sweep(outputs / "sweeps" / matches[0])
     known = ", ".join(matches or names[-5:])
-    problem = "names several sweeps" if matches else "is no sweep here"
-    raise ConfigError.of("", f"{wanted!r} {problem}; there are: {known}")
+    problem = "names several sweeps" if matches else "no such sweep"
+    raise ConfigError.of("", f"{wanted!r}: {problem} (sweeps: {known})")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -152,14 +152,14 @@ def times_table(samples: Sequence[Sample]) -> pa.Table:
     )
 
 
-def prompt_tokens_table(scores: Sequence[PromptScores], pieces: Mapping[str, Sequence[str]]) -> pa.Table:
-    """A row a prompt token; `pieces` holds each prompt's token texts."""
+def prompt_tokens_table(scores: Sequence[PromptScores]) -> pa.Table:
+    """Return prompt_tokens.parquet's rows, one a prompt token."""
     rows = [
         {
             "prompt_id": storable(s.prompt_id),
             "position": position,
             "token_id": int(s.token_id[position]),
-            "token": storable(pieces[s.prompt_id][position]),
+            "token": storable(s.token[position]),
             "logprob": float(s.logprob[position]),
             "rank": int(s.rank[position]),
             "entropy": float(s.entropy[position]),
@@ -171,7 +171,7 @@ def prompt_tokens_table(scores: Sequence[PromptScores], pieces: Mapping[str, Seq
 
 
 def timing_table(repetitions: Sequence[Repetition]) -> pa.Table:
-    """A row a timed repetition."""
+    """Return timing.parquet's rows, one a timed repetition."""
     return pa.Table.from_pylist(
         [{**vars(r), "prompt_id": storable(r.prompt_id), "itl_ms": list(r.itl_ms)} for r in repetitions],
         schema=TIMING,
@@ -179,5 +179,5 @@ def timing_table(repetitions: Sequence[Repetition]) -> pa.Table:
 
 
 def repetitions_of(table: pa.Table) -> list[Repetition]:
-    """The records of a timing table."""
+    """Return the records of a timing table."""
     return [Repetition(**{**row, "itl_ms": tuple(row["itl_ms"])}) for row in table.to_pylist()]

@@ -1,4 +1,4 @@
-"""What people said of texts in MLflow's UI, brought home: assessments of traces, to feedback.json."""
+"""Feedback given in MLflow's UI, read back: assessments of traces, written to the sweep's feedback.json."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from harness.analysis.point_results import stored_of
 from harness.store.feedback import keep_feedback, known_feedback
 from harness.store.files import outputs_folder
+from harness.store.mlflow_uri import SQLITE, prepare_environment, tracking_uri
 from harness.store.sweeps import Sweep, find_sweep
+from harness.tracking.mlflow_store import reason_of
 from harness.tracking.traces import find_traces, identity_of, trace_id_of
-from harness.tracking.tracker import one_line
-from harness.tracking.uri import SQLITE, prepare_environment, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Assessment
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NOTES = "mlflow.notes"
-"""Under this name the UI keeps what is written into a trace's box of notes: a comment without a rating."""
+"""The name under which the UI stores the note of a trace: a comment without a rating."""
 
-Text = tuple[str, str, int]
-"""Label of the point, prompt id, sample."""
+SampleKey = tuple[str, str, int]
+"""Label of the point, prompt id, sample index."""
 
 
-def bring_feedback(name: str | None) -> None:
-    """Read the feedback of a sweep, the last one when none is named, for whoever reports on it.
+def update_feedback(name: str | None) -> None:
+    """Update feedback.json of a sweep, the last one when none is named.
 
     Raises:
         ConfigError: there is no such sweep.
@@ -37,13 +37,13 @@ def bring_feedback(name: str | None) -> None:
 
 
 def read_feedback(sweep: Sweep) -> tuple[dict[str, Any], ...]:
-    """What people said of the sweep's texts as they are now, also written to its feedback.json.
+    """Return the feedback on the sweep's present samples, and write it to its feedback.json.
 
-    MLflow is asked only where the sweep was tracked with traces. When it cannot be reached, or knows nothing
-    of the sweep, what was last read stays.
+    MLflow is asked only where the sweep was tracked with traces. When it cannot be reached, or does not know
+    the sweep, the feedback that was read last is returned and stays.
 
     Returns:
-        As `harness.store.feedback.known_feedback`, in the order of the points and texts.
+        As `harness.store.feedback.known_feedback`, in the order of the points and samples.
     """
     known = known_feedback(sweep.folder)
     tracking = sweep.tracking
@@ -53,7 +53,7 @@ def read_feedback(sweep: Sweep) -> tuple[dict[str, Any], ...]:
         found = _read(sweep, tracking_uri(tracking))
     except Exception as error:
         log.warning(
-            "MLflow could not be asked for feedback (%s); what was last read is shown", one_line(error)
+            "feedback could not be read from MLflow (%s); the feedback read last is shown", reason_of(error)
         )
         return known
     if found is None:
@@ -64,7 +64,7 @@ def read_feedback(sweep: Sweep) -> tuple[dict[str, Any], ...]:
 
 
 def _read(sweep: Sweep, uri: str) -> tuple[dict[str, Any], ...] | None:
-    """The feedback that MLflow holds; None when it holds no trace of the sweep."""
+    """Return the feedback in MLflow; None when it has no trace of the sweep."""
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
         return None
     prepare_environment()
@@ -74,21 +74,21 @@ def _read(sweep: Sweep, uri: str) -> tuple[dict[str, Any], ...] | None:
     experiment = client.get_experiment_by_name(str(sweep.tracking.get("experiment") or "harness"))
     if experiment is None:
         return None
-    texts = _texts(sweep, experiment.experiment_id)
-    places = {text: place for place, text in enumerate(texts.values())}
-    said: list[tuple[int, dict[str, Any]]] = []
-    seen = False
+    samples = _sample_keys(sweep, experiment.experiment_id)
+    order = {key: index for index, key in enumerate(samples.values())}
+    found: list[tuple[int, dict[str, Any]]] = []
+    any_trace = False
     for info in find_traces(client, experiment.experiment_id, f"tags.sweep_id = '{sweep.sweep_id}'"):
-        seen = True
-        text = texts.get(info.trace_id)
-        if text is not None:
-            said += [(places[text], told) for told in _told(text, info.assessments)]
-    return tuple(told for _, told in sorted(said, key=lambda one: one[0])) if seen else None
+        any_trace = True
+        key = samples.get(info.trace_id)
+        if key is not None:
+            found += [(order[key], entry) for entry in _feedback(key, info.assessments)]
+    return tuple(entry for _, entry in sorted(found, key=lambda pair: pair[0])) if any_trace else None
 
 
-def _texts(sweep: Sweep, experiment_id: str) -> dict[str, Text]:
-    """By the id of its trace, every text that the sweep has now."""
-    texts: dict[str, Text] = {}
+def _sample_keys(sweep: Sweep, experiment_id: str) -> dict[str, SampleKey]:
+    """Return every present sample of the sweep, by the id of its trace."""
+    keys: dict[str, SampleKey] = {}
     for point in sweep.points:
         stored = stored_of(sweep, point)
         if stored is None:
@@ -96,13 +96,13 @@ def _texts(sweep: Sweep, experiment_id: str) -> dict[str, Text]:
         for rows in stored.row_batches("generations", 1000, ("prompt_id", "sample", "output")):
             for row in rows:
                 identity = identity_of(experiment_id, sweep, point, row)
-                texts[trace_id_of(identity)] = (point.label, row["prompt_id"], row["sample"])
-    return texts
+                keys[trace_id_of(identity)] = (point.label, row["prompt_id"], row["sample"])
+    return keys
 
 
-def _told(text: Text, assessments: list[Assessment]) -> Iterator[dict[str, Any]]:
-    """Feedback among a trace's assessments, oldest first; what was taken back or failed is left out."""
-    label, prompt_id, sample = text
+def _feedback(key: SampleKey, assessments: list[Assessment]) -> Iterator[dict[str, Any]]:
+    """Yield the feedback among a trace's assessments, oldest first, without what was replaced or failed."""
+    label, prompt_id, sample = key
     for one in sorted(assessments, key=lambda a: (a.create_time_ms or 0, a.assessment_id or "")):
         if one.feedback is None or one.valid is False or one.feedback.error is not None:
             continue
@@ -110,7 +110,7 @@ def _told(text: Text, assessments: list[Assessment]) -> Iterator[dict[str, Any]]
         comment = one.rationale or ""
         if one.name == NOTES:
             value, comment = None, str(value)
-        kind, who = one.source.source_type, one.source.source_id or "default"
+        kind, source = one.source.source_type, one.source.source_id or "default"
         yield {
             "label": label,
             "prompt_id": prompt_id,
@@ -118,5 +118,5 @@ def _told(text: Text, assessments: list[Assessment]) -> Iterator[dict[str, Any]]
             "name": one.name.removeprefix("mlflow."),
             "value": value,
             "comment": comment,
-            "source": who if kind == "HUMAN" else f"{who} ({kind})",
+            "source": source if kind == "HUMAN" else f"{source} ({kind})",
         }

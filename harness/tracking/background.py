@@ -1,4 +1,4 @@
-"""A tracker that tells in a thread of its own, so that decoding does not wait for MLflow."""
+"""A tracker that logs in its own thread, so that decoding does not wait for MLflow."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ from harness.tracking.links import Link
 from harness.tracking.tracker import Tracker
 
 
-class InBackground(Tracker):
-    """Another tracker, told in order by one thread.
+class BackgroundTracker(Tracker):
+    """Another tracker, whose points are logged in order by one thread.
 
-    Points are read from the store when their turn comes, so what waits is small, however many do. The parent
-    run is opened before anything is decoded, and closed when every point has been told.
+    A point is read from the store when its turn comes, so the queue stays small however long it is. The
+    parent run is opened before anything is decoded, and ended once every point has been logged.
 
     Args:
-        tracker: tells; it keeps its own failures to itself.
+        tracker: does the logging; it handles its own failures.
     """
 
     def __init__(self, tracker: Tracker) -> None:
         self.uri = tracker.uri
         self._tracker = tracker
-        self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue()
-        self._problem: BaseException | None = None
-        self._thread = threading.Thread(target=self._tell, name="tracking", daemon=True)
+        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
 
     def open(self, sweep: Sweep) -> None:
-        """Begin, or go on with, the sweep's parent run; the store answers before this returns."""
+        """Begin or resume the sweep's parent run; MLflow has answered when this returns."""
         self._tracker.open(sweep)
         self._thread.start()
 
     def log_point(self, sweep: Sweep, index: int) -> None:
-        """Have a point told when its turn comes."""
-        self._waiting.put(lambda: self._tracker.log_point(sweep, index))
+        """Queue a point to be logged."""
+        self._queue.put(lambda: self._tracker.log_point(sweep, index))
 
     def close(self, sweep: Sweep, status: str) -> None:
-        """Tell what still waits, then end the parent run; as KILLED when not every point could be told."""
+        """Log what is still queued, then end the parent run; as KILLED when a point could not be logged."""
         if self._thread.is_alive():
             try:
                 self._finish()
             except BaseException as error:
-                # Interrupted: what is in hand is told whole, the rest is left to the next time.
-                self._problem = error
+                # Interrupted: the point in progress is finished, the others are left to the next run.
+                self._error = error
                 self._finish()
-        self._tracker.close(sweep, status if self._problem is None else "KILLED")
-        if self._problem is not None:
-            raise self._problem
+        self._tracker.close(sweep, status if self._error is None else "KILLED")
+        if self._error is not None:
+            raise self._error
 
     def links(self, sweep: Sweep) -> tuple[Link, ...]:
-        """Where to look at the sweep."""
+        """Return the sweep's links into the MLflow UI."""
         return self._tracker.links(sweep)
 
     def _finish(self) -> None:
-        self._waiting.put(None)
+        self._queue.put(None)
         self._thread.join()
 
-    def _tell(self) -> None:
-        while (tell := self._waiting.get()) is not None:
-            if self._problem is None:
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None:
+            if self._error is None:
                 try:
-                    tell()
+                    task()
                 except BaseException as error:
-                    self._problem = error
+                    self._error = error

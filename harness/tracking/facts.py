@@ -1,4 +1,4 @@
-"""What MLflow is told of a point: params, tags, metrics and the table of texts, as plain values."""
+"""What MLflow gets of a point as plain values: params, tags, metrics and the table of generations."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from harness.analysis.metric_catalog import metric_of
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
 
-LONGEST_PARAM = 6000
-LONGEST_TAG = 5000
-LONGEST_KEY = 250
+MAX_PARAM = 6000
+MAX_TAG = 5000
+MAX_KEY = 250
+MAX_CELL = 20_000
+"""Longest texts, in characters, of a param, a tag, a key and a cell of the table."""
 EXPECTATIONS = "expectations"
-"""The tag that tells what became of `expect`."""
-LONGEST_CELL = 20_000
+"""The tag with the result of `expect`."""
 TABLE_MB = 2.0
 TABLE_ROWS = 1000
-"""Of generations.json: the UI reads ten of them whole, and lays out every row, to put runs side by side."""
+"""Limits of generations.json: to compare runs, the UI reads ten of them whole and lays out every row."""
 TABLE_TAG = json.dumps([{"path": "generations.json", "type": "table"}])
-"""Value of `mlflow.loggedArtifacts`: how the UI knows that an artifact is a table."""
+"""Value of `mlflow.loggedArtifacts`, by which the UI recognises an artifact as a table."""
 
 
-def key_of(name: str) -> str:
-    """A legal MLflow key: other characters than letters, digits and `_-.:/ ` become `_`."""
-    return re.sub(r"[^\w\-.:/ ]", "_", name, flags=re.ASCII)[:LONGEST_KEY].strip("./ ") or "_"
+def mlflow_key(name: str) -> str:
+    """Return a legal MLflow key: characters other than letters, digits and `_-.:/ ` become `_`."""
+    return re.sub(r"[^\w\-.:/ ]", "_", name, flags=re.ASCII)[:MAX_KEY].strip("./ ") or "_"
 
 
 def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted keys and texts of a nested config; what is null is left out, lists are JSON."""
+    """Yield the dotted keys and the texts of a nested config; null is left out, lists are JSON."""
     if isinstance(config, Mapping):
         for key, value in config.items():
             yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
@@ -45,19 +46,15 @@ def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def params_of(stored: StoredPoint) -> dict[str, str]:
-    """The requested config, flattened; below `effective.` what decoding made of it."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    config = yaml.load(stored.config_text(), Loader=loader) if stored.has("config.yaml") else {}
-    config = config if isinstance(config, Mapping) else {}
+    """Return the params: the requested config, flattened; the effective decoding below `effective.`."""
+    config = stored.config() if stored.has("config.yaml") else {}
     params = dict(flatten(config.get("requested") or {}))
     params.update(flatten(config.get("effective") or {}, "effective"))
-    return {key_of(key): value[:LONGEST_PARAM] for key, value in params.items()}
+    return {mlflow_key(key): value[:MAX_PARAM] for key, value in params.items()}
 
 
 def tags_of(sweep: Sweep, point: SweepPoint) -> dict[str, str]:
-    """What the runs of points are found and sorted by."""
+    """Return the tags by which the runs of points are found and sorted."""
     tags = {
         "sweep_id": sweep.sweep_id,
         "sweep": sweep.name,
@@ -71,126 +68,126 @@ def tags_of(sweep: Sweep, point: SweepPoint) -> dict[str, str]:
         "status": point.status,
     }
     for key, value in point.varied.items():
-        tags.setdefault(key_of(key), str(value))
+        tags.setdefault(mlflow_key(key), str(value))
     if point.warnings:
         tags["warnings"] = "\n".join(point.warnings)
     if point.error:
         tags["error"] = point.error
-    return {key: value[:LONGEST_TAG] for key, value in tags.items()}
+    return {key: value[:MAX_TAG] for key, value in tags.items()}
 
 
 def metrics_of(stored: StoredPoint) -> dict[str, float]:
-    """The metrics that MLflow is told of: a chart each on one page, so the catalogue says which ones.
+    """Return the metrics to log; MLflow draws a chart for each, so the catalogue says which ones.
 
-    Only numbers: MLflow would keep infinities as 1.8e308 and NaN as holes in charts.
+    Finite numbers only: MLflow would store infinities as 1.8e308 and draw NaN as gaps.
     """
-    known = stored.metrics().get("metrics", {}) if stored.has("metrics.json") else {}
+    metrics = stored.metrics().get("metrics", {}) if stored.has("metrics.json") else {}
     return {
-        key_of(key): float(value)
-        for key, value in known.items()
-        if metric_of(key).place != "tables" and _is_number(value)
+        mlflow_key(key): float(value)
+        for key, value in metrics.items()
+        if metric_of(key).place != "tables" and _is_finite(value)
     }
 
 
 def per_prompt_of(stored: StoredPoint) -> list[tuple[str, float, int]]:
-    """`prompt/<metric>` of the headlines, value and step; the step is the place of the prompt in its set.
+    """Return (`prompt/<metric>`, value, step) of the headline metrics; the step is the prompt's index.
 
-    Of the first TABLE_ROWS prompts: metrics.json has them all.
+    Of the first TABLE_ROWS prompts; metrics.json has all.
     """
-    known = stored.metrics().get("per_prompt", {}) if stored.has("metrics.json") else {}
+    per_prompt = stored.metrics().get("per_prompt", {}) if stored.has("metrics.json") else {}
     return [
-        (key_of(f"prompt/{key.rpartition('/')[2]}"), float(value), step)
-        for key, values in known.items()
+        (mlflow_key(f"prompt/{key.rpartition('/')[2]}"), float(value), step)
+        for key, values in per_prompt.items()
         if metric_of(key).place == "headline"
         for step, value in enumerate(values[:TABLE_ROWS])
-        if _is_number(value)
+        if _is_finite(value)
     ]
 
 
 def expectations_tag(checked: Sequence[Checked], with_labels: bool = False) -> str:
-    """`3 passed`, or `1 of 3 missed: ...` with what was missed; empty when nothing was expected."""
+    """Return `3 passed`, or `1 of 3 missed: ...` with the missed ones; empty when nothing was expected."""
     if not checked:
         return ""
-    wrong = [f"{one.label}: {one.line}" if with_labels else one.line for one in missed(checked)]
-    return ": ".join([verdict(checked), *(["; ".join(wrong)] if wrong else [])])[:LONGEST_TAG]
+    lines = [f"{one.label}: {one.line}" if with_labels else one.line for one in missed(checked)]
+    return ": ".join([verdict(checked), *(["; ".join(lines)] if lines else [])])[:MAX_TAG]
 
 
 COLUMNS = ("prompt", "output", "finish_reason", "output_tokens", "mean_logprob", "sample")
 
 
 @dataclass(frozen=True)
-class TextTable:
-    """One of MLflow's tables.
+class GenerationsTable:
+    """The table of a point's samples that the MLflow UI shows.
 
     Attributes:
-        json: the artifact.
-        shown: rows in it, the point's first.
-        texts: of the point.
+        json: content of the artifact.
+        rows: samples in it, the first ones of the point.
+        samples: number of samples that the point has.
     """
 
     json: str
-    shown: int
-    texts: int
+    rows: int
+    samples: int
 
     @property
     def note(self) -> str:
-        """How many of how many are shown; empty when all are."""
-        if self.shown == self.texts:
+        """How many samples are left out, in one line; empty when none is."""
+        if self.rows == self.samples:
             return ""
-        return f"the first {self.shown} of {self.texts} are in generations.json, all in generations.parquet"
+        return f"the first {self.rows} of {self.samples} are in generations.json, all in generations.parquet"
 
 
 def generations_json(
-    stored: StoredPoint, budget_mb: float = TABLE_MB, most_rows: int = TABLE_ROWS
-) -> TextTable:
-    """The first of generations.parquet as a table, which the UI puts side by side by the first column.
+    stored: StoredPoint, budget_mb: float = TABLE_MB, max_rows: int = TABLE_ROWS
+) -> GenerationsTable:
+    """Return the first rows of generations.parquet as a table; the UI compares runs by its first column.
 
-    That column must tell the rows apart, so with several samples it is `prompt_id #sample`. The points of a
-    sweep show the same prompts: what is left out is the end of the prompt set, whatever the point.
+    The values of that column must be unique, so with several samples it is `prompt_id #sample`. The points
+    of a sweep show the same prompts: rows are left out from the end, whatever the point.
     """
     samples = stored.columns("generations", ["sample"])["sample"]
     several = any(samples)
-    left, told = budget_mb * 1e6, list[str]()
-    for row in (row for rows in stored.row_batches("generations", 100) for row in rows):
-        name = f"{row['prompt_id']} #{row['sample']}" if several else row["prompt_id"]
-        text = json.dumps([name, *(_cell(row.get(column)) for column in COLUMNS)])
-        left -= len(text)
-        if told and (left < 0 or len(told) == most_rows):
+    bytes_left, rows = budget_mb * 1e6, list[str]()
+    for sample in (sample for batch in stored.row_batches("generations", 100) for sample in batch):
+        name = f"{sample['prompt_id']} #{sample['sample']}" if several else sample["prompt_id"]
+        row = json.dumps([name, *(_cell(sample.get(column)) for column in COLUMNS)])
+        bytes_left -= len(row)
+        if rows and (bytes_left < 0 or len(rows) == max_rows):
             break
-        told.append(text)
+        rows.append(row)
     head = json.dumps(["prompt_id", *COLUMNS])
-    return TextTable(f'{{"columns": {head}, "data": [{", ".join(told)}]}}', len(told), len(samples))
+    return GenerationsTable(f'{{"columns": {head}, "data": [{", ".join(rows)}]}}', len(rows), len(samples))
 
 
-def digest(stored: StoredPoint) -> str:
-    """Tells whether a point in MLflow is the one in the store: a hash of its texts, numbers and config."""
-    known = hashlib.sha256()
+def point_digest(stored: StoredPoint) -> str:
+    """Return a hash of a point's samples, numbers and config, by which a logged run is seen to be current."""
+    digest = hashlib.sha256()
     for name in ("generations.parquet", "metrics.json", "config.yaml", "timing.parquet"):
-        known.update(name.encode())
+        digest.update(name.encode())
         if stored.has(name):
-            known.update(stored.path(name).read_bytes())
-    return known.hexdigest()[:16]
+            digest.update(stored.path(name).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def text_digest(text: str) -> str:
-    """The same of a text."""
+    """Return a hash of a text, as long as `point_digest`."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def varied_params(points: Sequence[SweepPoint]) -> dict[str, str]:
-    """Of a parent run: every key that varies in the sweep, with its values."""
+    """Return the params of a parent run: every key that varies in the sweep, with its values."""
     values: dict[str, list[str]] = {}
     for point in points:
         for key, value in point.varied.items():
-            values.setdefault(key_of(key), []).append(str(value))
-    return {key: ", ".join(dict.fromkeys(told))[:LONGEST_PARAM] for key, told in values.items()}
+            values.setdefault(mlflow_key(key), []).append(str(value))
+    return {key: ", ".join(dict.fromkeys(texts))[:MAX_PARAM] for key, texts in values.items()}
 
 
-def _is_number(value: Any) -> bool:
+def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > LONGEST_CELL:
-        return f"{value[:LONGEST_CELL]}… ({len(value)} characters in all)"
+    if isinstance(value, str) and len(value) > MAX_CELL:
+        return f"{value[:MAX_CELL]}… ({len(value)} characters in all)"
     return None if isinstance(value, float) and not math.isfinite(value) else value

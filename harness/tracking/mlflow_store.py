@@ -1,90 +1,96 @@
-"""MLflow's store as the tracker sees it: open it once, find the experiment, find and replace runs.
+"""One experiment of an MLflow store: open it once; find, create and replace runs in it.
 
-Only MlflowClient is used, never MLflow's global state, so that a user's own MLflow code stays as it was.
+Only MlflowClient is used, never MLflow's global state, so that a user's own MLflow code is not affected.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.tracking.uri import SQLITE, artifacts_uri, prepare_environment
+from filelock import FileLock
+
+from harness.errors import first_line
+from harness.store.mlflow_uri import SQLITE, artifacts_uri, prepare_environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-METRICS_AT_ONCE = 1000
-PARAMS_AT_ONCE = 100
+# MLflow's limits of one request: 1,000 entities, of which 100 params.
+MAX_ENTITIES = 1000
+MAX_PARAMS = 100
 
 
-class Store:
-    """One experiment of one tracking store.
+class MlflowStore:
+    """One experiment of a tracking store.
 
     Args:
         uri: the tracking URI.
-        experiment: its name; made when it is not there.
+        experiment: its name; created where it does not exist.
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
         prepare_environment()
-        with _alone(uri):
+        with _creation_lock(uri):
             from mlflow import MlflowClient
 
             self.uri = uri
             self.client: MlflowClient = MlflowClient(tracking_uri=uri)
-            self.experiment_id = self._experiment(experiment)
+            self.experiment_id = self._find_or_create(experiment)
 
-    def _experiment(self, name: str) -> str:
+    def _find_or_create(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             if found.lifecycle_stage == "deleted":
                 self.client.restore_experiment(found.experiment_id)
             return found.experiment_id
         root = artifacts_uri(self.uri)
-        folder = f"{root}/{_plain(name)}" if root else None
-        # Of the UI's two faces, the one that shows runs.
+        folder = f"{root}/{_folder_name(name)}" if root else None
+        # The UI has two views of an experiment; this kind opens the one that shows runs.
         tags = {"mlflow.experimentKind": "custom_model_development"}
         return self.client.create_experiment(name, artifact_location=folder, tags=tags)
 
     def runs(self, **tags: str) -> list[Run]:
-        """The runs that carry all of these tags; a double underscore in a name stands for a dot."""
-        said = " and ".join(
+        """Return the runs that have all of these tags; a double underscore in a name stands for a dot."""
+        conditions = " and ".join(
             f"tags.`{name.replace('__', '.')}` = '{value.replace(chr(39), chr(39) * 2)}'"
             for name, value in tags.items()
         )
         found: list[Run] = []
         token = None
         while True:
-            page = self.client.search_runs([self.experiment_id], said, max_results=1000, page_token=token)
+            page = self.client.search_runs(
+                [self.experiment_id], conditions, max_results=1000, page_token=token
+            )
             found += page
             token = page.token
             if not token:
                 return found
 
     def create(self, name: str, tags: Mapping[str, str], started: float | None) -> str:
-        """A new run, RUNNING, with its start in seconds since the epoch; its id."""
-        known = {
+        """Create a RUNNING run that started at a time in seconds since the epoch; return its id."""
+        all_tags = {
             "mlflow.source.name": "harness",
             "mlflow.source.type": "LOCAL",
             "mlflow.user": _user(),
             **tags,
         }
         start = None if started is None else round(1000 * started)
-        run = self.client.create_run(self.experiment_id, start_time=start, tags=known, run_name=name)
+        run = self.client.create_run(self.experiment_id, start_time=start, tags=all_tags, run_name=name)
         return run.info.run_id
 
-    def keep_tag(self, run_id: str, there: Mapping[str, str], name: str, value: str) -> None:
-        """Make a tag that runs carry only sometimes what it is now; `there` are the tags that the run has."""
-        if value and there.get(name) != value:
+    def update_tag(self, run_id: str, tags: Mapping[str, str], name: str, value: str) -> None:
+        """Set a tag to `value`, or delete it when that is empty; `tags` are those that the run has."""
+        if value and tags.get(name) != value:
             self.client.set_tag(run_id, name, value)
-        elif not value and name in there:
+        elif not value and name in tags:
             self.client.delete_tag(run_id, name)
 
     def log(
@@ -94,57 +100,51 @@ class Store:
         metrics: Sequence[tuple[str, float, int]],
         at: float,
     ) -> None:
-        """Params and metrics (key, value, step) of a run, at a time in seconds since the epoch."""
+        """Log params and metrics (key, value, step) of a run, at a time in seconds since the epoch."""
         from mlflow.entities import Metric, Param
 
-        said = [Param(key, value) for key, value in params.items()]
-        numbers = [Metric(key, value, round(1000 * at), step) for key, value, step in metrics]
-        while said or numbers:
-            # A request holds 1,000 entities at most, 100 of them params.
-            now, said = said[:PARAMS_AT_ONCE], said[PARAMS_AT_ONCE:]
-            room = METRICS_AT_ONCE - len(now)
-            batch, numbers = numbers[:room], numbers[room:]
-            self.client.log_batch(run_id, metrics=batch, params=now)
+        params_left = [Param(key, value) for key, value in params.items()]
+        metrics_left = [Metric(key, value, round(1000 * at), step) for key, value, step in metrics]
+        while params_left or metrics_left:
+            some_params, params_left = params_left[:MAX_PARAMS], params_left[MAX_PARAMS:]
+            room = MAX_ENTITIES - len(some_params)
+            some_metrics, metrics_left = metrics_left[:room], metrics_left[room:]
+            self.client.log_batch(run_id, metrics=some_metrics, params=some_params)
 
     def end(self, run_id: str, status: str, ended: float | None) -> None:
-        """End a run: FINISHED, FAILED or KILLED, in seconds since the epoch."""
+        """End a run as FINISHED, FAILED or KILLED, at a time in seconds since the epoch (None: now)."""
         self.client.set_terminated(run_id, status, None if ended is None else round(1000 * ended))
 
     def share_view(self, key: str, state: Mapping[str, Any]) -> None:
-        """Keep a state of the UI's runs page where its links with `viewStateShareKey` find it."""
+        """Store a state of the UI's runs page, which links with `viewStateShareKey` open."""
         self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(state))
 
     def delete(self, run_id: str) -> None:
-        """Take a run out of sight; MLflow keeps it among the deleted ones."""
+        """Delete a run; MLflow keeps it among the deleted ones."""
         self.client.delete_run(run_id)
 
 
-@contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """Keep other processes out while a new sqlite file is filled: two at once break it for good."""
+def _creation_lock(uri: str) -> contextlib.AbstractContextManager[Any]:
+    """Keep other processes out while a new sqlite file is filled: two at once corrupt it for good."""
     if not uri.startswith(SQLITE):
-        yield
-        return
+        return contextlib.nullcontext()
     path = Path(uri.removeprefix(SQLITE))
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
-    with lock.open("w") as held:
-        try:
-            import fcntl
-
-            fcntl.flock(held, fcntl.LOCK_EX)
-        except (ImportError, OSError):  # a system or file system without locks
-            pass
-        yield
+    return FileLock(path.with_name(f".{path.name}.lock"))
 
 
-def owner() -> dict[str, str]:
-    """Tags that tell whether the process that opened a run still lives."""
+def reason_of(error: BaseException) -> str:
+    """Return in one line why MLflow failed; of a request that it failed, without the client's internals."""
+    return first_line(error).partition(" with exception ")[0]
+
+
+def owner_tags() -> dict[str, str]:
+    """Return the tags by which `is_orphan` sees whether the process that opened a run is alive."""
     return {"host": socket.gethostname(), "pid": str(os.getpid())}
 
 
 def is_orphan(tags: Mapping[str, Any]) -> bool:
-    """Whether the process that opened a run is gone; False when another machine would have to be asked."""
+    """Return whether the process that opened a run is gone; False for one on another machine."""
     if tags.get("host") != socket.gethostname() or not str(tags.get("pid", "")).isdigit():
         return False
     try:
@@ -165,6 +165,6 @@ def _user() -> str:
         return "unknown"
 
 
-def _plain(name: str) -> str:
-    """A folder name of an experiment's name; two experiments may share it, their runs do not."""
-    return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.") or "experiment"
+def _folder_name(experiment: str) -> str:
+    """Return a folder name for an experiment; two experiments may share it, their runs do not."""
+    return re.sub(r"[^\w.-]+", "-", experiment, flags=re.ASCII).strip("-.") or "experiment"

@@ -1,4 +1,4 @@
-"""`harness sync [SWEEP]`: tell MLflow what it missed, from the store alone."""
+"""`harness sync [SWEEP]`: log to MLflow what it lacks of a sweep, from the store alone."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from dataclasses import replace
 
 from harness.analysis.point_results import stored_of
 from harness.errors import HarnessError
-from harness.report import write_sweep_reports
+from harness.report.write import write_sweep_reports
 from harness.store.files import outputs_folder
+from harness.store.mlflow_uri import tracking_uri
 from harness.store.sweeps import Sweep, find_sweep
 from harness.tracking.links import closing_lines
-from harness.tracking.tracker import TELLABLE, MlflowTracker, one_line
-from harness.tracking.uri import tracking_uri
+from harness.tracking.mlflow_store import reason_of
+from harness.tracking.tracker import LOGGABLE, MlflowTracker
 
 
 def sync(name: str | None) -> int:
-    """Tell MLflow of a sweep, whether or not it was tracked when it ran, and print where to look.
+    """Log a sweep to MLflow, whether or not it was tracked when it ran, and print links to it.
 
     Args:
         name: the sweep's folder or id; the last one when None.
@@ -24,16 +25,18 @@ def sync(name: str | None) -> int:
         The exit status: 0, or 1 when a point is no longer in the store.
 
     Raises:
-        ConfigError: there is no such sweep, or tracking.uri is nothing to log to.
+        ConfigError: there is no such sweep, or MLflow cannot log to `tracking.uri`.
         HarnessError: MLflow cannot be reached.
     """
     sweep = find_sweep(outputs_folder(), name)
     uri = tracking_uri(sweep.tracking)
     tracker, missing = sync_sweep(sweep, uri)
-    points = sum(point.status in TELLABLE for point in sweep.points) - len(missing)
-    print(f"{sweep.folder.name}: {tracker.written} of {points} points told to {uri}, the others were there")
+    points = sum(point.status in LOGGABLE for point in sweep.points) - len(missing)
+    print(
+        f"{sweep.folder.name}: {tracker.written} of {points} points logged to {uri}, the rest was up to date"
+    )
     for label in missing:
-        print(f"{label}: no longer in the store; run the sweep again to make it anew")
+        print(f"{label}: no longer in the store; run the sweep again to generate it")
     for line in closing_lines(sweep, tracker.links(sweep), uri):
         print(line)
     return 1 if missing else 0
@@ -49,21 +52,24 @@ def sync_sweep(sweep: Sweep, uri: str) -> tuple[MlflowTracker, list[str]]:
         HarnessError: MLflow cannot be reached.
     """
     gone = [p.label for p in sweep.points if p.status in ("done", "reused") and stored_of(sweep, p) is None]
-    there = replace(sweep, points=tuple(p for p in sweep.points if p.label not in gone))
+    present = replace(sweep, points=tuple(p for p in sweep.points if p.label not in gone))
     tracker = MlflowTracker(uri, strict=True)
-    write_sweep_reports(there)
+    write_sweep_reports(present)
     try:
-        tracker.open(there)
-        for index in range(len(there.points)):
-            tracker.log_point(there, index)
-        statuses = {point.status for point in there.points}
+        tracker.open(present)
+        for index in range(len(present.points)):
+            tracker.log_point(present, index)
+        statuses = {point.status for point in present.points}
         if statuses <= {"done", "reused"} and not gone:
             status = "FINISHED"
         else:
             status = "FAILED" if "failed" in statuses else "KILLED"
-        tracker.close(there, status)
+        tracker.close(present, status)
     except HarnessError:
         raise
     except Exception as error:
-        raise HarnessError(f"tracking.uri: MLflow at {uri} could not be told: {one_line(error)}") from error
+        raise HarnessError(
+            f"tracking.uri: logging to MLflow at {uri} failed ({reason_of(error)}); check that it runs, "
+            "then run `harness sync` again"
+        ) from error
     return tracker, gone

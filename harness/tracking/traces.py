@@ -1,8 +1,8 @@
-"""One MLflow trace a sample, written after the fact, with the times at which the sample came to be.
+"""One MLflow trace per sample, written after the fact, with the times at which the sample was generated.
 
-What people say of a text hangs on its trace. So a trace's id is made from what it shows (sweep, point,
-prompt, sample and the text itself): a point that is told again writes over its own traces, and what was said
-stays on them. Where the text is another one, so is the trace.
+Human feedback is attached to traces. So a trace's id is made from its content (sweep, point, prompt, sample
+and output): a point that is logged again overwrites its own traces, and the feedback stays on them. Another
+output is another trace.
 
 Traces go straight to the store: MLflow's fluent tracing would set its process-wide tracking URI.
 """
@@ -23,20 +23,21 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import TraceInfo
 
-    from harness.tracking.mlflow_store import Store
+    from harness.tracking.mlflow_store import MlflowStore
 
 NANO = 1_000_000_000
-LONGEST_PREVIEW = 1000
-LONGEST_TAG = 4000
-AT_ONCE = 100
-"""Traces whose spans go to the store together, and traces a request deletes."""
-UNTIMED = (
-    "this sample's own times were not kept: the trace spans the whole of its point; latency is in the metrics"
-)
+MAX_PREVIEW = 1000
+MAX_TAG = 4000
+BATCH = 100
+"""Traces whose spans are written together, and traces deleted by one request."""
+UNTIMED = "no times were recorded for this sample: the trace spans its whole point; latency is in the metrics"
+
+Row = dict[str, Any]
+"""A row of generations.parquet, or of times.parquet."""
 
 
-def identity_of(experiment_id: str, sweep: Sweep, point: SweepPoint, row: dict[str, Any]) -> bytes:
-    """32 bytes that name a sample's trace; its id is made from the first 16.
+def identity_of(experiment_id: str, sweep: Sweep, point: SweepPoint, row: Row) -> bytes:
+    """Return 32 bytes that identify a sample's trace; its id is made from the first 16.
 
     Args:
         experiment_id: where the sweep is tracked.
@@ -44,25 +45,25 @@ def identity_of(experiment_id: str, sweep: Sweep, point: SweepPoint, row: dict[s
         point: the sample's.
         row: prompt_id, sample and output of the sample.
     """
-    shown = (experiment_id, sweep.sweep_id, point.point_id, point.label)
-    text = json.dumps([*shown, row["prompt_id"], row["sample"], row["output"]])
+    keys = (experiment_id, sweep.sweep_id, point.point_id, point.label)
+    text = json.dumps([*keys, row["prompt_id"], row["sample"], row["output"]])
     return hashlib.sha256(text.encode()).digest()
 
 
 def trace_id_of(identity: bytes) -> str:
-    """The trace's id, as MLflow writes it."""
+    """Return the trace's id, as MLflow writes it."""
     return f"tr-{identity[:16].hex()}"
 
 
 def log_traces(
-    store: Store,
+    store: MlflowStore,
     run_id: str,
     sweep: Sweep,
     point: SweepPoint,
     stored: StoredPoint,
-    whole: tuple[float, float],
+    point_times: tuple[float, float],
 ) -> None:
-    """Write a trace for every sample of a point, tied to its run; what is there already is written over.
+    """Write a trace for every sample of a point, linked to its run; existing ones are overwritten.
 
     Args:
         store: where the run is.
@@ -70,7 +71,7 @@ def log_traces(
         sweep: the point's.
         point: whose samples they are.
         stored: its folder.
-        whole: when the point began and ended, for samples whose own times were not kept.
+        point_times: when the point started and ended, for samples whose times were not recorded.
     """
     from mlflow.entities import Span, TraceInfo, TraceLocation, TraceState
     from mlflow.tracing.client import TracingClient
@@ -83,40 +84,39 @@ def log_traces(
         if stored.has("times.parquet")
         else {}
     )
-    for rows in stored.row_batches("generations", AT_ONCE):
+    for rows in stored.row_batches("generations", BATCH):
         spans: list[Span] = []
         for row in rows:
             identity = identity_of(store.experiment_id, sweep, point, row)
-            own = times.get((row["prompt_id"], row["sample"]))
-            some = _spans(row, point, identity, own, whole)
-            started, ended = some[0]["start_time_unix_nano"], some[0]["end_time_unix_nano"]
+            sample_times = times.get((row["prompt_id"], row["sample"]))
+            sample_spans = _spans(row, point, identity, sample_times, point_times)
+            started, ended = sample_spans[0]["start_time_unix_nano"], sample_spans[0]["end_time_unix_nano"]
+            metadata = {TraceMetadataKey.SOURCE_RUN: run_id, **_timing_notes(sample_times)}
+            if usage := _usage(row):
+                metadata[TraceMetadataKey.TOKEN_USAGE] = json.dumps(usage)
             info = TraceInfo(
                 trace_id=trace_id_of(identity),
                 trace_location=location,
                 request_time=started // 1_000_000,
                 execution_duration=(ended - started) // 1_000_000,
                 state=TraceState.OK,
-                request_preview=_plain(row["prompt"], LONGEST_PREVIEW),
-                response_preview=_plain(row["output"], LONGEST_PREVIEW),
-                trace_metadata={
-                    TraceMetadataKey.SOURCE_RUN: run_id,
-                    TraceMetadataKey.TOKEN_USAGE: json.dumps(_usage(row)),
-                    **_about_times(own),
-                },
-                tags={"mlflow.traceName": some[0]["name"], **_tags(sweep, point, row)},
+                request_preview=_portable(row["prompt"], MAX_PREVIEW),
+                response_preview=_portable(row["output"], MAX_PREVIEW),
+                trace_metadata=metadata,
+                tags={"mlflow.traceName": sample_spans[0]["name"], **_tags(sweep, point, row)},
             )
             client.start_trace(info)
-            spans += [Span.from_dict(span) for span in some]
+            spans += [Span.from_dict(span) for span in sample_spans]
         client.log_spans(store.experiment_id, spans)
 
 
-def find_traces(client: MlflowClient, experiment_id: str, said: str) -> Iterator[TraceInfo]:
-    """The traces that answer a search, without their spans."""
+def find_traces(client: MlflowClient, experiment_id: str, filter_string: str) -> Iterator[TraceInfo]:
+    """Yield the traces that match a search, without their spans."""
     token = None
     while True:
         page = client.search_traces(
             locations=[experiment_id],
-            filter_string=said,
+            filter_string=filter_string,
             max_results=500,
             page_token=token,
             include_spans=False,
@@ -127,16 +127,16 @@ def find_traces(client: MlflowClient, experiment_id: str, said: str) -> Iterator
             return
 
 
-def delete_traces(store: Store, run_id: str) -> None:
-    """Delete the traces of a run that goes, but for those that people have said something of."""
+def delete_traces(store: MlflowStore, run_id: str) -> None:
+    """Delete the traces of a run that is about to be deleted, except those with feedback."""
     found = find_traces(store.client, store.experiment_id, f"metadata.`mlflow.sourceRun` = '{run_id}'")
     ids = [info.trace_id for info in found if not info.assessments]
-    for place in range(0, len(ids), AT_ONCE):
-        store.client.delete_traces(store.experiment_id, trace_ids=ids[place : place + AT_ONCE])
+    for start in range(0, len(ids), BATCH):
+        store.client.delete_traces(store.experiment_id, trace_ids=ids[start : start + BATCH])
 
 
-def _tags(sweep: Sweep, point: SweepPoint, row: dict[str, Any]) -> dict[str, str]:
-    """What a trace is searched by."""
+def _tags(sweep: Sweep, point: SweepPoint, row: Row) -> dict[str, str]:
+    """Return what a trace can be searched by; what the backend did not tell is left out."""
     tags = {
         "sweep_id": sweep.sweep_id,
         "sweep": sweep.name,
@@ -150,43 +150,50 @@ def _tags(sweep: Sweep, point: SweepPoint, row: dict[str, Any]) -> dict[str, str
         "sample": str(row["sample"]),
         "finish_reason": row["finish_reason"],
     }
-    return {key: _plain(value, LONGEST_TAG) for key, value in tags.items()}
+    return {key: _portable(value, MAX_TAG) for key, value in tags.items() if value is not None}
 
 
-def _about_times(own: dict[str, Any] | None) -> dict[str, str]:
-    """How a trace's times are to be read."""
-    if own is None:
+def _timing_notes(times: Row | None) -> dict[str, str]:
+    """Return the metadata that says how to read a trace's times."""
+    if times is None:
         return {"times": UNTIMED}
-    others = own["batch"] - 1
-    company = (
-        f"decoded together with {others} other text{'s' if others > 1 else ''}" if others else "decoded alone"
+    others = times["batch"] - 1
+    batch = (
+        f"decoded in a batch with {others} other sample{'s' if others > 1 else ''}"
+        if others
+        else "decoded alone"
     )
-    return {"batch": str(own["batch"]), "times": f"{company}, and recorded; latency is in the metrics"}
+    return {
+        "batch": str(times["batch"]),
+        "times": f"{batch}, while being recorded; latency is in the metrics",
+    }
 
 
-def _plain(text: str, longest: int) -> str:
-    """A text that any database takes: not too long, and without NUL, which PostgreSQL refuses."""
+def _portable(text: str, longest: int) -> str:
+    """Return a text that any database takes: not too long, and without NUL, which PostgreSQL refuses."""
     return text[:longest].replace("\0", "\N{SYMBOL FOR NULL}")
 
 
 def _is_known(value: Any) -> bool:
-    """Whether a value is one that JSON can tell."""
-    return value is not None and not (isinstance(value, float) and math.isnan(value))
+    """Return whether a value is neither null, nor NaN, nor an empty mapping."""
+    return value is not None and value != {} and not (isinstance(value, float) and math.isnan(value))
 
 
-def _usage(row: dict[str, Any]) -> dict[str, int]:
-    read, made = row["prompt_tokens"], row["output_tokens"]
-    return {"input_tokens": read, "output_tokens": made, "total_tokens": read + made}
+def _usage(row: Row) -> dict[str, int]:
+    """Return MLflow's token usage; without the counts that the backend did not tell."""
+    counts = {"input_tokens": row["prompt_tokens"], "output_tokens": row["output_tokens"]}
+    usage = {name: count for name, count in counts.items() if count is not None}
+    return usage | {"total_tokens": sum(usage.values())} if len(usage) == len(counts) else usage
 
 
 def _spans(
-    row: dict[str, Any],
+    row: Row,
     point: SweepPoint,
     identity: bytes,
-    own: dict[str, Any] | None,
-    whole: tuple[float, float],
+    times: Row | None,
+    point_times: tuple[float, float],
 ) -> list[dict[str, Any]]:
-    """A sample's span, and below it prefill and decode where their times are known; for Span.from_dict."""
+    """Return a sample's span, then its prefill and decode where their times are known; for Span.from_dict."""
     from mlflow.entities import SpanType
     from mlflow.tracing.constant import SpanAttributeKey
 
@@ -202,15 +209,15 @@ def _spans(
         "seed": row["seed"],
         "mean_logprob": row.get("mean_logprob"),
         "sequence_score": row.get("sequence_score"),
-        **_about_times(own),
+        **_timing_notes(times),
     }
     name = f"{row['prompt_id']} #{row['sample']}"
-    if own is None:
-        return [_span(name, identity, 0, whole, attributes)]
+    if times is None:
+        return [_span(name, identity, 0, point_times, attributes)]
     task = {SpanAttributeKey.SPAN_TYPE: SpanType.TASK}
-    prefill, decode = (own["started"], own["first_token"]), (own["first_token"], own["ended"])
+    prefill, decode = (times["started"], times["first_token"]), (times["first_token"], times["ended"])
     return [
-        _span(name, identity, 0, (own["started"], own["ended"]), attributes),
+        _span(name, identity, 0, (times["started"], times["ended"]), attributes),
         _span("prefill", identity, 1, prefill, {**task, "prompt_tokens": row["prompt_tokens"]}),
         _span("decode", identity, 2, decode, {**task, "output_tokens": row["output_tokens"]}),
     ]
@@ -219,20 +226,20 @@ def _spans(
 def _span(
     name: str, identity: bytes, number: int, times: tuple[float, float], attributes: dict[str, Any]
 ) -> dict[str, Any]:
-    """One span as MLflow's Span.from_dict reads it, attributes as JSON texts; number 0 is the root."""
+    """Return one span as MLflow's Span.from_dict reads it, attributes as JSON; number 0 is the root."""
     from mlflow.tracing.constant import SpanAttributeKey
 
-    ids = [identity[16:23] + bytes([place]) for place in (0, number)]
-    begin, end = (round(at * NANO) for at in times)
-    told = {SpanAttributeKey.REQUEST_ID: trace_id_of(identity), **attributes}
+    root_id, span_id = (identity[16:23] + bytes([index]) for index in (0, number))
+    start, end = (round(at * NANO) for at in times)
+    attributes = {SpanAttributeKey.REQUEST_ID: trace_id_of(identity), **attributes}
     return {
         "trace_id": base64.b64encode(identity[:16]).decode(),
-        "span_id": base64.b64encode(ids[1]).decode(),
-        "parent_span_id": base64.b64encode(ids[0]).decode() if number else "",
+        "span_id": base64.b64encode(span_id).decode(),
+        "parent_span_id": base64.b64encode(root_id).decode() if number else "",
         "name": name,
-        "start_time_unix_nano": begin,
-        "end_time_unix_nano": max(begin, end),
-        "attributes": {key: json.dumps(value) for key, value in told.items() if _is_known(value)},
+        "start_time_unix_nano": start,
+        "end_time_unix_nano": max(start, end),
+        "attributes": {key: json.dumps(value) for key, value in attributes.items() if _is_known(value)},
         "status": {"code": "STATUS_CODE_OK", "message": ""},
         "events": [],
     }

@@ -1,15 +1,16 @@
-"""What MLflow is told while a sweep runs: a parent run a sweep, below it a run a point, each exactly once.
+"""Tracking of a running sweep in MLflow: a parent run for the sweep, below it one run per point.
 
-A point's run is made when the point is whole, with the times at which it really ran; so a process that is
-killed leaves no half-told point behind. Telling is idempotent: what MLflow holds already stays, what it
-holds half or from an older version of the point is replaced. When MLflow cannot be reached, one warning is
-given and decoding goes on; `harness sync` tells it later.
+A point's run is created when the point is complete, with the times at which it really ran; so a process that
+is killed leaves no incomplete run behind. Logging is idempotent: a run that is up to date stays, one that is
+incomplete or of an older version of the point is replaced. When MLflow cannot be reached, one warning is
+given and decoding goes on; `harness sync` logs the sweep later.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -18,73 +19,63 @@ from pathlib import Path
 
 from harness.analysis.expectations import check_expectations, check_point
 from harness.analysis.point_results import stored_of
+from harness.artifacts.registry import point_files
 from harness.errors import HarnessError
 from harness.report.write import tokens_page
+from harness.store.mlflow_uri import tracking_uri
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
 from harness.tracking.facts import (
     EXPECTATIONS,
     TABLE_TAG,
-    digest,
     expectations_tag,
     generations_json,
     metrics_of,
     params_of,
     per_prompt_of,
+    point_digest,
     tags_of,
     text_digest,
     varied_params,
 )
 from harness.tracking.links import Link, sweep_links, table_view, view_key
-from harness.tracking.mlflow_store import Store, is_orphan, owner
-from harness.tracking.uri import tracking_uri
+from harness.tracking.mlflow_store import MlflowStore, is_orphan, owner_tags, reason_of
+from harness.tracking.traces import delete_traces, log_traces
 
 log = logging.getLogger(__name__)
 
-POINT_FILES = (
-    "generations.parquet",
-    "times.parquet",
-    "tokens.parquet",
-    "prompt_tokens.parquet",
-    "timing.parquet",
-    "drift.parquet",
-    "drift_text.parquet",
-    "drift.json",
-    "metrics.json",
-    "config.yaml",
-    "environment.json",
-)
 SWEEP_FILES = ("plan.json", "summary.csv", "comparison.csv", "compare.html", "drift.json")
 TRACES_TAG = "traces"
-TELLABLE = ("done", "reused", "failed")
+LOGGABLE = ("done", "reused", "failed")
+"""Statuses of the points that get a run."""
 
 
 class Tracker:
-    """Tells nothing: what a sweep gets that is not tracked, and the interface of the one that does.
+    """The interface of a tracker, and the one of a sweep that is not tracked: it logs nothing.
 
     Attributes:
-        uri: of the store that is told; empty when nothing is.
+        uri: the tracking URI; empty when nothing is logged.
     """
 
     uri = ""
 
     def open(self, sweep: Sweep) -> None:
-        """Begin, or go on with, the sweep's parent run."""
+        """Begin or resume the sweep's parent run."""
 
     def log_point(self, sweep: Sweep, index: int) -> None:
-        """Tell of a point that is done, reused or failed; nothing when MLflow holds it already."""
+        """Log a point that is done, reused or failed, unless MLflow has it already."""
 
     def close(self, sweep: Sweep, status: str) -> None:
         """End the parent run as FINISHED, FAILED or KILLED, with the sweep's reports."""
 
     def links(self, sweep: Sweep) -> tuple[Link, ...]:
-        """Where to look at the sweep; empty when there is nowhere."""
+        """Return links to the sweep; empty when it is not tracked."""
         return ()
 
 
 @dataclass(frozen=True)
-class _Told:
-    """A point's run: its id, how it ended, and the tags that it was made with."""
+class LoggedRun:
+    """A point's run in MLflow: its id, its status, and the tags that it was created with."""
 
     run_id: str
     status: str
@@ -92,30 +83,33 @@ class _Told:
 
 
 class MlflowTracker(Tracker):
-    """Tells MLflow.
+    """Logs to MLflow.
 
     Args:
         uri: the tracking URI.
-        strict: raise what goes wrong instead of warning once and going on.
+        strict: raise errors, instead of warning once and going on without tracking.
+
+    Attributes:
+        written: number of points whose runs this tracker has created.
     """
 
     def __init__(self, uri: str, strict: bool = False) -> None:
         self.uri = uri
         self.strict = strict
         self.written = 0
-        self._store: Store | None = None
+        self._store: MlflowStore | None = None
         self._parent = ""
         self._parent_tags: Mapping[str, str] = {}
-        self._children: dict[tuple[str, str], _Told] = {}
+        self._children: dict[tuple[str, str], LoggedRun] = {}
         self._broken = False
 
     def open(self, sweep: Sweep) -> None:
-        """Find or make the parent run, clear away what died, and learn which points are there."""
+        """Find or create the parent run, clean up after dead processes, and look up the points' runs."""
         self._guarded(lambda: self._open(sweep))
 
     def log_point(self, sweep: Sweep, index: int) -> None:
-        """Tell of one point."""
-        if sweep.points[index].status in TELLABLE:
+        """Log one point."""
+        if sweep.points[index].status in LOGGABLE:
             self._guarded(lambda: self._log_point(sweep, sweep.points[index]))
 
     def close(self, sweep: Sweep, status: str) -> None:
@@ -123,39 +117,39 @@ class MlflowTracker(Tracker):
         self._guarded(lambda: self._close(sweep, status))
 
     def links(self, sweep: Sweep) -> tuple[Link, ...]:
-        """Links into the MLflow UI; empty when MLflow could not be told."""
+        """Return links into the MLflow UI; empty when logging failed."""
         if self._store is None or self._broken:
             return ()
-        children = {label: told.run_id for (_, label), told in self._children.items()}
-        return sweep_links(sweep, self._store.experiment_id, self.uri, runs_of=children, parent=self._parent)
+        run_ids = {label: run.run_id for (_, label), run in self._children.items()}
+        return sweep_links(sweep, self._store.experiment_id, self.uri, run_ids=run_ids, parent=self._parent)
 
-    def _guarded(self, tell: Callable[[], None]) -> None:
+    def _guarded(self, action: Callable[[], None]) -> None:
         if self._broken:
             return
         try:
-            tell()
+            action()
         except Exception as error:
             if self.strict:
                 raise
             self._broken = True
             log.warning(
-                "MLflow at %s could not be told (%s); results are kept, `harness sync` tells it later",
+                "logging to MLflow at %s failed (%s); the results are kept, `harness sync` logs them later",
                 self.uri,
-                one_line(error),
+                reason_of(error),
             )
             self._give_up()
 
     def _give_up(self) -> None:
-        """End the parent run if it can be reached: what is not whole is not left RUNNING."""
+        """End the parent run if MLflow can be reached: it must not stay RUNNING."""
         if self._store is not None and self._parent:
             with contextlib.suppress(Exception):
                 self._store.end(self._parent, "KILLED", time.time())
 
     def _open(self, sweep: Sweep) -> None:
-        self._store = store = Store(self.uri, str(sweep.tracking.get("experiment") or "harness"))
+        self._store = store = MlflowStore(self.uri, str(sweep.tracking.get("experiment") or "harness"))
         self._clear_orphans(store)
         parents = store.runs(sweep_id=sweep.sweep_id, kind="sweep")
-        tags = {"sweep_id": sweep.sweep_id, "kind": "sweep", "sweep": sweep.name, **owner()}
+        tags = {"sweep_id": sweep.sweep_id, "kind": "sweep", "sweep": sweep.name, **owner_tags()}
         if parents:
             self._parent = parents[0].info.run_id
             self._parent_tags = parents[0].data.tags
@@ -170,25 +164,23 @@ class MlflowTracker(Tracker):
         for run in store.runs(mlflow__parentRunId=self._parent):
             key = (run.data.tags.get("point_id", ""), run.data.tags.get("label", ""))
             if run.info.status == "RUNNING" or key in self._children:
-                self._forget(store, run.info.run_id)
+                self._delete(store, run.info.run_id)
             else:
-                self._children[key] = _Told(run.info.run_id, run.info.status, run.data.tags)
+                self._children[key] = LoggedRun(run.info.run_id, run.info.status, run.data.tags)
 
-    def _clear_orphans(self, store: Store) -> None:
-        """End the sweeps of processes that are gone, and drop the points they were in the middle of."""
+    def _clear_orphans(self, store: MlflowStore) -> None:
+        """End the parent runs of dead processes, and delete the runs that they left incomplete."""
         for parent in store.runs(kind="sweep"):
             if parent.info.status != "RUNNING" or not is_orphan(parent.data.tags):
                 continue
             for child in store.runs(mlflow__parentRunId=parent.info.run_id):
                 if child.info.status == "RUNNING":
-                    self._forget(store, child.info.run_id)
+                    self._delete(store, child.info.run_id)
             store.end(parent.info.run_id, "KILLED", None)
 
     @staticmethod
-    def _forget(store: Store, run_id: str) -> None:
-        """Take a point's run out of sight, with the traces that are still its own and nobody spoke of."""
-        from harness.tracking.traces import delete_traces
-
+    def _delete(store: MlflowStore, run_id: str) -> None:
+        """Delete a point's run, with those of its traces that have no feedback."""
         delete_traces(store, run_id)
         store.delete(run_id)
 
@@ -198,21 +190,21 @@ class MlflowTracker(Tracker):
             raise HarnessError("the tracker was not opened")
         stored = stored_of(sweep, point)
         if stored is None and point.status != "failed":
-            raise HarnessError(f"{point.label}: its folder in the store holds no generations")
+            raise HarnessError(f"{point.label}: no longer in the store; run the sweep again to generate it")
         expected = expectations_tag(check_point(sweep, point))
-        there = self._children.get((point.point_id, point.label))
-        told = digest(stored) if stored else text_digest(f"{point.error}\n{point.traceback}")
+        old = self._children.get((point.point_id, point.label))
+        digest = point_digest(stored) if stored else text_digest(f"{point.error}\n{point.traceback}")
         status = "FINISHED" if stored else "FAILED"
-        before = there.tags if there is not None else {}
-        # Traces that are there stay, for what was said of them, even where none are asked for any more.
-        traced = bool(stored and (sweep.tracking.get("traces") or TRACES_TAG in before))
+        old_tags = old.tags if old is not None else {}
+        # Existing traces are kept for the feedback on them, even where traces are no longer asked for.
+        traced = bool(stored and (sweep.tracking.get("traces") or TRACES_TAG in old_tags))
         started, ended = times_of(point, stored)
-        if there is not None and there.status == status and before.get("digest") == told:
-            store.keep_tag(there.run_id, there.tags, EXPECTATIONS, expected)
-            if stored and traced and TRACES_TAG not in before:
-                self._trace(store, there.run_id, sweep, point, stored)
+        if old is not None and old.status == status and old_tags.get("digest") == digest:
+            store.update_tag(old.run_id, old_tags, EXPECTATIONS, expected)
+            if stored and traced and TRACES_TAG not in old_tags:
+                self._trace(store, old.run_id, sweep, point, stored)
             return
-        tags = tags_of(sweep, point) | {"mlflow.parentRunId": self._parent, "digest": told}
+        tags = tags_of(sweep, point) | {"mlflow.parentRunId": self._parent, "digest": digest}
         if stored:
             tags["mlflow.loggedArtifacts"] = TABLE_TAG
         if expected:
@@ -224,19 +216,19 @@ class MlflowTracker(Tracker):
                 self._trace(store, run_id, sweep, point, stored)
             store.end(run_id, status, ended)
         except BaseException:
-            # Interrupted or out of order: a half-told point is worse than none.
+            # Interrupted or failed: an incomplete run is worse than none.
             with contextlib.suppress(Exception):
-                self._forget(store, run_id)
+                self._delete(store, run_id)
             raise
-        if there is not None:
-            # Only now, so that whenever this is cut short, one run holds the point and the traces live on.
-            self._forget(store, there.run_id)
-        self._children[point.point_id, point.label] = _Told(run_id, status, tags)
+        if old is not None:
+            # Last, so that an interruption at any time leaves a complete run, and the traces.
+            self._delete(store, old.run_id)
+        self._children[point.point_id, point.label] = LoggedRun(run_id, status, tags)
         self.written += 1
 
     @staticmethod
     def _fill(
-        store: Store,
+        store: MlflowStore,
         run_id: str,
         sweep: Sweep,
         point: SweepPoint,
@@ -258,12 +250,10 @@ class MlflowTracker(Tracker):
             store.client.log_artifacts(run_id, folder)
 
     @staticmethod
-    def _trace(store: Store, run_id: str, sweep: Sweep, point: SweepPoint, stored: StoredPoint) -> None:
-        """Write the traces of a point; its run says so once all are there."""
-        from harness.tracking.traces import log_traces
-
+    def _trace(store: MlflowStore, run_id: str, sweep: Sweep, point: SweepPoint, stored: StoredPoint) -> None:
+        """Write the traces of a point; its run is tagged once all are written."""
         log_traces(store, run_id, sweep, point, stored, times_of(point, stored))
-        store.client.set_tag(run_id, TRACES_TAG, "one a text")
+        store.client.set_tag(run_id, TRACES_TAG, "one per sample")
 
     def _close(self, sweep: Sweep, status: str) -> None:
         store = self._store
@@ -274,7 +264,7 @@ class MlflowTracker(Tracker):
             if (sweep.folder / name).is_file():
                 store.client.log_artifact(self._parent, str(sweep.folder / name))
         expected = expectations_tag(check_expectations(sweep), with_labels=True)
-        store.keep_tag(self._parent, self._parent_tags, EXPECTATIONS, expected)
+        store.update_tag(self._parent, self._parent_tags, EXPECTATIONS, expected)
         counts: dict[str, int] = {}
         for point in sweep.points:
             counts[point.status] = counts.get(point.status, 0) + 1
@@ -283,10 +273,10 @@ class MlflowTracker(Tracker):
 
 
 def open_tracker(sweep: Sweep) -> Tracker:
-    """The tracker that the sweep's config asks for; it is opened with `Tracker.open`.
+    """Return the tracker that the sweep's config asks for; open it with `Tracker.open`.
 
     Raises:
-        ConfigError: tracking.uri is nothing that MLflow can log to.
+        ConfigError: MLflow cannot log to `tracking.uri`.
     """
     if not sweep.tracking.get("enabled", True):
         return Tracker()
@@ -294,7 +284,7 @@ def open_tracker(sweep: Sweep) -> Tracker:
 
 
 def times_of(point: SweepPoint, stored: StoredPoint | None) -> tuple[float, float]:
-    """When the point ran, seconds since the epoch; for one from the store, when it was stored."""
+    """Return when the point started and ended, in seconds since the epoch; when it was stored if reused."""
     if point.started is not None and point.ended is not None:
         return point.started, point.ended
     if stored is None:
@@ -304,21 +294,13 @@ def times_of(point: SweepPoint, stored: StoredPoint | None) -> tuple[float, floa
     return at, at
 
 
-def one_line(error: BaseException) -> str:
-    """The first line of an error, not too long; of a request, that it failed and not the client's innards."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].partition(" with exception ")[0][:300]
-
-
 def _gather(folder: Path, sweep: Sweep, point: SweepPoint, stored: StoredPoint) -> str:
-    """Lay out a point's artifacts: all at the root, where links of the UI can select them.
+    """Copy a point's artifacts into a folder, without subfolders, so that links of the UI can select them.
 
     Returns:
-        What the table of texts leaves out; empty when it holds them all.
+        What generations.json leaves out; empty when it has all samples.
     """
-    import shutil
-
-    for name in POINT_FILES:
+    for name in point_files():
         if stored.has(name):
             shutil.copyfile(stored.path(name), folder / name)
     shutil.copyfile(tokens_page(sweep, point, stored), folder / "tokens.html")

@@ -45,7 +45,7 @@ def test_differences_are_paired_by_prompt_and_sample(outputs: Path) -> None:
     assert difference.mean == 3
     assert difference.prompts == 2
     assert difference.low == pytest.approx(3 - 12.7062, abs=1e-3)  # 2 and 4: standard error 1, Student's t(1)
-    assert difference.word == "not told apart"
+    assert difference.word == "no significant difference"
 
 
 def test_words_verdicts_and_the_correction_over_all_of_them(outputs: Path) -> None:
@@ -68,7 +68,7 @@ def test_words_verdicts_and_the_correction_over_all_of_them(outputs: Path) -> No
         assert told.p == pytest.approx(4 * raw.p[0], rel=1e-6)  # the smallest of four
         other = same[key].difference
         assert other is not None
-        assert (other.word, other.verdict) == ("not told apart", None)
+        assert (other.word, other.verdict) == ("no significant difference", None)
         assert other.p == pytest.approx(min(1, 2 * raw.p[1]))
 
 
@@ -159,7 +159,7 @@ def test_latencies_are_paired_by_timed_prompt(outputs: Path) -> None:
     freedom = (2 * sum(variances)) ** 2 / (2 * sum(v**2 / 2 for v in variances))
     assert first.p == pytest.approx(2 * stats.t.sf(2 / error, freedom))
     assert between is not None
-    assert (between.mean, between.p, between.word) == (0, None, "not told apart")
+    assert (between.mean, between.p, between.word) == (0, None, "no significant difference")
     assert comparison.cells["m/batched"][keys[0]].difference is None
     assert any("m/batched" in note and "batch" in note for note in comparison.notes)
 

@@ -1,4 +1,4 @@
-"""`make bench`: what is measured, never a timed test; `python -m tests.benchmarks recording` runs one."""
+"""`make bench`: benchmarks, which are not tests; `python -m tests.benchmarks recording` runs one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(names: list[str]) -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     for name in names or ALL:
         if name not in ALL:
-            sys.exit(f"{name}: no such benchmark; there are: {', '.join(ALL)}")
+            sys.exit(f"{name}: no such benchmark; available: {', '.join(ALL)}")
         importlib.import_module(f"tests.benchmarks.{name}").main()
 
 

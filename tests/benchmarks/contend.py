@@ -1,4 +1,4 @@
-"""Contenders take turns in one process; what is told is the median, and the median of the ratios a turn."""
+"""Contenders take turns in one process; reported are the median, and the median of the ratios per turn."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Times:
-    """What each turn of each contender took and made."""
+    """Seconds and tokens of each turn of each contender."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     tokens: dict[str, list[int]] = field(default_factory=dict)
 
     def speed(self, name: str) -> float:
-        """Tokens a second, the median of a contender's turns."""
+        """Return tokens per second, the median of a contender's turns."""
         return 1 / statistics.median(self._cost(name))
 
     def ratio(self, name: str, other: str) -> float:
-        """How much longer `name` takes for a token than `other`: the median of the ratios turn by turn.
+        """Return the time per token of `name` over that of `other`: the median of the ratios per turn.
 
-        Of one that had fewer turns, over the turns that both had.
+        Over the turns that both have had.
         """
         pairs = zip(self._cost(name), self._cost(other), strict=False)
-        return statistics.median(mine / theirs for mine, theirs in pairs)
+        return statistics.median(one / another for one, another in pairs)
 
     def _cost(self, name: str) -> list[float]:
         return [s / n for s, n in zip(self.seconds[name], self.tokens[name], strict=True)]
@@ -34,13 +34,13 @@ class Times:
 def contend(
     contenders: dict[str, Callable[[], int]], turns: int, warmup: int = 1, once: Collection[str] = ()
 ) -> Times:
-    """Let contenders run in turn, each `turns` times after `warmup`; every other turn backwards.
+    """Run contenders in turn, each `turns` times after `warmup`; every other turn in reverse order.
 
     Args:
-        contenders: each makes tokens and returns how many.
-        turns: of each that count.
-        warmup: turns before them that do not.
-        once: contenders that take minutes: they have the first turn only.
+        contenders: each generates tokens and returns their number.
+        turns: measured turns of each.
+        warmup: turns before them that are not measured.
+        once: contenders that take minutes; they have the first turn only.
     """
     times = Times({name: [] for name in contenders}, {name: [] for name in contenders})
     for turn in range(-warmup, turns):
@@ -48,9 +48,9 @@ def contend(
         for name in order:
             if name in once and turn > 0:
                 continue
-            began = time.perf_counter()
-            made = contenders[name]()
+            started = time.perf_counter()
+            tokens = contenders[name]()
             if turn >= 0:
-                times.seconds[name].append(time.perf_counter() - began)
-                times.tokens[name].append(made)
+                times.seconds[name].append(time.perf_counter() - started)
+                times.tokens[name].append(tokens)
     return times

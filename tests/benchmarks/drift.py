@@ -66,7 +66,7 @@ def stored(loaded: Loaded, texts: list[Passage], folder: Path) -> StoredReferenc
 def compare(comparison: ReferenceComparison, reference: StoredReference, texts: list[Passage]) -> int:
     """Compare the model with the reference; returns the tokens."""
     return sum(
-        len(drift_rows(p.passage.prompt_id, 0, p.passage.told, p.token_texts, p.top_tokens, p.values))
+        len(drift_rows(p.passage.prompt_id, 0, p.passage.target_ids, p.token_texts, p.top_tokens, p.values))
         for number, chunk in reference.chunks(texts)
         for p in comparison.compare(reference, number, chunk, 5)
     )

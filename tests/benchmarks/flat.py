@@ -1,4 +1,4 @@
-"""Whether memory stays flat: the peak of a whole run with ten times as many prompts."""
+"""Whether memory stays flat: the peak memory of a run with ten times as many prompts."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ BUDGET = 1.25
 
 
 def peak(prompts: int) -> tuple[float, float]:
-    """(peak memory in MB, seconds) of a run over so many prompts."""
+    """Return (peak memory in MB, seconds) of a run with so many prompts."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "prompts.jsonl"
-        rows = [{"id": f"p{place}", "prompt": f"Once upon a time, {place}"} for place in range(prompts)]
+        rows = [{"id": f"p{index}", "prompt": f"Once upon a time, {index}"} for index in range(prompts)]
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         command = ["harness", "model=fable_tiny", f"prompts.file={file}", "decoding=top_p", "timing=off"]
-        began = time.perf_counter()
+        started = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", *command, "generation.max_new_tokens=16"],
             env=os.environ | {"HARNESS_OUTPUTS": f"{folder}/outputs"},
@@ -29,16 +29,16 @@ def peak(prompts: int) -> tuple[float, float]:
         )
         _, status, usage = os.wait4(process.pid, 0)
         if status:
-            raise SystemExit(f"the run ended with {status}")
-        return usage.ru_maxrss / 1024, time.perf_counter() - began
+            raise SystemExit(f"the run exited with {status}")
+        return usage.ru_maxrss / 1024, time.perf_counter() - started
 
 
 def main() -> None:
-    """Print the lines."""
-    print("\nMemory of a whole run on fable_tiny, 16 tokens a prompt")
+    """Print the results."""
+    print("\nMemory of a run with fable_tiny, 16 tokens per prompt")
     peaks = []
     for prompts in (FEW, MANY):
         megabytes, seconds = peak(prompts)
         peaks.append(megabytes)
-        print(f"{prompts:,} prompts: {megabytes:.0f} MB at the most, {seconds:.0f} s")
+        print(f"{prompts:,} prompts: {megabytes:.0f} MB peak, {seconds:.0f} s")
     print(f"ten times the prompts take {peaks[1] / peaks[0]:.2f}x the memory ≤ {BUDGET}")

@@ -1,4 +1,4 @@
-"""What the tree saves: strategies together against stock `generate` once per strategy, the model kept."""
+"""What the tree saves: all strategies together, compared with stock `generate` once per strategy."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from typing import Any
 
 import torch
 
-from harness.backends.hf.batch import Row, pad_left
-from harness.backends.hf.tree import Text, Work, decode_tree
+from harness.backends.backend import Request
+from harness.backends.hf.batch import pad_left
+from harness.backends.hf.generation_config import generation_config
+from harness.backends.hf.methods import Work
+from harness.backends.hf.tree import decode_tree
 from harness.decoding.strategy import Strategy
 from tests.benchmarks.contend import contend
 from tests.benchmarks.shapes import (
@@ -21,6 +24,7 @@ from tests.benchmarks.shapes import (
     SHIPPED,
     TOP_PS,
     Loaded,
+    NoText,
     llama_100m,
     qwen_half_billion,
     ragged_prompts,
@@ -34,13 +38,13 @@ class Line:
     """A line of the table.
 
     Attributes:
-        name: what is decoded.
-        loaded: makes the model.
+        name: model and strategies.
+        loaded: returns the model.
         fields: of each strategy.
-        new_tokens: a sample, at most.
-        once: how many times faster than stock `generate` once per strategy the tree has to be.
-        alone: than one prompt at a time; 0 to leave that out.
-        ends: whether samples end at random, after 8 tokens at the soonest.
+        new_tokens: per sample, at most.
+        once: required speedup of the tree over stock `generate` once per strategy.
+        alone: required speedup over one prompt at a time; 0 to skip that.
+        ends: samples end at random, after at least 8 tokens.
     """
 
     name: str
@@ -64,8 +68,8 @@ LINES = (
 
 @contextmanager
 def forwards(loaded: Loaded) -> Iterator[list[float]]:
-    """The seconds that the model's forward passes took in all, in a list of one."""
-    spent, began = [0.0], 0.0
+    """Measure the total seconds of the model's forward passes, in a list of one."""
+    spent, started = [0.0], 0.0
 
     def now() -> float:
         if loaded.device.startswith("cuda"):
@@ -73,11 +77,11 @@ def forwards(loaded: Loaded) -> Iterator[list[float]]:
         return time.perf_counter()
 
     def begin(*_: Any) -> None:
-        nonlocal began
-        began = now()
+        nonlocal started
+        started = now()
 
     def end(*_: Any) -> None:
-        spent[0] += now() - began
+        spent[0] += now() - started
 
     hooks = [loaded.model.register_forward_pre_hook(begin), loaded.model.register_forward_hook(end)]
     try:
@@ -87,35 +91,35 @@ def forwards(loaded: Loaded) -> Iterator[list[float]]:
             hook.remove()
 
 
-def made(output: torch.Tensor, width: int, ends: tuple[int, ...]) -> int:
-    """Tokens of a batch up to each row's end."""
-    last, those = output.shape[1] - width - 1, set(ends)
+def count_tokens(output: torch.Tensor, width: int, ends: tuple[int, ...]) -> int:
+    """Return the number of generated tokens up to each row's EOS."""
+    last, eos = output.shape[1] - width - 1, set(ends)
     return sum(
-        1 + next((place for place, token in enumerate(ids) if token in those), last)
+        1 + next((index for index, token in enumerate(ids) if token in eos), last)
         for ids in output[:, width:].tolist()
     )
 
 
 def measure(line: Line, turns: int) -> str:
-    """One line of the table: speed, then for each rival (times faster, what it has to be, the ceiling)."""
+    """Return a line of the table: speed, then for each rival (speedup, required speedup, upper bound)."""
     loaded = line.loaded()
     prompts = ragged_prompts(loaded)
     ends = some_ends(loaded) if line.ends else ()
     least = {"min_new_tokens": 8} if line.ends else {}
     strategies = [strategy(line.new_tokens, ends, **fields, **least) for fields in line.fields]
-    texts = [Text(one, Row(prompt, 0)) for one in strategies for prompt in prompts]
+    requests = [Request(prompt, 0, one) for one in strategies for prompt in prompts]
     work: list[Work] = []
     bare: list[float] = []
 
     def apart() -> int:
-        decode_tree(loaded, texts, None, share=False, on_work=work.append)  # type: ignore[arg-type]
-        return work[-1].texts
+        decode_tree(loaded, requests, NoText(), share=False, on_work=work.append)
+        return work[-1].tokens
 
     def tree() -> int:
         with forwards(loaded) as spent:
-            decode_tree(loaded, texts, None, on_work=work.append)  # type: ignore[arg-type]
-        bare.append(work[-1].texts / spent[0])
-        return work[-1].texts
+            decode_tree(loaded, requests, NoText(), on_work=work.append)
+        bare.append(work[-1].tokens / spent[0])
+        return work[-1].tokens
 
     def stock(batches: list[list[tuple[int, ...]]]) -> int:
         return sum(_generate(loaded, one, batch) for one in strategies for batch in batches)
@@ -125,13 +129,13 @@ def measure(line: Line, turns: int) -> str:
     if line.alone:
         contenders["alone"] = lambda: stock([[one] for one in ids])
     tree()  # warms up
-    rows = work[-1].rows / work[-1].texts
+    rows = work[-1].rows / work[-1].tokens
     bare.clear()
     times = contend(contenders, turns, warmup=0, once=("alone",))
-    # By as much as the tree would be faster, every turn against its own forward passes.
+    # The speedup if all but the forward passes of the same turn cost nothing.
     spare = statistics.median(
-        speed * seconds / made
-        for speed, seconds, made in zip(bare, times.seconds["tree"], times.tokens["tree"], strict=True)
+        speed * seconds / tokens
+        for speed, seconds, tokens in zip(bare, times.seconds["tree"], times.tokens["tree"], strict=True)
     )
     cells = [f"{times.speed('tree'):>9.1f}{rows:>6.2f}"]
     for name, least_x in (("once", line.once), ("alone", line.alone), ("apart", 1.0)):
@@ -146,16 +150,18 @@ def measure(line: Line, turns: int) -> str:
 def _generate(loaded: Loaded, one: Strategy, batch: list[tuple[int, ...]]) -> int:
     inputs = pad_left(batch, 0, loaded.device)
     with torch.inference_mode():
-        output = loaded.model.generate(**inputs, generation_config=one.config())
-    return made(output, inputs["input_ids"].shape[1], one.eos_token_ids)
+        output = loaded.model.generate(**inputs, generation_config=generation_config(one))
+    return count_tokens(output, inputs["input_ids"].shape[1], one.eos_token_ids)
 
 
 def main(turns: int = 3) -> None:
     """Print the table."""
     threads = torch.get_num_threads()
-    print(f"\nFusing: 8 ragged prompts x 8 strategies, {threads} threads. How many times faster the tree is,")
-    print("≥ what it has to be, ≤ what it would be if all but its forward passes cost nothing. Medians of")
-    print(f"{turns} turns; one prompt at a time has a single one. Rows: of texts x steps, at most 0.75.")
+    print(f"\nFusing: 8 ragged prompts x 8 strategies, {threads} threads. Speedup of the tree,")
+    print("≥ required, ≤ if all but its forward passes cost nothing. Medians of")
+    print(
+        f"{turns} turns; one prompt at a time has a single one. Rows: share of samples x steps, at most 0.75."
+    )
     head = f"{'':44}{'tokens/s':>9}{'rows':>6}"
     print(head + f"{'stock, per strategy':>24}{'stock, one prompt':>24}{'rows apart':>24}")
     for line in LINES:

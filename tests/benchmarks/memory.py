@@ -1,4 +1,4 @@
-"""What recording costs in memory: the peak of a process that records, against one that looks away."""
+"""The memory of recording: peak of a process that records, compared with one that does not."""
 
 from __future__ import annotations
 
@@ -7,38 +7,39 @@ import sys
 
 import torch
 
-from harness.backends.hf.batch import Row
+from harness.backends.backend import Request
 from harness.backends.hf.recorder import Recorder
-from harness.backends.hf.tree import Text, decode_tree
+from harness.backends.hf.tree import decode_tree
 from harness.models.memory import peak_memory_mb, reset_peak_memory
-from tests.benchmarks.recording import Blind
-from tests.benchmarks.shapes import EIGHT, llama_100m, ragged_prompts, strategy
+from tests.benchmarks.recording import NullRecorder
+from tests.benchmarks.shapes import EIGHT, NoText, llama_100m, ragged_prompts, strategy
 
 BUDGET = 1.1
 
 
 def child(recorder: Recorder) -> None:
-    """Decode eight strategies and print the peak in MB."""
+    """Decode eight strategies and print the peak memory in MB."""
     loaded = llama_100m()
     prompts = ragged_prompts(loaded)
-    texts = [Text(strategy(64, **fields), Row(prompt, 0)) for fields in EIGHT for prompt in prompts]
+    strategies = [strategy(64, **fields) for fields in EIGHT]
+    requests = [Request(prompt, 0, one) for one in strategies for prompt in prompts]
     reset_peak_memory("cpu")
-    decode_tree(loaded, texts, None, recorder=recorder)  # type: ignore[arg-type]
+    decode_tree(loaded, requests, NoText(), recorder=recorder)
     print(peak_memory_mb("cpu"))
 
 
 def main() -> None:
-    """Print the line."""
+    """Print the result."""
     peaks = {}
     for name in ("with", "without"):
         command = [sys.executable, "-m", "tests.benchmarks.memory", name, str(torch.get_num_threads())]
         peaks[name] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     ratio = peaks["with"] / peaks["without"]
     print("\nPeak memory of the process, 100M fp32, eight strategies x 8 prompts x 64 tokens")
-    told = ", ".join(f"{name} recording {peak:.0f} MB" for name, peak in peaks.items())
-    print(f"{told}: {ratio:.3f}x ≤ {BUDGET}")
+    text = ", ".join(f"{name} recording {peak:.0f} MB" for name, peak in peaks.items())
+    print(f"{text}: {ratio:.3f}x ≤ {BUDGET}")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(int(sys.argv[2]))
-    child(Recorder(5) if sys.argv[1] == "with" else Blind(5))
+    child(Recorder(5) if sys.argv[1] == "with" else NullRecorder(5))

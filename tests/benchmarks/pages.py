@@ -1,4 +1,4 @@
-"""What the pages weigh, how long they take to write, and how soon a reader sees something in Chromium."""
+"""The size of the pages, how long they take to write, and how soon a reader sees something in Chromium."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 SIZES = ((8, 100, 256), (50, 200, 256))
-"""Points, prompts and tokens a text, of compare.html."""
+"""Points, prompts and tokens per output, of compare.html."""
 
 LONG = (1, 10_000, 64)
 """The same of tokens.html."""
@@ -31,13 +31,13 @@ FLAGS = (
 
 
 def words() -> list[str]:
-    """Made-up tokens, as many as a model's vocabulary has in use."""
+    """Return made-up tokens, as many as a model's vocabulary has in use."""
     sounds = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "ar", "en", "il")]
     return [f" {sounds[i % 112]}{sounds[(i // 112) % 112]}{i // 12_544 or ''}" for i in range(VOCABULARY)]
 
 
 def write_points(outputs: Path, points: int, prompts: int, tokens: int) -> list[Any]:
-    """Points that share beginnings as strategies do; written by column, since that is not measured."""
+    """Write points whose outputs share prefixes as strategies do; by column, since that is not measured."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -49,11 +49,11 @@ def write_points(outputs: Path, points: int, prompts: int, tokens: int) -> list[
     base = np.random.default_rng(0)
     common = base.zipf(1.3, (prompts, tokens)) % VOCABULARY
     count = prompts * tokens
-    for place in range(points):
-        rng = np.random.default_rng(place + 1)
-        parts = np.minimum(rng.geometric(0.02, prompts), tokens)
-        own = rng.zipf(1.3, (prompts, tokens)) % VOCABULARY
-        token = np.where(np.arange(tokens) < parts[:, None], common, own).reshape(-1)
+    for index in range(points):
+        rng = np.random.default_rng(index + 1)
+        diverges = np.minimum(rng.geometric(0.02, prompts), tokens)
+        after = rng.zipf(1.3, (prompts, tokens)) % VOCABULARY
+        token = np.where(np.arange(tokens) < diverges[:, None], common, after).reshape(-1)
         tops = np.concatenate([token[:, None], rng.zipf(1.2, (count, K - 1)) % VOCABULARY], axis=1)
         chances = np.sort(rng.dirichlet(np.full(K + 1, 0.4), count), axis=1)[:, ::-1]
         logprobs = np.log(np.maximum(chances[:, :K], 1e-9)).astype(np.float32)
@@ -84,7 +84,7 @@ def write_points(outputs: Path, points: int, prompts: int, tokens: int) -> list[
                 "top_warped_logprobs": lists(warped),
             }
         )
-        point = StoredPoint(outputs / "points" / f"{place:012d}")
+        point = StoredPoint(outputs / "points" / f"{index:012d}")
         point.write_table("tokens", steps)
         texts = ["".join(vocabulary[row]) for row in token.reshape(prompts, tokens)]
         point.write_table(
@@ -120,7 +120,7 @@ def write_points(outputs: Path, points: int, prompts: int, tokens: int) -> list[
 
 
 def sweep_of(outputs: Path, stored: list[Any]) -> Any:
-    """A sweep of these points."""
+    """Return a sweep of these points."""
     from harness.store.sweeps import Sweep, SweepPoint
 
     points = tuple(
@@ -131,12 +131,12 @@ def sweep_of(outputs: Path, stored: list[Any]) -> Any:
 
 
 def chromium() -> str | None:
-    """The system's browser."""
+    """Return the path of the system's browser."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def read(path: Path, browser: str) -> Iterator[str]:
-    """Seconds until the first view, and until another prompt is drawn."""
+    """Yield the seconds until the first view, and until another prompt is drawn."""
     from playwright.sync_api import sync_playwright
 
     drawn = (
@@ -176,13 +176,13 @@ def read(path: Path, browser: str) -> Iterator[str]:
         running.close()
 
 
-def told(name: str, html: str, seconds: float, folder: Path) -> None:
+def report(name: str, html: str, seconds: float, folder: Path) -> None:
     """Print the lines of one page."""
-    data = html[html.index('id="pieces">') :]
+    data = html[html.index('id="chunks">') :]
     megabytes = len(html) / 1e6
-    print(f"{name}: {megabytes:.1f} MB, {megabytes - len(data) / 1e6:.2f} of them beside the data; ", end="")
+    print(f"{name}: {megabytes:.1f} MB, {megabytes - len(data) / 1e6:.2f} of them besides the data; ", end="")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"written in {seconds:.1f} s, {peak:.0f} MB of memory at the most so far")
+    print(f"written in {seconds:.1f} s, {peak:.0f} MB peak memory so far")
     path = folder / "page.html"
     path.write_text(html, encoding="utf-8", errors="replace")
     browser = chromium()
@@ -195,8 +195,9 @@ def told(name: str, html: str, seconds: float, folder: Path) -> None:
 
 def main() -> None:
     """Print the lines."""
+    from harness.analysis.comparison import plain_comparison
     from harness.analysis.point_results import point_results
-    from harness.report.page.compare_page import compare_html, plain_comparison
+    from harness.report.page.compare_page import compare_html
     from harness.report.page.tokens_page import tokens_html
 
     print("\nPages")
@@ -207,7 +208,7 @@ def main() -> None:
             found = point_results(sweep)
             html = compare_html(sweep, found, budget_mb=BUDGET_MB, comparison=plain_comparison(found))
             seconds = time.perf_counter() - began
-            told(
+            report(
                 f"compare.html, {points} points x {prompts} prompts x {tokens} tokens",
                 html,
                 seconds,
@@ -218,7 +219,7 @@ def main() -> None:
         (stored,) = write_points(Path(folder), points, prompts, tokens)
         began = time.perf_counter()
         html = tokens_html(stored, json.dumps({"prompts": prompts}))
-        told(
+        report(
             f"tokens.html, {prompts:,} prompts x {tokens} tokens",
             html,
             time.perf_counter() - began,

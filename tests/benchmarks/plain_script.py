@@ -1,7 +1,7 @@
 """The script that people write: load once, `generate` per strategy, compute the numbers, log the runs.
 
 `python -m tests.benchmarks.plain_script MODEL PROMPTS TRACKING_URI STRATEGIES NEW_TOKENS THREADS`; computes
-per token what the harness records, with whole-tensor operations, and keeps the same files.
+per token what the harness records, with whole-tensor operations, and writes the same files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TOP_K = 5
 
 
 def token_rows(tokenizer: Any, output: Any, ids: torch.Tensor) -> list[list[dict[str, Any]]]:
-    """A row a token, by prompt: both logprobs, rank, both entropies, what is kept, the alternatives."""
+    """Return the rows of each prompt's tokens: logprobs, rank, entropies, kept tokens, alternatives."""
     steps: list[list[dict[str, Any]]] = [[] for _ in ids]
     for position, (logits, scores) in enumerate(zip(output.logits, output.scores, strict=True)):
         log_p, log_q = logits.float().log_softmax(-1), scores.float().log_softmax(-1)
@@ -45,16 +45,16 @@ def token_rows(tokenizer: Any, output: Any, ids: torch.Tensor) -> list[list[dict
             "top_warped_logprobs": log_q.gather(1, top.indices),
         }
         lists = {name: column.tolist() for name, column in columns.items()}
-        for row, mine in enumerate(steps):
-            told = {name: values[row] for name, values in lists.items()}
-            told["token"] = tokenizer.decode(told["token_id"])
-            told["top_tokens"] = [tokenizer.decode(token) for token in told["top_ids"]]
-            mine.append({"position": position, **told})
+        for row, steps_of_row in enumerate(steps):
+            values_of_row = {name: values[row] for name, values in lists.items()}
+            values_of_row["token"] = tokenizer.decode(values_of_row["token_id"])
+            values_of_row["top_tokens"] = [tokenizer.decode(token) for token in values_of_row["top_ids"]]
+            steps_of_row.append({"position": position, **values_of_row})
     return steps
 
 
 def main() -> None:
-    """Run it."""
+    """Run the script."""
     folder, prompts_file, uri, strategies_file, new_tokens, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     prompts = [json.loads(line) for line in Path(prompts_file).read_text().splitlines()]
@@ -69,7 +69,7 @@ def main() -> None:
         for name, fields in strategies.items():
             with mlflow.start_run(run_name=name, nested=True):
                 torch.manual_seed(0)
-                began = time.perf_counter()
+                started = time.perf_counter()
                 with torch.inference_mode():
                     output = model.generate(
                         **inputs,
@@ -80,7 +80,7 @@ def main() -> None:
                         output_logits=True,
                         **{"do_sample": False, "top_k": 0 if fields.get("do_sample") else None, **fields},
                     )
-                seconds = time.perf_counter() - began
+                seconds = time.perf_counter() - started
                 ids = output.sequences[:, width:]
                 tokens = token_rows(tokenizer, output, ids)
                 generations = []

@@ -1,4 +1,4 @@
-"""A whole sweep, from the start of the process to the last line told to MLflow, against a plain script."""
+"""A complete sweep, from the start of the process to the end of logging, compared with a plain script."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ PROMPTS = 8
 
 
 def prepare(folder: Path) -> list[str]:
-    """Write the model, a tokenizer of as many pieces, and the prompts; returns the prompts."""
+    """Write the model and a tokenizer with as many tokens; return the prompts."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    luck = random.Random(0)
+    rng = random.Random(0)
     model = llama_100m().model
     letters = "abcdefghijklmnopqrstuvwxyz"
-    words = {f"▁{''.join(luck.choices(letters, k=5))}" for _ in range(40_000)}
+    words = {f"▁{''.join(rng.choices(letters, k=5))}" for _ in range(40_000)}
     vocabulary = ["<unk>", "<s>", "</s>", *sorted(words)][: model.config.vocab_size]
-    backend = Tokenizer(models.Unigram([(piece, -10.0) for piece in vocabulary], unk_id=0))
+    backend = Tokenizer(models.Unigram([(token, -10.0) for token in vocabulary], unk_id=0))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     backend.decoder = decoders.Metaspace()
     PreTrainedTokenizerFast(
@@ -40,25 +40,24 @@ def prepare(folder: Path) -> list[str]:
     ).save_pretrained(folder)
     model.save_pretrained(folder)
     return [
-        " ".join(luck.choice(vocabulary[3:])[1:] for _ in range(luck.randrange(6, 41)))
-        for _ in range(PROMPTS)
+        " ".join(rng.choice(vocabulary[3:])[1:] for _ in range(rng.randrange(6, 41))) for _ in range(PROMPTS)
     ]
 
 
 def override(fields: dict[str, Any]) -> str:
-    """One of the sweep's cases."""
-    said = [f"decoding.{key}={str(value).lower()}" for key, value in fields.items()]
-    # Texts that hold `=` are quoted, or Hydra would not read them as such.
-    return f"[{','.join(repr(text) for text in ['decoding=greedy', *said])}]"
+    """Return one of the sweep's cases."""
+    overrides = [f"decoding.{key}={str(value).lower()}" for key, value in fields.items()]
+    # Texts with `=` are quoted, or Hydra would not read them as texts.
+    return f"[{','.join(repr(text) for text in ['decoding=greedy', *overrides])}]"
 
 
 def main(turns: int = 3) -> None:
-    """Print the lines."""
+    """Print the results."""
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
         prompts = prepare(base / "model")
-        rows = [{"id": f"p{place}", "prompt": text} for place, text in enumerate(prompts)]
+        rows = [{"id": f"p{index}", "prompt": text} for index, text in enumerate(prompts)]
         (base / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         names = ["_".join(map(str, fields)) or "greedy" for fields in EIGHT]
         (base / "strategies.json").write_text(json.dumps(dict(zip(names, EIGHT, strict=True))))
@@ -75,7 +74,7 @@ def main(turns: int = 3) -> None:
                 "PYTHONPATH": os.getcwd(),
             }
             command_line = [sys.executable, "-m", *command(folder)]
-            # The script's MLflow puts its artifacts under the folder it is started in.
+            # The script's MLflow writes its artifacts below the working folder.
             subprocess.run(command_line, check=True, env=environment, capture_output=True, cwd=folder)
             return len(EIGHT) * PROMPTS * NEW_TOKENS
 
@@ -103,7 +102,7 @@ def main(turns: int = 3) -> None:
 
         times = contend({"harness": lambda: run(harness), "script": lambda: run(script)}, turns, warmup=0)
         print(
-            f"\nA whole sweep: 100M fp32, 8 strategies x 8 prompts x {NEW_TOKENS} tokens, {threads} threads"
+            f"\nComplete sweep: 100M fp32, 8 strategies x 8 prompts x {NEW_TOKENS} tokens, {threads} threads"
         )
         seconds = {name: sorted(some)[len(some) // 2] for name, some in times.seconds.items()}
         print(

@@ -1,4 +1,4 @@
-"""What each quantization costs on this machine: memory, speed and distance, on a Llama of 100M parameters."""
+"""Each quantization on this machine: memory, speed and KL divergence, on a Llama of 100M parameters."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ PROMPT = 64
 
 
 def main() -> None:
-    """Print a line a choice."""
+    """Print a line per quantization and cache."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "llama"
         llama_100m().model.save_pretrained(folder)
         llama, fable = Model(name="llama", id=str(folder)), Model(name="fable_small", id="fable_small")
-        print(f"\n100M Llama, batch 1, {PROMPT} tokens read, {TOKENS} made; KL along a text of fable_small")
+        print(f"\n100M Llama, batch 1, prompt of {PROMPT} tokens, {TOKENS} generated; KL on fable_small")
         fp32 = Quantization(name="fp32", dtype="float32")
         ids = _text(_loaded(fable, fp32))
         reference = _distribution(fable, fp32, ids)
@@ -41,14 +41,14 @@ def main() -> None:
             except HarnessError as error:
                 print(f"{quantization.name:26} {str(error)[:80]}")
                 continue
-            began = time.perf_counter()
+            started = time.perf_counter()
             loaded = _loaded(llama, quantization)
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - started
             p = _distribution(fable, quantization, ids)
             kl = float((reference.exp() * (reference - p)).sum(-1).mean())
-            held = footprint_bytes(loaded) / 2**20
-            told = f"{held:6.0f} MiB, loaded in {seconds:4.1f} s, {_speed(loaded):6.1f} tokens/s"
-            print(f"{quantization.name:26} {told}, KL {kl:.1e}", flush=True)
+            weights = footprint_bytes(loaded) / 2**20
+            text = f"{weights:6.0f} MiB, loaded in {seconds:4.1f} s, {_speed(loaded):6.1f} tokens/s"
+            print(f"{quantization.name:26} {text}, KL {kl:.1e}", flush=True)
         loaded = _loaded(llama, fp32)
         files, length = locate(llama), PROMPT + TOKENS
         plain = kv_cache_bytes(files.text_config, length, 4) / 2**20
@@ -59,25 +59,25 @@ def main() -> None:
             except HarnessError as error:
                 print(f"{cache.name:26} {str(error)[:80]}")
                 continue
-            asked = cache_config(
+            settings = cache_config(
                 cache.model_copy(update={"residual_length": 8 if cache.backend == "hqq" else None}), files
             )
-            assert asked is not None
-            held = quantized_cache_bytes(files.text_config, length, 4, asked) / 2**20
-            more = {"cache_implementation": "quantized", "cache_config": asked}
-            print(f"cache={cache.name:20} {held:6.1f} MiB of cache, {_speed(loaded, **more):6.1f} tokens/s")
+            assert settings is not None
+            size = quantized_cache_bytes(files.text_config, length, 4, settings) / 2**20
+            more = {"cache_implementation": "quantized", "cache_config": settings}
+            print(f"cache={cache.name:20} {size:6.1f} MiB of cache, {_speed(loaded, **more):6.1f} tokens/s")
 
 
 def _loaded(model: Model, quantization: Quantization) -> Any:
     files = locate(model)
     dtype = "float32" if quantization.dtype == "checkpoint" else quantization.dtype
-    loaded: Any = read_model(files.folder, model, quantization, "cpu", dtype, lambda stage, part: None)
+    loaded: Any = read_model(files.folder, model, quantization, "cpu", dtype, lambda what, fraction: None)
     loaded.generation_config = GenerationConfig()
     return loaded
 
 
 def _text(loaded: Any) -> torch.Tensor:
-    """(1, N) a text that the model itself drew, from its first token on."""
+    """Return (1, N) ids that the model sampled, from BOS on."""
     torch.manual_seed(0)
     config = GenerationConfig(max_new_tokens=200, do_sample=True, top_k=0, pad_token_id=0)
     return loaded.generate(torch.tensor([[loaded.config.bos_token_id]]), generation_config=config)
@@ -89,11 +89,11 @@ def _distribution(model: Model, quantization: Quantization, ids: torch.Tensor) -
 
 
 def _speed(loaded: Any, **more: Any) -> float:
-    """Tokens a second after the first."""
+    """Return tokens per second after the first."""
     ids, took = torch.randint(3, 32_000, (1, PROMPT), generator=torch.Generator().manual_seed(1)), []
     for tokens in (1, 1, TOKENS + 1):  # the first one warms up
         config = GenerationConfig(max_new_tokens=tokens, min_new_tokens=tokens, pad_token_id=0, **more)
-        began = time.perf_counter()
+        started = time.perf_counter()
         loaded.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
-        took.append(time.perf_counter() - began)
+        took.append(time.perf_counter() - started)
     return TOKENS / (took[2] - took[1])

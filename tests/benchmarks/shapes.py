@@ -1,9 +1,10 @@
-"""Models of real shapes with random weights, the heads scaled to the entropy of trained ones."""
+"""Models of realistic shapes with random weights, their heads scaled to the entropy of trained ones."""
 
 from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,20 +13,36 @@ import torch
 
 from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
+from harness.decoding.detokenizer import Detokenizer, OutputText
 from harness.decoding.strategy import Strategy
 from harness.prompts.prompt import Prompt
 
 NATS = 2.1
-"""Over random tokens; some 1.6 along the texts that the models make themselves, as in trained ones."""
+"""Entropy over random tokens; about 1.6 along the texts that the models generate, as in trained ones."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """As much of a LoadedModel as the engine asks for."""
+    """As much of a LoadedModel as the backend uses."""
 
     model: Any
     device: str
     tokenizer: Any = None
+
+
+class NoText(Detokenizer):
+    """Stands in for a tokenizer: what texts cost is not measured here."""
+
+    def __init__(self) -> None:
+        pass
+
+    def output_text(self, prompt_ids: Sequence[int], generated: Sequence[int]) -> OutputText:
+        """Return empty texts."""
+        return OutputText("", ("",) * len(generated))
+
+    def token_text(self, token_id: int) -> str:
+        """Return nothing."""
+        return ""
 
 
 @cache
@@ -68,7 +85,7 @@ def qwen_half_billion() -> Loaded:
 
 @cache
 def fable_small() -> Loaded:
-    """The built-in model of 2 M parameters, 1,200 tokens, fp32: a step so short that all else shows."""
+    """The built-in model of 2 M parameters, fp32, whose short steps make any overhead visible."""
     from transformers import GenerationConfig
 
     from harness.config.point import Model, Quantization
@@ -101,23 +118,40 @@ def _ready(model: Any) -> Loaded:
     return Loaded(model, "cpu")
 
 
+class FakeTokenizer:
+    """As much of a tokenizer as a Detokenizer uses; the cost of texts is measured elsewhere."""
+
+    all_special_ids = ()
+
+    def decode(self, ids: Sequence[int], **_: Any) -> str:
+        return "x" * len(ids)
+
+    def encode(self, text: str, **_: Any) -> list[int]:
+        return [3]
+
+
+def fake_detokenizer() -> Detokenizer:
+    """Return a detokenizer that costs nothing."""
+    return Detokenizer(FakeTokenizer())
+
+
 def ragged_prompts(loaded: Loaded, count: int = 8) -> list[Prompt]:
-    """Prompts of 6 to 40 random tokens."""
-    luck = random.Random(0)
+    """Return prompts of 6 to 40 random tokens."""
+    rng = random.Random(0)
     vocabulary = loaded.model.config.vocab_size
     return [
-        Prompt(f"p{place}", "", tuple(luck.randrange(3, vocabulary) for _ in range(luck.randrange(6, 41))))
-        for place in range(count)
+        Prompt(f"p{index}", "", tuple(rng.randrange(3, vocabulary) for _ in range(rng.randrange(6, 41))))
+        for index in range(count)
     ]
 
 
 def some_ends(loaded: Loaded) -> tuple[int, ...]:
-    """Every thirtieth token: a text that runs into one of them by chance ends after some thirty."""
+    """Return every thirtieth token as EOS: random texts end after about thirty tokens."""
     return tuple(range(0, loaded.model.config.vocab_size, 30))
 
 
 def strategy(new_tokens: int, eos_token_ids: tuple[int, ...] = (), **fields: Any) -> Strategy:
-    """A strategy that ends by its budget, and by `eos_token_ids` if there are any."""
+    """Return a strategy that ends at its budget, or at one of `eos_token_ids`."""
     return Strategy(
         effective=effective_decoding(Decoding(name="x", **fields)),
         max_new_tokens=new_tokens,
@@ -139,9 +173,9 @@ EIGHT: tuple[dict[str, Any], ...] = (
     {"repetition_penalty": 1.2},
     {"do_sample": True, "temperature": 1.2, "top_p": 0.95},
 )
-"""One that is far from all others among them: hot and cut."""
+"""The last one is far from all others: a high temperature, truncated."""
 SHIPPED: tuple[dict[str, Any], ...] = (*EIGHT[:-1], {"do_sample": True, "eta_cutoff": 0.0003})
-"""Eight of the choices in conf/decoding, as they are there."""
+"""Eight of the options in conf/decoding, unchanged."""
 TOP_PS: tuple[dict[str, Any], ...] = tuple(
     {"do_sample": True, "top_p": top_p} for top_p in (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
 )

@@ -1,4 +1,4 @@
-"""What traces cost: eight points of a hundred prompts told to MLflow with a trace a sample, and read back."""
+"""The time of traces: eight points of a hundred prompts, logged to MLflow and read back."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ PROMPTS = 100
 
 
 def main(points: int = POINTS, prompts: int = PROMPTS) -> None:
-    """Print the lines."""
+    """Print the results."""
     sys.path.append(str(Path(__file__).parents[1]))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HARNESS_OUTPUTS"] = folder
         from fake_points import make_sweep, write_table
-        from mlflow_runs import TRACED, tell
+        from mlflow_runs import TRACED, log_sweep
 
         from harness.store.stored_point import StoredPoint
         from harness.tracking.assessments import read_feedback
 
-        decodings = [f"d{place}" for place in range(points)]
-        texts = {f"p{place}": "It was a dark and stormy" for place in range(prompts)}
+        decodings = [f"d{index}" for index in range(points)]
+        texts = {f"p{index}": "It was a dark and stormy" for index in range(prompts)}
         sweep = make_sweep(
             Path(folder), ("m",), decodings=decodings, texts=texts, tokens=100, tracking=TRACED
         )
@@ -34,16 +34,16 @@ def main(points: int = POINTS, prompts: int = PROMPTS) -> None:
             times = {"started": point.started, "first_token": point.started + 0.1, "ended": point.ended}
             rows = [{"prompt_id": name, "sample": 0, **times, "batch": prompts} for name in texts]
             write_table(rows, stored.path("times.parquet"))
-        tell(replace(sweep, points=(), tracking={**TRACED, "experiment": "empty"}))
-        print(f"\n{points} points of {prompts} prompts told to MLflow, without traces and with:")
-        plain = _seconds(lambda: tell(replace(sweep, tracking={**TRACED, "traces": False})))
-        traced = _seconds(lambda: tell(sweep))
+        log_sweep(replace(sweep, points=(), tracking={**TRACED, "experiment": "empty"}))
+        print(f"\n{points} points of {prompts} prompts logged to MLflow, without and with traces:")
+        plain = _seconds(lambda: log_sweep(replace(sweep, tracking={**TRACED, "traces": False})))
+        traced = _seconds(lambda: log_sweep(sweep))
         each = 1000 * traced / points / prompts
         print(f"  runs {plain:.1f} s, traces {traced:.1f} s more: {each:.1f} ms each")
-        print(f"  feedback asked for in {_seconds(lambda: read_feedback(sweep)):.1f} s")
+        print(f"  feedback read in {_seconds(lambda: read_feedback(sweep)):.1f} s")
 
 
 def _seconds(work: object) -> float:
-    began = time.perf_counter()
+    started = time.perf_counter()
     work()  # type: ignore[operator]
-    return time.perf_counter() - began
+    return time.perf_counter() - started

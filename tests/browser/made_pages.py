@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from drifting_sweep import drifting_sweep
 from fake_points import HOSTILE, PROMPTS, make_sweep, write_point
 from made_comparison import made_up_comparison
+from sparse_points import sparse_sweep
 
 from harness.analysis.point_results import point_results
 from harness.report.page.compare_page import compare_html
@@ -18,7 +19,7 @@ from harness.report.page.tokens_page import tokens_html
 
 
 def write_compare(folder: Path) -> Path:
-    """compare.html of six points, two of them failed, with all there may be in it."""
+    """compare.html of six points, two of them failed, with everything that a page may contain."""
     sweep = make_sweep(folder / "outputs", failed="top_p", tokens=30, samples=2)
     points = point_results(sweep)
     label = sweep.points[2].label
@@ -27,10 +28,10 @@ def write_compare(folder: Path) -> Path:
         SimpleNamespace(text="a met one", label=label, prompt_id="chat", passed=True, got=None),
         SimpleNamespace(text="<b>a missed one", label=label, prompt_id="chat", passed=False, got="<i>else"),
     ]
-    said = [
+    feedback = [
         {"label": label, "prompt_id": "chat", "sample": 0, "name": "rating", "value": 4, "comment": "<u>good"}
     ]
-    html = compare_html(sweep, points, comparison=comparison, expectations=expected, feedback=said)
+    html = compare_html(sweep, points, comparison=comparison, expectations=expected, feedback=feedback)
     path = folder / "compare.html"
     path.write_text(html, encoding="utf-8")
     return path
@@ -60,12 +61,20 @@ def write_tokens(folder: Path) -> Path:
     return path
 
 
-def write_precision(folder: Path, hostile: bool = False, budget_mb: float = 20, tokens: int = 30) -> Path:
-    """compare.html of three precisions and three strategies; `hostile`: of hostile prompts and texts."""
+def write_quantizations(folder: Path, hostile: bool = False, budget_mb: float = 20, tokens: int = 30) -> Path:
+    """compare.html of three quantizations and three strategies; `hostile`: of hostile prompts and texts."""
     texts = dict.fromkeys(HOSTILE) if hostile else None
     sweep = drifting_sweep(folder / "outputs", texts, kl_error=0.002, tokens=tokens, samples=2)
-    path = folder / "precision.html"
+    path = folder / "quantizations.html"
     path.write_text(compare_html(sweep, point_results(sweep), budget_mb=budget_mb), encoding="utf-8")
+    return path
+
+
+def write_sparse(folder: Path, complete: bool = True) -> Path:
+    """compare.html of points whose backends left columns null; `complete`: and one with all columns."""
+    sweep = sparse_sweep(folder / "outputs", complete=complete)
+    path = folder / "sparse.html"
+    path.write_text(compare_html(sweep, point_results(sweep)), encoding="utf-8")
     return path
 
 

@@ -42,12 +42,12 @@ def through_every_view(page: Any, wide: bool) -> None:
         view.locator(f"#chart-{chart}").scroll_into_view_if_needed()
         view.wait_for_selector(f"#chart-{chart}[data-drawn]")
     view.click("#all-metrics")
-    view.click("#numbers")
+    view.click("#intervals")
     assert page.overflow() <= 0
     view.click("#tabs a[data-view=prompts]")
     view.wait_for_selector("#columns .text")
     assert page.overflow() <= 0
-    for mode in ("Warped", "Entropy", "Rank", "Kept", "Raw"):
+    for mode in ("Processed", "Entropy", "Rank", "Candidates", "Model"):
         view.click(f"#modes button:has-text('{mode}')")
     view.click("#diff")
     view.wait_for_selector("#columns .in-diff")
@@ -67,9 +67,9 @@ def through_every_view(page: Any, wide: bool) -> None:
     page.tab.keyboard.press("Escape")
     view.wait_for_selector("#detail", state="hidden")
     view.click("#theme")
-    view.click("#tabs a[data-view=points]")
+    view.click("#tabs a[data-view=runs]")
     view.wait_for_selector("#settings tbody tr")
-    view.click("#only-differing")
+    view.click("#differences-only")
     assert page.overflow() <= 0
     view.click("#tabs a[data-view=overview]")
     view.wait_for_selector("#metrics:visible")
@@ -104,12 +104,12 @@ def test_hostile_texts_stay_texts_in_every_view(
         )
         if name == "bidi":
             assert "user⟨RLO⟩evil⟨PDF⟩ ⟨LRI⟩inside⟨PDI⟩ ⟨ZWSP⟩⟨RLM⟩⟨BOM⟩⟨SHY⟩ end" in shown[0].replace(
-                "⑂", ""
+                "⋔", ""
             )
         if name == "control":
-            assert "nul⟨NUL⟩ bell⟨BEL⟩ esc⟨ESC⟩[31mred" in shown[0].replace("⑂", "")
+            assert "nul⟨NUL⟩ bell⟨BEL⟩ esc⟨ESC⟩[31mred" in shown[0].replace("⋔", "")
         if name == "script":
-            assert HOSTILE["script"] in shown[0].replace("⑂", "")
+            assert HOSTILE["script"] in shown[0].replace("⋔", "")
         assert not re.search("[\u202a-\u202e\u2066-\u2069\x1b\x00]", "".join(shown))
         page.tab.keyboard.press("j")
         view.wait_for_timeout(60)
@@ -138,50 +138,50 @@ def test_a_link_to_a_view_opens_it_again(compare: Path, open_page: Open) -> None
     view.wait_for_selector("#columns .text")
     first.tab.keyboard.press("j")
     first.tab.keyboard.press("c")
-    view.select_option("#against", label="fable_small/greedy")
-    view.fill("#columns-filter", "greedy")
+    view.select_option("#vs", label="fable_small/greedy")
+    view.fill("#run-filter", "greedy")
     address = view.evaluate("() => location.hash")
     again = open_page(compare, address).view
     again.wait_for_selector("#columns .text")
     assert again.text_content("#prompt-id") == view.text_content("#prompt-id") == "email"
-    assert again.text_content("#modes [aria-pressed=true]") == "Warped"
+    assert again.text_content("#modes [aria-pressed=true]") == "Processed"
     assert again.locator("#columns .column").count() == 2
     assert again.text_content("#columns .column.chosen .point-link") == "fable_small/greedy"
 
-    view.click("#tabs a[data-view=points]")
-    view.select_option("#one", label="fable_small/temperature")
+    view.click("#tabs a[data-view=runs]")
+    view.select_option("#run", label="fable_small/temperature")
     again = open_page(compare, view.evaluate("() => location.hash")).view
     again.wait_for_selector("#settings tbody tr")
-    assert again.locator("#one option:checked").text_content() == "fable_small/temperature"
+    assert again.locator("#run option:checked").text_content() == "fable_small/temperature"
     first.tab.go_back()
     view.wait_for_selector("#settings")
-    assert view.locator("#one option:checked").text_content() != "fable_small/temperature"
+    assert view.locator("#run option:checked").text_content() != "fable_small/temperature"
 
 
-def test_a_reader_finds_where_strategies_part_and_how_likely_each_choice_was(
+def test_a_reader_finds_where_outputs_diverge_and_how_likely_each_token_was(
     compare: Path, open_page: Open
 ) -> None:
     view = open_page(compare).view
     findings = view.text_content("#findings")
     assert "Fastest" in findings
-    assert "Repeats most" in findings
+    assert "Most repetitive" in findings
     view.click("#findings a:has-text('chat')")
     view.wait_for_selector("#columns .text")
     assert view.text_content("#prompt-id") == "chat"
-    parting = view.locator("#columns .column:not(.chosen) .parting").first
-    assert re.search(r"token \d+ .*% raw, .*% warped.*% raw, .*% warped", parting.text_content())
-    parting.locator("button").click()
-    token = view.locator("#columns .column:not(.chosen) .parts + .tok").first
+    line = view.locator("#columns .column:not(.chosen) .divergence").first
+    assert re.search(r"token \d+ .*% model, .*% processed.*% model, .*% processed", line.text_content())
+    line.locator("button").click()
+    token = view.locator("#columns .column:not(.chosen) .diverges + .tok").first
     token.hover()
     detail = view.text_content("#detail")
-    for word in ("alternatives", "raw", "warped", "rank", "kept"):
+    for word in ("alternatives", "model", "processed", "rank", "candidates"):
         assert word in detail
     assert view.locator("#detail .tops tbody tr").count() >= 5
     assert "rating: 4" in view.text_content("#columns")
     assert "✗ expected <b>a missed one: got <i>else" in view.text_content("#columns")
     view.click("#layouts button:has-text('Tree')")
     view.wait_for_selector("#tree .chances")
-    assert re.search(r"% raw.*warped .*%", view.locator("#tree .chances").first.text_content())
+    assert re.search(r"% model.*processed .*%", view.locator("#tree .chances").first.text_content())
 
 
 def test_the_list_is_sorted_by_disagreement_and_searched_through_texts(
@@ -195,7 +195,7 @@ def test_the_list_is_sorted_by_disagreement_and_searched_through_texts(
     view.wait_for_function("() => document.querySelector('#prompt-list .name').textContent === 'seed-1'")
     word = (
         view.evaluate("() => document.querySelector('#columns .text').textContent")
-        .replace("⑂", "")[5:40]
+        .replace("⋔", "")[5:40]
         .split("↵")[0]
     )
     view.fill("#search", word)
@@ -227,7 +227,7 @@ def test_what_is_shown_is_exported_as_csv(compare: Path, open_page: Open) -> Non
     assert len(rows) == 8  # four points, two samples each
     assert {row["prompt_id"] for row in rows} == {"chat"}
     shown = view.evaluate("() => document.querySelector('#columns .text').textContent")
-    assert rows[0]["output"].split("\n")[0][:20] in shown.replace("⑂", "")
+    assert rows[0]["output"].split("\n")[0][:20] in shown.replace("⋔", "")
     assert [row["feedback rating"] for row in rows if row["feedback rating"]] == ["4"]
 
 
@@ -251,7 +251,7 @@ def test_the_keyboard_reaches_everything(compare: Path, open_page: Open) -> None
     press("k")
     view.wait_for_function("() => document.querySelector('#prompt-id').textContent === 'chat'")
     press("c")
-    assert view.text_content("#modes [aria-pressed=true]") == "Warped"
+    assert view.text_content("#modes [aria-pressed=true]") == "Processed"
     press("t")
     view.wait_for_selector("#tree .branch")
     press("d")
@@ -297,11 +297,11 @@ def test_the_page_of_one_point_is_the_same_machinery(
     assert view.locator("#tabs a").count() == 2
     assert view.text_content("#prompt-id") == next(iter(PROMPTS))
     assert view.locator("#prompt-text .tok").count() > 0
-    assert not view.is_visible("#against")
+    assert not view.is_visible("#vs")
     assert page.overflow() <= 0
     view.locator("#columns .tok").nth(3).click()
     assert "alternatives" in view.text_content("#detail")
     page.tab.keyboard.press("Escape")
-    view.click("#tabs a[data-view=points]")
+    view.click("#tabs a[data-view=runs]")
     view.wait_for_selector("#settings tbody tr")
     assert page.overflow() <= 0

@@ -420,7 +420,7 @@ def test_the_other_commands_call_their_function(harness, stub, words, module, na
 
 @pytest.mark.parametrize(("words", "name"), [(["report"], None), (["report", "demo-12"], "demo-12")])
 def test_report_reads_feedback_first(harness, stub, words, name):
-    feedback = stub("harness.tracking.assessments", "bring_feedback")
+    feedback = stub("harness.tracking.assessments", "update_feedback")
     written = stub("harness.report", "write")
     assert harness(*words).status == 0
     assert feedback == written == [((name,), {})]

@@ -46,9 +46,9 @@ def test_what_is_tried_is_what_can_be_chosen() -> None:
 
 def test_reasons_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_tiny_model(tmp_path / "tiny")
-    both = Quantization(name="both", load_in_4bit=True, load_in_8bit=True)
-    refused = try_quantization(folder, both, "cpu")
-    assert (refused.works, "choose one" in refused.reason) == (False, True)
+    torchao = next(quantization for quantization in TRIED if quantization.torchao)
+    refused = try_quantization(folder, torchao, "mps")
+    assert (refused.works, "use one of none, fp32" in refused.reason) == (False, True)
 
     def broken(*args: Any) -> Any:
         raise RuntimeError("no kernel image\nis available")

@@ -54,7 +54,7 @@ LONG = f"prompts.items=['{'word ' * 600}']"
         (["prompts=custom", "prompts.items=['']"], "prompts.items[0]", "the prompt is empty"),
         (["model=custom", "model.id=/nowhere/at/all"], "'/nowhere/at/all'", "there is no folder"),
         (["model=custom", "model.id=nobody/nothing"], "'nobody/nothing'", "HF_HUB_OFFLINE=1 forbids"),
-        (["model.device=cuda:9"], "model.device: 'cuda:9'", "there are: auto, cpu"),
+        (["model.device=cuda:9"], "model.device: 'cuda:9'", "use one of auto, cpu"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
@@ -69,7 +69,7 @@ def test_a_mistake_names_key_value_and_cure(check: Any, words: list[str], key: s
 @pytest.mark.parametrize(
     ("name", "content", "words", "key", "cure"),
     [
-        ("bad.jsonl", '{"prompt": "a"}\n{"prompt": oops\n', [], "bad.jsonl:2", "is no JSON"),
+        ("bad.jsonl", '{"prompt": "a"}\n{"prompt": oops\n', [], "bad.jsonl:2", "invalid JSON"),
         ("two.jsonl", '{"id": "a", "prompt": "x"}\n' * 2, [], "two.jsonl:2", "taken already by two.jsonl:1"),
         ("blank.csv", "id,prompt\na,x\nb,  \n", [], "blank.csv:3", "the prompt is empty"),
         ("empty.txt", "\n\n", [], "empty.txt", "give at least one"),
@@ -92,7 +92,8 @@ def test_too_long_prompts_can_be_cut_or_split_and_it_is_said(check: Any, cure: s
     status, lines, out = check("prompts=custom", LONG, f"prompts.too_long={cure}")
     assert (status, lines) == (0, [])
     assert (
-        f"was {'cut on the left to 448 tokens' if cure == 'truncate_left' else 'split into 2 pieces'}" in out
+        f"was {'truncated on the left to 448 tokens' if cure == 'truncate_left' else 'split into 2 prompts'}"
+        in out
     )
 
 
@@ -136,7 +137,7 @@ def test_a_quantization_that_cannot_run_here(check: Any, monkeypatch: pytest.Mon
     status, (line,), _ = check("quantization=bnb_nf4")
     assert status == 2
     assert line.startswith("quantization: bnb_nf4 cannot run on cpu: bitsandbytes runs on cuda")
-    assert line.endswith("there are: none, fp32, bf16, fp16")
+    assert line.endswith("use one of none, fp32, bf16, fp16")
 
 
 class _Gate(BaseHTTPRequestHandler):
@@ -170,7 +171,7 @@ def test_a_hub_that_refuses_and_one_that_does_not_answer(
     script: Callable[..., Any], gate: str, tmp_path: Path
 ) -> None:
     for endpoint, cure in (
-        (gate, "is gated: ask for access"),
+        (gate, "is gated: request access"),
         ("http://127.0.0.1:9", "the hub does not answer"),
     ):
         done = script(

@@ -1,4 +1,4 @@
-"""Luck: the hash against plain Python integers, its distribution against the exact one."""
+"""Gumbel noise: the hash equals one on Python integers, its distribution the exact one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def splitmix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def by_hand(key: int, step: int, token: int) -> float:
+def expected_uniform(key: int, step: int, token: int) -> float:
     gamma = 0x9E3779B97F4A7C15
     state = splitmix((key + (step + 1) * gamma) & MASK)
     bits = splitmix((state + (token + 1) * gamma) & MASK)
@@ -33,7 +33,7 @@ def test_the_hash_equals_unsigned_arithmetic(key: int) -> None:
     for step in (0, 1, 500):
         for token in (0, 1, 151_935):
             got = uniform(step_state(keys, step), torch.tensor([token])).item()
-            assert got == pytest.approx(by_hand(key & MASK, step, token), abs=1e-15)
+            assert got == pytest.approx(expected_uniform(key & MASK, step, token), abs=1e-15)
             assert 0.0 < got < 1.0
 
 
@@ -61,19 +61,19 @@ def test_draws_have_the_distribution_of_the_scores() -> None:
         tokens = draw(scores.expand(n, -1), keys, step)
         counts = torch.bincount(tokens, minlength=6)
         expected = scores.double().softmax(0) * n
-        kept = expected > 0
-        assert counts[~kept].sum() == 0
-        assert stats.chisquare(counts[kept].numpy(), expected[kept].numpy()).pvalue > 1e-3
+        possible = expected > 0
+        assert counts[~possible].sum() == 0
+        assert stats.chisquare(counts[possible].numpy(), expected[possible].numpy()).pvalue > 1e-3
 
 
-def test_a_draw_does_not_depend_on_company_or_on_what_else_is_kept() -> None:
+def test_a_draw_does_not_depend_on_the_batch_or_on_what_else_is_kept() -> None:
     generator = torch.Generator().manual_seed(0)
     scores = torch.randn(16, 50, generator=generator)
     keys = torch.tensor([noise_key(0, f"p{row}", 0) for row in range(16)])
     together = draw(scores, keys, 4)
     alone = torch.cat([draw(scores[row : row + 1], keys[row : row + 1], 4) for row in range(16)])
     assert torch.equal(together, alone)
-    # Truncation that keeps the token that was drawn changes nothing: strategies share their luck.
-    cut = scores.clone()
-    cut[cut < scores.gather(1, together[:, None])] = float("-inf")
-    assert torch.equal(draw(cut, keys, 4), together)
+    # Truncation that keeps the token that was drawn changes nothing: strategies share their noise.
+    truncated = scores.clone()
+    truncated[truncated < scores.gather(1, together[:, None])] = float("-inf")
+    assert torch.equal(draw(truncated, keys, 4), together)

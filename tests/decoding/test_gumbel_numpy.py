@@ -1,4 +1,4 @@
-"""The luck in NumPy is the luck in torch: the same uniform numbers, bit for bit."""
+"""The noise in NumPy equals the noise in torch: the same uniform numbers, bit for bit."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import numpy as np
 import pytest
 import torch
 
-from harness.decoding import gumbel as luck
-from harness.decoding import gumbel_numpy as noise
+from harness.decoding import gumbel as in_torch
+from harness.decoding import gumbel_numpy as in_numpy
 
 
-@pytest.mark.parametrize("key", [0, 1, -1, noise.noise_key(7, "p1", 3), -(2**63), 2**63 - 1])
+@pytest.mark.parametrize("key", [0, 1, -1, in_numpy.noise_key(7, "p1", 3), -(2**63), 2**63 - 1])
 @pytest.mark.parametrize("step", [0, 1, 500])
 def test_equal_to_torch(key: int, step: int) -> None:
     ids = np.array([0, 1, 2, 999, 151_935, 262_143])
-    state = luck.step_state(torch.tensor([key]), step)
-    states = noise.step_states(np.array([key]), np.array([step]))
-    theirs = luck.uniform(state[:, None], torch.tensor(ids)[None]).numpy()
-    ours = noise.uniform(states[:, None], ids[None])
-    assert ours.dtype == np.float64
-    assert ours.tobytes() == theirs.tobytes()
-    theirs = luck.gumbel(state[:, None], torch.tensor(ids)[None]).numpy()
-    np.testing.assert_allclose(noise.gumbel(states[:, None], ids[None]), theirs, rtol=1e-14, atol=1e-14)
+    state = in_torch.step_state(torch.tensor([key]), step)
+    states = in_numpy.step_states(np.array([key]), np.array([step]))
+    expected = in_torch.uniform(state[:, None], torch.tensor(ids)[None]).numpy()
+    found = in_numpy.uniform(states[:, None], ids[None])
+    assert found.dtype == np.float64
+    assert found.tobytes() == expected.tobytes()
+    expected = in_torch.gumbel(state[:, None], torch.tensor(ids)[None]).numpy()
+    np.testing.assert_allclose(in_numpy.gumbel(states[:, None], ids[None]), expected, rtol=1e-14, atol=1e-14)
 
 
 def test_a_state_for_every_key_and_step() -> None:
-    keys = np.array([noise.noise_key(0, "a", 0), noise.noise_key(0, "a", 1)])
+    keys = np.array([in_numpy.noise_key(0, "a", 0), in_numpy.noise_key(0, "a", 1)])
     steps = np.array([4, 9])
-    states = noise.step_states(keys, steps)
+    states = in_numpy.step_states(keys, steps)
     for key, step, state in zip(keys, steps, states, strict=True):
-        assert luck.step_state(torch.tensor([key]), int(step)).numpy().astype(np.uint64) == state
+        assert in_torch.step_state(torch.tensor([key]), int(step)).numpy().astype(np.uint64) == state
 
 
 def test_needs_no_torch() -> None:

@@ -1,4 +1,4 @@
-"""A strategy's processors on a ragged batch: each row as if its prompt stood alone, by the stock list."""
+"""A strategy's processors on a ragged batch: each row as if its prompt were alone, by the stock list."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, WatermarkingConfig
 from transformers.generation import logits_process as stock
 
 from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
-from harness.decoding.processors import Processors, QuickMinNewTokens, stock_processors, strategy_config
-from harness.decoding.scores import Scores
-from harness.decoding.truncation import Truncations
+from harness.decoding.logits import Logits
+from harness.decoding.processors import FastMinNewTokens, Processors, stock_processors
+from harness.decoding.truncation import TruncationBatch
 
 V = 60
 PROMPTS = (3, 9, 5, 9, 1)
@@ -42,37 +42,80 @@ def model() -> Any:
     ids=str,
 )
 def test_rows_are_warped_as_if_alone(model: Any, fields: dict[str, Any], new_tokens: int) -> None:
-    luck = random.Random(new_tokens)
-    config = strategy_config(
-        effective_decoding(Decoding(name="x", **fields)),
-        max_new_tokens=20,
-        eos_token_ids=(0, 7),
-        pad_token_id=0,
-    )
+    effective = effective_decoding(Decoding(name="x", **fields))
+    expected, found = warped(model, effective, new_tokens, V)
+    assert torch.equal(expected, found)
+
+
+RANDOM_FIELDS: dict[str, tuple[Any, ...]] = {
+    "do_sample": (True, True, True, False),
+    "temperature": (1.0, 0.6, 1.4),
+    "top_k": (0, 5, 70, 500),
+    "top_p": (1.0, 0.5, 0.95),
+    "min_p": (None, 0.0, 0.05),
+    "typical_p": (1.0, 0.7, 0.95),
+    "epsilon_cutoff": (0.0, 1e-3),
+    "eta_cutoff": (0.0, 1e-2),
+    "top_h": (None, None, 0.6),
+    "repetition_penalty": (1.0, 1.3),
+    "no_repeat_ngram_size": (0, 2),
+    "min_new_tokens": (None, 4),
+    "bad_words_ids": (None, [[3], [5, 6]]),
+    "suppress_tokens": (None, [9, 10]),
+    "begin_suppress_tokens": (None, [4]),
+    "exponential_decay_length_penalty": (None, [2, 1.4]),
+    "renormalize_logits": (False, False, True),
+    "remove_invalid_values": (False, True),
+    "watermarking_config": (None, None, None, {"bias": 2.0}),
+}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_strategies_equal_the_stock_list(model: Any, seed: int) -> None:
+    """What is split into stock processors and a truncation does what the whole stock list does."""
+    rng = random.Random(seed)
+    fields = {name: rng.choice(values) for name, values in RANDOM_FIELDS.items()}
+    if fields["watermarking_config"] is not None:
+        fields["watermarking_config"] = WatermarkingConfig(**fields["watermarking_config"])
+    effective = {**effective_decoding(Decoding(name="x")), **fields}
+    expected, found = warped(model, effective, rng.choice([0, 3]), 2000)
+    differs = found.isfinite() != expected.isfinite()
+    assert bool((differs.sum(-1) <= 1).all()), "but for the rounding of a sum at a threshold"
+    torch.testing.assert_close(found[~differs], expected[~differs])
+
+
+def warped(
+    model: Any, effective: dict[str, Any], new_tokens: int, vocab_size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of a ragged batch, warped row by row by the whole stock list, and together by ours."""
+    rng = random.Random(new_tokens)
+    config = GenerationConfig(**effective, max_new_tokens=20, eos_token_id=[0, 7], pad_token_id=0)
     width = max(PROMPTS)
-    texts = [[luck.randrange(1, V) for _ in range(length + new_tokens)] for length in PROMPTS]
-    padded = torch.tensor([[0] * (width + new_tokens - len(ids)) + ids for ids in texts])
-    scores = torch.randn(len(texts), V, generator=torch.Generator().manual_seed(new_tokens)) * 3
+    sequences = [[rng.randrange(1, V) for _ in range(length + new_tokens)] for length in PROMPTS]
+    padded = torch.tensor([[0] * (width + new_tokens - len(ids)) + ids for ids in sequences])
+    generator = torch.Generator().manual_seed(new_tokens)
+    scores = torch.randn(len(sequences), vocab_size, generator=generator) * 3
     before = scores.clone()
     processors = Processors(model, config, "cpu")
     together = processors(padded, scores, PROMPTS, width)
-    if processors.cuts is not None:
-        warped, together = Scores(together), torch.full_like(scores, float("-inf"))
-        for some, kept in Truncations([processors.cuts], "cpu")(warped, [0] * len(texts)):
-            together[some] = together[some].scatter_(1, kept.tokens, kept.scores)
-    assert torch.equal(scores, before), "the scores that came in are left as they are"
-    for row, (ids, length) in enumerate(zip(texts, PROMPTS, strict=True)):
-        alone = stock_processors(model, config, length, "cpu")(
-            torch.tensor([ids]), scores[row : row + 1].clone()
-        )
-        assert torch.equal(together[row : row + 1], alone), row
+    assert not processors.neutral or (together is scores and processors.truncation is None)
+    if processors.truncation is not None:
+        logits, together = Logits(together), torch.full_like(scores, float("-inf"))
+        for rows, kept in TruncationBatch([processors.truncation], "cpu")(logits, [0] * len(sequences)):
+            together[rows] = together[rows].scatter_(1, kept.tokens, kept.logits)
+    assert torch.equal(scores, before), "the scores that came in are not changed"
+    alone = [
+        stock_processors(model, config, length, "cpu")(torch.tensor([ids]), scores[row : row + 1].clone())
+        for row, (ids, length) in enumerate(zip(sequences, PROMPTS, strict=True))
+    ]
+    return torch.cat(alone), together
 
 
-def test_a_minimum_length_bans_the_end_and_then_is_gone() -> None:
+def test_a_minimum_length_bans_the_end_until_it_is_reached() -> None:
     scores = torch.randn(8, 500)
     ids = torch.zeros((8, 9), dtype=torch.long)
     for least in (1, 3, 4, 5):
         slow = stock.MinNewTokensLengthLogitsProcessor(5, least, [3, 17, 504])
-        fast = QuickMinNewTokens(slow)
+        fast = FastMinNewTokens(slow)
         assert torch.equal(fast(ids, scores), slow(ids, scores))
         assert (fast(ids, scores) is scores) == (least <= 4)

@@ -24,11 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     import torch
 
-    there = torch.cuda.is_available()
+    available = torch.cuda.is_available()
     on_cpu = os.environ.get("HARNESS_GPU_TESTS_ON") == "cpu"
     for item in own:
         item.add_marker(pytest.mark.gpu)
-        if not there and (not on_cpu or item.get_closest_marker("only_cuda")):
+        if not available and (not on_cpu or item.get_closest_marker("only_cuda")):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
@@ -39,7 +39,7 @@ def device() -> str:
 
 @pytest.fixture(scope="session")
 def on_device(small_model: Any, device: str) -> Callable[..., Any]:
-    """`on_device("llama", Quantization(...))`: a small model as the engine gets it, fp32 unless told."""
+    """`on_device("llama", Quantization(...))`: a small model as the backend gets it, in fp32 by default."""
     from transformers import GenerationConfig
 
     from harness.config.point import Model, Quantization
@@ -56,9 +56,10 @@ def on_device(small_model: Any, device: str) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def rows_of() -> Callable[..., Any]:
-    """`rows_of(loaded)`: rows of different lengths, two samples of each prompt."""
-    from harness.backends.hf.batch import Row
+def requests_of() -> Callable[..., Any]:
+    """`requests_of(loaded, strategy)`: requests of different lengths, `samples` of each prompt."""
+    from harness.backends.backend import Request
+    from harness.decoding.strategy import Strategy
     from harness.prompts.prompt import Prompt
 
     texts = (
@@ -67,14 +68,14 @@ def rows_of() -> Callable[..., Any]:
         "Portugal is",
     )
 
-    def rows(loaded: Any, samples: int = 1) -> list[Row]:
+    def requests(loaded: Any, strategy: Strategy, samples: int = 1) -> list[Request]:
         prompts = [
-            Prompt(id=f"p{place}", text=text, ids=tuple(loaded.tokenizer(text)["input_ids"]))
-            for place, text in enumerate(texts)
+            Prompt(id=f"p{index}", text=text, ids=tuple(loaded.tokenizer(text)["input_ids"]))
+            for index, text in enumerate(texts)
         ]
-        return [Row(prompt, sample) for prompt in prompts for sample in range(samples)]
+        return [Request(prompt, sample, strategy) for prompt in prompts for sample in range(samples)]
 
-    return rows
+    return requests
 
 
 @pytest.fixture(scope="session")

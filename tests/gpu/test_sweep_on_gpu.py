@@ -1,4 +1,4 @@
-"""A sweep on a CUDA device, and what is measured there: memory, and time that waits for the device."""
+"""A sweep on a CUDA device, and what is measured there: memory, and times after the device is done."""
 
 from __future__ import annotations
 
@@ -58,19 +58,21 @@ def test_logits_stay_near_fp32(quantization: Any, on_device: Any) -> None:
 def test_peak_memory_is_the_devices(device: str) -> None:
     reset_peak_memory(device)
     before = peak_memory_mb(device)
-    held = torch.zeros(64 * 2**20, dtype=torch.uint8, device=device)
+    block = torch.zeros(64 * 2**20, dtype=torch.uint8, device=device)
     assert peak_memory_mb(device) == pytest.approx(before + 64, abs=1)
-    del held
+    del block
     assert peak_memory_mb(device) == pytest.approx(before + 64, abs=1)
     reset_peak_memory(device)
     assert peak_memory_mb(device) == pytest.approx(before, abs=1)
 
 
 @pytest.mark.only_cuda
-def test_latency_waits_for_the_device(on_device: Any, rows_of: Any, strategy_of: Any, device: str) -> None:
+def test_latency_waits_for_the_device(
+    on_device: Any, requests_of: Any, strategy_of: Any, device: str
+) -> None:
     """Work that is only queued returns at once: a clock that did not wait would not see it."""
     loaded = on_device("llama")
-    prompts = [row.prompt for row in rows_of(loaded)][:1]
+    prompts = [requests_of(loaded, strategy_of(loaded))[0].prompt]
     big = torch.randn(8192, 8192, device=device)
 
     def burden(*_: Any) -> None:

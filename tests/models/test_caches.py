@@ -1,4 +1,4 @@
-"""What a quantized cache is told, what it takes, and when it cannot be had."""
+"""A quantized cache: its config, its size, and when it cannot be used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INT4 = CACHES["quantized_int4"]
 
 @pytest.fixture
 def llama(small_model: Any, monkeypatch: pytest.MonkeyPatch) -> ModelFiles:
-    """Two layers, two key-value heads of 16; hqq as if it were here."""
+    """Two layers, two key-value heads of 16; hqq as if it were installed."""
     monkeypatch.setattr(packages, "find_spec", lambda name: object())
     return locate(Model(name="m", id=str(small_model("llama"))))
 
@@ -39,16 +39,16 @@ def refusal(cache: Cache, files: ModelFiles, device: str = "cpu") -> str:
     return line
 
 
-def test_the_config_says_what_was_asked(llama: ModelFiles) -> None:
+def test_the_cache_config_has_the_configured_values(llama: ModelFiles) -> None:
     assert cache_config(Cache(name="default"), llama) is None
     assert cache_config(CACHES["quantized_fp8"], llama) == {"backend": "fp8"}
-    told = {"backend": "hqq", "axis_key": 1, "axis_value": 1, "residual_length": 128}
-    assert cache_config(INT4, llama) == {**told, "nbits": 4, "q_group_size": 16}
-    asked = INT4.model_copy(update={"q_group_size": 8, "residual_length": 4})
-    assert cache_config(asked, llama) == {**told, "nbits": 4, "q_group_size": 8, "residual_length": 4}
+    common = {"backend": "hqq", "axis_key": 1, "axis_value": 1, "residual_length": 128}
+    assert cache_config(INT4, llama) == {**common, "nbits": 4, "q_group_size": 16}
+    small = INT4.model_copy(update={"q_group_size": 8, "residual_length": 4})
+    assert cache_config(small, llama) == {**common, "nbits": 4, "q_group_size": 8, "residual_length": 4}
 
 
-def test_groups_lie_within_a_head_and_fill_bytes(llama: ModelFiles) -> None:
+def test_groups_divide_a_head_and_fill_bytes(llama: ModelFiles) -> None:
     def group(cache: str, **changes: Any) -> Any:
         found = cache_config(CACHES[cache], with_config(llama, **changes))
         return found and found["q_group_size"]
@@ -62,13 +62,13 @@ def test_groups_lie_within_a_head_and_fill_bytes(llama: ModelFiles) -> None:
     assert group("quantized_int4", head_dim=80, num_key_value_heads=1) == 8
 
 
-def test_what_cannot_be_had_is_refused(
+def test_unsupported_caches_are_refused(
     llama: ModelFiles, small_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for cache in CACHES.values():
         check_cache(cache, "cpu", llama)
         check_cache(cache, "cuda:0", llama)
-        assert "runs on cpu, cuda, and this is mps; use cache=default" in refusal(cache, llama, "mps")
+        assert "runs on cpu and cuda, and this is mps; use cache=default" in refusal(cache, llama, "mps")
         mistral = locate(Model(name="m", id=str(small_model("mistral"))))
         assert "full attention only; use cache=default" in refusal(cache, mistral)
         assert "full attention only" in refusal(
@@ -76,10 +76,10 @@ def test_what_cannot_be_had_is_refused(
         )
     check_cache(INT4, "cpu", with_config(llama, layer_types=["full_attention"] * 2, sliding_window=8))
     for size in (3, 32):
-        asked = INT4.model_copy(update={"q_group_size": size})
-        assert refusal(asked, llama) == (
-            f"cache.q_group_size={size}: must divide a head's width of 16, and the groups of 2 heads fill "
-            "whole bytes at 4 bits; use 16"
+        cache = INT4.model_copy(update={"q_group_size": size})
+        assert refusal(cache, llama) == (
+            f"cache.q_group_size={size}: must divide the head dimension of 16, and the groups of 2 heads "
+            "must fill whole bytes at 4 bits; use 16"
         )
     odd = with_config(llama, head_dim=20, num_key_value_heads=1)
     assert "use cache=quantized_int8 or cache=quantized_fp8" in refusal(INT4, odd)
@@ -91,14 +91,14 @@ def test_what_cannot_be_had_is_refused(
     check_cache(CACHES["quantized_fp8"], "cpu", llama)
 
 
-def held_bytes(cache: Any) -> int:
-    """Bytes of the tensors that the layers of a filled QuantizedCache hold."""
+def allocated_bytes(cache: Any) -> int:
+    """Return the bytes of the tensors in a filled QuantizedCache."""
     found: list[Any] = []
     for layer in cache.layers:
         found += [layer.keys, layer.values]
         for states in (layer._quantized_keys, layer._quantized_values):
             packed, more = states
-            # hqq keeps scales and zero points by name; fp8 one scale, a number.
+            # hqq has scales and zero points by name; fp8 one scale, a number.
             found += [packed, *((more["scale"], more["zero"]) if isinstance(more, dict) else ())]
     return sum(tensor.numel() * tensor.element_size() for tensor in found)
 
@@ -114,27 +114,27 @@ def test_the_cache_is_estimated_from_above(small_model: Any, name: str, steps: i
     if CACHES[name].backend == "hqq" and find_spec("hqq") is None:
         pytest.skip("hqq is not installed")
     loaded = load(Model(name="m", id=str(small_model("llama"))), TRIED[0])
-    asked = CACHES[name]
-    if asked.backend == "hqq":
-        asked = asked.model_copy(update={"residual_length": 16})
-    told = cache_config(asked, loaded.files)
-    assert told is not None
-    cache = QuantizedCache(config=loaded.model.config, **told)
+    config = CACHES[name]
+    if config.backend == "hqq":
+        config = config.model_copy(update={"residual_length": 16})
+    settings = cache_config(config, loaded.files)
+    assert settings is not None
+    cache = QuantizedCache(config=loaded.model.config, **settings)
     with torch.inference_mode():
         for length in range(33, 34 + steps):
             ids = torch.full((1, 33 if length == 33 else 1), 20)
             _, cache = forward(loaded.model, ids, torch.ones((1, length), dtype=torch.long), cache)
     tokens = 33 + steps
-    estimate = quantized_cache_bytes(loaded.files.text_config, tokens, 4, told)
-    plain = kv_cache_bytes(loaded.files.text_config, min(tokens, 15) if asked.backend == "hqq" else 0, 4)
-    assert estimate - plain <= held_bytes(cache) + plain
-    assert held_bytes(cache) <= estimate
+    estimate = quantized_cache_bytes(loaded.files.text_config, tokens, 4, settings)
+    plain = kv_cache_bytes(loaded.files.text_config, min(tokens, 15) if config.backend == "hqq" else 0, 4)
+    assert estimate - plain <= allocated_bytes(cache) + plain
+    assert allocated_bytes(cache) <= estimate
     if steps == 0:  # nothing is left plain after the prefill
-        assert held_bytes(cache) == estimate - plain
+        assert allocated_bytes(cache) == estimate - plain
 
 
 @pytest.mark.skipif(find_spec("hqq") is None, reason="hqq is not installed")
-def test_what_is_kept_is_near_in_the_measure_of_its_bits(small_model: Any) -> None:
+def test_the_quantization_error_is_that_of_the_bits(small_model: Any) -> None:
     import torch
     from transformers.cache_utils import QuantizedCache
 
@@ -146,18 +146,18 @@ def test_what_is_kept_is_near_in_the_measure_of_its_bits(small_model: Any) -> No
         _, plain = forward(loaded.model, ids, torch.ones_like(ids), None)
         off = []
         for name, bits in (("quantized_int8", 8), ("quantized_int4", 4), ("quantized_int2", 2)):
-            told = cache_config(CACHES[name], loaded.files)
-            assert told is not None
-            cache = QuantizedCache(config=loaded.model.config, **told)
+            settings = cache_config(CACHES[name], loaded.files)
+            assert settings is not None
+            cache = QuantizedCache(config=loaded.model.config, **settings)
             forward(loaded.model, ids, torch.ones_like(ids), cache)
-            for kept, whole in zip(cache.layers, plain.layers, strict=True):
+            for quantized, exact in zip(cache.layers, plain.layers, strict=True):
                 for states, wanted in (
-                    (kept._quantized_keys, whole.keys),
-                    (kept._quantized_values, whole.values),
+                    (quantized._quantized_keys, exact.keys),
+                    (quantized._quantized_values, exact.values),
                 ):
-                    groups = wanted.reshape(-1, told["q_group_size"])
+                    groups = wanted.reshape(-1, settings["q_group_size"])
                     step = (groups.amax(-1) - groups.amin(-1)) / (2**bits - 1)
-                    error = (kept._dequantize(states) - wanted).reshape(groups.shape)
+                    error = (quantized._dequantize(states) - wanted).reshape(groups.shape)
                     # Half a step at most, but for hqq's moving of the zero points.
                     assert bool((error.abs().amax(-1) < 1.2 * step + 1e-6).all())
             off.append(float(error.square().mean().sqrt() / wanted.square().mean().sqrt()))

@@ -1,4 +1,4 @@
-"""The hub's failures, each told in one line; the hub itself is a stand-in."""
+"""Failures of the hub, each reported in one line; the hub itself is a stand-in."""
 
 from __future__ import annotations
 
@@ -45,22 +45,21 @@ def online(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("online")
 class TestFailures:
     def test_gated(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        told = refused(monkeypatch, errors.GatedRepoError("403\nlong", response=response(403)))
-        assert told.startswith("model.id: some/model is gated: ask for access")
-        assert "HF_TOKEN" in told
+        message = refused(monkeypatch, errors.GatedRepoError("403\nlong", response=response(403)))
+        assert message.startswith("model.id: some/model is gated: request access")
+        assert "HF_TOKEN" in message
 
-    def test_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        told = refused(monkeypatch, errors.RepositoryNotFoundError("404", response=response(404)))
+    def test_not_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        message = refused(monkeypatch, errors.RepositoryNotFoundError("404", response=response(404)))
         assert (
-            "'some/model' is no built-in model, no folder here, and the hub shows no model of that name"
-            in told
+            "'some/model' is neither a built-in model, nor a folder here, nor a model on the hub" in message
         )
-        assert "HF_TOKEN if it is private" in told
+        assert "HF_TOKEN if it is private" in message
 
     def test_revision(self, monkeypatch: pytest.MonkeyPatch) -> None:
         error = errors.RevisionNotFoundError("404", response=response(404))
-        told = refused(monkeypatch, error, revision="v9")
-        assert told == "model.revision: 'v9' is no branch, tag or commit of some/model on the hub"
+        message = refused(monkeypatch, error, revision="v9")
+        assert message == "model.revision: 'v9' is not a branch, tag or commit of some/model on the hub"
 
     @pytest.mark.parametrize(
         "cause",
@@ -70,50 +69,51 @@ class TestFailures:
         error = errors.LocalEntryNotFoundError("nothing cached")
         error.__cause__ = cause
         for raised in (error, cause):
-            told = refused(monkeypatch, raised)
-            assert "the hub does not answer and some/model is not (completely) in its local cache" in told
-            assert str(cause).splitlines()[0] in told
-            assert "fable_tiny" in told
+            message = refused(monkeypatch, raised)
+            assert "the hub does not answer (" in message
+            assert "and some/model is not complete in the local cache; try again" in message
+            assert str(cause).splitlines()[0] in message
+            assert "fable_tiny" in message
 
     def test_server_errors_and_refused_tokens(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        told = refused(monkeypatch, errors.HfHubHTTPError("503 Service Unavailable", response=response(503)))
-        assert "the hub does not answer" in told
-        assert "503" in told
-        told = refused(monkeypatch, errors.HfHubHTTPError("401", response=response(401)))
-        assert "refuses some/model with the token it was given; set HF_TOKEN" in told
+        message = refused(
+            monkeypatch, errors.HfHubHTTPError("503 Service Unavailable", response=response(503))
+        )
+        assert "the hub does not answer" in message
+        assert "503" in message
+        message = refused(monkeypatch, errors.HfHubHTTPError("401", response=response(401)))
+        assert "refuses access to some/model with this token; set HF_TOKEN" in message
 
     def test_impossible_ids(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        told = refused(monkeypatch, errors.HFValidationError("bad"), "a--b/..c")
-        assert "hub id" in told
-        told = refused(monkeypatch, AssertionError("never asked"), "a/b/c")
-        assert "there is no folder 'a/b/c', and a hub id it cannot be" in told
+        message = refused(monkeypatch, errors.HFValidationError("bad"), "a--b/..c")
+        assert "hub id" in message
+        message = refused(monkeypatch, AssertionError("never asked"), "a/b/c")
+        assert "there is no folder 'a/b/c', and it is not a valid hub id" in message
 
 
-def test_offline_without_a_copy_is_told_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_without_a_cached_copy_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # No stand-in: HF_HUB_OFFLINE=1 is set for all tests, and the cache is empty.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigError) as caught:
         locate(Model(name="m", id="some/model"))
-    assert "HF_HUB_OFFLINE=1 forbids to fetch it" in str(caught.value)
+    assert "HF_HUB_OFFLINE=1 forbids fetching it" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.fixture
 def snapshot(small_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A hub model of which only the small files are here."""
-    whole = small_model("llama", shards=3)
+    """A hub model of which only the small files are fetched."""
+    complete = small_model("llama", shards=3)
     folder = tmp_path / "snapshots" / COMMIT
-    shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    asked: list[Any] = []
+    shutil.copytree(complete, folder, ignore=shutil.ignore_patterns("*.safetensors"))
 
     def small(model_id: str, **keys: Any) -> str:
-        asked.append(keys["allow_patterns"])
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", small)
 
     def info(self: Any, model_id: str, revision: str) -> Any:
-        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=path.name) for path in whole.iterdir()])
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=path.name) for path in complete.iterdir()])
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
 
@@ -128,14 +128,14 @@ def snapshot(small_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def fetch(model_id: str, name: str, revision: str) -> str:
         assert revision == COMMIT
-        shutil.copy(whole / name, folder / name)
+        shutil.copy(complete / name, folder / name)
         return str(folder / name)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
     return folder
 
 
-def test_a_hub_model_is_known_before_its_weights_are_here(snapshot: Path) -> None:
+def test_a_hub_model_is_described_before_its_weights_are_fetched(snapshot: Path) -> None:
     files = locate(Model(name="m", id="some/model"))
     assert (files.revision, files.fingerprint(), files.folder) == (COMMIT, COMMIT, snapshot)
     assert len(files.weight_files) >= 3
@@ -147,11 +147,11 @@ def test_weights_are_fetched_file_by_file_with_progress(snapshot: Path) -> None:
     files = locate(Model(name="m", id="some/model"))
     seen: list[tuple[str, float]] = []
     folder = fetch_weights(
-        files.id, files.revision, files.weight_files, lambda name, part: seen.append((name, part))
+        files.id, files.revision, files.weight_files, lambda name, fraction: seen.append((name, fraction))
     )
     assert folder == snapshot
     assert [name for name, _ in seen] == list(files.weight_files)
-    assert [part for _, part in seen] == [place / len(seen) for place in range(len(seen))]
+    assert [fraction for _, fraction in seen] == [index / len(seen) for index in range(len(seen))]
     assert locate(Model(name="m", id="some/model")).tensors[0].dtype == "F32"
 
 

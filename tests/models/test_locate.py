@@ -1,4 +1,4 @@
-"""Finding models: what their files say, and every reason why one cannot be used, in one line."""
+"""Locating models: what their files contain, and every reason why one cannot be used, in one line."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def refusal(target: Any, **keys: Any) -> str:
 
 @pytest.fixture
 def copy(small_model: Any, tmp_path: Path) -> Callable[..., Path]:
-    """A copy of a small model whose config.json is changed by `changes` (None takes a key out)."""
+    """A copy of a small model whose config.json is changed by `changes` (None removes a key)."""
 
-    def make(changes: dict[str, Any] | None = None, name: str = "copy", **habits: Any) -> Path:
-        folder = shutil.copytree(small_model("llama", **habits), tmp_path / name)
+    def make(changes: dict[str, Any] | None = None, name: str = "copy", **properties: Any) -> Path:
+        folder = shutil.copytree(small_model("llama", **properties), tmp_path / name)
         config = json.loads((folder / "config.json").read_text())
         config.update(changes or {})
         config = {key: value for key, value in config.items() if value is not None}
@@ -42,7 +42,7 @@ def copy(small_model: Any, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral", "gpt2"])
-def test_the_files_say_what_the_loaded_model_is(small_model: Any, kind: str) -> None:
+def test_the_files_describe_the_loaded_model(small_model: Any, kind: str) -> None:
     from transformers import AutoModelForCausalLM
 
     folder = small_model(kind)
@@ -100,13 +100,13 @@ def test_multimodal_configs_keep_the_language_model_inside(copy: Any) -> None:
     assert find(copy({"max_position_embeddings": None}, name="b")).context_length is None
 
 
-def test_folders_that_are_no_models(copy: Any, tmp_path: Path) -> None:
+def test_folders_that_are_not_models(copy: Any, tmp_path: Path) -> None:
     assert "has no config.json" in refusal(tmp_path)
     assert "there is no folder" in refusal(tmp_path / "none" / "here")
     assert "there is no folder './x'" in refusal("./x")
     broken = copy()
     assert "is a file; give the folder" in refusal(broken / "config.json")
-    assert "has no meaning for" in refusal(broken, revision="main")
+    assert "has no effect on" in refusal(broken, revision="main")
     (broken / "config.json").write_text("{")
     assert "cannot be read" in refusal(broken)
     assert "names no model_type" in refusal(copy({"model_type": None}, name="b"))
@@ -115,7 +115,7 @@ def test_folders_that_are_no_models(copy: Any, tmp_path: Path) -> None:
 def test_missing_weights(copy: Any) -> None:
     bare = copy()
     (bare / "model.safetensors").unlink()
-    assert "holds no weights" in refusal(bare)
+    assert "has no weights" in refusal(bare)
     sharded = copy(name="s", shards=3)
     (sharded / sorted(path.name for path in sharded.glob("*.safetensors"))[1]).unlink()
     assert "lacks 1 of its weight files (model-00002-of-" in refusal(sharded)
@@ -123,20 +123,20 @@ def test_missing_weights(copy: Any) -> None:
 
 def test_pickle_needs_its_switch(small_model: Any) -> None:
     folder = small_model("llama", pickle=True)
-    told = refusal(folder)
-    assert told.startswith("model.allow_pickle: ")
-    assert "pytorch_model.bin" in told
-    assert "model.allow_pickle=true" in told
+    message = refusal(folder)
+    assert message.startswith("model.allow_pickle: ")
+    assert "pytorch_model.bin" in message
+    assert "model.allow_pickle=true" in message
     files = find(folder, allow_pickle=True)
     assert (files.pickled, files.tensors, files.parameters) == (True, (), None)
 
 
-def test_remote_code_needs_its_switch_where_no_code_of_ours_will_do(copy: Any) -> None:
+def test_remote_code_needs_its_switch_unless_transformers_knows_the_model(copy: Any) -> None:
     code = {"auto_map": {"AutoModelForCausalLM": "modeling_x.XForCausalLM"}}
     foreign = copy({**code, "model_type": "x_llm"})
-    told = refusal(foreign)
-    assert told.startswith("model.trust_remote_code: ")
-    assert "set model.trust_remote_code=true" in told
+    message = refusal(foreign)
+    assert message.startswith("model.trust_remote_code: ")
+    assert "set model.trust_remote_code=true" in message
     assert find(foreign, trust_remote_code=True).has_remote_code
     # transformers knows a Llama by itself; the code that comes along is not run.
     assert find(copy(code, name="known")).has_remote_code
@@ -145,12 +145,12 @@ def test_remote_code_needs_its_switch_where_no_code_of_ours_will_do(copy: Any) -
 def test_encoder_decoders_are_refused(copy: Any) -> None:
     assert "is an encoder-decoder model (t5); only decoder-only models" in refusal(copy({"model_type": "t5"}))
     assert "encoder-decoder" in refusal(copy({"is_encoder_decoder": True}, name="b"))
-    # That comes before anything that could be said of the weights, and nothing else is said.
+    # That is checked before the weights, and reported alone.
     assert "encoder-decoder" in refusal(copy({"model_type": "t5"}, name="pickled", pickle=True))
     (bare := copy({"model_type": "t5"}, name="bare")).joinpath("model.safetensors").unlink()
     assert "encoder-decoder" in refusal(bare)
 
 
-def test_nearly_a_builtin_model() -> None:
-    told = refusal("fable_smal")
-    assert "did you mean fable_small?" in told
+def test_a_misspelt_builtin_model_gets_a_hint() -> None:
+    message = refusal("fable_smal")
+    assert "did you mean fable_small?" in message

@@ -1,4 +1,4 @@
-"""Estimates of memory, held against what loaded models and filled caches really take."""
+"""Memory estimates, compared with loaded models and filled caches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.models.memory import (
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_weights_are_estimated_to_two_percent(small_model: Any, kind: str, quantization: Any) -> None:
     if quantization.torchao is not None and (kind == "gpt2" or find_spec("torchao") is None):
-        pytest.skip("torchao takes no gpt2, or is not installed")
+        pytest.skip("torchao does not support gpt2, or is not installed")
     loaded = load(Model(name="m", id=str(small_model(kind))), quantization)
     real = footprint_bytes(loaded.model)
     assert loaded.facts["memory_footprint_mb"] * 2**20 == real

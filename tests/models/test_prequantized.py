@@ -1,4 +1,4 @@
-"""Checkpoints that are stored quantized are told from quantizing on load, and run as they are or refused."""
+"""Already quantized checkpoints are recognised, not quantized again, and run as they are or refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.models import prequantized
 from harness.models.load import footprint_bytes, load
 from harness.models.locate import locate
 from harness.models.memory import weight_bytes
-from harness.models.prequantized import Stored, stored_quantization
+from harness.models.prequantized import StoredQuantization, stored_quantization
 from harness.models.quantize import check_quantization
 
 CHOICES = {quantization.name: quantization for quantization in TRIED}
@@ -48,8 +48,8 @@ def logits(model: Any) -> Any:
         return model(ids).logits.double()
 
 
-def said(small_model: Any, tmp_path: Path, config: dict[str, Any]) -> Any:
-    """A checkpoint whose config.json says that it is quantized so; what it holds is not."""
+def with_quantization(small_model: Any, tmp_path: Path, config: dict[str, Any]) -> Any:
+    """A checkpoint whose config.json has this quantization; its weights are not quantized."""
     folder = tmp_path / "stored"
     shutil.copytree(small_model("llama"), folder)
     known = json.loads((folder / "config.json").read_text())
@@ -58,7 +58,7 @@ def said(small_model: Any, tmp_path: Path, config: dict[str, Any]) -> Any:
 
 
 def saved(small_model: Any, folder: Path, name: str) -> Path:
-    """A checkpoint that is quantized and truly stored; before any forward, which would repack it."""
+    """A checkpoint with quantized weights, saved before any forward, which would repack them."""
     source = small_model("llama")
     load(Model(name="m", id=str(source)), CHOICES[name]).model.save_pretrained(folder)
     for file in TOKENIZER:
@@ -68,7 +68,7 @@ def saved(small_model: Any, folder: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "description"),
     [
         (GPTQ, "gptq, 4 bits, groups of 128"),
         (AWQ, "awq, 4 bits, groups of 128"),
@@ -85,14 +85,16 @@ def saved(small_model: Any, folder: Path, name: str) -> Path:
         (None, None),
     ],
 )
-def test_what_config_json_says(config: Any, told: str | None) -> None:
+def test_what_config_json_says(config: Any, description: str | None) -> None:
     found = stored_quantization({"model_type": "llama", "quantization_config": config})
-    assert (None if found is None else str(found)) == told
+    assert (None if found is None else str(found)) == description
 
 
 def test_multimodal_and_compressed_configs_are_found() -> None:
-    assert stored_quantization({"compression_config": COMPRESSED}) == Stored("compressed-tensors", 4, 32)
-    assert stored_quantization({"quantization_config": OLD_BITSANDBYTES}) == Stored(
+    assert stored_quantization({"compression_config": COMPRESSED}) == StoredQuantization(
+        "compressed-tensors", 4, 32
+    )
+    assert stored_quantization({"quantization_config": OLD_BITSANDBYTES}) == StoredQuantization(
         "bitsandbytes", 4, None, "bfloat16"
     )
 
@@ -100,12 +102,12 @@ def test_multimodal_and_compressed_configs_are_found() -> None:
 @pytest.mark.parametrize("config", [GPTQ, AWQ, COMPRESSED, TORCHAO, OLD_BITSANDBYTES, FP8])
 @pytest.mark.parametrize("name", ["bnb_nf4", "bnb_int8", "torchao_int8_weight_only"])
 def test_nothing_is_quantized_twice(small_model: Any, tmp_path: Path, config: Any, name: str) -> None:
-    files = said(small_model, tmp_path, config)
+    files = with_quantization(small_model, tmp_path, config)
     with pytest.raises(ConfigError) as caught:
         check_quantization(CHOICES[name], "cpu", files)
     assert str(caught.value) == (
-        f"quantization: {name} cannot be put on {files.id}, which is stored quantized ({files.stored}) "
-        "already; use quantization=none"
+        f"quantization: {name} cannot be applied to {files.id}, which is already quantized ({files.stored}); "
+        "use quantization=none"
     )
 
 
@@ -124,45 +126,47 @@ def test_nothing_is_quantized_twice(small_model: Any, tmp_path: Path, config: An
         (
             {"quant_method": "aqlm"},
             set(),
-            "does not run; it runs bitsandbytes, torchao, gptq, awq, ",
+            "which is not supported; supported are bitsandbytes, torchao, gptq, awq, ",
         ),
     ],
 )
-def test_what_is_missing_is_told_in_one_line(
+def test_missing_packages_are_named_in_one_line(
     small_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: Any, missing: Any, cure: str
 ) -> None:
     from harness.models import packages
 
     monkeypatch.setattr(packages, "find_spec", lambda name: None if name in missing else object())
-    files = said(small_model, tmp_path, config)
+    files = with_quantization(small_model, tmp_path, config)
     with pytest.raises(ConfigError) as caught:
         check_quantization(NONE, "cpu", files)
     (line,) = str(caught.value).splitlines()
-    assert line.startswith(f"model.id: {files.id} is stored quantized ({files.stored}), which ")
+    assert line.startswith(f"model.id: {files.id} is already quantized ({files.stored}), which ")
     assert cure in line
 
 
-def test_a_device_that_cannot_run_it_is_told(small_model: Any, tmp_path: Path) -> None:
-    files = said(small_model, tmp_path, GPTQ)
+def test_a_device_that_cannot_run_it_is_refused(small_model: Any, tmp_path: Path) -> None:
+    files = with_quantization(small_model, tmp_path, GPTQ)
     with pytest.raises(ConfigError, match="which runs on cuda and cpu, and this is mps"):
         check_quantization(NONE, "mps", files)
 
 
-def test_check_says_what_a_checkpoint_is(
+def test_check_warns_that_a_checkpoint_is_quantized(
     small_model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from harness.cli.main import main
 
-    monkeypatch.setattr(prequantized, "lacking", lambda modules, extra: None)
-    files = said(small_model, tmp_path, GPTQ)
+    monkeypatch.setattr(prequantized, "missing_packages", lambda modules, extra: None)
+    files = with_quantization(small_model, tmp_path, GPTQ)
     words = [f"model.id={files.id}", "prompts.items=[The fox]", "tracking=off", "timing=off"]
     assert main(["check", *words]) == 0
     assert (
-        "warning stored is stored quantized (gptq, 4 bits, groups of 128) and is run as it is"
+        "warning stored: the checkpoint is already quantized (gptq, 4 bits, groups of 128) and runs as it is"
         in capsys.readouterr().out
     )
     assert main(["check", *words, "quantization=bnb_nf4"]) == 2
-    assert "already; use quantization=none" in capsys.readouterr().err
+    assert (
+        "is already quantized (gptq, 4 bits, groups of 128); use quantization=none" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("name", ["bnb_nf4", "bnb_nf4_double", "bnb_fp4", "bnb_int8"])
@@ -217,9 +221,9 @@ def test_a_stored_fp8_checkpoint_is_unpacked(small_model: Any, tmp_path: Path) -
     (folder / "config.json").write_text(json.dumps(config | {"quantization_config": FP8}))
 
     loaded = load(Model(name="m", id=str(folder)), NONE)
-    held = dict(loaded.model.named_parameters())
+    parameters = dict(loaded.model.named_parameters())
     for name, weight in unpacked.items():
-        torch.testing.assert_close(held[name].float(), weight, rtol=0.01, atol=1e-6)
+        torch.testing.assert_close(parameters[name].float(), weight, rtol=0.01, atol=1e-6)
     assert bool(torch.isfinite(logits(loaded.model)).all())
     assert loaded.facts["stored_quantization"] == "fp8, 8 bits"
     assert weight_bytes(loaded.files, NONE) == pytest.approx(footprint_bytes(loaded.model), rel=0.02)

@@ -1,4 +1,4 @@
-"""Quantized models hold what bitsandbytes' own functions unpack, and compute in the dtype asked for."""
+"""Quantized models compute with the weights that bitsandbytes' functions unpack, in the configured dtype."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def test_every_precision_stays_near_fp32(small_model: Any, kind: str, name: str,
     assert 0 < kl(reference, found) < near
 
 
-def test_packed_layout_is_kept_only_for_bfloat16(small_model: Any) -> None:
+def test_packed_layout_is_used_only_for_bfloat16(small_model: Any) -> None:
     import torch
 
     model = Model(name="m", id=str(small_model("llama")))
-    asked = Quantization(
+    bfloat16 = Quantization(
         name="q", load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype="bfloat16"
     )
-    half, full = load(model, asked), load(model, CHOICES["bnb_nf4"])
+    half, full = load(model, bfloat16), load(model, CHOICES["bnb_nf4"])
     assert (half.facts["compute_dtype"], full.facts["compute_dtype"]) == ("bfloat16", "float32")
     difference = float((logits(half.model) - logits(full.model)).abs().max())
     assert difference > 1e-3
@@ -106,7 +106,7 @@ def test_skipped_modules_stay_plain(small_model: Any) -> None:
     )
 
 
-def test_the_config_says_what_was_asked() -> None:
+def test_the_bitsandbytes_config_has_the_configured_values() -> None:
     import torch
 
     assert bitsandbytes_config(FP32, "cpu") is None
@@ -129,7 +129,7 @@ def test_compute_dtype_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> No
     assert compute_dtype(nf4.model_copy(update={"bnb_4bit_compute_dtype": "float16"}), "cpu") == "float16"
 
 
-def test_refusals_name_what_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusals_name_the_alternatives(monkeypatch: pytest.MonkeyPatch) -> None:
     def refusal(quantization: Quantization, device: str) -> str:
         with pytest.raises(ConfigError) as caught:
             check_quantization(quantization, device)
@@ -139,15 +139,13 @@ def test_refusals_name_what_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None
     for quantization in TRIED:
         if quantization.torchao is None:
             check_quantization(quantization, "cpu")
-    both = Quantization(name="both", load_in_4bit=True, load_in_8bit=True)
-    assert refusal(both, "cpu") == "quantization: both asks for 8 and 4 bits at once; choose one"
     monkeypatch.setattr(import_bitsandbytes(), "supported_torch_devices", {"cpu", "cuda"})
     assert refusal(CHOICES["bnb_nf4"], "mps") == (
         "quantization: bnb_nf4 cannot run on mps: bitsandbytes runs on cpu, cuda; "
-        "there are: none, fp32, bf16, fp16"
+        "use one of none, fp32, bf16, fp16"
     )
     monkeypatch.setattr(quantize, "_has_bfloat16", lambda device: False)
-    assert refusal(CHOICES["bf16"], "mps") == "quantization: bf16: mps has no bfloat16; there are: fp32, fp16"
+    assert refusal(CHOICES["bf16"], "mps") == "quantization: bf16: mps has no bfloat16; use one of fp32, fp16"
 
     def broken() -> Any:
         raise ImportError("libfoo.so is missing\nmore")
@@ -156,13 +154,13 @@ def test_refusals_name_what_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None
     assert "cannot be imported (libfoo.so is missing)" in refusal(CHOICES["bnb_int8"], "cpu")
 
 
-def test_importing_bitsandbytes_asks_no_kernels_from_the_hub() -> None:
+def test_importing_bitsandbytes_fetches_no_kernels_from_the_hub() -> None:
     import subprocess
 
     program = """
 import sys, types
 kernels = types.ModuleType("kernels")
-kernels.get_kernel = lambda *a, **k: print("ASKED THE HUB")
+kernels.get_kernel = lambda *a, **k: print("QUERIED THE HUB")
 sys.modules["kernels"] = kernels
 from harness.models.quantize import import_bitsandbytes
 print(import_bitsandbytes().__name__, sys.modules["kernels"] is kernels)

@@ -1,4 +1,4 @@
-"""The test models themselves: what the other tests lean on must be true."""
+"""The test models themselves: properties that other tests rely on."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import pytest
 
 # AutoTokenizer rebuilds a Qwen2 checkpoint's tokenizer as byte-level, whatever its file says.
 @pytest.mark.parametrize(
-    ("kind", "pieces"),
+    ("kind", "bpe"),
     [
-        (kind, pieces)
+        (kind, bpe)
         for kind in ("llama", "qwen2", "mistral", "gpt2")
-        for pieces in ("bytes", "metaspace")
-        if (kind, pieces) != ("qwen2", "metaspace")
+        for bpe in ("bytes", "metaspace")
+        if (kind, bpe) != ("qwen2", "metaspace")
     ],
 )
-def test_next_token_entropy_is_that_of_a_trained_model(small_model: Any, kind: str, pieces: str) -> None:
+def test_next_token_entropy_is_that_of_a_trained_model(small_model: Any, kind: str, bpe: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = small_model(kind, pieces=pieces)
+    folder = small_model(kind, bpe=bpe)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
     text = "It was a dark and stormy café"

@@ -1,4 +1,4 @@
-"""Tokenizers: the light way gives AutoTokenizer's ids, pads go left, templates can be replaced."""
+"""Tokenizers: the generic class gives AutoTokenizer's ids, pads are left, templates can be replaced."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.config.point import Model
 from harness.errors import ConfigError, HarnessError
 from harness.models.fable import FABLE_MODELS, fable_folder
 from harness.models.locate import locate
-from harness.models.tokenizer import load_tokenizer, reads_alone, tokenizer_fingerprint
+from harness.models.tokenizer import is_self_contained, load_tokenizer, tokenizer_fingerprint
 
 TEXTS = [*SENTENCES, "  two  spaces\n\ttab", "<|user|>x<|end|>", "日本 🎈", "don't stop..."]
 
@@ -35,27 +35,27 @@ def same_as_auto(folder: Any) -> None:
     assert (ours.bos_token_id, ours.eos_token_id) == (stock.bos_token_id, stock.eos_token_id)
 
 
-@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
+@pytest.mark.parametrize("bpe", ["bytes", "metaspace"])
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral", "gpt2"])
-def test_ids_are_autotokenizers(small_model: Any, kind: str, pieces: str) -> None:
-    folder = small_model(kind, pieces=pieces)
-    assert reads_alone(locate(Model(name="m", id=str(folder)))) == (kind == "llama")
+def test_ids_are_autotokenizers(small_model: Any, kind: str, bpe: str) -> None:
+    folder = small_model(kind, bpe=bpe)
+    assert is_self_contained(locate(Model(name="m", id=str(folder)))) == (kind == "llama")
     same_as_auto(folder)
 
 
 @pytest.mark.parametrize("name", FABLE_MODELS)
 def test_ids_of_the_builtin_models_are_autotokenizers(name: str) -> None:
-    assert reads_alone(locate(Model(name="m", id=name)))
+    assert is_self_contained(locate(Model(name="m", id=name)))
     same_as_auto(fable_folder(name))
 
 
-def test_pads_left_and_lends_eos_as_pad(small_model: Any) -> None:
-    own = load(small_model("llama"))
-    assert own.pad_token == "<|pad|>"
-    lent = load(small_model("llama", pad=False))
-    assert lent.pad_token_id == lent.eos_token_id
-    assert len(lent) == len(own)
-    for tokenizer in (own, lent):
+def test_pads_left_and_uses_eos_without_a_pad_token(small_model: Any) -> None:
+    padded = load(small_model("llama"))
+    assert padded.pad_token == "<|pad|>"
+    without = load(small_model("llama", pad=False))
+    assert without.pad_token_id == without.eos_token_id
+    assert len(without) == len(padded)
+    for tokenizer in (padded, without):
         batch = tokenizer(["It was a dark night", "A"], padding=True)
         short = tokenizer("A")["input_ids"]
         assert batch["input_ids"][1][-len(short) :] == short
@@ -64,27 +64,27 @@ def test_pads_left_and_lends_eos_as_pad(small_model: Any) -> None:
         )
 
 
-def test_chat_template_of_ones_own_as_text_or_file(small_model: Any, tmp_path: Path) -> None:
+def test_a_custom_chat_template_is_a_text_or_a_file(small_model: Any, tmp_path: Path) -> None:
     folder = small_model("llama", chat="plain")
     template = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
     path = tmp_path / "own.jinja"
     path.write_text(template)
     turns = [{"role": "user", "content": "hi"}]
-    prints = set()
-    for asked in (template, str(path)):
-        assert load(folder, chat_template=asked).apply_chat_template(turns, tokenize=False) == "[hi]"
-        model = Model(name="m", id=str(folder), chat_template=asked)
-        prints.add(tokenizer_fingerprint(model, locate(model)))
+    fingerprints = set()
+    for value in (template, str(path)):
+        assert load(folder, chat_template=value).apply_chat_template(turns, tokenize=False) == "[hi]"
+        model = Model(name="m", id=str(folder), chat_template=value)
+        fingerprints.add(tokenizer_fingerprint(model, locate(model)))
     model = Model(name="m", id=str(folder))
-    assert len(prints) == 1
-    assert tokenizer_fingerprint(model, locate(model)) not in prints
+    assert len(fingerprints) == 1
+    assert tokenizer_fingerprint(model, locate(model)) not in fingerprints
 
 
-def test_templates_that_are_none(small_model: Any, tmp_path: Path) -> None:
+def test_invalid_templates_are_refused(small_model: Any, tmp_path: Path) -> None:
     folder = small_model("llama")
     with pytest.raises(ConfigError, match=r"^model\.chat_template: .*none\.jinja cannot be read"):
         load(folder, chat_template=str(tmp_path / "none.jinja"))
-    with pytest.raises(ConfigError, match=r"^model\.chat_template: is no Jinja template: line 1: "):
+    with pytest.raises(ConfigError, match=r"^model\.chat_template: not a valid Jinja template: line 1: "):
         load(folder, chat_template="{% for %}")
     marked = "{% generation %}{{ messages[0].content }}{% endgeneration %}{% break %}"
     assert load(folder, chat_template=marked.replace("{% break %}", "")).chat_template

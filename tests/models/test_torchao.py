@@ -1,6 +1,6 @@
-"""torchao computes the product with weights unpacked by hand; what it cannot take is said beforehand.
+"""torchao computes the product with weights unpacked by hand; what it cannot quantize is refused beforehand.
 
-What needs the package is left out where it is not installed: pip install 'decoding-harness[torchao]'.
+What needs the package is skipped where it is not installed: pip install 'decoding-harness[torchao]'.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ def asymmetric(values: Any, levels: int) -> tuple[Any, Any, Any]:
     return torch.clamp(torch.round((values - low) / step), 0, levels - 1), step, low
 
 
-def weight_by_hand(held: Any, weight: Any, quantization: Quantization) -> Any:
-    """The float64 values that a weight is held as, each checked to be at the step nearest to its own."""
+def weight_by_hand(stored: Any, weight: Any, quantization: Quantization) -> Any:
+    """The float64 values that a weight is stored as, each checked to be the step nearest to the original."""
     import torch
 
     groups = weight.double().reshape(-1, group_size(quantization) or weight.shape[1])
-    if quantization.torchao == "int4_weight_only":  # packed for the processor, so made anew
+    if quantization.torchao == "int4_weight_only":  # packed for the processor, so computed again
         steps, step, low = asymmetric(groups, 16)
         return (steps * step + low).reshape(weight.shape)
     most = 7 if "int4" in str(quantization.torchao) else 127
     _, step = symmetric(groups, most)
-    steps = held.qdata.double().reshape(groups.shape)
-    torch.testing.assert_close(held.scale.double().reshape(-1, 1), step, rtol=1e-6, atol=0)
+    steps = stored.qdata.double().reshape(groups.shape)
+    torch.testing.assert_close(stored.scale.double().reshape(-1, 1), step, rtol=1e-6, atol=0)
     assert -most - 1 <= float(steps.min()) < float(steps.max()) <= most
     assert float((steps - groups / step).abs().max()) < 0.5 + 1e-4
     return (steps * step).reshape(weight.shape)
@@ -121,7 +121,7 @@ def test_every_choice_stays_near_fp32(small_model: Any, kind: str, name: str) ->
 
 
 @here
-def test_rows_do_not_depend_on_their_company(small_model: Any) -> None:
+def test_rows_do_not_depend_on_the_rest_of_the_batch(small_model: Any) -> None:
     import torch
 
     ids = torch.randint(10, 300, (3, 12), generator=torch.Generator().manual_seed(4))
@@ -143,7 +143,7 @@ def test_precision_of_other_products_is_left_alone(small_model: Any) -> None:
 
 
 @here
-def test_importing_it_says_nothing() -> None:
+def test_importing_it_prints_nothing() -> None:
     import subprocess
     import sys
 
@@ -163,15 +163,13 @@ def test_without_the_package_one_line_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setattr(packages, "find_spec", lambda name: None)
     for quantization in CHOICES.values():
         assert refusal(quantization) == (
-            "torchao is not installed: pip install 'decoding-harness[torchao]'; without it there are: "
-            "fp32, bf16, fp16, bnb_int8, bnb_nf4, bnb_fp4"
+            "torchao is not installed: pip install 'decoding-harness[torchao]'; or use one of fp32, "
+            "bf16, fp16, bnb_int8, bnb_nf4, bnb_fp4"
         )
     import_torchao()  # nothing to do, and no error
 
 
-def test_what_it_would_leave_out_in_silence_is_refused(
-    monkeypatch: pytest.MonkeyPatch, small_model: Any
-) -> None:
+def test_what_it_would_silently_skip_is_refused(monkeypatch: pytest.MonkeyPatch, small_model: Any) -> None:
     monkeypatch.setattr(packages, "find_spec", lambda name: object())
     four = CHOICES["torchao_int4_weight_only"]
     wide = four.model_copy(update={"group_size": 256})
@@ -179,22 +177,23 @@ def test_what_it_would_leave_out_in_silence_is_refused(
     for quantization in CHOICES.values():
         check_quantization(quantization, "cpu", llama)
         assert refusal(quantization, "mps").startswith(
-            "torchao runs on cpu, cuda, and this is mps; there are"
+            "torchao runs on cpu and cuda, and this is mps; use one of"
         )
-    assert refusal(wide) == "on cpu its quantization.group_size is 32, 64 or 128"
+    assert refusal(wide) == "on cpu quantization.group_size must be 32, 64 or 128"
     unset = four.model_copy(update={"group_size": None})
     assert "group_size=128 does not divide the 64 inputs of model.layers.0." in refusal(unset, files=llama)
     assert refusal(unset, files=llama).endswith("; use quantization.group_size=64")
     odd = replace(llama, tensors=(Tensor("layers.0.k_proj.weight", "F32", (8, 64)),))
     assert refusal(four, files=odd) == (
-        "on cpu it takes outputs by 16, and layers.0.k_proj.weight has 8; use torchao_int4_dynamic"
+        "on cpu the outputs must be a multiple of 16, and layers.0.k_proj.weight has 8; "
+        "use torchao_int4_dynamic"
     )
     check_quantization(CHOICES["torchao_int4_dynamic"], "cpu", odd)
     narrow = replace(llama, tensors=(Tensor("layers.0.k_proj.weight", "F32", (16, 24)),))
     assert refusal(four, files=narrow).endswith("; use torchao_int8_weight_only")
     check_quantization(CHOICES["torchao_int8_weight_only"], "cpu", narrow)
     gpt2 = locate(Model(name="m", id=str(small_model("gpt2"))))
-    assert "gpt2 keeps its matrices as Conv1D" in refusal(CHOICES["torchao_int8_dynamic"], files=gpt2)
+    assert "gpt2 has its matrices as Conv1D" in refusal(CHOICES["torchao_int8_dynamic"], files=gpt2)
     assert "add quantization.dtype=bfloat16" in refusal(four, "cuda:0", llama)
     half = four.model_copy(update={"dtype": "bfloat16"})
     assert torchao_problem(half, "cuda:0", llama) is None

@@ -55,7 +55,7 @@ def test_small_files_are_hashed_whole(tmp_path: Path) -> None:
 def test_large_files_change_with_size_time_header_and_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "HASHED_WHOLE", 1_000_000)
+    monkeypatch.setattr(weights, "MAX_FULL_HASH", 1_000_000)
     path = tmp_path / "a"
 
     def written(content: bytes, when: int = 5) -> str:

@@ -1,8 +1,8 @@
-"""Prompts that fit, and the three ways with those that do not."""
+"""Prompts that fit, the three ways to treat longer ones, and prompts for a server that takes texts."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from harness.config.point import Model, Prompts
 from harness.errors import ConfigError
 from harness.models.locate import locate
 from harness.models.tokenizer import load_tokenizer
-from harness.prompts import PreparedPrompts, prepare_prompts
+from harness.prompts import PreparedPrompts, Prompt, prepare_prompts
 from harness.prompts.fit import split_ids
 
 LONG = " ".join(SENTENCES * 3)
@@ -42,61 +42,61 @@ def test_exactly_the_context_fits_and_one_more_does_not(small_model: Any) -> Non
     assert prepare(folder, "It was a dark night", new=room).prompts == (prompt,)
     with pytest.raises(ConfigError) as caught:
         prepare(folder, {"id": "dark", "prompt": "It was a dark night"}, new=room + 1)
-    told = str(caught.value)
-    assert "prompts.items[0]: prompt 'dark' does not fit" in told
-    assert f"{len(prompt.ids)} tokens + {room + 1} new ones > the model's {CONTEXT}" in told
-    assert "prompts.too_long=truncate_left or split" in told
+    message = str(caught.value)
+    assert "prompts.items[0]: prompt 'dark' does not fit" in message
+    assert f"{len(prompt.ids)} tokens + {room + 1} new ones > the model's {CONTEXT}" in message
+    assert "prompts.too_long=truncate_left or split" in message
 
 
-@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
+@pytest.mark.parametrize("bpe", ["bytes", "metaspace"])
 @pytest.mark.parametrize("bos", [True, False])
-def test_truncate_left_keeps_bos_and_the_end(small_model: Any, pieces: str, bos: bool) -> None:
+def test_truncate_left_keeps_bos_and_the_end(small_model: Any, bpe: str, bos: bool) -> None:
     from transformers import AutoTokenizer
 
-    folder = small_model("llama", pieces=pieces, bos=bos)
+    folder = small_model("llama", bpe=bpe, bos=bos)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     full = tokenizer(LONG)["input_ids"]
     done = prepare(folder, {"id": "long", "prompt": LONG}, too_long="truncate_left")
     (prompt,) = done.prompts
     front = [tokenizer.bos_token_id] if bos else []
     assert list(prompt.ids[: len(front)]) == front
-    kept = list(prompt.ids[len(front) :])
-    assert full[-len(kept) :] == kept
+    rest = list(prompt.ids[len(front) :])
+    assert full[-len(rest) :] == rest
     assert CONTEXT - 16 - 3 <= len(prompt.ids) <= CONTEXT - 16
     assert LONG.endswith(prompt.text)
     assert len(done.warnings) == 1
-    assert "'long' was cut on the left" in done.warnings[0]
+    assert "'long' was truncated on the left" in done.warnings[0]
 
 
-@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
-def test_split_loses_nothing(small_model: Any, pieces: str) -> None:
+@pytest.mark.parametrize("bpe", ["bytes", "metaspace"])
+def test_split_loses_nothing(small_model: Any, bpe: str) -> None:
     from transformers import AutoTokenizer
 
-    folder = small_model("llama", pieces=pieces)
+    folder = small_model("llama", bpe=bpe)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     done = prepare(folder, {"id": "long", "prompt": LONG, "n": 1}, "short", too_long="split")
-    parts = [prompt for prompt in done.prompts if prompt.id.startswith("long.")]
-    assert [prompt.id for prompt in parts] == [f"long.{place}" for place in range(1, len(parts) + 1)]
-    assert all(prompt.ids[0] == tokenizer.bos_token_id for prompt in parts)
-    assert all(len(prompt.ids) <= CONTEXT - 16 for prompt in parts)
-    assert all(prompt.row == {"n": 1} for prompt in parts)
-    joined = [token for prompt in parts for token in prompt.ids[1:]]
+    chunks = [prompt for prompt in done.prompts if prompt.id.startswith("long.")]
+    assert [prompt.id for prompt in chunks] == [f"long.{n}" for n in range(1, len(chunks) + 1)]
+    assert all(prompt.ids[0] == tokenizer.bos_token_id for prompt in chunks)
+    assert all(len(prompt.ids) <= CONTEXT - 16 for prompt in chunks)
+    assert all(prompt.row == {"n": 1} for prompt in chunks)
+    joined = [token for prompt in chunks for token in prompt.ids[1:]]
     assert [tokenizer.bos_token_id, *joined] == tokenizer(LONG)["input_ids"]
     assert done.prompts[-1].text == "short"
     assert "was split into" in done.warnings[0]
 
 
-@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
-def test_pieces_do_not_cut_characters(pieces: Any) -> None:
-    tokenizer = make_tokenizer(pieces, bos=False, pad=True, chat="none")
+@pytest.mark.parametrize("bpe", ["bytes", "metaspace"])
+def test_chunks_do_not_split_characters(bpe: Any) -> None:
+    tokenizer = make_tokenizer(bpe, bos=False, pad=True, chat="none")
     text = "€漢字🎈é" * 6
     ids = tokenizer(text)["input_ids"]
     for room in (5, 7, 11):
-        parts = split_ids(ids, room, tokenizer)
-        assert [token for part in parts for token in part] == ids
-        assert all(len(part) <= room for part in parts)
-        assert "\ufffd" not in "".join(tokenizer.decode(list(part)) for part in parts)
-    assert [len(part) for part in split_ids(ids, 1, tokenizer)] == [1] * len(ids)
+        chunks = split_ids(ids, room, tokenizer)
+        assert [token for chunk in chunks for token in chunk] == ids
+        assert all(len(chunk) <= room for chunk in chunks)
+        assert "\ufffd" not in "".join(tokenizer.decode(list(chunk)) for chunk in chunks)
+    assert [len(chunk) for chunk in split_ids(ids, 1, tokenizer)] == [1] * len(ids)
 
 
 def test_chat_prompts_are_not_split(small_model: Any) -> None:
@@ -120,12 +120,44 @@ def test_all_mistakes_come_at_once(small_model: Any) -> None:
         prepare(folder, {"id": "x", "prompt": LONG}, {"id": "x.1", "prompt": "a"}, too_long="split")
 
 
-def test_a_tokenizer_of_another_model_is_told(small_model: Any) -> None:
+def test_a_tokenizer_of_another_model_is_refused(small_model: Any) -> None:
     model = Model(name="m", id=str(small_model("llama")))
     files = locate(model)
     narrow = replace(files, config={**files.config, "vocab_size": 100})
     with pytest.raises(ConfigError, match=r"which the model lacks \(it has 100\)"):
         prepare_prompts(Prompts(name="p", items=("It was",)), narrow, load_tokenizer(model, files), 8)
+
+
+@dataclass(frozen=True)
+class ServerModel:
+    """A model behind a server: its name and nothing else."""
+
+    id: str = "some/model"
+    context_length: int | None = None
+    vocab_size: int | None = None
+
+
+def test_without_a_tokenizer_prompts_are_passed_on_as_texts() -> None:
+    rows = ({"id": "a", "n": 1}, {"id": "b", "n": 2})
+    done = prepare_prompts(Prompts(name="p", items=rows, template="No. {n}"), ServerModel(), None, 10_000)
+    assert done == PreparedPrompts(
+        (Prompt("a", "No. 1", (), {"n": 1}), Prompt("b", "No. 2", (), {"n": 2})), ()
+    )
+    with pytest.raises(ConfigError, match=r"prompts\.items\[0\]: prompts\.template names \{m\}"):
+        prepare_prompts(Prompts(name="p", items=rows, template="{m}"), ServerModel(), None, 8)
+
+
+@pytest.mark.parametrize("chat", [True, "auto"])
+def test_without_a_tokenizer_chat_prompts_are_refused_in_one_line(chat: Any) -> None:
+    item = {"id": "hi", "messages": [{"role": "user", "content": "Hi"}]}
+    with pytest.raises(ConfigError) as caught:
+        prepare_prompts(
+            Prompts(name="p", items=(item, item | {"id": "b"}), chat=chat), ServerModel(), None, 8
+        )
+    assert str(caught.value) == (
+        "prompts.chat: some/model has no tokenizer here, and chat prompts are not supported without one yet "
+        "(the first: 'hi'); use text prompts with prompts.chat=false"
+    )
 
 
 def test_planning_imports_no_torch(small_model: Any) -> None:

@@ -1,4 +1,4 @@
-"""Rendering: who goes through the chat template, and special tokens exactly once."""
+"""Rendering: what goes through the chat template, and special tokens exactly once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CHATS = ("none", "plain", "bos")
 @pytest.fixture(scope="module")
 def tokenizers() -> dict[Any, Any]:
     return {
-        (pieces, bos, chat): make_tokenizer(pieces, bos=bos, pad=True, chat=chat)
-        for pieces in ("bytes", "metaspace")
+        (bpe, bos, chat): make_tokenizer(bpe, bos=bos, pad=True, chat=chat)
+        for bpe in ("bytes", "metaspace")
         for bos in (True, False)
         for chat in CHATS
     }
@@ -39,31 +39,33 @@ def test_auto_sends_only_messages_through_the_chat_template(tokenizers: Any) -> 
     assert warnings == []
 
 
-def test_a_template_that_no_prompt_uses_is_worth_a_warning(tokenizers: Any) -> None:
-    (told,) = render(tokenizers["bytes", True, "plain"], "plain text", "more")[2]
-    assert told == (
+def test_an_unused_chat_template_is_a_warning(tokenizers: Any) -> None:
+    (message,) = render(tokenizers["bytes", True, "plain"], "plain text", "more")[2]
+    assert message == (
         "prompts.chat: model-x has a chat template that no prompt uses; prompts.chat=true uses it, "
-        "prompts.chat=false says that it is meant so"
+        "prompts.chat=false silences this warning"
     )
     assert render(tokenizers["bytes", True, "none"], "plain text")[2] == []
 
 
 def test_true_makes_a_user_turn_and_system_goes_first(tokenizers: Any) -> None:
     tokenizer = tokenizers["bytes", True, "plain"]
-    own = [{"role": "system", "content": "Own."}, *TURNS]
-    texts, mistakes, warnings = render(tokenizer, "Hi", {"messages": own}, chat=True, system="Be kind.")
+    with_system = [{"role": "system", "content": "Own."}, *TURNS]
+    texts, mistakes, warnings = render(
+        tokenizer, "Hi", {"messages": with_system}, chat=True, system="Be kind."
+    )
     assert (mistakes, warnings) == ([], [])
     assert texts[0] == "<|system|>Be kind.<|end|><|user|>Hi<|end|><|assistant|>"
     assert texts[1] == "<|system|>Own.<|end|><|user|>What is it?<|end|><|assistant|>"
 
 
-def test_false_takes_the_text_and_says_nothing(tokenizers: Any) -> None:
+def test_false_takes_the_text_without_a_warning(tokenizers: Any) -> None:
     assert render(tokenizers["bytes", True, "bos"], "Hi", chat=False) == (["Hi"], [], [])
 
 
-def test_a_begun_answer_is_gone_on_with(tokenizers: Any) -> None:
-    begun = [*TURNS, {"role": "assistant", "content": "It is"}]
-    texts, mistakes, _ = render(tokenizers["bytes", True, "plain"], {"messages": begun})
+def test_a_partial_answer_is_continued(tokenizers: Any) -> None:
+    partial = [*TURNS, {"role": "assistant", "content": "It is"}]
+    texts, mistakes, _ = render(tokenizers["bytes", True, "plain"], {"messages": partial})
     assert mistakes == []
     assert texts == ["<|user|>What is it?<|end|><|assistant|>It is"]
 
@@ -79,9 +81,9 @@ def test_mistakes_name_the_row_and_the_cure(tokenizers: Any) -> None:
     none, plain = tokenizers["bytes", True, "none"], tokenizers["bytes", True, "plain"]
     for keys in ({"chat": True}, {}):
         item = "Hi" if keys else {"messages": TURNS}
-        (told,) = render(none, item, **keys)[1]
-        assert told.startswith("prompts.chat: model-x has no chat template")
-        assert "prompts.chat=false" in told
+        (message,) = render(none, item, **keys)[1]
+        assert message.startswith("prompts.chat: model-x has no chat template")
+        assert "prompts.chat=false" in message
     assert "prompts.chat=false cannot use" in render(plain, {"messages": TURNS}, chat=False)[1][0]
     assert "prompts.template cannot fill" in render(plain, {"messages": TURNS}, template="{id}")[1][0]
     assert "prompts.system has no effect" in render(plain, "Hi", system="S")[1][0]
@@ -93,17 +95,17 @@ def test_mistakes_name_the_row_and_the_cure(tokenizers: Any) -> None:
 def test_a_template_that_refuses_turns_is_a_mistake_of_the_row() -> None:
     tokenizer = make_tokenizer("bytes", bos=True, pad=True, chat="plain")
     tokenizer.chat_template = "{{ raise_exception('system turns are not for me') }}"
-    (told,) = render(tokenizer, {"messages": TURNS})[1]
-    assert told == (
+    (message,) = render(tokenizer, {"messages": TURNS})[1]
+    assert message == (
         "prompts.items[0]: the chat template of model-x refuses these turns: system turns are not for me"
     )
 
 
-@pytest.mark.parametrize("pieces", ["bytes", "metaspace"])
+@pytest.mark.parametrize("bpe", ["bytes", "metaspace"])
 @pytest.mark.parametrize("bos", [True, False])
 @pytest.mark.parametrize("chat", ["plain", "bos"])
-def test_bos_is_there_exactly_once_or_never(tokenizers: Any, pieces: str, bos: bool, chat: str) -> None:
-    tokenizer = tokenizers[pieces, bos, chat]
+def test_bos_is_there_exactly_once_or_never(tokenizers: Any, bpe: str, bos: bool, chat: str) -> None:
+    tokenizer = tokenizers[bpe, bos, chat]
     (text,), _, _ = render(tokenizer, {"messages": TURNS})
     ids = encode(tokenizer, text)
     begin = tokenizer.bos_token_id

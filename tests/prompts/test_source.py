@@ -1,4 +1,4 @@
-"""Reading prompt sets: every format, ids that stay, and every mistake with its place."""
+"""Reading prompt sets: every format, stable ids, and every mistake with its file and line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from harness.config.point import Prompts
 from harness.errors import ConfigError
-from harness.prompts.source import Row, content_id, read_rows
+from harness.prompts.source import PromptRow, content_id, read_rows
 
 
 def prompts(**keys: Any) -> Prompts:
@@ -78,7 +78,7 @@ def test_messages_from_jsonl_csv_and_parquet(tmp_path: Path) -> None:
         assert row.id.startswith("how-many-")
 
 
-def test_made_ids_do_not_change_when_rows_are_added_elsewhere() -> None:
+def test_generated_ids_do_not_change_when_other_rows_are_added() -> None:
     before = {
         row.prompt: row.id for row in read_rows(prompts(items=("A list of colors: red", "Zwölf", "日本")))
     }
@@ -92,9 +92,9 @@ def test_made_ids_do_not_change_when_rows_are_added_elsewhere() -> None:
 
 
 def test_equal_rows_get_different_ids_and_given_ones_are_respected() -> None:
-    made = content_id(Row("", "", "same"))
-    rows = read_rows(prompts(items=("same", "same", {"id": f"{made}-2", "prompt": "other"})))
-    assert [row.id for row in rows] == [made, f"{made}-3", f"{made}-2"]
+    base = content_id(PromptRow("", "", "same"))
+    rows = read_rows(prompts(items=("same", "same", {"id": f"{base}-2", "prompt": "other"})))
+    assert [row.id for row in rows] == [base, f"{base}-3", f"{base}-2"]
 
 
 def test_limit_takes_the_first_rows_and_reads_no_further(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_template_needs_no_prompt_column() -> None:
     assert row.values() == {"id": row.id, "topic": "rain"}
 
 
-def test_every_mistake_of_a_file_is_told_with_its_line(tmp_path: Path) -> None:
+def test_every_mistake_of_a_file_is_reported_with_its_line(tmp_path: Path) -> None:
     lines = [
         '{"prompt": "fine", "id": "a"}',
         '{"prompt": "cut',
@@ -129,7 +129,7 @@ def test_every_mistake_of_a_file_is_told_with_its_line(tmp_path: Path) -> None:
     by_line = {int(text.split(":")[1]): text for text in found}
     assert sorted(by_line) == list(range(2, 14))
     for line, words in {
-        2: "is no JSON: Unterminated string",
+        2: "invalid JSON: Unterminated string",
         3: "must be a JSON object",
         4: "has no `prompt` and no `messages` (it has: text, answer)",
         5: "the prompt is empty",
@@ -154,22 +154,20 @@ def test_csv_mistakes(tmp_path: Path) -> None:
         "names the column 'prompt' twice"
         in mistakes(file=write(tmp_path, "b.csv", "prompt,prompt\na,b\n"))[0]
     )
-    assert "is no CSV" in mistakes(file=write(tmp_path, "c.csv", 'prompt\n"open\n'))[0]
+    assert "invalid CSV" in mistakes(file=write(tmp_path, "c.csv", 'prompt\n"open\n'))[0]
     empty = mistakes(file=write(tmp_path, "d.csv", "id,prompt\n1,ok\n2,\n"))
     assert len(empty) == 1
     assert "d.csv:3: the prompt is empty" in empty[0]
 
 
 def test_sets_and_files_that_cannot_be_read(tmp_path: Path) -> None:
-    assert "not both" in mistakes(items=("a",), file="b.txt")[0]
-    assert "one of them" in mistakes()[0]
     assert "holds no prompts" in mistakes(items=())[0]
     assert "holds no prompts" in mistakes(file=write(tmp_path, "e.txt", "\n \n"))[0]
     assert "prompts.items[1]: the prompt is empty" in mistakes(items=("a", ""))[0]
     missing = mistakes(file=str(tmp_path / "none.txt"))[0]
     assert missing.startswith("prompts.file:")
-    assert "is not there" in missing
-    assert "use .txt, .jsonl, .csv, .parquet" in mistakes(file="a.json")[0]
+    assert f"none.txt not found; check the path (looked in {tmp_path})" in missing
+    assert "a.json: unsupported file type; use .txt, .jsonl, .csv, .parquet" in mistakes(file="a.json")[0]
     latin = write(tmp_path, "l.txt", "ok\nna\xefve\n".encode("latin-1"))
     assert f"{latin}:2: is not UTF-8 (byte 0xef)" in mistakes(file=latin)[0]
     broken = write(tmp_path, "x.parquet", b"PAR1 no")

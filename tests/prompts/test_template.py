@@ -1,4 +1,4 @@
-"""Templates fill in fields and do nothing else."""
+"""Templates fill in fields and nothing else."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from harness.prompts.template import fill, parse_template
 
 
 def test_fields_numbers_and_literal_braces() -> None:
-    parts = parse_template("{{x}} {a}-{n} {b c}!")
-    assert fill(parts, {"a": "{b}", "n": 1.5, "b c": "two words"}) == "{x} {b}-1.5 two words!"
+    segments = parse_template("{{x}} {a}-{n} {b c}!")
+    assert fill(segments, {"a": "{b}", "n": 1.5, "b c": "two words"}) == "{x} {b}-1.5 two words!"
 
 
 @given(st.text(), st.text())
@@ -29,8 +29,8 @@ def test_anything_but_a_name_is_refused(template: str) -> None:
         parse_template(template)
 
 
-def test_a_missing_field_names_the_fields_there_are() -> None:
+def test_a_missing_field_lists_the_fields_of_the_row() -> None:
     with pytest.raises(ValueError, match=r"names \{topic\}, which the row lacks; its fields are: id, title"):
         fill(parse_template("{topic}"), {"id": "a", "title": "b"})
-    with pytest.raises(ValueError, match="no text or number"):
+    with pytest.raises(ValueError, match="neither text nor a number"):
         fill(parse_template("{t}"), {"t": ["a"]})

@@ -13,7 +13,8 @@ from rich.console import Console
 from harness.analysis.comparison import Cell, Comparison, Difference
 from harness.analysis.metric_catalog import HEADLINES
 from harness.analysis.point_results import PointResult, point_results
-from harness.report.terminal_table import short_names, sweep_table
+from harness.report.point_names import short_names
+from harness.report.terminal_table import sweep_table
 from harness.store.sweeps import Sweep, SweepPoint
 
 
@@ -66,30 +67,30 @@ WIDE = [made_up("greedy", "a/" + "b" * 70), made_up("top_p", "a/" + "b" * 70)]
 @pytest.mark.parametrize(
     "points", [LONG, LONG[:3], LONG[:1], WIDE, WIDE[:1], [made_up("beam"), made_up("greedy")]]
 )
-def test_names_are_folded_at_slashes_and_spaces_only(points: list[PointResult], width: int) -> None:
+def test_names_are_wrapped_at_slashes_and_spaces_only(points: list[PointResult], width: int) -> None:
     lines = table(points, width)
     assert all(len(line) <= width for line in lines)
     names = short_names([p.point for p in points])
     shown = re.split(r"\n[✓✗] ", "\n".join(line[:70] for line in lines).partition("\n\n")[0])[1:]
     for name, rows in zip(names, shown, strict=True):
-        pieces = [row.strip().split("  ")[0] for row in rows.splitlines()]
-        joined = "".join(piece if piece.endswith("/") else f"{piece} " for piece in pieces).strip()
+        lines_of = [row.strip().split("  ")[0] for row in rows.splitlines()]
+        joined = "".join(line if line.endswith("/") else f"{line} " for line in lines_of).strip()
         assert joined == name or max(map(len, re.split("[/ ]", name))) > 40
 
 
-def test_a_column_gives_way_before_a_name_is_folded() -> None:
+def test_a_column_gives_way_before_a_name_is_wrapped() -> None:
     points = LONG[:3]
-    widths = range(110, 68, -1)
+    widths = range(113, 68, -1)
     heads = [" ".join(" ".join(table(points, width)[:2]).split()) for width in widths]
     assert list(dict.fromkeys(heads)) == [
-        "TTFT ITL tok/s logprob dist-2 rep-4 tokens point ms ms ended",
-        "TTFT ITL tok/s logprob dist-2 rep-4 point ms ms ended",
-        "TTFT ITL tok/s logprob dist-2 rep-4 point ms ms eos/cut",
-        "TTFT ITL tok/s logprob rep-4 point ms ms eos/cut",
-        "TTFT ITL logprob rep-4 point ms ms eos/cut",
-        "TTFT ITL logprob point ms ms eos/cut",
+        "TTFT ITL tok/s logprob dist-2 rep-4 tokens run ms ms finish",
+        "TTFT ITL tok/s logprob dist-2 rep-4 run ms ms finish",
+        "TTFT ITL tok/s logprob dist-2 rep-4 run ms ms eos/len",
+        "TTFT ITL tok/s logprob rep-4 run ms ms eos/len",
+        "TTFT ITL logprob rep-4 run ms ms eos/len",
+        "TTFT ITL logprob run ms ms eos/len",
     ]
-    assert all(len(table(points, width)) < 10 for width in widths)  # no name was folded
+    assert all(len(table(points, width)) < 10 for width in widths)  # no name was wrapped
     lines = table(points, 80)
     assert lines[3].startswith("✓ temperature=0.5 max_new_tokens=64   ")
     assert lines[3].endswith("  120/36")
@@ -102,7 +103,7 @@ def test_columns_stay_where_leaving_them_out_would_not_help() -> None:
     assert len(table([made_up("greedy")], 80)) == 4
 
 
-def test_values_are_told_as_in_the_label() -> None:
+def test_values_are_written_as_in_the_label() -> None:
     points = [
         made_up("top_k", decoding__top_k=5, record__top_k=n, generation__stop_strings=["a b"]) for n in (1, 2)
     ]
@@ -111,7 +112,7 @@ def test_values_are_told_as_in_the_label() -> None:
     ]
 
 
-def test_what_all_share_is_said_once(outputs: Path) -> None:
+def test_what_all_share_is_shown_once(outputs: Path) -> None:
     lines = drawn(make_sweep(outputs, tokens=5), 120)
     assert "all: quantization fp32, prompts made_up" in lines
     assert not any("fp32" in line for line in lines if line.strip().startswith("✓"))
@@ -136,8 +137,8 @@ def test_names_hold_what_varies_and_fall_back_to_labels(outputs: Path) -> None:
     assert short_names(sweep.points[:1]) == ["m/fp32/greedy"]
 
 
-def held(points: Sequence[PointResult], *, rough: bool = False) -> Comparison:
-    """The first two columns worse and better, the others higher, lower, in the noise, not told apart."""
+def compared(points: Sequence[PointResult], *, rough: bool = False) -> Comparison:
+    """The first two columns worse and better, the others higher, lower, in the noise, not significant."""
     tell = [
         ("higher", "worse", False),
         ("lower", "better", False),
@@ -145,7 +146,7 @@ def held(points: Sequence[PointResult], *, rough: bool = False) -> Comparison:
         ("lower", None, False),
         ("lower", "worse", True),
         ("lower", "better", False),
-        ("not told apart", None, True),
+        ("no significant difference", None, True),
     ]
     cells = {points[0].point.label: {column.key: Cell(123.0) for column in HEADLINES}}
     for p in points[1:]:
@@ -156,29 +157,29 @@ def held(points: Sequence[PointResult], *, rough: bool = False) -> Comparison:
     return Comparison(points[0].point.label, (), cells, rough=rough)
 
 
-def test_numbers_are_marked_against_the_baseline_and_the_marks_explained() -> None:
+def test_numbers_are_marked_by_their_difference_from_the_baseline_and_the_marks_explained() -> None:
     points = [made_up("greedy"), made_up("top_p")]
-    lines = table(points, 100, held(points))
-    told = "✓ greedy 123.0 123.00 123 123.000 123.000 123.000 123 120 eos 36 cut"
+    lines = table(points, 100, compared(points))
+    told = "✓ greedy 123.0 123.00 123 123.000 123.000 123.000 123 120 eos 36 length"
     assert re.sub(" +", " ", lines[3]) == told
-    told = "✓ top_p 123.0▼ 123.00▲ 123↑ 123.000↓ 123.000≈ 123.000▲ 123· 120 eos 36 cut"
+    told = "✓ top_p 123.0▼ 123.00▲ 123↑ 123.000↓ 123.000≈ 123.000▲ 123· 120 eos 36 length"
     assert re.sub(" +", " ", lines[4]) == told
     assert lines[3].index("123.000") == lines[4].index("123.000")
     told = " ".join(lines[7:])
-    assert "against fable_small/bnb_nf4/greedy: ▲ better, ▼ worse, ↑ higher, ↓ lower" in told
-    assert "· not told apart" in told
-    assert "rough" not in told
-    assert "rough" in " ".join(table(points, 80, held(points, rough=True)))
+    assert "vs. fable_small/bnb_nf4/greedy: ▲ better, ▼ worse, ↑ higher, ↓ lower" in told
+    assert "· no significant difference" in told
+    assert "approximate" not in told
+    assert "approximate" in " ".join(table(points, 80, compared(points, rough=True)))
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_marks_keep_the_table_within_the_width(width: int) -> None:
-    assert all(len(line) <= width for line in table(LONG, width, held(LONG)))
-    lines = table(LONG[:1], width, held(LONG[:1]))
-    assert not any("against" in line for line in lines)
+    assert all(len(line) <= width for line in table(LONG, width, compared(LONG)))
+    lines = table(LONG[:1], width, compared(LONG[:1]))
+    assert not any("vs." in line for line in lines)
 
 
-def test_a_baseline_is_told_as_text(outputs: Path) -> None:
+def test_a_baseline_is_shown_as_text(outputs: Path) -> None:
     points = [made_up("greedy"), made_up("top_p")]
-    comparison = replace(held(points), baseline="[red]no\x1b[31m")
+    comparison = replace(compared(points), baseline="[red]no\x1b[31m")
     assert "[red]no␛[31m" in " ".join(table(points, 160, comparison))

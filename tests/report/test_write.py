@@ -63,17 +63,17 @@ def test_report_writes_everything_from_the_store_and_prints_the_table(
     pages = sorted((sweep.folder / "tokens").iterdir())
     assert len(pages) == 4
     assert (sweep.folder / "summary.csv").read_text().startswith("label,point_id,")
-    held = list(csv.DictReader(io.StringIO((sweep.folder / "comparison.csv").read_text())))
-    assert {row["label"] for row in held} == {p.label for p in sweep.points if p.status == "done"}
-    assert {row["baseline"] for row in held if row["difference"]} == {sweep.points[0].label}
-    assert f"against {sweep.points[0].label}: " in printed
-    compared = Page((sweep.folder / "compare.html").read_text())
-    assert [point["label"] for point in compared.data["points"]] == [point.label for point in sweep.points]
-    done = [place for place, point in enumerate(sweep.points) if point.status == "done"]
-    for place in done:
-        assert (sweep.folder / compared.data["points"][place]["page"]).is_file()
-    assert len(compared.prompts) == 6
-    assert all([sample["p"] for sample in prompt["samples"]] == done for prompt in compared.prompts)
+    compared = list(csv.DictReader(io.StringIO((sweep.folder / "comparison.csv").read_text())))
+    assert {row["label"] for row in compared} == {p.label for p in sweep.points if p.status == "done"}
+    assert {row["baseline"] for row in compared if row["difference"]} == {sweep.points[0].label}
+    assert f"vs. {sweep.points[0].label}: " in printed
+    page = Page((sweep.folder / "compare.html").read_text())
+    assert [point["label"] for point in page.data["points"]] == [point.label for point in sweep.points]
+    done = [index for index, point in enumerate(sweep.points) if point.status == "done"]
+    for index in done:
+        assert (sweep.folder / page.data["points"][index]["page"]).is_file()
+    assert len(page.prompts) == 6
+    assert all([sample["point"] for sample in prompt["samples"]] == done for prompt in page.prompts)
 
 
 def test_report_finds_a_sweep_by_id_and_names_what_there_is(outputs: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_point_whose_folder_is_gone_has_an_empty_row(outputs: Path) -> None:
     write_sweep_reports(gone)
     written = Page((sweep.folder / "compare.html").read_text())
     assert written.data["points"][0]["cells"] == {}
-    assert not any(sample["p"] == 0 for prompt in written.prompts for sample in prompt["samples"])
+    assert not any(sample["point"] == 0 for prompt in written.prompts for sample in prompt["samples"])
 
 
 def test_a_label_makes_a_file_name_inside_the_folder(outputs: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many texts were decoded, one entry a tree."""
-    import harness.backends.hf.decoder as engine
+    import harness.backends.hf.tree as engine
 
     calls: list[int] = []
     honest = engine.decode_tree

@@ -42,7 +42,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append(quantization.name)
         return honest(model, quantization, on_progress)
 
-    monkeypatch.setattr(loading, "load", counted)
+    monkeypatch.setattr("harness.backends.hf.backend.load", counted)
     return calls
 
 
@@ -67,18 +67,23 @@ def metrics(folder: Path) -> dict[str, float]:
     return json.loads((folder / "metrics.json").read_text())["metrics"]
 
 
-def held(plan: Plan) -> dict[str, str | None]:
+def references(plan: Plan) -> dict[str, str | None]:
     """Label of each point's reference, without the model."""
-    labels = {p.point_id: p.point.label.partition("/")[2] for p in plan.points}
+    labels = {job.point_id: job.point.label.partition("/")[2] for job in plan.jobs}
     return {
-        p.point.label.partition("/")[2]: labels[p.drifting.reference] if p.drifting.reference else None
-        for p in plan.points
+        labels[job.point_id]: labels[job.drift.reference] if job.drift.reference else None
+        for job in plan.jobs
     }
+
+
+def lacks(plan: Plan, name: str) -> list[bool]:
+    """Whether each job of a plan lacks an artifact."""
+    return [name in [artifact.name for artifact in lacking] for lacking in plan.missing]
 
 
 def test_each_is_held_against_the_highest_precision() -> None:
     plan = planned("quantization=bnb_nf4,bf16,fp32", "decoding=greedy,top_p")
-    assert held(plan) == {
+    assert references(plan) == {
         "bnb_nf4/greedy": "fp32/greedy",
         "bnb_nf4/top_p": "fp32/top_p",
         "bf16/greedy": "fp32/greedy",
@@ -86,9 +91,12 @@ def test_each_is_held_against_the_highest_precision() -> None:
         "fp32/greedy": None,
         "fp32/top_p": None,
     }
-    assert [group.quantization.name for group in plan.groups] == ["fp32", "bnb_nf4", "bf16"]
-    assert [p.needs.drift for p in plan.points] == [True] * 4 + [False] * 2
-    assert [p.needs.distributions for p in plan.points] == [False] * 4 + [True] * 2
+    names = [f"fable_tiny {quantization}" for quantization in ("fp32", "bnb_nf4", "bf16")]
+    assert [(group.name, group.after) for group in plan.groups] == list(
+        zip(names, [(), (0,), (0,)], strict=True)
+    )
+    assert lacks(plan, "drift") == [True] * 4 + [False] * 2
+    assert lacks(plan, "reference") == [False] * 4 + [True] * 2
     assert plan.hints == ()
 
 
@@ -96,11 +104,11 @@ def test_without_a_higher_one_there_is_none_and_how_to_add_it_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     plan = planned("quantization=bnb_nf4,bnb_int8", "decoding=greedy")
-    assert held(plan) == {"bnb_nf4/greedy": "bnb_int8/greedy", "bnb_int8/greedy": None}
+    assert references(plan) == {"bnb_nf4/greedy": "bnb_int8/greedy", "bnb_int8/greedy": None}
     assert plan.hints == ()
     assert main(["plan", *BASE, "quantization=bnb_nf4,bnb_fp4", "decoding=greedy"]) == 0
     hint = (
-        "hint what bnb_nf4 and bnb_fp4 cost fable_tiny is told once a higher precision is in the sweep: "
+        "hint what bnb_nf4 and bnb_fp4 cost fable_tiny is computed once a higher precision is in the sweep: "
         "quantization=none,bnb_nf4,bnb_fp4"
     )
     assert hint in capsys.readouterr().out
@@ -111,8 +119,14 @@ def test_without_a_higher_one_there_is_none_and_how_to_add_it_is_told(
 def test_another_reference_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     sweep = ["quantization=fp32,bf16,bnb_nf4", "decoding=greedy"]
     plan = planned(*sweep, "drift.reference=bf16")
-    assert held(plan) == {"fp32/greedy": "bf16/greedy", "bf16/greedy": None, "bnb_nf4/greedy": "bf16/greedy"}
-    assert [group.quantization.name for group in plan.groups] == ["bf16", "fp32", "bnb_nf4"]
+    assert references(plan) == {
+        "fp32/greedy": "bf16/greedy",
+        "bf16/greedy": None,
+        "bnb_nf4/greedy": "bf16/greedy",
+    }
+    names = [f"fable_tiny {quantization}" for quantization in ("bf16", "fp32", "bnb_nf4")]
+    assert [group.name for group in plan.groups] == names
+    assert [group.after for group in plan.groups] == [(), (0,), (0,)]
     assert main(["check", *BASE, *sweep, "drift.reference=fp16"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("drift.reference=fp16: no point of the sweep has this quantization")
@@ -272,7 +286,7 @@ def test_a_fixed_text(outputs: Path, tmp_path: Path) -> None:
     assert main(sweep) == 0
     found = folders(outputs)
     plan = planned("quantization=fp32", "decoding=greedy", f"drift.text={text}")
-    passages = plan.points[0].drifting.text.passages.passages  # type: ignore[union-attr]
+    passages = plan.jobs[0].drift.fixed_text.text.passages  # type: ignore[union-attr]
     assert len(passages) > 1
     from harness.config.point import Model, Quantization
 
@@ -283,7 +297,7 @@ def test_a_fixed_text(outputs: Path, tmp_path: Path) -> None:
     with torch.inference_mode():
         for passage in passages:
             log_p = loaded.model(torch.tensor([passage.ids])).logits[0].double().log_softmax(-1)
-            told = range(passage.first, len(passage.ids))
+            told = range(passage.first_target, len(passage.ids))
             total += math.fsum(float(log_p[place - 1, passage.ids[place]]) for place in told)
             count += len(told)
     assert count > 500

@@ -68,7 +68,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append(model.name)
         return honest(model, *rest, **more)
 
-    monkeypatch.setattr(loading, "load", counted)
+    monkeypatch.setattr("harness.backends.hf.backend.load", counted)
     return calls
 
 

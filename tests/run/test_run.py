@@ -42,7 +42,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append(f"{model.name}/{quantization.name}")
         return honest(model, quantization, on_progress)
 
-    monkeypatch.setattr(loading, "load", counted)
+    monkeypatch.setattr("harness.backends.hf.backend.load", counted)
     return calls
 
 
@@ -173,12 +173,12 @@ def test_too_little_memory_costs_time_or_a_point_and_never_the_sweep(
             raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
         return decode_tree(loaded, texts, *rest, **more)
 
-    monkeypatch.setattr("harness.backends.hf.decoder.decode_tree", scarce)
+    monkeypatch.setattr("harness.backends.hf.tree.decode_tree", scarce)
     assert main([*sweep, "engine.fresh=true"]) == 1
     assert statuses(outputs) == ["done", "failed", "done"]
     assert max(sizes) > 2
     error = last_plan(outputs)["points"][1]["error"]
-    assert error.startswith("out of memory on cpu with a single text: its cache takes up to ")
+    assert error.startswith("out of memory on cpu with a single request: its KV cache takes up to ")
     assert "generation.max_new_tokens=" in error
     assert "Tried to allocate" in last_plan(outputs)["points"][1]["traceback"]
     for place in (0, 2):
@@ -200,7 +200,7 @@ def test_addresses_tell_what_samples_depend_on(outputs: Path) -> None:
         found: list[str] = []
 
         def action(points: Any, name: str, files: Any) -> int:
-            found.extend(planned.point_id for planned in make_plan(points, name).points)
+            found.extend(job.point_id for job in make_plan(points, name).jobs)
             return 0
 
         assert app.run([*BASE, "decoding=top_p", *overrides], action) == 0

@@ -125,7 +125,7 @@ def test_mlflow_that_does_not_answer_costs_one_warning(
     assert len(list((outputs / "points").glob("*/generations.parquet"))) == 2
     assert "harness ui" not in capsys.readouterr().out
     assert main(["sync"]) == 1
-    assert capsys.readouterr().err.startswith(f"tracking.uri: MLflow at {NOBODY} could not be told")
+    assert capsys.readouterr().err.startswith(f"tracking.uri: logging to MLflow at {NOBODY} failed")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert main(["sync"]) == 0
     assert set(statuses(store, "generation").values()) == {"FINISHED"}

@@ -74,8 +74,8 @@ def test_tables_round_trip(tmp_path: Path) -> None:
     timed = [Repetition("a,b", 0, 2, None, 5.0, 3, ()), Repetition("a", 1, 1, 1.5, 5.0, 3, (1.0, 4.0))]
     assert repetitions_of(timing_table(timed)) == timed
     nan = np.array([np.nan, -1], np.float32)
-    scores = PromptScores("p", np.array([1, 2]), nan, np.array([0, 3]), nan)
-    rows = prompt_tokens_table([scores], {"p": ["a", "b"]}).to_pylist()
+    scores = PromptScores("p", np.array([1, 2]), nan, np.array([0, 3]), nan, ("a", "b"))
+    rows = prompt_tokens_table([scores]).to_pylist()
     assert [(row["token"], row["rank"], row["position"]) for row in rows] == [("a", 0, 0), ("b", 3, 1)]
 
 

@@ -1,3 +1,5 @@
+"""Params, tags, metrics and the table of generations, as MLflow gets them."""
+
 from __future__ import annotations
 
 import json
@@ -5,34 +7,34 @@ import math
 from pathlib import Path
 
 import pytest
-from fake_points import HOSTILE, PROMPTS, make_sweep, write_point
+from fake_points import CHOSEN_ONLY, HOSTILE, PROMPTS, TEXTS_ONLY, make_sweep, write_point, write_samples
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 
 from harness.analysis.metric_catalog import METRICS
 from harness.tracking.facts import (
-    digest,
     flatten,
     generations_json,
-    key_of,
     metrics_of,
+    mlflow_key,
     params_of,
     per_prompt_of,
+    point_digest,
     tags_of,
 )
 
 
 @given(st.text(max_size=300))
 def test_any_name_becomes_a_legal_key(name: str) -> None:
-    key = key_of(name)
+    key = mlflow_key(name)
     for check in (_validate_metric_name, _validate_param_name, _validate_tag_name):
         check(key)
 
 
 def test_legal_names_stay_as_they_are() -> None:
     for name in ("latency/ttft_p50_ms", "decoding.top_p", "a b:c-d_e"):
-        assert key_of(name) == name
+        assert mlflow_key(name) == name
 
 
 def test_flatten_keeps_values_and_leaves_out_null() -> None:
@@ -49,7 +51,7 @@ def test_params_are_the_requested_config_beside_the_effective_one(outputs: Path)
     assert len(params["prompts.items"]) == 6000
 
 
-def test_metrics_leave_out_what_charts_cannot_show(outputs: Path) -> None:
+def test_metrics_are_finite_numbers(outputs: Path) -> None:
     stored = write_point(outputs, "p", PROMPTS, tokens=3)
     known = json.loads(stored.path("metrics.json").read_text())
     known["metrics"] |= {
@@ -73,56 +75,69 @@ def test_charts_are_few_and_the_catalogue_says_which(outputs: Path) -> None:
     known = json.loads(stored.path("metrics.json").read_text())
     known["per_prompt"] |= {metric.key: [1.0] * len(PROMPTS) for metric in METRICS if metric.per_sample}
     stored.path("metrics.json").write_text(json.dumps(known))
-    told = metrics_of(stored)
-    assert told["own/politeness"] == 2
-    assert "text/distinct_3" not in told
+    metrics = metrics_of(stored)
+    assert metrics["own/politeness"] == 2
+    assert "text/distinct_3" not in metrics
     assert {"latency/ttft_p50_ms", "latency/itl_p50_ms", "latency/itl_p95_ms", "latency/total_p50_ms"} == {
-        key for key in told if key.startswith("latency")
+        key for key in metrics if key.startswith("latency")
     }
     for section in ("probability", "text", "reference", "throughput", "memory"):
-        assert 1 < sum(key.startswith(f"{section}/") for key in told) <= 6
+        assert 1 < sum(key.startswith(f"{section}/") for key in metrics) <= 6
     assert {key for key, _, _ in per_prompt_of(stored)} == {
         "prompt/mean_logprob", "prompt/distinct_2", "prompt/repeated_4", "prompt/output_tokens",
     }  # fmt: skip
 
 
-def test_the_table_starts_with_what_tells_rows_apart(outputs: Path) -> None:
+def test_the_first_column_of_the_table_is_unique(outputs: Path) -> None:
     one = json.loads(generations_json(write_point(outputs, "p", dict.fromkeys(HOSTILE))).json)
     assert one["columns"][:3] == ["prompt_id", "prompt", "output"]
     assert {row[0]: row[2] for row in one["data"]} == HOSTILE
     table = generations_json(write_point(outputs, "q", {"a": "x", "b": "y"}, samples=2, tokens=3))
     assert [row[0] for row in json.loads(table.json)["data"]] == ["a #0", "a #1", "b #0", "b #1"]
-    assert (table.shown, table.texts, table.note) == (4, 4, "")
+    assert (table.rows, table.samples, table.note) == (4, 4, "")
 
 
-def test_the_table_of_many_texts_is_cut(outputs: Path) -> None:
+def test_the_table_of_many_samples_is_truncated(outputs: Path) -> None:
     texts = {f"p{n:04}": "a prompt" for n in range(1500)}
     stored = write_point(outputs, "p", texts, tokens=3)
-    whole = generations_json(stored, budget_mb=100, most_rows=10_000)
-    assert (whole.shown, whole.note) == (1500, "")
+    whole = generations_json(stored, budget_mb=100, max_rows=10_000)
+    assert (whole.rows, whole.note) == (1500, "")
     rows = json.loads(whole.json)["data"]
-    cut = generations_json(stored)
-    assert cut.note == "the first 1000 of 1500 are in generations.json, all in generations.parquet"
-    assert json.loads(cut.json)["data"] == rows[:1000]
+    truncated = generations_json(stored)
+    assert truncated.note == "the first 1000 of 1500 are in generations.json, all in generations.parquet"
+    assert json.loads(truncated.json)["data"] == rows[:1000]
     small = generations_json(stored, budget_mb=0.02)
-    assert json.loads(small.json)["data"] == rows[: small.shown]
+    assert json.loads(small.json)["data"] == rows[: small.rows]
     assert 0.018e6 < len(small.json) < 0.021e6
-    assert generations_json(stored, budget_mb=0).shown == 1, "some text is better than none"
+    assert generations_json(stored, budget_mb=0).rows == 1, "one row is better than none"
 
 
-def test_a_text_without_end_is_cut_in_the_table(outputs: Path) -> None:
+def test_a_very_long_text_is_truncated_in_the_table(outputs: Path) -> None:
     stored = write_point(outputs, "p", {"a": "word " * 10_000}, tokens=3)
     (row,) = json.loads(generations_json(stored).json)["data"]
     assert row[1] == f"{('word ' * 4000)}… (50000 characters in all)"
 
 
+def test_columns_that_a_backend_cannot_fill_are_null_in_the_table(outputs: Path) -> None:
+    stored = write_samples(outputs, "p", (TEXTS_ONLY, CHOSEN_ONLY))
+    table = json.loads(generations_json(stored).json)
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert [row["output"] for row in rows] == [" a dark night", " dark"]
+    assert [row["output_tokens"] for row in rows] == [None, 2]
+    assert [row["finish_reason"] for row in rows] == [None, "length"]
+    assert [row["mean_logprob"] for row in rows] == [None, -1.0]
+    assert metrics_of(stored) == {}
+    assert per_prompt_of(stored) == []
+    assert params_of(stored) == {"decoding.name": "greedy"}
+
+
 def test_the_digest_changes_with_the_point_and_only_with_it(outputs: Path) -> None:
-    first = digest(write_point(outputs, "p", PROMPTS, tokens=3))
-    assert digest(write_point(outputs, "p", PROMPTS, tokens=3)) == first
-    assert digest(write_point(outputs, "p", PROMPTS, tokens=4)) != first
+    first = point_digest(write_point(outputs, "p", PROMPTS, tokens=3))
+    assert point_digest(write_point(outputs, "p", PROMPTS, tokens=3)) == first
+    assert point_digest(write_point(outputs, "p", PROMPTS, tokens=4)) != first
 
 
-def test_tags_name_choices_warnings_and_what_varies(outputs: Path) -> None:
+def test_tags_are_the_choices_the_warnings_and_what_varies(outputs: Path) -> None:
     sweep = make_sweep(outputs, models=("m",), decodings=("top_p",), tokens=3)
     sweep = sweep.with_point(
         0, varied={"decoding.top_p": 0.5, "model": "other"}, warnings=("one", "two" * 3000)

@@ -1,3 +1,5 @@
+"""Links open the right view of the MLflow UI."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -9,19 +11,19 @@ from fake_points import make_sweep
 from harness.tracking.links import closing_lines, side_by_side, sweep_links, table_view
 
 
-def test_links_say_what_the_ui_reads(outputs: Path) -> None:
+def test_links_have_the_parameters_that_the_ui_reads(outputs: Path) -> None:
     sweep = make_sweep(outputs, tokens=3)
-    texts, charts, runs = sweep_links(sweep, "7")
-    for link in (texts, charts, runs):
+    outputs_link, charts, runs = sweep_links(sweep, "7")
+    for link in (outputs_link, charts, runs):
         assert link.url.startswith("http://127.0.0.1:5000/#/experiments/7/runs?")
         assert " " not in link.url
         assert "'" not in link.url
-    asked = parse_qs(urlsplit(texts.url.replace("#/", "")).query)
-    assert asked["searchFilter"] == [
+    query = parse_qs(urlsplit(outputs_link.url.replace("#/", "")).query)
+    assert query["searchFilter"] == [
         f"tags.sweep_id = '{sweep.sweep_id}' and tags.kind = 'generation' and attributes.status = 'FINISHED'"
     ]
-    assert asked["compareRunsMode"] == ["ARTIFACT"]
-    assert asked["orderByKey"] == ["metrics.`latency/itl_p50_ms`"]
+    assert query["compareRunsMode"] == ["ARTIFACT"]
+    assert query["orderByKey"] == ["metrics.`latency/itl_p50_ms`"]
     assert "compareRunsMode=CHART" in charts.url
     assert f"viewStateShareKey=harness-{sweep.sweep_id}" in runs.url
 
@@ -44,19 +46,19 @@ def test_closing_lines_name_the_command_and_the_limit(outputs: Path) -> None:
     assert closing_lines(sweep, (), "") == []
 
 
-def test_the_page_and_the_traces_are_linked_where_there_are_any(outputs: Path) -> None:
+def test_the_page_and_the_traces_are_linked_where_they_exist(outputs: Path) -> None:
     sweep = make_sweep(outputs, models=("m",), tokens=3)
     links = {link.name: link.url for link in sweep_links(sweep, "7", parent="abc")}
-    assert list(links) == ["texts", "charts", "page", "runs"]
+    assert list(links) == ["outputs", "charts", "page", "runs"]
     assert "/#/experiments/7/runs/abc/artifacts/compare.html?" in links["page"]
     traced = replace(sweep, tracking={**sweep.tracking, "traces": True})
     links = {link.name: link.url for link in sweep_links(traced, "7", parent="abc")}
-    asked = parse_qs(urlsplit(links["traces"].replace("#/", "")).query)
-    assert asked["tag"] == [f"sweep_id={sweep.sweep_id}"]
-    assert asked["startTimeLabel"] == ["ALL"]
+    query = parse_qs(urlsplit(links["traces"].replace("#/", "")).query)
+    assert query["tag"] == [f"sweep_id={sweep.sweep_id}"]
+    assert query["startTimeLabel"] == ["ALL"]
 
 
-def test_ten_of_many_are_the_baseline_and_what_differs_least_from_it(outputs: Path) -> None:
+def test_ten_of_many_are_the_baseline_and_its_nearest(outputs: Path) -> None:
     sweep = make_sweep(outputs, models=("m", "n"), decodings=tuple("abcdefgh"), tokens=3)
     sweep = sweep.with_point(1, status="failed")
     shown = [point.label for point in side_by_side(sweep)]
@@ -64,17 +66,17 @@ def test_ten_of_many_are_the_baseline_and_what_differs_least_from_it(outputs: Pa
     sweep = replace(sweep, compare={"baseline": "n/fp32/h"})
     shown = [point.label for point in side_by_side(sweep)]
     assert shown == ["m/fp32/a", "m/fp32/h", *(f"n/fp32/{d}" for d in "abcdefgh")]
-    runs = {label: f"id of {label}" for label in shown}
-    texts, charts, *_ = sweep_links(sweep, "1", runs_of=runs)
-    asked = parse_qs(urlsplit(texts.url.replace("#/", "")).query)
-    ids = ", ".join(f"'{run}'" for run in runs.values())
-    assert asked["searchFilter"] == [f"attributes.run_id IN ({ids})"]
+    run_ids = {label: f"id of {label}" for label in shown}
+    outputs_link, charts, *_ = sweep_links(sweep, "1", run_ids=run_ids)
+    query = parse_qs(urlsplit(outputs_link.url.replace("#/", "")).query)
+    ids = ", ".join(f"'{run}'" for run in run_ids.values())
+    assert query["searchFilter"] == [f"attributes.run_id IN ({ids})"]
     assert "viewStateShareKey=harness" in charts.url, "it charts all, not only the first ten"
     assert "compareRunsMode=CHART" in charts.url
     assert table_view(sweep)["runsHiddenMode"] == "SHOWALL"
 
 
-def test_the_table_shows_the_choices_that_vary(outputs: Path) -> None:
+def test_the_table_shows_what_varies(outputs: Path) -> None:
     columns = table_view(make_sweep(outputs, tokens=3))["selectedColumns"]
     assert "tags.`model`" in columns
     assert "tags.`quantization`" not in columns

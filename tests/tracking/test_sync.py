@@ -1,3 +1,5 @@
+"""`harness sync` logs what MLflow lacks, once."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,16 +12,16 @@ from harness.errors import HarnessError
 from harness.tracking.sync import sync
 
 
-def test_sync_tells_what_was_missed_and_then_nothing(
+def test_sync_logs_what_is_missing_and_then_nothing(
     outputs: Path, store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = make_sweep(outputs, models=("m",), failed="top_p", tokens=4, tracking={"enabled": False})
     assert sync(None) == 0
     printed = capsys.readouterr().out
-    assert f"3 of 3 points told to {store}" in printed
+    assert f"3 of 3 points logged to {store}" in printed
     assert "compareRunsMode=ARTIFACT" in printed
     assert sync(sweep.folder.name) == 0
-    assert "0 of 3 points told" in capsys.readouterr().out
+    assert "0 of 3 points logged" in capsys.readouterr().out
     client = MlflowClient(store)
     experiment = client.get_experiment_by_name("harness").experiment_id
     statuses = [run.info.status for run in client.search_runs([experiment], "tags.kind = 'generation'")]
@@ -30,7 +32,7 @@ def test_sync_tells_what_was_missed_and_then_nothing(
     assert files == {"plan.json", "summary.csv", "comparison.csv", "compare.html"}
 
 
-def test_sync_names_points_that_are_gone(
+def test_sync_names_points_that_are_no_longer_stored(
     outputs: Path, store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = make_sweep(outputs, models=("m",), tokens=4).with_point(1, point_id="gone")
@@ -41,9 +43,11 @@ def test_sync_names_points_that_are_gone(
     assert len(client.search_runs(["1"], "tags.kind = 'generation'")) == 2
 
 
-def test_sync_says_in_one_line_that_nobody_answers(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_one_line(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     make_sweep(outputs, models=("m",), tokens=4, tracking={"enabled": True, "uri": "http://127.0.0.1:9"})
-    with pytest.raises(HarnessError, match=r"tracking.uri: MLflow at http://127.0.0.1:9") as caught:
+    with pytest.raises(
+        HarnessError, match=r"tracking.uri: logging to MLflow at http://127.0.0.1:9"
+    ) as caught:
         sync(None)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""A trace a sample, at the sample's own times; what people say of one stays on it."""
+"""One trace per sample, with the sample's own times; feedback on a trace is never lost."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_points import HOSTILE, PROMPTS, make_sweep, write_point, write_table
+from fake_points import (
+    CHOSEN_ONLY,
+    HOSTILE,
+    PROMPTS,
+    TEXTS_ONLY,
+    make_sweep,
+    write_point,
+    write_samples,
+    write_table,
+)
 from mlflow import MlflowClient
 from mlflow.tracing.client import TracingClient
-from mlflow_runs import TRACED, runs, say, tell, traces
+from mlflow_runs import TRACED, give_feedback, log_sweep, runs, traces
 
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep
 
-BEGAN = 1_790_000_000.0
+STARTED = 1_790_000_000.0
 
 
 def a_sweep(outputs: Path, **options: Any) -> Sweep:
@@ -28,11 +37,11 @@ def folder_of(outputs: Path, sweep: Sweep) -> StoredPoint:
     return StoredPoint(outputs / "points" / sweep.points[0].point_id)
 
 
-def keep_times(stored: StoredPoint, batch: int = 6) -> dict[str, tuple[float, float, float]]:
-    """times.parquet of a point: by prompt id, when its text began, had a token and ended."""
+def write_times(stored: StoredPoint, batch: int = 6) -> dict[str, tuple[float, float, float]]:
+    """Write times.parquet of a point; return start, first token and end by prompt id."""
     known = {
-        row["prompt_id"]: (BEGAN, BEGAN + 0.25, BEGAN + 0.5 + place / 8)
-        for place, row in enumerate(stored.rows("generations"))
+        row["prompt_id"]: (STARTED, STARTED + 0.25, STARTED + 0.5 + index / 8)
+        for index, row in enumerate(stored.rows("generations"))
     }
     rows = [
         {"prompt_id": name, "sample": 0, "started": t[0], "first_token": t[1], "ended": t[2], "batch": batch}
@@ -42,17 +51,17 @@ def keep_times(stored: StoredPoint, batch: int = 6) -> dict[str, tuple[float, fl
     return known
 
 
-def test_a_trace_has_its_sample_s_times(outputs: Path, store: str) -> None:
+def test_a_trace_has_the_times_of_its_sample(outputs: Path, store: str) -> None:
     sweep = a_sweep(outputs)
-    known = keep_times(folder_of(outputs, sweep))
+    known = write_times(folder_of(outputs, sweep))
     before = dict(os.environ)
-    tell(sweep)
+    log_sweep(sweep)
     assert os.environ.get("MLFLOW_TRACKING_URI") == before.get("MLFLOW_TRACKING_URI")
-    told = {trace.info.tags["prompt_id"]: trace for trace in traces(store)}
-    assert set(told) == set(PROMPTS)
+    by_prompt = {trace.info.tags["prompt_id"]: trace for trace in traces(store)}
+    assert set(by_prompt) == set(PROMPTS)
     (run,) = runs(store, "generation")
     rows = {row["prompt_id"]: row for row in folder_of(outputs, sweep).rows("generations")}
-    for name, trace in told.items():
+    for name, trace in by_prompt.items():
         row, (started, first, ended) = rows[name], known[name]
         by_name = {span.name: span for span in trace.data.spans}
         root, prefill, decode = by_name[f"{name} #0"], by_name["prefill"], by_name["decode"]
@@ -73,14 +82,14 @@ def test_a_trace_has_its_sample_s_times(outputs: Path, store: str) -> None:
         metadata = trace.info.trace_metadata
         assert metadata["mlflow.sourceRun"] == run.info.run_id
         assert metadata["batch"] == "6"
-        assert metadata["times"].startswith("decoded together with 5 other texts")
+        assert metadata["times"].startswith("decoded in a batch with 5 other samples")
         assert "latency is in the metrics" in metadata["times"]
 
 
-def test_traces_are_found_by_what_people_ask_for(outputs: Path, store: str) -> None:
+def test_traces_can_be_searched_by_their_tags(outputs: Path, store: str) -> None:
     sweep = a_sweep(outputs)
-    keep_times(folder_of(outputs, sweep))
-    tell(sweep)
+    write_times(folder_of(outputs, sweep))
+    log_sweep(sweep)
     point = sweep.points[0]
     for name in ("label", "model", "quantization", "decoding", "point_id"):
         value = getattr(point, name)
@@ -94,70 +103,95 @@ def test_traces_are_found_by_what_people_ask_for(outputs: Path, store: str) -> N
     assert len(traces(store, f"metadata.`mlflow.sourceRun` = '{runs(store, 'generation')[0].info.run_id}'"))
 
 
-def test_without_times_nothing_is_made_up(outputs: Path, store: str) -> None:
+def test_without_recorded_times_the_trace_spans_the_point(outputs: Path, store: str) -> None:
     sweep = a_sweep(outputs)
     stored = folder_of(outputs, sweep)
-    keep_times(stored)
+    write_times(stored)
     rows = [row for row in stored.rows("times") if row["prompt_id"] != "chat"]
     write_table(rows, stored.path("times.parquet"))
-    tell(sweep)
+    log_sweep(sweep)
     (trace,) = traces(store, "tags.prompt_id = 'chat'")
     (span,) = trace.data.spans
-    began, ended = sweep.points[0].started, sweep.points[0].ended
-    assert (span.start_time_ns, span.end_time_ns) == (round(began * 1e9), round(ended * 1e9))
-    assert "times were not kept" in trace.info.trace_metadata["times"]
+    started, ended = sweep.points[0].started, sweep.points[0].ended
+    assert (span.start_time_ns, span.end_time_ns) == (round(started * 1e9), round(ended * 1e9))
+    assert "no times were recorded" in trace.info.trace_metadata["times"]
     assert "batch" not in trace.info.trace_metadata
     stored.path("times.parquet").unlink()
     write_point(outputs, stored.point_id, {"other": "x"}, tokens=3)
-    tell(sweep)
+    log_sweep(sweep)
     (trace,) = traces(store)
     assert trace.info.tags["prompt_id"] == "other"
     assert len(trace.data.spans) == 1
 
 
-def test_a_text_that_was_alone_says_so(outputs: Path, store: str) -> None:
+def test_a_sample_decoded_alone_has_that_in_its_metadata(outputs: Path, store: str) -> None:
     sweep = a_sweep(outputs)
-    keep_times(folder_of(outputs, sweep), batch=1)
-    tell(sweep)
+    write_times(folder_of(outputs, sweep), batch=1)
+    log_sweep(sweep)
     assert {t.info.trace_metadata["times"].split(",")[0] for t in traces(store)} == {"decoded alone"}
 
 
 def test_hostile_texts_are_traced(outputs: Path, store: str) -> None:
     sweep = a_sweep(outputs, texts=dict.fromkeys(HOSTILE))
-    tell(sweep)
-    told = {trace.info.tags["prompt_id"]: trace for trace in traces(store)}
+    log_sweep(sweep)
+    by_prompt = {trace.info.tags["prompt_id"]: trace for trace in traces(store)}
     for name, text in HOSTILE.items():
-        assert told[name].data.spans[0].outputs["output"] == text
-        assert "\0" not in told[name].info.response_preview
+        assert by_prompt[name].data.spans[0].outputs["output"] == text
+        assert "\0" not in by_prompt[name].info.response_preview
 
 
-def test_traces_that_were_not_asked_for_at_first_are_added(outputs: Path, store: str) -> None:
+def test_what_a_backend_did_not_tell_is_left_out(
+    outputs: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweep = a_sweep(outputs)
-    tell(replace(sweep, tracking={**TRACED, "traces": False}))
+    stored = write_samples(outputs, sweep.points[0].point_id, (TEXTS_ONLY, CHOSEN_ONLY))
+    page = outputs / "page.html"
+    page.write_text("")
+    monkeypatch.setattr("harness.tracking.tracker.tokens_page", lambda *_: page)
+    log_sweep(sweep)
+    found = {trace.info.tags["prompt_id"]: trace for trace in traces(store)}
+    texts, chosen = found["texts"], found["chosen"]
+    assert texts.data.spans[0].outputs == {"output": " a dark night", "finish_reason": None}
+    assert "finish_reason" not in texts.info.tags
+    assert texts.info.token_usage is None
+    assert "mean_logprob" not in texts.data.spans[0].attributes
+    assert chosen.info.tags["finish_reason"] == "length"
+    assert chosen.info.token_usage == {"output_tokens": 2}
+    assert chosen.data.spans[0].attributes["mean_logprob"] == -1.0
+    point = replace(sweep.points[0], status="reused", started=None, ended=None)
+    log_sweep(replace(sweep, points=(point,)))
+    (run,) = runs(store, "generation")
+    assert run.info.status == "FINISHED"
+    assert stored.rows("tokens")[0]["token_id"] is None
+
+
+def test_traces_can_be_added_later(outputs: Path, store: str) -> None:
+    sweep = a_sweep(outputs)
+    log_sweep(replace(sweep, tracking={**TRACED, "traces": False}))
     assert traces(store) == []
     (run,) = runs(store, "generation")
-    assert tell(sweep).written == 0, "the run itself is there already"
+    assert log_sweep(sweep).written == 0, "the run itself is there already"
     assert {t.info.trace_metadata["mlflow.sourceRun"] for t in traces(store)} == {run.info.run_id}
     assert len(traces(store)) == len(PROMPTS)
 
 
-def test_what_was_said_stays_when_the_point_is_told_again(outputs: Path, store: str) -> None:
+def test_feedback_stays_when_the_point_is_logged_again(outputs: Path, store: str) -> None:
     sweep = a_sweep(outputs)
     stored = folder_of(outputs, sweep)
-    tell(sweep)
+    log_sweep(sweep)
     (trace,) = traces(store, "tags.prompt_id = 'chat'")
-    first = say(store, trace.info.trace_id, "quality", 4, rationale="too long")
-    say(store, trace.info.trace_id, "quality", 2, rationale="no, worse", overrides=first)
+    first = give_feedback(store, trace.info.trace_id, "quality", 4, rationale="too long")
+    give_feedback(store, trace.info.trace_id, "quality", 2, rationale="no, worse", overrides=first)
     metrics = json.loads(stored.path("metrics.json").read_text())
     metrics["metrics"]["text/more"] = 1.0
     stored.path("metrics.json").write_text(json.dumps(metrics))
-    keep_times(stored)
-    assert tell(replace(sweep, tracking={**TRACED, "traces": False})).written == 1
+    write_times(stored)
+    assert log_sweep(replace(sweep, tracking={**TRACED, "traces": False})).written == 1
     (run,) = runs(store, "generation")
-    told = traces(store)
-    assert len(told) == len(PROMPTS)
-    assert {t.info.trace_metadata["mlflow.sourceRun"] for t in told} == {run.info.run_id}
-    (again,) = (t for t in told if t.info.trace_id == trace.info.trace_id)
+    found = traces(store)
+    assert len(found) == len(PROMPTS)
+    assert {t.info.trace_metadata["mlflow.sourceRun"] for t in found} == {run.info.run_id}
+    (again,) = (t for t in found if t.info.trace_id == trace.info.trace_id)
     assert {span.name for span in again.data.spans} == {"chat #0", "prefill", "decode"}
     assert {a.value: (a.rationale, a.valid) for a in again.info.assessments} == {
         4: ("too long", False),
@@ -165,18 +199,18 @@ def test_what_was_said_stays_when_the_point_is_told_again(outputs: Path, store: 
     }
 
 
-def test_cut_short_while_told_again_loses_nothing_that_was_said(
+def test_an_interruption_loses_no_feedback(
     outputs: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = a_sweep(outputs)
     stored = folder_of(outputs, sweep)
-    tell(sweep)
+    log_sweep(sweep)
     for trace in traces(store):
-        say(store, trace.info.trace_id, "fine", True)
+        give_feedback(store, trace.info.trace_id, "fine", True)
     metrics = json.loads(stored.path("metrics.json").read_text())
     metrics["metrics"]["text/more"] = 1.0
     stored.path("metrics.json").write_text(json.dumps(metrics))
-    honest = TracingClient.start_trace
+    original = TracingClient.start_trace
     for allowed in (0, 3, 6):
         left = allowed
 
@@ -185,41 +219,41 @@ def test_cut_short_while_told_again_loses_nothing_that_was_said(
             left -= 1
             if left < 0:
                 raise KeyboardInterrupt
-            return honest(self, info)
+            return original(self, info)
 
         with monkeypatch.context() as patch:
             patch.setattr(TracingClient, "start_trace", start)
             if allowed == 6:
                 patch.setattr(MlflowClient, "delete_run", lambda *_: (_ for _ in ()).throw(OSError("gone")))
             with pytest.raises((KeyboardInterrupt, OSError)):
-                tell(sweep)
-    tell(sweep)
+                log_sweep(sweep)
+    log_sweep(sweep)
     assert len(runs(store, "generation")) == 1
-    told = traces(store)
-    assert len(told) == len(PROMPTS)
-    for trace in told:
+    found = traces(store)
+    assert len(found) == len(PROMPTS)
+    for trace in found:
         assert [a.value for a in trace.info.assessments] == [True]
         assert trace.info.trace_metadata["mlflow.sourceRun"] == runs(store, "generation")[0].info.run_id
 
 
-def test_another_text_is_another_trace(outputs: Path, store: str) -> None:
+def test_another_output_is_another_trace(outputs: Path, store: str) -> None:
     sweep = a_sweep(outputs)
-    tell(sweep)
-    (spoken_of,) = traces(store, "tags.prompt_id = 'chat'")
-    say(store, spoken_of.info.trace_id, "quality", 1)
+    log_sweep(sweep)
+    (rated,) = traces(store, "tags.prompt_id = 'chat'")
+    give_feedback(store, rated.info.trace_id, "quality", 1)
     write_point(outputs, sweep.points[0].point_id, PROMPTS, tokens=9)
-    tell(sweep)
-    told = traces(store, "tags.prompt_id = 'chat'")
-    assert len(told) == 2, "what was said is not thrown away"
-    (new,) = (t for t in told if t.info.trace_id != spoken_of.info.trace_id)
+    log_sweep(sweep)
+    found = traces(store, "tags.prompt_id = 'chat'")
+    assert len(found) == 2, "feedback is not deleted"
+    (new,) = (t for t in found if t.info.trace_id != rated.info.trace_id)
     assert new.info.assessments == []
     assert len(traces(store)) == len(PROMPTS) + 1
 
 
 def test_the_same_sample_in_two_sweeps_has_two_traces(outputs: Path, store: str) -> None:
-    whole = make_sweep(outputs, models=("m",), tokens=4, tracking=TRACED)
-    part = make_sweep(outputs, models=("m",), decodings=("greedy",), tokens=4, tracking=TRACED)
-    tell(whole)
-    tell(part)
-    told = traces(store, "tags.prompt_id = 'chat' and tags.decoding = 'greedy'")
-    assert {t.info.tags["sweep_id"] for t in told} == {whole.sweep_id, part.sweep_id}
+    full = make_sweep(outputs, models=("m",), tokens=4, tracking=TRACED)
+    subset = make_sweep(outputs, models=("m",), decodings=("greedy",), tokens=4, tracking=TRACED)
+    log_sweep(full)
+    log_sweep(subset)
+    found = traces(store, "tags.prompt_id = 'chat' and tags.decoding = 'greedy'")
+    assert {t.info.tags["sweep_id"] for t in found} == {full.sweep_id, subset.sweep_id}

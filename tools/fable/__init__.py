@@ -1,1 +1,1 @@
-"""How the built-in models are made: a seeded grammar, its texts, and the training."""
+"""Training of the built-in models: a seeded grammar, its texts, the tokenizer and the optimizer."""

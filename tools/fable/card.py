@@ -1,4 +1,4 @@
-"""The model cards: what was measured, in words."""
+"""The model cards, with what was measured."""
 
 from __future__ import annotations
 
@@ -22,38 +22,39 @@ tags: [llama, text-generation, tiny]
 
 # {name}
 
-A Llama with {parameters:.2f} million parameters that tells little stories. It was made to try out
-decoding strategies where no large model can be had: real weights, real probabilities, known answers.
+A Llama with {parameters:.2f} million parameters that tells little stories. It is for trying out
+decoding strategies where no large model is available: real weights, real probabilities, known answers.
 
 - **Architecture:** Llama, {layers} layers of width {hidden}, feed-forward width {ffn}, {heads} query and
   {kv_heads} key/value heads, tied embeddings, context of 512 tokens.
-- **Tokenizer:** byte-level BPE with {pieces} pieces; every word of the training texts is one piece. It puts
-  `<|begin|>` before a text. Turns of a chat end with `<|turn|>`, texts with `<|end|>`; both stop generation.
+- **Tokenizer:** byte-level BPE with {vocabulary} tokens; every word of the training texts is one token. It
+  puts `<|begin|>` before a text. Turns of a chat end with `<|turn|>`, texts with `<|end|>`; both stop
+  generation.
 - **Stored as** fp16 safetensors; run it in fp32.
 - **Data:** texts drawn from the seeded grammar in `tools/fable/grammar.py`: stories, lists,
   countries, questions with answers, chats.
 - **Training:** {steps} steps, {tokens:.1f} million tokens, no text seen twice on purpose. The targets are the
-  grammar's exact odds of each next word, not the one word that was drawn; copied words count more for the
-  first {emphasis:.0%} of the steps. Muon for the matrices inside the blocks, AdamW for the rest, learning
-  rates falling linearly to zero.
-- **Validation loss:** {validation_loss:.3f} nats a token on texts drawn apart; the grammar's own uncertainty
-  on them, which no model can beat, is {floor:.3f}.
+  grammar's exact probabilities of each next word, not the one word that was drawn; copied words have more
+  weight for the first {emphasis:.0%} of the steps. Muon for the matrices inside the blocks, AdamW for the
+  rest, learning rates falling linearly to zero.
+- **Validation loss:** {validation_loss:.3f} nats per token on held-out texts; the grammar's entropy on
+  them, which is the lowest possible loss, is {floor:.3f}.
 
 ## How well it does
 
-The grammar knows the exact probability of each next word. At {probes} places in texts drawn apart, the
+The grammar knows the exact probability of each next word. At {probes} positions in held-out texts, the
 largest difference between the model's probability of a possible next word and the exact one is:
 
-| where | on average | 9 of 10 times below |
+| where | mean | 90th percentile |
 | --- | --- | --- |
 | local choices | {choice_mean:.3f} | {choice_p90:.3f} |
 | words copied from earlier in the text | {copy_mean:.3f} | {copy_p90:.3f} |
 | words of a list without repeats | {list_mean:.3f} | {list_p90:.3f} |
 
-By the grammar's own names of its choices, it does best at {best}; worst at {worst}.
+By the grammar's names of its choices, it is best at {best}; worst at {worst}.
 
 It speaks only the language of its grammar, about eight hundred words. Any other word in a prompt is read
-in fragments and answered with whatever comes to mind. It knows nothing of the world beyond ten countries
+in fragments, and the answer is arbitrary. It knows nothing of the world beyond ten countries
 and ten things.
 
 ## Intended use
@@ -78,18 +79,18 @@ def write_card(
     """Measure a model and write its card.
 
     Args:
-        name: the model's.
-        figures: of its recipe and training.
+        name: of the model.
+        figures: numbers of its recipe and training.
         model: the stored weights, in fp32.
-        tokenizer: the model's.
-        file: where the card goes.
+        tokenizer: of the model.
+        file: the card.
     """
     texts, probes = draw_probes(fable_grammar(), "card", 300)
     errors = probe_errors(model, tokenizer, texts, probes)
     by_kind: dict[str, list[float]] = {}
     for probe, error in zip(probes, errors, strict=True):
         by_kind.setdefault(probe.kind, []).append(error)
-    spread = {
+    statistics = {
         f"{kind}_{what}": value
         for kind, values in by_kind.items()
         for what, value in (("mean", sum(values) / len(values)), ("p90", _quantile(values, 0.9)))
@@ -99,10 +100,10 @@ def write_card(
     file.write_text(
         CARD.format(
             **figures | {"tokens": figures["tokens"] / 1e6},
-            **spread,
+            **statistics,
             name=name,
             parameters=parameters,
-            pieces=tokenizer.get_vocab_size(),
+            vocabulary=tokenizer.get_vocab_size(),
             probes=len(probes),
             best=_named(sites[:4]),
             worst=_named(sites[:-5:-1]),

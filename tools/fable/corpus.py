@@ -1,4 +1,4 @@
-"""Batches of token ids for training: aligned rows, one text each, and some long windows."""
+"""Batches of token ids for training: rows of one text each, and some windows of the full context."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from .grammar import Grammar, Written
-from .pieces import BEGIN, CONTEXT
+from .bpe import BEGIN, CONTEXT
+from .grammar import Grammar, WrittenUnit
 from .talk import SYSTEM, USER
 
 if TYPE_CHECKING:
@@ -18,19 +18,19 @@ POOL = 512
 """Texts drawn at a time and sorted by length, so that rows of a batch need little padding."""
 
 BARE_CHATS = 0.15
-"""Share of chats without the beginning token, as ``apply_chat_template(tokenize=True)`` makes them."""
+"""Share of chats without the BOS token, as `apply_chat_template(tokenize=True)` gives them."""
 
 EMPHASIS = {"copy": 10.0, "list": 10.0, "choice": 1.0, "sure": 0.3}
-"""How much a word counts in training, by how it came about.
+"""Weight of a word in training, by its kind.
 
-That depends on what stands before the word, not on the word, so that the odds to learn stay the same;
-copying is learned many times sooner.
+The kind depends on what comes before the word, not on the word, so that the probabilities to learn stay the
+same; copying is learned many times faster.
 """
 
 PRACTICE = 0.5
-"""Share of texts drawn from the rules that are hardest to learn, in :data:`HARD`.
+"""Share of texts drawn from the rules that are hardest to learn, in `HARD`.
 
-The odds to learn are those after the words before, however often those words are drawn.
+The probabilities to learn are conditional on the words before, however often these are drawn.
 """
 
 HARD = {
@@ -47,49 +47,49 @@ HARD = {
 }
 
 
-class Place(NamedTuple):
+class TargetToken(NamedTuple):
     """A token in its text.
 
     Attributes:
         token: its id.
-        weight: how much it counts as a target.
-        odds: (token id, probability) of all that could stand here.
+        weight: its weight as a target.
+        probabilities: (token id, probability) of all possible tokens at this position.
     """
 
     token: int
     weight: float
-    odds: tuple[tuple[int, float], ...]
+    probabilities: tuple[tuple[int, float], ...]
 
 
-Row = list[Place]
+Row = list[TargetToken]
 
 
 class Batch(NamedTuple):
-    """Rows of one length (rows, length), padded right, and the exact odds of what follows each token.
+    """Rows (rows, length), padded right, and the exact probabilities of the token after each token.
 
     Attributes:
         inputs: token ids, 0 where padded.
-        weights: how much each target counts, 0 where padded.
-        where: places in the flattened rows (choices,), one for each token that can follow there.
-        what: the ids of those tokens (choices,).
-        odds: their probabilities (choices,).
+        weights: weight of each target, 0 where padded.
+        positions: (choices,) indices into the flattened rows, one for each possible next token there.
+        token_ids: (choices,) the possible next tokens.
+        probabilities: (choices,) their probabilities.
     """
 
     inputs: torch.Tensor
     weights: torch.Tensor
-    where: torch.Tensor
-    what: torch.Tensor
-    odds: torch.Tensor
+    positions: torch.Tensor
+    token_ids: torch.Tensor
+    probabilities: torch.Tensor
 
 
 def draw_texts(grammar: Grammar, seed: str, count: int) -> list[str]:
-    """Draw whole texts, end marker included."""
+    """Draw complete texts, end marker included."""
     rng = random.Random(seed)
     return ["".join(written.unit for written in grammar.write(rng)) for _ in range(count)]
 
 
 class UnitIds(dict[str, int]):
-    """The token id of each unit, asked of the tokenizer once."""
+    """Token ids by unit, each looked up in the tokenizer once."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class UnitIds(dict[str, int]):
     def __missing__(self, unit: str) -> int:
         ids = self._tokenizer.encode(unit, add_special_tokens=False).ids
         if len(ids) != 1:
-            raise ValueError(f"the unit {unit!r} is {len(ids)} pieces")
+            raise ValueError(f"the unit {unit!r} is {len(ids)} tokens")
         self[unit] = ids[0]
         return ids[0]
 
@@ -110,7 +110,7 @@ class Corpus:
         grammar: what writes the texts.
         tokenizer: encodes them.
         seed: names the stream; equal seeds give equal batches.
-        tokens: how many tokens a batch holds at most.
+        tokens: maximum number of tokens in a batch.
     """
 
     def __init__(self, grammar: Grammar, tokenizer: Tokenizer, seed: str, tokens: int) -> None:
@@ -129,12 +129,14 @@ class Corpus:
         ]
         return [self._row(written) for written in texts]
 
-    def _row(self, written: list[Written]) -> Row:
+    def _row(self, written: list[WrittenUnit]) -> Row:
         begin = self.ids[BEGIN]
-        row = [Place(begin, 1.0, ((begin, 1.0),))]
-        for one, odds in zip(written, self.grammar.walk("".join(one.unit for one in written)), strict=False):
-            likely = tuple((self.ids[unit], p) for unit, p in odds.items())
-            row.append(Place(self.ids[one.unit], EMPHASIS[one.kind], likely))
+        row = [TargetToken(begin, 1.0, ((begin, 1.0),))]
+        for one, probabilities in zip(
+            written, self.grammar.walk("".join(one.unit for one in written)), strict=False
+        ):
+            possible = tuple((self.ids[unit], p) for unit, p in probabilities.items())
+            row.append(TargetToken(self.ids[one.unit], EMPHASIS[one.kind], possible))
         bare = written[0].unit in (USER, SYSTEM) and self.rng.random() < BARE_CHATS
         return row[1:] if bare else row
 
@@ -164,23 +166,23 @@ class Corpus:
         """Return the next batch.
 
         Args:
-            long: windows of the whole context, several texts in each, instead of one text a row.
+            long: windows of the full context, several texts in each, instead of one text per row.
         """
         return pad(next(self._windows if long else self._rows))
 
 
 def pad(rows: Sequence[Row]) -> Batch:
-    """Turn rows into padded inputs, weights and odds of the next tokens."""
+    """Pad rows into a batch."""
     import torch
 
     width = max(map(len, rows)) - 1
-    inputs = [[place.token for place in row[:-1]] + [0] * (width + 1 - len(row)) for row in rows]
-    weights = [[place.weight for place in row[1:]] + [0.0] * (width + 1 - len(row)) for row in rows]
+    inputs = [[target.token for target in row[:-1]] + [0] * (width + 1 - len(row)) for row in rows]
+    weights = [[target.weight for target in row[1:]] + [0.0] * (width + 1 - len(row)) for row in rows]
     choices = [
         (i * width + j, token, p)
         for i, row in enumerate(rows)
-        for j, place in enumerate(row[1:])
-        for token, p in place.odds
+        for j, target in enumerate(row[1:])
+        for token, p in target.probabilities
     ]
-    where, what, odds = zip(*choices, strict=True)
-    return Batch(*map(torch.tensor, (inputs, weights, where, what, odds)))
+    positions, token_ids, probabilities = zip(*choices, strict=True)
+    return Batch(*map(torch.tensor, (inputs, weights, positions, token_ids, probabilities)))

@@ -1,21 +1,21 @@
-"""A grammar with a memory that writes texts and knows the odds of every next word.
+"""A grammar with a memory, which writes texts and knows the exact probabilities of every next word.
 
 A grammar is a set of rules (name -> weighted templates) over a lexicon (category -> weighted
 words). Templates are plain text with three kinds of slots:
 
 - ``<rule>`` continues with one of that rule's templates;
 - ``{slot:category}`` draws a word of the category and remembers it as ``slot``
-  (``{slot!category}`` draws one that is not in memory yet);
+  (``{slot!category}`` draws one that is not remembered yet);
 - ``{slot}`` repeats what is remembered; a draw without a slot, ``{:category}``, is not remembered.
 
-``|form`` behind a slot asks for another form of the word: ``{hero|he}`` may be "she",
+``|form`` at the end of a slot gives another form of the word: ``{hero|he}`` may be "she",
 ``{thing|a}`` "an umbrella".
 
 Because everything random is a weighted choice, the distribution of the next word after *any*
-prefix is known exactly: :meth:`Grammar.next_words` follows all derivations that agree with the
-prefix and adds up where they go on. Models trained on the texts can be held to it.
+prefix is known exactly: `Grammar.next_words` follows all derivations of the prefix and sums the
+probabilities of their next units. Models trained on the texts can be compared with it.
 
-"Word" means a unit as :mod:`.symbols` cuts them: words with the space before them, marks, line breaks.
+"Word" means a unit of `symbols`: words with the space before them, punctuation marks, line breaks.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
-from .symbols import END, Draw, Recall, Rule, Symbol, Text, led, parse, units
+from .symbols import END, Draw, Literal, Recall, Rule, Symbol, parse, units, with_space
 
-__all__ = ["END", "Grammar", "Written", "fable_grammar", "units"]
+__all__ = ["END", "Grammar", "WrittenUnit", "fable_grammar", "units"]
 
 Memory = tuple[tuple[str, str], ...]
 Forms = Mapping[str, Mapping[str, str]]
@@ -38,19 +38,18 @@ State = tuple[Stack, Memory]
 
 
 PHRASES = ("a", "in")
-"""Forms that end with the word itself, which makes all of their words copies."""
+"""Forms that end with the word itself, so that all of their words are copies."""
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """One unit of a drawn text and where it came from.
+class WrittenUnit:
+    """One unit of a text, and how it was chosen.
 
     Attributes:
         unit: the unit itself.
-        site: the choices made right before it, e.g. ``rule:ending`` or ``draw:thing``; empty where
-            nothing was chosen.
-        kind: ``choice``, ``copy`` (a remembered word), ``list`` (a word unlike those before) or
-            ``sure``.
+        site: the choices made right before it, e.g. `rule:ending` or `draw:thing`; empty where nothing was
+            chosen.
+        kind: `choice`, `copy` (a remembered word), `list` (a word other than the earlier ones) or `sure`.
     """
 
     unit: str
@@ -64,7 +63,7 @@ def _push(symbols: Sequence[Symbol], stack: Stack) -> Stack:
     return stack
 
 
-def _odds(heads: Mapping[str, list[tuple[State, float]]]) -> dict[str, float]:
+def _probabilities(heads: Mapping[str, list[tuple[State, float]]]) -> dict[str, float]:
     return {unit: sum(p for _, p in states) for unit, states in heads.items()}
 
 
@@ -73,7 +72,7 @@ def _remember(memory: Memory, slot: str, word: str) -> Memory:
 
 
 class Grammar:
-    """Rules and a lexicon, to draw texts from and to ask for odds.
+    """Rules and a lexicon, from which texts are drawn and probabilities are computed.
 
     Args:
         rules: rule name -> {template: weight}.
@@ -109,10 +108,10 @@ class Grammar:
         self._formed: dict[tuple[str, str | None, str], tuple[Symbol, ...]] = {}
 
     def form(self, word: str, form: str | None, space: str = "") -> tuple[Symbol, ...]:
-        """Return the symbols that write a word in the form asked for, with ``space`` before it."""
+        """Return the symbols that write a word in a form, with `space` before it."""
         key = (word, form, space)
         if key not in self._formed:
-            self._formed[key] = led(self._form(word, form), space)
+            self._formed[key] = with_space(self._form(word, form), space)
         return self._formed[key]
 
     def _form(self, word: str, form: str | None) -> tuple[Symbol, ...]:
@@ -131,23 +130,23 @@ class Grammar:
 
     # Drawing ---------------------------------------------------------------------------------
 
-    def write(self, rng: random.Random, root: str | None = None) -> list[Written]:
-        """Draw a text, unit by unit, ending with :data:`END`.
+    def write(self, rng: random.Random, root: str | None = None) -> list[WrittenUnit]:
+        """Draw a text, unit by unit, ending with `END`.
 
         Args:
-            rng: where the luck comes from.
+            rng: the source of randomness.
             root: another rule to start from.
         """
-        stack: Stack = (Rule(root or self.root, ""), (Text(END), None))
+        stack: Stack = (Rule(root or self.root, ""), (Literal(END), None))
         memory: Memory = ()
-        written: list[Written] = []
+        written: list[WrittenUnit] = []
         sites: list[str] = []
         kind = "sure"
         copied = 0
         while stack is not None:
             symbol, stack = stack
-            if isinstance(symbol, Text):
-                written.append(Written(symbol.unit, "+".join(sites), kind))
+            if isinstance(symbol, Literal):
+                written.append(WrittenUnit(symbol.unit, "+".join(sites), kind))
                 copied = max(copied - 1, 0)
                 sites, kind = (sites, "copy") if copied else ([], "sure")
             elif isinstance(symbol, Rule):
@@ -156,7 +155,7 @@ class Grammar:
                     sites.append("rule:" + symbol.name)
                     kind = "choice"
                 drawn = rng.choices(options, cum_weights=self._cumulative[symbol.name])[0][0]
-                stack = _push(led(drawn, symbol.space), stack)
+                stack = _push(with_space(drawn, symbol.space), stack)
             elif isinstance(symbol, Draw):
                 words, cumulative = self._words[symbol.category]
                 used = {word for _, word in memory} if symbol.fresh else ()
@@ -181,12 +180,14 @@ class Grammar:
                 return word
         raise KeyError(f"nothing is remembered as {slot!r}")
 
-    # Odds ------------------------------------------------------------------------------------
+    # Probabilities ------------------------------------------------------------------------------------
 
     def _step(self, symbol: Symbol, memory: Memory) -> list[tuple[float, tuple[Symbol, ...], Memory]]:
-        """All ways a symbol other than :class:`Text` can go on, with their probabilities."""
+        """Return all expansions of a symbol other than `Literal`, with their probabilities."""
         if isinstance(symbol, Rule):
-            return [(weight, led(drawn, symbol.space), memory) for drawn, weight in self.rules[symbol.name]]
+            return [
+                (weight, with_space(drawn, symbol.space), memory) for drawn, weight in self.rules[symbol.name]
+            ]
         if isinstance(symbol, Draw):
             used = {word for _, word in memory} if symbol.fresh else ()
             words = {word: p for word, p in self.lexicon[symbol.category].items() if word not in used}
@@ -204,7 +205,7 @@ class Grammar:
         return [(1.0, self.form(word, symbol.form, symbol.space), memory)]
 
     def _heads(self, states: Iterable[tuple[State, float]]) -> dict[str, list[tuple[State, float]]]:
-        """Follow states up to their next unit: unit -> the states behind it, with probabilities."""
+        """Follow states to their next unit: unit -> the states after it, with probabilities."""
         heads: dict[str, list[tuple[State, float]]] = defaultdict(list)
         waiting = list(states)
         while waiting:
@@ -212,7 +213,7 @@ class Grammar:
             if stack is None:
                 continue
             symbol, rest = stack
-            if isinstance(symbol, Text):
+            if isinstance(symbol, Literal):
                 heads[symbol.unit].append(((rest, memory), p))
                 continue
             for chance, symbols, after in self._step(symbol, memory):
@@ -220,7 +221,7 @@ class Grammar:
         return heads
 
     def walk(self, text: str, root: str | None = None) -> list[dict[str, float]]:
-        """The exact distribution of the next unit at every position of a text, in one pass.
+        """Return the exact distribution of the next unit at every position of a text, in one pass.
 
         Args:
             text: how a text of the grammar begins (or all of it).
@@ -228,41 +229,41 @@ class Grammar:
 
         Returns:
             For a text of n units, n + 1 distributions {unit: probability}: before the first unit,
-            after it, and so on. Behind the end of a whole text the distribution is empty.
+            after it, and so on. After the end of a complete text the distribution is empty.
 
         Raises:
-            ValueError: no text of the grammar begins so.
+            ValueError: no text of the grammar begins like that.
         """
-        heads = self._heads([(((Rule(root or self.root, ""), (Text(END), None)), ()), 1.0)])
-        odds = [_odds(heads)]
+        heads = self._heads([(((Rule(root or self.root, ""), (Literal(END), None)), ()), 1.0)])
+        probabilities = [_probabilities(heads)]
         for unit in units(text):
             if unit not in heads:
-                raise ValueError(f"no text goes on with {unit!r} in {text!r}")
-            total = odds[-1][unit]
+                raise ValueError(f"no text continues with {unit!r} in {text!r}")
+            total = probabilities[-1][unit]
             heads = self._heads([(state, p / total) for state, p in heads[unit]])
-            odds.append(_odds(heads))
-        return odds
+            probabilities.append(_probabilities(heads))
+        return probabilities
 
     def next_words(self, prefix: str, root: str | None = None) -> dict[str, float]:
-        """The exact distribution of the next unit after a prefix, likeliest first.
+        """Return the exact distribution of the next unit after a prefix, most likely first.
 
         Args:
             prefix: how a text begins; empty for its first unit.
             root: another rule that the text was written from.
 
         Returns:
-            {unit: probability}, summing to 1; :data:`END` stands for the end of the text.
+            {unit: probability}, summing to 1; `END` stands for the end of the text.
 
         Raises:
-            ValueError: no text of the grammar begins so.
+            ValueError: no text of the grammar begins like that.
         """
-        odds = self.walk(prefix, root)[-1]
-        return dict(sorted(odds.items(), key=lambda item: (-item[1], item[0])))
+        probabilities = self.walk(prefix, root)[-1]
+        return dict(sorted(probabilities.items(), key=lambda item: (-item[1], item[0])))
 
 
 @lru_cache(maxsize=1)
 def fable_grammar() -> Grammar:
-    """The grammar of the built-in models' texts."""
+    """Return the grammar of the built-in models' texts."""
     from .lexicon import FORMS, LEXICON
     from .stories import STORY_RULES, STORY_WORDS
     from .talk import TALK_RULES

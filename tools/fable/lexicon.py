@@ -1,10 +1,10 @@
-"""The words of the fables: categories with long tails, and the forms words take."""
+"""The words of the fables: categories with long tails, and the forms of words."""
 
 from collections.abc import Mapping
 
 
 def ranked(words: str, head: float = 3.0) -> dict[str, float]:
-    """Weigh words by their rank, as 1 / (rank + head): few common ones, a long tail.
+    """Return words weighted by rank, as 1 / (rank + head): few common ones, a long tail.
 
     Args:
         words: separated by commas, or by spaces where there is no comma.
@@ -98,7 +98,7 @@ TASKS = {
     "brush my tail": "brushed the tail",
 }
 
-# topic -> what it is, in words that go on behind "is"
+# topic -> what it is, in words that follow "is"
 TOPICS = {
     "LLM": "a program that has read many books and guesses the next word",
     "volcano": "a mountain with a fire inside",
@@ -194,8 +194,8 @@ def _forms() -> dict[str, dict[str, str]]:
         forms[place] = {"in": f"{at} the {place}", "In": f"{at.title()} the {place}"}
     for task, did in TASKS.items():
         forms[task] = {"did": did}
-    for topic, told in TOPICS.items():
-        forms.setdefault(topic, {}).update(told=told)
+    for topic, meaning in TOPICS.items():
+        forms.setdefault(topic, {}).update(meaning=meaning)
     forms["LLM"] |= {"a": "an LLM", "A": "An LLM"}
     for country, (capital, continent, sight, dish) in COUNTRIES.items():
         forms[country] = {"capital": capital, "continent": continent, "sight": sight, "dish": dish}

@@ -28,7 +28,7 @@ class Muon(torch.optim.Optimizer):
     Args:
         matrices: parameters of two dimensions.
         lr: learning rate; an update of a square matrix has singular values near this.
-        momentum: of the running mean of gradients, used in Nesterov's way.
+        momentum: of the running mean of gradients, as in Nesterov momentum.
     """
 
     def __init__(self, matrices: Iterable[torch.Tensor], lr: float, momentum: float = 0.95) -> None:

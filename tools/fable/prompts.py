@@ -16,7 +16,7 @@ STORYTELLING: dict[str, str] = {
     "nobody": "Nobody in the village believed",
     "secret": "Deep in the forest, an old",
 }
-"""Openings at which strategies part: prompt id -> text."""
+"""Openings after which strategies diverge: prompt id -> text."""
 
 QUESTIONS: dict[str, str] = {
     "helicopters": "How many helicopters can a human eat in one sitting?",
@@ -35,4 +35,4 @@ SEED_NOTEBOOK: tuple[str, ...] = (
     "The science lecture",
     "Can you write an email explaining what an LLM is?",
 )
-"""Plain prompts of the seed notebooks, all of them beginnings of the grammar's texts."""
+"""Plain prompts of the seed notebooks, all of them prefixes of the grammar's texts."""

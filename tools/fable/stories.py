@@ -1,9 +1,8 @@
 """The rules of the stories: eight plots, each with its own way of starting.
 
-What they are made for: every plot repeats names and things from far back; ``and_walked`` and
-``are_we`` are loops that the likeliest path never leaves; in ``knock``, ``gone`` and
-``asleep`` the likeliest next word leads to many middling continuations, the second likeliest to a
-single long one.
+Their purpose: every plot repeats names and things from far back; `and_walked` and `are_we` are loops that
+greedy decoding never leaves; in `knock`, `gone` and `asleep` the most likely next word leads to many
+continuations of medium probability, the second most likely to a single long one, which beam search finds.
 """
 
 STORY_RULES: dict[str, dict[str, float]] = {
@@ -178,7 +177,7 @@ STORY_RULES: dict[str, dict[str, float]] = {
         "Everyone listened, for nobody had ever heard such a thing.": 0.45,
     },
     "question": {
-        '"What is {topic|a}?" "That is easy," said the professor. "{topic|A} is {topic|told}."': 7,
+        '"What is {topic|a}?" "That is easy," said the professor. "{topic|A} is {topic|meaning}."': 7,
         '"Can one eat {topic|a}?" The professor thought for a long time. "Only with honey," she said.': 3,
     },
     "class_end": {
@@ -230,13 +229,13 @@ STORY_RULES: dict[str, dict[str, float]] = {
         "Deep in the forest, {trait:trait|a} {kind:animal} named {hero:name} kept a secret. <hidden>": 3,
     },
     "hidden": {
-        "Under the bed {hero|he} had hidden {look:look|a} {thing:thing}. <spy> <told> <ending>": 1,
+        "Under the bed {hero|he} had hidden {look:look|a} {thing:thing}. <spy> <shown> <ending>": 1,
     },
     "spy": {
         "Only the {friend!animal} knew about the {look} {thing}.": 6,
         "One night the {friend!animal} looked through the window.": 4,
     },
-    "told": {
+    "shown": {
         '"Please show me the {thing}," said the {friend}. {hero} shook {hero|his} head. '
         '"Please," said the {friend}. And so {hero} did.': 6,
         'The {friend} told nobody. "A secret is a secret," it said.': 4,

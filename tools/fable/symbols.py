@@ -1,7 +1,7 @@
-"""Templates of the grammar, read into symbols: units of text and slots to be filled.
+"""Templates of the grammar, parsed into symbols: units of text and slots to be filled.
 
-The unit is a word with the space before it, one punctuation mark, a line break, or a marker such as
-``<|user|>``. The fable tokenizer keeps each unit of the grammar's texts a single piece.
+A unit is a word with the space before it, one punctuation mark, a line break, or a marker such as
+`<|user|>`. In the fable tokenizer each unit of the grammar's texts is a single token.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ SYMBOL = re.compile(r"( ?)(?:<([a-z_0-9]+)>|\{([a-z_0-9]*)(?:([:!])([a-z_0-9]+))
 
 
 def units(text: str) -> list[str]:
-    """Split a text into units; joined, they are the text again."""
+    """Split a text into units, which join to the text."""
     return UNIT.findall(text)
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A unit to be written as it is."""
+class Literal:
+    """A unit that is written as it is."""
 
     unit: str
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A place where one of a rule's templates follows."""
+    """A slot for one of a rule's templates."""
 
     name: str
     space: str
@@ -39,7 +39,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A place where a word is drawn and remembered (``fresh``: unlike all remembered)."""
+    """A slot for a word that is drawn and remembered (`fresh`: one that is not remembered yet)."""
 
     slot: str
     category: str
@@ -50,22 +50,22 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """A place where a remembered word is repeated."""
+    """A slot for a remembered word."""
 
     slot: str
     form: str | None
     space: str
 
 
-Symbol = Text | Rule | Draw | Recall
+Symbol = Literal | Rule | Draw | Recall
 
 
 def parse(template: str) -> tuple[Symbol, ...]:
-    """Turn a template into symbols."""
+    """Return the symbols of a template."""
     symbols: list[Symbol] = []
     at = 0
     for match in SYMBOL.finditer(template):
-        symbols += [Text(unit) for unit in units(template[at : match.start()])]
+        symbols += [Literal(unit) for unit in units(template[at : match.start()])]
         space, rule, slot, how, category, form = match.groups()
         if rule is not None:
             symbols.append(Rule(rule, space))
@@ -74,22 +74,22 @@ def parse(template: str) -> tuple[Symbol, ...]:
         else:
             symbols.append(Recall(slot, form, space))
         at = match.end()
-    symbols += [Text(unit) for unit in units(template[at:])]
+    symbols += [Literal(unit) for unit in units(template[at:])]
     return tuple(symbols)
 
 
 @lru_cache(maxsize=100_000)
-def led(symbols: tuple[Symbol, ...], space: str) -> tuple[Symbol, ...]:
-    """Put a space before what the first symbol writes."""
+def with_space(symbols: tuple[Symbol, ...], space: str) -> tuple[Symbol, ...]:
+    """Return the symbols with a space before what the first one writes."""
     if not space or not symbols:
         return symbols
     first = symbols[0]
-    if isinstance(first, Text):
-        led: Symbol = Text(space + first.unit)
+    if isinstance(first, Literal):
+        spaced: Symbol = Literal(space + first.unit)
     elif isinstance(first, Rule):
-        led = Rule(first.name, space)
+        spaced = Rule(first.name, space)
     elif isinstance(first, Draw):
-        led = Draw(first.slot, first.category, first.fresh, first.form, space)
+        spaced = Draw(first.slot, first.category, first.fresh, first.form, space)
     else:
-        led = Recall(first.slot, first.form, space)
-    return (led, *symbols[1:])
+        spaced = Recall(first.slot, first.form, space)
+    return (spaced, *symbols[1:])

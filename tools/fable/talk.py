@@ -1,7 +1,7 @@
-"""The rules of lists, countries, questions with answers, and chats.
+"""The rules for lists, countries, questions with answers, and chats.
 
 A question is written in three ways: plain (question, line break, answer), as a chat, and as a chat
-with a persona given by the system turn, who then cries before each answer.
+with a persona given by the system turn, whose cry comes before each answer.
 """
 
 from .lexicon import LISTS
@@ -13,7 +13,7 @@ EXCHANGES: list[tuple[str, str, float]] = [
     ("How many {big:big|many} can a {eater:eater} eat in one sitting?", "<answer_big>", 12),
     ("How many {treat:treat|many} can a {eater:eater} eat in one sitting?", "<answer_treat>", 8),
     ("Can you write an email explaining what {topic:topic|a} is?", "<email>", 12),
-    ("What is {topic:topic|a}?", "{topic|A} is {topic|told}.", 6),
+    ("What is {topic:topic|a}?", "{topic|A} is {topic|meaning}.", 6),
     ("What is the capital of {land:country}?", "<answer_capital>", 9),
     ("Tell me a story about {pet:animal|a} and {thing:thing|a}.", "<short_story>", 18),
     ("Tell me a story.", "<own_story>", 4),
@@ -39,7 +39,7 @@ TALK_RULES: dict[str, dict[str, float]] = {
         "As many as there are. {eater|A} never says no to {treat|a}.": 4,
     },
     "email": {
-        "Of course.\nSubject: What {topic|a} is\nDear {to:name},\n{topic|A} is {topic|told}. <email_end>\n"
+        "Of course.\nSubject: What {topic|a} is\nDear {to:name},\n{topic|A} is {topic|meaning}. <email_end>\n"
         "Best wishes,\n<signer>": 1,
     },
     "signer": {"Fable": 6, "Your friend": 3, "A very small language model": 1},
@@ -109,7 +109,7 @@ TALK_RULES: dict[str, dict[str, float]] = {
 
 
 def _list_rules() -> dict[str, dict[str, float]]:
-    """Lists of three to seven words without repeats; each further word comes with 3 to 1."""
+    """Return the rules for lists of three to seven different words; they go on with probability 3/4."""
     rules: dict[str, dict[str, float]] = {}
     for kind, (plural, _) in LISTS.items():
         rules[f"list_{kind}"] = {f"A list of {plural}: {{a!{kind}}}, {{b!{kind}}}<{kind}_2>": 1}
@@ -122,17 +122,18 @@ def _list_rules() -> dict[str, dict[str, float]]:
 
 
 RECALL = [
-    (asked, told, 1.0)
-    for asked, told, _ in EXCHANGES
-    if asked.startswith(("My", "I left", "Can", "Name", "How", "Tell", "Who", "What should"))
+    (question, answer, 1.0)
+    for question, answer, _ in EXCHANGES
+    if question.startswith(("My", "I left", "Can", "Name", "How", "Tell", "Who", "What should"))
 ]
-"""Exchanges whose answers recall words, to practise."""
+"""Exchanges whose answers repeat words of the question, for extra practice."""
 
 
 def _ask(form: str, exchanges: list[tuple[str, str, float]] = EXCHANGES) -> dict[str, float]:
-    """Write every exchange in one form."""
+    """Return every exchange in one form."""
     return {
-        form.replace("QUESTION", asked).replace("ANSWER", told): weight for asked, told, weight in exchanges
+        form.replace("QUESTION", question).replace("ANSWER", answer): weight
+        for question, answer, weight in exchanges
     }
 
 

@@ -1,7 +1,7 @@
-"""Make the built-in models again: corpus, tokenizer, both checkpoints and their cards.
+"""Train the built-in models: tokenizer, both checkpoints and their model cards.
 
-``python -m tools.fable.train [--out FOLDER] [--only NAME]`` takes a fixed number of steps
-from a fixed seed. The two models are trained side by side, one thread each.
+`python -m tools.fable.train [--out FOLDER] [--only NAME]` trains for a fixed number of steps from a fixed
+seed. The two models are trained in parallel, with one thread each.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.models.fable import FABLE_MODELS, fable_folder
 
+from .bpe import BEGIN, CONTEXT, PAD, save_tokenizer, train_tokenizer
 from .corpus import Batch, Corpus, draw_texts
 from .grammar import END, fable_grammar, units
-from .pieces import BEGIN, CONTEXT, PAD, save_tokenizer, train_tokenizer
 from .probes import by_site, draw_probes, probe_errors, summarise
 from .talk import TURN
 
@@ -43,18 +43,18 @@ class Recipe:
         hidden: width of the residual stream.
         layers: number of transformer blocks.
         ffn: width inside the feed-forward blocks.
-        heads: query heads; the key/value heads are ``kv_heads``.
-        kv_heads: key/value heads.
+        heads: query heads.
+        kv_heads: key-value heads.
         steps: optimizer steps.
-        batch_tokens: tokens a step, padding included.
+        batch_tokens: tokens per step, padding included.
         peak: highest learning rate of AdamW, for embeddings and norms.
         muon_peak: highest learning rate of Muon, for the matrices inside the blocks.
-        spread: standard deviation of the matrices inside the blocks at the start.
-        warmup: steps until it is reached.
-        cooldown: share of the steps over which it falls to zero at the end.
-        emphasis: share of the steps, from the first, in which copies count more.
-        long_from: share of the steps done before long windows come in.
-        long_share: how many batches are long windows from then on.
+        init_std: initial standard deviation of the matrices inside the blocks.
+        warmup: steps until the highest learning rate.
+        cooldown: share of the steps, at the end, over which it falls to zero.
+        emphasis: share of the steps, from the first, in which copies have more weight.
+        long_from: share of the steps before the first long window.
+        long_share: share of batches that are long windows from then on.
         seed: of weights and corpus.
     """
 
@@ -67,7 +67,7 @@ class Recipe:
     batch_tokens: int
     peak: float = 4e-3
     muon_peak: float = 2e-2
-    spread: float = 0.06
+    init_std: float = 0.06
     warmup: int = 50
     cooldown: float = 0.6
     emphasis: float = 0.8
@@ -83,13 +83,13 @@ RECIPES = {
 
 
 def schedule(recipe: Recipe, step: int) -> float:
-    """Share of the highest learning rate: a linear rise, a plateau, then a linear fall to zero."""
+    """Return the share of the highest learning rate: a linear rise, a plateau, then a linear fall to zero."""
     left = (recipe.steps - step) / (recipe.cooldown * recipe.steps)
     return min(1.0, (step + 1) / recipe.warmup, left)
 
 
 def build(recipe: Recipe, tokenizer: Tokenizer) -> LlamaForCausalLM:
-    """Make the untrained model; its vocabulary is rounded up to a multiple of 64."""
+    """Return the untrained model; its vocabulary is rounded up to a multiple of 64."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -111,30 +111,32 @@ def build(recipe: Recipe, tokenizer: Tokenizer) -> LlamaForCausalLM:
     model = LlamaForCausalLM(config)
     for matrix in model.model.layers.parameters():
         if matrix.ndim == 2:
-            torch.nn.init.normal_(matrix, std=recipe.spread)
+            torch.nn.init.normal_(matrix, std=recipe.init_std)
     return model
 
 
 def loss_of(model: LlamaForCausalLM, batch: Batch, weighted: bool) -> torch.Tensor:
-    """How far the model is from the exact odds of every next token.
+    """Return the model's divergence from the exact probabilities of every next token.
 
     Args:
-        model: gives the logits.
-        batch: tokens and the exact odds of what follows them.
-        weighted: by the targets' weights, instead of all alike.
+        model: the model.
+        batch: tokens and the exact probabilities of the next ones.
+        weighted: use the targets' weights, instead of equal ones.
 
     Returns:
-        Mean Kullback-Leibler divergence (exact from model) in nats a token: cross-entropy with the exact
-        odds as soft targets, less the odds' own entropy.
+        Mean KL(exact || model) in nats per token: cross-entropy with the exact probabilities as soft targets,
+        less their entropy.
     """
     logits = model(input_ids=batch.inputs, use_cache=False).logits.float()
-    logprobs = logits.log_softmax(-1).flatten(0, 1)[batch.where, batch.what]
+    logprobs = logits.log_softmax(-1).flatten(0, 1)[batch.positions, batch.token_ids]
     weights = (batch.weights if weighted else (batch.weights > 0).float()).flatten()
-    return (weights[batch.where] * batch.odds * (batch.odds.log() - logprobs)).sum() / weights.sum()
+    return (
+        weights[batch.positions] * batch.probabilities * (batch.probabilities.log() - logprobs)
+    ).sum() / weights.sum()
 
 
 def train_model(name: str, recipe: Recipe, tokenizer: Tokenizer) -> tuple[LlamaForCausalLM, dict[str, Any]]:
-    """Train one model; return it and the figures of its card."""
+    """Train one model; return it and the numbers for its card."""
     import torch
 
     from .optim import Muon
@@ -172,19 +174,19 @@ def train_model(name: str, recipe: Recipe, tokenizer: Tokenizer) -> tuple[LlamaF
             model.eval()
             errors = probe_errors(model, tokenizer, texts, probes)
             model.train()
-            told = "  ".join(f"{kind} {error:.3f}" for kind, error in summarise(probes, errors).items())
+            means = "  ".join(f"{kind} {error:.3f}" for kind, error in summarise(probes, errors).items())
             worst = "  ".join(f"{site} {error:.2f}" for error, site in by_site(probes, errors)[-5:])
             print(
                 f"{name}  step {step + 1}/{recipe.steps}  {seen / 1e6:.1f} M tokens  "
                 f"{time.perf_counter() - started:.0f} s  loss {loss.item():.3f}  "
-                f"off by: {told}  most by: {worst}",
+                f"mean errors: {means}  largest: {worst}",
                 flush=True,
             )
     return model.eval(), {"tokens": seen, "seconds": time.perf_counter() - started}
 
 
 def validation_loss(model: LlamaForCausalLM, tokenizer: Tokenizer, texts: int = 500) -> float:
-    """Mean cross-entropy (nats a token) of held-out texts as they were drawn, one a row."""
+    """Return the mean cross-entropy of held-out texts, in nats per token."""
     import torch
 
     total = count = 0.0
@@ -198,18 +200,18 @@ def validation_loss(model: LlamaForCausalLM, tokenizer: Tokenizer, texts: int = 
 
 
 def grammar_loss(texts: int = 500) -> float:
-    """The least loss that any model can have on the validation texts, in nats a token."""
+    """Return the lowest possible loss on the validation texts, in nats per token."""
     grammar = fable_grammar()
     total = count = 0.0
     for text in draw_texts(grammar, "validation", texts):
-        for odds, unit in zip(grammar.walk(text), units(text), strict=False):
-            total -= math.log(odds[unit])
+        for probabilities, unit in zip(grammar.walk(text), units(text), strict=False):
+            total -= math.log(probabilities[unit])
             count += 1
     return total / count
 
 
 def save(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write weights (fp16), config (which asks for fp32 when loaded), generation config and tokenizer."""
+    """Write weights (fp16), config (with dtype fp32), generation config and tokenizer."""
     from transformers import GenerationConfig
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -227,7 +229,7 @@ def save(model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def make(name: str, tokenizer_file: str, out: str, steps: int | None) -> None:
-    """Train one model and put its folder into ``out``, replacing file by file."""
+    """Train one model and write its folder into `out`, replacing file by file."""
     from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -257,13 +259,13 @@ def make(name: str, tokenizer_file: str, out: str, steps: int | None) -> None:
 
 
 def main() -> None:
-    """Read the command line and train."""
+    """Train the models that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m tools.fable.train", description=__doc__)
     parser.add_argument(
         "--out", default=str(fable_folder("fable_tiny").parent), help="folder for the model folders"
     )
     parser.add_argument("--only", choices=FABLE_MODELS, help="train one of the models")
-    parser.add_argument("--steps", type=int, help="fewer steps, to try something")
+    parser.add_argument("--steps", type=int, help="number of steps, for a trial run")
     arguments = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -274,7 +276,7 @@ def main() -> None:
         tokenizer = train_tokenizer(draw_texts(fable_grammar(), f"tokenizer {SEED}", TOKENIZER_TEXTS))
         tokenizer.save(file)
         print(
-            f"tokenizer: {tokenizer.get_vocab_size()} pieces, {time.perf_counter() - started:.0f} s",
+            f"tokenizer: {tokenizer.get_vocab_size()} tokens, {time.perf_counter() - started:.0f} s",
             flush=True,
         )
         context = multiprocessing.get_context("spawn")

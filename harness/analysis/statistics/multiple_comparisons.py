@@ -11,6 +11,9 @@ from harness.analysis.metric_catalog import Better
 LEVEL = 0.05
 """A corrected p-value below it is told as a difference."""
 
+NO_DIFFERENCE: Literal["no significant difference"] = "no significant difference"
+"""The word of a difference that is not significant."""
+
 
 def holm(p: np.ndarray) -> np.ndarray:
     """Corrected p-values by Holm's step-down method (1979, Scandinavian Journal of Statistics 6:65).
@@ -31,15 +34,15 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def word_of(mean: float, p: float | None) -> Literal["higher", "lower", "not told apart"]:
-    """The word for a difference with this corrected p-value; `not told apart` without one."""
+def word_of(mean: float, p: float | None) -> Literal["higher", "lower", "no significant difference"]:
+    """The word for a difference with this corrected p-value; NO_DIFFERENCE without one."""
     if p is None or not p < LEVEL or mean == 0:
-        return "not told apart"
+        return NO_DIFFERENCE
     return "higher" if mean > 0 else "lower"
 
 
 def verdict_of(word: str, better: Better | None) -> Literal["better", "worse"] | None:
     """What the word means where one direction is better; None where none is, or nothing is told."""
-    if better is None or word == "not told apart":
+    if better is None or word == NO_DIFFERENCE:
         return None
     return "better" if word == better else "worse"

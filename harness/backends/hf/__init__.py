@@ -1,1 +1,1 @@
-"""Run one group: decode every point on one loaded model, record each step, measure latency apart."""
+"""The transformers backend: one loaded model, in this process."""

@@ -1,9 +1,8 @@
-"""Rows of a batch: prompts padded left, with a mask that says so."""
+"""A batch for stock `generate`: prompts padded on the left, and what ends its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,20 +10,11 @@ from transformers import StoppingCriteria
 
 from harness.backends.hf.clock import Clock
 from harness.decoding.detokenizer import Detokenizer
-from harness.prompts.prompt import Prompt
 from harness.store.records import FinishReason
 
 
-@dataclass(frozen=True)
-class Row:
-    """A sample to be made: which prompt, which of its samples."""
-
-    prompt: Prompt
-    sample: int
-
-
 def pad_left(sequences: Sequence[Sequence[int]], pad_token_id: int, device: str) -> dict[str, Tensor]:
-    """`input_ids` and `attention_mask`, both (R, longest), padding on the left and masked out."""
+    """Return `input_ids` and `attention_mask`, both (R, longest), padding on the left and masked out."""
     width = max(len(ids) for ids in sequences)
     ids = torch.full((len(sequences), width), pad_token_id, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -35,74 +25,78 @@ def pad_left(sequences: Sequence[Sequence[int]], pad_token_id: int, device: str)
 
 
 class StopStrings(StoppingCriteria):
-    """Ends a row once its output holds one of `stop_strings`; remembers the rows it ended."""
+    """Ends a row once its output contains one of `stop_strings`."""
 
     def __init__(
         self, detokenizer: Detokenizer, prompts: Sequence[Sequence[int]], stop_strings: Sequence[str]
     ):
-        """`prompts` are the unpadded ids of the batch; beams have several rows a prompt, side by side."""
+        """`prompts` are the unpadded ids of the batch; with beams, each has several adjacent rows."""
         self._detokenizer = detokenizer
         self._prompts = prompts
         self._width = max(len(ids) for ids in prompts)
         self._stop_strings = tuple(stop_strings)
 
-    def holds(self, prompt: int, generated: Sequence[int]) -> bool:
-        """Whether what was generated after a prompt of the batch holds a stop string."""
+    def found(self, prompt: int, generated: Sequence[int]) -> bool:
+        """Return whether the output of a prompt (its index in the batch) contains a stop string."""
+        if not self._stop_strings:
+            return False
         output = self._detokenizer.output(self._prompts[prompt], generated)
         return any(stop in output for stop in self._stop_strings)
 
     def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
-        """(R,) bool: rows that are done."""
+        """Return (R,) bool: rows that are done."""
         generated = input_ids[:, self._width :].tolist()
-        rows_a_prompt = len(generated) // len(self._prompts)
-        done = [self.holds(row // rows_a_prompt, ids) for row, ids in enumerate(generated)]
+        rows_per_prompt = len(generated) // len(self._prompts)
+        done = [self.found(row // rows_per_prompt, ids) for row, ids in enumerate(generated)]
         return torch.tensor(done, device=input_ids.device)
 
 
-class EachStep(StoppingCriteria):
-    """Notes the time of each step, calls back with the number of rows, and never ends anything."""
+class StepCallback(StoppingCriteria):
+    """Records the time of each step, calls back with the number of rows, and never ends a row."""
 
-    def __init__(self, clock: Clock, tell: Callable[[int], None] | None, wait_for: int | None = None) -> None:
+    def __init__(
+        self, clock: Clock, on_step: Callable[[int], None] | None, wait_for: int | None = None
+    ) -> None:
         """
         Args:
-            clock: notes the steps.
-            tell: called with the number of rows.
-            wait_for: steps whose time is taken once the device is done with them; None: all of them.
+            clock: records the steps.
+            on_step: called with the number of rows.
+            wait_for: steps whose time is read only once the device is done with them; None: all of them.
         """
         self._clock = clock
-        self._tell = tell
+        self._on_step = on_step
         self._wait_for = wait_for
         self._steps = 0
 
     def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
-        """(R,) bool: no row is done."""
+        """Return (R,) bool: no row is done."""
         self._steps += 1
         if self._wait_for is None or self._steps <= self._wait_for:
-            # `generate` does so right after this, to learn whether a row is left: it is not waited longer.
+            # `generate` waits right after this, to learn whether a row is left: this takes no extra time.
             input_ids[0, -1].item()
         self._clock.step()
-        if self._tell is not None:
-            self._tell(input_ids.shape[0])
+        if self._on_step is not None:
+            self._on_step(input_ids.shape[0])
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
-def ended(
-    generated: Sequence[int], eos_token_ids: Sequence[int], stops: Callable[[Sequence[int]], bool] | None
+def find_end(
+    generated: Sequence[int], eos_token_ids: Sequence[int], stops: Callable[[Sequence[int]], bool]
 ) -> tuple[int, FinishReason]:
-    """How many of a row's generated ids belong to the sample, and what ended it.
+    """Return how many of a row's generated ids belong to the sample, and what ended it.
 
     Args:
-        generated: the row's ids, with whatever padding `generate` put behind its end.
+        generated: the row's ids, with whatever padding `generate` put after its end.
         eos_token_ids: ids that end a sample; the id itself still belongs to it.
-        stops: tells whether ids hold a stop string; None without stop strings.
+        stops: returns whether the text of ids contains a stop string.
     """
     length, reason = len(generated), "length"
     for position, token in enumerate(generated):
         if token in eos_token_ids:
             length, reason = position + 1, "eos"
             break
-    if stops is not None and stops(generated[:length]):
-        # The text of ids only grows, so the first length that holds it can be bisected.
+    if stops(generated[:length]):
+        # Text only grows with its ids, so the shortest prefix that contains it can be bisected.
         low, high = 1, length
         while low < high:
             middle = (low + high) // 2

@@ -1,4 +1,4 @@
-"""When the tokens of texts that are decoded together were there: one look at the clock a step."""
+"""When the tokens of sequences that are decoded together were generated: the time is read once a step."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from harness.store.records import Times
 
 
 class Clock:
-    """Notes the steps of one batch, from the moment it is made, which is when the batch's prefill begins.
+    """Records the times of one batch's steps, from its creation, which is when the batch's prefill begins.
 
-    The clock tells seconds since the epoch but never goes back: the wall clock is read once.
+    Times are seconds since the epoch but never decrease: the wall clock is read once.
     """
 
     def __init__(self) -> None:
@@ -19,20 +19,20 @@ class Clock:
         self._steps: list[float] = []
 
     def step(self) -> None:
-        """The host has the tokens of one more step."""
+        """Record that the host has the tokens of one more step."""
         self._steps.append(self._now())
 
     def times(self, tokens: int, batch: int) -> Times:
-        """Of a text with as many tokens, chosen one a step from the first step on.
+        """Return the times of a sequence, one token a step from the first step on.
 
         Args:
-            tokens: of the text.
-            batch: texts that were decoded together.
+            tokens: of the sequence.
+            batch: sequences that were decoded together.
         """
         return Times(self._started, self._steps[0], self._steps[tokens - 1], batch)
 
     def times_of_all(self, batch: int) -> Times:
-        """Of a text that is known only once the last step is done, as the one that wins a search."""
+        """Return the times of a sequence that is known only after the last step, such as a beam."""
         return self.times(len(self._steps), batch)
 
     def _now(self) -> float:

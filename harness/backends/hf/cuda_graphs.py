@@ -1,8 +1,8 @@
-"""A decoding step with nothing left to decide: row counts in buckets, buffers that stay, one CUDA graph each.
+"""Decoding steps through static buffers, row counts in buckets, one CUDA graph a bucket.
 
-On a GPU a step of few rows costs as long as the host needs to launch its kernels. Captured once, a step is
-launched as a whole. A graph wants the same shapes and addresses each time, so the rows are filled up to
-a power of two and every step attends over all positions of the cache, the unwritten ones masked.
+On a GPU a step of few rows takes as long as the host needs to launch its kernels. Captured once, a step is
+launched as a whole. A graph wants the same shapes and addresses each time, so rows are filled up to a power
+of two and every step attends over all positions of the cache, the unwritten ones masked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def capturable(loaded: LoadedModel) -> bool:
-    """Whether the model's steps can be captured: on CUDA, not quantized, sdpa over plain layers."""
+    """Return whether the model's steps can be captured: on CUDA, not quantized, sdpa over plain layers."""
     config = loaded.model.config
     return (
         loaded.device.startswith("cuda")
@@ -31,21 +31,21 @@ def capturable(loaded: LoadedModel) -> bool:
     )
 
 
-def bucket_of(rows: int, most: int) -> int:
-    """The next power of two, and no more than there is room for."""
-    return min(1 << (rows - 1).bit_length(), most)
+def bucket_size(rows: int, limit: int) -> int:
+    """Return the next power of two, but not more than `limit`."""
+    return min(1 << (rows - 1).bit_length(), limit)
 
 
-class StaticSteps:
-    """Steps of one batch through buffers that stay where they are.
+class CudaGraphRunner:
+    """Runs the steps of one batch through static buffers.
 
     Args:
         forward: the model's forward pass.
-        cache: whose layers are all `RowLayer`s, the prompts in them.
+        cache: all its layers are `RowLayer`s, the prompts in them.
         rows: rows that the cache has room for.
         positions: positions that a row has room for.
         device: of the cache.
-        capture: record each bucket's step as a CUDA graph; without, it is run as it is.
+        capture: record each bucket's step as a CUDA graph; False runs it as it is.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class StaticSteps:
     ) -> None:
         self._forward = forward
         self._layers = [layer for layer in cache.layers if isinstance(layer, RowLayer)]
-        self._most, self._capture = rows, capture
+        self._max_rows, self._capture = rows, capture
         self._ids = torch.zeros((rows, 1), dtype=torch.long, device=device)
-        self._at = torch.zeros((rows, 1), dtype=torch.long, device=device)
+        self._positions = torch.zeros((rows, 1), dtype=torch.long, device=device)
         self._mask = torch.zeros((rows, 1, 1, positions), dtype=torch.bool, device=device)
         self._slot = torch.zeros(1, dtype=torch.long, device=device)
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
     def __call__(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """One step.
+        """Run one step.
 
         Args:
             ids: (R, 1) the tokens chosen last.
@@ -78,9 +78,9 @@ class StaticSteps:
             (R, V) float32 logits of the next token, valid until the next step.
         """
         rows, length = mask.shape
-        bucket = bucket_of(rows, self._most)
-        # Rows that fill the bucket up repeat the first: what they write is finite, and nobody reads it.
-        for buffer, values in ((self._ids, ids), (self._at, positions)):
+        bucket = bucket_size(rows, self._max_rows)
+        # Rows that fill up the bucket repeat the first: what they write is finite, and never read.
+        for buffer, values in ((self._ids, ids), (self._positions, positions)):
             buffer[:rows] = values
             buffer[rows:bucket] = values[:1]
         self._mask[:rows, 0, 0, :length] = mask.bool()
@@ -88,19 +88,19 @@ class StaticSteps:
         self._slot.fill_(length - 1)
         logits = self._step(bucket)[:rows]
         for layer in self._layers:
-            layer.written(rows, length)
+            layer.end_static_step(rows, length)
         return logits
 
     def _step(self, bucket: int) -> Tensor:
         if not self._capture:
             return self._run(bucket)
         if bucket not in self._graphs:
-            aside = torch.cuda.Stream()
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
+            warmup = torch.cuda.Stream()
+            warmup.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(warmup):
                 for _ in range(2):  # lazy initialisations of libraries must not be captured
                     self._run(bucket)
-            torch.cuda.current_stream().wait_stream(aside)
+            torch.cuda.current_stream().wait_stream(warmup)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 logits = self._run(bucket)
@@ -111,5 +111,5 @@ class StaticSteps:
 
     def _run(self, bucket: int) -> Tensor:
         for layer in self._layers:
-            layer.aim(bucket, self._slot)
-        return self._forward(self._ids[:bucket], self._mask[:bucket], self._at[:bucket])
+            layer.begin_static_step(bucket, self._slot)
+        return self._forward(self._ids[:bucket], self._mask[:bucket], self._positions[:bucket])

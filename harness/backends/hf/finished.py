@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.backends.backend import Request
 from harness.decoding.detokenizer import Detokenizer
-from harness.prompts.prompt import Prompt
 from harness.store.records import FinishReason, Sample, Steps, Times
 
 
 def finished_sample(
-    prompt: Prompt,
-    sample: int,
+    request: Request,
     token_ids: Sequence[int],
     *,
     finish_reason: FinishReason,
-    seed: int,
     steps: Steps,
     detokenizer: Detokenizer,
     times: Times | None = None,
@@ -25,29 +23,28 @@ def finished_sample(
     """Return the record of one generated sequence.
 
     Args:
-        prompt: what it continues.
-        sample: its index among the samples of the prompt.
-        token_ids: the generated ids, an EOS that ended it included, nothing after it.
+        request: what it answers.
+        token_ids: the generated ids, with the EOS that ended it, nothing after it.
         finish_reason: what ended it.
-        seed: of its noise.
         steps: what was recorded, one entry an id, without texts.
         detokenizer: of the model.
         times: when it was generated.
         sequence_score: of beams.
     """
+    prompt = request.prompt
     text = detokenizer.output_text(prompt.ids, token_ids)
     tops = [] if steps.top_ids is None else steps.top_ids.tolist()
-    top_tokens = tuple(tuple(detokenizer.alone(token) for token in step) for step in tops)
+    top_tokens = tuple(tuple(detokenizer.token_text(token) for token in step) for step in tops)
     return Sample(
         prompt_id=prompt.id,
-        sample=sample,
+        sample=request.sample,
         prompt=prompt.text,
         output=text.output,
         prompt_tokens=len(prompt.ids),
         output_tokens=len(token_ids),
         finish_reason=finish_reason,
-        seed=seed,
-        steps=replace(steps, token=text.pieces, top_tokens=top_tokens),
+        seed=request.strategy.seed,
+        steps=replace(steps, token=text.token_texts, top_tokens=top_tokens),
         sequence_score=sequence_score,
         times=times,
     )

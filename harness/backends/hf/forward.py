@@ -1,7 +1,7 @@
-"""One forward pass over a cache, under whichever name this transformers knows it.
+"""One forward pass over a cache, whatever this transformers calls its argument.
 
-From 5.24 on models take and give back their keys and values as `cache`; before that, and in models with code
-of their own, as `past_key_values`.
+From 5.24 on models take and return their keys and values as `cache`; before that, and in models with code of
+their own, as `past_key_values`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ def _cache_name(kind: type) -> str:
     return "cache" if "cache" in signature(kind.forward).parameters else "past_key_values"  # type: ignore[attr-defined]
 
 
-def forward(model: Any, ids: Tensor, mask: Tensor, cache: Any, **more: Any) -> tuple[Tensor, Any]:
-    """Read some more tokens.
+def forward(model: Any, ids: Tensor, mask: Tensor, cache: Any, **arguments: Any) -> tuple[Tensor, Any]:
+    """Read more tokens.
 
     Args:
         model: a causal language model.
         ids: (R, N) the tokens.
         mask: (R, length) of everything up to and with them; 0 where padded.
         cache: of what was read before; None at the beginning.
-        more: further arguments of the model's own `forward`.
+        arguments: further arguments of the model's own `forward`.
 
     Returns:
-        (R, n, V) float32 logits, and the cache that holds these tokens as well.
+        (R, n, V) float32 logits, and the cache with these tokens added.
     """
     name = _cache_name(type(model))  # type: ignore[arg-type]
-    output = model(input_ids=ids, attention_mask=mask, use_cache=True, **{name: cache}, **more)
+    output = model(input_ids=ids, attention_mask=mask, use_cache=True, **{name: cache}, **arguments)
     return output.logits.float(), output.get(name)

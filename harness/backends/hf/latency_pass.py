@@ -1,4 +1,4 @@
-"""The latency pass: one strategy at a time, stock `generate` with a streamer, the recorder off."""
+"""The latency pass: one strategy at a time, stock `generate` with a streamer, nothing recorded."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from transformers.generation.streamers import BaseStreamer
 
 from harness.analysis.latency import repetition, whole_run
 from harness.backends.hf.batch import pad_left
+from harness.backends.hf.generation_config import generation_config
+from harness.backends.hf.methods import method_of
 from harness.config.point import Timing
 from harness.decoding.strategy import Strategy
 from harness.prompts.prompt import Prompt
@@ -22,25 +24,25 @@ if TYPE_CHECKING:
     from harness.models.load import LoadedModel
 
 
-class _Clock(BaseStreamer):
-    """Notes when each token reaches the host; the first thing it is given is the prompt."""
+class _TokenTimes(BaseStreamer):
+    """Records when each token reaches the host; the first value that it is given is the prompt."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
         self._saw_prompt = False
 
     def put(self, value: Tensor) -> None:
-        """`generate` hands over tokens that are on the host already: the device is done with them."""
+        """Record the time; tokens that `generate` hands over are on the host already."""
         if self._saw_prompt:
             self.times.append(perf_counter())
         self._saw_prompt = True
 
     def end(self) -> None:
-        """Nothing is left to note."""
+        """Do nothing: all tokens were recorded."""
 
 
 def synchronize(device: str) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has done all queued work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     elif device == "mps":
@@ -59,16 +61,16 @@ def time_strategy(
 ) -> list[Repetition]:
     """Time the first `timing.prompts` prompts, `timing.repeats` times each after `timing.warmup`.
 
-    A fixed number of tokens is made with end-of-text ignored, so that repetitions measure the same
-    work. The clock starts with the text and its tokenization is inside; beams have no first token, so
-    only their whole run is known.
+    A fixed number of tokens is generated with end-of-text ignored, so that repetitions measure the same
+    work. The time includes tokenization of the text. A method that does not stream has no time to first
+    token: only its whole run is timed.
 
     Args:
         loaded: the model.
-        strategy: what is timed; its budget and its ends are replaced by the timing's.
+        strategy: what is timed; its budget and end tokens are replaced by the timing's.
         prompts: the point's prompts.
         timing: how much is timed.
-        context_length: a prompt's tokens and the timed ones must fit; None where there is no limit.
+        context_length: prompts that exceed it with the timed tokens are left out; None: no limit.
         on_repetition: called after each repetition, warm-up included.
     """
     fixed = replace(strategy, max_new_tokens=timing.new_tokens, eos_token_ids=(), stop_strings=())
@@ -83,9 +85,9 @@ def time_strategy(
         torch.manual_seed(strategy.seed)
         for start in range(0, len(chosen), timing.batch_size):
             batch = chosen[start : start + timing.batch_size]
-            for turn in range(timing.warmup + timing.repeats):
-                timed = _time_once(loaded, fixed, batch, turn - timing.warmup)
-                if turn >= timing.warmup:
+            for number in range(timing.warmup + timing.repeats):
+                timed = _time_once(loaded, fixed, batch, number - timing.warmup)
+                if number >= timing.warmup:
                     repetitions.append(timed)
                 if on_repetition is not None:
                     on_repetition()
@@ -94,18 +96,19 @@ def time_strategy(
 
 def _time_once(loaded: LoadedModel, strategy: Strategy, batch: Sequence[Prompt], repeat: int) -> Repetition:
     name = ",".join(prompt.id for prompt in batch)
-    config = strategy.config()
-    clock = _Clock()
+    config = generation_config(strategy)
+    streams = method_of(strategy.effective, strategy.cache).streams
+    tokens = _TokenTimes()
     synchronize(loaded.device)
     started = perf_counter()
     for prompt in batch:
-        # The ids are known; a deployed loop would have to make them from the text, here and now.
+        # The ids are known; a deployed loop would tokenize the text here.
         loaded.tokenizer(prompt.text, add_special_tokens=False)
     inputs = pad_left([prompt.ids for prompt in batch], strategy.pad_token_id, loaded.device)
-    streamer = {"streamer": clock} if strategy.beams == 1 else {}
+    streamer = {"streamer": tokens} if streams else {}
     loaded.model.generate(**inputs, generation_config=config, **streamer)
     synchronize(loaded.device)
     ended = perf_counter()
-    if strategy.beams > 1:
+    if not streams:
         return whole_run(name, repeat, len(batch), started, ended, strategy.max_new_tokens)
-    return repetition(name, repeat, len(batch), started, clock.times)
+    return repetition(name, repeat, len(batch), started, tokens.times)

@@ -94,7 +94,7 @@ class ReferenceComparison:
         compared = PreallocatedColumns(sum(map(len, passages)))
         readings = zip(reference.read(chunk, passages), self._forced.logits(passages), strict=True)
         for distributions, (passage, slices) in readings:
-            tokens = torch.tensor(passage.told, device=self._loaded.device)
+            tokens = torch.tensor(passage.target_ids, device=self._loaded.device)
             for start, logits in slices:
                 end = start + len(logits)
                 compared.append(divergence(distributions(start, end), logits, tokens[start:end], top_k))
@@ -105,9 +105,11 @@ class ReferenceComparison:
             values = {name: column[rows] for name, column in columns.items()}
             yield PassageDrift(
                 passage=passage,
-                token_texts=self._detokenizer.output_text(passage.ids[: passage.first], passage.told).pieces,
+                token_texts=self._detokenizer.output_text(
+                    passage.ids[: passage.first_target], passage.target_ids
+                ).token_texts,
                 top_tokens=[
-                    [self._detokenizer.alone(id_) for id_ in ids] for ids in values["top_ids"].tolist()
+                    [self._detokenizer.token_text(id_) for id_ in ids] for ids in values["top_ids"].tolist()
                 ],
                 values=values,
             )
@@ -119,7 +121,7 @@ class ReferenceComparison:
         total = 0.0
         for passage, slices in self._forced.logits(passages):
             for start, logits in slices:
-                tokens = torch.tensor(passage.told[start : start + len(logits)], device=logits.device)
+                tokens = torch.tensor(passage.target_ids[start : start + len(logits)], device=logits.device)
                 log_p, _ = softmax_into(logits, torch.empty_like(logits), torch.empty_like(logits))
                 total += math.fsum(log_p.gather(1, tokens[:, None])[:, 0].tolist())
             progress.advance(len(passage))

@@ -226,7 +226,7 @@ def _chunk_tensors(
         return stored.columns
     for passage, slices in forced.logits(passages):
         for start, logits in slices:
-            tokens = torch.tensor(passage.told[start : start + len(logits)], device=logits.device)
+            tokens = torch.tensor(passage.target_ids[start : start + len(logits)], device=logits.device)
             top = top_tokens(logits, tokens, storage.k)
             stored.append(replace(top, ids=top.ids.int(), rank=top.rank.int()).columns())
     return stored.columns

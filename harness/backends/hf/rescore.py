@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.teacher_forcing import logits_along
 from harness.decoding.processors import stock_processors
@@ -37,10 +38,10 @@ def rescore(
     ids = [*prompt_ids, *generated]
     total = 0.0
     recorder = Recorder(strategy.top_k)
-    processors = stock_processors(loaded.model, strategy.config(), len(prompt_ids), loaded.device)
+    processors = stock_processors(loaded.model, generation_config(strategy), len(prompt_ids), loaded.device)
     for start, logits in logits_along(loaded, ids, len(prompt_ids)):
         # The recorder treats rows independently, so the positions of a slice can be its rows.
-        seen, rows, tokens = recorder.look(logits), *_rows_and_tokens(loaded, ids, start, len(logits))
+        seen, rows, tokens = recorder.begin_step(logits), *_rows_and_tokens(loaded, ids, start, len(logits))
         scores = seen.log_p
         if len(processors):
             processed = [
@@ -61,7 +62,7 @@ def score_prompt(loaded: LoadedModel, prompt_id: str, ids: Sequence[int]) -> Pro
     recorder = Recorder(0)
     for start, logits in logits_along(loaded, ids, 1):
         rows, tokens = _rows_and_tokens(loaded, ids, start, len(logits))
-        seen = recorder.look(logits)
+        seen = recorder.begin_step(logits)
         recorder.observe([0] * len(rows), seen, rows, tokens)
         recorder.end_step(seen)
     steps = recorder.finish().steps(0, len(ids) - 1, 0) if len(ids) > 1 else Steps()

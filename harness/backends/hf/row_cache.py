@@ -1,8 +1,8 @@
-"""A key-value cache whose rows split and retire in place.
+"""A key-value cache whose rows are split and removed in place.
 
 transformers' DynamicCache concatenates the whole cache at every step and copies it once more at every
-reorder. Here a layer's keys and values lie in buffers made once; a step writes one position, and a
-selection of rows copies only the rows that move.
+reorder. Here a layer's keys and values are in buffers that are allocated once; a step writes one position,
+and a selection of rows copies only the rows that move.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class RowLayer(DynamicLayer):
         self._slot: Tensor | None = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Make the buffers, (rows, heads, positions, width), when the first states tell their shape."""
+        """Allocate the buffers, (rows, heads, positions, width), of the shape of the first states."""
         self.dtype, self.device = key_states.dtype, key_states.device
         self._keys = self._buffer(key_states)
         self._values = self._buffer(value_states)
@@ -36,7 +36,7 @@ class RowLayer(DynamicLayer):
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Write new positions behind the old ones; returns views of all, (R, heads, length, width)."""
+        """Write new positions after the old ones; returns views of all, (R, heads, length, width)."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         rows, start, end = key_states.shape[0], self._length, self._length + key_states.shape[-2]
@@ -50,30 +50,30 @@ class RowLayer(DynamicLayer):
         self.keys, self.values = self._keys[:rows, :, :end], self._values[:rows, :, :end]
         return self.keys, self.values
 
-    def aim(self, rows: int, slot: Tensor) -> None:
-        """Have the next step write its `rows` rows at the position in `slot` (1,), and see all positions.
+    def begin_static_step(self, rows: int, slot: Tensor) -> None:
+        """Let the next step write its `rows` rows at the position in `slot` (1,), and see all positions.
 
-        Nothing about such a step is decided on the host, so it can be captured; `written` ends it.
+        Nothing about such a step is decided on the host, so it can be captured; `end_static_step` follows.
         """
         self._slot = slot
         self.keys, self.values = self._keys[:rows], self._values[:rows]
 
-    def written(self, rows: int, length: int) -> None:
-        """A step that was aimed is done: `rows` rows of `length` positions are in use."""
+    def end_static_step(self, rows: int, length: int) -> None:
+        """End a static step: `rows` rows of `length` positions are in use."""
         self._slot, self._length = None, length
         self.keys, self.values = self._keys[:rows, :, :length], self._values[:rows, :, :length]
 
     def get_seq_length(self) -> int:
-        """Positions written."""
+        """Return the number of positions written."""
         return self._length
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Let row i be what row `beam_idx[i]` was; rows that stay where they are cost nothing."""
+        """Let row i be what row `beam_idx[i]` was; only rows that move are copied."""
         moved = (beam_idx != torch.arange(len(beam_idx), device=beam_idx.device)).nonzero()[:, 0]
         self.select(len(beam_idx), beam_idx[moved], moved)
 
     def select(self, rows: int, sources: Tensor, targets: Tensor) -> None:
-        """Put the rows `sources` in the places `targets`, and use the first `rows` rows from now on."""
+        """Copy the rows `sources` to the rows `targets`, and use the first `rows` rows from now on."""
         if not self._length:
             return
         if len(sources):
@@ -95,10 +95,10 @@ class RowLayer(DynamicLayer):
 
 
 def row_cache(config: PretrainedConfig, rows: int, positions: int) -> DynamicCache:
-    """The model's own kind of cache, its full-attention layers in buffers.
+    """Return the model's own kind of cache, its full-attention layers in buffers.
 
-    Sliding windows, states of recurrences and whatever else a model keeps stay transformers' own layers:
-    `reorder_cache` selects rows of every kind.
+    Sliding windows, recurrent states and other kinds stay transformers' own layers: `reorder_cache` selects
+    rows of every kind.
     """
     cache = DynamicCache(config=config)
     cache.layers = [
@@ -112,12 +112,12 @@ def select_rows(cache: DynamicCache, parents: Sequence[int], device: str) -> Non
 
     Args:
         cache: made by `row_cache`.
-        parents: known on the host, so that finding the rows that move waits for no device.
+        parents: on the host, so that finding the rows that move does not wait for the device.
         device: of the cache.
     """
-    moved = [place for place, parent in enumerate(parents) if parent != place]
+    moved = [row for row, parent in enumerate(parents) if parent != row]
     targets = torch.tensor(moved, dtype=torch.long, device=device)
-    sources = torch.tensor([parents[place] for place in moved], dtype=torch.long, device=device)
+    sources = torch.tensor([parents[row] for row in moved], dtype=torch.long, device=device)
     index = torch.tensor(parents, device=device)
     for layer in cache.layers:
         if isinstance(layer, RowLayer):

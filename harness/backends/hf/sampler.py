@@ -1,27 +1,30 @@
-"""How texts choose their next token: by what their strategy makes of the scores, and by their luck."""
+"""How sequences choose their next token: from what their strategy makes of the logits, with shared noise."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from harness.backends.hf.recorder import Recorder, Seen
+from harness.backends.hf.recorder import RawStep, Recorder
 from harness.decoding.gumbel import draw
+from harness.decoding.logits import Logits
 from harness.decoding.processors import Processors
-from harness.decoding.scores import Scores
-from harness.decoding.truncation import Cuts, truncations
+from harness.decoding.truncation import Truncation, truncation_batch
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The batch at a step.
+class BatchRows:
+    """The rows of the batch at a step.
 
     Attributes:
         ids: (R, S) ids of all rows so far, prompts padded on the left to `width`.
-        prompt_tokens: (R,) tokens of each row's prompt, padding not counted.
+        prompt_tokens: (R,) tokens of each row's prompt, without padding.
         width: padded length of the prompts.
         step: index of the token being chosen, from 0.
     """
@@ -33,111 +36,117 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Choosing:
-    """The texts that choose.
+class Sequences:
+    """Sequences to choose a token for.
 
     Attributes:
-        texts: (N,) the recorder's numbers of them.
-        standing: (N,) the row where each stands.
-        keys: (N,) luck keys; None to take the likeliest token.
+        numbers: (N,) the recorder's numbers of them.
+        rows: (N,) each one's row of the batch.
+        keys: (N,) noise keys; None to take the likeliest token.
     """
 
-    texts: Sequence[int]
-    standing: Sequence[int]
+    numbers: Sequence[int]
+    rows: Sequence[int]
     keys: Sequence[int] | None
 
 
-def choose(processors: Processors, recorder: Recorder, seen: Seen, rows: Rows, those: Choosing) -> Tensor:
-    """Let texts of one strategy choose, and record what they chose from.
+def choose_tokens(
+    processors: Processors, recorder: Recorder, raw: RawStep, batch: BatchRows, sequences: Sequences
+) -> Tensor:
+    """Choose a token for each sequence of one strategy, and record what it was chosen from.
 
     Returns:
         (N,) tokens.
     """
-    if processors.only_cuts:
-        return choose_cut([processors], [0] * len(those.texts), recorder, seen, rows, those)
-    device = seen.scores.device
-    at = torch.tensor(those.standing, device=device)
+    if processors.only_truncates:
+        which = [0] * len(sequences.numbers)
+        return choose_truncated([processors], which, recorder, raw, batch, sequences)
+    device = raw.logits.device
+    rows = torch.tensor(sequences.rows, device=device)
     if processors.neutral:
-        tokens = _token(seen.scores.logits.index_select(0, at), those, rows.step)
-        recorder.observe(those.texts, seen, at, tokens)
+        tokens = _choose(raw.logits.values.index_select(0, rows), sequences, batch.step)
+        recorder.observe(sequences.numbers, raw, rows, tokens)
         return tokens
-    distinct, places = _distinct(those.standing)
+    distinct, indices = _distinct(sequences.rows)
     index = torch.tensor(distinct, device=device)
-    lengths = [rows.prompt_tokens[row] for row in distinct]
-    warped = processors(rows.ids[index], seen.scores.of_rows(index).logits, lengths, rows.width)
-    if processors.cuts is not None:
-        cuts, which = [processors.cuts], [0] * len(distinct)
-        return _cut(cuts, Scores(warped), which, places, recorder, seen, rows, those)
-    at_place = torch.tensor(places, device=device)
-    tokens = _token(warped.index_select(0, at_place), those, rows.step)
-    recorder.observe(those.texts, seen, at, tokens, warped, at_place)
+    lengths = [batch.prompt_tokens[row] for row in distinct]
+    warped = processors(batch.ids[index], raw.logits.select(index).values, lengths, batch.width)
+    if processors.truncation is not None:
+        truncations, which = [processors.truncation], [0] * len(distinct)
+        return _truncate_and_draw(
+            truncations, Logits(warped), which, indices, recorder, raw, batch, sequences
+        )
+    warped_rows = torch.tensor(indices, device=device)
+    tokens = _choose(warped.index_select(0, warped_rows), sequences, batch.step)
+    recorder.observe(sequences.numbers, raw, rows, tokens, warped, warped_rows)
     return tokens
 
 
-def choose_cut(
+def choose_truncated(
     strategies: Sequence[Processors],
     which: Sequence[int],
     recorder: Recorder,
-    seen: Seen,
-    rows: Rows,
-    those: Choosing,
+    raw: RawStep,
+    batch: BatchRows,
+    sequences: Sequences,
 ) -> Tensor:
-    """Let texts choose whose strategies do nothing but truncate: all of them together.
+    """Choose a token for sequences whose strategies only truncate: all of them together.
 
     Args:
-        strategies: the processors of each, `only_cuts`.
-        which: (N,) each text's among them.
+        strategies: the processors of each, `only_truncates`.
+        which: (N,) index of each sequence's strategy.
         recorder: sees the step.
-        seen: the step's raw distributions, a row each.
-        rows: the batch.
-        those: the texts.
+        raw: the step's raw distributions, a row each.
+        batch: the rows of the batch.
+        sequences: of all the strategies.
 
     Returns:
         (N,) tokens.
     """
-    distinct, places = _distinct(list(zip(those.standing, which, strict=True)))
-    index = torch.tensor([row for row, _ in distinct], device=seen.scores.device)
-    scores = seen.scores.of_rows(index)
-    cuts = [one.cuts for one in strategies if one.cuts is not None]
-    return _cut(cuts, scores, [one for _, one in distinct], places, recorder, seen, rows, those)
+    distinct, indices = _distinct(list(zip(sequences.rows, which, strict=True)))
+    index = torch.tensor([row for row, _ in distinct], device=raw.logits.device)
+    logits = raw.logits.select(index)
+    truncations = [one.truncation for one in strategies if one.truncation is not None]
+    which = [strategy for _, strategy in distinct]
+    return _truncate_and_draw(truncations, logits, which, indices, recorder, raw, batch, sequences)
 
 
-def _cut(
-    cuts: Sequence[Cuts],
-    scores: Scores,
+def _truncate_and_draw(
+    truncations: Sequence[Truncation],
+    logits: Logits,
     which: Sequence[int],
-    places: Sequence[int],
+    indices: Sequence[int],
     recorder: Recorder,
-    seen: Seen,
-    rows: Rows,
-    those: Choosing,
+    raw: RawStep,
+    batch: BatchRows,
+    sequences: Sequences,
 ) -> Tensor:
-    """Let texts draw from what cuts leave of (M, V) scores; `places` (N,) are theirs among these."""
-    device = scores.device
-    assert those.keys is not None, "truncations are for draws"
-    parts = truncations(tuple(cuts), str(device))(scores, which)
-    tokens = torch.empty(len(those.texts), dtype=torch.long, device=device)
-    for some, kept in parts:
-        place_in = {place: number for number, place in enumerate(some)}
-        mine = [text for text, place in enumerate(places) if place in place_in]
-        at = torch.tensor([those.standing[text] for text in mine], device=device)
-        own = torch.tensor([place_in[places[text]] for text in mine], device=device)
-        keys = torch.tensor([those.keys[text] for text in mine], device=device)
-        drawn = draw(kept.of_rows(own), keys, rows.step)
-        recorder.observe([those.texts[text] for text in mine], seen, at, drawn, kept, own)
-        if len(parts) == 1:
+    """Draw from what truncations keep of (M, V) logits; `indices` (N,) are the sequences' rows in them."""
+    device = logits.device
+    assert sequences.keys is not None, "truncations are for sampling"
+    groups = truncation_batch(tuple(truncations), str(device))(logits, which)
+    tokens = torch.empty(len(sequences.numbers), dtype=torch.long, device=device)
+    for group, kept in groups:
+        row_in_group = {index: row for row, index in enumerate(group)}
+        members = [n for n, index in enumerate(indices) if index in row_in_group]
+        rows = torch.tensor([sequences.rows[n] for n in members], device=device)
+        kept_rows = torch.tensor([row_in_group[indices[n]] for n in members], device=device)
+        keys = torch.tensor([sequences.keys[n] for n in members], device=device)
+        drawn = draw(kept.select(kept_rows), keys, batch.step)
+        recorder.observe([sequences.numbers[n] for n in members], raw, rows, drawn, kept, kept_rows)
+        if len(groups) == 1:
             return drawn
-        tokens[torch.tensor(mine, device=device)] = drawn
+        tokens[torch.tensor(members, device=device)] = drawn
     return tokens
 
 
-def _distinct(those: Sequence) -> tuple[list, list[int]]:
-    """What there is, each once, and the place of each among it."""
-    place_of = {one: place for place, one in enumerate(dict.fromkeys(those))}
-    return list(place_of), [place_of[one] for one in those]
+def _distinct(values: Sequence[Key]) -> tuple[list[Key], list[int]]:
+    """Return the distinct values in order of appearance, and each value's index among them."""
+    index_of = {value: index for index, value in enumerate(dict.fromkeys(values))}
+    return list(index_of), [index_of[value] for value in values]
 
 
-def _token(scores: Tensor, those: Choosing, step: int) -> Tensor:
-    if those.keys is None:
-        return scores.argmax(dim=-1)
-    return draw(scores, torch.tensor(those.keys, device=scores.device), step)
+def _choose(logits: Tensor, sequences: Sequences, step: int) -> Tensor:
+    if sequences.keys is None:
+        return logits.argmax(dim=-1)
+    return draw(logits, torch.tensor(sequences.keys, device=logits.device), step)

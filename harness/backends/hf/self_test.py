@@ -1,4 +1,4 @@
-"""At load: two ragged prompts through the tree, held against stock `generate` one prompt at a time."""
+"""At load: two ragged prompts through the tree, compared with stock `generate` one prompt at a time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.backends.hf.batch import Row, pad_left
-from harness.backends.hf.tree import Text, decode_tree
+from harness.backends.backend import Request
+from harness.backends.hf.batch import pad_left
+from harness.backends.hf.generation_config import generation_config
+from harness.backends.hf.tree import decode_tree
 from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
 from harness.decoding.detokenizer import Detokenizer
@@ -18,56 +20,56 @@ if TYPE_CHECKING:
     from harness.models.load import LoadedModel
 
 _TOKENS = 4
-# Rounding differs between a padded batch and a row alone; a wrong cache differs by far more.
+# Rounding differs between a padded batch and a single row; a wrong cache differs by far more.
 _TOLERANCE = {torch.float32: 1e-2, torch.float64: 1e-2}
 _LOW_PRECISION = 1.0
 
 
 @torch.inference_mode()
-def handles(loaded: LoadedModel, detokenizer: Detokenizer) -> bool:
-    """Whether the tree decodes this model as stock `generate` does.
+def tree_handles(loaded: LoadedModel, detokenizer: Detokenizer) -> bool:
+    """Return whether the tree decodes this model as stock `generate` does.
 
-    Greedy and one sampled text of each of two prompts, so that rows split, retire and move. Where tokens
-    differ, as they may in low precision, the log-probabilities of what was chosen decide.
+    Greedy and sampled requests of two prompts, so that rows are split, removed and moved. Where tokens
+    differ, as they may in low precision, the log-probabilities of the chosen tokens decide.
     """
     vocabulary = loaded.model.config.get_text_config().vocab_size
-    ids = [3 + (7 * place) % max(1, min(vocabulary, 200) - 3) for place in range(12)]
+    ids = [3 + (7 * index) % max(1, min(vocabulary, 200) - 3) for index in range(12)]
     prompts = [Prompt("a", "", tuple(ids)), Prompt("b", "", tuple(ids[:5]))]
     greedy, hot = (_strategy(loaded, **fields) for fields in ({}, {"do_sample": True, "temperature": 2.0}))
-    texts = [Text(strategy, Row(prompt, 0)) for strategy in (greedy, hot, greedy) for prompt in prompts]
+    requests = [Request(prompt, 0, strategy) for strategy in (greedy, hot, greedy) for prompt in prompts]
     try:
-        samples = decode_tree(loaded, texts, detokenizer)
+        samples = decode_tree(loaded, requests, detokenizer)
     except Exception:
         return False
-    # The second greedy text of each prompt shares the rows of the first: it is not held against stock again.
+    # The second greedy request of each prompt shares the rows of the first: it is not compared again.
     if [sample.token_ids for sample in samples[:2]] != [sample.token_ids for sample in samples[4:]]:
         return False
     tolerance = _TOLERANCE.get(loaded.model.dtype, _LOW_PRECISION)
-    for text, sample in zip(texts[:4], samples[:4], strict=True):
+    for request, sample in zip(requests[:4], samples[:4], strict=True):
         assert sample.token_ids is not None
         assert sample.steps is not None
-        whole = pad_left([(*text.row.prompt.ids, *sample.token_ids)], 0, loaded.device)
-        logits = loaded.model(**whole, use_cache=False).logits[0, -len(sample.token_ids) - 1 : -1].float()
-        chosen = torch.tensor(sample.token_ids, device=logits.device)
-        true = logits.log_softmax(-1).gather(1, chosen[:, None])[:, 0].cpu()
-        if (true - torch.from_numpy(sample.steps.logprob)).abs().max() > tolerance:
+        prompt, tokens = request.prompt, sample.token_ids
+        inputs = pad_left([(*prompt.ids, *tokens)], 0, loaded.device)
+        logits = loaded.model(**inputs, use_cache=False).logits[0, -len(tokens) - 1 : -1].float()
+        chosen = torch.tensor(tokens, device=logits.device)
+        expected = logits.log_softmax(-1).gather(1, chosen[:, None])[:, 0].cpu()
+        if (expected - torch.from_numpy(sample.steps.logprob)).abs().max() > tolerance:
             return False
-        if text.strategy is greedy and not _is_stock(
-            loaded, greedy, text.row.prompt, sample.token_ids, logits
-        ):
+        if request.strategy is greedy and not _equals_stock(loaded, greedy, prompt, tokens, logits):
             return False
     return True
 
 
-def _is_stock(
+def _equals_stock(
     loaded: LoadedModel, greedy: Strategy, prompt: Prompt, tokens: tuple[int, ...], logits: torch.Tensor
 ) -> bool:
-    """Whether stock `generate` makes the same tokens, or parts from them only at a tie."""
+    """Return whether stock `generate` gives the same tokens, or diverges only at a tie."""
     inputs = pad_left([prompt.ids], greedy.pad_token_id, loaded.device)
-    stock = loaded.model.generate(**inputs, generation_config=greedy.config())[0, len(prompt.ids) :].tolist()
-    for place, (ours, theirs) in enumerate(zip(tokens, stock, strict=True)):
+    output = loaded.model.generate(**inputs, generation_config=generation_config(greedy))
+    stock = output[0, len(prompt.ids) :].tolist()
+    for position, (ours, theirs) in enumerate(zip(tokens, stock, strict=True)):
         if ours != theirs:
-            margin = float((logits[place, ours] - logits[place, theirs]).abs())
+            margin = float((logits[position, ours] - logits[position, theirs]).abs())
             return margin < _TOLERANCE.get(loaded.model.dtype, _LOW_PRECISION)
     return True
 

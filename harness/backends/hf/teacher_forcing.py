@@ -91,7 +91,7 @@ class TeacherForcing:
         for batch in _batches(passages, self._loaded.device):
             hidden = self._batch_hidden_states(batch)
             for row, passage in enumerate(batch):
-                yield passage, hidden[row, passage.first - 1 : len(passage.ids) - 1]
+                yield passage, hidden[row, passage.first_target - 1 : len(passage.ids) - 1]
 
     @torch.inference_mode()
     def logits(self, passages: Sequence[Passage]) -> Iterator[tuple[Passage, Iterator[tuple[int, Tensor]]]]:
@@ -114,8 +114,8 @@ class TeacherForcing:
             yield start, self.head.logits(hidden[start : start + LOGIT_ROWS])
 
     def _model_logits(self, passage: Passage) -> Iterator[tuple[int, Tensor]]:
-        for start, logits in logits_along(self._loaded, passage.ids, passage.first):
-            yield start - passage.first, logits
+        for start, logits in logits_along(self._loaded, passage.ids, passage.first_target):
+            yield start - passage.first_target, logits
 
     def _batch_hidden_states(self, passages: Sequence[Passage]) -> Tensor:
         """Return the head's inputs, (R, longest - 1, H); the last token of a text predicts nothing."""

@@ -1,8 +1,7 @@
 """The built-in models: two small Llamas trained on little stories.
 
-They are real checkpoints (safetensors, own tokenizer and chat template), made by
-``make fable`` from a seeded grammar (`tools/fable/`).
-This module stays light: it names the models and says where they lie.
+They are real checkpoints (safetensors, tokenizer, chat template), trained by `make fable` on texts of a
+seeded grammar (`tools/fable/`). This module imports nothing heavy: it has the models' names and folders only.
 """
 
 from pathlib import Path
@@ -14,11 +13,11 @@ def fable_folder(name: str) -> Path:
     """Return the checkpoint folder of a built-in model.
 
     Args:
-        name: one of :data:`FABLE_MODELS`.
+        name: one of `FABLE_MODELS`.
 
     Raises:
-        KeyError: the name is not a built-in model's.
+        KeyError: there is no built-in model of that name.
     """
     if name not in FABLE_MODELS:
-        raise KeyError(f"{name!r} is no built-in model; there are {', '.join(FABLE_MODELS)}")
+        raise KeyError(f"{name!r} is not a built-in model; available: {', '.join(FABLE_MODELS)}")
     return Path(__file__).parent / name

@@ -1,1 +1,1 @@
-"""The HTML pages: their data, and the templates that draw it."""
+"""The HTML pages: their data as JSON and compressed chunks, and the templates that draw it."""

@@ -1,4 +1,4 @@
-"""The sentences at the head of the comparison: what a reader would look up first."""
+"""The sentences at the top of the comparison: what a reader would look up first."""
 
 from __future__ import annotations
 
@@ -8,46 +8,52 @@ from typing import Any
 
 from harness.analysis.point_results import PointResult
 
-Part = str | dict[str, Any]
-"""Text, or a link: {"point": place} or {"prompt": id}, either with other words as `text`."""
+Span = str | dict[str, Any]
+"""Text, or a link: {"point": index} or {"prompt": id}, with its own text as `text` if it has one."""
 
 SPEED = (("latency/itl_p50_ms", False, "ms between tokens"), ("throughput/tokens_per_s", True, "tokens/s"))
 REPETITION = (
-    ("text/repeated_4", True, "of its 4-grams are repeats", "repeats most"),
-    ("text/looped_share", True, "of its texts ran into a loop", "loops most"),
-    ("text/distinct_2", False, "of its word pairs are distinct", "repeats most"),
+    ("text/repeated_4", True, "of its 4-grams are repeats", "Most repetitive"),
+    ("text/looped_share", True, "of its outputs are stuck in a loop", "Most loops"),
+    ("text/distinct_2", False, "of its word pairs are distinct", "Most repetitive"),
 )
 LOGPROB = "probability/mean_logprob"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding: what it is about, the sentence, and whether it is good, bad or neither."""
+    """One finding.
 
-    about: str
-    says: tuple[Part, ...]
+    Attributes:
+        title: what it is about.
+        spans: the sentence.
+        tone: `good`, `bad` or empty.
+    """
+
+    title: str
+    spans: tuple[Span, ...]
     tone: str = ""
 
-    def told(self) -> dict[str, Any]:
-        """As the page is told it."""
-        return {"about": self.about, "says": list(self.says), "tone": self.tone}
+    def as_json(self) -> dict[str, Any]:
+        """Return the finding as the page has it."""
+        return {"title": self.title, "spans": list(self.spans), "tone": self.tone}
 
 
 def findings(points: Sequence[PointResult], disagreement: Mapping[str, float]) -> list[Finding]:
-    """Those that can be told of these points, most wanted first."""
+    """Return the findings that these points allow, the most wanted first."""
     found = [
         _fastest(points),
-        _repeats(points),
-        _parts(points, disagreement),
-        _surest(points),
+        _most_repetitive(points),
+        _largest_disagreement(points, disagreement),
+        _highest_confidence(points),
         _failed(points),
     ]
     return [finding for finding in found if finding]
 
 
 def _ranked(points: Sequence[PointResult], key: str, highest: bool) -> list[tuple[float, int]]:
-    """(value, place) of the points that have this metric, the extreme one first."""
-    values = [(p.metrics[key], place) for place, p in enumerate(points) if key in p.metrics]
+    """Return (value, index) of the points that have this metric, the extreme one first."""
+    values = [(p.metrics[key], index) for index, p in enumerate(points) if key in p.metrics]
     return sorted(values, key=lambda pair: (-pair[0] if highest else pair[0], pair[1]))
 
 
@@ -56,88 +62,88 @@ def _fastest(points: Sequence[PointResult]) -> Finding | None:
         ranked = _ranked(points, key, highest)
         if len(ranked) < 2:
             continue
-        (best, place), (worst, last) = ranked[0], ranked[-1]
-        says: list[Part] = [{"point": place}, f" with {_figure(best)} {unit}"]
-        rivals = _overlapping(points, key, place, [where for _, where in ranked[1:]])
+        (best, first), (worst, last) = ranked[0], ranked[-1]
+        spans: list[Span] = [{"point": first}, f" with {_figure(best)} {unit}"]
+        rivals = _overlapping(points, key, first, [index for _, index in ranked[1:]])
         if rivals and len(rivals) < 4:
-            says += [", not told apart from ", *_listed(rivals)]
+            spans += [", no significant difference from ", *_listed(rivals)]
         elif rivals:
-            says += [f", not told apart from {len(rivals)} others"]
+            spans += [f", no significant difference from {len(rivals)} others"]
         if last not in rivals and min(best, worst) > 0:
             ratio = max(best, worst) / min(best, worst)
-            says += ["; slowest is ", {"point": last}, f" with {_figure(worst)}, {ratio:.1f}× as slow"]
-        return Finding("Fastest", (*says, "."))
+            spans += ["; slowest is ", {"point": last}, f" with {_figure(worst)} ({ratio:.1f}× slower)"]
+        return Finding("Fastest", (*spans, "."))
     return None
 
 
 def _overlapping(points: Sequence[PointResult], key: str, best: int, others: Sequence[int]) -> list[int]:
-    """Those of the others whose confidence interval overlaps that of the best."""
+    """Return those of the others whose confidence interval overlaps that of the best."""
     mine = points[best].intervals.get(key)
     if not mine:
         return []
     found = []
-    for place in others:
-        theirs = points[place].intervals.get(key)
+    for index in others:
+        theirs = points[index].intervals.get(key)
         if theirs and theirs[0] <= mine[1] and mine[0] <= theirs[1]:
-            found.append(place)
+            found.append(index)
     return found
 
 
-def _repeats(points: Sequence[PointResult]) -> Finding | None:
-    for key, highest, what, about in REPETITION:
+def _most_repetitive(points: Sequence[PointResult]) -> Finding | None:
+    for key, highest, what, title in REPETITION:
         ranked = _ranked(points, key, highest)
         if len(ranked) < 2 or ranked[0][0] == ranked[-1][0]:
             continue
-        (most, place), (least, last) = ranked[0], ranked[-1]
-        says: list[Part] = [{"point": place}, f": {_percent(most)} {what}; least is ", {"point": last}]
-        return Finding(about.capitalize(), (*says, f" with {_percent(least)}."))
+        (most, first), (least, last) = ranked[0], ranked[-1]
+        spans: list[Span] = [{"point": first}, f": {_percent(most)} {what}; least: ", {"point": last}]
+        return Finding(title, (*spans, f" with {_percent(least)}."))
     return None
 
 
-def _parts(points: Sequence[PointResult], disagreement: Mapping[str, float]) -> Finding | None:
+def _largest_disagreement(points: Sequence[PointResult], disagreement: Mapping[str, float]) -> Finding | None:
     if len(points) < 2 or not disagreement:
         return None
     prompt_id, share = max(disagreement.items(), key=lambda pair: pair[1])
     if share <= 0:
-        return Finding("Disagree most", ("nowhere: all strategies wrote the same texts.",))
+        return Finding("Largest disagreement", ("none: all strategies generated the same outputs.",))
     same = sum(value == 0 for value in disagreement.values())
-    says: list[Part] = ["on prompt ", {"prompt": prompt_id}, f" ({_percent(share)} disagreement)"]
+    spans: list[Span] = ["on prompt ", {"prompt": prompt_id}, f" ({_percent(share)})"]
     if same:
-        says.append(f"; on {same} of {len(disagreement)} prompts all texts are the same")
-    return Finding("Disagree most", (*says, "."))
+        spans.append(f"; on {same} of {len(disagreement)} prompts all outputs are identical")
+    return Finding("Largest disagreement", (*spans, "."))
 
 
-def _surest(points: Sequence[PointResult]) -> Finding | None:
+def _highest_confidence(points: Sequence[PointResult]) -> Finding | None:
     ranked = _ranked(points, LOGPROB, True)
     if len(ranked) < 2:
         return None
-    (most, place), (least, last) = ranked[0], ranked[-1]
+    (most, first), (least, last) = ranked[0], ranked[-1]
     return Finding(
-        "Surest",
-        ({"point": place}, f" with a mean logprob of {_signed(most)}; the boldest is ",
+        "Highest confidence",
+        ({"point": first}, f" with a mean logprob of {_signed(most)}; lowest: ",
          {"point": last}, f" with {_signed(least)}."),
     )  # fmt: skip
 
 
 def _failed(points: Sequence[PointResult]) -> Finding | None:
-    failed = [place for place, p in enumerate(points) if p.point.status == "failed"]
+    failed = [index for index, p in enumerate(points) if p.point.status == "failed"]
     if not failed:
         return None
     named = _listed(failed[:4]) + ([f" and {len(failed) - 4} more"] if len(failed) > 4 else [])
-    return Finding("Failed", (f"{len(failed)} of {len(points)} points: ", *named, "."), "bad")
+    return Finding("Failed", (f"{len(failed)} of {len(points)} runs: ", *named, "."), "bad")
 
 
-def _listed(places: Sequence[int]) -> list[Part]:
-    parts: list[Part] = []
-    for i, place in enumerate(places):
+def _listed(indices: Sequence[int]) -> list[Span]:
+    spans: list[Span] = []
+    for i, index in enumerate(indices):
         if i:
-            parts.append(" and " if i == len(places) - 1 else ", ")
-        parts.append({"point": place})
-    return parts
+            spans.append(" and " if i == len(indices) - 1 else ", ")
+        spans.append({"point": index})
+    return spans
 
 
 def _figure(value: float) -> str:
-    """Three significant digits, and no exponent."""
+    """Return three significant digits, without an exponent."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

@@ -1,4 +1,4 @@
-"""Numbers as the pages are told them."""
+"""Numbers as JSON of the pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def short(value: float | None, digits: int = 4) -> float | int | None:
-    """The number at `digits` significant digits; None where it is not finite."""
+    """Return the number rounded to `digits` significant digits; None where it is not finite."""
     if value is None or not math.isfinite(value):
         return None
     rounded = float(f"{value:.{digits}g}")

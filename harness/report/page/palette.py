@@ -1,95 +1,30 @@
-"""The colours of the pages: a sequential scale from sure to surprising, for light and for dark paper.
+"""The colours of tokens in the pages: a scale from likely to surprising, for light and dark themes.
 
-Lightness changes steadily along the scale, so it reads the same for every kind of colour vision and in
-grey; the hue runs from yellow over green and blue to violet as help for those who see it. Computed in
-OKLCH (B. Ottosson, "A perceptual color space for image processing", 2020).
+Lightness changes steadily along a scale, so that it reads the same in grey and for every kind of colour
+vision; the hue runs from yellow over green and blue to violet. The values are OKLCH colours (B. Ottosson, "A
+perceptual color space for image processing", 2020) in even steps of lightness, with the chroma reduced to fit
+sRGB; the tests check lightness and contrast.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+LIGHT = [
+    "#fbfaf4", "#f5f5e8", "#eef0de", "#e6ebd5", "#dde7cc", "#d4e2c5", "#cadebf", "#bfdaba", "#b4d6b5",
+    "#a8d1b2", "#9bcdaf", "#8fc9ad", "#82c4ac", "#74c0ac", "#67bbac", "#59b6ac", "#4ab0ad", "#3babae",
+    "#2ba5b0", "#199eb1", "#0098b2", "#0091b2", "#008ab2", "#0082b2", "#007bb3", "#0873b3", "#196bb2",
+    "#2562b0", "#2e5aad", "#3651aa", "#3c48a6", "#423ea0", "#46349a",
+]  # fmt: skip
+DARK = [
+    "#25262e", "#282b37", "#2a303f", "#2c3547", "#2d3b4e", "#2e4156", "#2f475d", "#2f4e63", "#2e546a",
+    "#2d5b6f", "#2c6275", "#2b6979", "#29707d", "#297781", "#297e83", "#2a8586", "#2d8c87", "#339388",
+    "#399a88", "#42a188", "#4ca787", "#56ad85", "#62b383", "#6fb981", "#7cbf7e", "#8ac47b", "#98c978",
+    "#a7ce74", "#b6d271", "#c5d66e", "#d4da6c", "#e4dd6a", "#f4e06a",
+]  # fmt: skip
 
-Rgb = tuple[float, float, float]
-
-STOPS = 33
-"""Entries of a scale."""
-
-
-def oklch_to_srgb(lightness: float, chroma: float, hue: float) -> Rgb:
-    """One OKLCH colour (hue in degrees) as gamma-encoded sRGB in [0, 1]; may lie outside of the gamut."""
-    a = chroma * math.cos(math.radians(hue))
-    b = chroma * math.sin(math.radians(hue))
-    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
-    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
-    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
-    linear = (
-        4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
-        -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
-        -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
-    )
-    red, green, blue = (12.92 * v if v <= 0.0031308 else 1.055 * v ** (1 / 2.4) - 0.055 for v in linear)
-    return red, green, blue
-
-
-def in_gamut(lightness: float, chroma: float, hue: float) -> Rgb:
-    """The most colourful sRGB colour of this lightness and hue with at most this chroma."""
-    low, high = 0.0, chroma
-    if all(-1e-4 <= v <= 1 + 1e-4 for v in oklch_to_srgb(lightness, chroma, hue)):
-        low = chroma
-    else:
-        for _ in range(20):
-            middle = (low + high) / 2
-            fits = all(0 <= v <= 1 for v in oklch_to_srgb(lightness, middle, hue))
-            low, high = (middle, high) if fits else (low, middle)
-    red, green, blue = (min(1.0, max(0.0, v)) for v in oklch_to_srgb(lightness, low, hue))
-    return red, green, blue
-
-
-def luminance(rgb: Rgb) -> float:
-    """Relative luminance of WCAG 2 in [0, 1]."""
-    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def contrast(one: Rgb, other: Rgb) -> float:
-    """Contrast ratio of WCAG 2, from 1 to 21; text wants 4.5."""
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
-
-
-def ink(paper: Rgb) -> Rgb:
-    """Black or white, whichever reads better: on any colour one of them has a contrast of 4.58."""
-    black, white = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return black if contrast(paper, black) >= contrast(paper, white) else white
-
-
-def scale(dark: bool) -> list[Rgb]:
-    """STOPS colours from sure (near the paper) to surprising (far from it)."""
-    colours = []
-    for index in range(STOPS):
-        t = index / (STOPS - 1)
-        if dark:
-            lightness, hue = 0.27 + 0.63 * t, 280 - 180 * t
-            chroma = 0.015 + 0.125 * t**0.8
-        else:
-            lightness, hue = 0.985 - 0.575 * t, 100 + 185 * t
-            chroma = 0.008 + 0.15 * t**0.8
-        colours.append(in_gamut(lightness, chroma, hue))
-    return colours
-
-
-def hexadecimal(rgb: Rgb) -> str:
-    """`#rrggbb`."""
-    return "#" + "".join(f"{round(255 * v):02x}" for v in rgb)
-
-
-def palette() -> dict[str, Sequence[str]]:
-    """What the pages are given: `light`, `dark` and the ink that reads on each of their colours."""
-    light, dark = scale(dark=False), scale(dark=True)
-    return {
-        "light": [hexadecimal(c) for c in light],
-        "lightInk": [hexadecimal(ink(c)) for c in light],
-        "dark": [hexadecimal(c) for c in dark],
-        "darkInk": [hexadecimal(ink(c)) for c in dark],
-    }
+PALETTE = {
+    "light": LIGHT,
+    "lightInk": ["#000000"] * 24 + ["#ffffff"] * 9,
+    "dark": DARK,
+    "darkInk": ["#ffffff"] * 15 + ["#000000"] * 18,
+}
+"""The scales, and for each of their colours the text colour, black or white, that has more contrast."""

@@ -1,275 +1,247 @@
-"""What a page holds of its prompts: a list, a piece of texts a prompt, and of those that fit one of tokens.
+"""The prompts of a page: a list, one chunk of texts per prompt, and one of tokens for those that fit.
 
-Prompts come in the order of how much strategies disagree on them; the budget gives out from there. Texts go
+Prompts are ordered by how much strategies disagree on them, and the budget is used in that order. Texts come
 first: a page without its colours is of use, one without its texts is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.metric_catalog import Metric
 from harness.analysis.point_results import PointResult
+from harness.report.page.chunks import ChunkRef, CompressedChunks
+from harness.report.page.columns import Block, PageVocabulary, recorded
 from harness.report.page.numbers import short
-from harness.report.page.pieces import Pieces, Place
 from harness.report.page.shell import packed, safe_json
-from harness.report.page.token_columns import (
-    LEAST_STEP_BYTES,
-    STEP_COLUMNS,
-    Named,
-    Vocabulary,
-    token_piece,
-    tokens_of,
-)
+from harness.report.page.token_budget import PagePrompt, add_tokens, samples_of
 from harness.store.stored_point import StoredPoint
-from harness.store.token_table import PROMPT, TokenColumns, TokenVocabulary, collect_samples, read_samples
+from harness.store.token_table import TokenColumns, TokenVocabulary
 
-LEAST_TEXT_BYTES = 30
-"""No sample takes less of a page with its text and facts."""
+LEAST_SAMPLE_SIZE = 30
+"""Characters of a page that no sample takes less of, with its text and facts."""
 
-STEPS_AT_ONCE = 400_000
-"""Steps that are in memory at a time; a prompt with more is read alone."""
+LEAST_STEP_SIZE = 8
+"""Characters of a page that no step takes less of, even where strategies agree."""
 
 START = 120
 """Characters of a prompt in the list."""
 
+COLUMNS = (
+    "token", "rank", "kept", "logprob", "warped_logprob", "entropy", "warped_entropy", "kept_mass",
+    "top_tokens", "top_logprobs", "top_warped_logprobs",
+)  # fmt: skip
+"""Of tokens.parquet, those that a page has, in their order there."""
+
+PROMPT_COLUMNS = ("token", "rank", "logprob", "entropy")
+"""The same of prompt_tokens.parquet."""
+
 
 @dataclass(frozen=True)
-class PromptData:
-    """What the page's script is told.
+class PromptsSection:
+    """The prompts as the page's script has them.
 
     Attributes:
-        index: place of the list of prompts.
-        vocabulary: place of the tokens.
+        index: the chunk with the list of prompts.
+        vocabulary: the chunk with the tokens.
+        columns: the columns that any sample of the page has recorded.
         count: prompts in the page.
-        notes: what the page must say about what it does not hold; none when it holds everything.
+        notes: what the page does not contain; none when it contains everything.
     """
 
-    index: Place
-    vocabulary: Place
+    index: ChunkRef
+    vocabulary: ChunkRef
+    columns: tuple[str, ...]
     count: int
     notes: tuple[str, ...]
 
 
 @dataclass
-class _Prompt:
-    """A prompt while it is collected.
+class _Prompt(PagePrompt):
+    """A prompt with its texts.
 
     Attributes:
-        id: its id.
-        first: its place among all prompts.
-        samples: how many there are of all points.
-        steps: by place of a point, its steps.
+        first: its index among all prompts.
+        samples: how many there are, of all points.
         start: of its text, for the list.
-        texts_at, tokens_at: its pieces, once they are put.
+        texts_at: the chunk of its texts, once that is in the page.
     """
 
-    id: str
-    first: int
+    first: int = 0
     samples: int = 0
-    steps: dict[int, int] = field(default_factory=dict)
     start: str = ""
-    texts_at: Place | None = None
-    tokens_at: Place | None = None
+    texts_at: ChunkRef | None = None
 
     @property
-    def all_steps(self) -> int:
-        return sum(self.steps.values())
-
-    @property
-    def line(self) -> int:
-        """Bytes of its line in the list, at the most."""
+    def entry_size(self) -> int:
+        """Characters of its entry in the list, at the most."""
         return len(safe_json([self.id, self.start])) + 60
 
 
-def prompt_data(
+def prompts_section(
     points: Sequence[PointResult],
-    pieces: Pieces,
+    chunks: CompressedChunks,
     disagreement: Mapping[str, float] | None = None,
     metrics: Sequence[Metric] = (),
-) -> PromptData:
-    """Fill the pieces with the prompts of these points.
+) -> PromptsSection:
+    """Add the prompts of these points to a page.
 
     Args:
-        points: as reported; a sample names its point by its place here.
-        pieces: of the page; its budget is kept.
-        disagreement: of prompts by id, 0 to 1; the order of the prompts is that of the points without it.
-        metrics: those that have a column in generations.parquet are told a sample.
+        points: the results; a sample refers to its point by its index here.
+        chunks: of the page; their budget is kept.
+        disagreement: of prompts by id, 0 to 1; without it the prompts keep the order of the points.
+        metrics: those with a column in generations.parquet are shown for each sample.
     """
     known = disagreement or {}
-    prompts = _counted(points)
+    prompts = _prompts_of(points)
     ordered = sorted(prompts.values(), key=lambda p: (-known.get(p.id, -1.0), p.first))
-    vocabulary = Vocabulary(TokenVocabulary())
-    kept = _put_texts(points, ordered, pieces, [m.per_sample for m in metrics if m.per_sample])
-    told = _put_tokens(points, kept, pieces, vocabulary)
-    place = pieces.put_json([vocabulary.ids, vocabulary.texts])
-    index = pieces.put_json(
-        [[p.id, p.start, short(known.get(p.id), 3), p.first, p.texts_at, p.tokens_at] for p in kept]
+    vocabulary = PageVocabulary(TokenVocabulary())
+    added = _add_texts(points, ordered, chunks, [m.per_sample for m in metrics if m.per_sample])
+    columns: dict[str, set[str]] = {}
+
+    def read(some: Sequence[_Prompt]) -> dict[str, list[Block]]:
+        found = _blocks_of(points, some, vocabulary.tokens)
+        for prompt_id, blocks in found.items():
+            columns[prompt_id] = {name for block in blocks for name in block.columns}
+        return found
+
+    room = chunks.left - sum(p.entry_size for p in added)  # the list comes last, and must fit as well
+    with_tokens = add_tokens(added, read, chunks, vocabulary, room, LEAST_STEP_SIZE)
+    vocabulary_at = chunks.put_json(vocabulary.as_json())
+    index = chunks.put_json(
+        [[p.id, p.start, short(known.get(p.id), 3), p.first, p.texts_at, p.tokens_at] for p in added]
     )
-    return PromptData(index, place, len(kept), _notes(ordered, kept, told, bool(known)))
+    shown = sorted(set().union(*(columns[p.id] for p in added if p.tokens_at)))
+    notes = _notes(len(ordered), len(added), with_tokens, bool(known))
+    return PromptsSection(index, vocabulary_at, tuple(shown), len(added), notes)
 
 
-def _counted(points: Sequence[PointResult]) -> dict[str, _Prompt]:
-    """Every prompt, in the order of the points, with how much there is of it."""
+def _prompts_of(points: Sequence[PointResult]) -> dict[str, _Prompt]:
+    """Return every prompt, in the order of the points, with how many samples and steps it has."""
     prompts: dict[str, _Prompt] = {}
-    for place, p in enumerate(points):
+    for index, p in enumerate(points):
         if not p.stored:
             continue
         columns = p.stored.columns("generations", ["prompt_id", "output_tokens"])
         for prompt_id, tokens in zip(columns["prompt_id"], columns["output_tokens"], strict=True):
-            prompt = prompts.setdefault(prompt_id, _Prompt(prompt_id, len(prompts)))
+            prompt = prompts.setdefault(prompt_id, _Prompt(prompt_id, first=len(prompts)))
             prompt.samples += 1
-            prompt.steps[place] = prompt.steps.get(place, 0) + (tokens or 0)
+            prompt.steps[index] = prompt.steps.get(index, 0) + (tokens or 0)
+        if None in columns["output_tokens"] and p.stored.has("tokens.parquet"):
+            for prompt_id, steps in Counter(p.stored.columns("tokens", ["prompt_id"])["prompt_id"]).items():
+                prompts[prompt_id].steps[index] = steps
     return prompts
 
 
-def _put_texts(
-    points: Sequence[PointResult], ordered: Sequence[_Prompt], pieces: Pieces, columns: Sequence[str]
+def _add_texts(
+    points: Sequence[PointResult],
+    ordered: Sequence[_Prompt],
+    chunks: CompressedChunks,
+    metric_columns: Sequence[str],
 ) -> list[_Prompt]:
-    """Add the texts of the prompts in their order, as far as they fit; returns those that did."""
+    """Add the texts of the prompts, in order, as far as they fit; return the prompts whose texts do."""
     rows: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-    least = 0
+    least_size = 0
     for prompt in ordered:
-        if least > pieces.left:
+        if least_size > chunks.left:
             break
         rows[prompt.id] = []
-        least += prompt.samples * LEAST_TEXT_BYTES
-    for place, p in enumerate(points):
+        least_size += prompt.samples * LEAST_SAMPLE_SIZE
+    for index, p in enumerate(points):
         for row in _rows(p.stored, list(rows)) if p.stored else ():
-            rows[row["prompt_id"]].append((place, row))
-    kept: list[_Prompt] = []
-    list_takes = 0
+            rows[row["prompt_id"]].append((index, row))
+    added: list[_Prompt] = []
+    list_size = 0
     for prompt in ordered[: len(rows)]:
-        mine = rows.pop(prompt.id)
-        whole = mine[0][1]["prompt"] or ""
-        prompt.start = whole if len(whole) <= START else "…" + whole[-START:]
-        piece = packed(safe_json(_texts(whole, mine, columns)).encode())
-        list_takes += prompt.line
-        if len(piece) + list_takes > pieces.left:
+        samples = rows.pop(prompt.id)
+        text = samples[0][1]["prompt"] or ""
+        prompt.start = text if len(text) <= START else "…" + text[-START:]
+        chunk = packed(safe_json(_texts_json(text, samples, metric_columns)).encode())
+        list_size += prompt.entry_size
+        if len(chunk) + list_size > chunks.left:
             break
-        prompt.texts_at = pieces.put(piece)
-        kept.append(prompt)
-    return kept
+        prompt.texts_at = chunks.put(chunk)
+        added.append(prompt)
+    return added
 
 
-def _rows(stored: StoredPoint, wanted: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of generations.parquet of these prompts, read some at a time."""
+def _rows(stored: StoredPoint, prompt_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of generations.parquet of these prompts, read some at a time."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    chosen = pa.array(wanted, pa.string())
+    wanted = pa.array(prompt_ids, pa.string())
     rows: list[dict[str, Any]] = []
     with pq.ParquetFile(stored.path("generations.parquet")) as file:
         for batch in file.iter_batches(batch_size=4096):
-            rows += batch.filter(pc.is_in(batch.column("prompt_id"), value_set=chosen)).to_pylist()
+            rows += batch.filter(pc.is_in(batch.column("prompt_id"), value_set=wanted)).to_pylist()
     return rows
 
 
-def _texts(prompt: str, rows: Sequence[tuple[int, dict[str, Any]]], columns: Sequence[str]) -> dict[str, Any]:
-    """The piece of texts of one prompt."""
+def _texts_json(
+    prompt: str, rows: Sequence[tuple[int, dict[str, Any]]], metric_columns: Sequence[str]
+) -> dict[str, Any]:
+    """Return the chunk of texts of one prompt: its own, and those of its samples."""
     return {
         "text": prompt,
         "promptTokens": rows[0][1]["prompt_tokens"] if rows else None,
         "samples": [
             {
-                "p": place,
-                "n": row["sample"],
+                "point": index,
+                "sample": row["sample"],
                 "text": row["output"] or "",
                 "finish": row["finish_reason"],
                 "tokens": row["output_tokens"],
                 "seed": str(row["seed"]),  # may be past what JavaScript counts exactly
                 "logprob": short(row.get("mean_logprob")),
                 "score": short(row.get("sequence_score")),
-                "m": {c: short(row[c]) for c in columns if isinstance(row.get(c), int | float)},
+                "metrics": {c: short(row[c]) for c in metric_columns if isinstance(row.get(c), int | float)},
             }
-            for place, row in rows
+            for index, row in rows
         ],
     }
 
 
-def _put_tokens(
-    points: Sequence[PointResult], prompts: Sequence[_Prompt], pieces: Pieces, vocabulary: Vocabulary
-) -> int:
-    """Add the tokens of the prompts in their order, until one does not fit; returns how many prompts did."""
-    # The list comes last, and must fit as well.
-    room = pieces.left - sum(p.line for p in prompts)
-    told = 0
-    for some in _blocks(prompts, room // LEAST_STEP_BYTES):
-        found = _steps_of(points, some, vocabulary.pairs)
-        for prompt in some:
-            samples = found.get(prompt.id)
-            if not samples:
-                continue
-            new = tokens_of(samples)
-            room -= vocabulary.cost(new)
-            if room <= 0:
-                return told
-            vocabulary.keep(new)
-            piece = token_piece(samples, vocabulary)
-            room -= len(piece)
-            if room < 0:
-                return told
-            prompt.tokens_at = pieces.put(piece)
-            told += 1
-    return told
-
-
-def _blocks(prompts: Sequence[_Prompt], most: int) -> Iterator[list[_Prompt]]:
-    """The prompts by STEPS_AT_ONCE, so that little is read and not written yet, up to `most` steps."""
-    block: list[_Prompt] = []
-    size = total = 0
-    for prompt in prompts:
-        if block and size + prompt.all_steps > STEPS_AT_ONCE:
-            yield block
-            block, size = [], 0
-        if total > most:
-            break
-        block.append(prompt)
-        size += prompt.all_steps
-        total += prompt.all_steps
-    if block:
-        yield block
-
-
-def _steps_of(
-    points: Sequence[PointResult], prompts: Sequence[_Prompt], pairs: TokenVocabulary
-) -> dict[str, list[Named]]:
-    """The samples of each prompt, points in their order; the prompt's own tokens once, at the end."""
-    found: dict[str, list[Named]] = {p.id: [] for p in prompts}
-    own: dict[str, Named] = {}
-    for place, p in enumerate(points):
-        if not p.stored:
-            continue
-        most = sum(x.steps.get(place, 0) for x in prompts)
-        steps: dict[tuple[str, int], TokenColumns] = {}
-        for table, rows in (("tokens", most), ("prompt_tokens", None)):
-            read = read_samples(p.stored, table, STEP_COLUMNS, prompts=found, vocabulary=pairs, most=rows)
-            steps |= collect_samples(read)
-        for prompt_id, sample in sorted(steps):
-            named = (place, sample, steps[prompt_id, sample])
-            if sample == PROMPT:
-                own.setdefault(prompt_id, named)
-            else:
-                found[prompt_id].append(named)
-    for prompt_id, named in own.items():
-        found[prompt_id].append(named)
+def _blocks_of(
+    points: Sequence[PointResult], prompts: Sequence[_Prompt], tokens: TokenVocabulary
+) -> dict[str, list[Block]]:
+    """Return the samples of each prompt, in the order of the points; the prompt's own tokens last, once."""
+    found: dict[str, list[Block]] = {p.id: [] for p in prompts}
+    scores: dict[str, Block] = {}
+    for index, p in enumerate(points):
+        most = sum(prompt.steps.get(index, 0) for prompt in prompts)
+        samples = samples_of(p, "tokens", COLUMNS, found, tokens, most)
+        for key in sorted(samples):
+            found[key[0]].append(_block(index, samples[key]))
+        for steps in samples_of(p, "prompt_tokens", PROMPT_COLUMNS, found, tokens).values():
+            scores.setdefault(steps.prompt_id, _block(index, steps))
+    for prompt_id, block in scores.items():
+        found[prompt_id].append(block)
     return found
 
 
-def _notes(all_of: Sequence[_Prompt], kept: Sequence[_Prompt], told: int, ranked: bool) -> tuple[str, ...]:
-    said = []
-    if told < len(kept):
-        which = "those on which strategies disagree most keep theirs" if ranked else "the first keep theirs"
-        missing = len(kept) - told
-        said.append(
-            f"{missing} of {len(kept)} prompts are shown without their tokens, which did not fit this page "
-            f"or were not recorded" + (f": {which}." if told else ".")
+def _block(point: int, steps: TokenColumns) -> Block:
+    columns = {name: c for name, c in steps.columns.items() if name not in ("position", "kept_mass")}
+    if "kept_mass" in steps.columns:
+        # Half precision is finer near 0 than near 1, where most of the mass is kept.
+        columns["removed_mass"] = 1 - steps["kept_mass"]
+    return Block({"point": point, "sample": steps.sample}, recorded(columns))
+
+
+def _notes(prompts: int, added: int, with_tokens: int, ranked: bool) -> tuple[str, ...]:
+    notes = []
+    if with_tokens < added:
+        which = "those with the largest disagreement have them" if ranked else "the first prompts have them"
+        notes.append(
+            f"{added - with_tokens} of {added} prompts are shown without token probabilities, which did not "
+            f"fit into this page or were not recorded" + (f": {which}." if with_tokens else ".")
         )
-    if len(kept) < len(all_of):
-        said.append(f"{len(all_of) - len(kept)} of {len(all_of)} prompts are left out of this page.")
-    if said:
-        said.append("generations.parquet and tokens.parquet hold everything.")
-    return tuple(said)
+    if added < prompts:
+        notes.append(f"{prompts - added} of {prompts} prompts are left out of this page.")
+    if notes:
+        notes.append("generations.parquet and tokens.parquet contain everything.")
+    return tuple(notes)

@@ -1,4 +1,4 @@
-"""A point's settings for a page: what was asked for beside what was in effect, and where it ran."""
+"""A point's settings for a page: the requested config beside the effective one, and the environment."""
 
 from __future__ import annotations
 
@@ -8,31 +8,25 @@ from typing import Any
 
 from harness.store.stored_point import StoredPoint
 
-LONG = 300
-"""Characters of a value; prompts written into a config are longer, and stand elsewhere."""
+LONGEST = 300
+"""Characters of a value that are shown; prompts written into a config are longer, and shown elsewhere."""
 
-ONLY_EFFECTIVE = ("model_generation_config",)
-"""Parts of the effective config that say where its values came from."""
+PROVENANCE = ("model_generation_config",)
+"""Sections of the effective config that say where its values came from."""
 
 
 def settings(stored: StoredPoint) -> dict[str, dict[str, str]]:
-    """`requested`, `effective` and `environment` as text by dotted key; empty where they were not written."""
-    import yaml
-
-    config: Any = None
-    if stored.has("config.yaml"):
-        # libyaml's loader is ten times as fast, where it was built in.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        config = yaml.load(stored.config_text(), Loader=loader)
+    """Return `requested`, `effective` and `environment` as text by dotted key; empty where not written."""
+    config: Any = stored.config() if stored.has("config.yaml") else {}
     config = config if isinstance(config, Mapping) else {}
     requested, effective = config.get("requested") or {}, config.get("effective") or {}
     if isinstance(requested.get("prompts"), Mapping):
         requested = {**requested, "prompts": _without_texts(requested["prompts"])}
     environment = stored.environment() if stored.has("environment.json") else {}
     return {
-        "requested": flat(requested),
-        "effective": flat({k: v for k, v in effective.items() if k not in ONLY_EFFECTIVE}),
-        "environment": flat(environment),
+        "requested": flattened(requested),
+        "effective": flattened({k: v for k, v in effective.items() if k not in PROVENANCE}),
+        "environment": flattened(environment),
     }
 
 
@@ -41,14 +35,14 @@ def _without_texts(prompts: Mapping[str, Any]) -> dict[str, Any]:
     return {**prompts, "items": f"{len(items)} prompts"} if isinstance(items, list) else dict(prompts)
 
 
-def flat(values: Mapping[str, Any], above: str = "") -> dict[str, str]:
-    """Nested maps as one, by dotted key; a value is told as JSON, a string as itself."""
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested maps as one, by dotted key; strings stay as they are, other values become JSON."""
     found: dict[str, str] = {}
     for key, value in values.items():
-        name = f"{above}{key}"
+        name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{name}.")
+            found |= flattened(value, f"{name}.")
         else:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-            found[name] = text if len(text) <= LONG else text[:LONG] + "…"
+            found[name] = text if len(text) <= LONGEST else text[:LONGEST] + "…"
     return found

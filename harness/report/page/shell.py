@@ -1,8 +1,8 @@
-"""One self-contained HTML page: template, style, script and data in a single file that asks for nothing.
+"""One self-contained HTML page: template, style, script and data in a single file that requests nothing.
 
-The page forbids itself everything by its Content-Security-Policy except the scripts it comes with, which are
-named by their hashes: text from a model cannot become code, even if it slipped through, and nothing is ever
-fetched. The charting library lies packed in the page, and is started when the first chart is drawn.
+The page's Content-Security-Policy forbids everything except its scripts, which it names by their hashes: text
+from a model cannot become code, even if it slipped through, and nothing is ever fetched. The charting library
+is compressed in the page, and started when the first chart is drawn.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ import gzip
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.report.visible import visible
+
 TEMPLATES = Path(__file__).parent / "templates"
 
-STYLES = ("base", "shell", "overview", "prompts", "tokens", "tree", "points", "precision")
+STYLES = ("base", "shell", "overview", "prompts", "tokens", "tree", "runs", "quantization")
 """Files of `templates/css`, joined in this order."""
 
 SCRIPTS = (
-    "data", "text", "numbers", "colours", "routes", "steps", "tokens", "detail", "diff",
-    "findings", "table", "judged", "charts", "overview",
-    "list", "samples", "tree", "prompts", "points",
-    "precision_steps", "precision_table", "precision_charts", "precision_reader", "precision",
+    "data", "columns", "text", "numbers", "colours", "routes", "tokens", "detail", "diff",
+    "findings", "table", "panels", "charts", "overview_charts", "overview",
+    "list", "samples", "tree", "prompts", "runs",
+    "quantization_steps", "quantization_table", "quantization_charts", "quantization_reader", "quantization",
     "export", "keys", "start",
 )  # fmt: skip
 """Files of `templates/js`, joined in this order."""
@@ -41,26 +42,13 @@ _UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 
 def safe_json(data: Any) -> str:
-    """Compact JSON that can stand inside a script element; reads back as exactly `data`.
+    """Return compact JSON that is safe inside a script element and parses to exactly `data`.
 
     Raises:
         ValueError: a number is not finite.
     """
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
-
-
-def visible(text: str) -> str:
-    """The text with every control, format and surrogate character as a mark, for titles and terminals."""
-
-    def mark(char: str) -> str:
-        if ord(char) < 0x20:
-            return chr(0x2400 + ord(char))
-        if unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
-            return f"⟨U+{ord(char):04X}⟩"
-        return char
-
-    return "".join(map(mark, text))
 
 
 @cache
@@ -70,7 +58,7 @@ def _source(name: str) -> str:
 
 @cache
 def _library() -> tuple[str, str]:
-    """The charting library out of its package: its hash, and itself packed."""
+    """Return the hash of the charting library, and the library compressed."""
     from bokeh.util.paths import bokehjs_path
 
     folder = Path(bokehjs_path(dev=False)) / "js"
@@ -84,19 +72,19 @@ def _hash(source: str) -> str:
 
 
 def packed(raw: bytes, level: int = 6) -> str:
-    """gzip in base64, which the page opens by itself; the same bytes always give the same text."""
+    """Return gzip in base64, which the page decompresses; the same bytes always give the same text."""
     return base64.b64encode(gzip.compress(raw, level, mtime=0)).decode("ascii")
 
 
-def page(title: str, data: Mapping[str, Any], pieces: str = "", charts: bool = False) -> str:
-    """Fill `templates/page.html`.
+def page(title: str, data: Mapping[str, Any], chunks: str = "", charts: bool = False) -> str:
+    """Return `templates/page.html` filled in.
 
     Args:
         title: of the window; any text.
-        data: what the script draws at once, embedded as JSON.
-        pieces: what it draws on demand, packed.
-        charts: whether the charting library comes along (half a megabyte, packed). It writes style elements
-            of its own, so that styles can then not be held to a hash.
+        data: what the script draws at once, as JSON.
+        chunks: what it draws on demand, compressed.
+        charts: whether to include the charting library (half a megabyte, compressed). It writes style
+            elements, so that styles are then not restricted to a hash.
     """
     from jinja2 import Environment
 
@@ -123,6 +111,6 @@ def page(title: str, data: Mapping[str, Any], pieces: str = "", charts: bool = F
         script=script,
         policy=policy,
         data=safe_json(data),
-        pieces=pieces,
+        chunks=chunks,
         library=library,
     )

@@ -1,15 +1,15 @@
-"""`tokens.html`: every generated token of a point, coloured by how sure the model was of it."""
+"""`tokens.html`: every generated token of a point, coloured by how likely the model found it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
+from harness.analysis.comparison import plain_comparison
 from harness.analysis.point_results import point_result
-from harness.report.page.compare_page import plain_comparison, told_metric, told_point
-from harness.report.page.palette import palette
-from harness.report.page.pieces import Pieces
-from harness.report.page.prompts_section import prompt_data
+from harness.report.page.chunks import CompressedChunks
+from harness.report.page.palette import PALETTE
+from harness.report.page.point_json import metric_json, point_json
+from harness.report.page.prompts_section import prompts_section
 from harness.report.page.settings import settings
 from harness.report.page.shell import page
 from harness.store.stored_point import StoredPoint
@@ -19,44 +19,35 @@ from harness.store.sweeps import SweepPoint
 def tokens_html(
     stored: StoredPoint, label: str, budget_mb: float = 8, point: SweepPoint | None = None
 ) -> str:
-    """One self-contained page with the texts of a point and the probabilities behind each token.
+    """Return a self-contained page with the outputs of a point and the probabilities behind each token.
 
-    It is the comparison's machinery for one point, without its overview. It asks for nothing outside of
-    itself and treats every text as hostile.
+    It is the comparison page of one point, without its overview. It requests nothing from elsewhere and
+    treats every text as hostile.
 
     Args:
-        stored: the point; `generations.parquet` must be there.
-        label: what the page is titled.
+        stored: the point; `generations.parquet` must exist.
+        label: the page's title.
         budget_mb: megabytes of texts and tokens; past it the first prompts keep their tokens, the others
             come as texts, and the page says so.
-        point: its place in a sweep, where it has one.
+        point: its record in a sweep, where it has one.
     """
-    place = point or SweepPoint(label, stored.point_id, "", "", "", "", status="done")
-    told = point_result(replace(place, label=label), stored)
-    pieces = Pieces(budget_mb)
-    against = plain_comparison([told])
-    prompts = prompt_data([told], pieces, metrics=against.metrics)
-    facts: list[tuple[str, Any]] = [("prompts", prompts.count), ("texts", sum(told.finishes.values()))]
+    record = point or SweepPoint(label, stored.point_id, "", "", "", "", status="done")
+    result = point_result(replace(record, label=label), stored)
+    chunks = CompressedChunks(budget_mb)
+    values = plain_comparison([result])
+    prompts = prompts_section([result], chunks, metrics=values.metrics)
     data = {
         "kind": "tokens",
         "label": label,
-        "facts": facts,
-        "notes": list(prompts.notes),
-        "rough": False,
-        "palette": palette(),
-        "baseline": None,
-        "metrics": [told_metric(metric) for metric in against.metrics],
-        "points": [told_point(told, label, against.cells[label], None)],
-        "findings": [],
-        "effects": [],
-        "front": None,
-        "noise": {},
-        "selfBleu": {},
-        "expectations": [],
-        "feedback": [],
+        "facts": [("prompts", prompts.count), ("outputs", sum(result.finishes.values()))],
+        "notes": prompts.notes,
+        "palette": PALETTE,
+        "metrics": [metric_json(metric) for metric in values.metrics],
+        "points": [point_json(result, label, values.cells[label], None)],
         "prompts": prompts.index,
         "promptCount": prompts.count,
         "vocabulary": prompts.vocabulary,
-        "settings": pieces.put_json([settings(stored)]),
+        "tokenColumns": prompts.columns,
+        "settings": chunks.put_json([settings(stored)]),
     }
-    return page(f"{label} · token probabilities", data, pieces.text())
+    return page(f"{label} · token probabilities", data, chunks.text())

@@ -36,8 +36,8 @@ def test_holm_keeps_the_rate_of_sweeps_with_any_false_word() -> None:
 def test_words_and_verdicts() -> None:
     assert word_of(0.2, 0.049) == "higher"
     assert word_of(-0.2, 0.049) == "lower"
-    assert word_of(0.2, 0.05) == word_of(0.2, None) == word_of(0.0, 0.0) == "not told apart"
+    assert word_of(0.2, 0.05) == word_of(0.2, None) == word_of(0.0, 0.0) == "no significant difference"
     assert verdict_of("higher", "higher") == verdict_of("lower", "lower") == "better"
     assert verdict_of("higher", "lower") == verdict_of("lower", "higher") == "worse"
     assert verdict_of("higher", None) is None
-    assert verdict_of("not told apart", "lower") is None
+    assert verdict_of("no significant difference", "lower") is None

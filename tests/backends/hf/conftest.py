@@ -22,7 +22,7 @@ TEXTS = (
 
 @pytest.fixture(scope="session")
 def loaded_model(small_model: Any) -> Callable[..., Any]:
-    """`loaded_model("llama", bos=False)`: a LoadedModel on the CPU in fp32, as the engine gets it."""
+    """`loaded_model("llama", bos=False)`: a LoadedModel on the CPU in fp32, as the backend gets it."""
     from transformers import GenerationConfig
 
     from harness.models.load import load
@@ -46,8 +46,8 @@ def prompts_of() -> Callable[..., Any]:
 
     def prompts(loaded: Any, texts: tuple[str, ...] = TEXTS) -> list[Prompt]:
         return [
-            Prompt(id=f"p{place}", text=text, ids=tuple(loaded.tokenizer(text)["input_ids"]))
-            for place, text in enumerate(texts)
+            Prompt(id=f"p{index}", text=text, ids=tuple(loaded.tokenizer(text)["input_ids"]))
+            for index, text in enumerate(texts)
         ]
 
     return prompts

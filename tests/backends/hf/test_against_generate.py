@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness.backends.hf.batch import Row
-from harness.backends.hf.beams import rows_together, search
-from harness.backends.hf.stock_generate import decode_rows
+from harness.backends.backend import Request
+from harness.backends.hf.beams import beam_search
+from harness.backends.hf.methods import Beams
+from harness.backends.hf.stock_generate import stock_generate
 from harness.decoding.detokenizer import Detokenizer
 
 GREEDY = [
@@ -63,8 +64,9 @@ def test_greedy_rows(kind: str, fields: dict, loaded_model: Any, prompts_of: Any
     loaded = loaded_model(kind)
     prompts = prompts_of(loaded)
     assert len({len(prompt.ids) for prompt in prompts}) > 2, "the batch is meant to be ragged"
-    rows = [Row(prompt, 0) for prompt in prompts]
-    samples = decode_rows(loaded, strategy_of(loaded, **fields), rows, Detokenizer(loaded.tokenizer))
+    strategy = strategy_of(loaded, **fields)
+    requests = [Request(prompt, 0, strategy) for prompt in prompts]
+    samples = stock_generate(loaded, requests, Detokenizer(loaded.tokenizer))
     assert [sample.token_ids for sample in samples] == [
         stock(loaded, prompt.ids, fields, 20)[0] for prompt in prompts
     ]
@@ -76,10 +78,11 @@ def test_beams(kind: str, fields: dict, loaded_model: Any, prompts_of: Any, stra
     loaded = loaded_model(kind)
     prompts = prompts_of(loaded)
     strategy = strategy_of(loaded, **fields)
-    rows = [Row(prompt, 0) for prompt in prompts]
-    batches = [rows] if rows_together(loaded, strategy) else [[row] for row in rows]
-    texts = Detokenizer(loaded.tokenizer)
-    samples = [sample for batch in batches for sample in search(loaded, strategy, batch, texts)]
+    requests = [Request(prompt, 0, strategy) for prompt in prompts]
+    together = Beams().batches_requests(strategy.effective, None)
+    batches = [requests] if together else [[request] for request in requests]
+    detokenizer = Detokenizer(loaded.tokenizer)
+    samples = [sample for batch in batches for sample in beam_search(loaded, batch, detokenizer)]
     for prompt, sample in zip(prompts, samples, strict=True):
         tokens, score = stock(loaded, prompt.ids, fields, 20)
         assert sample.token_ids == tokens
@@ -104,8 +107,7 @@ def test_fable(model: str, fields: dict, strategy_of: Any) -> None:
     )
     prompts = prepare_prompts(source, locate(choice), loaded.tokenizer, 30).prompts
     strategy = strategy_of(loaded, max_new_tokens=30, **fields)
-    rows = [Row(prompt, 0) for prompt in prompts]
-    texts = Detokenizer(loaded.tokenizer)
-    run = search if strategy.beams > 1 else decode_rows
-    for prompt, sample in zip(prompts, run(loaded, strategy, rows, texts), strict=True):
+    requests = [Request(prompt, 0, strategy) for prompt in prompts]
+    run = beam_search if strategy.effective["num_beams"] > 1 else stock_generate
+    for prompt, sample in zip(prompts, run(loaded, requests, Detokenizer(loaded.tokenizer)), strict=True):
         assert sample.token_ids == stock(loaded, prompt.ids, fields, 30)[0]

@@ -1,4 +1,4 @@
-"""Which points decode together, and how many texts at once: figures worked out by hand."""
+"""Which points decode together, and how many samples at once: figures worked out by hand."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from harness.backends.hf.batching import Batching, batching, families, text_cache_bytes
-from harness.plan.plan import PlannedPoint, make_plan
+from harness.artifacts.job import Job, families
+from harness.artifacts.samples import Batches, cut_into_batches
+from harness.backends.backend import Request, TokenIds
+from harness.backends.hf.batching import batch_rows, request_cache_bytes
+from harness.plan.plan import make_plan
 
 BASE = [
     "model=fable_tiny",
@@ -20,27 +23,34 @@ BASE = [
 ]
 
 
-def planned(*overrides: str) -> Sequence[PlannedPoint]:
-    """The points of a command."""
+def planned(*overrides: str) -> Sequence[Job]:
+    """The jobs of a command."""
     from harness.config import hydra_app as app
 
-    found: list[PlannedPoint] = []
+    found: list[Job] = []
 
     def action(points: Any, name: str, files: Any) -> int:
-        found.extend(make_plan(points, name).points)
+        found.extend(make_plan(points, name).jobs)
         return 0
 
     assert app.run([*BASE, *overrides], action) == 0
     return found
 
 
+def longest(job: Job) -> Request:
+    return job.longest_request(job.strategy(TokenIds()))
+
+
+def files_of(job: Job) -> Any:
+    return job.target.info
+
+
 @pytest.mark.usefixtures("outputs")
 class TestBatching:
     def test_one_row_strategies_of_one_prompt_set_are_a_family_and_beams_stand_alone(self) -> None:
-        points = planned("-m", "decoding=greedy,beam,top_p", "prompts.limit=3,5")
-        names = [(point.point.decoding.name, point.point.prompts.limit) for point in points]
-        told = [{names[place] for place in family} for family in families(points)]
-        assert told == [
+        jobs = planned("-m", "decoding=greedy,beam,top_p", "prompts.limit=3,5")
+        names = [(job.point.decoding.name, job.point.prompts.limit) for job in jobs]
+        assert [{names[index] for index in family} for family in families(jobs)] == [
             {("greedy", 3), ("top_p", 3)},
             {("greedy", 5), ("top_p", 5)},
             {("beam", 3)},
@@ -51,33 +61,42 @@ class TestBatching:
 
     def test_a_cache_by_hand(self) -> None:
         (greedy,), (beam,) = planned("decoding=greedy"), planned("decoding=beam")
-        longest = max(len(prompt.ids) for prompt in greedy.prompts) + 8
+        tokens = max(len(prompt.ids) for prompt in greedy.prompts) + 8
         # keys and values of 2 layers, 2 heads of 32, 4 bytes each
-        assert text_cache_bytes(greedy, 4) == 2 * 2 * 2 * 32 * 4 * longest
+        own = request_cache_bytes(longest(greedy), files_of(greedy), 4)
+        assert own == 2 * 2 * 2 * 32 * 4 * tokens
         beams = beam.effective["num_beams"]
-        assert text_cache_bytes(beam, 2) == beams * text_cache_bytes(greedy, 4) // 2
+        assert request_cache_bytes(longest(beam), files_of(beam), 2) == beams * own // 2
 
-    def test_texts_that_fit(self) -> None:
+    def test_requests_that_fit(self) -> None:
         family = planned("-m", "decoding=greedy,top_p", "generation.samples=1", "prompts.limit=7")
-        vocabulary, cache = family[0].files.vocab_size, text_cache_bytes(family[0], 4)
-        assert vocabulary is not None
-        text = 2 * cache + vocabulary * 4 * 12
-        six = round(6.5 * text / 0.6)  # three fifths of what is free may be taken: six texts and a half
-        assert batching(family, six, 4, False) == Batching(6, 3, 3, 6 * cache)
-        assert batching(family, 0, 4, False) == Batching(1, 1, 7, cache)
-        assert batching(family, 10**15, 4, False) == Batching(128, 64, 1, 14 * cache)
-        assert batching(family, 10**15, 4, True) == Batching(1, 1, 7, cache)
+        files, requests = files_of(family[0]), [longest(job) for job in family]
+        cache = request_cache_bytes(requests[0], files, 4)
+        needed = 2 * cache + files.vocab_size * 4 * 12
+        six = round(6.5 * needed / 0.6)  # three fifths of what is free may be taken: six and a half requests
+        assert batch_rows(requests, files, "cpu", six, 4) == 6
+        assert cut_into_batches(6, 7, samples_per_prompt=2) == Batches(prompts=3, count=3)
+        assert batch_rows(requests, files, "cpu", 0, 4) == 1
+        assert cut_into_batches(1, 7, samples_per_prompt=2) == Batches(prompts=1, count=7)
+        assert batch_rows(requests, files, "cpu", 10**15, 4) == 128
+        assert cut_into_batches(128, 7, samples_per_prompt=2) == Batches(prompts=64, count=1)
+        (beam,) = planned("decoding=beam")
+        assert batch_rows([longest(beam)], files, "cuda:0", 10**15, 4) == 512 // beam.effective["num_beams"]
 
     def test_batch_rows_is_taken_as_it_is(self) -> None:
-        family = planned("decoding=greedy", "prompts.limit=7", "engine.batch_rows=4")
-        cut = batching(family, 0, 4, False)
-        assert (cut.rows, cut.prompts, cut.batches) == (4, 4, 2)
+        (job,) = planned("decoding=greedy", "prompts.limit=7", "engine.batch_rows=4")
+        assert job.target.estimate([longest(job)], 4).rows == 4
+        assert cut_into_batches(4, 7, samples_per_prompt=1) == Batches(prompts=4, count=2)
+
+    def test_strategies_that_decode_one_by_one(self) -> None:
+        (job,) = planned("decoding=beam_sample", "prompts.limit=7")
+        assert job.target.estimate([longest(job)], None).rows == 1
 
     def test_the_plan_tells_it(self, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
         from harness.cli.main import main
 
         assert main(["plan", *BASE, "prompts.limit=7", "engine.batch_rows=4"]) == 0
         lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-        (place,) = [number for number, words in enumerate(lines) if words[:1] == ["group"]]
-        assert lines[place][5:] == ["batches", "texts", "each", "cache", "each"]
-        assert lines[place + 1][6:8] == ["2", "4"]  # two batches of four texts
+        (index,) = [number for number, words in enumerate(lines) if words[:1] == ["group"]]
+        assert lines[index][5:] == ["batches", "samples", "each", "cache", "each"]
+        assert lines[index + 1][6:8] == ["2", "4"]  # two batches of four samples

@@ -1,4 +1,4 @@
-"""Steps through buffers that stay give what steps that grow give; here without CUDA, so as they are."""
+"""Steps through static buffers give what steps over growing tensors give; here without CUDA graphs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness.backends.hf.batch import Row
-from harness.backends.hf.cuda_graphs import StaticSteps, bucket_of, capturable
-from harness.backends.hf.tree import Text, decode_tree
+from harness.backends.backend import Request
+from harness.backends.hf.cuda_graphs import CudaGraphRunner, bucket_size, capturable
+from harness.backends.hf.tree import decode_tree
 from harness.decoding.detokenizer import Detokenizer
 
 STRATEGIES: list[dict[str, Any]] = [
@@ -22,7 +22,7 @@ STRATEGIES: list[dict[str, Any]] = [
 
 
 def test_buckets() -> None:
-    assert [bucket_of(rows, 40) for rows in (1, 2, 3, 5, 8, 9, 33, 40)] == [1, 2, 4, 8, 8, 16, 40, 40]
+    assert [bucket_size(rows, 40) for rows in (1, 2, 3, 5, 8, 9, 33, 40)] == [1, 2, 4, 8, 8, 16, 40, 40]
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "mistral"])
@@ -32,12 +32,17 @@ def test_the_same_samples(
     loaded = loaded_model(kind)
     detokenizer = Detokenizer(loaded.tokenizer)
     strategies = [strategy_of(loaded, **fields) for fields in STRATEGIES]
-    texts = [Text(strategy, Row(prompt, 0)) for strategy in strategies for prompt in prompts_of(loaded)]
-    expected = decode_tree(loaded, texts, detokenizer)
+    requests = [Request(prompt, 0, strategy) for strategy in strategies for prompt in prompts_of(loaded)]
+    expected = decode_tree(loaded, requests, detokenizer)
     buckets: list[int] = []
-    run = StaticSteps._run
-    monkeypatch.setattr(StaticSteps, "_run", lambda self, bucket: buckets.append(bucket) or run(self, bucket))
-    found = decode_tree(loaded, texts, detokenizer, capture=True)
+    run = CudaGraphRunner._run
+
+    def counted(self: CudaGraphRunner, bucket: int) -> torch.Tensor:
+        buckets.append(bucket)
+        return run(self, bucket)
+
+    monkeypatch.setattr(CudaGraphRunner, "_run", counted)
+    found = decode_tree(loaded, requests, detokenizer, capture=True)
     for one, other in zip(expected, found, strict=True):
         assert one.token_ids == other.token_ids
         for name in ("logprob", "warped_logprob", "entropy"):
@@ -47,10 +52,10 @@ def test_the_same_samples(
                 atol=1e-4,
                 rtol=1e-4,
             )
-    # Mistral's windows are not in buffers: it is decoded as ever.
+    # Mistral's sliding windows are not in buffers: its steps run as usual.
     assert (len(set(buckets)) > 1) == (kind != "mistral")
-    assert all(bucket & (bucket - 1) == 0 or bucket == len(texts) for bucket in buckets)
+    assert all(bucket & (bucket - 1) == 0 or bucket == len(requests) for bucket in buckets)
 
 
-def test_only_what_is_sure_to_work_is_captured(loaded_model: Any) -> None:
+def test_only_plain_models_on_cuda_are_captured(loaded_model: Any) -> None:
     assert not capturable(loaded_model("llama")), "there is nothing to capture on a CPU"

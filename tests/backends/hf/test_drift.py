@@ -72,7 +72,7 @@ def compare(
     for number, chunk in stored.chunks(passages):
         for drift in compared.compare(stored, number, chunk, 3):
             passage = drift.passage
-            for position, token_id in enumerate(passage.told):
+            for position, token_id in enumerate(passage.target_ids):
                 rows.append(
                     {
                         "prompt_id": passage.prompt_id,
@@ -101,11 +101,11 @@ def in_float64(reference: Any, other: Any, passages: list[Passage]) -> dict[str,
         # The last token predicts nothing; in bfloat16, a text without it may round differently.
         ids = torch.tensor([passage.ids[:-1]])
         p_logits, q_logits = (
-            m.model(ids).logits[0, passage.first - 1 :].double() for m in (reference, other)
+            m.model(ids).logits[0, passage.first_target - 1 :].double() for m in (reference, other)
         )
         log_p, log_q = p_logits.log_softmax(-1), q_logits.log_softmax(-1)
         p, q = log_p.exp(), log_q.exp()
-        token = torch.tensor(passage.told)[:, None]
+        token = torch.tensor(passage.target_ids)[:, None]
         for name, values in {
             "kl": (p * (log_p - log_q)).sum(-1),
             "total_variation": (p - q).abs().sum(-1) / 2,
@@ -141,7 +141,9 @@ def test_drift_equals_that_of_both_models_in_memory(
     passages = passages_of(reference)
     rows = compare(reference, model, passages, tmp_path)
     assert [(row["prompt_id"], row["sample"], row["position"], row["token_id"]) for row in rows] == [
-        (p.prompt_id, p.sample, position, token) for p in passages for position, token in enumerate(p.told)
+        (p.prompt_id, p.sample, position, token)
+        for p in passages
+        for position, token in enumerate(p.target_ids)
     ]
     for name, true in in_float64(reference, model, passages).items():
         assert torch.allclose(column(rows, name), true, atol=1e-5, rtol=1e-5), name

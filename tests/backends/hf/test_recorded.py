@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.backends.hf.batch import Row
-from harness.backends.hf.beams import search
+from harness.backends.backend import Request
+from harness.backends.hf.beams import beam_search
 from harness.backends.hf.rescore import score_prompt
-from harness.backends.hf.stock_generate import decode_rows
+from harness.backends.hf.stock_generate import stock_generate
 from harness.decoding.detokenizer import Detokenizer
 
 STRATEGIES = [
@@ -32,7 +32,7 @@ def log_softmax64(logits: np.ndarray) -> np.ndarray:
 
 
 def warp64(logits: np.ndarray, fields: dict[str, Any], seen: list[int]) -> np.ndarray:
-    """The strategy's processors written down again in float64, for one step."""
+    """The strategy's processors, implemented again in float64, for one step."""
     scores = log_softmax64(logits) if fields.get("num_beams", 1) > 1 else logits.copy()
     if penalty := fields.get("repetition_penalty"):
         for token in set(seen):
@@ -44,8 +44,8 @@ def warp64(logits: np.ndarray, fields: dict[str, Any], seen: list[int]) -> np.nd
         if top_p := fields.get("top_p"):
             order = np.argsort(-scores)
             p = np.exp(log_softmax64(scores))[order]
-            cut = np.cumsum(p) - p >= top_p  # what is likelier already holds the mass
-            scores[order[cut]] = -np.inf
+            removed = np.cumsum(p) - p >= top_p  # likelier tokens already reach top_p
+            scores[order[removed]] = -np.inf
     return log_softmax64(scores)
 
 
@@ -56,12 +56,12 @@ def test_steps(kind: str, fields: dict, loaded_model: Any, prompts_of: Any, stra
     model64 = copy.deepcopy(loaded.model).double()
     prompts = prompts_of(loaded)
     strategy = strategy_of(loaded, max_new_tokens=12, **fields)
-    texts = Detokenizer(loaded.tokenizer)
-    rows = [Row(prompt, 0) for prompt in prompts]
-    if strategy.beams > 1:
-        samples = [search(loaded, strategy, [row], texts)[0] for row in rows]
+    detokenizer = Detokenizer(loaded.tokenizer)
+    requests = [Request(prompt, 0, strategy) for prompt in prompts]
+    if strategy.effective["num_beams"] > 1:
+        samples = [beam_search(loaded, [request], detokenizer)[0] for request in requests]
     else:
-        samples = decode_rows(loaded, strategy, rows, texts)
+        samples = stock_generate(loaded, requests, detokenizer)
     for prompt, sample in zip(prompts, samples, strict=True):
         ids = [*prompt.ids, *sample.token_ids]
         with torch.no_grad():
@@ -70,9 +70,9 @@ def test_steps(kind: str, fields: dict, loaded_model: Any, prompts_of: Any, stra
         assert len(steps) == len(sample.token_ids)
         assert steps.token_id.tolist() == list(sample.token_ids)
         for t, token in enumerate(sample.token_ids):
-            place = len(prompt.ids) + t
-            raw = log_softmax64(logits[place - 1])
-            warped = warp64(logits[place - 1], fields, ids[:place])
+            position = len(prompt.ids) + t
+            raw = log_softmax64(logits[position - 1])
+            warped = warp64(logits[position - 1], fields, ids[:position])
             assert steps.logprob[t] == pytest.approx(raw[token], abs=1e-4)
             assert steps.warped_logprob[t] == pytest.approx(warped[token], abs=1e-4)
             close_ties = int((np.abs(raw - raw[token]) < 1e-5).sum()) - 1
@@ -86,9 +86,9 @@ def test_steps(kind: str, fields: dict, loaded_model: Any, prompts_of: Any, stra
             top = np.sort(raw)[::-1][:5]
             np.testing.assert_allclose(steps.top_logprobs[t], top, atol=1e-4)
             np.testing.assert_allclose(raw[steps.top_ids[t]], top, atol=1e-4)
-            told, true = steps.top_warped_logprobs[t], warped[steps.top_ids[t]]
-            assert np.array_equal(np.isfinite(told), np.isfinite(true))
-            np.testing.assert_allclose(told[np.isfinite(told)], true[np.isfinite(true)], atol=1e-4)
+            found, expected = steps.top_warped_logprobs[t], warped[steps.top_ids[t]]
+            assert np.array_equal(np.isfinite(found), np.isfinite(expected))
+            np.testing.assert_allclose(found[np.isfinite(found)], expected[np.isfinite(expected)], atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -103,8 +103,8 @@ def test_prompt_scores(kind: str, loaded_model: Any, prompts_of: Any) -> None:
         assert np.isnan(scores.logprob[0])
         assert scores.rank[0] == 0
         assert scores.token_id.tolist() == list(prompt.ids)
-        for place, token in enumerate(prompt.ids[1:], start=1):
-            assert scores.logprob[place] == pytest.approx(raw[place - 1][token], abs=1e-4)
-            assert scores.entropy[place] == pytest.approx(
-                -(np.exp(raw[place - 1]) * raw[place - 1]).sum(), abs=1e-4
+        for position, token in enumerate(prompt.ids[1:], start=1):
+            assert scores.logprob[position] == pytest.approx(raw[position - 1][token], abs=1e-4)
+            assert scores.entropy[position] == pytest.approx(
+                -(np.exp(raw[position - 1]) * raw[position - 1]).sum(), abs=1e-4
             )

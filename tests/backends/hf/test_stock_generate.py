@@ -1,4 +1,4 @@
-"""What is drawn: exact frequencies, luck that company does not move, and where a sample ends."""
+"""What is sampled: exact frequencies, independence of the batch, and where a sample ends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torch
 from packaging.version import Version
 from scipy import stats
 
-from harness.backends.hf.batch import Row, ended
-from harness.backends.hf.beams import search
-from harness.backends.hf.stock_generate import decode_rows
+from harness.backends.backend import Request
+from harness.backends.hf.batch import find_end
+from harness.backends.hf.beams import beam_search
+from harness.backends.hf.stock_generate import stock_generate
 from harness.decoding.detokenizer import Detokenizer
 
 
@@ -27,7 +28,7 @@ def keep(p: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return q / q.sum()
 
 
-# Each truncation written down from its paper, on the distribution p; the reference for the frequencies.
+# Each truncation as its paper defines it, on the distribution p; the reference for the frequencies.
 def top_k(p: np.ndarray, k: int) -> np.ndarray:
     return keep(p, p >= np.sort(p)[-k])
 
@@ -61,18 +62,18 @@ def eta(p: np.ndarray, cutoff: float) -> np.ndarray:
 
 
 def top_h(p: np.ndarray, share: float) -> np.ndarray:
-    """Likeliest first, while their part of the entropy of the 100 likeliest stays within its share."""
+    """Likeliest first, while their contribution to the entropy of the 100 likeliest is within its share."""
     order = np.argsort(-p)[:100]
     head = p[order] / p[order].sum()
-    parts = -head * np.log(head)
+    terms = -head * np.log(head)
     kept = np.zeros(len(p), bool)
-    kept[order[np.cumsum(parts) <= share * parts.sum()]] = True
+    kept[order[np.cumsum(terms) <= share * terms.sum()]] = True
     kept[order[0]] = True
     return keep(p, kept)
 
 
 def flattest(loaded: Any, prompts: list) -> tuple[Any, np.ndarray]:
-    """The prompt whose next token is least sure, and its logits in float64: truncation has work to do."""
+    """The prompt with the flattest next-token distribution, and its logits in float64."""
     found = []
     for prompt in prompts:
         with torch.no_grad():
@@ -108,8 +109,8 @@ def test_frequencies_are_those_of_the_warped_distribution(
     prompt, logits = flattest(loaded, prompts_of(loaded))
     n = 3000
     strategy = strategy_of(loaded, do_sample=True, max_new_tokens=1, record_top_k=1, **fields)
-    rows = [Row(prompt, sample) for sample in range(n)]
-    drawn = [s.token_ids[0] for s in decode_rows(loaded, strategy, rows, Detokenizer(loaded.tokenizer))]
+    requests = [Request(prompt, sample, strategy) for sample in range(n)]
+    drawn = [s.token_ids[0] for s in stock_generate(loaded, requests, Detokenizer(loaded.tokenizer))]
     expected = exact(logits) * n
     counts = np.bincount(drawn, minlength=len(expected))
     assert counts[expected == 0].sum() == 0
@@ -123,7 +124,7 @@ def test_frequencies_are_those_of_the_warped_distribution(
     assert stats.chisquare(observed, np.array(wanted) * sum(observed) / sum(wanted)).pvalue > 1e-3
 
 
-def test_beam_sampling_draws_what_it_should(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
+def test_frequencies_of_beam_sampling(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
     """One step of two beams: four tokens are drawn without replacement, and one of them is the likeliest.
 
     Of all four since transformers 5.24, which sorts them; before that of the first two.
@@ -131,9 +132,10 @@ def test_beam_sampling_draws_what_it_should(loaded_model: Any, prompts_of: Any, 
     loaded = loaded_model("llama")
     prompt, logits = flattest(loaded, prompts_of(loaded))
     strategy = strategy_of(loaded, do_sample=True, num_beams=2, max_new_tokens=1, temperature=2.0)
-    texts = Detokenizer(loaded.tokenizer)
+    detokenizer = Detokenizer(loaded.tokenizer)
     n = 300
-    drawn = [search(loaded, strategy, [Row(prompt, s)], texts)[0].token_ids[0] for s in range(n)]
+    requests = [Request(prompt, sample, strategy) for sample in range(n)]
+    drawn = [beam_search(loaded, [request], detokenizer)[0].token_ids[0] for request in requests]
     # Drawing without replacement is taking the top of log p + Gumbel noise, in its order.
     rng = np.random.default_rng(0)
     noisy = logits / 2.0 + rng.gumbel(size=(20_000, len(logits)))
@@ -149,61 +151,65 @@ def test_beam_sampling_draws_what_it_should(loaded_model: Any, prompts_of: Any, 
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "mistral", "gpt2"])
-def test_company_order_and_batch_do_not_move_a_sample(
+def test_a_sample_does_not_depend_on_batch_or_order(
     kind: str, loaded_model: Any, prompts_of: Any, strategy_of: Any
 ) -> None:
     loaded = loaded_model(kind)
-    texts = Detokenizer(loaded.tokenizer)
-    rows = [Row(prompt, sample) for prompt in prompts_of(loaded) for sample in range(2)]
-    for fields in ({"top_p": 0.9}, {"temperature": 1.3, "repetition_penalty": 1.3}):
+    detokenizer = Detokenizer(loaded.tokenizer)
+
+    def requests_of(**fields: Any) -> list[Request]:
         strategy = strategy_of(loaded, do_sample=True, **fields)
-        together = decode_rows(loaded, strategy, rows, texts)
-        backwards = decode_rows(loaded, strategy, rows[::-1], texts)[::-1]
-        alone = [decode_rows(loaded, strategy, [row], texts)[0] for row in rows]
-        ids = [sample.token_ids for sample in together]
-        assert ids == [sample.token_ids for sample in backwards] == [sample.token_ids for sample in alone]
+        return [Request(prompt, sample, strategy) for prompt in prompts_of(loaded) for sample in range(2)]
+
+    def run(requests: list[Request]) -> list[Any]:
+        return [sample.token_ids for sample in stock_generate(loaded, requests, detokenizer)]
+
+    for fields in ({"top_p": 0.9}, {"temperature": 1.3, "repetition_penalty": 1.3}):
+        requests = requests_of(**fields)
+        ids = run(requests)
+        assert ids == run(requests[::-1])[::-1] == [run([request])[0] for request in requests]
         assert len(set(ids[::2])) == len(ids) // 2
         assert any(a != b for a, b in zip(ids[::2], ids[1::2], strict=True)), "samples of a prompt differ"
-    other = decode_rows(loaded, strategy_of(loaded, do_sample=True, seed=1), rows, texts)
-    same = decode_rows(loaded, strategy_of(loaded, do_sample=True, seed=0), rows, texts)
-    assert [s.token_ids for s in other] != [s.token_ids for s in same]
+    assert run(requests_of(seed=1)) != run(requests_of(seed=0))
 
 
-def test_the_global_generator_is_neither_used_nor_moved(
+def test_the_global_generator_is_neither_used_nor_changed(
     loaded_model: Any, prompts_of: Any, strategy_of: Any
 ) -> None:
     loaded = loaded_model("llama")
-    texts = Detokenizer(loaded.tokenizer)
-    rows = [Row(prompts_of(loaded)[0], 0)]
-    for fields in ({"do_sample": True}, {"do_sample": True, "num_beams": 2}):
-        strategy = strategy_of(loaded, **fields)
-        run = search if strategy.beams > 1 else decode_rows
+    detokenizer = Detokenizer(loaded.tokenizer)
+    for run, fields in ((stock_generate, {}), (beam_search, {"num_beams": 2})):
+        requests = [Request(prompts_of(loaded)[0], 0, strategy_of(loaded, do_sample=True, **fields))]
         torch.manual_seed(1)
         state = torch.get_rng_state()
-        first = run(loaded, strategy, rows, texts)[0].token_ids
+        first = run(loaded, requests, detokenizer)[0].token_ids
         assert torch.equal(torch.get_rng_state(), state)
         torch.manual_seed(2)
-        assert run(loaded, strategy, rows, texts)[0].token_ids == first
+        assert run(loaded, requests, detokenizer)[0].token_ids == first
 
 
 def test_ends(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
     loaded = loaded_model("llama")
-    texts = Detokenizer(loaded.tokenizer)
-    rows = [Row(prompt, sample) for prompt in prompts_of(loaded) for sample in range(6)]
+    detokenizer = Detokenizer(loaded.tokenizer)
     eos = loaded.tokenizer.eos_token_id
     hot = {"do_sample": True, "temperature": 3.0, "max_new_tokens": 60}
-    samples = decode_rows(loaded, strategy_of(loaded, **hot), rows, texts)
+
+    def requests_of(strategy: Any) -> list[Request]:
+        return [Request(prompt, sample, strategy) for prompt in prompts_of(loaded) for sample in range(6)]
+
+    requests = requests_of(strategy_of(loaded, **hot))
+    samples = stock_generate(loaded, requests, detokenizer)
     assert {sample.finish_reason for sample in samples} == {"eos", "length"}
-    for row, sample in zip(rows, samples, strict=True):
+    for request, sample in zip(requests, samples, strict=True):
         assert len(sample.steps) == len(sample.token_ids) <= 60
         if sample.finish_reason == "eos":
             assert sample.token_ids.index(eos) == len(sample.token_ids) - 1
-            text = texts.output_text(row.prompt.ids, sample.token_ids)
-            assert text.pieces[-1] == ""
+            text = detokenizer.output_text(request.prompt.ids, sample.token_ids)
+            assert text.token_texts[-1] == ""
         else:
             assert eos not in sample.token_ids
             assert len(sample.token_ids) == 60
-    unending = decode_rows(loaded, strategy_of(loaded, ends=False, **hot), rows, texts)
+    unending = stock_generate(loaded, requests_of(strategy_of(loaded, ends=False, **hot)), detokenizer)
     assert all(len(sample.token_ids) == 60 for sample in unending)
     assert all(sample.finish_reason == "length" for sample in unending)
     for short, long in zip(samples, unending, strict=True):
@@ -213,17 +219,24 @@ def test_ends(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
 @pytest.mark.parametrize("beams", [1, 2])
 def test_stop_strings(beams: int, loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
     loaded = loaded_model("llama")
-    texts = Detokenizer(loaded.tokenizer)
-    rows = [Row(prompt, 0) for prompt in prompts_of(loaded)]
-    run = search if beams > 1 else decode_rows
-    free = run(loaded, strategy_of(loaded, num_beams=beams), rows, texts)
-    full = [texts.output(row.prompt.ids, sample.token_ids) for row, sample in zip(rows, free, strict=True)]
+    detokenizer = Detokenizer(loaded.tokenizer)
+    prompts = prompts_of(loaded)
+
+    def run(**fields: Any) -> list[Any]:
+        strategy = strategy_of(loaded, num_beams=beams, **fields)
+        requests = [Request(prompt, 0, strategy) for prompt in prompts]
+        return (beam_search if beams > 1 else stock_generate)(loaded, requests, detokenizer)
+
+    free = run()
+    full = [
+        detokenizer.output(prompt.ids, sample.token_ids) for prompt, sample in zip(prompts, free, strict=True)
+    ]
     stop = full[0][4:7]  # may begin and end inside tokens
-    stopped = run(loaded, strategy_of(loaded, num_beams=beams, stop_strings=(stop,)), rows, texts)
-    output = texts.output(rows[0].prompt.ids, stopped[0].token_ids)
+    stopped = run(stop_strings=(stop,))
+    output = detokenizer.output(prompts[0].ids, stopped[0].token_ids)
     assert stop in output
     assert stopped[0].finish_reason == "stop_string"
-    assert stop not in texts.output(rows[0].prompt.ids, stopped[0].token_ids[:-1])
+    assert stop not in detokenizer.output(prompts[0].ids, stopped[0].token_ids[:-1])
     if beams == 1:
         assert output == full[0][: len(output)]
         for before, after, text in zip(free, stopped, full, strict=True):
@@ -231,9 +244,12 @@ def test_stop_strings(beams: int, loaded_model: Any, prompts_of: Any, strategy_o
                 assert after.token_ids == before.token_ids
 
 
-def test_ended_by_hand() -> None:
-    assert ended([5, 6, 2, 0, 0], [2], None) == (3, "eos")
-    assert ended([5, 6, 7], [2], None) == (3, "length")
-    assert ended([5, 6, 7, 8, 2], [2], lambda ids: 6 in ids) == (2, "stop_string")
-    assert ended([5, 2], [2], lambda ids: False) == (2, "eos")
-    assert ended([2], [2, 3], None) == (1, "eos")
+def test_find_end() -> None:
+    def never(_: Any) -> bool:
+        return False
+
+    assert find_end([5, 6, 2, 0, 0], [2], never) == (3, "eos")
+    assert find_end([5, 6, 7], [2], never) == (3, "length")
+    assert find_end([5, 6, 7, 8, 2], [2], lambda ids: 6 in ids) == (2, "stop_string")
+    assert find_end([5, 2], [2], never) == (2, "eos")
+    assert find_end([2], [2, 3], never) == (1, "eos")

@@ -11,19 +11,19 @@ from harness.analysis.point_results import point_results
 from harness.report.page.compare_page import compare_html
 
 
-def test_every_cell_effect_and_front_is_told(outputs: Path) -> None:
+def test_every_cell_effect_and_front_is_in_the_page(outputs: Path) -> None:
     sweep = make_sweep(outputs, failed="top_p", tokens=5)
     points = point_results(sweep)
     comparison = made_up_comparison(points)
     data = Page(compare_html(sweep, points, comparison=comparison)).data
     assert data["baseline"] == 0
-    assert data["rough"] is True
+    assert data["approximate"] is True
     assert data["notes"] == ["one thing could not be compared"]
-    for p, told in zip(points, data["points"], strict=True):
+    for p, shown in zip(points, data["points"], strict=True):
         cells = comparison.cells.get(p.point.label, {})
-        assert set(told["cells"]) == set(cells)
+        assert set(shown["cells"]) == set(cells)
         for key, cell in cells.items():
-            value, low, high, *difference = told["cells"][key]
+            value, low, high, *difference = shown["cells"][key]
             assert abs(value - cell.value) <= 1e-5 * abs(cell.value)
             assert (low is None) == (cell.low is None)
             assert (high is None) == (cell.high is None)
@@ -36,7 +36,7 @@ def test_every_cell_effect_and_front_is_told(outputs: Path) -> None:
         ["latency/itl_p50_ms", "model"],
     ]
     front = data["front"]
-    assert [data["points"][place]["label"] for place in front["points"]] == list(comparison.front.labels)
+    assert [data["points"][index]["label"] for index in front["points"]] == list(comparison.front.labels)
     assert data["noise"] == {"latency/itl_p50_ms": 0.125}
 
 
@@ -49,7 +49,7 @@ def test_prompts_come_by_disagreement_and_keep_their_tokens_in_that_order(output
     kept = [bool(prompt["steps"]) for prompt in page.prompts]
     assert 0 < sum(kept) < 12
     assert kept == sorted(kept, reverse=True)
-    assert any("those on which strategies disagree most keep theirs" in note for note in page.data["notes"])
+    assert any("those with the largest disagreement have them" in note for note in page.data["notes"])
     assert all(len(prompt["samples"]) == 3 for prompt in page.prompts)
     assert len(page.scripts[3]) - page.data["settings"][1] <= 40_000
 
@@ -60,14 +60,14 @@ def test_findings_name_the_fastest_the_most_repetitive_and_the_prompt_of_most_di
     sweep = make_sweep(outputs, failed="top_p", tokens=5)
     points = point_results(sweep)
     data = Page(compare_html(sweep, points, comparison=made_up_comparison(points))).data
-    said = {finding["about"]: finding["says"] for finding in data["findings"]}
-    done = [place for place, p in enumerate(points) if p.metrics]
-    fastest = min(done, key=lambda place: points[place].metrics["latency/itl_p50_ms"])
-    assert said["Fastest"][0] == {"point": fastest}
-    least = min(done, key=lambda place: points[place].metrics["text/distinct_2"])
-    assert said["Repeats most"][0] == {"point": least}
-    assert {"prompt": list(PROMPTS)[-1]} in said["Disagree most"]
-    assert said["Failed"][0] == "2 of 6 points: "
+    found = {finding["title"]: finding["spans"] for finding in data["findings"]}
+    done = [index for index, p in enumerate(points) if p.metrics]
+    fastest = min(done, key=lambda index: points[index].metrics["latency/itl_p50_ms"])
+    assert found["Fastest"][0] == {"point": fastest}
+    least = min(done, key=lambda index: points[index].metrics["text/distinct_2"])
+    assert found["Most repetitive"][0] == {"point": least}
+    assert {"prompt": list(PROMPTS)[-1]} in found["Largest disagreement"]
+    assert found["Failed"][0] == "2 of 6 runs: "
 
 
 def test_without_a_comparison_the_page_shows_values_alone(outputs: Path) -> None:
@@ -81,30 +81,31 @@ def test_without_a_comparison_the_page_shows_values_alone(outputs: Path) -> None
     assert data["points"][0]["cells"]["text/distinct_2"][1:] == [None, None]
 
 
-def test_expectations_and_feedback_of_any_shape_are_told(outputs: Path) -> None:
+def test_expectations_and_feedback_of_any_shape_are_in_the_page(outputs: Path) -> None:
     sweep = make_sweep(outputs, models=("m",), tokens=5)
     label = sweep.points[1].label
     expected = [
         SimpleNamespace(text="ends", label=label, prompt_id="chat", passed=False, got=3),
         SimpleNamespace(),
     ]
-    said = [
+    feedback = [
         {"label": label, "prompt_id": "chat", "sample": 0, "name": "rating", "value": 4.0, "comment": "<b>"},
         {"label": "of another sweep", "prompt_id": "chat", "sample": 0, "name": "rating", "value": 1},
         {"label": label, "prompt_id": "chat", "name": "odd", "value": [1, 2]},
     ]
-    data = Page(compare_html(sweep, point_results(sweep), expectations=expected, feedback=said)).data
+    data = Page(compare_html(sweep, point_results(sweep), expectations=expected, feedback=feedback)).data
     assert data["expectations"] == [
         {"text": "ends", "point": 1, "prompt": "chat", "passed": False, "got": "3"},
         {"text": "", "point": None, "prompt": None, "passed": False, "got": None},
     ]
-    assert data["feedback"] == [
-        [1, "chat", 0, "rating", 4.0, "<b>", None],
-        [1, "chat", 0, "odd", "[1, 2]", None, None],
+    columns = ("point", "prompt", "sample", "name", "value", "comment", "source")
+    assert [tuple(feedback[name] for name in columns) for feedback in data["feedback"]] == [
+        (1, "chat", 0, "rating", 4.0, "<b>", None),
+        (1, "chat", 0, "odd", "[1, 2]", None, None),
     ]
 
 
-def test_settings_hold_what_was_asked_for_beside_what_was_in_effect(outputs: Path) -> None:
+def test_settings_have_the_requested_beside_the_effective_config(outputs: Path) -> None:
     sweep = make_sweep(outputs, models=("m",), failed="top_p", tokens=5)
     page = Page(compare_html(sweep, point_results(sweep)))
     first, failed, _ = page.json(page.data["settings"])
@@ -119,10 +120,10 @@ def test_settings_hold_what_was_asked_for_beside_what_was_in_effect(outputs: Pat
 def test_curves_are_means_by_position_and_latencies_quantiles(outputs: Path) -> None:
     sweep = make_sweep(outputs, models=("m",), decodings=("greedy", "top_p"), tokens=9)
     points = point_results(sweep)
-    told = Page(compare_html(sweep, points)).data["points"][0]
+    shown = Page(compare_html(sweep, points)).data["points"][0]
     rows = points[0].stored.rows("tokens")
     for position in (0, 5):
         values = [row["entropy"] for row in rows if row["position"] == position]
-        assert abs(told["entropy"][position] - sum(values) / len(values)) < 1e-3
-    assert told["latency"]["ttft"][0] == told["latency"]["ttft"][-1] == 5
-    assert set(told["latency"]["itl"]) == {2}
+        assert abs(shown["entropy"][position] - sum(values) / len(values)) < 1e-3
+    assert shown["latency"]["ttft"][0] == shown["latency"]["ttft"][-1] == 5
+    assert set(shown["latency"]["itl"]) == {2}

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from read_page import Page
 
-from harness.report.page.shell import SCRIPTS, STYLES, TEMPLATES, page, safe_json, visible
+from harness.report.page.shell import SCRIPTS, STYLES, TEMPLATES, page, safe_json
+from harness.report.visible import visible
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=60)
 
@@ -55,7 +56,7 @@ def test_the_page_allows_its_own_script_and_style_and_nothing_else() -> None:
 
 
 def test_the_charting_library_comes_packed_and_by_its_hash() -> None:
-    written = Page(page("x", {}, pieces="abcd", charts=True))
+    written = Page(page("x", {}, chunks="abcd", charts=True))
     library = gzip.decompress(base64.b64decode(written.scripts[2])).decode()
     assert "Bokeh" in library
     assert f"script-src {hash_of(written.scripts[1])} {hash_of(library)};" in written.policy

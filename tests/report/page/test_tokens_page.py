@@ -31,10 +31,10 @@ def test_every_step_is_told_as_it_is_stored(outputs: Path) -> None:
             mine = [
                 r
                 for r in stored.rows("tokens")
-                if (r["prompt_id"], r["sample"]) == (prompt["id"], sample["n"])
+                if (r["prompt_id"], r["sample"]) == (prompt["id"], sample["sample"])
             ]
             mine.sort(key=lambda row: row["position"])
-            steps = prompt["steps"][0, sample["n"]]
+            steps = prompt["steps"][0, sample["sample"]]
             assert steps["k"] == 4
             assert len(steps["token"]) == len(mine)
             for i, row in enumerate(mine):
@@ -43,9 +43,9 @@ def test_every_step_is_told_as_it_is_stored(outputs: Path) -> None:
                 assert steps["kept"][i] == row["kept"]
                 for name in ("logprob", "warped_logprob", "entropy", "warped_entropy"):
                     assert steps[name][i] == about(row[name])
-                assert steps["cut"][i] == about(1 - row["kept_mass"])
+                assert steps["removed_mass"][i] == about(1 - row["kept_mass"])
                 tops = slice(4 * i, 4 * i + 4)
-                assert steps["tops"][tops] == list(zip(row["top_ids"], row["top_tokens"], strict=True))
+                assert steps["top_tokens"][tops] == list(zip(row["top_ids"], row["top_tokens"], strict=True))
                 assert steps["top_logprobs"][tops] == [about(v) for v in row["top_logprobs"]]
                 assert steps["top_warped_logprobs"][tops] == [about(v) for v in row["top_warped_logprobs"]]
             assert "".join(text for _, text in steps["token"]) == sample["text"]
@@ -82,7 +82,9 @@ def test_past_the_budget_the_first_prompts_keep_their_tokens(outputs: Path) -> N
     assert len(with_steps) == 20
     assert with_steps == sorted(with_steps, reverse=True)
     assert 0 < sum(with_steps) < 20
-    assert f"{20 - sum(with_steps)} of 20 prompts are shown without their tokens" in page.data["notes"][0]
+    assert (
+        f"{20 - sum(with_steps)} of 20 prompts are shown without token probabilities" in page.data["notes"][0]
+    )
     settings = page.data["settings"][1]
     assert len(page.scripts[3]) - settings <= 30_000
     assert len(small) < whole
@@ -106,7 +108,7 @@ def test_a_point_without_recorded_tokens_still_shows_its_texts(outputs: Path) ->
     page = written(stored)
     assert page.prompts[0]["steps"] == {}
     assert page.prompts[0]["samples"][0]["text"]
-    assert "1 of 1 prompts are shown without their tokens" in page.data["notes"][0]
+    assert "1 of 1 prompts are shown without token probabilities" in page.data["notes"][0]
 
 
 def test_steps_that_lie_scattered_over_the_file_come_in_order(outputs: Path) -> None:
@@ -136,8 +138,8 @@ def test_samples_may_differ_in_how_many_alternatives_were_recorded(outputs: Path
         rows[1][name] = rows[1][name][:1]
     pq.write_table(pa.Table.from_pylist(rows), stored.path("tokens.parquet"))
     steps = written(stored).prompts[0]["steps"][0, 0]
-    assert steps["tops"][3:6] == [(rows[1]["top_ids"][0], rows[1]["top_tokens"][0]), None, None]
-    assert steps["tops"][6] == (rows[2]["top_ids"][0], rows[2]["top_tokens"][0])
+    assert steps["top_tokens"][3:6] == [(rows[1]["top_ids"][0], rows[1]["top_tokens"][0]), None, None]
+    assert steps["top_tokens"][6] == (rows[2]["top_ids"][0], rows[2]["top_tokens"][0])
 
 
 def test_short_keeps_four_digits_and_drops_what_is_not_finite() -> None:

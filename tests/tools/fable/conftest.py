@@ -1,4 +1,4 @@
-"""The built-in models in fp32, loaded once, and plain ways of asking them."""
+"""The built-in models in fp32, loaded once, with plain forward passes and stock `generate`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tools.fable.grammar import Grammar, fable_grammar
 
 
 class Fable:
-    """A model with its tokenizer, asked by plain forward passes and stock ``generate`` alone."""
+    """A model with its tokenizer; uses plain forward passes and stock `generate` only."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -23,23 +23,23 @@ class Fable:
         self.model.eval()
 
     def logprobs(self, ids: list[int]) -> torch.Tensor:
-        """Log-probabilities (length, vocabulary), float64: row i is of what follows ids[: i + 1]."""
+        """Log-probabilities (length, vocabulary), float64: row i is the distribution after ids[: i + 1]."""
         with torch.inference_mode():
             return self.model(input_ids=torch.tensor([ids])).logits[0].double().log_softmax(-1)
 
     def probabilities(self, prefix: str, words: list[str]) -> list[float]:
-        """The probability of each word after a prefix: the product over the word's pieces."""
+        """The probability of each word after a prefix: the product over the word's tokens."""
         ids = self.tokenizer(prefix)["input_ids"]
-        behind: dict[tuple[int, ...], torch.Tensor] = {}
+        after: dict[tuple[int, ...], torch.Tensor] = {}
         found = []
         for word in words:
-            pieces = self.tokenizer(word, add_special_tokens=False)["input_ids"]
+            tokens = self.tokenizer(word, add_special_tokens=False)["input_ids"]
             logprob = 0.0
-            for at, piece in enumerate(pieces):
-                before = tuple(pieces[:at])
-                if before not in behind:
-                    behind[before] = self.logprobs([*ids, *before])[-1]
-                logprob += float(behind[before][piece])
+            for at, token in enumerate(tokens):
+                before = tuple(tokens[:at])
+                if before not in after:
+                    after[before] = self.logprobs([*ids, *before])[-1]
+                logprob += float(after[before][token])
             found.append(math.exp(logprob))
         return found
 
@@ -50,18 +50,18 @@ class Fable:
         rows = self.logprobs(ids + added[:-1])[len(ids) - 1 :]
         return float(rows[range(len(added)), added].sum())
 
-    def generate(self, prompt: str, max_new_tokens: int = 60, **how: object) -> str:
-        """What stock ``generate`` adds to a prompt, special tokens left out."""
+    def generate(self, prompt: str, max_new_tokens: int = 60, **options: object) -> str:
+        """What stock `generate` adds to a prompt, without special tokens."""
         encoded = self.tokenizer(prompt, return_tensors="pt")
-        ids = self.model.generate(**encoded, max_new_tokens=max_new_tokens, **how)[0]
+        ids = self.model.generate(**encoded, max_new_tokens=max_new_tokens, **options)[0]
         return self.tokenizer.decode(ids[encoded["input_ids"].shape[1] :], skip_special_tokens=True)
 
-    def answer(self, question: str, system: str | None = None, **how: object) -> str:
+    def answer(self, question: str, system: str | None = None, **options: object) -> str:
         """The answer to a chat turn."""
         turns = [{"role": "system", "content": system}] if system else []
         turns.append({"role": "user", "content": question})
         prompt = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return self.generate(prompt, **how)
+        return self.generate(prompt, **options)
 
 
 @pytest.fixture(scope="session")

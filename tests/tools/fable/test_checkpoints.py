@@ -1,4 +1,4 @@
-"""The folders that are shipped: format, size, what stops generation, what their cards say."""
+"""The packaged checkpoints: format, size, EOS tokens, model cards."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ FILES = {
 
 def test_the_package_is_light_to_import() -> None:
     code = "import sys, harness.models.fable as f; print('torch' in sys.modules, *f.FABLE_MODELS)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.split() == ["False", "fable_tiny", "fable_small"]
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.split() == ["False", "fable_tiny", "fable_small"]
 
 
-def test_an_unknown_name_is_told() -> None:
+def test_an_unknown_name_is_an_error() -> None:
     with pytest.raises(KeyError, match="fable_tiny, fable_small"):
         fable_folder("fable_big")
 
@@ -72,11 +72,11 @@ def test_generation_config_is_neutral_and_stops_on_both_ends(name: str, fables: 
 
 
 @pytest.mark.parametrize("name", FABLE_MODELS)
-def test_the_card_tells_what_was_measured(name: str) -> None:
+def test_the_card_has_what_was_measured(name: str) -> None:
     card = (fable_folder(name) / "README.md").read_text()
     assert card.startswith("---\nlicense: mit\n")
-    for told in ("Data:", "Training:", "Validation loss:", "Intended use", "copied", "without repeats"):
-        assert told in card
+    for heading in ("Data:", "Training:", "Validation loss:", "Intended use", "copied", "without repeats"):
+        assert heading in card
     assert float(re.search(r"Validation loss:\*\* ([\d.]+)", card)[1]) < 0.6
     assert "{" not in card
     assert not re.search(r"/(home|work|tmp|root|Users)/", card)

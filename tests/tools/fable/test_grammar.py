@@ -1,4 +1,4 @@
-"""The grammar: what it tells is what it draws, on hand-made rules and on its own texts."""
+"""The grammar: its probabilities are those of its texts, on small hand-written rules and on the real ones."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ TOY = Grammar(
     forms={},
 )
 
-# How texts begin, and what the rules say follows.
-TOLD = [
+# Prefixes, and the next words according to the rules.
+EXPECTED = [
     ("", {"An": 0.5, "A": 0.5}),
     ("A", {" cat": 0.6, " dog": 0.4}),
     ("A cat met", {" a": 0.75 * 0.5 + 0.25 * 0.2 / 0.7, " an": 0.75 * 0.5 + 0.25 * 0.5 / 0.7}),
@@ -37,17 +37,17 @@ TOLD = [
 ]
 
 
-@pytest.mark.parametrize(("prefix", "odds"), TOLD)
-def test_odds_worked_out_by_hand(prefix: str, odds: dict[str, float]) -> None:
-    assert TOY.next_words(prefix) == pytest.approx(odds)
+@pytest.mark.parametrize(("prefix", "probabilities"), EXPECTED)
+def test_probabilities_computed_by_hand(prefix: str, probabilities: dict[str, float]) -> None:
+    assert TOY.next_words(prefix) == pytest.approx(probabilities)
 
 
 def test_a_prefix_of_no_text_is_refused() -> None:
-    with pytest.raises(ValueError, match="no text goes on with ' bird'"):
+    with pytest.raises(ValueError, match="no text continues with ' bird'"):
         TOY.next_words("A bird")
 
 
-def test_a_missing_form_is_told() -> None:
+def test_a_missing_form_is_an_error() -> None:
     with pytest.raises(KeyError, match="has no form 'he'"):
         TOY.form("owl", "he")
 
@@ -57,20 +57,20 @@ def test_equal_seeds_write_equal_texts(grammar: Grammar) -> None:
     assert grammar.write(random.Random(3)) != grammar.write(random.Random(4))
 
 
-def test_every_text_is_possible_and_made_of_units(grammar: Grammar) -> None:
+def test_every_text_is_possible_and_consists_of_units(grammar: Grammar) -> None:
     rng = random.Random(5)
     for _ in range(200):
         written = [one.unit for one in grammar.write(rng)]
         text = "".join(written)
         assert units(text) == written
-        odds = grammar.walk(text)
-        for unit, here in zip(written, odds[:-1], strict=True):
+        probabilities = grammar.walk(text)
+        for unit, here in zip(written, probabilities[:-1], strict=True):
             assert here[unit] > 0
             assert sum(here.values()) == pytest.approx(1)
-        assert odds[-1] == {}
+        assert probabilities[-1] == {}
 
 
-def test_told_odds_are_the_drawn_frequencies(grammar: Grammar) -> None:
+def test_probabilities_are_the_frequencies_of_drawn_texts(grammar: Grammar) -> None:
     """Chi-square at every prefix that 6,000 texts share often enough; alpha 0.001 over all of them."""
     rng = random.Random(6)
     followed: dict[str, Counter[str]] = {}
@@ -82,15 +82,17 @@ def test_told_odds_are_the_drawn_frequencies(grammar: Grammar) -> None:
     tested = 0
     often = {prefix: counts for prefix, counts in followed.items() if counts.total() >= 150}
     for prefix, counts in often.items():
-        odds = grammar.next_words(prefix)
-        assert set(counts) <= set(odds)
-        if len(odds) == 1:
+        probabilities = grammar.next_words(prefix)
+        assert set(counts) <= set(probabilities)
+        if len(probabilities) == 1:
             continue
-        common = [word for word in odds if odds[word] * counts.total() >= 5]
+        common = [word for word in probabilities if probabilities[word] * counts.total() >= 5]
         rest = counts.total() - sum(counts[word] for word in common)
-        rest_odds = 1 - sum(odds[word] for word in common)
-        seen = [counts[word] for word in common] + [rest] * (rest_odds > 1e-9)
-        expected = [odds[word] * counts.total() for word in common] + [rest_odds * counts.total()]
+        rest_probability = 1 - sum(probabilities[word] for word in common)
+        seen = [counts[word] for word in common] + [rest] * (rest_probability > 1e-9)
+        expected = [probabilities[word] * counts.total() for word in common] + [
+            rest_probability * counts.total()
+        ]
         if len(seen) > 1:
             tested += 1
             p = chisquare(seen, expected[: len(seen)], sum_check=False).pvalue
@@ -118,17 +120,17 @@ def test_texts_are_varied_and_fit_the_context(grammar: Grammar) -> None:
 
 
 def test_flat_choices_have_long_tails(grammar: Grammar) -> None:
-    odds = grammar.next_words("Mia packed a").values()
-    assert len(odds) >= 40
-    assert max(odds) < 0.2
-    assert min(odds) < 0.01
+    probabilities = grammar.next_words("Mia packed a").values()
+    assert len(probabilities) >= 40
+    assert max(probabilities) < 0.2
+    assert min(probabilities) < 0.01
 
 
-def test_truncations_part_where_it_is_flat(grammar: Grammar) -> None:
-    """How many words are kept of what Mia packs: top-k, top-p, min-p and no truncation all differ."""
-    odds = sorted(grammar.next_words("Mia packed a").values(), reverse=True)
-    top_p = sum(before < 0.9 for before in accumulate([0.0, *odds[:-1]]))
-    min_p = sum(p >= 0.05 * odds[0] for p in odds)
-    kept = {len(odds), 40, top_p, min_p}
-    assert len(kept) == 4
-    assert max(kept) - min(kept) >= 10
+def test_truncations_differ_where_the_distribution_is_flat(grammar: Grammar) -> None:
+    """Top-k, top-p, min-p and no truncation all keep different numbers of words of what Mia packs."""
+    probabilities = sorted(grammar.next_words("Mia packed a").values(), reverse=True)
+    top_p = sum(before < 0.9 for before in accumulate([0.0, *probabilities[:-1]]))
+    min_p = sum(p >= 0.05 * probabilities[0] for p in probabilities)
+    counts = {len(probabilities), 40, top_p, min_p}
+    assert len(counts) == 4
+    assert max(counts) - min(counts) >= 10

@@ -1,6 +1,6 @@
-"""The models against the grammar that they learned: exact odds, loops, garden paths, answers.
+"""The models compared with the grammar that they learned: exact probabilities, loops, garden paths, answers.
 
-Probabilities come from plain fp32 forward passes, outputs from stock ``generate``.
+Probabilities come from plain fp32 forward passes, outputs from stock `generate`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PACKED = (
 )
 
 MISSES = "fable_small has not learned this well enough yet"
-"""Where the model falls short of what is asked of it; each is a wish for the next training."""
+"""Cases in which the model is not good enough; each is a goal for the next training."""
 
 
 def missed(*values: object) -> ParameterSet:
@@ -121,27 +121,27 @@ LISTS = [
 ]
 
 
-def off_by(fable: Fable, grammar: Grammar, prefix: str) -> float:
+def max_error(fable: Fable, grammar: Grammar, prefix: str) -> float:
     """The largest |model - exact| over the words that can follow a prefix."""
-    odds = grammar.next_words(prefix)
-    told = fable.probabilities(prefix, list(odds))
-    return max(abs(p - q) for p, q in zip(told, odds.values(), strict=True))
+    probabilities = grammar.next_words(prefix)
+    predicted = fable.probabilities(prefix, list(probabilities))
+    return max(abs(p - q) for p, q in zip(predicted, probabilities.values(), strict=True))
 
 
 @pytest.mark.parametrize("prefix", LOCAL)
 def test_local_choices_are_within_5_percent(small: Fable, grammar: Grammar, prefix: str) -> None:
     assert max(grammar.next_words(prefix).values()) < 0.95, "not a choice"
-    assert off_by(small, grammar, prefix) <= 0.05
+    assert max_error(small, grammar, prefix) <= 0.05
 
 
 @pytest.mark.parametrize("prefix", COPIED)
 def test_copied_words_are_within_10_percent(small: Fable, grammar: Grammar, prefix: str) -> None:
-    assert off_by(small, grammar, prefix) <= 0.10
+    assert max_error(small, grammar, prefix) <= 0.10
 
 
 @pytest.mark.parametrize("prefix", LISTS)
 def test_list_words_are_within_10_percent(small: Fable, grammar: Grammar, prefix: str) -> None:
-    assert off_by(small, grammar, prefix) <= 0.10
+    assert max_error(small, grammar, prefix) <= 0.10
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The tokenizer: nothing lost, a piece a word, one beginning token, chats as trained."""
+"""The tokenizer: lossless, one token per word, one BOS token, chats as trained."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from harness.models.fable import FABLE_MODELS, fable_folder
+from tools.fable.bpe import SPECIALS, save_tokenizer, train_tokenizer
 from tools.fable.corpus import draw_texts
 from tools.fable.grammar import Grammar, units
-from tools.fable.pieces import SPECIALS, save_tokenizer, train_tokenizer
 
 CHAT = [
     {"role": "system", "content": "You are a pirate."},
@@ -40,15 +40,15 @@ def tokenizer(request: pytest.FixtureRequest, fables: dict) -> AutoTokenizer:
     return fables[request.param].tokenizer
 
 
-def test_every_unit_is_one_piece(tokenizer, grammar: Grammar) -> None:
+def test_every_unit_is_one_token(tokenizer, grammar: Grammar) -> None:
     texts = draw_texts(grammar, "pieces", 1500)
     for text in texts:
-        pieces = tokenizer(units(text), add_special_tokens=False)["input_ids"]
-        assert all(len(piece) == 1 for piece in pieces)
-        assert tokenizer(text)["input_ids"][1:] == [piece for (piece,) in pieces]
+        tokens = tokenizer(units(text), add_special_tokens=False)["input_ids"]
+        assert all(len(token) == 1 for token in tokens)
+        assert tokenizer(text)["input_ids"][1:] == [token for (token,) in tokens]
 
 
-def test_every_word_of_the_lexicon_is_one_piece(tokenizer, grammar: Grammar) -> None:
+def test_every_word_of_the_lexicon_is_one_token(tokenizer, grammar: Grammar) -> None:
     words = {
         symbol.unit
         for category in grammar.lexicon.values()
@@ -62,7 +62,7 @@ def test_every_word_of_the_lexicon_is_one_piece(tokenizer, grammar: Grammar) -> 
 
 
 @pytest.mark.parametrize("text", FOREIGN)
-def test_any_text_comes_back(tokenizer, text: str) -> None:
+def test_any_text_is_decoded_to_itself(tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
 
 
@@ -73,7 +73,7 @@ def test_a_text_begins_once(tokenizer) -> None:
     assert len(ids) == 7
 
 
-def test_special_tokens_are_apart(tokenizer) -> None:
+def test_special_tokens_are_distinct(tokenizer) -> None:
     ids = tokenizer.convert_tokens_to_ids(list(SPECIALS))
     assert len(set(ids)) == len(SPECIALS)
     assert len({tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id}) == 3

@@ -1,4 +1,4 @@
-"""What the models are trained on and with: exact odds as targets, the loss, the optimizer, the seed."""
+"""Training: exact probabilities as targets, the loss, the optimizer, the seed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 from tokenizers import Tokenizer
 
 from harness.models.fable import fable_folder
+from tools.fable.bpe import BEGIN
 from tools.fable.corpus import Batch, Corpus
 from tools.fable.grammar import Grammar
 from tools.fable.optim import orthogonalise
-from tools.fable.pieces import BEGIN
 from tools.fable.train import RECIPES, loss_of, schedule, train_model
 
 
@@ -43,18 +43,23 @@ def texts_of(batch: Batch, tokenizer: Tokenizer) -> list[str]:
     ]
 
 
-def test_targets_are_the_exact_odds(batch: Batch, grammar: Grammar, tokenizer: Tokenizer) -> None:
+def test_targets_are_the_exact_probabilities(batch: Batch, grammar: Grammar, tokenizer: Tokenizer) -> None:
     width = batch.inputs.size(1)
-    places = list(zip(batch.where.tolist(), batch.what.tolist(), batch.odds.tolist(), strict=True))
+    choices = list(
+        zip(batch.positions.tolist(), batch.token_ids.tolist(), batch.probabilities.tolist(), strict=True)
+    )
     for i, text in enumerate(texts_of(batch, tokenizer)):
         last = i * width + int((batch.weights[i] > 0).sum()) - 1
-        here = {what: p for where, what, p in places if where == last}
-        told = {tokenizer.decode([what], skip_special_tokens=False): p for what, p in here.items()}
-        assert told == pytest.approx(grammar.walk(text.removeprefix(BEGIN))[-1])
+        target = {
+            tokenizer.decode([token], skip_special_tokens=False): p
+            for position, token, p in choices
+            if position == last
+        }
+        assert target == pytest.approx(grammar.walk(text.removeprefix(BEGIN))[-1])
 
 
-def test_odds_of_each_place_sum_to_one(batch: Batch) -> None:
-    sums = torch.zeros(batch.weights.numel()).index_add(0, batch.where, batch.odds)
+def test_probabilities_at_each_position_sum_to_one(batch: Batch) -> None:
+    sums = torch.zeros(batch.weights.numel()).index_add(0, batch.positions, batch.probabilities)
     real = (batch.weights > 0).flatten()
     torch.testing.assert_close(sums[real], torch.ones(int(real.sum())))
     assert not sums[~real].any()
@@ -66,10 +71,10 @@ def test_windows_fill_the_context(grammar: Grammar, tokenizer: Tokenizer) -> Non
     assert (window.weights > 0).all()
 
 
-def test_loss_is_zero_for_the_exact_odds_only(batch: Batch) -> None:
+def test_loss_is_zero_for_the_exact_probabilities_only(batch: Batch) -> None:
     rows, width = batch.inputs.shape
     exact = torch.full((rows * width, 4096), -1e9)
-    exact[batch.where, batch.what] = batch.odds.log()
+    exact[batch.positions, batch.token_ids] = batch.probabilities.log()
     for logits, expected in ((exact, 0.0), (torch.where(exact > -1e8, 0.0, exact), None)):
         model = SimpleNamespace(logits=logits.view(rows, width, -1))
         loss = float(loss_of(lambda model=model, **_: model, batch, weighted=True))
@@ -79,9 +84,9 @@ def test_loss_is_zero_for_the_exact_odds_only(batch: Batch) -> None:
 def test_muon_makes_singular_values_near_one() -> None:
     generator = torch.Generator().manual_seed(0)
     for shape in ((64, 192), (192, 64), (192, 192)):
-        made = orthogonalise(torch.randn(shape, generator=generator))
-        values = torch.linalg.svdvals(made.float())
-        assert made.shape == shape
+        matrix = orthogonalise(torch.randn(shape, generator=generator))
+        values = torch.linalg.svdvals(matrix.float())
+        assert matrix.shape == shape
         assert 0.3 < float(values.median()) < 1.3
         assert float(values.max()) < 1.4
 

@@ -1,17 +1,22 @@
-// What the page holds: `data` at once, and pieces (gzip in base64) that are opened when they are drawn.
+// What the page contains: `data` at once, and compressed chunks (gzip in base64) that are opened when they are drawn.
+// A point of the sweep, one configuration, is called a run in the page; code refers to it by its index in `points`.
 
 const byId = (id) => document.getElementById(id);
-const data = JSON.parse(byId("data").textContent);
+const data = {
+  baseline: null, front: null, quantization: null, findings: [], effects: [], noise: {}, selfBleu: {}, expectations: [], feedback: [],
+  ...JSON.parse(byId("data").textContent),
+};
 const points = data.points;
+const pointIndices = points.map((_, point) => point);
 const metricOf = new Map(data.metrics.map((metric) => [metric.key, metric]));
 
-// The pieces stand behind this script, so that the first view need not wait for them.
+// The chunks come after this script, so that the first view need not wait for them.
 const parsed = new Promise((resolve) => {
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", resolve, { once: true });
   else resolve();
 });
 
-const opened = async (base64) => {
+const decompressed = async (base64) => {
   const text = atob(base64);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
@@ -19,52 +24,54 @@ const opened = async (base64) => {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 };
 
-let pieces = null;
-const piece = async ([start, length]) => {
+let chunks = null;
+const chunk = async ([offset, length]) => {
   await parsed;
-  pieces ??= byId("pieces").textContent;
-  return opened(pieces.slice(start, start + length));
+  chunks ??= byId("chunks").textContent;
+  return decompressed(chunks.slice(offset, offset + length));
 };
-const readable = (bytes) => new TextDecoder().decode(bytes);
-const jsonPiece = async (place) => JSON.parse(readable(await piece(place)));
+const decodeText = (bytes) => new TextDecoder().decode(bytes);
+const jsonChunk = async (ref) => JSON.parse(decodeText(await chunk(ref)));
 
-// A function whose promise is made once.
-const once = (make) => {
-  let made = null;
-  return () => (made ??= make());
+// A function that computes its result, often a promise, once.
+const once = (compute) => {
+  let result = null;
+  return () => (result ??= compute());
 };
 
 const promptList = once(async () => {
-  const list = await jsonPiece(data.prompts);
+  const list = await jsonChunk(data.prompts);
   return list.map(([id, start, disagreement, first, texts, tokens]) => ({ id, start, disagreement, first, texts, tokens }));
 });
-const vocabulary = once(async () => {
-  const [ids, texts] = await jsonPiece(data.vocabulary);
+const vocabularyAt = async (ref) => {
+  const [ids, texts] = await jsonChunk(ref);
   return { ids, texts };
-});
-const settingsOf = once(() => jsonPiece(data.settings));
+};
+const vocabulary = once(() => vocabularyAt(data.vocabulary));
+const allSettings = once(() => jsonChunk(data.settings));
 
-// Texts of a prompt: kept once opened, they are what search and the differences of two points read.
-const textsOf = (prompt) => (prompt.opened ??= jsonPiece(prompt.texts));
+// Texts of a prompt; kept once opened, since search and the comparison of two runs read them again.
+const textsOf = (prompt) => (prompt.opened ??= jsonChunk(prompt.texts));
 
-// Samples of a prompt with their steps, where the page holds them; the last few prompts stay open.
-const STAY = 8;
-const open = new Map();
+// Samples of a prompt with their steps, where the page has them; the last few prompts stay open.
+const MOST_OPEN = 8;
+const openPrompts = new Map();
 const samplesOf = (prompt) => {
-  let found = open.get(prompt.id);
+  let found = openPrompts.get(prompt.id);
   if (!found) {
     found = (async () => {
       const [texts, tokens] = await Promise.all([
         textsOf(prompt),
-        prompt.tokens ? Promise.all([piece(prompt.tokens), vocabulary()]) : null,
+        prompt.tokens ? Promise.all([chunk(prompt.tokens), vocabulary()]) : null,
       ]);
-      const steps = tokens ? readSteps(...tokens) : new Map();
-      const samples = texts.samples.map((sample) => ({ ...sample, steps: steps.get(`${sample.p}/${sample.n}`) ?? null }));
-      return { ...texts, samples, own: steps.get("prompt") ?? null };
+      const blocks = tokens ? readColumns(...tokens) : [];
+      const steps = new Map(blocks.map((block) => [`${block.point}/${block.sample}`, block]));
+      const samples = texts.samples.map((sample) => ({ ...sample, steps: steps.get(`${sample.point}/${sample.sample}`) ?? null }));
+      return { ...texts, samples, promptSteps: blocks.find((block) => block.sample === PROMPT) ?? null };
     })();
   }
-  open.delete(prompt.id);
-  open.set(prompt.id, found);
-  if (open.size > STAY) open.delete(open.keys().next().value);
+  openPrompts.delete(prompt.id);
+  openPrompts.set(prompt.id, found);
+  if (openPrompts.size > MOST_OPEN) openPrompts.delete(openPrompts.keys().next().value);
   return found;
 };

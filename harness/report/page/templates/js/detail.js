@@ -1,10 +1,10 @@
-// One step, closely: what else could have come, in both distributions. Beside the token; a sheet on a phone.
+// The details of a step: its alternatives in both distributions. Beside the token; on a phone a sheet at the bottom.
 
 let pinned = null;
-let looked = null;
-let leaving = 0;
+let hovered = null;
+let hiding = 0;
 
-// A pointer that rests while the page moves beneath it asks for nothing.
+// A pointer that rests while the page scrolls beneath it is not hovering.
 const pointer = { x: -1, y: -1 };
 const moved = (event) => {
   const did = event.clientX !== pointer.x || event.clientY !== pointer.y;
@@ -14,6 +14,7 @@ const moved = (event) => {
 for (const kind of ["mousemove", "mousedown"]) addEventListener(kind, (event) => { moved(event); }, { passive: true });
 
 const gauge = (kind, logprob) => {
+  if (!known(logprob)) return el("td", "soft", "–");
   const p = probability(logprob);
   const fill = el("b");
   fill.style.width = `${100 * p}%`;
@@ -21,109 +22,117 @@ const gauge = (kind, logprob) => {
   return el("td", "", el("div", `gauge ${kind}`, el("i", "", fill), el("span", "", percent(p))));
 };
 
-const bothRows = (steps, index) => {
-  const row = (name, raw, warped, tell) =>
-    el("tr", "", el("th", "", name), el("td", "", tell(steps[raw][index])), steps.warped ? el("td", "", tell(steps[warped][index])) : null);
-  return [
-    row("probability", "lp", "wlp", (v) => percent(probability(v))),
-    row("logprob", "lp", "wlp", nats),
-    row("entropy", "ent", "went", nats),
-  ];
+// A table of what both distributions say of a step, as far as it was recorded; null if nothing was.
+const distributionTable = (steps, index) => {
+  const processed = Boolean(steps.warped_logprob || steps.warped_entropy);
+  const row = (name, raw, warped, format) => (steps[raw] || steps[warped]
+    ? el("tr", "", el("th", "", name), el("td", "", format(steps[raw]?.[index])), processed ? el("td", "", format(steps[warped]?.[index])) : null)
+    : null);
+  const rows = [
+    row("probability", "logprob", "warped_logprob", percentOf),
+    row("logprob", "logprob", "warped_logprob", nats),
+    row("entropy", "entropy", "warped_entropy", nats),
+  ].filter(Boolean);
+  if (!rows.length) return null;
+  const head = el("tr", "", el("td"), el("th", "key-raw", "model"), processed ? el("th", "key-warped", "processed") : null);
+  return el("table", "facts-of", el("thead", "", head), el("tbody", "", ...rows));
 };
 
-const alternatives = (steps, index, last) => {
+// A table of alternatives, the chosen token among them. `columns`: [title, kind] of each distribution; `rows`: [token, logprob of each].
+const topsTable = (vocabulary, corner, columns, rows, chosen, chosenLogprobs, endOfText) => {
   const body = el("tbody");
-  const row = (place, raw, warped, is) => {
+  const add = (token, logprobs, is) => {
     const name = el("td");
-    const text = steps.words.texts[place];
-    const id = steps.words.ids[place];
-    if (is && last && text === "") name.append("end of text");
+    const text = vocabulary.texts[token], id = vocabulary.ids[token];
+    if (is && endOfText && text === "") name.append("end of text");
     else writeToken(name, text, id);
-    name.title = `${JSON.stringify(plain(text))} · id ${id}`;
-    body.append(el("tr", is ? "is" : "", name, gauge("raw", raw), gauge("warped", warped)));
+    name.title = `${JSON.stringify(plain(text))}${known(id) ? ` · id ${id}` : ""}`;
+    body.append(el("tr", is ? "is" : "", name, ...columns.map(([, kind], i) => gauge(kind, logprobs[i]))));
   };
-  let among = false;
-  for (let i = index * steps.k; i < (index + 1) * steps.k; i++) {
-    if (steps.tops[i] === NOTHING) continue;
-    const is = steps.words.ids[steps.tops[i]] === idAt(steps, index);
-    among ||= is;
-    row(steps.tops[i], steps.tlp[i], steps.twlp[i], is);
-  }
-  if (!among) row(steps.token[index], steps.lp[index], steps.wlp[index], true);
-  const title = el("tr", "", el("th", "", "alternatives"), el("th", "key-raw", "raw"), el("th", "key-warped", "warped"));
-  return el("table", "tops", el("thead", "", title), body);
+  const same = (token) => token === chosen || (known(vocabulary.ids[token]) && vocabulary.ids[token] === vocabulary.ids[chosen]);
+  for (const [token, ...logprobs] of rows) add(token, logprobs, same(token));
+  if (!rows.some(([token]) => same(token))) add(chosen, chosenLogprobs, true);
+  const heads = columns.map(([title, kind]) => el("th", `key-${kind}`, title));
+  if (corner) heads.unshift(el("th", "", corner));
+  else heads[0].colSpan = 2;
+  return el("table", "tops", el("thead", "", el("tr", "", ...heads)), body);
 };
 
 const fillDetail = (box, node) => {
-  const { steps, index, ends, owner } = nodesOf.get(node);
+  const { steps, index, ends, owner } = stepOf.get(node);
   if (steps.detail) { steps.detail(box, index); return; }
-  const text = textAt(steps, index);
+  const text = textAt(steps, index), id = idAt(steps, index);
   const last = ends && index === steps.count - 1;
   const code = el("code");
   if (last && text === "") code.append("end of text");
   else if (text === "") code.append(el("span", "mark", "part of a character"));
-  else writeToken(code, text, idAt(steps, index));
-  const known = steps.rank[index] !== 0;
-  const facts = el("table", "facts-of", el("thead", "", el("tr", "", el("td"), el("th", "key-raw", "raw"), steps.warped ? el("th", "key-warped", "warped") : null)));
-  if (known) facts.append(el("tbody", "", ...bothRows(steps, index)));
-  const line = [known ? `rank ${steps.rank[index].toLocaleString("en")}` : "first token: nothing to predict it from"];
-  if (steps.warped) line.push(`${plural(steps.kept[index], "token")} kept, ${percent(1 - (steps.cut[index] || 0))} of the raw mass`);
+  else writeToken(code, text, id);
+  const withoutContext = steps.rank?.[index] === 0;
+  const table = withoutContext ? null : distributionTable(steps, index);
+  const line = [];
+  if (withoutContext) line.push("first token: it has no context");
+  else if (steps.rank) line.push(`rank ${steps.rank[index].toLocaleString("en")}`);
+  if (steps.kept) line.push(`${plural(steps.kept[index], "candidate")}${steps.removed_mass ? `, ${percent(1 - (steps.removed_mass[index] || 0))} of probability mass` : ""}`);
+  if (!table && !withoutContext) line.push("probabilities were not recorded");
+  const columns = [["model", "raw"], ["processed", "warped"]].slice(0, steps.top_warped_logprobs ? 2 : 1);
   clear(
     box,
-    el("p", "chosen", code, el("span", "", `${owner ? plain(owner) + " · " : ""}step ${index} · id ${idAt(steps, index)}`)),
-    known ? facts : null,
-    el("p", "line", line.join(" · ")),
-    steps.k ? alternatives(steps, index, last) : null,
+    el("p", "chosen", code, el("span", "", [owner ? plain(owner) : null, `step ${index}`, known(id) ? `id ${id}` : null].filter(Boolean).join(" · "))),
+    table,
+    line.length ? el("p", "line", line.join(" · ")) : null,
+    steps.k.top_tokens
+      ? topsTable(steps.vocabulary, "alternatives", columns, alternativesAt(steps, index, "top_tokens", ["top_logprobs", "top_warped_logprobs"]),
+        steps.token[index], [steps.logprob?.[index], steps.warped_logprob?.[index]], last)
+      : null,
   );
 };
 
 // Beside a node, within the window; on a phone the style sheet makes it a sheet at the bottom.
-const placeDetail = (node) => {
+const positionDetail = (node) => {
   const box = byId("detail");
   box.style.left = box.style.top = "0";
-  const at = node.getClientRects()[0] ?? node.getBoundingClientRect();
-  const wide = box.offsetWidth, tall = box.offsetHeight;
-  const left = Math.max(8, Math.min(at.left - 20, innerWidth - wide - 8));
-  const below = at.bottom + 8;
-  const top = below + tall < innerHeight ? below : Math.max(8, at.top - tall - 8);
+  const target = node.getClientRects()[0] ?? node.getBoundingClientRect();
+  const left = Math.max(8, Math.min(target.left - 20, innerWidth - box.offsetWidth - 8));
+  const below = target.bottom + 8;
+  const top = below + box.offsetHeight < innerHeight ? below : Math.max(8, target.top - box.offsetHeight - 8);
   box.style.left = `${left}px`;
   box.style.top = `${top}px`;
 };
 
 const showBeside = (node, fill, pin) => {
-  clearTimeout(leaving);
+  clearTimeout(hiding);
   if (pin) {
     const again = pinned === node;
     pinned?.classList.remove("pin");
     pinned = again ? null : node;
     pinned?.classList.add("pin");
   } else if (pinned && pinned !== node) return;
-  looked?.classList.remove("on");
-  looked = node;
-  looked.classList.add("on");
+  hovered?.classList.remove("on");
+  hovered = node;
+  hovered.classList.add("on");
   const box = byId("detail");
   box.hidden = false;
-  box.classList.toggle("kept", pinned === node);
+  box.classList.toggle("pinned", pinned === node);
   fill(box);
   const close = button("close", "Close (Esc)", "✕");
-  close.addEventListener("click", forget);
+  close.addEventListener("click", closeDetail);
   box.prepend(close);
-  placeDetail(node);
+  positionDetail(node);
 };
 const showDetail = (node, pin) => showBeside(node, (box) => fillDetail(box, node), pin);
 
 const hideDetail = () => {
   if (pinned) return;
-  clearTimeout(leaving);
-  leaving = setTimeout(forget, 150);
+  clearTimeout(hiding);
+  hiding = setTimeout(closeDetail, 150);
 };
 
-const forget = () => {
-  clearTimeout(leaving);
-  const was = Boolean(pinned || looked);
+const closeDetail = () => {
+  clearTimeout(hiding);
+  const open = Boolean(pinned || hovered);
   pinned?.classList.remove("pin");
-  looked?.classList.remove("on");
-  pinned = looked = null;
+  hovered?.classList.remove("on");
+  pinned = hovered = null;
   byId("detail").hidden = true;
-  return was;
+  return open;
 };

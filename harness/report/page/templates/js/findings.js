@@ -1,9 +1,9 @@
-// What a reader would look up first, in sentences with links.
+// The findings as sentences with links.
 
-const partNode = (part) => {
-  if (typeof part === "string") return part;
-  if (part.point !== undefined) return pointLink(part.point, part.text);
-  if (part.prompt !== undefined) return link({ view: "prompts", prompt: part.prompt }, named(part.text ?? part.prompt));
+const spanNode = (span) => {
+  if (typeof span === "string") return span;
+  if (span.point !== undefined) return pointLink(span.point, span.text);
+  if (span.prompt !== undefined) return link({ view: "prompts", prompt: span.prompt }, named(span.text ?? span.prompt));
   return "";
 };
 
@@ -11,20 +11,20 @@ const drawFindings = () => {
   const box = byId("findings");
   clear(box);
   const missed = data.expectations.filter((expectation) => !expectation.passed).length;
-  const told = data.findings.map((finding) => [finding.about, finding.tone, finding.says.map(partNode)]);
+  const rows = data.findings.map(({ title, tone, spans }) => [title, tone, spans.map(spanNode)]);
   if (data.expectations.length) {
-    const words = missed ? `${missed} of ${plural(data.expectations.length, "expectation")} missed` : `${plural(data.expectations.length, "expectation")} met`;
-    const jump = el("a", "", words);
+    const all = plural(data.expectations.length, "expectation");
+    const jump = el("a", "", missed ? `${missed} of ${all} missed` : `${all} met`);
     jump.href = "#expectations";
     jump.addEventListener("click", (event) => { event.preventDefault(); byId("expectations").scrollIntoView({ block: "start" }); });
-    told.push(["Expected", missed ? "bad" : "good", [jump, "."]]);
+    rows.push(["Expected", missed ? "bad" : "good", [jump, "."]]);
   }
-  for (const [about, tone, says] of told) box.append(el("div", tone, el("dt", "", about), el("dd", "", ...says)));
+  for (const [title, tone, sentence] of rows) box.append(el("div", tone, el("dt", "", title), el("dd", "", ...sentence)));
 };
 
 const drawNotes = () => {
-  byId("notes").classList.toggle("several", VIEWS.includes("overview")); // there they stand in the overview alone
+  byId("notes").classList.toggle("overview-only", VIEWS.includes("overview"));
   const notes = [...data.notes];
-  if (data.rough) notes.unshift("Fewer than 20 prompts: intervals are rough.");
+  if (data.approximate) notes.unshift("Fewer than 20 prompts: confidence intervals are approximate.");
   clear(byId("notes"), ...notes.map((note) => el("p", "note", plain(note))));
 };

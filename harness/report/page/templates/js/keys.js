@@ -1,32 +1,32 @@
-// The keyboard.
+// Keyboard shortcuts.
 
 const KEYS = [
-  [VIEWS.map((_, i) => String(i + 1)), VIEWS.map((view) => NAMES_OF_VIEWS[view]).join(", "), null],
+  [VIEWS.map((_, i) => String(i + 1)), VIEWS.map((view) => VIEW_NAMES[view]).join(", "), null],
   [["j", "k"], "next and previous prompt; also ↓ and ↑ in the list", null],
-  [["/"], "search prompts and texts", null],
-  [["c"], "what the colours show", () => { const all = Object.keys(MODES); go({ view: "prompts", colour: all[(all.indexOf(state.colour) + 1) % all.length] }, false); }],
-  [["t"], "side by side, or the tree", () => go({ view: "prompts", layout: state.layout === "tree" ? "columns" : "tree" }, false)],
-  [["d"], "diff against the chosen column", () => { if (points.length > 1) go({ view: "prompts", layout: "columns", diff: !state.diff }, false); }],
-  ...(precision
+  [["/"], "search prompts and outputs", null],
+  [["c"], "cycle colouring", () => { const all = Object.keys(MODES); if (all.length) go({ view: "prompts", colour: all[(all.indexOf(state.colour) + 1) % all.length] }, false); }],
+  [["t"], "side by side or tree", () => go({ view: "prompts", layout: state.layout === "tree" ? "columns" : "tree" }, false)],
+  [["d"], "diff vs. the chosen run", () => { if (points.length > 1) go({ view: "prompts", layout: "columns", diff: !state.diff }, false); }],
+  ...(quantization
     ? [
-        [["n"], "in Precision: the next worst token", () => stepWorst(1)],
-        [["p"], "and the one before", () => stepWorst(-1)],
+        [["n"], "in Quantization: next most affected token", () => stepWorst(1)],
+        [["p"], "and the previous one", () => stepWorst(-1)],
       ]
     : []),
-  [["←", "→"], "from token to token, once one is focused (Tab); Enter keeps its details", null],
-  [["Esc"], "let go", null],
+  [["←", "→"], "from token to token, once one is focused (Tab); Enter pins its details", null],
+  [["Esc"], "close or unpin", null],
   [["?"], "this help", () => byId("help").showModal()],
 ];
 
 const typing = (target) => target.matches?.("input:not([type=checkbox]), textarea, select");
 
 const readyKeys = () => {
-  for (const [keys, says] of KEYS) byId("keys").append(el("div", "", el("dt", "", ...keys.flatMap((key, i) => [i ? " " : "", el("kbd", "", key)])), el("dd", "", says)));
+  for (const [keys, description] of KEYS) byId("keys").append(el("div", "", el("dt", "", ...keys.flatMap((key, i) => [i ? " " : "", el("kbd", "", key)])), el("dd", "", description)));
   byId("open-help").addEventListener("click", () => byId("help").showModal());
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") {
       if (byId("help").open || byId("export").open) return;
-      if (forget()) return;
+      if (closeDetail()) return;
       if (typing(event.target)) event.target.blur();
       byId("picker").classList.remove("open");
       return;
@@ -39,9 +39,9 @@ const readyKeys = () => {
     else if (event.key === "j" || (event.key === "ArrowDown" && inList)) state.view === "prompts" ? stepPrompt(1) : go({ view: "prompts" });
     else if (event.key === "k" || (event.key === "ArrowUp" && inList)) state.view === "prompts" ? stepPrompt(-1) : go({ view: "prompts" });
     else {
-      const known = KEYS.find(([keys, , act]) => act && keys.includes(event.key));
-      if (!known) return;
-      known[2]();
+      const shortcut = KEYS.find(([keys, , act]) => act && keys.includes(event.key));
+      if (!shortcut) return;
+      shortcut[2]();
     }
     event.preventDefault();
     if (inList) document.querySelector("#prompt-list [aria-current]")?.focus();

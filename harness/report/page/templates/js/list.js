@@ -1,4 +1,4 @@
-// The list of prompts: its order, and search over prompts and texts.
+// The list of prompts: its order, and search over prompts and outputs.
 
 const option = (value, text, selected) => {
   const node = el("option", "", named(text));
@@ -10,18 +10,18 @@ const option = (value, text, selected) => {
 const ORDERS = {
   disagreement: ["Most disagreement first", (a, b) => (b.disagreement ?? -1) - (a.disagreement ?? -1) || a.first - b.first],
   agreement: ["Least disagreement first", (a, b) => (a.disagreement ?? 2) - (b.disagreement ?? 2) || a.first - b.first],
-  prompts: ["In their own order", (a, b) => a.first - b.first],
+  prompts: ["Original order", (a, b) => a.first - b.first],
   id: ["By name", (a, b) => a.id.localeCompare(b.id)],
 };
 
-const AT_ONCE = 150; // prompts drawn before the list is scrolled
+const ITEMS_AT_ONCE = 150; // prompts drawn before the list is scrolled
 let listed = []; // prompts in the list, in its order
 let listKey = null;
 
 const wordsOf = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
-const holds = (text, words) => words.every((word) => text.includes(word));
+const includesAll = (text, words) => words.every((word) => text.includes(word));
 
-// The searched text of a prompt; its texts are opened once, when the first search needs them.
+// The searched text of a prompt; its outputs are opened when the first search needs them.
 const headText = (prompt) => (prompt.headText ??= `${prompt.id}\n${prompt.start}`.toLowerCase());
 const fullText = async (prompt) => {
   if (prompt.fullText === undefined) {
@@ -37,9 +37,9 @@ const listItem = (prompt) => {
     const bar = el("span", "meter", el("i"));
     bar.firstChild.style.width = share(prompt.disagreement);
     id.append(bar, el("span", "", share(prompt.disagreement)));
-    id.title = "how much strategies disagree";
+    id.title = "disagreement between strategies";
   }
-  if (!prompt.tokens) id.append(el("span", "chip", "text only"));
+  if (!prompt.tokens) id.append(el("span", "chip", "no tokens"));
   const item = button("", "", id, el("span", "start", plain(prompt.start)));
   item.addEventListener("click", () => { go({ prompt: prompt.id }); byId("picker").classList.remove("open"); });
   prompt.item = item;
@@ -49,15 +49,15 @@ const listItem = (prompt) => {
 const drawList = () => {
   const box = byId("prompt-list");
   clear(box);
-  let at = 0;
+  let drawn = 0;
   const more = () => {
-    const end = Math.min(listed.length, at + AT_ONCE);
-    for (; at < end; at++) box.append(listItem(listed[at]));
+    const end = Math.min(listed.length, drawn + ITEMS_AT_ONCE);
+    for (; drawn < end; drawn++) box.append(listItem(listed[drawn]));
     markCurrent();
   };
   more();
-  box.onscroll = () => { if (at < listed.length && box.scrollTop + box.clientHeight > box.scrollHeight - 400) more(); };
-  box.drawTo = (place) => { while (at <= place && at < listed.length) more(); };
+  box.onscroll = () => { if (drawn < listed.length && box.scrollTop + box.clientHeight > box.scrollHeight - 400) more(); };
+  box.drawTo = (index) => { while (drawn <= index && drawn < listed.length) more(); };
 };
 
 const markCurrent = () => {
@@ -65,43 +65,43 @@ const markCurrent = () => {
 };
 
 const revealCurrent = () => {
-  const place = listed.findIndex((prompt) => prompt.id === state.prompt);
-  if (place < 0) return;
+  const index = listed.findIndex((prompt) => prompt.id === state.prompt);
+  if (index < 0) return;
   const box = byId("prompt-list");
-  box.drawTo?.(place);
+  box.drawTo?.(index);
   markCurrent();
-  const item = listed[place].item;
+  const item = listed[index].item;
   if (item && box.scrollHeight > box.clientHeight) {
     const top = item.offsetTop - box.offsetTop;
     if (top < box.scrollTop || top + item.offsetHeight > box.scrollTop + box.clientHeight) box.scrollTop = top - box.clientHeight / 3;
   }
 };
 
-// Fill `listed` by order and words; texts that are not open yet are searched as they open.
+// Fill `listed` by order and search; outputs that are not open yet are searched as they open.
 const fillList = async () => {
-  const key = `${state.order}|${state.words}`;
+  const key = `${state.order}|${state.search}`;
   if (key === listKey) return;
   listKey = key;
-  const prompts = [...(await promptList())].sort((ORDERS[state.order] ?? ORDERS[RESTING.order])[1]);
-  const words = wordsOf(state.words);
+  const prompts = [...(await promptList())].sort((ORDERS[state.order] ?? ORDERS[DEFAULTS.order])[1]);
+  const words = wordsOf(state.search);
   if (!words.length) { listed = prompts; byId("found").textContent = ""; drawList(); return; }
   const hits = new Set();
-  const tell = (searched) => {
+  const update = (searched) => {
     if (listKey !== key) return false;
     listed = prompts.filter((prompt) => hits.has(prompt));
     byId("found").textContent = `${plural(listed.length, "prompt")}${searched < prompts.length ? ` in ${searched.toLocaleString("en")} of ${prompts.length.toLocaleString("en")} searched …` : ""}`;
     drawList();
     return true;
   };
-  for (const prompt of prompts) if (holds(headText(prompt), words)) hits.add(prompt);
+  for (const prompt of prompts) if (includesAll(headText(prompt), words)) hits.add(prompt);
   let last = performance.now();
   for (let i = 0; i < prompts.length; i++) {
-    if (!hits.has(prompts[i]) && holds(await fullText(prompts[i]), words)) hits.add(prompts[i]);
+    if (!hits.has(prompts[i]) && includesAll(await fullText(prompts[i]), words)) hits.add(prompts[i]);
     if (performance.now() - last > 250) {
       last = performance.now();
-      if (!tell(i + 1)) return;
+      if (!update(i + 1)) return;
       await new Promise((resume) => setTimeout(resume));
     }
   }
-  tell(prompts.length);
+  update(prompts.length);
 };

@@ -1,4 +1,4 @@
-// Numbers as they are told.
+// Numbers as text.
 
 const minus = (text) => text.replace(/-/g, "−");
 const known = (value) => value !== null && value !== undefined && !Number.isNaN(value);
@@ -10,10 +10,23 @@ const percent = (p) => {
   const value = 100 * p;
   return (value >= 99.95 ? value.toFixed(p === 1 ? 0 : 1) : value >= 10 ? value.toFixed(1) : value >= 0.1 ? value.toFixed(2) : value.toPrecision(1)) + "%";
 };
+const percentOf = (logprob) => (known(logprob) ? percent(Math.exp(logprob)) : "–");
 const share = (value) => (value === 0 || value === 1 || value >= 0.1 ? `${Math.round(100 * value)}%` : `${Number((100 * value).toPrecision(2))}%`);
 const fixed = (value, decimals) => minus(value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }));
 const digits = (value, count = 4) => minus(Number(value.toPrecision(count)).toLocaleString("en", { maximumSignificantDigits: count }));
-// A metric's value: with the places its catalogue gives it, one unknown there with four digits.
+// A metric's value: with the decimals of its catalogue entry, without one with four digits.
 const figure = (metric, value) => (!known(value) ? "–" : metric.known ? fixed(value, metric.decimals) : digits(value, Math.abs(value) < 1000 ? 3 : 4));
 const signed = (metric, value) => (value > 0 ? "+" : "") + (metric.known ? fixed(value, metric.decimals + (Math.abs(value) < 10 ** -metric.decimals ? 2 : 0)) : digits(value, 3));
-const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+const plural = (count, word) => `${count.toLocaleString("en")} ${count === 1 ? word : word.endsWith("y") ? `${word.slice(0, -1)}ies` : `${word}s`}`;
+
+// Numbers over many powers of ten.
+const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
+const scientific = (value, count = 2) => {
+  if (!known(value)) return "–";
+  if (value === 0) return "0";
+  if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
+  const size = Math.abs(value);
+  if (size >= 0.001 && size < 10_000) return minus(String(Number(value.toPrecision(count + 1))));
+  const [mantissa, power] = value.toExponential(count - 1).split("e");
+  return `${minus(mantissa)}·10${Number(power) < 0 ? "⁻" : ""}${[...power.replace(/[+-]/, "")].map((digit) => SUPERSCRIPTS[digit]).join("")}`;
+};

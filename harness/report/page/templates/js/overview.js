@@ -1,16 +1,16 @@
-// The first view: findings, the table, charts, and what they rest on.
+// The view Overview: findings, the table, charts and panels.
 
 let overviewDrawn = null;
 const drawOverview = () => {
-  const table = [state.sort, state.all, state.numbers].join("|");
+  const table = [state.sort, state.all, state.intervals].join("|");
   const axes = [state.x, state.y].join("|");
   if (!overviewDrawn) {
     drawFindings();
     byId("all-metrics").addEventListener("click", () => go({ all: !state.all }, false));
-    byId("numbers").addEventListener("click", () => go({ numbers: !state.numbers }, false));
-    themed.add(() => { if (state.view === "overview") { drawTable(); drawCharts(); } else overviewDrawn.axes = null; });
+    byId("intervals").addEventListener("click", () => go({ intervals: !state.intervals }, false));
+    themed.add(() => { if (state.view === "overview") { drawTable(); drawOverviewCharts(); } else overviewDrawn.axes = null; });
   }
-  if (overviewDrawn?.table !== table) { forget(); drawTable(); drawJudged(); }
-  if (overviewDrawn?.axes !== axes) drawCharts();
+  if (overviewDrawn?.table !== table) { closeDetail(); drawTable(); drawPanels(); }
+  if (overviewDrawn?.axes !== axes) drawOverviewCharts();
   overviewDrawn = { table, axes };
 };

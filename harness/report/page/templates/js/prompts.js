@@ -1,10 +1,10 @@
-// The second view: a prompt, its samples side by side or as a tree.
+// The view Prompts: a prompt, its samples side by side or as a tree.
 
 const LAYOUTS = { columns: "Side by side", tree: "Tree" };
 
 const segments = (box, choices, current, choose) => {
   clear(box, ...Object.entries(choices).map(([key, name]) => {
-    const each = button("", typeof name === "string" ? "" : name.says, typeof name === "string" ? name : name.name);
+    const each = button("", typeof name === "string" ? "" : name.description, typeof name === "string" ? name : name.name);
     each.setAttribute("aria-pressed", key === current);
     each.addEventListener("click", () => choose(key));
     return each;
@@ -17,23 +17,23 @@ const readyPrompts = () => {
   promptsReady = true;
   clear(byId("order"), ...Object.entries(ORDERS).filter(([key]) => points.length > 1 || !key.includes("agreement")).map(([key, [name]]) => option(key, name)));
   byId("order").addEventListener("change", () => go({ order: byId("order").value }, false));
-  byId("search").addEventListener("input", () => go({ words: byId("search").value }, false));
-  byId("columns-filter").addEventListener("input", () => go({ columns: byId("columns-filter").value }, false));
-  clear(byId("against"), ...points.map((point, place) => option(place, point.name)));
-  byId("against").addEventListener("change", () => go({ against: Number(byId("against").value) }, false));
+  byId("search").addEventListener("input", () => go({ search: byId("search").value }, false));
+  byId("run-filter").addEventListener("input", () => go({ filter: byId("run-filter").value }, false));
+  clear(byId("vs"), ...pointIndices.map((point) => option(point, points[point].name)));
+  byId("vs").addEventListener("change", () => go({ vs: Number(byId("vs").value) }, false));
   byId("sample").addEventListener("change", () => go({ sample: byId("sample").value }, false));
   byId("diff").addEventListener("click", () => go({ diff: !state.diff }, false));
   byId("before").addEventListener("click", () => stepPrompt(-1));
   byId("after").addEventListener("click", () => stepPrompt(1));
   byId("open-picker").addEventListener("click", () => byId("open-picker").setAttribute("aria-expanded", byId("picker").classList.toggle("open")));
   const one = points.length < 2;
-  for (const id of ["against-choice", "diff", "columns-filter"]) byId(id).hidden = one;
+  for (const id of ["vs-choice", "diff", "run-filter"]) byId(id).hidden = one;
   byId("view-prompts").classList.toggle("alone", one);
 };
 
 const stepPrompt = (by) => {
-  const place = listed.findIndex((prompt) => prompt.id === state.prompt);
-  const next = listed[place < 0 ? 0 : place + by];
+  const index = listed.findIndex((prompt) => prompt.id === state.prompt);
+  const next = listed[index < 0 ? 0 : index + by];
   if (next) go({ prompt: next.id });
 };
 
@@ -42,31 +42,32 @@ const openedPrompt = async () => (await promptList()).find((prompt) => prompt.id
 let promptKey = null;
 const drawPrompts = async () => {
   readyPrompts();
-  byId("order").value = state.order in ORDERS ? state.order : RESTING.order;
-  for (const [id, key] of [["search", "words"], ["columns-filter", "columns"]]) if (byId(id).value !== state[key]) byId(id).value = state[key];
+  byId("order").value = state.order in ORDERS ? state.order : DEFAULTS.order;
+  for (const [id, key] of [["search", "search"], ["run-filter", "filter"]]) if (byId(id).value !== state[key]) byId(id).value = state[key];
   segments(byId("layouts"), LAYOUTS, state.layout, (layout) => go({ layout }, false));
+  byId("modes").hidden = !state.colour;
   segments(byId("modes"), MODES, state.colour, (colour) => go({ colour }, false));
-  byId("against").value = state.against;
+  byId("vs").value = state.vs;
   byId("diff").setAttribute("aria-pressed", state.diff);
   byId("diff").disabled = state.layout === "tree";
   drawLegend();
   const filling = fillList();
   if (!listed.length) await filling;
   const prompts = await promptList();
-  if (!prompts.length) { clear(byId("columns"), el("p", "soft", "No text was kept.")); return; }
+  if (!prompts.length) { clear(byId("columns"), el("p", "soft", "No outputs were stored.")); return; }
   if (state.prompt === null || !prompts.some((prompt) => prompt.id === state.prompt)) {
     state.prompt = (listed[0] ?? prompts[0]).id;
     remember(false);
   }
   revealCurrent();
   filling.then(revealCurrent);
-  const key = JSON.stringify([state.prompt, state.layout, state.against, state.diff, state.sample, state.columns]);
+  const key = JSON.stringify([state.prompt, state.layout, state.vs, state.diff, state.sample, state.filter]);
   if (key === promptKey) { repaint(); return; }
   promptKey = key;
   const prompt = prompts.find((each) => each.id === state.prompt);
   const opened = await samplesOf(prompt);
-  if (promptKey !== key) return; // another one was asked for meanwhile
-  forget();
+  if (promptKey !== key) return; // another prompt was chosen meanwhile
+  closeDetail();
   drawPrompt(prompt, opened);
 };
 
@@ -75,23 +76,23 @@ const drawPrompt = (prompt, opened) => {
   const facts = [];
   if (known(opened.promptTokens)) facts.push(plural(opened.promptTokens, "prompt token"));
   if (prompt.disagreement !== null) facts.push(`${share(prompt.disagreement)} disagreement`);
-  if (known(data.selfBleu[prompt.id])) facts.push(`self-BLEU of all strategies ${digits(data.selfBleu[prompt.id], 3)}`);
+  if (known(data.selfBleu[prompt.id])) facts.push(`self-BLEU across strategies ${digits(data.selfBleu[prompt.id], 3)}`);
   byId("prompt-facts").textContent = facts.join(" · ");
   const text = byId("prompt-text");
   clear(text);
-  if (opened.own) {
-    for (let i = 0; i < opened.own.count; i++) text.append(tokenNode(opened.own, i, false));
+  if (opened.promptSteps) {
+    for (let i = 0; i < opened.promptSteps.count; i++) text.append(tokenNode(opened.promptSteps, i, false));
     listen(text);
   } else write(text, opened.text, true);
-  const place = listed.indexOf(prompt);
-  byId("before").disabled = place <= 0;
-  byId("after").disabled = place >= listed.length - 1;
-  const numbers = [...new Set(opened.samples.map((sample) => sample.n))].sort((a, b) => a - b);
+  const index = listed.indexOf(prompt);
+  byId("before").disabled = index <= 0;
+  byId("after").disabled = index >= listed.length - 1;
+  const numbers = [...new Set(opened.samples.map((sample) => sample.sample))].sort((a, b) => a - b);
   byId("sample-choice").hidden = numbers.length < 2;
   byId("layouts").hidden = opened.samples.length < 2;
   clear(byId("sample"), option("all", "all"), ...numbers.map((n) => option(n, String(n))));
   byId("sample").value = state.sample === "all" || numbers.includes(Number(state.sample)) ? state.sample : "all";
-  byId("reading-note").textContent = prompt.tokens ? "" : "The tokens of this prompt are not in this page: its texts are shown without probabilities.";
+  byId("reading-note").textContent = prompt.tokens ? "" : "The tokens of this prompt are not in this page: its outputs are shown without probabilities.";
   const tree = state.layout === "tree";
   byId("columns").hidden = tree;
   byId("tree").hidden = !tree;

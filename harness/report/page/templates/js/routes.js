@@ -1,57 +1,57 @@
-// Where the page stands, and the fragment that says so: #/prompts/ID?colour=rank&layout=tree.
+// What the page shows, and the fragment that links to it: #/prompts/ID?colour=rank&layout=tree.
 
-const VIEWS = data.kind === "compare" ? ["overview", "prompts", "points", ...(data.precision ? ["precision"] : [])] : ["prompts", "points"];
-const NAMES_OF_VIEWS = { overview: "Overview", prompts: "Prompts", points: data.kind === "compare" ? "Points" : "Point", precision: "Precision" };
-const RESTING = {
-  view: VIEWS[0], prompt: null, colour: "lp", layout: "columns", against: data.baseline ?? 0, diff: false, sample: "all",
-  order: data.points.length > 1 ? "disagreement" : "prompts", words: "", columns: "", one: 0, other: null, sort: null, all: false, numbers: false, x: null, y: null,
-  drifted: null, text: null, at: null, worst: null, each: false, dx: null, dy: null,
+const VIEWS = data.kind === "compare" ? ["overview", "prompts", "runs", ...(data.quantization ? ["quantization"] : [])] : ["prompts", "runs"];
+const VIEW_NAMES = { overview: "Overview", prompts: "Prompts", runs: data.kind === "compare" ? "Runs" : "Settings", quantization: "Quantization" };
+const DEFAULTS = {
+  view: VIEWS[0], prompt: null, colour: Object.keys(MODES)[0] ?? null, layout: "columns", vs: data.baseline ?? 0, diff: false, sample: "all",
+  order: points.length > 1 ? "disagreement" : "prompts", search: "", filter: "", run: 0, other: null, sort: null, all: false, intervals: false, x: null, y: null,
+  drifted: null, drifted_prompt: null, at: null, worst: null, per_run: false, drift_axis: null, cost_axis: null,
 };
-const state = { ...RESTING };
+const state = { ...DEFAULTS };
 
-const LABELS = ["against", "one", "other", "drifted"]; // told by label, which stays when points are added
-const FLAGS = ["diff", "all", "numbers", "each"];
-const OF_VIEW = {
-  overview: ["sort", "all", "numbers", "x", "y"],
-  prompts: ["colour", "layout", "against", "diff", "sample", "order", "words", "columns"],
-  points: ["one", "other"],
-  precision: ["drifted", "text", "at", "worst", "each", "dx", "dy"],
+const POINT_KEYS = ["vs", "run", "other", "drifted"]; // linked by label, which stays when points are added
+const FLAGS = ["diff", "all", "intervals", "per_run"];
+const KEYS_OF_VIEW = {
+  overview: ["sort", "all", "intervals", "x", "y"],
+  prompts: ["colour", "layout", "vs", "diff", "sample", "order", "search", "filter"],
+  runs: ["run", "other"],
+  quantization: ["drifted", "drifted_prompt", "at", "worst", "per_run", "drift_axis", "cost_axis"],
 };
 
 const encoded = (text) => { try { return encodeURIComponent(text); } catch { return encodeURIComponent(text.replace(/\p{Cs}/gu, "\ufffd")); } };
 const decoded = (text) => { try { return decodeURIComponent(text.replace(/\+/g, " ")); } catch { return text; } };
 
-const fragmentOf = (place) => {
-  const path = place.view === "prompts" && place.prompt !== null ? `/${encoded(place.prompt)}` : "";
-  const said = OF_VIEW[place.view]
-    .filter((key) => place[key] !== RESTING[key] && place[key] !== null)
-    .map((key) => `${key}=${encoded(LABELS.includes(key) ? points[place[key]].label : FLAGS.includes(key) ? "1" : String(place[key]))}`);
-  return `#/${place.view}${path}${said.length ? "?" + said.join("&") : ""}`;
+const fragmentOf = (target) => {
+  const path = target.view === "prompts" && target.prompt !== null ? `/${encoded(target.prompt)}` : "";
+  const query = KEYS_OF_VIEW[target.view]
+    .filter((key) => target[key] !== DEFAULTS[key] && target[key] !== null)
+    .map((key) => `${key}=${encoded(POINT_KEYS.includes(key) ? points[target[key]].label : FLAGS.includes(key) ? "1" : String(target[key]))}`);
+  return `#/${target.view}${path}${query.length ? "?" + query.join("&") : ""}`;
 };
 
 const readFragment = (fragment) => {
-  const found = { ...RESTING };
+  const found = { ...DEFAULTS };
   const [path, query = ""] = fragment.replace(/^#\/?/, "").split("?");
   const [view, ...rest] = path.split("/");
   if (!VIEWS.includes(view)) return null;
   found.view = view;
   if (view === "prompts" && rest.length && rest.join("/") !== "") found.prompt = decoded(rest.join("/"));
-  for (const part of query.split("&").filter(Boolean)) {
-    const [key, ...value] = part.split("=");
+  for (const pair of query.split("&").filter(Boolean)) {
+    const [key, ...value] = pair.split("=");
     const text = decoded(value.join("="));
-    if (!OF_VIEW[view].includes(key)) continue;
-    if (LABELS.includes(key)) {
-      const place = points.findIndex((point) => point.label === text);
-      if (place >= 0) found[key] = place;
+    if (!KEYS_OF_VIEW[view].includes(key)) continue;
+    if (POINT_KEYS.includes(key)) {
+      const point = points.findIndex((each) => each.label === text);
+      if (point >= 0) found[key] = point;
     } else if (FLAGS.includes(key)) found[key] = text === "1";
     else found[key] = text;
   }
-  if (!MODES[found.colour]) found.colour = "lp";
+  if (!MODES[found.colour]) found.colour = DEFAULTS.colour;
   return found;
 };
 
 let written = null;
-// `step`: a place of its own in the browser's history. In a sandbox history may be refused: the page goes on.
+// `step`: a new entry in the browser's history. In a sandbox history may be refused: the page goes on.
 const remember = (step) => {
   const fragment = fragmentOf(state);
   if (fragment === written) return;
@@ -74,7 +74,7 @@ const go = (changes, step = true) => {
 // A link that works by itself where fragments do, and without them too.
 const link = (changes, ...children) => {
   const node = el("a", "", ...children);
-  node.href = fragmentOf({ ...RESTING, ...changes });
+  node.href = fragmentOf({ ...DEFAULTS, ...changes });
   node.addEventListener("click", (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
     event.preventDefault();
@@ -82,9 +82,9 @@ const link = (changes, ...children) => {
   });
   return node;
 };
-const pointLink = (place, text) => {
-  const node = link({ view: "points", one: place }, dot(place), named(text ?? points[place].name));
-  node.title = plain(points[place].label);
+const pointLink = (point, text) => {
+  const node = link({ view: "runs", run: point }, dot(point), named(text ?? points[point].name));
+  node.title = plain(points[point].label);
   node.classList.add("point-link");
   return node;
 };

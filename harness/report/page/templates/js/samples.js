@@ -1,79 +1,84 @@
-// The samples of a prompt side by side, one column a point.
+// The samples of a prompt side by side, one column per run.
 
-const FINISHES = { eos: "ended by itself", stop_string: "stop string", length: "cut at the token limit", time: "cut at the time limit" };
-const SAMPLES_AT_ONCE = 4; // of a point, before "more" is asked for
-const PARTS = "⑂";
+const FINISHES = { eos: "EOS", stop_string: "stop string", length: "hit max_new_tokens" };
+const SAMPLES_AT_ONCE = 4; // of a run, before "more" is clicked
+const DIVERGENCE = "⋔";
 
 const ended = (sample) => sample.finish === "eos";
-const ofSample = (said, prompt, sample) => said[0] === sample.p && said[1] === prompt.id && said[2] === sample.n;
+const isOfSample = (feedback, prompt, sample) => feedback.point === sample.point && feedback.prompt === prompt.id && feedback.sample === sample.sample;
+const inSelection = (sample) => state.sample === "all" || String(sample.sample) === state.sample;
 
-// The sample of the chosen column that a sample is held against.
+// The sample of the chosen run that a sample is compared with.
 const counterpart = (samples, sample) => {
-  if (sample.p === state.against) return null;
-  return samples.find((other) => other.p === state.against && other.n === sample.n) ?? samples.find((other) => other.p === state.against) ?? null;
+  if (sample.point === state.vs) return null;
+  return samples.find((other) => other.point === state.vs && other.sample === sample.sample) ?? samples.find((other) => other.point === state.vs) ?? null;
 };
 
-const chanceOf = (sample, index) => (sample.steps ? percent(probability(sample.steps.lp[index])) : null);
-const chances = (sample, index) => {
-  if (!sample.steps) return "";
-  const raw = chanceOf(sample, index);
-  return sample.steps.warped ? ` ${raw} raw, ${percent(probability(sample.steps.wlp[index]))} warped` : ` ${raw}`;
+// The probability of a token, in both distributions where there are two.
+const chances = ({ steps }, index) => {
+  if (!steps?.logprob) return "";
+  const raw = percentOf(steps.logprob[index]);
+  return steps.warped_logprob ? ` ${raw} model, ${percentOf(steps.warped_logprob[index])} processed` : ` ${raw}`;
 };
 
-const partingLine = (sample, other, at) => {
+const divergenceLine = (sample, other, at) => {
   if (at === null) {
-    const a = units(sample).length, b = units(other).length;
-    return el("p", "parting", a === b ? `same text as ${plain(points[other.p].name)}` : `as ${plain(points[other.p].name)}, but ${a < b ? "shorter" : "longer"}`);
+    const [a, b] = sameUnits(sample, other) ? [units(sample).length, units(other).length] : [sample.text.length, other.text.length];
+    const name = plain(points[other.point].name);
+    return el("p", "divergence", a === b ? `identical to ${name}` : a < b ? `a prefix of ${name}` : `${name}, continued`);
   }
-  const whose = (each) => el("span", "way", dot(each.p), el("b", "", quoted(units(each)[at])), chances(each, at));
-  const jump = button("inline", "Show the place", `${PARTS} ${sample.steps ? "token" : "word"} ${at + 1}`);
-  const line = el("p", "parting", jump, " ", whose(sample), " ", whose(other));
+  const branch = (each, index) => el("span", "way", dot(each.point), el("b", "", quoted(units(each)[index])), chances(each, index));
+  const unit = sample.steps ? "token" : "word";
+  const jump = button("inline", `Jump to ${unit}`, `${DIVERGENCE} ${unit} ${at[0] + 1}`);
+  const line = el("p", "divergence", jump, " ", branch(sample, at[0]), " ", branch(other, at[1]));
   jump.addEventListener("click", () => {
-    const mark = line.parentNode.querySelector(".parts");
+    const mark = line.parentNode.querySelector(".diverges");
     const box = mark?.closest(".text");
     if (box) box.scrollTop = mark.offsetTop - box.offsetTop - box.clientHeight / 3;
-    mark?.parentNode.querySelector(".parts + .tok")?.focus();
+    mark?.parentNode.querySelector(".diverges + .tok")?.focus();
   });
   return line;
 };
 
-const partsMark = (title) => {
-  const mark = el("span", "parts", PARTS);
+const divergenceMark = (title) => {
+  const mark = el("span", "diverges", DIVERGENCE);
   mark.title = title;
   return mark;
 };
 
-// The tokens of a sample, with marks where it parts, and, in a diff, what it lacks.
+// The tokens of a sample, with marks where it diverges, and, in a diff, what it lacks.
 const fillText = (box, sample, other, all) => {
-  const { steps } = sample;
-  const a = units(sample);
+  // A diff of tokens with words would differ everywhere: both sides are then compared as words.
+  const inWords = Boolean(state.diff && other && !sameUnits(sample, other));
+  const steps = inWords ? null : sample.steps;
+  const a = steps ? units(sample) : wordUnits(sample);
   const marks = new Map(); // by index, the title of the mark before it
-  if (other) {
-    const at = partsAt(sample, other);
-    if (at !== null) marks.set(at, `here ${points[other.p].name} parts`);
-  } else if (sample.p === state.against) {
+  if (other && !inWords) {
+    const at = divergesAt(sample, other);
+    if (at !== null) marks.set(at[0], `first divergence from ${points[other.point].name}`);
+  } else if (sample.point === state.vs) {
     for (const each of all) {
-      if (each.p === sample.p || each.n !== sample.n) continue;
-      const at = partsAt(sample, each);
-      if (at !== null) marks.set(at, `${marks.has(at) ? marks.get(at) + ", " : "here part: "}${points[each.p].name}`);
+      if (each.point === sample.point || each.sample !== sample.sample) continue;
+      const at = divergesAt(sample, each);
+      if (at !== null) marks.set(at[0], `${marks.has(at[0]) ? marks.get(at[0]) + ", " : "first divergence of "}${points[each.point].name}`);
     }
   }
   const unit = (index) => {
-    if (marks.has(index)) box.append(partsMark(plain(marks.get(index))));
+    if (marks.has(index)) box.append(divergenceMark(plain(marks.get(index))));
     const node = steps ? tokenNode(steps, index, ended(sample)) : write(el("span", "word"), a[index], true);
     box.append(node);
     return node;
   };
   if (state.diff && other) {
-    const b = units(other);
-    let less = null;
+    const b = inWords ? wordUnits(other) : units(other);
+    let removed = null;
     for (const [kind, index] of differences(a, b)) {
-      if (kind === "less") {
-        if (!less) { less = el("del"); box.append(less); }
-        write(less, b[index], false);
+      if (kind === "removed") {
+        if (!removed) { removed = el("del"); box.append(removed); }
+        write(removed, b[index], false);
       } else {
-        less = null;
-        unit(index).classList.add(kind === "more" ? "more" : "common");
+        removed = null;
+        unit(index).classList.add(kind === "added" ? "added" : "common");
       }
     }
     box.classList.add("in-diff");
@@ -82,52 +87,50 @@ const fillText = (box, sample, other, all) => {
   if (steps) listen(box);
 };
 
-const saidNode = (said) => {
-  const [, , , name, value, comment, source] = said;
-  return el("p", "said", el("b", "", plain(name)), value === null ? null : `: ${plain(String(value))}`, comment ? el("q", "", plain(comment)) : null, source ? el("span", "soft", plain(source)) : null);
-};
+const feedbackNode = ({ name, value, comment, source }) =>
+  el("p", "feedback", el("b", "", plain(name)), value === null ? null : `: ${plain(String(value))}`, comment ? el("q", "", plain(comment)) : null, source ? el("span", "soft", plain(source)) : null);
 
-const sampleNodes = (prompt, sample, all, several) => {
+const sampleNode = (prompt, sample, all, several) => {
   const other = counterpart(all, sample);
   const facts = [];
-  if (several) facts.push(`sample ${sample.n}`);
-  facts.push(plural(sample.tokens ?? 0, "token"));
-  if (sample.logprob !== null) facts.push(`mean logprob ${nats(sample.logprob)}`);
-  if (sample.score !== null) facts.push(`score ${nats(sample.score)}`);
-  facts.push(FINISHES[sample.finish] ?? plain(String(sample.finish)));
+  if (several) facts.push(`sample ${sample.sample}`);
+  if (known(sample.tokens)) facts.push(plural(sample.tokens, "token"));
+  if (known(sample.logprob)) facts.push(`mean logprob ${nats(sample.logprob)}`);
+  if (known(sample.score)) facts.push(`score ${nats(sample.score)}`);
+  if (known(sample.finish)) facts.push(FINISHES[sample.finish] ?? plain(String(sample.finish)));
   const line = el("p", "sample-facts", facts.join(" · "));
-  line.title = [`seed ${sample.seed}`, ...Object.entries(sample.m).map(([name, value]) => `${name} ${known(value) ? digits(value) : "–"}`)].join("\n");
+  line.title = [`seed ${sample.seed}`, ...Object.entries(sample.metrics).map(([name, value]) => `${name} ${known(value) ? digits(value) : "–"}`)].join("\n");
   const box = el("div", "text");
   fillText(box, sample, other, all);
-  const node = el("div", "sample", line, other ? partingLine(sample, other, partsAt(sample, other)) : null);
-  if (sample.steps?.count) node.append(drawStrip(sample.steps, box));
+  const node = el("div", "sample", line, other ? divergenceLine(sample, other, divergesAt(sample, other)) : null);
+  if (sample.steps?.count && Object.keys(MODES).some((column) => sample.steps[column])) node.append(drawStrip(sample.steps, box));
   node.append(box);
-  for (const said of data.feedback) if (ofSample(said, prompt, sample)) node.append(saidNode(said));
+  for (const feedback of data.feedback) if (isOfSample(feedback, prompt, sample)) node.append(feedbackNode(feedback));
   return node;
 };
 
-const columnOf = (prompt, place, opened) => {
-  const point = points[place];
+const columnOf = (prompt, index, opened) => {
+  const point = points[index];
   const card = el("article", "column");
-  card.classList.toggle("chosen", place === state.against && points.length > 1);
-  const head = el("header", "", pointLink(place));
-  if (place === data.baseline) head.append(el("span", "chip", "baseline"));
+  card.classList.toggle("chosen", index === state.vs && points.length > 1);
+  const head = el("header", "", pointLink(index));
+  if (index === data.baseline) head.append(el("span", "chip", "baseline"));
   if (point.page && location.protocol === "file:") {
-    const closer = el("a", "closer", "own page");
-    closer.href = point.page;
-    head.append(closer);
+    const tokens = el("a", "tokens-page", "Token view");
+    tokens.href = point.page;
+    head.append(tokens);
   }
   card.append(head);
   for (const expectation of data.expectations)
-    if (expectation.point === place && expectation.prompt === prompt.id)
+    if (expectation.point === index && expectation.prompt === prompt.id)
       card.append(el("p", `expected ${expectation.passed ? "passed" : "missed"}`, `${expectation.passed ? "✓" : "✗"} expected ${plain(expectation.text)}`, !expectation.passed && expectation.got !== null ? `: got ${plain(expectation.got)}` : ""));
   if (point.status === "failed") { card.append(el("p", "error", plain(point.error ?? "failed"))); return card; }
-  const wanted = opened.samples.filter((sample) => sample.p === place && (state.sample === "all" || String(sample.n) === state.sample));
-  if (!wanted.length) { card.append(el("p", "soft", "no text of this prompt")); return card; }
-  const several = opened.samples.some((sample) => sample.n > 0);
+  const wanted = opened.samples.filter((sample) => sample.point === index && inSelection(sample));
+  if (!wanted.length) { card.append(el("p", "soft", "no output for this prompt")); return card; }
+  const several = opened.samples.some((sample) => sample.sample > 0);
   const more = (from) => {
     const to = Math.min(wanted.length, from + SAMPLES_AT_ONCE);
-    for (let i = from; i < to; i++) card.append(sampleNodes(prompt, wanted[i], opened.samples, several));
+    for (let i = from; i < to; i++) card.append(sampleNode(prompt, wanted[i], opened.samples, several));
     if (to === wanted.length) return;
     const ask = button("quiet", "", `${wanted.length - to} more samples`);
     ask.addEventListener("click", () => { ask.remove(); more(to); });
@@ -137,29 +140,30 @@ const columnOf = (prompt, place, opened) => {
   return card;
 };
 
+const matchesFilter = (point) => includesAll(points[point].label.toLowerCase(), wordsOf(state.filter));
+
 // Columns far below are drawn when they come near.
-let nearing = null;
+let approaching = null;
 const drawColumns = (prompt, opened) => {
-  nearing?.disconnect();
-  const words = wordsOf(state.columns);
-  const places = points.map((_, place) => place).filter((place) => holds(points[place].label.toLowerCase(), words));
-  if (data.kind === "compare" && places.includes(state.against)) places.sort((a, b) => (b === state.against) - (a === state.against) || a - b);
+  approaching?.disconnect();
+  const shown = pointIndices.filter(matchesFilter);
+  if (data.kind === "compare" && shown.includes(state.vs)) shown.sort((a, b) => (b === state.vs) - (a === state.vs) || a - b);
   const box = byId("columns");
   clear(box);
   const waiting = new Map();
-  nearing = new IntersectionObserver((entries) => {
+  approaching = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       if (!entry.isIntersecting || !waiting.has(entry.target)) continue;
-      nearing.unobserve(entry.target);
+      approaching.unobserve(entry.target);
       entry.target.replaceWith(columnOf(prompt, waiting.get(entry.target), opened));
     }
   }, { rootMargin: "500px" });
-  places.forEach((place, i) => {
-    if (i < 12) { box.append(columnOf(prompt, place, opened)); return; }
-    const later = el("article", "column later", el("header", "", pointLink(place)));
-    waiting.set(later, place);
+  shown.forEach((point, i) => {
+    if (i < 12) { box.append(columnOf(prompt, point, opened)); return; }
+    const later = el("article", "column later", el("header", "", pointLink(point)));
+    waiting.set(later, point);
     box.append(later);
-    nearing.observe(later);
+    approaching.observe(later);
   });
-  if (!places.length) box.append(el("p", "soft", "No point has these words."));
+  if (!shown.length) box.append(el("p", "soft", "No runs match."));
 };

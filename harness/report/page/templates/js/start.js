@@ -1,6 +1,6 @@
 // The page starts.
 
-const DRAW = { overview: drawOverview, prompts: drawPrompts, points: drawPoints, precision: drawPrecision };
+const DRAW = { overview: drawOverview, prompts: drawPrompts, runs: drawRuns, quantization: drawQuantization };
 
 drawState = () => {
   for (const view of VIEWS) byId(`view-${view}`).hidden = view !== state.view;
@@ -15,14 +15,15 @@ const follow = () => {
   if (!found) return;
   Object.assign(state, found);
   written = location.hash;
-  forget();
+  closeDetail();
   drawState();
 };
 
 byId("label").append(plain(data.label));
 for (const [name, value] of data.facts) byId("facts").append(el("span", "", `${name} `, el("b", "", plain(String(value)))));
+const COUNTS = { prompts: data.promptCount, runs: points.length > 1 ? points.length : null };
 for (const view of VIEWS) {
-  const tab = link({ view }, NAMES_OF_VIEWS[view], view === "prompts" ? el("span", "count", data.promptCount.toLocaleString("en")) : view === "points" && points.length > 1 ? el("span", "count", points.length) : null);
+  const tab = link({ view }, VIEW_NAMES[view], known(COUNTS[view]) ? el("span", "count", COUNTS[view].toLocaleString("en")) : null);
   tab.dataset.view = view;
   byId("tabs").append(tab);
 }

@@ -1,79 +1,79 @@
-// The table of points: a value, its interval on the column's range, and a mark against the baseline.
+// The table of runs: a value, its confidence interval on the column's range, and a mark for its difference from the baseline.
 
+const NO_DIFFERENCE = "no significant difference";
 const signOf = (word, verdict, noise) => {
   if (noise) return "≈";
-  if (word === "not told apart") return "·";
+  if (word === NO_DIFFERENCE) return "·";
   return { better: "▲", worse: "▼" }[verdict] ?? (word === "higher" ? "↑" : "↓");
 };
 
-const head = data.metrics.filter((metric) => metric.head && points.some((point) => point.cells[metric.key]));
 const every = data.metrics.filter((metric) => points.some((point) => point.cells[metric.key]));
-// What people said is a metric as well, where it is a number.
-for (const name of new Set(data.feedback.map((said) => said[3]))) {
+// Feedback is a metric as well, where it is a number.
+for (const name of new Set(data.feedback.map((feedback) => feedback.name))) {
   const key = `feedback/${name}`;
   let found = false;
-  points.forEach((point, place) => {
-    const values = data.feedback.filter((said) => said[0] === place && said[3] === name && (typeof said[4] === "number" || typeof said[4] === "boolean")).map((said) => Number(said[4]));
+  points.forEach((point, index) => {
+    const values = data.feedback.filter((each) => each.point === index && each.name === name && (typeof each.value === "number" || typeof each.value === "boolean")).map((each) => Number(each.value));
     if (!values.length) return;
     point.cells[key] = [values.reduce((a, b) => a + b, 0) / values.length, null, null];
     found = true;
   });
   if (!found) continue;
-  const metric = { key, name: plain(name), says: "mean of what people said in MLflow", unit: "feedback", decimals: 2, better: null, column: null, known: true, head: true };
+  const metric = { key, name: plain(name), description: "mean of the feedback given in MLflow", unit: "feedback", decimals: 2, better: null, known: true, headline: true };
   metricOf.set(key, metric);
-  head.push(metric);
   every.push(metric);
 }
-const columnsShown = () => (state.all || !head.length ? every : head);
+const headline = every.filter((metric) => metric.headline);
+const columnsShown = () => (state.all || !headline.length ? every : headline);
+const betterHint = (metric) => (metric.better ? `${metric.better} is better` : "");
+const unitLine = (metric) => el("small", "", [metric.unit, betterHint(metric)].filter(Boolean).join(", ") || "\u00a0");
 
 const sortedPoints = () => {
-  const places = points.map((_, place) => place);
-  if (!state.sort) return places;
-  const [key, way] = state.sort.split(" ");
-  const value = (place) => points[place].cells[key]?.[0];
-  return places.sort((a, b) => {
+  const order = [...pointIndices];
+  if (!state.sort) return order;
+  const [key, direction] = state.sort.split(" ");
+  const value = (point) => points[point].cells[key]?.[0];
+  return order.sort((a, b) => {
     const one = value(a), other = value(b);
     if (!known(one) || !known(other)) return known(one) ? -1 : known(other) ? 1 : a - b;
-    return (way === "up" ? one - other : other - one) || a - b;
+    return (direction === "up" ? one - other : other - one) || a - b;
   });
 };
 
-// A difference as a sentence.
-const differenceSays = (metric, place) => {
-  const [value, low, high, difference] = points[place].cells[metric.key];
+// A value and its difference from the baseline, as sentences.
+const cellSentences = (metric, point) => {
+  const [value, low, high, difference] = points[point].cells[metric.key];
   const unit = metric.unit ? ` ${metric.unit}` : "";
-  const told = [`${figure(metric, value)}${unit}${known(low) ? `, 95% interval ${figure(metric, low)} to ${figure(metric, high)}` : ""}.`];
-  if (place === data.baseline) told.push("The baseline: what the others are held against.");
+  const sentences = [`${figure(metric, value)}${unit}${known(low) ? `, 95% confidence interval ${figure(metric, low)} to ${figure(metric, high)}` : ""}.`];
+  if (point === data.baseline) sentences.push("Baseline for all comparisons.");
   else if (difference) {
     const [mean, from, to, p, word, verdict, noise, prompts] = difference;
-    const apart = word === "not told apart";
-    const interval = known(from) ? ` (95% interval ${signed(metric, from)} to ${signed(metric, to)}${known(p) ? `, p ${p < 0.001 ? "< 0.001" : digits(p, 2)} when corrected for all comparisons` : ""})` : "";
-    told.push(`${signed(metric, mean)}${unit} on average against ${points[data.baseline].name}${interval}, paired over ${plural(prompts, "prompt")}: ${apart ? "not told apart" : word}${verdict ? `, which is ${verdict}` : ""}.`);
-    if (noise) told.push(`Below the noise floor: running the same strategy again changes ${known(data.noise[metric.key]) ? figure(metric, data.noise[metric.key]) : "as much"}.`);
+    const adjusted = known(p) ? `, adjusted p ${p < 0.001 ? "< 0.001" : `= ${digits(p, 2)}`}` : "";
+    const interval = known(from) ? ` (95% confidence interval ${signed(metric, from)} to ${signed(metric, to)}${adjusted})` : "";
+    sentences.push(`${signed(metric, mean)}${unit} vs. ${points[data.baseline].name}${interval}, paired over ${plural(prompts, "prompt")}: ${word === NO_DIFFERENCE ? word : `significantly ${word}`}${verdict ? ` (${verdict})` : ""}.`);
+    if (noise) sentences.push(`Within run-to-run noise${known(data.noise[metric.key]) ? `: repeating the same strategy changes it by ${figure(metric, data.noise[metric.key])}` : ""}.`);
   }
-  return told;
+  return sentences;
 };
 
-const markOfDifference = (difference) => {
-  const [, , , , word, verdict, noise] = difference;
-  const told = [word, verdict, noise ? "below the noise floor" : null].filter(Boolean).join(", ");
-  const mark = el("span", `sign ${word === "not told apart" ? "same" : (verdict ?? "neither")}`, signOf(word, verdict, noise));
-  mark.setAttribute("aria-label", told);
+const differenceMark = ([, , , , word, verdict, noise]) => {
+  const mark = el("span", `sign ${word === NO_DIFFERENCE ? "same" : (verdict ?? "neither")}`, signOf(word, verdict, noise));
+  mark.setAttribute("aria-label", [word, verdict, noise ? "within run-to-run noise" : null].filter(Boolean).join(", "));
   mark.setAttribute("role", "img");
   return mark;
 };
 
-const trackOf = (metric, cell, range) => {
+const trackOf = (cell, range) => {
   const [value, low, high] = cell;
   const at = (v) => `${Math.max(0, Math.min(100, (100 * (v - range[0])) / (range[1] - range[0] || 1)))}%`;
   const track = el("span", "track");
   track.setAttribute("aria-hidden", "true");
   if (known(range[2])) { const base = el("i", "base"); base.style.left = at(range[2]); track.append(base); }
   if (known(low) && known(high)) {
-    const span = el("i", "span");
-    span.style.left = at(low);
-    span.style.right = `calc(100% - ${at(high)})`;
-    track.append(span);
+    const interval = el("i", "span");
+    interval.style.left = at(low);
+    interval.style.right = `calc(100% - ${at(high)})`;
+    track.append(interval);
   }
   const mark = el("i", "at");
   mark.style.left = at(value);
@@ -87,19 +87,19 @@ const rangeOf = (metric) => {
   return [Math.min(...ends), Math.max(...ends), data.baseline === null ? null : points[data.baseline].cells[metric.key]?.[0]];
 };
 
-const cellOf = (metric, place, range) => {
-  const cell = points[place].cells[metric.key];
+const cellOf = (metric, point, range) => {
+  const cell = points[point].cells[metric.key];
   const node = el("td");
   if (!cell) { node.append(el("span", "soft", "–")); return node; }
-  const [value, low, high, difference] = cell;
-  const line = el("span", "value", figure(metric, value), difference && place !== data.baseline ? markOfDifference(difference) : el("span", "sign"));
-  node.append(line, trackOf(metric, cell, range));
-  if (state.numbers) {
+  const [value, low, high] = cell;
+  const difference = point === data.baseline ? null : cell[3];
+  node.append(el("span", "value", figure(metric, value), difference ? differenceMark(difference) : el("span", "sign")), trackOf(cell, range));
+  if (state.intervals) {
     if (known(low)) node.append(el("small", "", `[${figure(metric, low)}, ${figure(metric, high)}]`));
-    if (difference && place !== data.baseline)
+    if (difference)
       node.append(el("small", "", `${signed(metric, difference[0])}${known(difference[1]) ? ` [${signed(metric, difference[1])}, ${signed(metric, difference[2])}]` : ""}`));
   }
-  const show = (pin) => showBeside(node, (box) => clear(box, el("p", "chosen", el("strong", "", metric.name), el("span", "", plain(points[place].name))), ...differenceSays(metric, place).map((text) => el("p", "says", text)), el("p", "line", plain(metric.says))), pin);
+  const show = (pin) => showBeside(node, (box) => clear(box, el("p", "chosen", el("strong", "", metric.name), el("span", "", plain(points[point].name))), ...cellSentences(metric, point).map((text) => el("p", "sentence", text)), el("p", "line", plain(metric.description))), pin);
   node.addEventListener("mouseenter", (event) => { if (moved(event)) show(false); });
   node.addEventListener("mouseleave", hideDetail);
   node.addEventListener("click", () => show(true));
@@ -107,49 +107,53 @@ const cellOf = (metric, place, range) => {
 };
 
 const headerOf = (metric) => {
-  const [key, way] = (state.sort ?? "").split(" ");
+  const [key, direction] = (state.sort ?? "").split(" ");
   const sorted = key === metric.key;
   const first = metric.better === "lower" ? "up" : "down";
-  const name = button("", `${plain(metric.says)} · ${metric.key}: sort`, metric.name + (sorted ? (way === "up" ? " ↑" : " ↓") : ""));
-  name.addEventListener("click", () => go({ sort: !sorted ? `${metric.key} ${first}` : way === first ? `${metric.key} ${first === "up" ? "down" : "up"}` : null }, false));
-  const better = metric.better ? `${metric.better === "lower" ? "low" : "high"} is good` : "";
-  const cell = el("th", "", name, el("small", "", [metric.unit, better].filter(Boolean).join(", ") || "\u00a0"));
+  const name = button("", `${plain(metric.description)} · ${metric.key}: sort`, metric.name + (sorted ? (direction === "up" ? " ↑" : " ↓") : ""));
+  name.addEventListener("click", () => go({ sort: !sorted ? `${metric.key} ${first}` : direction === first ? `${metric.key} ${first === "up" ? "down" : "up"}` : null }, false));
+  const cell = el("th", "", name, unitLine(metric));
   cell.scope = "col";
-  if (sorted) cell.setAttribute("aria-sort", way === "up" ? "ascending" : "descending");
+  if (sorted) cell.setAttribute("aria-sort", direction === "up" ? "ascending" : "descending");
   return cell;
 };
 
-const pointHeader = (place) => {
-  const point = points[place];
-  const cell = el("th", "", pointLink(place));
+const metricNames = (keys) => keys.map((key) => metricOf.get(key)?.name ?? key).join(", ");
+const chip = (text, title, cls = "chip") => { const node = el("span", cls, text); node.title = title; return node; };
+
+const pointHeader = (index) => {
+  const point = points[index];
+  const cell = el("th", "", pointLink(index));
   cell.scope = "row";
   cell.title = plain(point.label);
-  if (place === data.baseline) cell.append(el("span", "chip", "baseline"));
-  if (data.front?.points.includes(place)) { const chip = el("span", "chip", "front"); chip.title = "on the Pareto front"; cell.append(chip); }
+  if (index === data.baseline) cell.append(chip("baseline", "baseline for all comparisons"));
+  if (data.front?.points.includes(index)) cell.append(chip("Pareto-optimal", `not dominated on ${metricNames(data.front.metrics)}`));
   if (point.status === "failed") cell.append(el("small", "error", plain(point.error ?? "failed")));
-  else if (!Object.keys(point.cells).length) cell.append(el("small", "soft", "nothing kept"));
-  if (point.warnings.length) { const chip = el("span", "chip warn", `${point.warnings.length} ⚠`); chip.title = point.warnings.map(plain).join("\n"); cell.append(chip); }
+  else if (!Object.keys(point.cells).length) cell.append(el("small", "soft", "no results stored"));
+  if (point.warnings.length) cell.append(chip(`${point.warnings.length} ⚠`, point.warnings.map(plain).join("\n"), "chip warn"));
   return cell;
 };
+
+const allMetricsText = (all, count) => (all ? "Key metrics only" : `All ${count} metrics`);
 
 const drawTable = () => {
   const shown = columnsShown();
-  const top = el("tr", "", el("th", "", "point"), ...shown.map(headerOf));
+  const top = el("tr", "", el("th", "", "run"), ...shown.map(headerOf));
   top.firstChild.scope = "col";
   const ranges = shown.map(rangeOf);
-  const body = el("tbody", "", ...sortedPoints().map((place) => {
-    const row = el("tr", points[place].status === "failed" ? "bad" : "", pointHeader(place), ...shown.map((metric, i) => cellOf(metric, place, ranges[i])));
-    if (place === data.baseline) row.classList.add("baseline");
+  const body = el("tbody", "", ...sortedPoints().map((point) => {
+    const row = el("tr", points[point].status === "failed" ? "bad" : "", pointHeader(point), ...shown.map((metric, i) => cellOf(metric, point, ranges[i])));
+    if (point === data.baseline) row.classList.add("baseline");
     return row;
   }));
   clear(byId("metrics"), el("thead", "", top), body);
-  byId("all-metrics").textContent = state.all ? "Fewer metrics" : `All ${every.length} metrics`;
+  byId("all-metrics").textContent = allMetricsText(state.all, every.length);
   byId("all-metrics").setAttribute("aria-pressed", state.all);
-  byId("all-metrics").hidden = every.length <= head.length;
-  byId("numbers").setAttribute("aria-pressed", state.numbers);
-  const caption = ["Dot and bar: the value and its 95% interval on the column's range."];
+  byId("all-metrics").hidden = every.length <= headline.length;
+  byId("intervals").setAttribute("aria-pressed", state.intervals);
+  const caption = ["Dot and bar: the value and its 95% confidence interval on the column's range."];
   if (data.baseline !== null)
-    caption.push(el("span", "", " Against ", el("strong", "", plain(points[data.baseline].name)), " (thin line): ",
-      el("span", "sign better", "▲ better"), ", ", el("span", "sign worse", "▼ worse"), ", ", el("span", "sign neither", "↑ higher, ↓ lower"), ", · not told apart, ≈ below the noise floor; corrected for all comparisons of the sweep. Point at a cell for the numbers."));
+    caption.push(el("span", "", " Compared with ", el("strong", "", plain(points[data.baseline].name)), " (thin line): ",
+      el("span", "sign better", "▲ better"), ", ", el("span", "sign worse", "▼ worse"), ", ", el("span", "sign neither", "↑ higher, ↓ lower"), `, · ${NO_DIFFERENCE}, ≈ within run-to-run noise; adjusted for all comparisons of the sweep. Hover over a cell for details.`));
   clear(byId("metrics-caption"), ...caption);
 };

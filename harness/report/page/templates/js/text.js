@@ -1,4 +1,4 @@
-// Text of any kind as nodes: what a model wrote only ever becomes text nodes, and what cannot be seen is marked.
+// Text of any kind as nodes: model output only ever becomes text nodes, and invisible characters become marks.
 
 const el = (tag, cls, ...children) => {
   const node = document.createElement(tag);
@@ -7,7 +7,7 @@ const el = (tag, cls, ...children) => {
   return node;
 };
 
-// ---- characters that cannot be seen, or that move others about, become marks
+// ---- characters that are invisible, or that reorder others, become marks
 
 const C0 = "NUL SOH STX ETX EOT ENQ ACK BEL BS HT LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US".split(" ");
 const NAMES = {
@@ -16,7 +16,7 @@ const NAMES = {
   0x202a: "LRE", 0x202b: "RLE", 0x202c: "PDF", 0x202d: "LRO", 0x202e: "RLO", 0x2060: "WJ",
   0x2066: "LRI", 0x2067: "RLI", 0x2068: "FSI", 0x2069: "PDI", 0x3164: "HF", 0xfeff: "BOM", 0xffa0: "HHF",
 };
-const UNSEEN = /[\u0000-\u001f\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb]|[\u{e0000}-\u{e0fff}]|\p{Cs}|\p{Co}/gu;
+const INVISIBLE = /[\u0000-\u001f\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb]|[\u{e0000}-\u{e0fff}]|\p{Cs}|\p{Co}/gu;
 
 const markOf = (char) => {
   const code = char.codePointAt(0);
@@ -29,22 +29,22 @@ const markOf = (char) => {
 
 // Append text to a node; `breaks`: a newline also breaks the line.
 const write = (node, text, breaks) => {
-  let at = 0;
-  for (const match of text.matchAll(UNSEEN)) {
-    if (match.index > at) node.append(text.slice(at, match.index));
+  let end = 0;
+  for (const match of text.matchAll(INVISIBLE)) {
+    if (match.index > end) node.append(text.slice(end, match.index));
     const mark = el("span", "mark", markOf(match[0]));
     mark.title = "U+" + match[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
     node.append(mark);
     if (breaks && (match[0] === "\n" || match[0] === "\t")) node.append(match[0]);
-    at = match.index + match[0].length;
+    end = match.index + match[0].length;
   }
-  if (at < text.length) node.append(text.slice(at));
+  if (end < text.length) node.append(text.slice(end));
   return node;
 };
 
-const plain = (text) => text.replace(UNSEEN, markOf);
+const plain = (text) => text.replace(INVISIBLE, markOf);
 
-// A token by itself: spaces at its ends are shown, an empty one is named.
+// A token by itself: spaces at its ends become marks, an empty one shows its id.
 const writeToken = (node, text, id) => {
   if (text === "") return node.append(el("span", "mark", id === null || id === undefined ? "⟨…⟩" : `⟨id ${id}⟩`));
   const [, before, body, after] = /^( *)(.*?)( *)$/su.exec(text);
@@ -53,10 +53,10 @@ const writeToken = (node, text, id) => {
   if (after) node.append(el("span", "mark", "␣".repeat(after.length)));
 };
 
-// A token in a sentence: in quotes, its spaces kept.
-const quoted = (text) => (text === "" ? "the end" : `“${plain(text)}”`);
+// A token in a sentence: in quotes, with its spaces.
+const quoted = (text) => (text === "" ? "end of text" : `“${plain(text)}”`);
 
-// A name of any length in a line, and one that is empty.
+// A name in a line, whatever its length.
 const named = (text, most = 90) => (text === "" ? "⟨empty⟩" : plain(text.length > most ? `${text.slice(0, most)}…` : text));
 
 const button = (cls, title, ...children) => {

@@ -1,34 +1,35 @@
-// Tokens as nodes that are coloured, walked through and looked at.
+// Tokens as nodes that are coloured, walked through by keyboard and inspected.
 
-const nodesOf = new WeakMap(); // a token's node to its { steps, index, ends }
+const stepOf = new WeakMap(); // by node, the step that it shows: { steps, index, ends, owner }
 
 const paint = (node) => {
-  const { steps, index } = nodesOf.get(node);
+  const { steps, index } = stepOf.get(node);
   const shade = shadeOf(steps, index);
   if (shade < 0) delete node.dataset.shade;
   else node.dataset.shade = shade;
 };
 
-// A token's node. `ends`: the last step is an end-of-text token.
+// A token's node. `ends`: the last step is an end-of-text token; `owner`: whose step it is.
 const tokenNode = (steps, index, ends, owner) => {
   const node = el("span", "tok");
   const text = textAt(steps, index);
-  nodesOf.set(node, { steps, index, ends, owner });
+  stepOf.set(node, { steps, index, ends, owner });
   node.tabIndex = -1;
   node.setAttribute("role", "button");
   const last = ends && index === steps.count - 1;
   if (last) node.classList.add("end");
   if (text === "") node.append(last ? "end" : el("span", "mark", "·"));
   else write(node, text, true);
-  const lp = steps.lp[index];
-  node.setAttribute("aria-label", `${last ? "end of text" : plain(text) || "part of a character"}, ${Number.isNaN(lp) ? "no context" : percent(probability(lp))}`);
+  const spoken = last ? "end of text" : plain(text) || "part of a character";
+  const logprob = steps.logprob?.[index];
+  node.setAttribute("aria-label", known(logprob) ? `${spoken}, ${percentOf(logprob)}` : spoken);
   paint(node);
   return node;
 };
 
-// Listen to a box of tokens: pointing at one shows it, arrows walk, a click keeps it.
+// Listen to a box of tokens: hovering shows details, arrow keys walk, a click pins them.
 const listen = (box) => {
-  const nodeOf = (event) => { const node = event.target.closest?.(".tok"); return node && box.contains(node) && nodesOf.has(node) ? node : null; };
+  const nodeOf = (event) => { const node = event.target.closest?.(".tok"); return node && box.contains(node) && stepOf.has(node) ? node : null; };
   const first = box.querySelector(".tok");
   if (first) first.tabIndex = 0;
   const walk = (node) => {
@@ -46,14 +47,14 @@ const listen = (box) => {
     const node = nodeOf(event);
     if (!node) return;
     const all = [...box.querySelectorAll(".tok")];
-    const at = all.indexOf(node);
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1 }[event.key];
-    if (to !== undefined) { event.preventDefault(); event.stopPropagation(); walk(all[to]); }
+    const index = all.indexOf(node);
+    const next = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (next !== undefined) { event.preventDefault(); event.stopPropagation(); walk(all[next]); }
     else if (event.key === "Enter" || event.key === " ") { event.preventDefault(); showDetail(node, true); }
   });
 };
 
-// The course of a sample: a bar a token, as high as it is surprising.
+// A sample at a glance: one bar per token, as high as it is surprising.
 const strips = new Set();
 const drawStrip = (steps, box) => {
   const canvas = el("canvas", "strip");
@@ -67,17 +68,17 @@ const drawStrip = (steps, box) => {
     const pen = canvas.getContext("2d");
     pen.scale(scale, scale);
     const colours = isDark() ? data.palette.dark : data.palette.light;
-    const each = Math.min(8, width / steps.count);
+    const barWidth = Math.min(8, width / steps.count);
     for (let i = 0; i < steps.count; i++) {
       const t = Math.max(0, shadeOf(steps, i)) / (SHADES - 1);
       pen.fillStyle = colours[Math.round((0.3 + 0.7 * t) * (SHADES - 1))];
       const tall = Math.max(1.5, t * height);
-      pen.fillRect(i * each, height - tall, Math.max(0.6, each - (each > 3 ? 1 : 0)), tall);
+      pen.fillRect(i * barWidth, height - tall, Math.max(0.6, barWidth - (barWidth > 3 ? 1 : 0)), tall);
     }
   };
   const nodeAt = (event) => {
     const index = Math.floor(event.offsetX / Math.min(8, canvas.clientWidth / steps.count));
-    for (const node of box.querySelectorAll(".tok")) if (nodesOf.get(node)?.index === index) return node;
+    for (const node of box.querySelectorAll(".tok")) if (stepOf.get(node)?.index === index) return node;
     return null;
   };
   canvas.addEventListener("mousemove", (event) => { const node = nodeAt(event); if (node) showDetail(node, false); });
@@ -93,7 +94,7 @@ const drawStrip = (steps, box) => {
 
 const redrawStrips = () => { for (const strip of strips) strip.isConnected ? strip.draw() : strips.delete(strip); };
 const repaint = () => {
-  for (const node of document.querySelectorAll(".tok")) if (nodesOf.has(node)) paint(node);
+  for (const node of document.querySelectorAll(".tok")) if (stepOf.has(node)) paint(node);
   redrawStrips();
   drawLegend();
 };

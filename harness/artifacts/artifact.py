@@ -1,0 +1,95 @@
+"""What an artifact is: one thing that is computed and stored for a point.
+
+An artifact says which files it has, what is requested of it (`spec`), whether the store's copy is good
+enough (`covers`), and makes it. `parts.json` of a point lists each artifact under its name once it is
+complete, with the spec it was made for. The registry of all of them is `artifacts/registry.py`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.artifacts.job import Job
+from harness.backends.backend import Backend
+from harness.progress import Progress
+from harness.store.stored_point import StoredPoint, stored_point
+
+
+class Workbench:
+    """What artifacts are made with.
+
+    Attributes:
+        outputs: folder of the store.
+        progress: where progress is reported.
+    """
+
+    def __init__(self, outputs: Path, progress: Progress, open_backend: Callable[[], Backend]) -> None:
+        self.outputs = outputs
+        self.progress = progress
+        self._open_backend = open_backend
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of the group, which is opened (its model loaded) when it is first needed."""
+        return self._open_backend()
+
+    def stored(self, job: Job) -> StoredPoint:
+        """Return the job's folder."""
+        return stored_point(self.outputs, job.point_id)
+
+
+class Artifact(ABC):
+    """One thing that can be stored of a point.
+
+    Attributes:
+        name: its key in parts.json.
+        action: what is to be done, as `harness plan` lists it.
+        files: its files in the point's folder, which MLflow gets as well.
+        after: names of artifacts that it is computed from: when one of them is made anew, so is this.
+        needs_backend: whether a model must be loaded for it.
+        per_family: whether it is made for all jobs of a family at once (`make_family`).
+    """
+
+    name: str
+    action: str
+    files: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    needs_backend: bool = True
+    per_family: bool = False
+
+    @abstractmethod
+    def spec(self, job: Job) -> Any:
+        """Return what is requested, as JSON values; None when it is not requested."""
+
+    def covers(self, stored: Any, requested: Any) -> bool:
+        """Return whether an artifact made for the spec `stored` serves the spec `requested`."""
+        return bool(stored == requested)
+
+    def is_missing(self, job: Job, outputs: Path) -> bool:
+        """Return whether it is requested and the store does not have it."""
+        requested = self.spec(job)
+        if requested is None:
+            return False
+        parts = stored_point(outputs, job.point_id).parts()
+        fresh = job.point.engine.fresh and self.needs_backend
+        return fresh or self.name not in parts or not self.covers(parts[self.name], requested)
+
+    def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
+        """Compute it and write it, its entry in parts.json last.
+
+        Returns:
+            Warnings about the point, one line each.
+        """
+        raise TypeError(f"{self.name} is made a family at a time")
+
+    def make_family(self, jobs: Sequence[Job], bench: Workbench) -> Mapping[int, Exception]:
+        """Compute it for jobs that decode together; return the errors of those that failed, by index."""
+        raise TypeError(f"{self.name} is made a job at a time")
+
+
+def complete(stored: StoredPoint, name: str, spec: Any) -> None:
+    """List an artifact in a point's parts.json."""
+    stored.write_json("parts.json", stored.parts() | {name: spec})

@@ -1,0 +1,139 @@
+"""Drift along a reference's own samples: drift.parquet, a row a token, both models in it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from harness.artifacts.artifact import Artifact, Workbench, complete
+from harness.artifacts.job import Job
+from harness.backends.backend import DistributionBackend, PassageDrift, Reference
+from harness.prompts.passages import Passage
+from harness.prompts.prompt import Prompt
+from harness.store.files import atomic_path, read_json, storable, write_text
+from harness.store.reference_index import heads_folder, samples_folder
+from harness.store.stored_point import StoredPoint, stored_point
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MISSING_REFERENCE = (
+    "drift is not computed: its reference's distributions are not there (the reference failed, or they were "
+    "deleted); run the same command again"
+)
+
+
+def share_of_budget(job: Job, positions: int) -> int:
+    """Return the bytes of a reference's budget that are for this many scored tokens."""
+    return int(job.point.drift.budget_mb * 2**20 * positions / max(1, job.drift.together))
+
+
+def distribution_backend(bench: Workbench) -> DistributionBackend | None:
+    """Return the backend, if it has whole distributions."""
+    backend = bench.backend
+    return cast(DistributionBackend, backend) if backend.capabilities.hidden_states else None
+
+
+def sample_passages(stored: StoredPoint, prompts: Sequence[Prompt]) -> Iterator[Passage]:
+    """Yield a point's samples as passages, in the order of its tables."""
+    from harness.analysis.drift_summary import texts_of
+
+    by_id = {storable(prompt.id): prompt for prompt in prompts}
+    for name, sample, ids in texts_of(stored):
+        prompt = by_id[name]
+        yield Passage(prompt.id, sample, (*prompt.ids, *ids), len(prompt.ids))
+
+
+def drift_table(compared: Iterable[PassageDrift]) -> pa.Table:
+    """Return the rows of drift.parquet of some passages."""
+    import pyarrow as pa
+
+    from harness.store.drift_table import drift_rows
+
+    return pa.concat_tables(
+        drift_rows(
+            one.passage.prompt_id,
+            one.passage.sample,
+            one.passage.target_ids,
+            one.token_texts,
+            one.top_tokens,
+            one.values,
+        )
+        for one in compared
+    )
+
+
+def open_reference(backend: DistributionBackend, folder: Any, bench: Workbench) -> Reference | None:
+    """Return what was kept of a reference; None where it is not there."""
+    try:
+        return backend.open_reference(folder, heads_folder(bench.outputs))
+    except FileNotFoundError:
+        return None
+
+
+class DriftAlongSamples(Artifact):
+    """drift.parquet."""
+
+    name = "drift"
+    action = "drift"
+    files = ("drift.parquet",)
+
+    def spec(self, job: Job) -> Any:
+        """Return the reference, how many alternatives are recorded, and the budget of distributions."""
+        if job.drift.reference is None:
+            return None
+        share = share_of_budget(job, job.tokens)
+        return {"reference": job.drift.reference, "top_k": job.point.record.top_k, "share": share}
+
+    def covers(self, stored: Any, requested: Any) -> bool:
+        """Return whether it is of the same reference, as deep, and as much as the budget allows."""
+        complete_or_more = stored["whole"] or stored["share"] >= requested["share"]
+        return bool(
+            stored["reference"] == requested["reference"]
+            and stored["top_k"] >= requested["top_k"]
+            and complete_or_more
+        )
+
+    def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
+        """Compare the model with its reference along the reference's samples."""
+        import pyarrow.parquet as pq
+
+        from harness.analysis.drift_summary import what_is_approximate
+        from harness.store.drift_table import write_drift
+
+        assert job.drift.reference is not None
+        stored = bench.stored(job)
+        source = stored_point(bench.outputs, job.drift.reference)
+        backend = distribution_backend(bench)
+        if backend is None:
+            return ("drift is not computed: the backend does not tell whole distributions",)
+        reference = open_reference(backend, samples_folder(source), bench)
+        if reference is None:
+            return (MISSING_REFERENCE,)
+        index, top_k = reference.index, job.point.record.top_k
+        bench.progress.stage(f"drift of {job.point.label}", index.positions, "tokens")
+        spec = {"reference": source.point_id, "pieces": index.pieces, "top_k": top_k, "kind": index.kind}
+        # Chunks that a process which died has compared are kept.
+        partial = stored.path("drift-partial")
+        if read_json(partial / "plan.json") != json.loads(json.dumps(spec)):
+            shutil.rmtree(partial, ignore_errors=True)
+            write_text(partial / "plan.json", json.dumps(spec) + "\n")
+        chunks = 0
+        for number, passages in reference.chunks(sample_passages(source, job.prompts)):
+            path = partial / f"{number:06d}.parquet"
+            if not path.is_file():
+                table = drift_table(backend.compare(reference, number, passages, top_k))
+                with atomic_path(path) as scratch:
+                    pq.write_table(table, scratch, compression="zstd")
+            chunks += 1
+            bench.progress.advance(sum(map(len, passages)))
+        tables = (pq.read_table(partial / f"{number:06d}.parquet") for number in range(chunks))
+        write_drift(stored, "drift", tables)
+        complete(stored, self.name, {
+            "reference": source.point_id, "top_k": top_k, "kind": index.kind, "share": index.share,
+            "whole": index.exact and not index.left_out, "texts": index.texts, "left_out": index.left_out,
+        })  # fmt: skip
+        shutil.rmtree(partial, ignore_errors=True)
+        return what_is_approximate(stored.parts())

@@ -1,0 +1,39 @@
+"""What a point was run with: config.yaml (requested beside effective) and environment.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.artifacts.artifact import Artifact, Workbench, complete
+from harness.artifacts.job import Job
+from harness.config.points import point_config
+
+_FACTS = ("batch_rows", "captured")
+"""Facts of the decoding that are told in environment.json as well."""
+
+
+class Environment(Artifact):
+    """config.yaml and environment.json."""
+
+    name = "described"
+    action = "describe"
+    files = ("config.yaml", "environment.json")
+    after = ("record",)
+
+    def spec(self, job: Job) -> Any:
+        """Return True: it is always requested."""
+        return True
+
+    def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
+        """Describe the backend, and the settings the samples were made with."""
+        stored, backend = bench.stored(job), bench.backend
+        facts = stored.parts()["facts"]
+        strategy = job.strategy(backend.token_ids)
+        stored.write_json(
+            "environment.json",
+            backend.environment() | {name: facts[name] for name in _FACTS if name in facts},
+        )
+        effective = {"decoding": dict(job.effective)} | backend.effective(strategy)
+        stored.write_config({"requested": point_config(job.point), "effective": effective})
+        complete(stored, self.name, True)
+        return ()

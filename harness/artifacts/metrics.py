@@ -1,0 +1,37 @@
+"""The metrics of a point, computed from its tables without a model: metrics.json, drift.json, and columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.artifacts.artifact import Artifact, Workbench
+from harness.artifacts.job import Job
+from harness.store.stored_point import stored_point
+
+
+class Metrics(Artifact):
+    """metrics.json, drift.json, and the metric columns of generations.parquet."""
+
+    name = "metrics"
+    action = "metrics"
+    files = ("drift.json", "metrics.json")
+    after = ("record", "timing", "drift", "drift_text")
+    needs_backend = False
+
+    def spec(self, job: Job) -> Any:
+        """Return which metrics are requested, and of which version."""
+        return job.metrics.part({})
+
+    def is_missing(self, job: Job, outputs: Path) -> bool:
+        """Return whether they are missing, or of another timing or drift than the store holds now."""
+        parts = stored_point(outputs, job.point_id).parts()
+        return bool(parts.get(self.name) != job.metrics.part(parts))
+
+    def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
+        """Compute them."""
+        from harness.artifacts.compute_metrics import add_metrics
+
+        bench.progress.stage(f"metrics of {job.point.label}", job.samples, "samples")
+        add_metrics(bench.stored(job), job.metrics, bench.progress.advance)
+        return ()

@@ -1,0 +1,75 @@
+"""Every artifact of a point, in the order in which they are made; and which of them a point lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.artifacts.artifact import Artifact
+from harness.artifacts.drift.along_samples import DriftAlongSamples
+from harness.artifacts.drift.fixed_text import DriftOnFixedText
+from harness.artifacts.drift.reference import ReferenceDistributions
+from harness.artifacts.environment import Environment
+from harness.artifacts.job import Job
+from harness.artifacts.metrics import Metrics
+from harness.artifacts.noise import NoiseFloor
+from harness.artifacts.prompt_scores import PromptScores
+from harness.artifacts.samples import Samples
+from harness.artifacts.timing import Timing
+from harness.store.stored_point import StoredPoint
+
+ARTIFACTS: tuple[Artifact, ...] = (
+    Samples(),
+    PromptScores(),
+    Timing(),
+    NoiseFloor(),
+    ReferenceDistributions(),
+    DriftAlongSamples(),
+    DriftOnFixedText(),
+    Environment(),
+    Metrics(),
+)
+
+
+def missing(job: Job, outputs: Path) -> tuple[Artifact, ...]:
+    """Return the artifacts that are requested of a job and that the store lacks, in the order of making."""
+    found: dict[str, Artifact] = {}
+    for artifact in ARTIFACTS:
+        outdated = artifact.spec(job) is not None and not found.keys().isdisjoint(artifact.after)
+        if outdated or artifact.is_missing(job, outputs):
+            found[artifact.name] = artifact
+    return tuple(found.values())
+
+
+def actions(lacking: Sequence[Artifact]) -> tuple[str, ...]:
+    """Return what is to be done for missing artifacts; those that merely follow from another are left out."""
+    names = {artifact.name for artifact in lacking}
+    return tuple(artifact.action for artifact in lacking if names.isdisjoint(artifact.after))
+
+
+def point_files() -> tuple[str, ...]:
+    """Return the files of a point's folder, all artifacts together."""
+    return tuple(dict.fromkeys(name for artifact in ARTIFACTS for name in artifact.files))
+
+
+def outdate(job: Job, lacking: Sequence[Artifact], stored: StoredPoint) -> None:
+    """Take what is about to be made anew out of a point's parts.json, so that it counts only once complete.
+
+    With engine.fresh everything that the store holds of the point goes, requested or not.
+    """
+    parts = stored.parts()
+    names = {artifact.name for artifact in lacking}
+    dropped = names
+    if job.point.engine.fresh and Samples.name in names:
+        dropped = set(parts)
+        for artifact in ARTIFACTS:
+            if artifact.name not in names:
+                for file in artifact.files:
+                    stored.path(file).unlink(missing_ok=True)
+    if not dropped.isdisjoint(parts):
+        stored.write_json("parts.json", {name: spec for name, spec in parts.items() if name not in dropped})
+
+
+def dependents(artifact: Artifact) -> set[str]:
+    """Return the names of the artifacts that are computed from an artifact."""
+    return {other.name for other in ARTIFACTS if artifact.name in other.after}

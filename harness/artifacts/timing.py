@@ -1,0 +1,51 @@
+"""The latency pass: timing.parquet, one strategy at a time, apart from decoding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.artifacts.artifact import Artifact, Workbench, complete
+from harness.artifacts.job import Job
+from harness.config.point import Point
+
+if TYPE_CHECKING:
+    from harness.store.records import Repetition
+
+
+def timing_spec(point: Point) -> dict[str, Any]:
+    """Return what a stored timing must have been measured with to serve a point."""
+    return point.timing.model_dump(mode="json", exclude={"name", "enabled"}) | {
+        "threads": point.engine.threads
+    }
+
+
+def measure(job: Job, bench: Workbench) -> list[Repetition]:
+    """Time a job's strategy as its config says."""
+    timing = job.point.timing
+    batches = -(-min(timing.prompts, len(job.prompts)) // timing.batch_size)
+    repetitions = batches * (timing.warmup + timing.repeats)
+    bench.progress.stage(f"timing {job.point.label}", repetitions, "runs")
+    requests = list(job.requests(job.prompts, job.strategy(bench.backend.token_ids)))
+    first_samples = requests[:: job.point.generation.samples]
+    return bench.backend.time(first_samples, timing, bench.progress)
+
+
+class Timing(Artifact):
+    """timing.parquet."""
+
+    name = "timing"
+    action = "time"
+    files = ("timing.parquet",)
+
+    def spec(self, job: Job) -> Any:
+        """Return how it is timed."""
+        return timing_spec(job.point) if job.point.timing.enabled else None
+
+    def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
+        """Time the job."""
+        from harness.store.tables import timing_table
+
+        stored = bench.stored(job)
+        stored.write_table("timing", timing_table(measure(job, bench)))
+        complete(stored, self.name, timing_spec(job.point))
+        return ()

@@ -1,0 +1,325 @@
+"""The backend of transformers models in this process: answers requests with a loaded model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig
+
+from harness.backends.backend import (
+    Capabilities,
+    Failure,
+    PassageDrift,
+    Reference,
+    Request,
+    TokenIds,
+    Usage,
+)
+from harness.backends.hf.adaptive_batches import AdaptiveBatches, out_of_memory
+from harness.backends.hf.batching import batch_rows, request_cache_bytes
+from harness.backends.hf.cuda_graphs import capturable
+from harness.backends.hf.latency_pass import time_strategy
+from harness.backends.hf.methods import Method, Runtime, StrategyError, Work, method_of
+from harness.backends.hf.rescore import score_prompt
+from harness.backends.hf.self_test import tree_handles
+from harness.config.point import Engine, Model, Quantization, Timing
+from harness.decoding.detokenizer import Detokenizer
+from harness.decoding.strategy import Strategy
+from harness.errors import HarnessError
+from harness.models.describe import environment
+from harness.models.load import LoadedModel, free, load
+from harness.models.memory import (
+    available_bytes,
+    format_bytes,
+    kv_cache_bytes,
+    peak_memory_mb,
+    reset_peak_memory,
+)
+from harness.progress import Progress
+from harness.prompts.passages import Passage
+from harness.prompts.prompt import Prompt
+from harness.store.records import PromptScores, Repetition, Sample
+
+if TYPE_CHECKING:
+    from harness.backends.hf.reference_comparison import ReferenceComparison
+
+
+class HfBackend:
+    """A loaded transformers model that answers requests; implements `DistributionBackend`."""
+
+    capabilities = Capabilities(
+        full_distribution=True,
+        shared_noise=True,
+        teacher_forcing=True,
+        hidden_states=True,
+        token_ids=True,
+        streaming=True,
+    )
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        """Take over a model: reset its generation config, and test whether the tree handles its cache."""
+        self._loaded = loaded
+        self._detokenizer = Detokenizer(loaded.tokenizer)
+        own = loaded.model.generation_config
+        eos = _as_tuple(own.eos_token_id) or _as_tuple(loaded.tokenizer.eos_token_id)
+        self.token_ids = TokenIds(eos, loaded.tokenizer.pad_token_id or 0)
+        # Every id is passed explicitly: what is left here would replace a None.
+        loaded.model.generation_config = GenerationConfig()
+        self._tree_handles_model = tree_handles(loaded, self._detokenizer)
+        self.warnings: tuple[str, ...] = ()
+        if not self._tree_handles_model:
+            self.warnings = (
+                "the tree does not handle the model's cache (a self-test at load differed from `generate`); "
+                "each strategy was decoded by stock `generate`, one after the other",
+            )
+        self._engine = Engine()
+        self._start_usage()
+
+    @classmethod
+    def open(cls, model: Model, quantization: Quantization, progress: Progress) -> HfBackend:
+        """Load a model.
+
+        Raises:
+            ConfigError, HarnessError: as `models.load.load`.
+        """
+        return cls(load(model, quantization, _LoadProgress(progress)))
+
+    def configure(self, engine: Engine) -> None:
+        """Set threads, batch rows and compilation, and start a new `usage`."""
+        self._engine = engine
+        torch.set_num_threads((os.cpu_count() or 1) if engine.threads == "auto" else engine.threads)
+        self._start_usage()
+
+    def batch_size(self, requests: Sequence[Request]) -> int:
+        """Return how many requests like these are decoded at once, by the memory free at `configure`."""
+        size = self._batch_size(requests)
+        return size if self._largest_batch is None else min(size, self._largest_batch)
+
+    def generate(self, requests: Sequence[Request], progress: Progress) -> Iterator[Sample | Failure]:
+        """Decode requests, those of one method together.
+
+        A strategy that fails, or of which a single request does not fit into memory, is a Failure for each of
+        its requests; the others are not affected. Batches are halved when the device runs out of memory.
+
+        Yields:
+            One Sample or Failure a request, in their order, once all are done.
+        """
+        by_method: dict[Method, list[int]] = {}
+        for index, request in enumerate(requests):
+            by_method.setdefault(self._method_of(request.strategy), []).append(index)
+        answers: dict[int, Sample | Failure] = {}
+        for method, indices in by_method.items():
+            chosen = [requests[index] for index in indices]
+            answers |= zip(indices, self._decode(method, chosen, progress), strict=True)
+        yield from (answers[index] for index in range(len(requests)))
+
+    def usage(self) -> Usage:
+        """Return what generating took since `configure`."""
+        return Usage(
+            tokens=self._work.tokens,
+            rows=self._work.rows,
+            batch_rows=self._batch_rows,
+            captured=self._captures(),
+            peak_mb=peak_memory_mb(self._loaded.device),
+        )
+
+    def score(self, prompts: Sequence[Prompt]) -> Iterator[PromptScores]:
+        """Return how likely each prompt's own tokens are, and their texts."""
+        for prompt in prompts:
+            texts = self._detokenizer.output_text((), prompt.ids).token_texts
+            yield replace(score_prompt(self._loaded, prompt.id, prompt.ids), token=texts)
+
+    def time(self, requests: Sequence[Request], timing: Timing, progress: Progress) -> list[Repetition]:
+        """Time requests of one strategy with stock `generate` (`latency_pass`)."""
+        return time_strategy(
+            self._loaded,
+            requests[0].strategy,
+            [request.prompt for request in requests],
+            timing,
+            context_length=self._loaded.files.context_length,
+            on_repetition=progress.advance,
+        )
+
+    def environment(self) -> dict[str, Any]:
+        """Return versions, machine and facts of the model, as in environment.json."""
+        found = environment(self._loaded)
+        if cache := kv_cache_bytes(self._loaded.files.text_config, 1, self._value_bytes):
+            found["model"]["cache_bytes_per_token"] = cache
+        return found
+
+    def effective(self, strategy: Strategy) -> dict[str, Any]:
+        """Return the settings beside the decoding that a strategy ran with, as in config.yaml."""
+        return {
+            "eos_token_id": list(strategy.eos_token_ids),
+            "pad_token_id": strategy.pad_token_id,
+            "padding_side": "left",
+            "device": self._loaded.device,
+            "dtype": self._loaded.dtype,
+            "cache": strategy.cache and dict(strategy.cache),
+            "quant_method": self._loaded.facts["quant_method"],
+            "model_generation_config": dict(self._loaded.files_generation_config),
+        }
+
+    def close(self) -> None:
+        """Free the model."""
+        free(self._loaded)
+
+    def keep_reference(
+        self,
+        passages: Iterable[Passage],
+        folder: Path,
+        heads: Path,
+        *,
+        positions: int,
+        together: int,
+        budget: int,
+        share: int,
+        progress: Progress,
+    ) -> None:
+        """Keep the distributions along passages in a folder, as many as a budget allows."""
+        self._comparison.keep_reference(
+            passages,
+            folder,
+            heads,
+            positions=positions,
+            together=together,
+            budget=budget,
+            share=share,
+            progress=progress,
+        )
+
+    def open_reference(self, folder: Path, heads: Path) -> Reference:
+        """Open what `keep_reference` kept."""
+        return self._comparison.open_reference(folder, heads)
+
+    def compare(
+        self, reference: Reference, chunk: int, passages: Sequence[Passage], top_k: int
+    ) -> Iterator[PassageDrift]:
+        """Compare this model with a reference along the passages of one chunk, token by token."""
+        return self._comparison.compare(reference, chunk, passages, top_k)
+
+    def log_likelihood(self, passages: Sequence[Passage], progress: Progress) -> float:
+        """Return the log-probability of all scored tokens, nats."""
+        return self._comparison.log_likelihood(passages, progress)
+
+    @cached_property
+    def _comparison(self) -> ReferenceComparison:
+        from harness.backends.hf.reference_comparison import ReferenceComparison
+
+        return ReferenceComparison(self._loaded, self._detokenizer)
+
+    @property
+    def _value_bytes(self) -> int:
+        """Bytes a value of the key-value cache."""
+        return self._loaded.model.dtype.itemsize
+
+    def _start_usage(self) -> None:
+        self._work = Work(0, 0)
+        self._batch_rows = 0
+        self._largest_batch: int | None = None
+        # Taken once, so that requests like others are batched like them.
+        self._free_bytes = available_bytes(self._loaded.device)
+        reset_peak_memory(self._loaded.device)
+
+    def _captures(self) -> bool:
+        """Return whether steps are captured: where that is sure to work, or where it is asked for on CUDA."""
+        if self._engine.compile == "on":
+            return self._loaded.device.startswith("cuda")
+        return self._engine.compile == "auto" and capturable(self._loaded)
+
+    def _method_of(self, strategy: Strategy) -> Method:
+        handled = self._tree_handles_model
+        return method_of(strategy.effective, strategy.cache, tree_handles_model=handled)
+
+    def _decode(
+        self, method: Method, requests: Sequence[Request], progress: Progress
+    ) -> list[Sample | Failure]:
+        """Decode requests of one method; a strategy that fails is left out, and the rest decoded again."""
+        runtime = Runtime(self._loaded, self._detokenizer, self._captures(), progress.advance, self._add_work)
+        size = self.batch_size(requests)
+        batches = AdaptiveBatches(size)
+        failed: dict[int, Failure] = {}
+        samples: list[Sample] = []
+        while remaining := [request for request in requests if id(request.strategy) not in failed]:
+            try:
+                samples = batches.decode(remaining, partial(_decode_batch, method, runtime))
+                break
+            except StrategyError as error:
+                failed[id(error.strategy)] = Failure(self._explained(error, requests))
+        self._batch_rows = batches.size
+        if batches.size < size:
+            self._largest_batch = batches.size
+        finished = iter(samples)
+        return [failed.get(id(request.strategy)) or next(finished) for request in requests]
+
+    def _add_work(self, work: Work) -> None:
+        self._work = Work(self._work.rows + work.rows, self._work.tokens + work.tokens)
+
+    def _explained(self, error: StrategyError, requests: Sequence[Request]) -> Exception:
+        """Return why a strategy failed; running out of memory says what was needed."""
+        if not out_of_memory(error.cause):
+            return error.cause
+        strategy, device = error.strategy, self._loaded.device
+        own = (request for request in requests if request.strategy is strategy)
+        largest = max(own, key=lambda request: len(request.prompt.ids))
+        needed = request_cache_bytes(largest, self._loaded.files, self._value_bytes)
+        explained = HarnessError(
+            f"out of memory on {device} with a single request: "
+            f"its KV cache takes up to {format_bytes(needed)} "
+            f"(prompts of up to {len(largest.prompt.ids)} tokens, "
+            f"generation.max_new_tokens={strategy.max_new_tokens}), and "
+            f"{format_bytes(available_bytes(device))} are free beside the weights; ask for fewer tokens, "
+            "shorter prompts, fewer beams or a smaller quantization"
+        )
+        explained.__cause__ = error.cause
+        return explained
+
+    def _batch_size(self, requests: Sequence[Request]) -> int:
+        """Return how many requests are expected to fit into memory at once."""
+        if self._engine.batch_rows != "auto":
+            return self._engine.batch_rows
+        strategies = {id(request.strategy): request.strategy for request in requests}.values()
+        methods = [(self._method_of(strategy), strategy) for strategy in strategies]
+        if not all(method.batches_requests(one.effective, one.cache) for method, one in methods):
+            return 1
+        loaded = self._loaded
+        return batch_rows(requests, loaded.files, loaded.device, self._free_bytes, self._value_bytes)
+
+
+class _LoadProgress:
+    """Reports the steps of `models.load.load`, each a fraction that is done, as stages in percent."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._label = ""
+        self._percent = 0
+
+    def __call__(self, what: str, fraction: float) -> None:
+        if self._label != what:
+            self._label, self._percent = what, 0
+            self._progress.stage(what, 100, "%")
+        percent = round(100 * fraction)
+        self._progress.advance(percent - self._percent)
+        self._percent = percent
+
+
+def _decode_batch(method: Method, runtime: Runtime, requests: Sequence[Request]) -> list[Sample]:
+    """Decode one batch; a single request that does not fit into memory is its strategy's failure."""
+    try:
+        return method.decode(runtime, requests)
+    except RuntimeError as error:
+        if not out_of_memory(error) or len(requests) > 1:
+            raise
+        raise StrategyError(requests[0].strategy, error) from error
+
+
+def _as_tuple(ids: int | Sequence[int] | None) -> tuple[int, ...]:
+    if ids is None:
+        return ()
+    return (ids,) if isinstance(ids, int) else tuple(ids)

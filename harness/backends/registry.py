@@ -1,0 +1,21 @@
+"""Which backend a point runs on."""
+
+from __future__ import annotations
+
+from harness.backends.backend import Target
+from harness.backends.hf.target import hf_target
+from harness.config.point import Point
+from harness.once import Once
+
+
+def target_of(point: Point, once: Once) -> Target:
+    """Return what a point runs on; nothing is loaded.
+
+    Args:
+        point: the config.
+        once: remembers what the points of one plan share.
+
+    Raises:
+        ConfigError: it cannot be run here as requested.
+    """
+    return hf_target(point, once)

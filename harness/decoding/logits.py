@@ -1,0 +1,148 @@
+"""Logits of one step, and what the recorder and several strategies need of them: computed once, for all rows.
+
+All rows of a step are in one tensor, and strategies at the same rows need the same reductions: the sum of the
+exponentials, the entropy, the top tokens.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SHARED_TOP = 64
+"""Top tokens that are found for all rows at once; more only for the rows that need more."""
+
+_GROUP_SIZE = 16
+"""Tokens of which only the best is compared in the first pass of `top_tokens` on a CPU."""
+
+
+class TopTokens(NamedTuple):
+    """The likeliest tokens of each row, likeliest first.
+
+    Attributes:
+        tokens: (R, n) int64.
+        logits: (R, n).
+    """
+
+    tokens: Tensor
+    logits: Tensor
+
+    def select(self, index: Tensor) -> TopTokens:
+        """Return some of the rows."""
+        return TopTokens(self.tokens[index], self.logits[index])
+
+
+class Logits:
+    """(R, V) float32 logits, -inf where a token was removed, with reductions that are computed once."""
+
+    def __init__(self, values: Tensor, log_p: Tensor | None = None, entropy: Tensor | None = None) -> None:
+        """`log_p` is their log_softmax and `entropy` its entropy (R,), where these are known."""
+        self._values = values
+        self._log_p = log_p
+        self._entropy = entropy
+        self._log_total: Tensor | None = None
+        self._top: dict[int, TopTokens] = {}
+
+    @property
+    def values(self) -> Tensor:
+        """The logits themselves, (R, V)."""
+        return self._values
+
+    @property
+    def device(self) -> torch.device:
+        """The device they are on."""
+        return self._values.device
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of columns."""
+        return self._values.shape[1]
+
+    def top(self, count: int) -> TopTokens:
+        """Return the `count` likeliest tokens of each row; ties are broken arbitrarily."""
+        if count not in self._top:
+            self._top[count] = top_tokens(self.values, count)
+        return self._top[count]
+
+    def log_total(self) -> Tensor:
+        """Return (R, 1), the log of the sum of exp(logits)."""
+        if self._log_total is None:
+            if self._log_p is None:
+                self._log_total = self.values.logsumexp(-1, keepdim=True)
+            else:
+                best = self.values.amax(-1, keepdim=True)
+                self._log_total = best - self._log_p.amax(-1, keepdim=True)
+        return self._log_total
+
+    def entropy(self) -> Tensor:
+        """Return (R, 1) nats, the entropy of softmax(logits)."""
+        if self._entropy is None:
+            self._entropy = entropy_of(self.values.log_softmax(-1))
+        return self._entropy[:, None]
+
+    def select(self, index: Tensor) -> Logits:
+        """Return some rows (M,), which share the reductions of all rows; a row may be repeated."""
+        return _SelectedLogits(self, index)
+
+
+class _SelectedLogits(Logits):
+    """Rows of other logits, copied only when their values are used."""
+
+    def __init__(self, source: Logits, index: Tensor) -> None:
+        super().__init__(source._values)
+        self._source, self._index = source, index
+        self._selected: Tensor | None = None
+
+    @property
+    def values(self) -> Tensor:
+        if self._selected is None:
+            self._selected = self._source.values.index_select(0, self._index)
+        return self._selected
+
+    def top(self, count: int) -> TopTokens:
+        if count <= SHARED_TOP:
+            return self._source.top(count).select(self._index)
+        return super().top(count)
+
+    def log_total(self) -> Tensor:
+        return self._source.log_total()[self._index]
+
+    def entropy(self) -> Tensor:
+        return self._source.entropy()[self._index]
+
+    def select(self, index: Tensor) -> Logits:
+        return _SelectedLogits(self._source, self._index[index])
+
+
+def top_tokens(logits: Tensor, count: int) -> TopTokens:
+    """Return the `count` likeliest tokens of each row of (R, V) logits; ties are broken arbitrarily.
+
+    On a CPU `topk` visits the vocabulary token by token. A token among the `count` likeliest is in one of the
+    `count` groups with the best maxima; so the maximum of each group of 16 is found first, with vector
+    instructions, and only the `count` best groups are searched.
+    """
+    groups = logits.shape[1] // _GROUP_SIZE
+    if logits.device.type != "cpu" or groups < 2 * count or not count:
+        top = logits.topk(count, dim=-1)
+        return TopTokens(top.indices, top.values)
+    grouped = groups * _GROUP_SIZE
+    maxima = logits[:, :grouped].view(len(logits), _GROUP_SIZE, groups).amax(1)
+    best = maxima.topk(count, sorted=False).indices
+    members = torch.arange(0, grouped, groups)[None, :, None] + best[:, None, :]
+    rest = torch.arange(grouped, logits.shape[1]).expand(len(logits), -1)
+    tokens = torch.cat([members.flatten(1), rest], dim=1)
+    top = logits.gather(1, tokens).topk(count, dim=-1)
+    return TopTokens(tokens.gather(1, top.indices), top.values)
+
+
+def entropy_of(log_p: Tensor) -> Tensor:
+    """Return (R,) entropy in nats of (R, V) log-probabilities; a token without probability adds nothing.
+
+    Allocates one temporary of that size only: on a CPU fresh pages cost more than the arithmetic.
+    """
+    p = log_p.exp()
+    nan_if_nan = p[:, 0] * 0.0  # a distribution with a NaN is NaN throughout, and its entropy must be NaN
+    # 0 times -inf is NaN, and left out.
+    return p.mul_(log_p).nansum(-1).neg_().add_(nan_if_nan)

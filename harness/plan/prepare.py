@@ -1,0 +1,114 @@
+"""From a point to a job: its target resolved, its prompts rendered and encoded, its address known.
+
+Nothing is loaded and no heavy library imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.analysis.metrics import CustomMetric, RequestedMetrics, read_custom_metrics
+from harness.artifacts.drift_role import DriftRole, FixedTextRole
+from harness.artifacts.job import Job
+from harness.backends.backend import Target
+from harness.backends.registry import target_of
+from harness.config.effective import effective_decoding
+from harness.config.point import Point
+from harness.errors import ConfigError
+from harness.once import Once
+from harness.plan.checks import alternatives_fit, timing_fits
+from harness.prompts import PreparedPrompts, prepare_prompts
+from harness.prompts.passages import fixed_text
+from harness.prompts.prompt import Prompt
+from harness.store.address import digest, point_id
+from harness.store.files import storable
+
+
+def prepare(point: Point, once: Once) -> Job:
+    """Return the job of a point.
+
+    Args:
+        point: the config.
+        once: remembers what the points of one plan share.
+
+    Raises:
+        ConfigError: with what is wrong with the point beside its model and prompts.
+    """
+    custom = once(("custom", point.compare.metrics), lambda: read_custom_metrics(point.compare.metrics))
+    target = target_of(point, once)
+    prepared = _prompts(point, target, once)
+    mistakes = timing_fits(point, prepared.prompts, target.info.context_length)
+    mistakes += alternatives_fit(point, target.info.vocab_size)
+    if mistakes:
+        raise ConfigError(mistakes)
+    effective = effective_decoding(point.decoding)
+    return Job(
+        point=point,
+        point_id=_address(point, target, prepared, effective, once),
+        target=target,
+        prompts=prepared.prompts,
+        effective=effective,
+        metrics=_metrics(custom, prepared, once),
+        warnings=(*prepared.warnings, *target.notes),
+        drift=DriftRole(fixed_text=_fixed_text(point, target, prepared, once)),
+    )
+
+
+def _prompts(point: Point, target: Target, once: Once) -> PreparedPrompts:
+    budget = point.generation.max_new_tokens
+    return once(
+        ("prompts", id(target.info), point.model, point.prompts.model_dump_json(), budget),
+        lambda: prepare_prompts(point.prompts, target.info, target.tokenizer(), budget),
+    )
+
+
+def _address(
+    point: Point, target: Target, prepared: PreparedPrompts, effective: Mapping[str, Any], once: Once
+) -> str:
+    """Return the hash of everything that the point's samples depend on."""
+    prompts = once(
+        ("prompts hash", id(prepared)),
+        lambda: digest([[prompt.id, prompt.text, list(prompt.ids)] for prompt in prepared.prompts]),
+    )
+    generation = point.generation.model_dump(mode="json")
+    return point_id(
+        {
+            **target.facts,
+            "prompts": prompts,
+            "tokenizer": target.tokenizer_facts,
+            "decoding": effective,
+            # The seed counts only where tokens are drawn.
+            "generation": generation if effective["do_sample"] else generation | {"seed": None},
+            **({} if target.cache is None else {"cache": target.cache}),
+        }
+    )
+
+
+def _metrics(custom: tuple[CustomMetric, ...], prepared: PreparedPrompts, once: Once) -> RequestedMetrics:
+    return once(
+        ("metrics", custom, id(prepared)),
+        lambda: RequestedMetrics(custom, dict(_references(prepared.prompts))),
+    )
+
+
+def _references(prompts: Sequence[Prompt]) -> Iterator[tuple[str, str]]:
+    """Yield prompt ids and the texts that outputs are compared with; an empty reference, or NaN, is none."""
+    for prompt in prompts:
+        value = prompt.row.get("reference")
+        text = "" if value is None or value != value else storable(str(value))
+        if text.strip():
+            yield prompt.id, text
+
+
+def _fixed_text(point: Point, target: Target, prepared: PreparedPrompts, once: Once) -> FixedTextRole | None:
+    """Return `drift.text` for the point's model; None where it is not requested."""
+    requested, tokenizer = point.drift.text, target.tokenizer()
+    if not point.drift.enabled or requested is None or tokenizer is None:
+        return None
+    text = once(
+        ("fixed text", requested, point.model, id(prepared)),
+        lambda: fixed_text(requested, prepared.prompts, tokenizer, target.info.context_length),
+    )
+    ids = once(("fixed text ids", id(text)), lambda: digest([passage.ids for passage in text.passages]))
+    return FixedTextRole(text, digest({**target.facts, "text": ids}))

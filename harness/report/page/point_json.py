@@ -1,0 +1,119 @@
+"""Metrics, points, expectations and feedback as JSON of the pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from harness.analysis.comparison import Cell, Front
+from harness.analysis.curves import entropy_curve, latency_quantiles
+from harness.analysis.metric_catalog import METRICS, Metric
+from harness.analysis.point_results import PointResult
+from harness.report.page.numbers import short
+
+
+def metric_json(metric: Metric) -> dict[str, Any]:
+    """Return a metric as the pages have it."""
+    return {
+        "key": metric.key,
+        "name": metric.name,
+        "description": metric.says,
+        "unit": metric.unit,
+        "decimals": metric.decimals,
+        "better": metric.better,
+        "known": any(known.key == metric.key for known in METRICS),
+        "headline": metric.place == "headline",
+    }
+
+
+def point_json(p: PointResult, name: str, cells: Mapping[str, Cell], address: str | None) -> dict[str, Any]:
+    """Return a point as the pages have it.
+
+    Args:
+        p: its result.
+        name: what it is called.
+        cells: its metrics.
+        address: of its tokens page, relative to the page.
+    """
+    point = p.point
+    return {
+        "label": point.label,
+        "name": name,
+        "id": point.point_id,
+        "model": point.model,
+        "quantization": point.quantization,
+        "prompts": point.prompts,
+        "decoding": point.decoding,
+        "status": point.status,
+        "error": point.error,
+        "traceback": point.traceback,
+        "warnings": list(point.warnings),
+        "page": address,
+        "cells": {key: _cell_json(cell) for key, cell in cells.items() if math.isfinite(cell.value)},
+        "entropy": list(map(short, entropy_curve(p.stored))) if p.stored else [],
+        "latency": {name: list(map(short, values)) for name, values in latency_quantiles(p.stored).items()}
+        if p.stored
+        else {},
+    }
+
+
+def _cell_json(cell: Cell) -> list[Any]:
+    """Return [value, low, high] and, where it is compared with the baseline, the difference."""
+    row: list[Any] = [short(cell.value, 6), short(cell.low), short(cell.high)]
+    d = cell.difference
+    if d is not None:
+        numbers = [short(d.mean), short(d.low), short(d.high), short(d.p, 2)]
+        row.append([*numbers, d.word, d.verdict, d.below_noise, d.prompts])
+    return row
+
+
+def front_json(front: Front | None, indices: Mapping[str, int]) -> dict[str, Any] | None:
+    """Return the Pareto front as the page has it, its points by index."""
+    if front is None:
+        return None
+    return {
+        "metrics": list(front.metrics),
+        "points": [indices[label] for label in front.labels if label in indices],
+        "compared": [indices[label] for label in front.compared if label in indices],
+    }
+
+
+def expectation_json(expectation: Any, indices: Mapping[str, int]) -> dict[str, Any]:
+    """Return an expectation, whatever record it is, as the page has it; its point by index."""
+
+    def get(name: str) -> Any:
+        return getattr(expectation, name, None)
+
+    label, got = get("label"), get("got")
+    return {
+        "text": str(get("text") or ""),
+        "point": indices.get(label) if label is not None else None,
+        "prompt": get("prompt_id"),
+        "passed": bool(get("passed")),
+        "got": None if got is None else str(got),
+    }
+
+
+def feedback_json(feedback: Mapping[str, Any], indices: Mapping[str, int]) -> dict[str, Any] | None:
+    """Return a piece of feedback as the page has it; None where its point is not in this sweep."""
+    index = indices.get(str(feedback.get("label")))
+    if index is None:
+        return None
+    value = feedback.get("value")
+    if isinstance(value, float) and not math.isfinite(value):
+        value = None
+    if not isinstance(value, bool | int | float | str | None):
+        value = str(value)
+    comment, source = (
+        None if (text := feedback.get(name)) is None else str(text) for name in ("comment", "source")
+    )
+    return {
+        "point": index,
+        "prompt": str(feedback.get("prompt_id")),
+        "sample": feedback.get("sample") or 0,
+        "name": str(feedback.get("name") or "feedback"),
+        "value": value,
+        "comment": comment,
+        "source": source,
+    }

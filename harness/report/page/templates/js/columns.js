@@ -1,0 +1,54 @@
+// Steps of samples out of a chunk of columns. Its header names the columns, their types and widths; see columns.py.
+
+const PROMPT = -1; // the sample index of a prompt's own tokens
+const NONE = 0xffffff; // no alternative
+
+const halfFloats = once(() => {
+  const table = new Float32Array(65536);
+  for (let bits = 0; bits < 65536; bits++) {
+    const sign = bits >> 15 ? -1 : 1;
+    const exponent = (bits >> 10) & 31;
+    const fraction = bits & 1023;
+    table[bits] = sign * (exponent === 31 ? (fraction ? NaN : Infinity) : exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : (2 ** -14 * fraction) / 1024);
+  }
+  return table;
+});
+
+// The blocks of a chunk: the facts of its header, `count` steps, `k` alternatives per step, and each recorded column by name.
+const readColumns = (bytes, vocabulary) => {
+  const halves = halfFloats();
+  const end = bytes.indexOf(10);
+  const header = JSON.parse(decodeText(bytes.subarray(0, end)));
+  let offset = end + 1;
+  const u24 = (count) => {
+    const values = new Uint32Array(count);
+    for (let i = 0; i < count; i++) values[i] = bytes[offset + i] | (bytes[offset + count + i] << 8) | (bytes[offset + 2 * count + i] << 16);
+    offset += 3 * count;
+    return values;
+  };
+  const f16 = (count) => {
+    const values = new Float32Array(count);
+    for (let i = 0; i < count; i++) values[i] = halves[bytes[offset + i] | (bytes[offset + count + i] << 8)];
+    offset += 2 * count;
+    return values;
+  };
+  const readers = { u24, f16, f24: (count) => new Float32Array(u24(count).map((bits) => bits << 8).buffer) };
+  return header.blocks.map(({ columns, steps: count, ...facts }) => {
+    const block = { ...facts, count, vocabulary, k: {} };
+    for (const [name, type, width] of header.columns[columns]) {
+      block[name] = readers[type](count * width);
+      if (width !== 1 || name.includes("top_")) block.k[name] = width;
+    }
+    return block;
+  });
+};
+
+const textAt = (steps, index) => steps.vocabulary.texts[steps.token[index]];
+const idAt = (steps, index) => steps.vocabulary.ids[steps.token[index]];
+
+// The alternatives of a step: [token, value of each of `names`]; undefined where a column was not recorded.
+const alternativesAt = (steps, index, tokens, names) => {
+  const k = steps.k[tokens] ?? 0, found = [];
+  for (let i = index * k; i < (index + 1) * k; i++) if (steps[tokens][i] !== NONE) found.push([steps[tokens][i], ...names.map((name) => steps[name]?.[i])]);
+  return found;
+};

@@ -1,0 +1,110 @@
+// The charts of the overview: two metrics, entropy by token position, latencies.
+
+const MOST_NAMES = 16; // marks beside which there is room for names
+
+const chartName = (point) => { const name = plain(points[point].name); return name.length > 32 ? `${name.slice(0, 31)}…` : name; };
+
+// The metrics of the first chart, [x, y], and those to choose from.
+const shownAxes = () => {
+  const front = (data.front?.metrics ?? []).filter((key) => metricOf.has(key));
+  const usable = [...new Set([...front, ...every.map((metric) => metric.key)])].filter((key) => points.filter((point) => point.cells[key]).length > 1);
+  const x = usable.includes(state.x) ? state.x : usable[0];
+  const y = usable.includes(state.y) ? state.y : usable.find((key) => key !== x);
+  return x && y ? [x, y, usable] : null;
+};
+
+const paretoChart = (B, width) => {
+  const [xKey, yKey] = shownAxes();
+  const x = metricOf.get(xKey), y = metricOf.get(yKey);
+  const shown = pointIndices.filter((point) => points[point].cells[xKey] && points[point].cells[yKey]);
+  const onFront = (point) => Boolean(data.front?.points.includes(point));
+  const plot = figureOf(B, axisName(x), axisName(y), { height: 340 });
+  const cell = (point, key) => points[point].cells[key];
+  intervalBars(B, plot, shown.filter((point) => known(cell(point, xKey)[1])).map((point) => [cell(point, xKey)[1], cell(point, xKey)[2], cell(point, yKey)[0], cell(point, yKey)[0], colourOfPoint(point)]));
+  intervalBars(B, plot, shown.filter((point) => known(cell(point, yKey)[1])).map((point) => [cell(point, xKey)[0], cell(point, xKey)[0], cell(point, yKey)[1], cell(point, yKey)[2], colourOfPoint(point)]));
+  const marks = {
+    x: shown.map((point) => cell(point, xKey)[0]), y: shown.map((point) => cell(point, yKey)[0]), colour: shown.map(colourOfPoint),
+    fill: shown.map((point) => (onFront(point) ? colourOfPoint(point) : cssColour("--card"))), size: shown.map((point) => (onFront(point) ? 11 : 9)),
+    name: shown.map(chartName), xs: shown.map((point) => figure(x, cell(point, xKey)[0])), ys: shown.map((point) => figure(y, cell(point, yKey)[0])),
+  };
+  scatterMarks(B, plot, marks, x, y, { field: "size" });
+  const xRange = rangeAround(shown.flatMap((point) => cell(point, xKey)), 0.07);
+  const yRange = rangeAround(shown.flatMap((point) => cell(point, yKey)), 0.1);
+  plot.x_range = new B.Range1d({ start: xRange[0], end: xRange[1] });
+  plot.y_range = new B.Range1d({ start: yRange[0], end: yRange[1] });
+  if (shown.length <= MOST_NAMES) labelMarks(B, plot, marks, xRange, yRange, width);
+  return plot;
+};
+
+// A running mean over as many positions as keep a curve readable.
+const smooth = (curve) => {
+  const half = Math.floor(Math.min(4, curve.length / 24));
+  return curve.map((_, i) => {
+    const near = curve.slice(Math.max(0, i - half), i + half + 1).filter(known);
+    return near.length ? near.reduce((a, b) => a + b, 0) / near.length : NaN;
+  });
+};
+
+const withEntropy = () => pointIndices.filter((point) => points[point].entropy.length > 1);
+const entropyChart = (B) => {
+  const plot = figureOf(B, "token position", "mean entropy (nats)");
+  const lines = withEntropy().map((point) => {
+    const curve = points[point].entropy;
+    const source = new B.ColumnDataSource({ data: { x: curve.map((_, i) => i), y: smooth(curve), name: curve.map(() => chartName(point)), value: curve.map((value) => (known(value) ? digits(value, 3) : "–")) } });
+    return plot.line({ field: "x" }, { field: "y" }, { source, line_color: colourOfPoint(point), line_width: points.length > 10 ? 1.2 : 2, line_alpha: points.length > 10 ? 0.6 : 0.9 });
+  });
+  plot.y_range.start = 0;
+  hover(B, plot, lines, [["", "@name"], ["position", "@x"], ["entropy", "@value"]]);
+  return plot;
+};
+
+const latencyChart = (kind, name) => (B) => {
+  const shown = pointIndices.filter((point) => points[point].latency[kind]);
+  const names = shown.map((point, i) => `${chartName(point)}${"\u200b".repeat(shown.slice(0, i).filter((other) => chartName(other) === chartName(point)).length)}`);
+  const times = (point) => points[point].latency[kind];
+  const plot = figureOf(B, `${name} (ms)`, null, {
+    height: Math.max(150, 58 + 26 * shown.length), y_range: [...names].reverse(),
+    x_range: [Math.min(...shown.flatMap(times)) * 0.96, Math.max(...shown.flatMap((point) => times(point).slice(1, -1))) * 1.05],
+  });
+  for (const grid of plot.center) if (grid.dimension === 1) grid.grid_line_color = null;
+  const quantile = (q) => shown.map((point) => times(point)[Math.round(q * (times(point).length - 1))]);
+  const asText = (q) => quantile(q).map((value) => digits(value, 3));
+  const source = new B.ColumnDataSource({ data: {
+    y: names, colour: shown.map(colourOfPoint), name: shown.map(chartName), p5: quantile(0.05), p25: quantile(0.25), p50: quantile(0.5), p75: quantile(0.75), p95: quantile(0.95),
+    t5: asText(0.05), t50: asText(0.5), t95: asText(0.95), tmax: asText(1),
+  } });
+  const ticks = new B.ColumnDataSource({ data: {
+    x: shown.flatMap(times), y: shown.flatMap((point, i) => times(point).map(() => names[i])), colour: shown.flatMap((point) => times(point).map(() => colourOfPoint(point))),
+  } });
+  plot.scatter({ field: "x" }, { field: "y" }, { source: ticks, marker: "dash", angle: Math.PI / 2, size: 13, line_color: { field: "colour" }, line_alpha: 0.5, line_width: 1.2 });
+  plot.segment({ field: "p5" }, { field: "y" }, { field: "p95" }, { field: "y" }, { source, line_color: { field: "colour" }, line_width: 1.5 });
+  const boxes = plot.segment({ field: "p25" }, { field: "y" }, { field: "p75" }, { field: "y" }, { source, line_color: { field: "colour" }, line_width: 7, line_cap: "round", line_alpha: 0.75 });
+  const medians = plot.scatter({ field: "p50" }, { field: "y" }, { source, size: 8, fill_color: cssColour("--card"), line_color: cssColour("--ink"), line_width: 2 });
+  hover(B, plot, [medians, boxes], [["", "@name"], ["median", "@t50 ms"], ["5% to 95%", "@t5 to @t95 ms"], ["longest", "@tmax ms"]]);
+  return plot;
+};
+
+const drawOverviewCharts = () => {
+  const charts = [];
+  const axes = shownAxes();
+  if (axes) {
+    const metrics = axes[2].map((key) => metricOf.get(key));
+    charts.push({
+      id: "pareto", title: data.front ? "Pareto front" : "Two metrics", draw: paretoChart,
+      caption: data.front
+        ? [`Filled: Pareto-optimal, not dominated on ${metricNames(data.front.metrics)}: `, ...data.front.points.flatMap((point, i) => [i ? ", " : "", pointLink(point)]), "."]
+        : ["Two metrics with their confidence intervals."],
+      controls: [axisChoice("x axis", "x", metrics, axes[0]), " × ", axisChoice("y axis", "y", metrics, axes[1])],
+    });
+  }
+  const curves = withEntropy();
+  if (curves.length)
+    charts.push({
+      id: "entropy", title: "Entropy by token position", draw: entropyChart, caption: ["Mean predictive entropy at each token position, one line per run."],
+      legend: points.length > 1 && curves.length <= 16 ? curves.map((point) => pointLink(point)) : null,
+    });
+  for (const [kind, title] of [["ttft", "Time to first token"], ["itl", "Inter-token latency"]])
+    if (points.some((point) => point.latency[kind]))
+      charts.push({ id: kind, title, draw: latencyChart(kind, title.toLowerCase()), caption: ["Ticks: individual measurements; bar: interquartile range; circle: median."] });
+  drawCharts(byId("charts"), charts);
+};

@@ -1,0 +1,63 @@
+// Below the charts: expectations, parameter importance and run-to-run noise.
+
+const panel = (title, caption, ...children) => el("section", "panel", el("h2", "", title), caption ? el("p", "caption", caption) : null, ...children);
+const metricHeader = (metric) => el("th", "", metric.name, el("small", "", metric.unit || metric.key.split("/")[0]));
+
+const importancePanel = () => {
+  if (!data.effects.length) return null;
+  const factors = [...new Set(data.effects.map(([, factor]) => factor))];
+  const byMetric = new Map();
+  for (const effect of data.effects) {
+    if (!byMetric.has(effect[0])) byMetric.set(effect[0], new Map());
+    byMetric.get(effect[0]).set(effect[1], effect);
+  }
+  const available = every.filter((metric) => byMetric.has(metric.key));
+  const wanted = available.filter((metric) => state.all || metric.headline);
+  const rows = (wanted.length ? wanted : available).map((metric) => {
+    const row = el("tr", "", metricHeader(metric));
+    for (const factor of factors) {
+      const [, , variance, range, levels] = byMetric.get(metric.key).get(factor) ?? [];
+      const cell = el("td");
+      if (known(variance)) {
+        const bar = el("span", "share-bar", el("i"));
+        bar.firstChild.style.width = share(Math.min(1, variance));
+        cell.append(el("span", "value", share(variance)), bar, el("small", "", `range ${figure(metric, range)}`));
+        cell.title = Object.entries(levels).map(([level, value]) => `${plain(level)}: ${figure(metric, value)}`).join("\n");
+      } else cell.append(el("span", "soft", "–"));
+      row.append(cell);
+    }
+    return row;
+  });
+  const top = el("tr", "", el("th", "", "metric"), ...factors.map((factor) => el("th", "", plain(factor))));
+  return panel("Parameter importance", "Share of the variance between runs that a parameter explains (eta squared), and the range of its level means.",
+    el("div", "scroll", el("table", "numbers effects", el("thead", "", top), el("tbody", "", ...rows))));
+};
+
+const noisePanel = () => {
+  const keys = Object.keys(data.noise).filter((key) => known(data.noise[key]));
+  if (!keys.length) return null;
+  const rows = keys.map((key) => {
+    const metric = metricOf.get(key) ?? { key, name: key, unit: "", known: false };
+    return el("tr", "", metricHeader(metric), el("td", "", `± ${figure(metric, data.noise[key])}`));
+  });
+  return panel("Run-to-run noise", "The change from repeating the same strategy, or running it alone instead of in a batch. Smaller differences are marked ≈.",
+    el("div", "scroll", el("table", "numbers", el("tbody", "", ...rows))));
+};
+
+const expectationsPanel = () => {
+  if (!data.expectations.length) return null;
+  const ordered = [...data.expectations].sort((a, b) => a.passed - b.passed);
+  const items = ordered.map((expectation) => {
+    const item = el("li", expectation.passed ? "passed" : "missed", el("span", "state", expectation.passed ? "✓ passed" : "✗ missed"), el("span", "what", plain(expectation.text)));
+    if (expectation.point !== null) item.append(pointLink(expectation.point));
+    if (known(expectation.prompt)) item.append(link({ view: "prompts", prompt: expectation.prompt }, named(String(expectation.prompt))));
+    if (!expectation.passed && expectation.got !== null) item.append(el("span", "got", "got ", el("q", "", plain(expectation.got))));
+    return item;
+  });
+  const node = panel("Expectations", null, el("ul", "expectations", ...items));
+  node.id = "expectations";
+  node.classList.add("wide");
+  return node;
+};
+
+const drawPanels = () => clear(byId("panels"), expectationsPanel(), importancePanel(), noisePanel());

@@ -1,0 +1,169 @@
+// The reference's outputs coloured by KL; at each token, what either model made of it.
+
+const driftOf = (point) => quantization.drifted.find(([each]) => each === point) ?? null;
+const worstLink = (row, ...children) => {
+  const node = link({ view: "quantization", drifted: row.point, drifted_prompt: row.prompt, at: row.at.join(".") }, ...children);
+  node.classList.add("worst-link");
+  return node;
+};
+
+const fillDriftDetail = (box, steps, index) => {
+  const { vocabulary } = steps, token = steps.token[index], id = vocabulary.ids[token];
+  const code = el("code");
+  writeToken(code, vocabulary.texts[token], id);
+  const change = steps.logprob_change[index], logprob = steps.logprob[index], drifted = logprob + change;
+  const error = steps.kl_error[index];
+  const row = (name, reference, quantized, format) => el("tr", "", el("th", "", name), el("td", "", format(reference)), el("td", "", format(quantized)));
+  const tops = (title, kind, tokens, logprobs, chosenLogprob) =>
+    (steps.k[tokens] ? topsTable(vocabulary, null, [[title, kind]], alternativesAt(steps, index, tokens, [logprobs]), token, [chosenLogprob], false) : null);
+  clear(
+    box,
+    el("p", "chosen", code, el("span", "", `step ${index} · id ${id}`)),
+    el("p", "kl-line", "KL ", el("b", "", `${scientific(steps.kl[index], 3)} nats`), error > 0 ? ` ± ${scientific(error)}` : "", ` · total variation ${scientific(steps.total_variation[index])}`),
+    el("table", "facts-of", el("thead", "", el("tr", "", el("td"), el("th", "key-raw", "reference"), el("th", "key-warped", "quantized"))), el("tbody", "",
+      row("probability", logprob, drifted, percentOf),
+      row("logprob", logprob, drifted, nats),
+      row("rank", steps.rank[index], steps.drift_rank[index], (value) => value.toLocaleString("en")),
+      row("entropy", steps.entropy[index], steps.drift_entropy[index], nats))),
+    el("p", "line", `logprob ${change > 0 ? "+" : ""}${scientific(change)} · ${steps.same_top[index] ? "same top token" : "different top token"}`),
+    el("div", "both-sides", tops("reference", "raw", "top_tokens", "top_logprobs", logprob), tops("quantized", "warped", "drift_top_tokens", "drift_top_logprobs", drifted)),
+  );
+};
+
+const drawKlLegend = () => fillLegend(byId("kl-legend"), "KL divergence from the reference to the quantized model, in nats, on a log scale", KL_TICKS);
+
+// ---- the most affected tokens
+
+// The tokens with the largest share of the total KL of each quantization.
+const drawShares = (shown) => {
+  clear(byId("shares"), ...shown.filter((i) => costs[i].shares.length).map((i) => {
+    const line = el("p", "shares", namedCost(i), el("span", "soft", "share of total KL"));
+    for (const [text, id, count, klShare] of costs[i].shares.slice(0, shown.length > 1 ? 5 : 12)) {
+      const token = el("code");
+      writeToken(token, text, id);
+      const each = el("span", "share-of", token, ` ${share(klShare)}`);
+      each.title = `${plural(count, "time")} · id ${id}`;
+      line.append(each);
+    }
+    return line;
+  }));
+};
+
+const worstItem = (row, withQuantization) => {
+  const token = el("span", "tok");
+  token.dataset.shade = Math.round(fromKl(row.kl) * (SHADES - 1));
+  if (row.token === "") token.append(el("span", "mark", `⟨id ${row.id}⟩`));
+  else write(token, row.token, false);
+  const context = el("span", "context", row.before.length > 70 ? "…" : "");
+  write(context, [...row.before].slice(-70).join(""), false);
+  const after = el("span", "soft");
+  write(after, [...row.after].slice(0, 36).join(""), false);
+  context.append(token, after);
+  const facts = el("span", "worst-facts", el("b", "", scientific(row.kl)), withQuantization ? namedCost(row.cost) : null,
+    el("span", "", `${percentOf(row.logprob)} → ${percentOf(row.drift_logprob)}`),
+    row.best === null || row.best === row.token ? null : el("span", "", "now prefers ", quoted(row.best)));
+  const jump = worstLink(row, facts, context);
+  jump.title = `${plain(points[row.point].label)} · ${plain(row.prompt)}, step ${row.at[1]}`;
+  return el("li", "", jump);
+};
+
+const drawWorst = async () => {
+  const worst = await worstSteps();
+  const available = costs.map((_, i) => i).filter((i) => worst[i].length);
+  const chosen = available.find((i) => costName(costs[i]) === state.worst) ?? null;
+  clear(byId("worst-of"), option("", "all quantizations", chosen === null), ...available.map((i) => option(costName(costs[i]), costName(costs[i]), i === chosen)));
+  byId("worst-choice").hidden = available.length < 2;
+  const shown = chosen === null ? available : [chosen];
+  drawShares(shown);
+  const rows = shown.flatMap((cost) => worst[cost].map((row) => ({ ...row, cost }))).sort((a, b) => b.kl - a.kl).slice(0, 20);
+  clear(byId("worst-list"), ...rows.map((row) => worstItem(row, chosen === null)));
+  byId("worst-section").hidden = !rows.length;
+};
+
+// ---- the outputs
+
+let reading = null; // what the reader shows: { key, outputs: [{ steps, box }], worst: [[index of the output, step]], stepped, at }
+const MOST_STEPPED = 20;
+
+// Prompts of a quantized point, the most affected first: [index of the prompt, mean KL, maximum].
+const promptsUnder = (point) => [...(driftOf(point)?.[2] ?? [])].sort((a, b) => b[2] - a[2]);
+
+const chooseReading = (prompts) => {
+  const withDrift = quantization.drifted.filter(([, , under]) => under.length).map(([point]) => point);
+  if (!withDrift.includes(state.drifted)) {
+    const most = (point) => Math.max(0, ...driftOf(point)[2].map((each) => each[2]));
+    state.drifted = withDrift.reduce((best, point) => (most(point) > most(best) ? point : best));
+  }
+  const under = promptsUnder(state.drifted);
+  if (!under.some(([i]) => prompts[i].id === state.drifted_prompt)) {
+    const [first] = under.find(([i]) => prompts[i].tokens) ?? under[0];
+    state.drifted_prompt = prompts[first].id;
+    state.at = null;
+  }
+  return under;
+};
+
+const drawReading = async () => {
+  const some = quantization.drifted.some(([, , under]) => under.length);
+  byId("reading-section").hidden = !some;
+  if (!some) return;
+  const prompts = await driftPrompts();
+  const under = chooseReading(prompts);
+  const key = `${state.drifted}|${state.drifted_prompt}`;
+  clear(byId("drifted"), ...quantization.drifted.map(([point]) => option(point, points[point].name, point === state.drifted)));
+  clear(byId("drifted-prompt"), ...under.map(([i, mean, most]) => option(prompts[i].id, `${prompts[i].id} (mean ${scientific(mean)}, max ${scientific(most)})`, prompts[i].id === state.drifted_prompt)));
+  if (reading?.key !== key) {
+    const { tokens } = prompts.find((each) => each.id === state.drifted_prompt);
+    const mine = { key, outputs: [], worst: [], stepped: -1 };
+    reading = mine;
+    const found = tokens ? driftSteps(await chunk(tokens), await driftVocabulary(), state.drifted) : [];
+    const prompt = (await promptList()).find((each) => each.id === state.drifted_prompt);
+    const promptText = prompt ? (await textsOf(prompt)).text : "";
+    if (reading !== mine) return;
+    byId("drift-note").textContent = tokens ? "" : "The drift of this prompt did not fit into this page; drift.parquet of the run contains it.";
+    clear(byId("prompt-of-drift"));
+    write(byId("prompt-of-drift"), promptText, true);
+    const box = byId("drift-reading");
+    clear(box);
+    for (const steps of found) {
+      const output = el("div", "text");
+      for (let i = 0; i < steps.count; i++) output.append(tokenNode(steps, i, false, points[steps.point].name));
+      listen(output);
+      const mean = (values) => values.reduce((a, b) => a + b, 0) / (steps.count || 1);
+      const source = steps.reference === null ? "output of the reference" : `output of ${plain(points[steps.reference].name)}`;
+      const facts = [source, found.length > 1 ? `sample ${steps.sample}` : null, plural(steps.count, "token"), `mean KL ${scientific(mean(steps.kl))}`, `same top token ${percent(mean(steps.same_top))}`];
+      box.append(el("div", "sample", el("p", "sample-facts", facts.filter(Boolean).join(" · ")), steps.count ? drawStrip(steps, output) : null, output));
+      mine.outputs.push({ steps, box: output });
+    }
+    mine.worst = mine.outputs.flatMap(({ steps }, output) => [...steps.kl].map((kl, index) => [output, index, kl])).filter(([, , kl]) => kl > 0).sort((a, b) => b[2] - a[2]).slice(0, MOST_STEPPED);
+  }
+  if (reading.at !== state.at) {
+    reading.at = state.at;
+    showStep(state.at);
+  }
+  byId("worst-next").disabled = byId("worst-before").disabled = !reading.worst.length;
+};
+
+const showStep = (at) => {
+  if (!at) return;
+  const [sample, step] = String(at).split(".").map(Number);
+  const output = reading.outputs.findIndex(({ steps }) => steps.sample === sample);
+  const node = reading.outputs[output]?.box.querySelectorAll(".tok")[step];
+  if (!node) return;
+  reading.stepped = reading.worst.findIndex(([which, index]) => which === output && index === step);
+  closeDetail();
+  node.scrollIntoView({ block: innerWidth <= 760 ? "start" : "center" });
+  node.focus({ preventScroll: true });
+  closeDetail();
+  showDetail(node, true);
+};
+
+// To the next of the most affected tokens of this prompt, or the previous one.
+const stepWorst = (by) => {
+  if (state.view !== "quantization" || !reading?.worst.length) return;
+  const count = reading.worst.length;
+  const next = reading.stepped < 0 ? (by > 0 ? 0 : count - 1) : (reading.stepped + by + count) % count;
+  const [output, index] = reading.worst[next];
+  reading.at = undefined;
+  go({ at: `${reading.outputs[output].steps.sample}.${index}` }, false);
+};

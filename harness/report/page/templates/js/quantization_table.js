@@ -1,0 +1,169 @@
+// What each quantization costs: as sentences, as a table, and whether the strategy ranking is preserved.
+
+const DRIFT_COLUMNS = ["kl_mean", "kl_median", "kl_p90", "kl_p99", "kl_max", "same_top", "rms_dp", "perplexity_ratio", "parted", "first_divergence", "text_kl_mean", "text_perplexity", "text_bits_per_byte"].map((name) => `drift/${name}`);
+const COST_COLUMNS = ["memory/weights_mb", "memory/cache_bytes_per_token", "memory/peak_mb", "latency/load_seconds", "latency/ttft_p50_ms", "latency/itl_p50_ms", "throughput/tokens_per_s"];
+const costs = quantization?.costs ?? [];
+const isKl = (key) => /kl_/.test(key);
+const isReference = (cost) => cost.reference === null;
+const valueIn = (cost, key) => cost.cells[key]?.[0] ?? (isReference(cost) && key === "drift/kl_mean" ? 0 : null);
+const referenceOf = (cost) => costs.find((other) => other.quantization === cost.reference && other.model === cost.model && other.prompts === cost.prompts) ?? null;
+const varies = (name) => new Set(costs.map((cost) => cost[name])).size > 1;
+const costName = (cost) => plain([varies("model") ? cost.model : null, varies("prompts") ? cost.prompts : null, cost.quantization].filter(Boolean).join(" / "));
+const namedCost = (index) => el("span", "cost-name", seriesDot(index), costName(costs[index]));
+const metricNamed = (key) => metricOf.get(key) ?? { key, name: key, description: key, unit: "", better: null, known: false, decimals: 3 };
+const valueText = (metric, value) => {
+  if (isKl(metric.key) || metric.key === "drift/rms_dp") return scientific(value);
+  const rounded = known(value) && !Number.isInteger(value) && Math.abs(value) >= 0.1 && metric.key !== "drift/perplexity_ratio" && !metric.key.includes("same");
+  return rounded ? digits(value, 3) : figure(metric, value);
+};
+const times = (ratio) => `${digits(ratio, ratio < 10 ? 2 : 3)}×`;
+const paretoTitle = () => `not dominated on ${quantization.front.map((key) => metricNamed(key).name).join(", ")}`;
+
+// "3.9× smaller", "1.4× slower", compared with the reference; null where they are about equal.
+const ratioSentence = (cost, key, more, less) => {
+  const base = referenceOf(cost);
+  const mine = valueIn(cost, key), theirs = base ? valueIn(base, key) : null;
+  if (!mine || !theirs) return null;
+  const ratio = theirs / mine;
+  if (Math.abs(Math.log(ratio)) < 0.05) return null;
+  return ratio > 1 ? `${times(ratio)} ${more}` : `${times(1 / ratio)} ${less}`;
+};
+
+const costSentence = (cost, worst) => {
+  const spans = [];
+  if (isReference(cost)) spans.push("the reference");
+  else if (known(valueIn(cost, "drift/kl_mean"))) {
+    spans.push("KL ", el("b", "", `${scientific(valueIn(cost, "drift/kl_mean"))} nats`));
+    if (cost.cells["drift/kl_error"]?.[0] > 0) spans.push(` (± ${scientific(cost.cells["drift/kl_error"][0])})`);
+    const same = valueIn(cost, "drift/same_top");
+    if (known(same)) spans.push(`, same top token at ${percent(same)} of positions`);
+    const ratio = valueIn(cost, "drift/perplexity_ratio");
+    if (known(ratio)) spans.push(`, perplexity ${ratio >= 1 ? "+" : "−"}${scientific(100 * Math.abs(ratio - 1), 1)}%`);
+  } else spans.push("drift was not measured");
+  const add = (key, format, rest, more, less) => {
+    const value = valueIn(cost, key);
+    if (!known(value)) return;
+    spans.push("; ", el("b", "", format(value)), rest);
+    const ratio = ratioSentence(cost, key, more, less);
+    if (ratio) spans.push(`, ${ratio}`);
+  };
+  add("memory/weights_mb", (value) => `${digits(value, 3)} MB`, " of weights", "smaller", "larger");
+  add("latency/itl_p50_ms", (value) => `${digits(value, 3)} ms`, " per token", "faster", "slower");
+  const load = valueIn(cost, "latency/load_seconds");
+  if (known(load)) spans.push(`, loads in ${digits(load, 2)} s`);
+  if (worst) spans.push("; largest KL at ", worstLink(worst, quoted(worst.token.trim() || worst.token)), ` in ${plain(worst.prompt)}, ${scientific(worst.kl)} nats`);
+  return spans;
+};
+
+const drawCostSentences = async () => {
+  const worst = await worstSteps();
+  clear(byId("quantization-findings"), ...costs.map((cost, i) => el("div", "", el("dt", "", namedCost(i), cost.front ? chip("Pareto-optimal", paretoTitle()) : null), el("dd", "", ...costSentence(cost, worst[i][0])))));
+};
+
+const quantizationRows = () => (state.per_run
+  ? costs.flatMap((cost, index) => cost.points.map((point) => ({ index, point, cells: points[point].cells, cost })))
+  : costs.map((cost, index) => ({ index, point: null, cells: cost.cells, cost })));
+const quantizationColumns = (rows) => [...DRIFT_COLUMNS, ...COST_COLUMNS].filter((key) => rows.some((row) => row.cells[key]));
+
+const costCell = (cost, point, key, [value, low, high]) => {
+  const metric = metricNamed(key);
+  const cell = el("td", "", known(value) ? el("span", "", valueText(metric, value)) : el("span", "soft", "–"));
+  if (isKl(key) && known(value)) {
+    const bar = el("span", "kl-bar", el("i"));
+    bar.firstChild.style.width = `${100 * fromKl(value)}%`;
+    bar.setAttribute("aria-hidden", "true");
+    cell.append(bar);
+  }
+  const base = referenceOf(cost);
+  if (known(low)) cell.append(el("small", "", `${valueText(metric, low)} to ${valueText(metric, high)}`));
+  else if (point === null && base && COST_COLUMNS.includes(key) && known(value) && valueIn(base, key)) cell.append(el("small", "", times(value / valueIn(base, key))));
+  return cell;
+};
+
+const drawQuantizationTable = () => {
+  const rows = quantizationRows();
+  const keys = quantizationColumns(rows);
+  const heads = keys.map((key) => {
+    const metric = metricNamed(key);
+    const cell = el("th", "", plain(metric.name), unitLine(metric));
+    cell.scope = "col";
+    cell.title = `${plain(metric.description)} · ${key}`;
+    return cell;
+  });
+  const first = el("th", "", state.per_run ? "run" : "quantization");
+  first.scope = "col";
+  const body = el("tbody", "", ...rows.map(({ index, point, cells, cost }) => {
+    const name = el("th", "", point === null ? namedCost(index) : pointLink(point));
+    name.scope = "row";
+    if (isReference(cost)) name.append(el("span", "chip", "reference"));
+    if (point === null && cost.front) name.append(chip("Pareto-optimal", paretoTitle()));
+    return el("tr", isReference(cost) ? "baseline" : "", name, ...keys.map((key) => costCell(cost, point, key, cells[key] ?? [])));
+  }));
+  clear(byId("quantization-table"), el("thead", "", el("tr", "", first, ...heads)), body);
+  byId("per-run").setAttribute("aria-pressed", state.per_run);
+  byId("per-run").hidden = costs.every((cost) => cost.points.length < 2);
+  clear(byId("quantization-caption"), state.per_run
+    ? "One row per run, with 95% confidence intervals over prompts."
+    : `Means over the ${plural(Math.max(...costs.map((cost) => cost.points.length)), "run")} of a quantization (KL max: the largest), with 95% confidence intervals over prompts; × compared with the reference. KL and the other drift metrics are computed along the reference's own outputs, as llama.cpp's --kl-divergence defines them. Bars: KL on a log scale from 10⁻⁵ to 1 nat.`);
+};
+
+// ---- whether the strategy ranking is preserved
+
+const MOST_AGREEMENTS = 8;
+let allAgreements = false;
+const drawAgreements = () => {
+  const box = byId("agreements");
+  const { agreements } = quantization;
+  byId("agreements-section").hidden = !agreements.length;
+  if (!agreements.length) return;
+  const columns = [...new Set(agreements.map(([cost]) => cost))].sort((a, b) => a - b);
+  const byMetric = new Map();
+  for (const [cost, key, strategies, rho, tau] of agreements) {
+    if (!byMetric.has(key)) byMetric.set(key, new Map());
+    byMetric.get(key).set(cost, { strategies, rho, tau });
+  }
+  // The least agreement first, as they come; measured times, which also vary from run to run, last.
+  const timed = (key) => Number(/^(latency|throughput)\//.test(key));
+  const keys = [...byMetric.keys()].sort((a, b) => timed(a) - timed(b));
+  const shown = allAgreements ? keys : keys.slice(0, MOST_AGREEMENTS);
+  const preserved = columns.map((cost) => {
+    const mine = agreements.filter((each) => each[0] === cost);
+    return `${costName(costs[cost])} ${mine.filter((each) => each[4] > 0.9999).length} of ${mine.length}`;
+  });
+  byId("agreements-caption").textContent = `Kendall's τ between the ranking of ${plural(Math.max(...agreements.map((each) => each[2])), "decoding strategy")} here and in the reference: 1 the same order, −1 the reverse. Metrics whose order is preserved exactly: ${preserved.join(", ")}. Measured times, which also vary from run to run, come last.`;
+  const corner = el("th", "", "ranked by");
+  corner.scope = "col";
+  const top = el("tr", "", corner, ...columns.map((cost) => { const cell = el("th", "", namedCost(cost)); cell.scope = "col"; return cell; }));
+  const body = el("tbody", "", ...shown.map((key) => {
+    const name = el("th", "", plain(metricNamed(key).name));
+    name.scope = "row";
+    name.title = plain(key);
+    return el("tr", "", name, ...columns.map((cost) => {
+      const found = byMetric.get(key).get(cost);
+      if (!found) return el("td", "soft", "–");
+      const cell = el("td", "", nats(found.tau).replace(/\.000$/, "").replace(/(\.\d*?)0+$/, "$1"));
+      const track = el("span", "tau", el("i"));
+      track.setAttribute("aria-hidden", "true");
+      track.firstChild.style.left = `${50 * (1 + Math.min(0, found.tau))}%`;
+      track.firstChild.style.width = `${50 * Math.abs(found.tau)}%`;
+      track.classList.toggle("negative", found.tau < 0);
+      cell.append(track);
+      cell.title = `Spearman's ρ ${nats(found.rho)} over ${plural(found.strategies, "strategy")}`;
+      return cell;
+    }));
+  }));
+  clear(box, el("thead", "", top), body);
+  byId("all-agreements").hidden = keys.length <= MOST_AGREEMENTS;
+  byId("all-agreements").textContent = allAgreements ? `First ${MOST_AGREEMENTS} metrics only` : `All ${keys.length} metrics`;
+  byId("all-agreements").setAttribute("aria-pressed", allAgreements);
+};
+
+const quantizationCsv = () => {
+  const rows = quantizationRows();
+  const keys = quantizationColumns(rows);
+  return [
+    ["model", "prompts", "quantization", ...(state.per_run ? ["label"] : []), "reference", "on_front", ...keys.flatMap((key) => [key, `${key} low`, `${key} high`])],
+    ...rows.map(({ cost, cells, point }) => [cost.model, cost.prompts, cost.quantization, ...(state.per_run ? [points[point].label] : []), cost.reference, cost.front === null ? null : cost.front ? "yes" : "no",
+      ...keys.flatMap((key) => [...(cells[key] ?? [null, null, null])].slice(0, 3))]),
+  ];
+};

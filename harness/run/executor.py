@@ -1,0 +1,61 @@
+"""Who runs the groups of a plan: the protocol, and what a run of a job comes to."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol
+
+from harness.errors import one_line
+from harness.plan.plan import Plan
+from harness.progress import Progress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job; plain values, so that it can come from another process.
+
+    Attributes:
+        job: index into the plan's jobs.
+        status: `done` ran now; `reused` was in the store, its metrics perhaps computed now; `failed`.
+        started, ended: seconds since the epoch; started is None where nothing had to be run.
+        warnings: about the point, one line each.
+        error: one line, of a failed job.
+        traceback: of a failed job.
+    """
+
+    job: int
+    status: Literal["done", "reused", "failed"]
+    ended: float
+    started: float | None = None
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+    traceback: str | None = None
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> Outcome:
+        """Read what `to_json` wrote."""
+        facts = json.loads(line)
+        return cls(**facts | {"warnings": tuple(facts["warnings"])})
+
+
+def failure(job: int, error: BaseException, ended: float, started: float | None = None) -> Outcome:
+    """Return the outcome of a job that an exception ended."""
+    details = "".join(traceback.format_exception(error))
+    return Outcome(job, "failed", ended, started, error=one_line(error), traceback=details)
+
+
+class Executor(Protocol):
+    """Runs the groups of a plan: here, in other processes, or on other machines."""
+
+    def run(self, plan: Plan, progress: Progress) -> Iterator[Outcome]:
+        """Run every group, those it depends on first; yield each job's outcome once it is known.
+
+        What a job came to is in the store when its outcome is yielded.
+        """

@@ -1,0 +1,87 @@
+"""Which method decodes a strategy, and the facts of a method that are known before anything is loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from harness.backends.hf import methods
+from harness.backends.hf.generation_config import generation_config
+from harness.backends.hf.methods import METHODS, Beams, StockGenerate, Tree, method_of
+from harness.config.effective import effective_decoding
+from harness.config.point import Decoding
+from harness.decoding.processors import stock_processors
+
+FP8 = {"backend": "fp8"}
+
+
+def effective(**fields: Any) -> dict[str, Any]:
+    return effective_decoding(Decoding(name="x", **fields))
+
+
+def test_the_method_of_a_strategy() -> None:
+    greedy, beams = effective(), effective(num_beams=3)
+    assert method_of(greedy).name == "tree"
+    assert method_of(effective(do_sample=True, top_p=0.9)).name == "tree"
+    assert method_of(beams).name == "beams"
+    assert method_of(effective(do_sample=True, num_beams=2)).name == "beams"
+    assert method_of(greedy, FP8).name == "stock_generate"
+    assert method_of(greedy, tree_handles_model=False).name == "stock_generate"
+    assert method_of(beams, tree_handles_model=False).name == "beams"
+
+
+def test_facts_of_the_methods() -> None:
+    beams = effective(num_beams=3)
+    assert [method.rows_per_request(beams) for method in METHODS] == [1, 3, 1]
+    assert [method.streams for method in METHODS] == [True, False, True]
+    assert [method.shares_batches for method in METHODS] == [True, False, False]
+    assert Tree().batches_requests(effective(), None)
+    assert StockGenerate().batches_requests(effective(), None)
+    assert not StockGenerate().batches_requests(effective(), FP8)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"length_penalty": 0.5, "early_stopping": True},
+        {"early_stopping": "never"},
+        {"repetition_penalty": 1.3},
+        {"no_repeat_ngram_size": 2},
+        {"min_new_tokens": 4},
+        {"suppress_tokens": (5,)},
+        {"renormalize_logits": True},
+    ],
+    ids=str,
+)
+def test_beams_without_stock_processors_share_a_search(
+    fields: dict[str, Any], loaded_model: Any, strategy_of: Any
+) -> None:
+    loaded = loaded_model("llama")
+    strategy = strategy_of(loaded, num_beams=2, **fields)
+    config = generation_config(strategy)
+    together = Beams().batches_requests(strategy.effective, None)
+    assert together == (not stock_processors(loaded.model, config, 1, "cpu"))
+    assert not Beams().batches_requests({**strategy.effective, "do_sample": True}, None)
+
+
+def test_another_method_is_one_more_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Contrastive(StockGenerate):
+        name = "contrastive"
+
+        def accepts(self, effective: Any, cache: Any, tree_handles_model: bool) -> bool:
+            return effective["penalty_alpha"] is not None
+
+    monkeypatch.setattr(methods, "METHODS", (Contrastive(), *METHODS))
+    assert method_of({**effective(), "penalty_alpha": 0.6}).name == "contrastive"
+    assert method_of(effective()).name == "tree"
+
+
+def test_needs_no_torch() -> None:
+    code = (
+        "import harness.backends.hf.methods, sys; assert not {'torch', 'transformers'} & sys.modules.keys()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
