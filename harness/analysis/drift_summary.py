@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.statistics.clusters import LEAST_UNITS, quantile_intervals, ratio_interval
-from harness.store.files import finite
+from harness.store.files import finite_or_null
 from harness.store.stored_point import StoredPoint
 
 COLUMNS = ("prompt_id", "token_id", "logprob", "drift_logprob", "same_top", "margin", "kl", "kl_error")
@@ -302,7 +302,7 @@ def describe_drift(stored: StoredPoint) -> Described:
         {f"drift/{name}": value for name, value in metrics.items() if math.isfinite(value)},
         {f"drift/{name}": ends for name, ends in intervals.items() if all(map(math.isfinite, ends))},
         by_prompt,
-        finite(facts),
+        finite_or_null(facts),
     )
 
 

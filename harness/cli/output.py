@@ -6,10 +6,10 @@ import json
 import sys
 from typing import Any
 
-from harness.store.files import finite
+from harness.store.files import finite_or_null
 
 
 def print_json(value: Any) -> None:
     """Print a value as indented ASCII JSON; NaN and infinities become null."""
-    json.dump(finite(value), sys.stdout, indent=1, ensure_ascii=True, allow_nan=False)
+    json.dump(finite_or_null(value), sys.stdout, indent=1, ensure_ascii=True, allow_nan=False)
     sys.stdout.write("\n")

@@ -98,7 +98,7 @@ class _Replay:
 
 
 def show_replay(samples: StoredSamples, decoding: Decoding, *, as_json: bool) -> int:
-    """Print what a strategy would have made of a point's samples.
+    """Print how a point's samples would be under another strategy.
 
     Returns:
         The exit status: 0.
@@ -170,7 +170,7 @@ def _print_table(replay: _Replay) -> None:
     table.add_column("prompt", overflow="fold", min_width=min(longest, 16))
     for column in (["sample"] if several else []) + ["steps", "same", "changes"]:
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("stored, replayed token\n(raw → warped p)", overflow="fold")
+    table.add_column("stored, replayed\n(raw → warped p)", overflow="fold")
     table.add_column("undecided", overflow="fold")
     for column in ("mean\nlogprob", "candidates\nkept"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -72,10 +72,10 @@ def write_text(path: Path, text: str) -> None:
         scratch.write_bytes(text.encode("utf-8", errors="replace"))
 
 
-def finite(value: Any) -> Any:
+def finite_or_null(value: Any) -> Any:
     """Return a JSON value with null for the numbers that JSON lacks, NaN and infinities."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {key: finite_or_null(inner) for key, inner in value.items()}
+    return [finite_or_null(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,12 +22,15 @@ from harness.analysis.replay import (
     Replayer,
     StoredSteps,
     Warp,
+    read_steps,
     warp_of,
 )
 from harness.analysis.replay.kept_set import KEPT, REMOVED
 from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
 from harness.errors import ConfigError
+from harness.store.stored_point import StoredPoint
+from harness.store.tables import TOKENS
 
 ROWS = 24
 
@@ -251,6 +257,44 @@ def test_strategies_that_replay_does_not_support() -> None:
                  {"min_new_tokens": 3}, {"top_h": 0.5, "do_sample": True}):  # fmt: skip
         with pytest.raises(ConfigError, match=f"decoding.{next(iter(keys))}=.*replay does not support it"):
             warp_of(effective(**keys))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        (
+            {name: [[], [], []] for name in ("top_ids", "top_logprobs", "top_warped_logprobs")},
+            "top_k=0: no alternatives were recorded",
+        ),
+        ({"top_ids": [[4, 5], [4], [4, 5]]}, "the number of recorded alternatives varies"),
+        ({"rank": [None, None, None], "kept": [None, None, None]}, "p1: rank, kept: unknown to the backend"),
+    ],
+)
+def test_steps_are_read_as_stored(change: dict, message: str | None, tmp_path: Path) -> None:
+    columns = {
+        "prompt_id": ["a", "a", "b"], "sample": [0, 0, 1], "position": [0, 1, 0], "token_id": [4, 7, 5],
+        "logprob": [-0.5, -3.0, -1.0], "rank": [1, 9, 2], "entropy": [0.5] * 3, "kept": [40, 3, 3],
+        "top_ids": [[4, 5]] * 3, "top_logprobs": [[-0.5, -1.0]] * 3,
+        "top_warped_logprobs": [[-0.5, -math.inf]] * 3,
+    }  # fmt: skip
+    (tmp_path / "p1").mkdir()
+    schema = pa.schema([TOKENS.field(name) for name in columns])
+    pq.write_table(pa.table(columns | change, schema), tmp_path / "p1" / "tokens.parquet")
+    point = StoredPoint(tmp_path / "p1")
+    if message is not None:
+        with pytest.raises(ConfigError, match=message):
+            list(read_steps(point, 10.0))
+        return
+    blocks = list(read_steps(point, 10.0))
+    samples = [name for steps in blocks for name in zip(steps.prompt_ids, steps.samples, strict=True)]
+    assert samples == [("a", 0), ("b", 1)]
+    (steps, _) = blocks
+    assert steps.position.tolist() == [0, 1]
+    assert steps.chosen_column.tolist() == [0, 2]
+    assert steps.ids.tolist() == [[4, 5, -1], [4, 5, 7]]
+    assert steps.was_kept.tolist() == [[True, False, False], [True, False, True]]
+    assert steps.vocabulary == 40, "more tokens were kept than the model is said to know"
 
 
 def test_most_steps_of_a_narrower_strategy_are_decided() -> None:

@@ -114,7 +114,7 @@ class ReplayedSteps:
 
 @dataclass(frozen=True)
 class ReplayedSample:
-    """What a strategy would have made of one sample.
+    """How one sample would be under another strategy.
 
     Attributes:
         prompt_id, sample: which sample.
