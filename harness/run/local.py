@@ -130,7 +130,7 @@ class Group:
                 self.notes[planned.point_id] = what_is_approximate(parts)
         self._describe(planned, strategy, stored, parts["facts"])
         stored.write_json("parts.json", parts | {"described": True})
-        if parts.get("metrics") != planned.metrics.part(parts):
+        if parts.get("metrics") != planned.metrics.spec(parts):
             self._events.measuring(planned.point.label, planned.samples)
             add_metrics(stored, planned.metrics, self._events.measured)
 

@@ -88,7 +88,7 @@ def metrics_of(stored: StoredPoint) -> dict[str, float]:
     return {
         key_of(key): float(value)
         for key, value in known.items()
-        if metric_of(key).place != "tables" and _is_number(value)
+        if metric_of(key).visibility != "tables" and _is_number(value)
     }
 
 
@@ -101,7 +101,7 @@ def per_prompt_of(stored: StoredPoint) -> list[tuple[str, float, int]]:
     return [
         (key_of(f"prompt/{key.rpartition('/')[2]}"), float(value), step)
         for key, values in known.items()
-        if metric_of(key).place == "headline"
+        if metric_of(key).visibility == "headline"
         for step, value in enumerate(values[:TABLE_ROWS])
         if _is_number(value)
     ]

@@ -102,13 +102,13 @@ def told_metric(metric: Metric) -> dict[str, Any]:
     return {
         "key": metric.key,
         "name": metric.name,
-        "says": metric.says,
+        "says": metric.description,
         "unit": metric.unit,
         "decimals": metric.decimals,
         "better": metric.better,
         "column": metric.per_sample,
         "known": any(known.key == metric.key for known in METRICS),
-        "head": metric.place == "headline",
+        "head": metric.visibility == "headline",
     }
 
 
