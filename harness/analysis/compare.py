@@ -141,7 +141,7 @@ def _own_intervals(
     means = mean_intervals(stacked(rows))
     for (label, metric, value), low, high in zip(places, means.low, means.high, strict=True):
         if math.isfinite(low):
-            least, most = metric.within
+            least, most = metric.bounds
             found[label, metric.key] = (max(least, float(value + low)), min(most, float(value + high)))
     return found
 
@@ -221,7 +221,7 @@ def _told(
     for (label, key), d, p in zip(places, every, corrected, strict=True):
         p_value = float(p) if math.isfinite(p) else None
         word = word_of(d.mean, p_value)
-        least, most = metrics[key].within
+        least, most = metrics[key].bounds
         width = most - least  # no difference is larger
         found[label][key] = Difference(
             mean=d.mean,

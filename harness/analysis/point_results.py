@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.analysis.metric_catalog import Metric, described
+from harness.analysis.metric_catalog import Metric, metrics_from_json
 from harness.store.feedback import feedback_means, known_feedback
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
@@ -77,7 +77,7 @@ def point_result(
             for key, (low, high) in known.get("intervals", {}).items()
             if _is_finite(low) and _is_finite(high)
         },
-        own=described(known),
+        own=metrics_from_json(known),
         finishes=Counter(generations["finish_reason"]),
         prompt_ids=tuple(dict.fromkeys(generations["prompt_id"])),
     )

@@ -21,12 +21,12 @@ class Metrics(Artifact):
 
     def spec(self, job: Job) -> Any:
         """Return which metrics are requested, and of which version."""
-        return job.metrics.part({})
+        return job.metrics.spec({})
 
     def is_missing(self, job: Job, outputs: Path) -> bool:
         """Return whether they are missing, or of another timing or drift than the store holds now."""
         parts = stored_point(outputs, job.point_id).parts()
-        return bool(parts.get(self.name) != job.metrics.part(parts))
+        return bool(parts.get(self.name) != job.metrics.spec(parts))
 
     def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
         """Compute them."""

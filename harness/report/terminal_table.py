@@ -108,7 +108,7 @@ def _columns(
         (
             metric.name + (f"\n{metric.unit}" if with_units else ""),
             _marked(
-                [metric.tell(p.metrics.get(metric.key)) for p in points],
+                [metric.format(p.metrics.get(metric.key)) for p in points],
                 [_difference(comparison, p.point.label, metric.key) for p in points],
             ),
         )

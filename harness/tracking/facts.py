@@ -85,7 +85,7 @@ def metrics_of(stored: StoredPoint) -> dict[str, float]:
     return {
         mlflow_key(key): float(value)
         for key, value in metrics.items()
-        if metric_of(key).place != "tables" and _is_finite(value)
+        if metric_of(key).visibility != "tables" and _is_finite(value)
     }
 
 
@@ -98,7 +98,7 @@ def per_prompt_of(stored: StoredPoint) -> list[tuple[str, float, int]]:
     return [
         (mlflow_key(f"prompt/{key.rpartition('/')[2]}"), float(value), step)
         for key, values in per_prompt.items()
-        if metric_of(key).place == "headline"
+        if metric_of(key).visibility == "headline"
         for step, value in enumerate(values[:TABLE_ROWS])
         if _is_finite(value)
     ]

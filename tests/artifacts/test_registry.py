@@ -63,7 +63,7 @@ def test_deeper_recording_keeps_what_does_not_depend_on_it(outputs: Path) -> Non
     (job,) = jobs("timing=quick", "record.top_k=3")
     timing = next(artifact for artifact in ARTIFACTS if artifact.name == "timing").spec(job)
     done = {"record": {"top_k": 5}, "facts": {}, "timing": timing, "described": True}
-    done["metrics"] = job.metrics.part(done)
+    done["metrics"] = job.metrics.spec(done)
     stored = store(job, outputs, **done)
     assert names(job, outputs) == []
     (deeper,) = jobs("timing=quick", "record.top_k=9")
@@ -78,7 +78,7 @@ def test_another_timing_outdates_the_metrics(outputs: Path) -> None:
     (job,) = jobs("timing=quick")
     timing = next(artifact for artifact in ARTIFACTS if artifact.name == "timing").spec(job)
     done = {"record": {"top_k": 5}, "facts": {}, "timing": timing, "described": True}
-    done["metrics"] = job.metrics.part(done)
+    done["metrics"] = job.metrics.spec(done)
     store(job, outputs, **done)
     (other,) = jobs("timing=quick", "timing.repeats=7")
     assert names(other, outputs) == ["timing", "metrics"]
@@ -88,7 +88,7 @@ def test_another_timing_outdates_the_metrics(outputs: Path) -> None:
 def test_fresh_drops_everything(outputs: Path) -> None:
     (job,) = jobs("timing=off", "engine.fresh=true")
     done = {"record": {"top_k": 5}, "facts": {}, "timing": {}, "described": True, "prompt_logprobs": True}
-    done["metrics"] = job.metrics.part(done)
+    done["metrics"] = job.metrics.spec(done)
     stored = store(job, outputs, **done)
     stored.path("timing.parquet").write_bytes(b"old")
     lacking = missing(job, outputs)

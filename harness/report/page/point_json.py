@@ -18,12 +18,12 @@ def metric_json(metric: Metric) -> dict[str, Any]:
     return {
         "key": metric.key,
         "name": metric.name,
-        "description": metric.says,
+        "description": metric.description,
         "unit": metric.unit,
         "decimals": metric.decimals,
         "better": metric.better,
         "known": any(known.key == metric.key for known in METRICS),
-        "headline": metric.place == "headline",
+        "headline": metric.visibility == "headline",
     }
 
 
