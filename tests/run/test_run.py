@@ -265,7 +265,7 @@ def test_plan_tells_and_loads_nothing(
     assert main(["plan", *sweep]) == 0
     assert "1 in the store already; 1 model load and at most 12 tokens" in capsys.readouterr().out
     assert main(["check", *sweep]) == 0
-    assert "2 points in 1 group, 2 prompts: nothing wrong" in capsys.readouterr().out
+    assert "2 points in 1 group, 2 prompts: OK" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
