@@ -69,7 +69,7 @@ def comparison_csv(comparison: Comparison) -> str:
             d = cell.difference
             if d is not None:
                 row += [comparison.baseline, d.mean, d.low, d.high, d.p, d.word, d.verdict]
-                row += ["yes" if d.below_noise else "no", d.prompts]
+                row += ["yes" if d.within_noise else "no", d.prompts]
             writer.writerow(row + [None] * (len(HELD) - len(row)))
     return out.getvalue()
 

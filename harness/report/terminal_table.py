@@ -131,7 +131,7 @@ def _meaning(difference: Difference) -> str:
     """Which of MARKS tells a difference."""
     if difference.word == "not told apart":
         return difference.word
-    return "noise" if difference.below_noise else difference.verdict or difference.word
+    return "noise" if difference.within_noise else difference.verdict or difference.word
 
 
 def _styled(cell: str, style: str) -> Text:
@@ -150,7 +150,7 @@ def _legend(comparison: Comparison | None, columns: Columns) -> list[str]:
     shown = [f"{sign} {meaning}" for sign, _, meaning in MARKS.values() if sign in ends]
     if comparison is None or not shown:
         return []
-    rough = "; fewer than 20 prompts: rough" if comparison.rough else ""
+    rough = "; fewer than 20 prompts: rough" if comparison.approximate else ""
     return [visible(f"against {comparison.baseline}: {', '.join(shown)}{rough}")]
 
 

@@ -55,7 +55,7 @@ def compare_html(
         "label": sweep.name,
         "facts": _facts(sweep, points),
         "notes": [*against.notes, *prompts.notes],
-        "rough": against.rough,
+        "rough": against.approximate,
         "palette": palette(),
         "baseline": places.get(against.baseline) if against.baseline is not None else None,
         "metrics": [told_metric(metric) for metric in against.metrics],
@@ -84,7 +84,7 @@ def compare_html(
 
 def plain_comparison(points: Sequence[PointResult]) -> Comparison:
     """The points' values with their intervals, and nothing held against anything."""
-    own = {key: metric for p in points for key, metric in p.own.items()}
+    own = {key: metric for p in points for key, metric in p.custom_metrics.items()}
     return Comparison(
         baseline=None,
         metrics=tuple(metric_of(key, own) for key in in_order(key for p in points for key in p.metrics)),
@@ -148,7 +148,7 @@ def _cell(cell: Cell) -> list[Any]:
                 short(d.p, 2),
                 d.word,
                 d.verdict,
-                d.below_noise,
+                d.within_noise,
                 d.prompts,
             ]
         )

@@ -28,16 +28,16 @@ def test_what_was_not_compared_does_not_count() -> None:
 
 
 def test_holm_keeps_the_rate_of_sweeps_with_any_false_word() -> None:
-    luck = np.random.default_rng(0)
-    wrong = sum((holm(p) < 0.05).any() for p in luck.random((2000, 40)))
+    rng = np.random.default_rng(0)
+    wrong = sum((holm(p) < 0.05).any() for p in rng.random((2000, 40)))
     assert 0.035 < wrong / 2000 < 0.065
 
 
 def test_words_and_verdicts() -> None:
     assert word_of(0.2, 0.049) == "higher"
     assert word_of(-0.2, 0.049) == "lower"
-    assert word_of(0.2, 0.05) == word_of(0.2, None) == word_of(0.0, 0.0) == "not told apart"
+    assert word_of(0.2, 0.05) == word_of(0.2, None) == word_of(0.0, 0.0) == "no significant difference"
     assert verdict_of("higher", "higher") == verdict_of("lower", "lower") == "better"
     assert verdict_of("higher", "lower") == verdict_of("lower", "higher") == "worse"
     assert verdict_of("higher", None) is None
-    assert verdict_of("not told apart", "lower") is None
+    assert verdict_of("no significant difference", "lower") is None
