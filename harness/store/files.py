@@ -1,4 +1,4 @@
-"""Where outputs lie, and files that appear whole or not at all."""
+"""The outputs folder, and files that appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 
 
 def outputs_folder() -> Path:
-    """`outputs/` of the working folder, or the folder that `HARNESS_OUTPUTS` names; absolute."""
+    """Return `outputs/` of the working folder, or the folder that `HARNESS_OUTPUTS` names; absolute."""
     return Path(os.environ.get("HARNESS_OUTPUTS") or "outputs").expanduser().resolve()
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A scratch path beside `path`, in a folder that is there; renamed onto it if the block ends well.
+    """Yield a scratch path in the folder of `path`, renamed to `path` if the block succeeds.
 
     Raises:
-        StoreError: the disk is full, or may not be written any more; what was there before still is.
+        StoreError: the disk is full or not writable; an earlier file is unchanged.
     """
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -39,7 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if error.errno not in _UNWRITABLE:
             raise
         raise StoreError(
-            f"outputs: {path.parent} cannot be written ({os.strerror(error.errno)}); what is done is kept: "
+            f"outputs: {path.parent} cannot be written ({os.strerror(error.errno)}); results are kept: "
             "make room there and run the same command again"
         ) from error
     finally:
@@ -48,7 +48,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that died was still writing; for who holds the lock of the folder."""
+    """Remove what a process that died was still writing; call it with the lock of the folder."""
     for scratch in folder.rglob(".*.part"):
         with contextlib.suppress(OSError):
             scratch.unlink()

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.expectations import Checked, missed, verdict
+from harness.analysis.expectations import CheckedExpectation, check_summary, missed
 from harness.analysis.metric_catalog import metric_of
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
@@ -104,12 +104,12 @@ def per_prompt_of(stored: StoredPoint) -> list[tuple[str, float, int]]:
     ]
 
 
-def expectations_tag(checked: Sequence[Checked], with_labels: bool = False) -> str:
+def expectations_tag(checked: Sequence[CheckedExpectation], with_labels: bool = False) -> str:
     """Return `3 passed`, or `1 of 3 missed: ...` with the missed ones; empty when nothing was expected."""
     if not checked:
         return ""
     lines = [f"{one.label}: {one.line}" if with_labels else one.line for one in missed(checked)]
-    return ": ".join([verdict(checked), *(["; ".join(lines)] if lines else [])])[:MAX_TAG]
+    return ": ".join([check_summary(checked), *(["; ".join(lines)] if lines else [])])[:MAX_TAG]
 
 
 COLUMNS = ("prompt", "output", "finish_reason", "output_tokens", "mean_logprob", "sample")

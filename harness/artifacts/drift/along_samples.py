@@ -33,12 +33,13 @@ def share_of_budget(job: Job, positions: int) -> int:
 
 def sample_passages(stored: StoredPoint, prompts: Sequence[Prompt]) -> Iterator[Passage]:
     """Yield a point's samples as passages, in the order of its tables."""
-    from harness.analysis.drift_summary import texts_of
+    from harness.store.token_table import read_samples
 
     by_id = {storable(prompt.id): prompt for prompt in prompts}
-    for name, sample, ids in texts_of(stored):
-        prompt = by_id[name]
-        yield Passage(prompt.id, sample, (*prompt.ids, *ids), len(prompt.ids))
+    for sample in read_samples(stored, "tokens", ["token_id"]):
+        prompt = by_id[sample.prompt_id]
+        ids = (*prompt.ids, *sample["token_id"].tolist())
+        yield Passage(prompt.id, sample.sample, ids, len(prompt.ids))
 
 
 def drift_table(compared: Iterable[PassageDrift]) -> pa.Table:
@@ -95,7 +96,7 @@ class DriftAlongSamples(Artifact):
         """Compare the model with its reference along the reference's samples."""
         import pyarrow.parquet as pq
 
-        from harness.analysis.drift_summary import what_is_approximate
+        from harness.analysis.drift_summary import drift_warnings
         from harness.store.drift_table import write_drift
 
         assert job.drift.reference is not None
@@ -131,4 +132,4 @@ class DriftAlongSamples(Artifact):
             "whole": index.exact and not index.left_out, "texts": index.texts, "left_out": index.left_out,
         })  # fmt: skip
         shutil.rmtree(partial, ignore_errors=True)
-        return what_is_approximate(stored.parts())
+        return drift_warnings(stored.parts())

@@ -52,7 +52,7 @@ class DriftOnFixedText(Artifact):
 
         Both depend on the model alone: points that differ in decoding only share the files.
         """
-        from harness.analysis.drift_summary import what_is_approximate
+        from harness.analysis.drift_summary import drift_warnings
 
         role, stored = job.drift.fixed_text, bench.stored(job)
         assert role is not None
@@ -71,7 +71,7 @@ class DriftOnFixedText(Artifact):
         complete(stored, self.name, {
             "text": role.key, "reference": role.reference, "left_out": left_out, "score": score,
         })  # fmt: skip
-        return what_is_approximate(stored.parts())
+        return drift_warnings(stored.parts())
 
     def _score(
         self, job: Job, role: FixedTextRole, distributions: Distributions, bench: Workbench
