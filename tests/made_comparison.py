@@ -9,7 +9,7 @@ from harness.analysis.point_results import PointResult
 
 
 def made_up_comparison(points: Sequence[PointResult]) -> Comparison:
-    """The first point that has metrics is the baseline; each other one is higher, lower or not significantly different."""
+    """Return a comparison with the first point that has metrics; others are higher, lower or not different."""
     plain = plain_comparison(points)
     labels = [p.point.label for p in points if p.metrics]
     cells: dict[str, dict[str, Cell]] = {}
