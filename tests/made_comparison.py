@@ -9,7 +9,7 @@ from harness.analysis.point_results import PointResult
 
 
 def made_up_comparison(points: Sequence[PointResult]) -> Comparison:
-    """Return a comparison with the first point that has metrics; others are higher, lower or not different."""
+    """Return a comparison with the first point that has metrics; others are higher, lower or equal."""
     plain = plain_comparison(points)
     labels = [p.point.label for p in points if p.metrics]
     cells: dict[str, dict[str, Cell]] = {}
