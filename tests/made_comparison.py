@@ -39,6 +39,6 @@ def made_up_comparison(points: Sequence[PointResult]) -> Comparison:
         noise={"latency/itl_p50_ms": 0.125},
         disagreement=dict(sorted(share.items(), key=lambda pair: -pair[1])),
         self_bleu=dict.fromkeys(prompt_ids, 41.5),
-        rough=True,
+        approximate=True,
         notes=("one thing could not be compared",),
     )

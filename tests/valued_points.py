@@ -1,4 +1,4 @@
-"""Sweeps of points whose samples have values said by the test, for what is computed from them."""
+"""Sweeps of points whose samples have the test's values, for what is computed from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def rows(prompts: int = 1, **columns: Sequence[Any]) -> Rows:
-    """One sample of each prompt `p0`, `p1`, ...; a value of each column a prompt."""
+    """Return one sample of each prompt `p0`, `p1`, ...; each column has one value per prompt."""
     count = max([prompts, *map(len, columns.values())])
     return [
         {"prompt_id": f"p{i}", "sample": 0, **{name: values[i] for name, values in columns.items()}}
@@ -28,11 +28,11 @@ def rows(prompts: int = 1, **columns: Sequence[Any]) -> Rows:
 def store(
     outputs: Path, point_id: str, samples: Rows, metrics: Mapping[str, float], timing: Rows = ()
 ) -> StoredPoint:
-    """A point's folder of these samples; what they do not say is made up, alike for all points."""
+    """Write a point with these samples; columns that they lack are the same for all points."""
     stored = StoredPoint(outputs / "points" / point_id)
     stored.folder.mkdir(parents=True)
-    made_up = {"prompt": "It was", "output": "a dark night", "finish_reason": "eos", "output_tokens": 4}
-    write_table([{**made_up, **row} for row in samples], stored.path("generations.parquet"))
+    defaults = {"prompt": "It was", "output": "a dark night", "finish_reason": "eos", "output_tokens": 4}
+    write_table([{**defaults, **row} for row in samples], stored.path("generations.parquet"))
     if timing:
         write_table(timing, stored.path("timing.parquet"))
     stored.path("metrics.json").write_text(json.dumps({"metrics": dict(metrics)}), encoding="utf-8")
@@ -40,7 +40,7 @@ def store(
 
 
 def timed(prompt_id: str, *ttft: float, itl: float = 2.0, batch_size: int = 1) -> list[dict[str, Any]]:
-    """Repetitions of one prompt, three tokens each."""
+    """Return repetitions of one prompt, three tokens each."""
     return [
         {
             "prompt_id": prompt_id,
@@ -56,18 +56,18 @@ def timed(prompt_id: str, *ttft: float, itl: float = 2.0, batch_size: int = 1) -
 
 
 def sweep_of(outputs: Path, *points: SweepPoint, **compare: Any) -> Sweep:
-    """A sweep of these points."""
-    return Sweep("held", "0123456789", outputs / "sweeps" / "held-0123456789", {}, points, 0.0, compare)
+    """Return a sweep of these points."""
+    return Sweep("compared", "0123456789", outputs / "sweeps" / "compared-0123456789", {}, points, 0.0, compare)
 
 
-def place(decoding: str, model: str = "m", prompts: str = "set", **varied: Any) -> SweepPoint:
-    """A point that is done, its folder named as its decoding."""
+def sweep_point(decoding: str, model: str = "m", prompts: str = "set", **varied: Any) -> SweepPoint:
+    """Return a completed point, its folder named after its decoding."""
     status: Any = varied.pop("status", "done")
     keys = {key.replace("__", "."): value for key, value in varied.items()}
     point_id = varied.get("point_id", f"{model}-{prompts}-{decoding}" + "".join(map(str, keys.values())))
-    words = [f"{key}={value}" for key, value in keys.items()]
-    label = " ".join([f"{model}/{decoding}", *words])
+    settings = [f"{key}={value}" for key, value in keys.items()]
+    label = " ".join([f"{model}/{decoding}", *settings])
     return SweepPoint(label, point_id, model, "fp32", prompts, decoding, keys, status)
 
 
-__all__ = ["place", "point_results", "rows", "store", "sweep_of", "timed"]
+__all__ = ["point_results", "rows", "store", "sweep_of", "sweep_point", "timed"]

@@ -1,4 +1,4 @@
-"""The points of a sweep held against each other: the records that every report starts from."""
+"""The comparison of a sweep's points: the records that every report starts from."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Verdict = Literal["better", "worse"]
 
 @dataclass(frozen=True)
 class Difference:
-    """A point's metric less the baseline's, paired by prompt and sample.
+    """A point's metric minus the baseline's, paired by prompt and sample.
 
     Attributes:
-        mean: of the differences over prompts; not always that of the two values, which may weigh prompts
-            by their tokens, or be quantiles.
-        low, high: 95% confidence interval over prompts; None where there are too few to tell.
+        mean: of the differences over prompts; not always the difference of the two values, which may weight
+            prompts by their tokens, or be quantiles.
+        low, high: 95% confidence interval over prompts; None where there are too few.
         p: two-sided, corrected for the many comparisons of the sweep; None without an interval.
-        word: what is told: `higher` or `lower` only where p is below 0.05.
-        verdict: where the metric has a direction and the two are told apart.
-        below_noise: whether it is no larger than what running the same strategy again changes.
-        prompts: how many prompts it was paired over.
+        word: `higher` or `lower` only where p is below 0.05.
+        verdict: where the metric has a direction and the difference is significant.
+        within_noise: whether it is no larger than the change from running the same strategy again.
+        prompts: number of prompts that it was paired over.
     """
 
     mean: float
@@ -34,13 +34,13 @@ class Difference:
     p: float | None
     word: Word
     verdict: Verdict | None
-    below_noise: bool
+    within_noise: bool
     prompts: int
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one point: its value, interval and difference to the baseline."""
+    """One metric of one point: its value, interval and difference from the baseline."""
 
     value: float
     low: float | None = None
@@ -50,13 +50,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Effect:
-    """How much one choice (`model`, `quantization`, `prompts`, `decoding`, or a varied key) moves a metric.
+    """How much one choice (`model`, `quantization`, `prompts`, `decoding`, or a varied key) affects a metric.
 
     Attributes:
         metric: its key.
         factor: the choice.
         share: eta squared, the share of the variance over the points that its levels explain.
-        spread: largest less smallest mean over the factor's levels.
+        spread: largest minus smallest mean over the factor's levels.
         levels: mean of the metric by level.
     """
 
@@ -69,12 +69,12 @@ class Effect:
 
 @dataclass(frozen=True)
 class Front:
-    """The Pareto front: points that no other point beats in every one of these metrics.
+    """The Pareto front: points that no other point dominates in these metrics.
 
     Attributes:
         metrics: their keys; the direction of a metric without one is `higher`.
         labels: of the points on the front.
-        compared: of all points that have every one of the metrics.
+        compared: labels of all points that have all of the metrics.
     """
 
     metrics: tuple[str, ...]
@@ -87,16 +87,16 @@ class Comparison:
     """A sweep's comparison.
 
     Attributes:
-        baseline: label of the point that the others are held against; None when no point is whole.
+        baseline: label of the point that the others are compared with; None when no point is complete.
         metrics: those that any point has, in the order of the catalogue.
         cells: by label, then by metric key.
         effects: of every factor that varies, largest share first.
-        front: the Pareto front; None where fewer than two of its metrics were taken.
-        noise: by metric key, what running a strategy again, or alone, changes; may be empty.
-        disagreement: by prompt id, 0 (all points made the same text) to 1, most first.
-        self_bleu: by prompt id, mean BLEU of a text against the other points', 0 to 100.
-        rough: whether there are so few prompts (under 20) that intervals are rough.
-        notes: lines that the page must tell, such as what could not be compared.
+        front: the Pareto front; None where fewer than two of its metrics were measured.
+        noise: the noise floor by metric key; may be empty.
+        disagreement: by prompt id, 0 (all points generated the same text) to 1, most first.
+        self_bleu: by prompt id, mean BLEU of a text and those of the other points, 0 to 100.
+        approximate: whether there are so few prompts (under 20) that intervals are approximate.
+        notes: lines that reports must show, such as what could not be compared.
     """
 
     baseline: str | None
@@ -107,16 +107,16 @@ class Comparison:
     noise: Mapping[str, float] = field(default_factory=dict)
     disagreement: Mapping[str, float] = field(default_factory=dict)
     self_bleu: Mapping[str, float] = field(default_factory=dict)
-    rough: bool = False
+    approximate: bool = False
     notes: tuple[str, ...] = ()
 
 
 def plain_comparison(points: Sequence[PointResult]) -> Comparison:
     """Return the points' values with their intervals, compared with nothing."""
-    own = {key: metric for p in points for key, metric in p.own.items()}
+    custom = {key: metric for p in points for key, metric in p.custom_metrics.items()}
     return Comparison(
         baseline=None,
-        metrics=tuple(metric_of(key, own) for key in in_order(key for p in points for key in p.metrics)),
+        metrics=tuple(metric_of(key, custom) for key in in_order(key for p in points for key in p.metrics)),
         cells={
             p.point.label: {
                 key: Cell(value, *p.intervals.get(key, (None, None))) for key, value in p.metrics.items()

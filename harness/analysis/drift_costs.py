@@ -1,14 +1,16 @@
-"""What each precision costs: drift beside memory and speed, the Pareto front, and whether rankings stay."""
+"""What each quantization costs: drift, memory, speed; the Pareto front; are rankings preserved?"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from harness.analysis.point_results import PointResult
-from harness.analysis.ranks import kendall, spearman
+from harness.analysis.statistics import pareto_front
 
 PRICES = (
     "memory/weights_mb",
@@ -19,24 +21,24 @@ PRICES = (
     "latency/itl_p50_ms",
     "throughput/tokens_per_s",
 )
-"""What a precision is paid in; of a quantization, the mean over its points."""
+"""The costs of a quantization, each the mean over its points."""
 FRONT = ("drift/kl_mean", "memory/weights_mb", "latency/itl_p50_ms")
-"""The less the better; those that not every quantization has are left out of the front."""
+"""Metrics of the Pareto front, lower is better; those that not every quantization has are left out."""
 LEAST_STRATEGIES = 3
 _NOT_RANKED = ("drift/", "memory/", "latency/load", "throughput/sweep")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One quantization of a model: what it costs in drift, and what it takes.
+    """The drift of one quantization of a model, and its memory and latency.
 
     Attributes:
-        model, prompts, quantization: whose it is.
-        reference: the quantization it is held against; None for a reference and where there is none.
-        metrics: `drift/...` and PRICES, the mean over its points; `drift/kl_max` the largest.
-        labels: of its points.
-        on_front: whether no other quantization of the model is as good in all of FRONT and better in one;
-            None where there are fewer than two to choose from.
+        model, prompts, quantization: the points' choices.
+        reference: the quantization it is compared with; None for a reference and where there is none.
+        metrics: `drift/...` and PRICES, the mean over its points; `drift/kl_max` the largest value.
+        labels: the points' labels.
+        on_front: whether it is Pareto-optimal among the model's quantizations in the metrics of FRONT; None
+            where there are fewer than two to compare.
     """
 
     model: str
@@ -50,12 +52,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether decoding strategies are ranked alike in two precisions.
+    """Whether decoding strategies have the same ranking under two quantizations.
 
     Attributes:
-        model, prompts, reference, quantization: of the two.
-        metric: by which strategies are ranked.
-        strategies: how many are ranked.
+        model, prompts, reference, quantization: the two quantizations, and their model and prompt set.
+        metric: the metric that strategies are ranked by.
+        strategies: the number of strategies.
         spearman, kendall: -1 (reversed) to 1 (the same).
     """
 
@@ -71,12 +73,12 @@ class Agreement:
 
 @dataclass(frozen=True)
 class PrecisionReport:
-    """What a sweep says about precision; empty where none of its points is held against another.
+    """A sweep's quantizations compared; empty where none of its points is compared with a reference.
 
     Attributes:
-        costs: a row a model, prompt set and quantization, references among them.
+        costs: one entry per model, prompt set and quantization, references included.
         front: the metrics of the Pareto front.
-        agreements: the worst first.
+        agreements: the lowest first.
     """
 
     costs: tuple[Cost, ...] = ()
@@ -87,32 +89,29 @@ class PrecisionReport:
         return bool(self.costs)
 
     def as_json(self) -> dict[str, Any]:
-        """drift.json of a sweep."""
+        """Return drift.json of a sweep."""
         return asdict(self)
 
 
 def precision_report(points: Sequence[PointResult]) -> PrecisionReport:
-    """The report of a sweep's points."""
+    """Return the report of a sweep's points."""
     by_id = {p.point.point_id: p for p in points if p.stored}
-    against = {p.point.label: by_id[r] for p in points if (r := _reference_of(p)) in by_id}
-    if not against:
+    references = {p.point.label: by_id[r] for p in points if (r := _reference_of(p)) in by_id}
+    if not references:
         return PrecisionReport()
     groups: dict[tuple[str, str, str], list[PointResult]] = {}
     for p in points:
         if p.stored:
             groups.setdefault((p.point.model, p.point.prompts, p.point.quantization), []).append(p)
-    costs = [
-        _cost(
-            key, some, {against[p.point.label].point.quantization for p in some if p.point.label in against}
-        )
-        for key, some in groups.items()
-    ]
+    costs = []
+    for key, some in groups.items():
+        compared_with = [references[p.point.label] for p in some if p.point.label in references]
+        costs.append(_cost(key, some, {reference.point.quantization for reference in compared_with}))
     involved = {(c.model, c.prompts) for c in costs if c.reference}
     costs = [cost for cost in costs if (cost.model, cost.prompts) in involved]
     fronts, used = _with_fronts(costs)
-    agreements = [
-        found for cost in costs if cost.reference is not None for found in _agreements(cost, groups, against)
-    ]
+    quantized = [cost for cost in costs if cost.reference is not None]
+    agreements = [agreement for cost in quantized for agreement in _agreements(cost, groups, references)]
     agreements.sort(key=lambda a: (a.kendall, a.metric))
     return PrecisionReport(tuple(fronts), used, tuple(agreements))
 
@@ -133,39 +132,43 @@ def _cost(key: tuple[str, str, str], points: Sequence[PointResult], references: 
 
 
 def _with_fronts(costs: Sequence[Cost]) -> tuple[list[Cost], tuple[str, ...]]:
-    """Each with its place on its model's front; a reference has no drift, by its own measure."""
+    """Return each with whether it is on its model's front, and the front's metrics.
+
+    A reference has no drift, by its own measure.
+    """
 
     def values(cost: Cost) -> dict[str, float]:
-        own = {"drift/kl_mean": 0.0} if cost.reference is None else {}
-        return own | {name: cost.metrics[name] for name in FRONT if name in cost.metrics}
+        reference = {"drift/kl_mean": 0.0} if cost.reference is None else {}
+        return reference | {name: cost.metrics[name] for name in FRONT if name in cost.metrics}
 
     used = tuple(name for name in FRONT if all(name in values(cost) for cost in costs))
-    found = []
-    for cost in costs:
-        rivals = [c for c in costs if (c.model, c.prompts) == (cost.model, cost.prompts)]
-        own = [values(cost)[name] for name in used]
-        beaten = any(beats([values(rival)[name] for name in used], own) for rival in rivals)
-        on_front = None if len(rivals) < 2 or len(used) < 2 else not beaten
-        found.append(Cost(**{**vars(cost), "on_front": on_front}))
-    return found, used
+    on_front: dict[int, bool] = {}
+    for key in dict.fromkeys((cost.model, cost.prompts) for cost in costs):
+        rivals = [i for i, cost in enumerate(costs) if (cost.model, cost.prompts) == key]
+        if len(rivals) > 1 and len(used) > 1:
+            table = np.array([[values(costs[i])[name] for name in used] for i in rivals])
+            on_front |= dict(zip(rivals, pareto_front(table, [False] * len(used)).tolist(), strict=True))
+    return [replace(cost, on_front=on_front.get(i)) for i, cost in enumerate(costs)], used
 
 
-def beats(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether the first is nowhere worse and somewhere better, less being better."""
-    return all(a <= b for a, b in zip(one, other, strict=True)) and any(
-        a < b for a, b in zip(one, other, strict=True)
-    )
+def rank_correlations(values: Sequence[float], others: Sequence[float]) -> tuple[float, float] | None:
+    """Return Spearman's rho and Kendall's tau-b of two rankings; None where one of them is all ties."""
+    if len(set(values)) < 2 or len(set(others)) < 2:
+        return None
+    from scipy.stats import kendalltau, spearmanr
+
+    return float(spearmanr(values, others).statistic), float(kendalltau(values, others).statistic)
 
 
 def _agreements(
     cost: Cost,
     groups: Mapping[tuple[str, str, str], Sequence[PointResult]],
-    against: Mapping[str, PointResult],
+    references: Mapping[str, PointResult],
 ) -> list[Agreement]:
     pairs = [
-        (against[p.point.label], p)
+        (references[p.point.label], p)
         for p in groups[cost.model, cost.prompts, cost.quantization]
-        if p.point.label in against
+        if p.point.label in references
     ]
     names = dict.fromkeys(name for _, p in pairs for name in p.metrics if not name.startswith(_NOT_RANKED))
     found = []
@@ -175,19 +178,8 @@ def _agreements(
         ]
         if len(both) < LEAST_STRATEGIES:
             continue
-        before, after = zip(*both, strict=True)
-        rho, tau = spearman(before, after), kendall(before, after)
-        if rho is not None and tau is not None:
-            found.append(
-                Agreement(
-                    cost.model,
-                    cost.prompts,
-                    cost.reference or "",
-                    cost.quantization,
-                    name,
-                    len(both),
-                    rho,
-                    tau,
-                )
-            )
+        correlations = rank_correlations(*zip(*both, strict=True))
+        if correlations is not None:
+            identity = (cost.model, cost.prompts, cost.reference or "", cost.quantization)
+            found.append(Agreement(*identity, name, len(both), *correlations))
     return found

@@ -1,4 +1,4 @@
-"""Which choice moves which metric how much, over the points of a sweep."""
+"""How much each choice affects each metric, over the points of a sweep."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from harness.analysis.statistics import effect_share, level_means
 from harness.config.labels import value_text
 
 UNSET = "–"
-"""The level of a point that a varied key does not concern."""
+"""The level of a point that does not have a varied key."""
 
 
 def factors_of(points: Sequence[PointResult]) -> dict[str, list[str]]:
-    """By factor the level of each point: the choices and varied keys that differ, each grouping once."""
+    """Return, by factor, the level of each point: choices and varied keys that differ, each grouping once."""
     found = {name: [str(getattr(p.point, name)) for p in points] for name in CHOICES}
     for key in dict.fromkeys(key for p in points for key in p.point.varied):
         if key not in found:
             found[key] = [value_text(p.point.varied[key]) if key in p.point.varied else UNSET for p in points]
-    seen, kept = set(), {}
+    seen, distinct = set(), {}
     for name, levels in found.items():
         grouping = tuple(levels.index(level) for level in levels)
-        # Two factors that group the points alike cannot be told from each other: the first speaks for both.
+        # Two factors that group the points alike are confounded: the first represents both.
         if len(set(levels)) > 1 and grouping not in seen:
             seen.add(grouping)
-            kept[name] = levels
-    return kept
+            distinct[name] = levels
+    return distinct
 
 
 def effects_of(points: Sequence[PointResult], metrics: Sequence[str]) -> tuple[Effect, ...]:
-    """Main effects on each metric over the points that have it, largest share first.
+    """Return main effects on each metric over the points that have it, largest share first.
 
     A key of a choice (`decoding.temperature`) is nested in it: the choice is not adjusted for its keys, the
-    key is for its choice. Where each level of a factor has one point, the factor explains all there is: then
-    only its spread says anything.
+    key is for its choice. Where each level of a factor has one point, the factor explains all variance: then
+    only its spread is informative.
     """
     found = []
     for metric in metrics:
-        there = [p for p in points if metric in p.metrics]
-        values = np.array([p.metrics[metric] for p in there])
-        factors = factors_of(there)
+        present = [p for p in points if metric in p.metrics]
+        values = np.array([p.metrics[metric] for p in present])
+        factors = factors_of(present)
         found += [_effect(metric, values, name, factors) for name in factors]
     return tuple(sorted(found, key=lambda effect: -effect.share))
 
 
 def _effect(metric: str, values: np.ndarray, name: str, factors: Mapping[str, Sequence[str]]) -> Effect:
-    others = [levels for other, levels in factors.items() if other != name and _part(other) != name]
+    others = [levels for other, levels in factors.items() if other != name and _choice_of(other) != name]
     share = effect_share(values, factors[name], others)
     levels = {str(level): mean for level, mean in level_means(values, factors[name]).items()}
     return Effect(
@@ -60,6 +60,6 @@ def _effect(metric: str, values: np.ndarray, name: str, factors: Mapping[str, Se
     )
 
 
-def _part(key: str) -> str | None:
-    """The part of the config that a dotted key belongs to; None for a choice."""
+def _choice_of(key: str) -> str | None:
+    """Return the choice that a dotted key belongs to; None for a choice itself."""
     return key.partition(".")[0] if "." in key else None

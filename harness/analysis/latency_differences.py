@@ -1,20 +1,21 @@
-"""Latencies of two points held against each other, over the prompts that both were timed on."""
+"""Latencies of two points compared, over the prompts that both were timed on."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from harness.analysis.latency import quantile
+import numpy as np
+
 from harness.analysis.statistics import welch_interval
 from harness.store.records import Repetition
 from harness.store.stored_point import StoredPoint
 
 Timed = Mapping[tuple[str, int, int], Sequence[Repetition]]
-"""A point's repetitions by what was timed: prompts, batch size, tokens made."""
+"""A point's repetitions by what was timed: prompt id, batch size, output tokens."""
 
-Told = tuple[float, float | None, float | None, float | None, int]
-"""Mean difference, low, high, p, and over how many prompts (or batches of prompts)."""
+LatencyDifference = tuple[float, float | None, float | None, float | None, int]
+"""Mean difference, low, high, p, and the number of prompts (or batches of prompts)."""
 
 
 def _ttft(r: Repetition) -> float | None:
@@ -26,20 +27,20 @@ def _total(r: Repetition) -> float:
 
 
 def _itl(percent: int) -> Callable[[Repetition], float | None]:
-    return lambda r: quantile(r.itl_ms, percent / 100) if r.itl_ms else None
+    return lambda r: float(np.quantile(r.itl_ms, percent / 100)) if r.itl_ms else None
 
 
-OF_REPETITION: Mapping[str, Callable[[Repetition], float | None]] = {
+BY_REPETITION: Mapping[str, Callable[[Repetition], float | None]] = {
     "latency/ttft_p50_ms": _ttft,
     "latency/itl_p50_ms": _itl(50),
     "latency/itl_p95_ms": _itl(95),
     "latency/total_p50_ms": _total,
 }
-"""What one repetition says about a metric; the others need all of them together: no difference."""
+"""The metrics that each repetition has a value of; the others, over all repetitions, have no difference."""
 
 
 def read_timed(stored: StoredPoint) -> Timed:
-    """What was timed of a point; empty when nothing was."""
+    """Return a point's repetitions; empty when it was not timed."""
     if not stored.has("timing.parquet"):
         return {}
     from harness.store.tables import repetitions_of
@@ -50,18 +51,20 @@ def read_timed(stored: StoredPoint) -> Timed:
     return found
 
 
-def latency_differences(ours: Timed, theirs: Timed) -> dict[str, Told]:
-    """By metric, the difference over the prompts that both were timed on in the same way.
+def latency_differences(ours: Timed, theirs: Timed) -> dict[str, LatencyDifference]:
+    """Return, by metric, the difference over the prompts that both were timed on in the same way.
 
     A point's metric is a quantile over all its repetitions; its difference is the mean over prompts of the
-    difference between mean times, as `welch_interval` says.
+    difference between mean times, with the interval of `welch_interval`.
     """
     shared = [key for key in ours if key in theirs]
     found = {}
-    for metric, of in OF_REPETITION.items():
+    for metric, value_of in BY_REPETITION.items():
         sides: tuple[list[list[float]], list[list[float]]] = ([], [])
         for key in shared:
-            pair = [[value for r in timed[key] if (value := of(r)) is not None] for timed in (ours, theirs)]
+            pair = [
+                [value for r in timed[key] if (value := value_of(r)) is not None] for timed in (ours, theirs)
+            ]
             if all(pair):
                 sides[0].append(pair[0])
                 sides[1].append(pair[1])

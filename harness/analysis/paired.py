@@ -1,25 +1,26 @@
-"""Two points' samples side by side: differences paired by prompt and sample, and a point's own spread."""
+"""The metrics of samples: differences of two points paired by prompt and sample, and errors of means."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from harness.analysis.statistics.clusters import ratio_residuals
 from harness.store.stored_point import StoredPoint
 
 
 @dataclass(frozen=True)
-class Samples:
-    """What a point's samples measured.
+class SampleTable:
+    """The metrics of a point's samples.
 
     Attributes:
         prompt_ids: each prompt once; P of them.
-        prompt: (n,) place of each sample's prompt among them.
+        prompt: (n,) index of each sample's prompt in `prompt_ids`.
         sample: (n,) index among the samples of its prompt.
-        tokens: (n,) how many were generated.
+        tokens: (n,) number of generated tokens; NaN where it is not known.
         columns: (n,) float64 by column of generations.parquet; NaN where a sample has no value.
     """
 
@@ -30,19 +31,19 @@ class Samples:
     columns: Mapping[str, np.ndarray]
 
 
-def read_samples(stored: StoredPoint, columns: Collection[str]) -> Samples:
-    """Those of these columns that the point's generations have."""
+def read_sample_table(stored: StoredPoint, columns: Collection[str]) -> SampleTable:
+    """Return the columns of generations.parquet that the point has among these."""
     import pyarrow as pa
 
-    there = set(stored.column_names("generations"))
-    wanted = [name for name in dict.fromkeys([*columns, "output_tokens"]) if name in there]
+    present = set(stored.column_names("generations"))
+    wanted = [name for name in dict.fromkeys([*columns, "output_tokens"]) if name in present]
     table = stored.table("generations", ["prompt_id", "sample", *wanted])
     prompts = table["prompt_id"].combine_chunks().dictionary_encode()
 
     def numbers(name: str) -> np.ndarray:
         return table[name].cast(pa.float64(), safe=False).to_numpy()
 
-    return Samples(
+    return SampleTable(
         prompt_ids=tuple(prompts.dictionary.to_pylist()),
         prompt=prompts.indices.to_numpy().astype(np.int64),
         sample=table["sample"].to_numpy().astype(np.int64),
@@ -52,28 +53,28 @@ def read_samples(stored: StoredPoint, columns: Collection[str]) -> Samples:
 
 
 def paired_differences(
-    ours: Samples, theirs: Samples, allowed: Collection[str] | None = None
+    ours: SampleTable, theirs: SampleTable, allowed: Collection[str] | None = None
 ) -> tuple[int, dict[str, np.ndarray]]:
-    """Our values less theirs, joined on prompt and sample, averaged within each prompt over its samples.
+    """Return our values minus theirs, joined on prompt and sample, averaged within each prompt.
 
     Args:
-        ours: the point's.
-        theirs: of the point that it is held against.
-        allowed: ids of the prompts that are the same ones in both; all of an equal id when None.
+        ours: of the point.
+        theirs: of the baseline.
+        allowed: ids of the prompts that are the same in both; all prompts with equal ids when None.
 
     Returns:
-        How many prompts both have, and for each column that both have (P,) differences over those prompts;
-        NaN for a prompt without a pair of values.
+        The number of common prompts, and for each common column (P,) differences over those prompts; NaN for
+        a prompt without a pair of values.
     """
-    places = {
-        prompt_id: place
-        for place, prompt_id in enumerate(theirs.prompt_ids)
+    indices = {
+        prompt_id: i
+        for i, prompt_id in enumerate(theirs.prompt_ids)
         if allowed is None or prompt_id in allowed
     }
-    common = np.array([places.get(prompt_id, -1) for prompt_id in ours.prompt_ids], dtype=np.int64)
+    common = np.array([indices.get(prompt_id, -1) for prompt_id in ours.prompt_ids], dtype=np.int64)
     size = 1 + int(max(ours.sample.max(initial=0), theirs.sample.max(initial=0)))
-    there = common[ours.prompt] >= 0 if len(common) else np.zeros(0, dtype=bool)
-    mine = np.flatnonzero(there)
+    paired = common[ours.prompt] >= 0 if len(common) else np.zeros(0, dtype=bool)
+    mine = np.flatnonzero(paired)
     keys = common[ours.prompt[mine]] * size + ours.sample[mine]
     _, left, right = np.intersect1d(keys, theirs.prompt * size + theirs.sample, return_indices=True)
     left = mine[left]
@@ -85,40 +86,30 @@ def paired_differences(
     }
 
 
-def around(
-    value: float, samples: Samples, column: str, weights: np.ndarray | None = None
+def mean_residuals(
+    value: float, samples: SampleTable, column: str, weights: np.ndarray | None = None
 ) -> np.ndarray | None:
-    """What each prompt adds to the error of a mean over a point's samples: (P,), of mean 0.
-
-    The mean over all samples (or tokens) is a ratio of two sums over prompts; the interval of the mean of
-    these residuals is, to first order, that of the ratio (Cochran 1977, Sampling Techniques, 6.3).
+    """Return each prompt's contribution to the error of a mean over a point's samples: (P,), of mean 0.
 
     Args:
         value: the point's metric.
         samples: its samples.
-        column: where each has its own value.
-        weights: (n,) how much each sample counts; alike when None.
+        column: the column with each sample's value.
+        weights: (n,) of the samples; equal when None.
 
     Returns:
-        The residuals; None where the metric is no such mean of the column.
+        The residuals (see `ratio_residuals`); None where the metric is no such mean of the column.
     """
     values = samples.columns[column]
-    known = np.isfinite(values)
-    weight = known * (np.ones(len(values)) if weights is None else weights)
-    total = weight.sum()
-    if not total or not math.isclose(
-        float(np.where(known, values, 0) @ weight / total), value, rel_tol=1e-3, abs_tol=1e-6
-    ):
-        return None
-    deviations = np.bincount(
-        samples.prompt, weight * np.where(known, values - value, 0), len(samples.prompt_ids)
-    )
-    counted = np.bincount(samples.prompt, weight, len(samples.prompt_ids)) > 0
-    return deviations[counted] * counted.sum() / total
+    known = np.isfinite(values) & (True if weights is None else np.isfinite(weights))
+    weight = np.where(known, 1.0 if weights is None else weights, 0.0)
+    clusters = len(samples.prompt_ids)
+    mean, residuals = ratio_residuals(np.where(known, values, 0.0), samples.prompt, clusters, weight)
+    return residuals if math.isclose(mean, value, rel_tol=1e-3, abs_tol=1e-6) else None
 
 
 def same_prompts(ours: StoredPoint, theirs: StoredPoint) -> set[str]:
-    """Ids under which two points of different prompt sets have the same text."""
+    """Return the ids under which two points of different prompt sets have the same text."""
     mine, other = (
         dict(zip(*stored.columns("generations", ["prompt_id", "prompt"]).values(), strict=True))
         for stored in (ours, theirs)
@@ -126,17 +117,8 @@ def same_prompts(ours: StoredPoint, theirs: StoredPoint) -> set[str]:
     return {prompt_id for prompt_id, text in mine.items() if other.get(prompt_id) == text}
 
 
-def stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """(m, n) the rows one below the other, the short ones filled with NaN."""
-    width = max((len(row) for row in rows), default=0)
-    table = np.full((len(rows), width), np.nan)
-    for place, row in enumerate(rows):
-        table[place, : len(row)] = row
-    return table
-
-
 def _means(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
-    """(groups,) mean of the finite values of each group; NaN without any."""
+    """Return (groups,) the mean of the finite values of each group; NaN without any."""
     known = np.isfinite(values)
     counts = np.bincount(group[known], minlength=groups)
     sums = np.bincount(group[known], values[known], groups)

@@ -1,4 +1,4 @@
-"""The texts that a sweep's points made of the same prompt: how early they part, and how much they share."""
+"""The outputs of a sweep's points for the same prompt: how early they diverge, and how similar they are."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from harness.analysis.metrics.bleu import self_bleu
 from harness.store.stored_point import StoredPoint
 
 MOST_SCORED = 2_500
-"""Different texts that are scored with BLEU, about 0.6 ms each; prompts after those have no self-BLEU."""
+"""Distinct texts that are scored with BLEU, about 0.6 ms each; prompts after these have no self-BLEU."""
 
-_ROWS = 256  # of a point at a time: what is in memory is points x rows texts
+_ROWS = 256  # of a point at a time: points x rows texts are in memory
 
 
 @dataclass(frozen=True)
 class TextOverlap:
-    """What the points' texts have in common, by prompt id.
+    """How much the points' outputs have in common, by prompt id.
 
     Attributes:
-        disagreement: 0 where all points made the same text, 1 where all part at once; most first.
-        self_bleu: mean BLEU of a first sample against those of the other points, 0 to 100.
-        unscored: how many prompts have no self-BLEU because there are so many texts.
+        disagreement: 0 where all points generated the same text, 1 where all diverge at the first character;
+            largest first.
+        self_bleu: mean BLEU of the first sample and those of the other points, 0 to 100.
+        unscored: number of prompts without self-BLEU because there are too many texts.
     """
 
     disagreement: dict[str, float]
@@ -35,16 +36,16 @@ class TextOverlap:
 
 
 def text_overlap(points: Sequence[StoredPoint], most_scored: int = MOST_SCORED) -> TextOverlap:
-    """Read the points' texts once, side by side; memory does not grow with the prompts.
+    """Return the overlap of the points' outputs, which are read once, in step; memory stays flat.
 
     A prompt's disagreement is the mean over its sample indices of that of the texts with that index; prompts
-    that only one point has are not told.
+    of a single point are left out.
     """
-    parted: dict[str, list[float]] = defaultdict(list)
+    disagreements: dict[str, list[float]] = defaultdict(list)
     scores: dict[str, float] = {}
     unscored = set()
-    for prompt_id, sample, texts in _side_by_side(points):
-        parted[prompt_id].append(disagreement(texts))
+    for prompt_id, sample, texts in _read_in_step(points):
+        disagreements[prompt_id].append(disagreement(texts))
         if sample:
             continue
         most_scored -= len(set(texts))
@@ -52,33 +53,33 @@ def text_overlap(points: Sequence[StoredPoint], most_scored: int = MOST_SCORED) 
             unscored.add(prompt_id)
         elif math.isfinite(score := mean_self_bleu(texts)):
             scores[prompt_id] = score
-    means = {prompt_id: sum(shares) / len(shares) for prompt_id, shares in parted.items()}
+    means = {prompt_id: sum(shares) / len(shares) for prompt_id, shares in disagreements.items()}
     ranked = dict(sorted(means.items(), key=lambda item: -item[1]))
     return TextOverlap(ranked, scores, len(unscored))
 
 
 def disagreement(texts: Sequence[str]) -> float:
-    """Mean over pairs of texts of the share of the longer one that comes after their common beginning.
+    """Return the mean over pairs of texts of the share of the longer one after their common prefix.
 
-    0 when all are the same, 1 when no two begin alike. Texts are compared character by character, so that
-    models with different tokenizers can be held against each other.
+    0 when all are the same, 1 when no two have a common prefix. Texts are compared character by character, so
+    that models with different tokenizers are comparable.
     """
     count = Counter(texts)
-    ordered = sorted(count)  # of sorted texts, the common beginning of two is the shortest between them
-    often = np.array([count[text] for text in ordered], dtype=np.float64)
+    ordered = sorted(count)  # of sorted texts, the common prefix of two is the shortest between them
+    multiplicity = np.array([count[text] for text in ordered], dtype=np.float64)
     lengths = np.array([len(text) for text in ordered], dtype=np.float64)
-    neighbours = np.array([_in_common(*pair) for pair in pairwise(ordered)])
+    neighbours = np.array([_common_prefix(*pair) for pair in pairwise(ordered)])
     total = 0.0
-    for place in range(len(ordered) - 1):
-        common = np.minimum.accumulate(neighbours[place:])
-        longer = np.maximum(lengths[place], lengths[place + 1 :])
-        total += often[place] * float(((1 - common / longer) * often[place + 1 :]).sum())
+    for i in range(len(ordered) - 1):
+        common = np.minimum.accumulate(neighbours[i:])
+        longer = np.maximum(lengths[i], lengths[i + 1 :])
+        total += multiplicity[i] * float(((1 - common / longer) * multiplicity[i + 1 :]).sum())
     pairs = len(texts) * (len(texts) - 1) / 2
     return float(total / pairs) if pairs else 0.0
 
 
-def _in_common(text: str, other: str) -> int:
-    """How many characters both begin with; the end is closed in on, slices being compared at once."""
+def _common_prefix(text: str, other: str) -> int:
+    """Return the length of the common prefix, by bisection: comparing slices is fast."""
     low, high = 0, min(len(text), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -90,40 +91,38 @@ def _in_common(text: str, other: str) -> int:
 
 
 def mean_self_bleu(texts: Sequence[str]) -> float:
-    """Mean over texts of the BLEU of each against all others, as `self_bleu` says.
+    """Return the mean over texts of the BLEU of each and all others, by `self_bleu`.
 
-    A text that another is the same as scores 100. NaN where fewer than two texts have words.
+    A text that occurs twice scores 100. NaN where fewer than two texts have words.
     """
-    often = Counter(text for text in texts if text.strip())
-    if often.total() < 2:
+    counts = Counter(text for text in texts if text.strip())
+    if counts.total() < 2:
         return math.nan
-    scores = self_bleu(list(often))
-    told = zip(scores, often.values(), strict=True)
-    known = [(100.0 if times > 1 else score, times) for score, times in told]
-    return sum(score * times for score, times in known) / sum(times for _, times in known)
+    scores = zip(self_bleu(list(counts)), counts.values(), strict=True)
+    return sum(100.0 * count if count > 1 else score for score, count in scores) / counts.total()
 
 
-def _side_by_side(points: Sequence[StoredPoint]) -> Iterator[tuple[str, int, list[str]]]:
-    """(prompt id, sample, texts of the points that have it), once two points at least have it.
+def _read_in_step(points: Sequence[StoredPoint]) -> Iterator[tuple[str, int, list[str]]]:
+    """Yield (prompt id, sample, texts of the points that have it), where at least two points have it.
 
-    The points are read in step, a few rows at a time. Points of one prompt set hold its prompts in the same
-    order, so a text waits for its like no longer than that; what only some points have is told at the end.
+    The points are read in step, a few rows at a time. Points of one prompt set have its prompts in the same
+    order, so that a text soon meets the others; what only some points have comes at the end.
     """
     waiting: dict[tuple[str, int], list[str]] = defaultdict(list)
-    going = [_texts(point) for point in points]
-    while going:
-        alive = []
-        for rows in going:
+    readers = [_texts(point) for point in points]
+    while readers:
+        unfinished = []
+        for rows in readers:
             batch = next(rows, None)
             if batch is None:
                 continue
-            alive.append(rows)
+            unfinished.append(rows)
             for prompt_id, sample, text in batch:
                 texts = waiting[prompt_id, sample]
                 texts.append(text)
                 if len(texts) == len(points) > 1:
                     yield prompt_id, sample, waiting.pop((prompt_id, sample))
-        going = alive
+        readers = unfinished
     for (prompt_id, sample), texts in waiting.items():
         if len(texts) > 1:
             yield prompt_id, sample, texts
@@ -133,7 +132,7 @@ def _texts(point: StoredPoint) -> Iterator[list[tuple[str, int, str]]]:
     import pyarrow.parquet as pq
 
     names = ["prompt_id", "sample", "output"]
-    # Read as it goes: a whole column chunk of each point would be all of its texts.
+    # Without pre-buffering: a column chunk may be all of a point's texts.
     with pq.ParquetFile(point.path("generations.parquet"), pre_buffer=False, buffer_size=1 << 16) as file:
         for batch in file.iter_batches(batch_size=_ROWS, columns=names):
             yield list(zip(*(batch.column(name).to_pylist() for name in names), strict=True))

@@ -1,13 +1,12 @@
-"""Compute the metrics of a stored point from its tables: a part of it, for which no model is loaded.
+"""Compute the metrics of a stored point from its tables; no model is loaded for it.
 
-Everything is read some rows at a time and written row group by row group; what is kept are numbers, so that
-memory stays flat over many prompts.
+Tables are read and written some rows at a time, and only numbers stay in memory, so that it stays flat over
+many prompts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from harness.analysis.drift_summary import add_drift
 from harness.analysis.metrics.bleu import bleu_counts, self_bleu
 from harness.analysis.metrics.custom import Generated, Token
-from harness.analysis.metrics.point_metrics import Measured, point_metrics
+from harness.analysis.metrics.point_metrics import SampleMetrics, point_metrics
 from harness.analysis.metrics.probability import STEP_COLUMNS, probability_metrics, step_sums
 from harness.analysis.metrics.reference_metrics import chrf, exact_match, rouge_l
 from harness.analysis.metrics.requested import RequestedMetrics
@@ -25,6 +24,7 @@ from harness.errors import HarnessError
 from harness.store.files import atomic_path
 from harness.store.stored_point import StoredPoint
 from harness.store.tables import GENERATIONS, repetitions_of
+from harness.store.token_table import TokenColumns, read_samples
 
 _GENERATION_COLUMNS = (
     "prompt_id",
@@ -35,90 +35,92 @@ _GENERATION_COLUMNS = (
     "output_tokens",
     "mean_logprob",
 )
+_ROWS_AT_ONCE = 1024
 
 
 def add_metrics(
-    stored: StoredPoint, asked: RequestedMetrics, on_sample: Callable[[], None] = lambda: None
+    stored: StoredPoint, requested: RequestedMetrics, on_sample: Callable[[], None] = lambda: None
 ) -> None:
-    """Give a stored point its metrics: columns in generations.parquet, metrics.json, a line in parts.json.
+    """Add metrics to a stored point: columns in generations.parquet, metrics.json, an entry in parts.json.
 
     Args:
-        stored: a point whose samples are whole.
-        asked: the metrics that are asked for beside the built-in ones.
+        stored: a point whose samples are complete.
+        requested: the metrics beside the built-in ones.
         on_sample: called once a sample.
 
     Raises:
-        HarnessError: a metric of one's own fails; then nothing was changed.
+        HarnessError: a custom metric fails; then nothing was changed.
         StoreError: the store cannot be written.
     """
-    own = [metric.described() for metric in asked.own]
-    measured = _measure(stored, asked, on_sample)
+    custom = [metric.described() for metric in requested.custom]
+    samples = _sample_metrics(stored, requested, on_sample)
     parts = stored.parts()
     if parts.pop("metrics", None) is not None:
         # From here on the old ones do not count any more.
         stored.write_json("parts.json", parts)
-    _write_columns(stored, measured, asked.references)
+    _write_columns(stored, samples, requested.references)
     timed = repetitions_of(stored.table("timing")) if "timing" in parts else []
-    metrics = point_metrics(measured, timed, _of_the_run(stored, parts), own)
+    metrics = point_metrics(samples, timed, _run_metrics(stored, parts), custom)
     add_drift(metrics, stored)
     stored.write_json("metrics.json", metrics)
-    stored.write_json("parts.json", parts | {"metrics": asked.part(parts)})
-
-
-@dataclass(frozen=True)
-class _Text:
-    """One stored sample: its row of generations.parquet, and its steps by column of tokens.parquet."""
-
-    row: Mapping[str, Any]
-    steps: Mapping[str, np.ndarray]
-
-
-def _measure(stored: StoredPoint, asked: RequestedMetrics, on_sample: Callable[[], None]) -> Measured:
-    measured = Measured()
-    texts = _texts(stored, tokens=bool(asked.own))
-    for prompt_id, group in groupby(texts, lambda text: str(text.row["prompt_id"])):
-        samples = list(group)
-        likeness = self_bleu([text.row["output"] for text in samples]) if len(samples) > 1 else None
-        reference = asked.references.get(prompt_id)
-        for place, text in enumerate(samples):
-            sums = step_sums(text.steps)
-            measured.steps += sums
-            values = _of_text(text.row) | _of_steps(sums)
-            if likeness is not None:
-                values["self_bleu"] = likeness[place]
-            if reference is not None:
-                counts = bleu_counts(text.row["output"], reference)
-                measured.bleu += counts
-                values["sentence_bleu"] = counts.score(sentence=True)
-                values |= _against(text.row["output"], reference)
-            for metric in asked.own:
-                values[metric.column] = metric.of(_generated(text, reference))
-            measured.add(prompt_id, values)
-            on_sample()
-    return measured
+    stored.write_json("parts.json", parts | {"metrics": requested.spec(parts)})
 
 
 def sample_values(row: Mapping[str, Any], steps: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The metrics that a sample has by itself, by column: from its row of the table and its steps."""
-    return _of_text(row) | _of_steps(step_sums(steps))
+    """Return the metrics that a sample has by itself, by column; without those that are not known.
+
+    Args:
+        row: of generations.parquet.
+        steps: the STEP_COLUMNS of tokens.parquet that are known, (T,) each.
+    """
+    return _values_of_row(row) | _values_of_steps(step_sums(steps))
 
 
-def _of_text(row: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        "output_tokens": float(row["output_tokens"]),
-        "mean_logprob": float(row["mean_logprob"]),
-        "eos": float(row["finish_reason"] == "eos"),
-        "cut": float(row["finish_reason"] == "length"),
-        **text_metrics(row["output"]),
+def _sample_metrics(
+    stored: StoredPoint, requested: RequestedMetrics, on_sample: Callable[[], None]
+) -> SampleMetrics:
+    found = SampleMetrics()
+    columns = ("position", *dict.fromkeys((*STEP_COLUMNS, *(Token._fields if requested.custom else ()))))
+    for prompt_id, group in groupby(_samples(stored, columns), lambda sample: str(sample[0]["prompt_id"])):
+        samples = list(group)
+        similarity = self_bleu([row["output"] for row, _ in samples]) if len(samples) > 1 else None
+        reference = requested.references.get(prompt_id)
+        for i, (row, steps) in enumerate(samples):
+            sums = step_sums(steps)
+            found.steps += sums
+            values = _values_of_row(row) | _values_of_steps(sums)
+            if similarity is not None:
+                values["self_bleu"] = similarity[i]
+            if reference is not None:
+                counts = bleu_counts(row["output"], reference)
+                found.bleu += counts
+                values["sentence_bleu"] = counts.score(sentence=True)
+                values |= _reference_values(row["output"], reference)
+            for metric in requested.custom:
+                values[metric.column] = metric.of(_generated(row, steps, reference))
+            found.add(prompt_id, values)
+            on_sample()
+    return found
+
+
+def _values_of_row(row: Mapping[str, Any]) -> dict[str, float]:
+    finish = row["finish_reason"]
+    known = {
+        "output_tokens": row["output_tokens"],
+        "mean_logprob": row["mean_logprob"],
+        "eos": None if finish is None else finish == "eos",
+        "cut": None if finish is None else finish == "length",
     }
+    values = {name: float(value) for name, value in known.items() if value is not None}
+    return values | text_metrics(row["output"])
 
 
-def _of_steps(sums: np.ndarray) -> dict[str, float]:
-    """Without `mean_logprob`, which the engine itself has written down."""
+def _values_of_steps(sums: np.ndarray) -> dict[str, float]:
+    """Without `mean_logprob`, which generations.parquet has already."""
     return {name: value for name, value in probability_metrics(sums).items() if name != "mean_logprob"}
 
 
-def _against(output: str, reference: str) -> dict[str, float]:
+def _reference_values(output: str, reference: str) -> dict[str, float]:
     return {
         "chrf": chrf(output, reference),
         "rouge_l": rouge_l(output, reference),
@@ -126,9 +128,8 @@ def _against(output: str, reference: str) -> dict[str, float]:
     }
 
 
-def _generated(text: _Text, reference: str | None) -> Generated:
-    row = text.row
-    tokens = zip(*(text.steps[name].tolist() for name in Token._fields), strict=True)
+def _generated(row: Mapping[str, Any], steps: Mapping[str, np.ndarray], reference: str | None) -> Generated:
+    columns = (_none_for_nan(steps[name].tolist()) for name in Token._fields) if steps else ()
     return Generated(
         prompt_id=row["prompt_id"],
         sample=int(row["sample"]),
@@ -136,11 +137,15 @@ def _generated(text: _Text, reference: str | None) -> Generated:
         output=row["output"],
         reference=reference,
         finish_reason=row["finish_reason"],
-        tokens=tuple(map(Token._make, tokens)),
+        tokens=tuple(map(Token._make, zip(*columns, strict=True))),
     )
 
 
-def _of_the_run(stored: StoredPoint, parts: Mapping[str, Any]) -> dict[str, float]:
+def _none_for_nan(values: list[Any]) -> list[Any]:
+    return [None if value != value else value for value in values]  # only NaN differs from itself
+
+
+def _run_metrics(stored: StoredPoint, parts: Mapping[str, Any]) -> dict[str, float]:
     """What was measured while the point was decoded."""
     facts = parts["facts"]
     metrics = {}
@@ -156,57 +161,49 @@ def _of_the_run(stored: StoredPoint, parts: Mapping[str, Any]) -> dict[str, floa
     return metrics | {name: value for name, value in known.items() if value is not None}
 
 
-def _texts(stored: StoredPoint, tokens: bool) -> Iterator[_Text]:
-    """The samples of a point with their steps, which stand in one order in both tables.
+def _samples(
+    stored: StoredPoint, columns: tuple[str, ...]
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, np.ndarray]]]:
+    """Yield each sample's row and its steps by column; both tables have the samples in the same order.
 
-    Args:
-        stored: the point.
-        tokens: whether the steps hold the tokens themselves too.
+    Steps that the backend does not report are an empty mapping.
     """
-    columns = ("position", *(Token._fields if tokens else STEP_COLUMNS))
-    steps = _Steps(columns, stored.batches("tokens", columns))
-    for batch in stored.batches("generations", _GENERATION_COLUMNS):
-        for place in range(len(batch["prompt_id"])):
-            row = {name: column[place] for name, column in batch.items()}
-            taken = steps.take(int(row["output_tokens"]))
-            if not np.array_equal(taken["position"], np.arange(row["output_tokens"])):
-                raise HarnessError(
-                    f"{stored.folder}: generations.parquet and tokens.parquet do not belong together; "
-                    "engine.fresh=true makes both anew"
-                )
-            yield _Text(row, taken)
+    steps = read_samples(stored, "tokens", columns)
+    following = next(steps, None)
+    for rows in stored.row_batches("generations", _ROWS_AT_ONCE, list(_GENERATION_COLUMNS)):
+        for row in rows:
+            sample, key = None, (row["prompt_id"], row["sample"])
+            if following is not None and key == (following.prompt_id, following.sample):
+                sample, following = following, next(steps, None)
+            if not _belong_together(row, sample):
+                raise _mismatch(stored)
+            yield row, {} if sample is None else sample.columns
+    if following is not None:
+        raise _mismatch(stored)
 
 
-class _Steps:
-    """The rows of a table, taken from its batches as many at a time as are asked for."""
-
-    def __init__(self, columns: Sequence[str], batches: Iterator[dict[str, np.ndarray]]) -> None:
-        self._batches = batches
-        self._rest = {name: np.empty(0) for name in columns}
-
-    def take(self, count: int) -> dict[str, np.ndarray]:
-        """The next rows; fewer where the table ends."""
-        taken = self._cut(count)
-        while (missing := count - len(taken["position"])) and (more := next(self._batches, None)) is not None:
-            self._rest = more
-            taken = {
-                name: np.concatenate([taken[name], column]) for name, column in self._cut(missing).items()
-            }
-        return taken
-
-    def _cut(self, count: int) -> dict[str, np.ndarray]:
-        taken = {name: column[:count] for name, column in self._rest.items()}
-        self._rest = {name: column[count:] for name, column in self._rest.items()}
-        return taken
+def _belong_together(row: Mapping[str, Any], steps: TokenColumns | None) -> bool:
+    """Return whether these are all steps of a sample, in order; or none, of which nothing is known."""
+    count = row["output_tokens"]
+    if steps is None:
+        return not count or row["mean_logprob"] is None
+    return count in (None, len(steps)) and np.array_equal(steps["position"], np.arange(len(steps)))
 
 
-def _write_columns(stored: StoredPoint, measured: Measured, references: Mapping[str, str]) -> None:
-    """Write generations.parquet with these columns instead of the metrics that it holds."""
+def _mismatch(stored: StoredPoint) -> HarnessError:
+    return HarnessError(
+        f"{stored.folder}: generations.parquet and tokens.parquet do not belong together; "
+        "engine.fresh=true generates both again"
+    )
+
+
+def _write_columns(stored: StoredPoint, samples: SampleMetrics, references: Mapping[str, str]) -> None:
+    """Write generations.parquet with these metrics as columns, in place of those it has."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = stored.path("generations.parquet")
-    added = {name: values for name, values in measured.columns.items() if name not in GENERATIONS.names}
+    added = {name: values for name, values in samples.columns.items() if name not in GENERATIONS.names}
     with atomic_path(path) as scratch, pq.ParquetFile(path) as file:
         base = [field for field in file.schema_arrow if field.name in GENERATIONS.names]
         fields = [*base, *([pa.field("reference", pa.string())] if references else [])]
@@ -223,7 +220,7 @@ def _write_columns(stored: StoredPoint, measured: Measured, references: Mapping[
                         [references.get(prompt) for prompt in columns["prompt_id"].to_pylist()], pa.string()
                     )
                 for name, values in added.items():
-                    # What a sample does not have is null, not NaN: NaN would not even equal itself.
+                    # A value that a sample does not have is null, not NaN, which is not even equal to itself.
                     finite = np.array(values[rows])
                     columns[name] = pa.array(np.where(np.isfinite(finite), finite, np.nan), from_pandas=True)
                 writer.write_table(pa.table(columns, schema=schema))

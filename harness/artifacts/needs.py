@@ -45,7 +45,7 @@ def what_is_needed(point: Point, metrics: RequestedMetrics, stored: StoredPoint)
         prompt_scores=point.record.prompt_logprobs and (fresh or not parts.get("prompt_logprobs")),
         timing=timing,
         description=samples or not parts.get("described"),
-        metrics=samples or timing or parts.get("metrics") != metrics.part(parts),
+        metrics=samples or timing or parts.get("metrics") != metrics.spec(parts),
     )
 
 

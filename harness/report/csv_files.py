@@ -66,7 +66,7 @@ def comparison_csv(comparison: Comparison) -> str:
             d = cell.difference
             if d is not None:
                 row += [comparison.baseline, d.mean, d.low, d.high, d.p, d.word, d.verdict]
-                row += ["yes" if d.below_noise else "no", d.prompts]
+                row += ["yes" if d.within_noise else "no", d.prompts]
             rows.append(row + [None] * (len(COMPARISON_COLUMNS) - len(row)))
     return _csv(COMPARISON_COLUMNS, rows)
 

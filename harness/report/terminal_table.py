@@ -108,7 +108,7 @@ def _columns(
         (
             metric.name + (f"\n{metric.unit}" if with_units else ""),
             _marked(
-                [metric.tell(p.metrics.get(metric.key)) for p in points],
+                [metric.format(p.metrics.get(metric.key)) for p in points],
                 [_difference(comparison, p.point.label, metric.key) for p in points],
             ),
         )
@@ -137,7 +137,7 @@ def _meaning(difference: Difference) -> str:
     """Return the entry of MARKS for a difference."""
     if difference.word == NO_DIFFERENCE:
         return difference.word
-    return "noise" if difference.below_noise else difference.verdict or difference.word
+    return "noise" if difference.within_noise else difference.verdict or difference.word
 
 
 def _styled(cell: str, style: str) -> Text:
@@ -156,7 +156,7 @@ def _legend(comparison: Comparison | None, columns: Columns) -> list[str]:
     shown = [f"{sign} {meaning}" for sign, _, meaning in MARKS.values() if sign in ends]
     if comparison is None or not shown:
         return []
-    few = "; fewer than 20 prompts: confidence intervals are approximate" if comparison.rough else ""
+    few = "; fewer than 20 prompts: confidence intervals are approximate" if comparison.approximate else ""
     return [visible(f"vs. {comparison.baseline}: {', '.join(shown)}{few}")]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from harness.analysis.compare import compare
 from harness.analysis.comparison import Comparison
 from harness.analysis.drift_costs import precision_report
-from harness.analysis.expectations import Checked, check_expectations, missed, verdict
+from harness.analysis.expectations import CheckedExpectation, check_expectations, check_summary, missed
 from harness.analysis.point_results import PointResult, point_results
 from harness.report.csv_files import comparison_csv, summary_csv
 from harness.report.page.compare_page import compare_html
@@ -43,7 +43,7 @@ class Written:
 
     points: list[PointResult]
     comparison: Comparison
-    checked: tuple[Checked, ...] = ()
+    checked: tuple[CheckedExpectation, ...] = ()
 
 
 def write(name: str | None) -> int:
@@ -99,14 +99,14 @@ def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool
     return path
 
 
-def _expectation_lines(checked: Sequence[Checked]) -> Iterator[Text]:
+def _expectation_lines(checked: Sequence[CheckedExpectation]) -> Iterator[Text]:
     """Yield how many expectations passed, and a line for each that was missed."""
     from rich.text import Text
 
     if not checked:
         return
     misses = missed(checked)
-    yield Text(f"expectations: {verdict(checked)}", style="red" if misses else "green")
+    yield Text(f"expectations: {check_summary(checked)}", style="red" if misses else "green")
     for miss in misses[:MOST_MISSES]:
         yield Text.assemble(("✗ ", "bold red"), visible(f"{miss.label}: {miss.line}"))
     if len(misses) > MOST_MISSES:

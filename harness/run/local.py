@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from transformers import GenerationConfig
 
-from harness.analysis.drift_summary import what_is_approximate
+from harness.analysis.drift_summary import drift_warnings
 from harness.analysis.noise_floor import PROMPTS
 from harness.artifacts.compute_metrics import add_metrics
 from harness.artifacts.drift.measure import Drift, ReferenceMissingError
@@ -127,10 +127,10 @@ class Group:
             except ReferenceMissingError as missing:
                 self.notes[planned.point_id] = (f"drift is not told: {missing}",)
             else:
-                self.notes[planned.point_id] = what_is_approximate(parts)
+                self.notes[planned.point_id] = drift_warnings(parts)
         self._describe(planned, strategy, stored, parts["facts"])
         stored.write_json("parts.json", parts | {"described": True})
-        if parts.get("metrics") != planned.metrics.part(parts):
+        if parts.get("metrics") != planned.metrics.spec(parts):
             self._events.measuring(planned.point.label, planned.samples)
             add_metrics(stored, planned.metrics, self._events.measured)
 

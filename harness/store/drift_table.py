@@ -1,4 +1,4 @@
-"""The tables of drift: a row a token of a reference's samples, or of a fixed text, both models in it."""
+"""The tables of drift: one row per token of a reference's samples, or of a fixed text, with both models."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DRIFT = pa.schema(
         ("top_logprobs", pa.list_(pa.float32())),
     ]
 )
-"""What has `drift_` before it, and `top_*`, is the point's own; the rest is the reference's, or of both."""
+"""Columns `drift_*` and `top_*` are of the point; the others of the reference, or of both."""
 
 _NUMBERS = (
     "logprob", "drift_logprob", "rank", "drift_rank", "same_top", "margin", "kl", "kl_error",
@@ -47,19 +47,19 @@ def drift_rows(
     prompt_id: str,
     sample: int,
     token_ids: Sequence[int],
-    pieces: Sequence[str],
+    token_texts: Sequence[str],
     top_tokens: Sequence[Sequence[str]],
     values: Mapping[str, np.ndarray],
 ) -> pa.Table:
-    """The rows of one text.
+    """Return the rows of one text.
 
     Args:
-        prompt_id: the prompt, or the name of a piece of a fixed text.
-        sample: of the prompt.
-        token_ids: what came.
-        pieces: the text that each token added.
-        top_tokens: texts of the alternatives, a list a token.
-        values: what `engine.divergence` tells, an entry a token.
+        prompt_id: the prompt, or the name of a passage of a fixed text.
+        sample: index among the prompt's samples.
+        token_ids: (T,) the tokens.
+        token_texts: (T,) the text that each token adds.
+        top_tokens: (T, k) texts of the alternatives.
+        values: (T,) by column, from `backends/hf/divergence.py`; `top_*` (T, k).
     """
     count = len(token_ids)
     columns: dict[str, Any] = {
@@ -67,18 +67,18 @@ def drift_rows(
         "sample": [sample] * count,
         "position": range(count),
         "token_id": token_ids,
-        "token": [storable(piece) for piece in pieces],
-        "top_tokens": [[storable(token) for token in tops] for tops in top_tokens],
+        "token": [storable(text) for text in token_texts],
+        "top_tokens": [[storable(text) for text in texts] for texts in top_tokens],
     }
     columns |= {name: values[name].tolist() for name in _NUMBERS}
     return pa.table({name: pa.array(columns[name], DRIFT.field(name).type) for name in DRIFT.names})
 
 
-def write_drift(stored: StoredPoint, name: str, parts: Iterable[pa.Table]) -> None:
-    """Write a table of drift as its parts come, each a row group; it appears whole."""
+def write_drift(stored: StoredPoint, name: str, tables: Iterable[pa.Table]) -> None:
+    """Write a table of drift as its rows come, each table a row group; it appears complete."""
     with (
         atomic_path(stored.path(f"{name}.parquet")) as scratch,
         pq.ParquetWriter(scratch, DRIFT, compression="zstd") as writer,
     ):
-        for part in parts:
-            writer.write_table(part)
+        for table in tables:
+            writer.write_table(table)

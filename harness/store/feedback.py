@@ -1,4 +1,4 @@
-"""What people said of a sweep's texts: `feedback.json` in the sweep's folder, as it was last read."""
+"""People's feedback on a sweep's outputs: `feedback.json` in its folder, as last read from MLflow."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ FILE = "feedback.json"
 
 
 def known_feedback(folder: Path) -> tuple[dict[str, Any], ...]:
-    """The feedback that was last read of the sweep in this folder.
+    """Return the feedback on the sweep of this folder that was last read.
 
     Returns:
-        `label`, `prompt_id` and `sample` of the text, and `name`, `value` (a bool, number, text, list or
-        map; None for a mere comment), `comment` and `source` of what was said; empty where nothing was read.
+        Entries with `label`, `prompt_id` and `sample` of the output, and the feedback's `name`, `value` (a
+        bool, number, text, list or map; None for a comment), `comment` and `source`; empty where none was
+        read.
     """
     path = folder / FILE
     return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else ()
 
 
 def keep_feedback(folder: Path, feedback: Sequence[Mapping[str, Any]]) -> None:
-    """Write feedback.json, whole or not at all."""
+    """Write feedback.json atomically."""
     write_text(folder / FILE, json.dumps(list(feedback), indent=1, ensure_ascii=False) + "\n")
 
 
 def feedback_means(feedback: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """By label, `feedback/<name>`: the mean of what was said in numbers, yes counting 1 and no 0.
+    """Return, by label, `feedback/<name>`: the mean of numeric feedback, yes counting 1 and no 0.
 
-    Every answer counts the same, whoever gave it and however many a text got.
+    Every entry counts the same, whoever gave it and however many an output has.
     """
     values: dict[str, dict[str, list[float]]] = {}
-    for said in feedback:
-        value = said["value"]
+    for entry in feedback:
+        value = entry["value"]
         if isinstance(value, bool | int | float) and math.isfinite(value):
-            values.setdefault(said["label"], {}).setdefault(f"feedback/{said['name']}", []).append(
-                float(value)
-            )
+            by_key = values.setdefault(entry["label"], {})
+            by_key.setdefault(f"feedback/{entry['name']}", []).append(float(value))
     return {
         label: {key: math.fsum(some) / len(some) for key, some in by_name.items()}
         for label, by_name in values.items()

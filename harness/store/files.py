@@ -1,14 +1,17 @@
-"""Where outputs lie, and files that appear whole or not at all."""
+"""The outputs folder, and files that appear complete or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import math
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from harness.errors import StoreError
 
@@ -16,16 +19,16 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 
 
 def outputs_folder() -> Path:
-    """`outputs/` of the working folder, or the folder that `HARNESS_OUTPUTS` names; absolute."""
+    """Return `outputs/` of the working folder, or the folder that `HARNESS_OUTPUTS` names; absolute."""
     return Path(os.environ.get("HARNESS_OUTPUTS") or "outputs").expanduser().resolve()
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A scratch path beside `path`, in a folder that is there; renamed onto it if the block ends well.
+    """Yield a scratch path in the folder of `path`, renamed to `path` if the block succeeds.
 
     Raises:
-        StoreError: the disk is full, or may not be written any more; what was there before still is.
+        StoreError: the disk is full or not writable; an earlier file is unchanged.
     """
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -36,7 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if error.errno not in _UNWRITABLE:
             raise
         raise StoreError(
-            f"outputs: {path.parent} cannot be written ({os.strerror(error.errno)}); what is done is kept: "
+            f"outputs: {path.parent} cannot be written ({os.strerror(error.errno)}); results are kept: "
             "make room there and run the same command again"
         ) from error
     finally:
@@ -45,7 +48,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that died was still writing; for who holds the lock of the folder."""
+    """Remove what a process that died was still writing; call it with the lock of the folder."""
     for scratch in folder.rglob(".*.part"):
         with contextlib.suppress(OSError):
             scratch.unlink()
@@ -56,7 +59,23 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds; None where it is not there or not complete."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file by atomic rename; lone surrogates are written as `?`."""
     with atomic_path(path) as scratch:
         scratch.write_bytes(text.encode("utf-8", errors="replace"))
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value with null for the numbers that JSON lacks, NaN and infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value

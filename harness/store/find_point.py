@@ -1,4 +1,4 @@
-"""A stored point by what people call it: its id, the beginning of it, or its label in a sweep."""
+"""Find a stored point by its id, a prefix of it, or its label in a sweep."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from harness.store.sweeps import Sweep, find_sweep
 
 
 def find_point(outputs: Path, wanted: str) -> tuple[StoredPoint, str]:
-    """The point that `wanted` names, and what it is called.
+    """Return the point that `wanted` names, and its name.
 
     Args:
         outputs: folder of the store.
-        wanted: a point's id or the beginning of one, a label in the last sweep, or SWEEP/LABEL.
+        wanted: a point's id or a prefix of one, a label in the last sweep, or SWEEP/LABEL.
 
     Raises:
-        ConfigError: there is none, it was not run, or several begin so.
+        ConfigError: there is none, it was not run, or the prefix is ambiguous.
     """
     folders = sorted(path.name for path in (outputs / "points").glob("*") if path.is_dir())
     if wanted in folders:
@@ -29,22 +29,25 @@ def find_point(outputs: Path, wanted: str) -> tuple[StoredPoint, str]:
         for point in sweep.points:
             if point.label == label:
                 if point.point_id not in folders:
-                    raise ConfigError.of(wanted, f"this point is {point.status}, nothing of it is stored")
+                    raise ConfigError.of(wanted, f"this point is {point.status}; nothing of it is stored")
                 return stored_point(outputs, point.point_id), label
-    begin = [name for name in folders if name.startswith(wanted)]
-    if len(begin) == 1:
-        return stored_point(outputs, begin[0]), begin[0]
-    if begin:
-        raise ConfigError.of(wanted, f"{len(begin)} points begin so: {', '.join(begin[:5])}")
+    matching = [name for name in folders if name.startswith(wanted)]
+    if len(matching) == 1:
+        return stored_point(outputs, matching[0]), matching[0]
+    if matching:
+        listed = ", ".join(matching[:5])
+        raise ConfigError.of(wanted, f"ambiguous: {len(matching)} points have this prefix: {listed}")
     if not folders:
-        raise ConfigError.of(wanted, f"no point is stored in {outputs}; `harness experiments=demo` runs some")
+        raise ConfigError.of(
+            wanted, f"no points are stored in {outputs}; `harness experiments=demo` runs some"
+        )
     hint = did_you_mean(wanted, labels) if labels else ""
     cure = "give a point's id, a label of the last sweep, or SWEEP/LABEL"
     raise ConfigError.of(wanted, f"no stored point has this id or label{hint or f'; {cure}'}")
 
 
 def _sweeps(outputs: Path, wanted: str) -> list[tuple[Sweep, str]]:
-    """The sweeps in which to look, each with the label to look for."""
+    """Return the sweeps to search, each with the label to search for."""
     found = []
     first, _, rest = wanted.partition("/")
     for name, label in ((None, wanted), (first, rest)):

@@ -1,4 +1,4 @@
-"""What is kept on disk of a reference's distributions: its index, read without torch."""
+"""The stored distributions of a reference: their folders and their index, read without torch."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ INDEX = "index.json"
 
 @dataclass(frozen=True)
 class ReferenceIndex:
-    """The index of what is kept along a reference's texts.
+    """The index of the distributions stored along a reference's texts.
 
     Attributes:
-        kind: `hidden`, the inputs of its head, from which all can be told exactly; or `top`.
-        k: likeliest tokens a position, of the kind `top`.
+        kind: `hidden`, the inputs of the output head, which give exact distributions; or `top`.
+        k: likeliest tokens per position, of the kind `top`.
         head: name of the head's file, of the kind `hidden`.
-        pieces: how many texts each file holds, in the texts' order.
-        positions: over all.
-        left_out: texts that the budget had no room for; they are the last ones.
-        bytes: of the files, without the head.
-        share: bytes of the budget that were these texts'.
-        processing: what the model does to the logits behind its head.
+        pieces: number of texts in each file, in the texts' order.
+        positions: number of positions of all texts.
+        left_out: number of texts, the last ones, that the budget had no room for.
+        bytes: size of the files, without the head.
+        share: bytes of the budget for these texts.
+        processing: how the model processes the logits after its head.
     """
 
     kind: str
@@ -42,17 +42,17 @@ class ReferenceIndex:
 
     @property
     def exact(self) -> bool:
-        """Whether distributions are told whole."""
+        """Whether the distributions are exact."""
         return self.kind == "hidden"
 
     @property
     def texts(self) -> int:
-        """Texts kept."""
+        """Number of texts stored."""
         return sum(self.pieces)
 
 
 def read_index(folder: Path) -> ReferenceIndex | None:
-    """The index of a folder; None when nothing whole is there."""
+    """Return the index of a folder; None when there is no complete one."""
     path = folder / INDEX
     if not path.is_file():
         return None
@@ -61,20 +61,20 @@ def read_index(folder: Path) -> ReferenceIndex | None:
 
 
 def samples_folder(stored: StoredPoint) -> Path:
-    """Where the distributions along a point's own samples lie."""
+    """Return the folder of the distributions along a point's own samples."""
     return stored.path("drift")
 
 
 def heads_folder(outputs: Path) -> Path:
-    """Where the heads lie, each once."""
+    """Return the folder of the output heads, each stored once."""
     return outputs / "drift" / "heads"
 
 
 def text_folder(outputs: Path, key: str) -> Path:
-    """Where the distributions along a fixed text lie; `key` names the text and the model."""
+    """Return the folder of the distributions along a fixed text; `key` identifies the text and the model."""
     return outputs / "drift" / "texts" / key
 
 
 def forget(stored: StoredPoint) -> None:
-    """Drop what was kept along a point's samples, since those are made anew."""
+    """Delete the distributions along a point's samples, since those are generated again."""
     shutil.rmtree(samples_folder(stored), ignore_errors=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.expectations import Checked, missed, verdict
+from harness.analysis.expectations import CheckedExpectation, check_summary, missed
 from harness.analysis.metric_catalog import metric_of
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
@@ -88,7 +88,7 @@ def metrics_of(stored: StoredPoint) -> dict[str, float]:
     return {
         key_of(key): float(value)
         for key, value in known.items()
-        if metric_of(key).place != "tables" and _is_number(value)
+        if metric_of(key).visibility != "tables" and _is_number(value)
     }
 
 
@@ -101,18 +101,18 @@ def per_prompt_of(stored: StoredPoint) -> list[tuple[str, float, int]]:
     return [
         (key_of(f"prompt/{key.rpartition('/')[2]}"), float(value), step)
         for key, values in known.items()
-        if metric_of(key).place == "headline"
+        if metric_of(key).visibility == "headline"
         for step, value in enumerate(values[:TABLE_ROWS])
         if _is_number(value)
     ]
 
 
-def expectations_tag(checked: Sequence[Checked], with_labels: bool = False) -> str:
+def expectations_tag(checked: Sequence[CheckedExpectation], with_labels: bool = False) -> str:
     """`3 passed`, or `1 of 3 missed: ...` with what was missed; empty when nothing was expected."""
     if not checked:
         return ""
     wrong = [f"{one.label}: {one.line}" if with_labels else one.line for one in missed(checked)]
-    return ": ".join([verdict(checked), *(["; ".join(wrong)] if wrong else [])])[:LONGEST_TAG]
+    return ": ".join([check_summary(checked), *(["; ".join(wrong)] if wrong else [])])[:LONGEST_TAG]
 
 
 COLUMNS = ("prompt", "output", "finish_reason", "output_tokens", "mean_logprob", "sample")

@@ -1,4 +1,4 @@
-"""Points held against each other: on samples whose differences can be worked out by hand."""
+"""Points compared, on samples whose differences can be worked out by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fake_points import make_sweep
 from scipy import stats
-from valued_points import place, rows, store, sweep_of, timed
+from valued_points import rows, store, sweep_of, sweep_point, timed
 
 from harness.analysis.compare import compare
 from harness.analysis.comparison import Comparison
@@ -23,7 +23,7 @@ LOGPROB, TOKENS, DISTINCT = "probability/mean_logprob", "text/output_tokens", "t
 REPEAT = "text/longest_repeat"
 
 
-def held(sweep: Sweep) -> Comparison:
+def compared(sweep: Sweep) -> Comparison:
     return compare(sweep, point_results(sweep))
 
 
@@ -35,10 +35,10 @@ def test_differences_are_paired_by_prompt_and_sample(outputs: Path) -> None:
 
     store(outputs, "a", samples(("x", 0, 1), ("x", 1, 2), ("y", 0, 3), ("y", 1, 4)), {LOGPROB: 2.5})
     store(outputs, "b", samples(("y", 1, 12), ("x", 1, 5), ("x", 0, 2), ("y", 0, 3)), {LOGPROB: 5.5})
-    points = replace(place("greedy"), point_id="a"), replace(place("top_p"), point_id="b")
-    comparison = held(sweep_of(outputs, *points))
+    points = replace(sweep_point("greedy"), point_id="a"), replace(sweep_point("top_p"), point_id="b")
+    comparison = compared(sweep_of(outputs, *points))
     assert comparison.baseline == "m/greedy"
-    assert comparison.rough
+    assert comparison.approximate
     assert comparison.cells["m/greedy"][LOGPROB].difference is None
     difference = comparison.cells["m/top_p"][LOGPROB].difference
     assert difference is not None
@@ -49,23 +49,23 @@ def test_differences_are_paired_by_prompt_and_sample(outputs: Path) -> None:
 
 
 def test_words_verdicts_and_the_correction_over_all_of_them(outputs: Path) -> None:
-    luck = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     n = 40
-    noise, base = luck.normal(size=n), luck.normal(size=n) * 5
+    noise, base = rng.normal(size=n), rng.normal(size=n) * 5
     values = {"greedy": base, "less": base - 1 + 0.1 * noise, "same": base + 0.9 * noise - 0.1}
     for name, column in values.items():
         mean = {LOGPROB: column.mean(), REPEAT: column.mean()}
         store(outputs, f"m-set-{name}", rows(mean_logprob=column, longest_repeat=column), mean)
-    comparison = held(sweep_of(outputs, *map(place, values)))
-    assert not comparison.rough
+    comparison = compared(sweep_of(outputs, *map(sweep_point, values)))
+    assert not comparison.approximate
     less, same = comparison.cells["m/less"], comparison.cells["m/same"]
     raw = mean_intervals(np.stack([values["less"] - base, values["same"] - base]))
     for key, verdict in ((LOGPROB, None), (REPEAT, "better")):
-        told = less[key].difference
-        assert told is not None
-        assert (told.word, told.verdict) == ("lower", verdict)
-        assert (told.low, told.high) == pytest.approx((raw.low[0], raw.high[0]))
-        assert told.p == pytest.approx(4 * raw.p[0], rel=1e-6)  # the smallest of four
+        lower = less[key].difference
+        assert lower is not None
+        assert (lower.word, lower.verdict) == ("lower", verdict)
+        assert (lower.low, lower.high) == pytest.approx((raw.low[0], raw.high[0]))
+        assert lower.p == pytest.approx(4 * raw.p[0], rel=1e-6)  # the smallest of four
         other = same[key].difference
         assert other is not None
         assert (other.word, other.verdict) == ("no significant difference", None)
@@ -75,26 +75,26 @@ def test_words_verdicts_and_the_correction_over_all_of_them(outputs: Path) -> No
 def test_no_interval_reaches_beyond_what_a_share_can_be(outputs: Path) -> None:
     for name, column in {"greedy": [0.0] * 7 + [0.9], "less": [0.0] * 8}.items():
         store(outputs, f"m-set-{name}", rows(distinct_2=np.array(column)), {DISTINCT: float(np.mean(column))})
-    comparison = held(sweep_of(outputs, place("greedy"), place("less")))
+    comparison = compared(sweep_of(outputs, sweep_point("greedy"), sweep_point("less")))
     own = comparison.cells["m/greedy"][DISTINCT]
     assert own.low is not None
     assert own.high is not None
     assert 0.0 <= own.low < 0.9 / 8 < own.high <= 1.0
-    told = comparison.cells["m/less"][DISTINCT].difference
-    assert told is not None
-    assert told.low is not None
-    assert told.low >= -1.0
+    difference = comparison.cells["m/less"][DISTINCT].difference
+    assert difference is not None
+    assert difference.low is not None
+    assert difference.low >= -1.0
 
 
 def test_a_points_own_interval_is_around_its_value(outputs: Path) -> None:
-    luck = np.random.default_rng(1)
-    distinct, tokens = luck.random(25), luck.integers(5, 50, 25)
-    logprob = -luck.random(25)
+    rng = np.random.default_rng(1)
+    distinct, tokens = rng.random(25), rng.integers(5, 50, 25)
+    logprob = -rng.random(25)
     weighted = float((logprob * tokens).sum() / tokens.sum())
     samples = rows(distinct_2=distinct, mean_logprob=logprob, output_tokens=tokens.tolist())
     metrics = {DISTINCT: float(distinct.mean()), LOGPROB: weighted, TOKENS: 999.0, "memory/peak_mb": 5.0}
     store(outputs, "m-set-greedy", samples, metrics)
-    comparison = held(sweep_of(outputs, place("greedy")))
+    comparison = compared(sweep_of(outputs, sweep_point("greedy")))
     cells = comparison.cells["m/greedy"]
     raw = mean_intervals(distinct[None])
     assert (cells[DISTINCT].low, cells[DISTINCT].high) == pytest.approx((raw.low[0], raw.high[0]))
@@ -107,11 +107,11 @@ def test_a_points_own_interval_is_around_its_value(outputs: Path) -> None:
     assert [metric.key for metric in comparison.metrics] == [LOGPROB, DISTINCT, TOKENS, "memory/peak_mb"]
 
 
-def test_missing_values_and_prompts_are_left_out_and_told(outputs: Path) -> None:
+def test_missing_values_and_prompts_are_left_out_and_noted(outputs: Path) -> None:
     store(outputs, "m-set-a", rows(distinct_2=[1.0, 2.0, 3.0, math.nan]), {DISTINCT: 2})
     store(outputs, "m-set-b", rows(distinct_2=[2.0, 4.0, math.nan, 1.0]), {DISTINCT: 2})
     store(outputs, "m-set-c", rows(distinct_2=[5.0, 2.0]), {DISTINCT: 2})
-    comparison = held(sweep_of(outputs, place("a"), place("b"), place("c")))
+    comparison = compared(sweep_of(outputs, sweep_point("a"), sweep_point("b"), sweep_point("c")))
     b, c = (comparison.cells[f"m/{name}"][DISTINCT].difference for name in "bc")
     assert b is not None
     assert c is not None
@@ -132,8 +132,8 @@ def test_prompts_of_another_set_are_the_same_where_their_text_is(outputs: Path) 
 
     store(outputs, "m-set-a", samples("a dark", [0.1, 0.2]), {DISTINCT: 0.15})
     store(outputs, "m-other-a", samples("a stormy", [0.3, 0.9]), {DISTINCT: 0.6})
-    points = place("a"), replace(place("a", prompts="other"), label="other")
-    difference = held(sweep_of(outputs, *points)).cells["other"][DISTINCT].difference
+    points = sweep_point("a"), replace(sweep_point("a", prompts="other"), label="other")
+    difference = compared(sweep_of(outputs, *points)).cells["other"][DISTINCT].difference
     assert difference is not None
     assert difference.mean == pytest.approx(0.2)
     assert difference.prompts == 1
@@ -148,7 +148,7 @@ def test_latencies_are_paired_by_timed_prompt(outputs: Path) -> None:
     batched = timed("x", 1, 2, batch_size=2)
     for name, timing in (("slow", slow), ("quick", quick), ("batched", batched)):
         store(outputs, f"m-set-{name}", rows(), metrics, timing)
-    comparison = held(sweep_of(outputs, *map(place, ("slow", "quick", "batched"))))
+    comparison = compared(sweep_of(outputs, *map(sweep_point, ("slow", "quick", "batched"))))
     first, between, rate = (comparison.cells["m/quick"][key].difference for key in keys)
     assert rate is None
     assert first is not None
@@ -167,24 +167,26 @@ def test_latencies_are_paired_by_timed_prompt(outputs: Path) -> None:
 def test_the_baseline_is_the_one_named_else_the_first_that_is_done(outputs: Path) -> None:
     for name in ("a", "b"):
         store(outputs, f"m-set-{name}", rows(distinct_2=[0.5]), {DISTINCT: 0.5})
-    points = place("gone", status="failed"), place("a"), place("b")
-    assert held(sweep_of(outputs, *points)).baseline == "m/a"
-    assert held(sweep_of(outputs, *points, baseline="m/b")).baseline == "m/b"
-    comparison = held(sweep_of(outputs, *points, baseline="m/gone"))
+    points = sweep_point("gone", status="failed"), sweep_point("a"), sweep_point("b")
+    assert compared(sweep_of(outputs, *points)).baseline == "m/a"
+    assert compared(sweep_of(outputs, *points, baseline="m/b")).baseline == "m/b"
+    comparison = compared(sweep_of(outputs, *points, baseline="m/gone"))
     assert comparison.baseline == "m/a"
     assert any("compare.baseline=m/gone" in note for note in comparison.notes)
 
 
-def test_points_that_failed_have_no_cells_and_nothing_whole_is_no_comparison(outputs: Path) -> None:
+def test_points_that_failed_have_no_cells_and_nothing_complete_is_no_comparison(outputs: Path) -> None:
     sweep = make_sweep(outputs, models=("m",), failed="top_p", tokens=5)
-    comparison = held(sweep)
+    comparison = compared(sweep)
     assert set(comparison.cells) == {"m/fp32/greedy", "m/fp32/temperature"}
-    none = held(sweep_of(outputs, place("a", status="failed"), place("b", status="interrupted")))
+    none = compared(
+        sweep_of(outputs, sweep_point("a", status="failed"), sweep_point("b", status="interrupted"))
+    )
     assert none.baseline is None
     assert not none.cells
     assert not none.metrics
     assert none.front is None
-    assert not none.rough
+    assert not none.approximate
 
 
 def test_differences_within_the_noise_are_marked(outputs: Path) -> None:
@@ -193,15 +195,15 @@ def test_differences_within_the_noise_are_marked(outputs: Path) -> None:
         if name != "a":
             stored.write_json("noise.json", {"metrics": {DISTINCT: -0.3 if name == "b" else 0.1, "x/y": 2}})
     stored.path("noise.json").with_name("other").write_text("")
-    comparison = held(sweep_of(outputs, place("a"), place("b"), place("c")))
+    comparison = compared(sweep_of(outputs, sweep_point("a"), sweep_point("b"), sweep_point("c")))
     assert comparison.noise == {DISTINCT: 0.3, "x/y": 2}
     b, c = (comparison.cells[f"m/{name}"][DISTINCT].difference for name in "bc")
     assert b is not None
     assert c is not None
-    assert (b.below_noise, c.below_noise) == (True, False)
+    assert (b.within_noise, c.within_noise) == (True, False)
     assert b.word == c.word == "higher"
     stored.path("noise.json").write_text(json.dumps([1]))
-    assert held(sweep_of(outputs, place("a"), place("c"))).noise == {}
+    assert compared(sweep_of(outputs, sweep_point("a"), sweep_point("c"))).noise == {}
 
 
 def test_the_front_is_in_the_metrics_that_were_taken(outputs: Path) -> None:
@@ -213,20 +215,20 @@ def test_the_front_is_in_the_metrics_that_were_taken(outputs: Path) -> None:
         "untimed": {DISTINCT: 0.95},
     }.items():
         store(outputs, f"m-set-{name}", rows(), metrics)
-    points = [place(name) for name in ("quick", "both", "beaten", "untimed")]
-    comparison = held(sweep_of(outputs, *points, pareto=[itl, "text/none", DISTINCT]))
+    points = [sweep_point(name) for name in ("quick", "both", "beaten", "untimed")]
+    comparison = compared(sweep_of(outputs, *points, pareto=[itl, "text/none", DISTINCT]))
     assert comparison.front is not None
     assert comparison.front.metrics == (itl, DISTINCT)
     assert comparison.front.labels == ("m/quick", "m/both")
     assert comparison.front.compared == ("m/quick", "m/both", "m/beaten")
     assert any("text/none" in note for note in comparison.notes)
-    assert held(sweep_of(outputs, *points, pareto=[itl, "text/none"])).front is None
-    assert held(sweep_of(outputs, *points)).front is None  # of the default metrics only one was taken
+    assert compared(sweep_of(outputs, *points, pareto=[itl, "text/none"])).front is None
+    assert compared(sweep_of(outputs, *points)).front is None  # of the default metrics only one was taken
 
 
 def test_many_points_make_a_short_note(outputs: Path) -> None:
-    points = [place(f"d{i}") for i in range(9)]
+    points = [sweep_point(f"d{i}") for i in range(9)]
     for i, point in enumerate(points):
         store(outputs, point.point_id, rows(distinct_2=[0.5] * (1 + (i == 0))), {DISTINCT: 0.5})
-    (note,) = [note for note in held(sweep_of(outputs, *points)).notes if "prompts" in note]
-    assert "m/d1, m/d2, m/d3 and 5 more points" in note
+    (note,) = [note for note in compared(sweep_of(outputs, *points)).notes if "prompts" in note]
+    assert "m/d1, m/d2, m/d3 and 5 more runs" in note

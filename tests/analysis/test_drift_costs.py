@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from fake_points import write_point
 
-from harness.analysis.drift_costs import beats, precision_report
+from harness.analysis.drift_costs import precision_report, rank_correlations
 from harness.analysis.point_results import PointResult
 from harness.store.sweeps import SweepPoint
 
@@ -72,7 +74,31 @@ def test_without_drift_there_is_nothing_to_tell(tmp_path: Path) -> None:
     assert not precision_report([])
 
 
-def test_beating_is_nowhere_worse_and_somewhere_better() -> None:
-    assert beats([1, 2], [1, 3])
-    assert not beats([1, 2], [1, 2])
-    assert not beats([0, 4], [1, 3])
+def test_equal_quantizations_are_both_on_the_front(tmp_path: Path) -> None:
+    """Dominating is being nowhere worse and somewhere better; each model has a front of its own."""
+    metrics = {"drift/kl_mean": 0.02, "memory/weights_mb": 20.0, "latency/itl_p50_ms": 7.0}
+    found = points(tmp_path)
+    twins = [
+        replace(p, metrics=dict(p.metrics) | metrics) for p in found if p.point.quantization in ("nf4", "fp4")
+    ]
+    rest = [p for p in found if p.point.quantization not in ("nf4", "fp4")]
+    other = replace(
+        twins[-1],
+        point=replace(twins[-1].point, model="n", label="n"),
+        metrics={**metrics, "drift/kl_mean": 9.0},
+    )
+    report = precision_report([*rest, *twins, other])
+    fronts = {(cost.model, cost.quantization): cost.on_front for cost in report.costs}
+    assert fronts["m", "nf4"] is fronts["m", "fp4"] is True
+    assert fronts["n", "fp4"] is None, "nothing to compare it with"
+
+
+def test_rank_correlations() -> None:
+    """Ties share a rank; constant values have no ranking, and no warning."""
+    assert rank_correlations([1, 2, 3, 4], [10, 20, 30, 40]) == pytest.approx((1, 1))
+    rho, tau = rank_correlations([1, 2, 2, 3], [1, 2, 3, 3]) or (0.0, 0.0)
+    # Pearson's correlation of ranks 1, 2.5, 2.5, 4 and 1, 2, 3.5, 3.5; 4 concordant pairs, one tie in each.
+    assert rho == pytest.approx(3.75 / 4.5)
+    assert tau == pytest.approx(4 / 5)
+    assert rank_correlations([1, 1, 1], [1, 2, 3]) is None
+    assert rank_correlations([1, 2, 3], [1, 1, 1]) is None

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fake_points import write_table
 
-from harness.analysis.expectations import Checked, check_expectations, top_agrees, verdict
+from harness.analysis.expectations import CheckedExpectation, check_expectations, check_summary, top_agrees
 from harness.config.expectation import Expectation
 from harness.store.sweeps import Sweep, SweepPoint, load_sweep
 
@@ -62,13 +64,13 @@ def folder(outputs: Path) -> Path:
 
 @pytest.fixture
 def check(folder: Path, outputs: Path) -> Any:
-    """`check({...}, {...})`: what becomes of these entries, kept in a plan.json meanwhile."""
+    """`check({...}, {...})`: the check of these entries, through a plan.json."""
 
-    def check(*entries: Mapping[str, Any], **facts: Any) -> tuple[Checked, ...]:
-        kept = [Expectation(**entry).model_dump(mode="json", exclude_none=True) for entry in entries]
+    def check(*entries: Mapping[str, Any], **facts: Any) -> tuple[CheckedExpectation, ...]:
+        expect = [Expectation(**entry).model_dump(mode="json", exclude_none=True) for entry in entries]
         facts = {"label": "m/fp32/greedy", "point_id": "abc", "status": "done"} | facts
         point = SweepPoint(model="m", quantization="fp32", prompts="p", decoding="greedy", **facts)
-        sweep = Sweep("s", "id", outputs / "sweeps" / "s-id", {}, (point,), 0.0, expect=tuple(kept))
+        sweep = Sweep("s", "id", outputs / "sweeps" / "s-id", {}, (point,), 0.0, expect=tuple(expect))
         sweep.save()
         return check_expectations(load_sweep(sweep.folder))
 
@@ -106,7 +108,7 @@ TOP_TWO = {"night": 0.88, "evening": 0.07}
 )
 def test_what_was_expected_is_seen(check: Any, entry: dict[str, Any], text: str, got: str) -> None:
     (one,) = check({"prompt": "stormy", **entry})
-    assert one == Checked("m/fp32/greedy", "stormy", text, True, got)
+    assert one == CheckedExpectation("m/fp32/greedy", "stormy", text, True, got)
 
 
 @pytest.mark.parametrize(
@@ -184,22 +186,22 @@ def test_a_token_with_its_spaces_right_is_taken_before_one_without(check: Any) -
 def test_a_metric_is_of_the_whole_point(
     check: Any, entry: dict[str, Any], text: str, passed: bool, got: str
 ) -> None:
-    assert check(entry) == (Checked("m/fp32/greedy", None, text, passed, got),)
+    assert check(entry) == (CheckedExpectation("m/fp32/greedy", None, text, passed, got),)
 
 
 def test_each_thing_asked_is_checked_at_each_prompt(check: Any) -> None:
     checked = check(
         {"output_start": "", "prompt_ids_start": (5,)},
         {"point": "*/greedy", "prompt": "other", "output": "", "metric": "text/distinct_2", "min": 0.0},
-        {"point": "*/top_p", "output": "nobody asks this point"},
+        {"point": "*/top_p", "output": "of no point here"},
         {"prompt": "a prompt of other points", "output": "x"},
     )
     assert [(one.prompt_id, one.text.partition(" ")[0]) for one in checked] == [
         ("stormy", "prompt"), ("other", "prompt"), ("stormy", "output"), ("other", "output"),
         ("other", "output"), (None, "text/distinct_2"),
     ]  # fmt: skip
-    assert verdict(checked) == "6 passed"
-    assert verdict(check({"output": ""})) == "1 of 2 missed"
+    assert check_summary(checked) == "6 passed"
+    assert check_summary(check({"output": ""})) == "1 of 2 missed"
     assert check() == ()
 
 
@@ -220,15 +222,15 @@ def test_a_point_that_is_not_there_misses_everything(check: Any, facts: dict[str
     ]
 
 
-def test_what_was_not_kept_is_missed_and_says_so(check: Any, folder: Path) -> None:
+def test_what_was_not_recorded_is_missed_with_the_reason(check: Any, folder: Path) -> None:
     (folder / "prompt_tokens.parquet").unlink()
     (folder / "metrics.json").unlink()
     ids, metric = check(
         {"prompt": "stormy", "prompt_ids": (5, 6, 7)}, {"metric": "text/distinct_2", "min": 0.0}
     )
     assert ids.line == (
-        "stormy: expected prompt ids 5 6 7; got nothing, the prompt's ids are not kept; "
-        "record.prompt_logprobs=true keeps them"
+        "stormy: expected prompt ids 5 6 7; got nothing, the prompt's ids were not recorded; "
+        "record.prompt_logprobs=true records them"
     )
     assert metric.got == "nothing, the point has no such metric"
 
@@ -239,3 +241,34 @@ def test_long_texts_and_lists_stay_on_a_line(check: Any) -> None:
         assert not one.passed
         assert len(one.line) < 300
         assert "…" in one.line
+
+
+def test_a_backend_that_reports_texts_only(check: Any, folder: Path) -> None:
+    empty = {"token_id": pa.int64(), "position": pa.int64(), "top_tokens": pa.list_(pa.string())}
+    schema = pa.schema({"prompt_id": pa.string(), "sample": pa.int64(), **empty})
+    schema = schema.append(pa.field("top_logprobs", pa.list_(pa.float64())))
+    pq.write_table(schema.empty_table(), folder / "tokens.parquet")
+    text, ids, top = check(
+        {"prompt": "stormy", "output": NIGHT},
+        {"prompt": "stormy", "output_ids": (11,)},
+        {"prompt": "stormy", "top": {"night": 0.8}},
+    )
+    assert text.passed
+    assert (ids.passed, ids.got) == (False, "nothing, the output's token ids were not recorded")
+    assert (top.passed, top.got) == (False, "nothing, the alternatives at this step were not recorded")
+
+
+def test_a_backend_that_reports_token_and_logprob_only(check: Any, folder: Path) -> None:
+    table = pq.read_table(folder / "tokens.parquet")
+    for name in ("token_id", "top_tokens", "top_logprobs"):
+        index = table.column_names.index(name)
+        table = table.set_column(index, name, pa.nulls(len(table), table.schema.field(name).type))
+    pq.write_table(table, folder / "tokens.parquet")
+    ids, top, late = check(
+        {"prompt": "stormy", "output_ids": (11,)},
+        {"prompt": "stormy", "top": {"night": 0.8}},
+        {"prompt": "stormy", "top": {"night": 0.8}, "position": 3},
+    )
+    assert ids.got == "nothing, the output's token ids were not recorded"
+    assert top.got == "nothing, the alternatives at this step were not recorded"
+    assert late.got == "nothing, the text ended before position 3"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from valued_points import place
 
 from harness.analysis.comparison import Effect
 from harness.analysis.factors import effects_of, factors_of
@@ -13,22 +12,22 @@ from harness.store.sweeps import SweepPoint
 KEY = "text/distinct_2"
 
 
-def points(*told: tuple[SweepPoint, float]) -> list[PointResult]:
-    return [PointResult(point, None, {KEY: value}) for point, value in told]
+def points(*found: tuple[SweepPoint, float]) -> list[PointResult]:
+    return [PointResult(point, None, {KEY: value}) for point, value in found]
 
 
-def by_factor(told: list[PointResult]) -> dict[str, Effect]:
-    return {effect.factor: effect for effect in effects_of(told, [KEY])}
+def by_factor(found: list[PointResult]) -> dict[str, Effect]:
+    return {effect.factor: effect for effect in effects_of(found, [KEY])}
 
 
 def test_model_and_decoding_at_once() -> None:
-    told = points(
-        (place("greedy", "a"), 2),
-        (place("top_p", "a"), 4),
-        (place("greedy", "b"), 6),
-        (place("top_p", "b"), 8),
+    found = points(
+        (sweep_point("greedy", "a"), 2),
+        (sweep_point("top_p", "a"), 4),
+        (sweep_point("greedy", "b"), 6),
+        (sweep_point("top_p", "b"), 8),
     )
-    effects = effects_of(told, [KEY])
+    effects = effects_of(found, [KEY])
     assert [(e.factor, e.share, e.spread) for e in effects] == [
         ("model", pytest.approx(0.8), 4),
         ("decoding", pytest.approx(0.2), 2),
@@ -38,27 +37,28 @@ def test_model_and_decoding_at_once() -> None:
 
 def test_a_key_of_a_choice_is_nested_in_it() -> None:
     """greedy 0; temperature 0.5: 4, 1.0: 6. Mean 10/3, SS 18.67; between decodings 16.67, within 2."""
-    told = points(
-        (place("greedy"), 0),
-        (place("temperature", decoding__temperature=0.5), 4),
-        (place("temperature", decoding__temperature=1.0), 6),
+    found = points(
+        (sweep_point("greedy"), 0),
+        (sweep_point("temperature", decoding__temperature=0.5), 4),
+        (sweep_point("temperature", decoding__temperature=1.0), 6),
     )
-    effects = by_factor(told)
+    effects = by_factor(found)
     assert effects["decoding"].share == pytest.approx((50 / 3) / (56 / 3))
     assert effects["decoding.temperature"].share == pytest.approx(2 / (56 / 3))
     assert effects["decoding.temperature"].levels == {"–": 0, "0.5": 4, "1.0": 6}
 
 
-def test_factors_that_group_alike_are_told_once_and_those_that_do_not_vary_never() -> None:
-    told = points(
-        (place("greedy", "a", generation__seed=1), 1), (place("greedy", "b", generation__seed=2), 2)
+def test_factors_that_group_alike_count_once_and_those_that_do_not_vary_never() -> None:
+    found = points(
+        (sweep_point("greedy", "a", generation__seed=1), 1),
+        (sweep_point("greedy", "b", generation__seed=2), 2),
     )
-    assert list(factors_of(told)) == ["model"]
-    assert effects_of(told[:1], [KEY]) == ()
-    assert by_factor(points((place("a"), 1.0), (place("b"), 1.0)))["decoding"].share == 0
+    assert list(factors_of(found)) == ["model"]
+    assert effects_of(found[:1], [KEY]) == ()
+    assert by_factor(points((sweep_point("a"), 1.0), (sweep_point("b"), 1.0)))["decoding"].share == 0
 
 
 def test_points_without_the_metric_do_not_count() -> None:
-    told = points((place("a"), 1.0), (place("b"), 3.0))
-    told.append(PointResult(place("c"), None, {}))
-    assert by_factor(told)["decoding"].levels == {"a": 1.0, "b": 3.0}
+    found = points((sweep_point("a"), 1.0), (sweep_point("b"), 3.0))
+    found.append(PointResult(sweep_point("c"), None, {}))
+    assert by_factor(found)["decoding"].levels == {"a": 1.0, "b": 3.0}

@@ -29,9 +29,9 @@ def begin_alike(text: str, other: str) -> int:
 
 
 def test_disagreement_is_the_mean_over_all_pairs() -> None:
-    luck = random.Random(0)
+    rng = random.Random(0)
     for _ in range(200):
-        texts = ["".join(luck.choices("ab", k=luck.randint(0, 6))) for _ in range(luck.randint(2, 7))]
+        texts = ["".join(rng.choices("ab", k=rng.randint(0, 6))) for _ in range(rng.randint(2, 7))]
         pairs = [
             1 - begin_alike(*pair) / longest if (longest := max(map(len, pair))) else 0
             for pair in combinations(texts, 2)
@@ -40,13 +40,11 @@ def test_disagreement_is_the_mean_over_all_pairs() -> None:
 
 
 def test_self_bleu_is_sacrebleus() -> None:
-    luck = random.Random(0)
+    rng = random.Random(0)
     bleu = BLEU(effective_order=True)
     for size in (1, 2, 5, 40) * 10:
-        texts = [
-            " ".join(luck.choices(WORDS[:12], k=luck.randint(1, size))) for _ in range(luck.randint(2, 6))
-        ]
-        texts += texts[:1] * luck.randint(0, 1)
+        texts = [" ".join(rng.choices(WORDS[:12], k=rng.randint(1, size))) for _ in range(rng.randint(2, 6))]
+        texts += texts[:1] * rng.randint(0, 1)
         scores = [bleu.sentence_score(text, texts[:i] + texts[i + 1 :]).score for i, text in enumerate(texts)]
         assert mean_self_bleu(texts) == pytest.approx(sum(scores) / len(scores))
 

@@ -137,7 +137,7 @@ def test_names_hold_what_varies_and_fall_back_to_labels(outputs: Path) -> None:
     assert short_names(sweep.points[:1]) == ["m/fp32/greedy"]
 
 
-def compared(points: Sequence[PointResult], *, rough: bool = False) -> Comparison:
+def compared(points: Sequence[PointResult], *, approximate: bool = False) -> Comparison:
     """The first two columns worse and better, the others higher, lower, in the noise, not significant."""
     differences = [
         ("higher", "worse", False),
@@ -154,7 +154,7 @@ def compared(points: Sequence[PointResult], *, rough: bool = False) -> Compariso
             column.key: Cell(123.0, None, None, Difference(1.0, 0.5, 1.5, 0.01, *difference, prompts=30))  # type: ignore[arg-type]
             for column, difference in zip(HEADLINES, differences, strict=True)
         }
-    return Comparison(points[0].point.label, (), cells, rough=rough)
+    return Comparison(points[0].point.label, (), cells, approximate=approximate)
 
 
 def test_numbers_are_marked_by_their_difference_from_the_baseline_and_the_marks_explained() -> None:
@@ -169,7 +169,7 @@ def test_numbers_are_marked_by_their_difference_from_the_baseline_and_the_marks_
     assert "vs. fable_small/bnb_nf4/greedy: ▲ better, ▼ worse, ↑ higher, ↓ lower" in below
     assert "· no significant difference" in below
     assert "approximate" not in below
-    assert "approximate" in " ".join(table(points, 80, compared(points, rough=True)))
+    assert "approximate" in " ".join(table(points, 80, compared(points, approximate=True)))
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])

@@ -1,8 +1,9 @@
 """Metrics of samples and points, each defined in one place, computed from a stored point's tables.
 
 A sample's metrics are columns of generations.parquet; a point's are means over its samples (probability
-metrics: over all its tokens) and go to metrics.json in sections. What they are called, and which way is
-better, stands in `results/catalog.py`. This package imports nothing heavy; `compute` does.
+metrics: over all its tokens) and go to metrics.json in sections. Their names, and which direction is better,
+are in `analysis/metric_catalog.py`; `artifacts/compute_metrics.py` computes and stores them. Importing this
+package imports nothing heavy.
 """
 
 from harness.analysis.metrics.custom import CustomMetric, Generated, Token, read_custom_metrics

@@ -18,10 +18,10 @@ ORDER = 4
 
 @dataclass(frozen=True)
 class BleuCounts:
-    """What BLEU is made of; the counts of texts add up to those of a corpus.
+    """The counts behind BLEU; those of texts add up to those of a corpus.
 
     Attributes:
-        correct, total: n-grams that stand in a reference too, and all of them, n = 1 to 4.
+        correct, total: n-grams that are in a reference too, and all of them, n = 1 to 4.
         length: tokens of the texts.
         reference_length: tokens of the references nearest in length.
     """
@@ -40,7 +40,7 @@ class BleuCounts:
         )
 
     def score(self, *, sentence: bool) -> float:
-        """BLEU; of a sentence, n-grams longer than it do not count, as in sacrebleu's `sentence_bleu`."""
+        """Return BLEU; n-grams longer than a sentence do not count, as in sacrebleu's `sentence_bleu`."""
         from sacrebleu.metrics import BLEU
 
         return float(
@@ -56,38 +56,38 @@ class BleuCounts:
 
 
 def bleu_counts(output: str, reference: str) -> BleuCounts:
-    """The counts of one text against one reference."""
-    counted, tokens = _ngrams(output)
-    against, reference_tokens = _ngrams(reference)
-    return _counts(counted, against, tokens, reference_tokens)
+    """Return the counts of one text and one reference."""
+    grams, tokens = _ngrams(output)
+    reference_grams, reference_tokens = _ngrams(reference)
+    return _counts(grams, reference_grams, tokens, reference_tokens)
 
 
 def self_bleu(outputs: Sequence[str]) -> list[float]:
-    """Of each text, its sentence BLEU against all others (Zhu et al. 2018, arXiv:1802.01886).
+    """Return each text's sentence BLEU with all others as references (Zhu et al. 2018, arXiv:1802.01886).
 
     More others make a match likelier: compare points with as many samples. NaN for a text without words and
     for one that is alone. Linear in the number of texts: of each n-gram, the two largest counts in one text
-    say how often it stands in one of the others at most.
+    give the largest count among the others.
     """
     counted = [_ngrams(output) for output in outputs]
     most: dict[tuple[str, ...], tuple[int, int, int]] = {}  # largest count, its text, second largest
-    for place, (grams, _) in enumerate(counted):
+    for i, (grams, _) in enumerate(counted):
         for gram, count in grams.items():
-            first, holder, second = most.get(gram, (0, -1, 0))
+            first, index, second = most.get(gram, (0, -1, 0))
             if count > first:
-                most[gram] = count, place, first
+                most[gram] = count, i, first
             elif count > second:
-                most[gram] = first, holder, count
+                most[gram] = first, index, count
     scores = []
-    for place, (grams, length) in enumerate(counted):
+    for i, (grams, length) in enumerate(counted):
         if not length or len(outputs) < 2:
             scores.append(math.nan)
             continue
         others = {}
         for gram in grams:
-            first, holder, second = most[gram]
-            others[gram] = second if holder == place else first
-        lengths = (other for at, (_, other) in enumerate(counted) if at != place)
+            first, index, second = most[gram]
+            others[gram] = second if index == i else first
+        lengths = (other for j, (_, other) in enumerate(counted) if j != i)
         nearest = min(lengths, key=lambda other: (abs(other - length), other))
         scores.append(_counts(grams, others, length, nearest).score(sentence=True))
     return scores
@@ -104,9 +104,9 @@ def _counts(grams: Grams, others: Grams, length: int, reference_length: int) -> 
     return BleuCounts(tuple(correct), total, length, reference_length)
 
 
-@lru_cache(maxsize=2)  # a reference is met once a sample
+@lru_cache(maxsize=2)  # a reference comes with every sample
 def _ngrams(text: str) -> tuple[Grams, int]:
-    """How often each n-gram stands in a text, n = 1 to 4, and how many tokens it has."""
+    """Return the count of each n-gram of a text, n = 1 to 4, and its number of tokens."""
     tokens = _tokens(text)
     grams = Counter(
         gram for n in range(1, ORDER + 1) for gram in zip(*(tokens[at:] for at in range(n)), strict=False)
@@ -117,8 +117,8 @@ def _ngrams(text: str) -> tuple[Grams, int]:
 def _tokens(text: str) -> list[str]:
     tokenizer, caches = _tokenizer()
     tokens = str(tokenizer(text.rstrip())).split()
-    for one in caches:  # each text comes once; they would hold 65,536 of them
-        one.cache_clear()
+    for cached in caches:  # each text comes once; the caches would keep 65,536 of them
+        cached.cache_clear()
     return tokens
 
 

@@ -1,4 +1,4 @@
-"""Metrics of one's own: `compare.metrics=[FILE.py:FUNCTION]`, a function from a generated text to a number.
+"""Custom metrics: `compare.metrics=[FILE.py:FUNCTION]`, a function from a generated text to a number.
 
     def politeness(generated):
         "How often it says please."
@@ -30,29 +30,30 @@ from harness.errors import ConfigError, HarnessError, Mistake
 
 
 class Token(NamedTuple):
-    """A step of a generated text; its fields are those of tokens.parquet, nats."""
+    """A step of a generated text: columns of tokens.parquet, nats; None where the backend reports none."""
 
-    token: str
-    token_id: int
-    logprob: float
-    warped_logprob: float
-    rank: int
-    entropy: float
-    warped_entropy: float
-    kept_mass: float
+    token: str | None
+    token_id: int | None
+    logprob: float | None
+    warped_logprob: float | None
+    rank: int | None
+    entropy: float | None
+    warped_entropy: float | None
+    kept_mass: float | None
 
 
 @dataclass(frozen=True)
 class Generated:
-    """What a metric of one's own is given: one sample.
+    """The argument of a custom metric: one sample.
 
     Attributes:
-        prompt_id, sample: which one it is.
+        prompt_id, sample: the prompt's id and the index among its samples.
         prompt: the text as the model got it.
-        output: the text made.
-        reference: of the prompt's row; None without one.
-        finish_reason: what ended it: eos, stop_string, length or time.
-        tokens: its steps; those of an EOS and of unfinished characters have an empty `token`.
+        output: the generated text.
+        reference: the prompt's reference text; None without one.
+        finish_reason: eos, stop_string or length; None where the backend does not report it.
+        tokens: its steps, none where the backend reports only texts; those of an EOS and of unfinished
+            characters have an empty `token`.
     """
 
     prompt_id: str
@@ -60,16 +61,16 @@ class Generated:
     prompt: str
     output: str
     reference: str | None
-    finish_reason: str
+    finish_reason: str | None
     tokens: tuple[Token, ...]
 
 
 @dataclass(frozen=True)
 class CustomMetric:
-    """A metric of one's own, as its file was when it was read.
+    """A custom metric, as its file was when it was read.
 
     Attributes:
-        spec: FILE.py:FUNCTION, as it was asked for.
+        spec: FILE.py:FUNCTION, as requested.
         source: the file's bytes.
     """
 
@@ -78,17 +79,17 @@ class CustomMetric:
 
     @property
     def name(self) -> str:
-        """The function's."""
+        """The name of the function."""
         return self.spec.rpartition(":")[2]
 
     @property
     def column(self) -> str:
-        """In generations.parquet."""
+        """Its column in generations.parquet."""
         return f"own_{self.name}"
 
     @property
     def key(self) -> str:
-        """In metrics.json."""
+        """Its key in metrics.json."""
         return f"own/{self.name}"
 
     @cached_property
@@ -97,7 +98,7 @@ class CustomMetric:
         return hashlib.sha256(self.source).hexdigest()[:16]
 
     def described(self) -> Metric:
-        """What the function says of itself: the first line of its docstring, and its `better`.
+        """Return its entry: the first line of the function's docstring, and its attribute `better`.
 
         Raises:
             HarnessError: its file cannot be run, or `better` is something else.
@@ -106,15 +107,14 @@ class CustomMetric:
         better = getattr(function, "better", None)
         if better not in (None, "higher", "lower"):
             raise HarnessError(
-                f"compare.metrics={self.spec}: {self.name}.better is {better!r:.40}; say higher or lower"
+                f"compare.metrics={self.spec}: {self.name}.better is {better!r:.40}, not higher or lower"
             )
-        says = (inspect.getdoc(function) or "").strip().partition("\n")[0]
-        return Metric(
-            self.key, self.name, says or f"{self.name} of {self.spec}", better=better, per_sample=self.column
-        )
+        description = (inspect.getdoc(function) or "").strip().partition("\n")[0]
+        description = description or f"{self.name} of {self.spec}"
+        return Metric(self.key, self.name, description, better=better, per_sample=self.column)
 
     def of(self, generated: Generated) -> float:
-        """Its value for one sample; NaN where the function returns None or no finite number.
+        """Return its value for one sample; NaN where the function returns None or no finite number.
 
         Raises:
             HarnessError: its file cannot be run, the function raises, or returns something else.
@@ -122,7 +122,7 @@ class CustomMetric:
         function = _function(self)
         where = f"compare.metrics={self.spec}: {self.name}"
         of = f"for prompt {generated.prompt_id!r}, sample {generated.sample}"
-        kept = "the samples are kept, the same command goes on from them"
+        advice = "the samples are kept; run the same command again to continue from them"
         try:
             value = function(generated)
             if value is None:
@@ -130,19 +130,19 @@ class CustomMetric:
             if isinstance(value, SupportsFloat):  # Python's numbers, NumPy's, and truth values
                 return float(value)
         except (Exception, SystemExit) as error:
-            raise HarnessError(f"{where} raised {_told(error)} {of}; {kept}") from error
+            raise HarnessError(f"{where} raised {_in_one_line(error)} {of}; {advice}") from error
         kind = type(value).__name__
-        raise HarnessError(f"{where} returned {value!r:.40} ({kind}), no number or None, {of}; {kept}")
+        raise HarnessError(f"{where} returned {value!r:.40} ({kind}), not a number or None, {of}; {advice}")
 
 
 def read_custom_metrics(specs: Sequence[str]) -> tuple[CustomMetric, ...]:
-    """Read metrics of one's own; none of their code is run.
+    """Read custom metrics; none of their code is run.
 
     Args:
-        specs: each FILE.py:FUNCTION, the file as seen from the working folder.
+        specs: each FILE.py:FUNCTION, the file relative to the working folder.
 
     Raises:
-        ConfigError: with every file or function that is not there.
+        ConfigError: names every file or function that does not exist.
     """
     mistakes: list[Mistake] = []
     found: list[CustomMetric] = []
@@ -155,25 +155,23 @@ def read_custom_metrics(specs: Sequence[str]) -> tuple[CustomMetric, ...]:
             names = _top_level(ast.parse(source))
         except OSError as error:
             problem = (
-                "is not there"
-                if isinstance(error, FileNotFoundError)
-                else f"cannot be read: {error.strerror}"
+                "not found" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
             )
             mistakes.append(Mistake(key, f"{file} {problem} (looked in {path.parent.absolute()})"))
             continue
         except (SyntaxError, ValueError) as error:
             line = f" in line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
             what = error.msg if isinstance(error, SyntaxError) else str(error)
-            mistakes.append(Mistake(key, f"{file} is no Python{line}: {what}"))
+            mistakes.append(Mistake(key, f"{file} is not valid Python{line}: {what}"))
             continue
         if name not in names:
-            there = ", ".join(names) or "none"
+            defined = ", ".join(names) or "none"
             hint = did_you_mean(name, names)
-            mistakes.append(Mistake(key, f"{file} has no function {name!r}{hint} (functions: {there})"))
+            mistakes.append(Mistake(key, f"{file} has no function {name!r}{hint} (functions: {defined})"))
             continue
         first = next((metric for metric in found if metric.name == name), None)
         if first is not None:
-            mistakes.append(Mistake(key, f"is called as {first.spec} is; rename one of the functions"))
+            mistakes.append(Mistake(key, f"has the same name as {first.spec}; rename one of the functions"))
             continue
         found.append(CustomMetric(spec, source))
     if mistakes:
@@ -182,7 +180,7 @@ def read_custom_metrics(specs: Sequence[str]) -> tuple[CustomMetric, ...]:
 
 
 def _top_level(tree: ast.Module) -> list[str]:
-    """Names of a file that can be functions: what it defines, assigns or imports itself."""
+    """Return the names of a file that may be functions: what it defines, assigns or imports itself."""
     names: list[str] = []
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -196,7 +194,7 @@ def _top_level(tree: ast.Module) -> list[str]:
 
 @cache
 def _function(metric: CustomMetric) -> Callable[[Generated], Any]:
-    """The function; the bytes that were read are what is run, whatever the file holds by now."""
+    """Return the function, from the bytes that were read, whatever the file contains by now."""
     file = metric.spec.rpartition(":")[0]
     module = ModuleType(f"{Path(file).stem}_{metric.code}")
     module.__file__ = str(Path(file).expanduser().absolute())
@@ -205,12 +203,13 @@ def _function(metric: CustomMetric) -> Callable[[Generated], Any]:
         exec(compile(metric.source, module.__file__, "exec"), vars(module))
         function = getattr(module, metric.name)
     except (Exception, SystemExit) as error:
-        raise HarnessError(f"compare.metrics={metric.spec}: {file} cannot be run: {_told(error)}") from error
+        problem = f"{file} cannot be run: {_in_one_line(error)}"
+        raise HarnessError(f"compare.metrics={metric.spec}: {problem}") from error
     if not callable(function):
-        raise HarnessError(f"compare.metrics={metric.spec}: {metric.name} is no function")
+        raise HarnessError(f"compare.metrics={metric.spec}: {metric.name} is not a function")
     return function
 
 
-def _told(error: BaseException) -> str:
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+def _in_one_line(error: BaseException) -> str:
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

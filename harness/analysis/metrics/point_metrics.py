@@ -11,30 +11,30 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.latency import latency_metrics
-from harness.analysis.metric_catalog import METRICS, Metric, description
+from harness.analysis.metric_catalog import METRICS, Metric, metrics_to_json
 from harness.analysis.metrics.bleu import BleuCounts
-from harness.analysis.metrics.probability import STEP_SUMS, probability_metrics
+from harness.analysis.metrics.probability import no_steps, probability_metrics
 from harness.store.records import Repetition
 
 
 @dataclass
-class Measured:
-    """What was measured at the samples of a point, in their order.
+class SampleMetrics:
+    """The metrics of a point's samples, in their order.
 
     Attributes:
-        prompt_id: a value a sample; those of one prompt stand together.
-        columns: by column of generations.parquet, a value a sample; NaN where a sample has none.
+        prompt_id: one entry a sample; the samples of a prompt follow each other.
+        columns: by column of generations.parquet, one value a sample; NaN where a sample has none.
         steps: `step_sums` over all of them.
         bleu: counts over all samples whose prompt has a reference.
     """
 
     prompt_id: list[str] = field(default_factory=list)
     columns: dict[str, array[float]] = field(default_factory=dict)
-    steps: np.ndarray = field(default_factory=lambda: np.zeros(STEP_SUMS))
+    steps: np.ndarray = field(default_factory=no_steps)
     bleu: BleuCounts = field(default_factory=BleuCounts)
 
     def add(self, prompt_id: str, values: Mapping[str, float]) -> None:
-        """One more sample, with a value of each metric that it has."""
+        """Append a sample with a value of each metric that it has."""
         for name in (name for name in values if name not in self.columns):
             self.columns[name] = array("d", [math.nan]) * len(self.prompt_id)
         for name, column in self.columns.items():
@@ -43,54 +43,54 @@ class Measured:
 
 
 def point_metrics(
-    measured: Measured,
+    samples: SampleMetrics,
     repetitions: Sequence[Repetition],
-    measured_elsewhere: Mapping[str, float],
-    own: Sequence[Metric] = (),
+    run_metrics: Mapping[str, float],
+    custom: Sequence[Metric] = (),
 ) -> dict[str, Any]:
-    """metrics.json of a point; all its numbers are finite.
+    """Return a point's metrics.json; all its numbers are finite.
 
     Args:
-        measured: its samples.
-        repetitions: what was timed.
-        measured_elsewhere: metrics that come from neither, by key.
-        own: metrics of one's own among the columns.
+        samples: the metrics of its samples.
+        repetitions: its timed repetitions.
+        run_metrics: further metrics, by key, measured while the point was decoded.
+        custom: the custom metrics among the columns.
 
     Returns:
         `metrics`: flat, `section/name`; `intervals`: low and high of some of them; `per_prompt`: lists over
-        the prompts, means over their samples, in the order of `per_prompt["prompt_id"]`; `own`: what is known
-        of metrics of one's own.
+        the prompts, means over their samples, in the order of `per_prompt["prompt_id"]`; `own`: the entries
+        of the custom metrics.
     """
-    of_samples = [metric for metric in (*METRICS, *own) if metric.per_sample in measured.columns]
-    metrics = {metric.key: _mean(measured.columns[str(metric.per_sample)]) for metric in of_samples}
+    present = [metric for metric in (*METRICS, *custom) if metric.per_sample in samples.columns]
+    metrics = {metric.key: _mean(samples.columns[str(metric.per_sample)]) for metric in present}
     metrics |= {
-        f"probability/{name}": value for name, value in probability_metrics(measured.steps).items()
-    }  # over all steps, each counting alike
-    if "sentence_bleu" in measured.columns:
-        metrics["reference/bleu"] = measured.bleu.score(sentence=False)
+        f"probability/{name}": value for name, value in probability_metrics(samples.steps).items()
+    }  # means over all steps, not over samples
+    if "sentence_bleu" in samples.columns:
+        metrics["reference/bleu"] = samples.bleu.score(sentence=False)
     latency, intervals = latency_metrics(repetitions)
-    metrics |= {**latency, **measured_elsewhere}
+    metrics |= {**latency, **run_metrics}
     return {
         "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},
         "intervals": {name: list(interval) for name, interval in intervals.items()},
-        "per_prompt": _per_prompt(measured, of_samples),
-        "own": description(own),
+        "per_prompt": _per_prompt(samples, present),
+        "own": metrics_to_json(custom),
     }
 
 
-def _per_prompt(measured: Measured, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
-    places: dict[str, list[int]] = {}
-    for place, prompt in enumerate(measured.prompt_id):
-        places.setdefault(prompt, []).append(place)
-    per_prompt: dict[str, list[Any]] = {"prompt_id": list(places)}
+def _per_prompt(samples: SampleMetrics, metrics: Sequence[Metric]) -> dict[str, list[Any]]:
+    indices: dict[str, list[int]] = {}
+    for i, prompt in enumerate(samples.prompt_id):
+        indices.setdefault(prompt, []).append(i)
+    per_prompt: dict[str, list[Any]] = {"prompt_id": list(indices)}
     for metric in metrics:
-        values = measured.columns[str(metric.per_sample)]
-        means = [_mean(values[place] for place in group) for group in places.values()]
+        values = samples.columns[str(metric.per_sample)]
+        means = [_mean(values[i] for i in of_prompt) for of_prompt in indices.values()]
         per_prompt[metric.key] = [mean if math.isfinite(mean) else None for mean in means]
     return per_prompt
 
 
 def _mean(values: Iterable[float]) -> float:
-    """Mean of the finite ones; NaN without any."""
+    """Return the mean of the finite values; NaN without any."""
     known = [value for value in values if math.isfinite(value)]
     return math.fsum(known) / len(known) if known else math.nan

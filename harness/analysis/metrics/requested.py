@@ -1,4 +1,4 @@
-"""Which metrics are asked of a point: what a stored point's metrics must equal to be taken for them."""
+"""The metrics requested of a point, and what a stored point's metrics must have been computed with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.analysis.metrics.custom import CustomMetric
 from harness.store.address import digest
 
 METRICS_VERSION = 1
-"""Raise it when a metric is added or defined otherwise: stored points then get theirs anew, nothing else."""
+"""Raise it when a metric is added or its definition changes: stored points then get their metrics again."""
 
 
 @dataclass(frozen=True)
@@ -19,22 +19,22 @@ class RequestedMetrics:
     """The metrics of a point beside the built-in ones.
 
     Attributes:
-        own: metrics of one's own.
+        custom: the user's own metrics.
         references: by prompt id, of the prompts that have one.
     """
 
-    own: tuple[CustomMetric, ...] = ()
+    custom: tuple[CustomMetric, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict)
 
-    def part(self, parts: Mapping[str, Any]) -> dict[str, Any]:
-        """The entry `metrics` of the parts.json of a point with these metrics.
+    def spec(self, parts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the entry `metrics` in parts.json of a point that has these metrics.
 
         Args:
-            parts: of the point as it is; its timing and its drift are in metrics.json too.
+            parts: the point's parts.json; metrics.json covers its timing and drift too.
         """
         return {
             "version": METRICS_VERSION,
-            "own": {metric.name: metric.code for metric in self.own},
+            "own": {metric.name: metric.code for metric in self.custom},
             "references": self._references,
             "timing": parts.get("timing"),
             "drift": [parts.get("drift"), parts.get("drift_text")],

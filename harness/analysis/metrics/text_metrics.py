@@ -15,12 +15,12 @@ _WORD = re.compile(rf"[{_ALONE}]|[^\W{_ALONE}]+(?:['’][^\W{_ALONE}]+)*|[^\w\s]
 
 
 def words(text: str) -> list[str]:
-    """Words and punctuation marks of a text, lower case; what all metrics of words count."""
+    """Return the words and punctuation marks of a text, lower case: the unit of all metrics of words."""
     return _WORD.findall(text.lower())
 
 
 def text_metrics(output: str) -> dict[str, float]:
-    """The columns that hold what one text says by itself; NaN where it is too short to say it."""
+    """Return the columns of the metrics of one text; NaN where it is too short for one."""
     tokens = words(output)
     return {
         "words": float(len(tokens)),
@@ -33,21 +33,21 @@ def text_metrics(output: str) -> dict[str, float]:
 
 
 def distinct_n(tokens: Sequence[str], n: int) -> float:
-    """Distinct n-grams over all n-grams (Li et al. 2016, arXiv:1510.03055); NaN without any."""
+    """Return distinct n-grams over all n-grams (Li et al. 2016, arXiv:1510.03055); NaN without any."""
     grams = list(zip(*(tokens[offset:] for offset in range(n)), strict=False))
     return len(set(grams)) / len(grams) if grams else math.nan
 
 
 def repeated_n(tokens: Sequence[str], n: int) -> float:
-    """1 - distinct n-grams over all n-grams, seq-rep-n of Welleck et al. 2020 (arXiv:1908.04319)."""
+    """Return 1 - distinct n-grams over all n-grams, seq-rep-n of Welleck et al. 2020 (arXiv:1908.04319)."""
     return 1 - distinct_n(tokens, n)
 
 
 def longest_repeat(tokens: Sequence[str]) -> int:
-    """Length of the longest word sequence that stands at two places, which may overlap; 0 without any.
+    """Return the length of the longest word sequence that occurs twice, overlaps allowed; 0 without any.
 
-    A state of the suffix automaton (Blumer et al. 1985) that another one links to holds sequences that end
-    at two places or more; the longest of them is the answer. Linear in the length of the text.
+    A state of the suffix automaton (Blumer et al. 1985) that another one links to has sequences that end
+    at two positions or more; the longest of them is the answer. Linear in the length of the text.
     """
     lengths, links, following = [0], [-1], [{}]  # type: list[int], list[int], list[dict[str, int]]
     last = 0
@@ -60,26 +60,26 @@ def longest_repeat(tokens: Sequence[str]) -> int:
             following[state][token] = new
             state = links[state]
         if state >= 0:
-            met = following[state][token]
-            if lengths[met] > lengths[state] + 1:  # it holds longer sequences too: those part ways here
+            target = following[state][token]
+            if lengths[target] > lengths[state] + 1:  # it has longer sequences too: clone it
                 lengths.append(lengths[state] + 1)
-                links.append(links[met])
-                following.append(dict(following[met]))
-                parted = len(lengths) - 1
-                while state >= 0 and following[state].get(token) == met:
-                    following[state][token] = parted
+                links.append(links[target])
+                following.append(dict(following[target]))
+                clone = len(lengths) - 1
+                while state >= 0 and following[state].get(token) == target:
+                    following[state][token] = clone
                     state = links[state]
-                links[met] = met = parted
-            links[new] = met
+                links[target] = target = clone
+            links[new] = target
         last = new
     return max((lengths[link] for link in links[1:]), default=0)
 
 
 def compression_ratio(text: str) -> float:
-    """Bytes of a text over its bytes compressed (Shaib et al. 2024, arXiv:2403.00553): more says it repeats.
+    """Return bytes of a text over compressed bytes (Shaib et al. 2024, arXiv:2403.00553); high if it repeats.
 
-    UTF-8, compressed by DEFLATE at its best without zlib's header, whose bytes would weigh on short texts.
-    Longer texts compress better whatever they say: compare texts of about one length. NaN without a text.
+    UTF-8, compressed by DEFLATE at its highest level without zlib's header, which would dominate short texts.
+    Longer texts compress better in any case: compare texts of similar length. NaN for an empty text.
     """
     data = text.encode("utf-8", "replace")
     if not data:

@@ -17,15 +17,15 @@ Coverage of 95% intervals of 30 values, in percent of 20,000 simulated sets (10,
     the same, symmetric                  94.7       92.5    90.6  93.6               93.9
     hull of bootstrap-t and Student's    95.5       93.6    98.8  95.8               96.1
 
-`sparse` is normal in 15% of the cases, else 0, as where two strategies mostly make the same text; the last
-column is the difference of two lognormal values. More resamples do not help the bootstrap-t alone with
+`sparse` is normal in 15% of the cases, else 0, as where two strategies mostly generate the same text; the
+last column is the difference of two lognormal values. More resamples do not help the bootstrap-t alone with
 lognormal values: 92.5 with 2,000, 92.6 with 10,000. Of 8 values the hull covers 96.3 (normal) and 90.7
-(lognormal): intervals over few prompts are rough.
+(lognormal): intervals over few prompts are approximate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ class Means:
         mean: NaN for a set without values.
         low, high: 95% confidence interval; NaN where there are too few values.
         p: two-sided, of the hypothesis that the true mean is 0; NaN where there is no interval.
-        count: how many values there were.
+        count: number of values.
     """
 
     mean: np.ndarray
@@ -63,18 +63,18 @@ class Means:
 
 
 def mean_intervals(values: np.ndarray, resamples: int | None = None) -> Means:
-    """The mean of each row's finite values, with its interval.
+    """Return the mean of each row's finite values, with its interval.
 
-    The resamples depend on nothing but the number of values, so the same values always have the same
-    interval, and all rows of a length are resampled at once. One value has no interval. Values all alike
-    have an interval of no width and the p-value of the sign-flip test, 2^(1 - n): that all of them came out
-    on one side. Where some values are 0, as of prompts on which both strategies made the same text, no
+    The resamples depend only on the number of values, so that equal values have equal intervals, and all rows
+    with the same number of values are resampled at once. One value has no interval. Values that are all equal
+    have an interval of width 0 and the p-value of the sign-flip test, 2^(1 - n): that all of them have the
+    same sign. Where some values are 0, as of prompts on which both strategies generated the same text, no
     p-value is below 2^(1 - k) of the k others, for the same reason; and where that keeps it from 0.05, the
     interval reaches 0.
 
     Args:
-        values: (m, n); NaN and infinities are values that are missing.
-        resamples: how many; chosen by the number of values when None.
+        values: (m, n); NaN and infinities are missing values.
+        resamples: number of resamples; chosen by the number of values when None.
     """
     values = np.asarray(values, dtype=np.float64)
     rows, finite = len(values), np.isfinite(values)
@@ -90,13 +90,21 @@ def mean_intervals(values: np.ndarray, resamples: int | None = None) -> Means:
     return found
 
 
+def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Return (m, n) rows one below the other, short ones filled up with NaN."""
+    table = np.full((len(rows), max(map(len, rows), default=0)), np.nan)
+    for i, row in enumerate(rows):
+        table[i, : len(row)] = row
+    return table
+
+
 def _intervals(values: np.ndarray, resamples: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(low, high, p) of the means of complete rows (m, n), n at least 2."""
+    """Return (low, high, p) of the means of complete rows (m, n), n at least 2."""
     n = values.shape[1]
     mean, deviation = values.mean(axis=1), values.std(axis=1)
     low, high, p = mean.copy(), mean.copy(), np.ones(len(mean))
-    alike = deviation <= 1e-12 * np.abs(values).max(axis=1)
-    differ = np.flatnonzero(~alike)
+    equal = deviation <= 1e-12 * np.abs(values).max(axis=1)
+    differ = np.flatnonzero(~equal)
     if len(differ):
         many = resamples or (RESAMPLES if n <= LARGE else FEWER)
         size = max(1, _CHUNK // many)
@@ -106,23 +114,23 @@ def _intervals(values: np.ndarray, resamples: int | None) -> tuple[np.ndarray, n
             below, above, p[where] = _hull(t, mean[where] / deviation[where], n)
             low[where] = mean[where] - deviation[where] * above
             high[where] = mean[where] - deviation[where] * below
-    others = (values != 0).sum(axis=1)
-    flips = np.where(alike | (others < n), 2.0 ** (1 - np.maximum(others, 1)), 0.0)
-    p = np.maximum(p * ~(alike & (others > 0)), flips)
-    blurred = flips >= 1 - CONFIDENCE
-    return np.where(blurred, np.minimum(low, 0), low), np.where(blurred, np.maximum(high, 0), high), p
+    nonzero = (values != 0).sum(axis=1)
+    sign_flip = np.where(equal | (nonzero < n), 2.0 ** (1 - np.maximum(nonzero, 1)), 0.0)
+    p = np.maximum(p * ~(equal & (nonzero > 0)), sign_flip)
+    too_few = sign_flip >= 1 - CONFIDENCE
+    return np.where(too_few, np.minimum(low, 0), low), np.where(too_few, np.maximum(high, 0), high), p
 
 
 def _weights(n: int, resamples: int) -> Iterator[np.ndarray]:
-    """Blocks of (B, n): how often each of n values stands in a resample, over n.
+    """Yield blocks of (B, n): how often each of n values is in a resample, divided by n.
 
-    Resamples of one value alone are left out: they have no spread.
+    Resamples of a single value are left out: they have no standard deviation.
     """
-    luck = np.random.default_rng(n)
+    rng = np.random.default_rng(n)
     size = max(1, _CHUNK // n)
     for start in range(0, resamples, size):
         rows = min(size, resamples - start)
-        picks = luck.integers(n, size=(rows, n))
+        picks = rng.integers(n, size=(rows, n))
         picks += np.arange(rows)[:, None] * n
         counts = np.bincount(picks.ravel(), minlength=rows * n).reshape(rows, n)
         yield counts[(counts > 0).sum(axis=1) > 1] / n
@@ -131,10 +139,10 @@ def _weights(n: int, resamples: int) -> Iterator[np.ndarray]:
 def _studentised(
     values: np.ndarray, mean: np.ndarray, deviation: np.ndarray, weights: Iterable[np.ndarray]
 ) -> np.ndarray:
-    """(m, B) (resample's mean - mean) / resample's standard deviation."""
+    """Return (m, B) (resample's mean - mean) / resample's standard deviation."""
     z = (values - mean[:, None]) / deviation[:, None]
     t = np.concatenate([_studentised_block(z, block) for block in weights], axis=1)
-    # A resample of values that are all alike has no t; others stand in for it.
+    # A resample of values that are all equal has no t; others replace it.
     flat = np.isnan(t)
     for row in np.flatnonzero(flat.any(axis=1)):
         t[row, flat[row]] = np.resize(t[row, ~flat[row]], int(flat[row].sum()))
@@ -142,7 +150,7 @@ def _studentised(
 
 
 def _studentised_block(z: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The same of standardised values; NaN where a resample's values are all alike."""
+    """Return the same of standardised values; NaN where a resample's values are all equal."""
     means = z @ weights.T
     spread = (z * z) @ weights.T
     spread -= means * means
@@ -152,24 +160,24 @@ def _studentised_block(z: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _hull(t: np.ndarray, observed: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Quantiles of t that bound the interval, and the p-value of the observed ones.
+    """Return quantiles of t that bound the interval, and the p-value of the observed ones.
 
     Args:
         t: (m, B) studentised means of the resamples, by the standard deviation of n (not n - 1) values.
         observed: (m,) the same of the values themselves, were their true mean 0.
-        n: how many values.
+        n: number of values.
     """
     from scipy.special import stdtr, stdtrit
 
     scale = np.sqrt(n - 1)
     size = t.shape[1]
     tail = (1 - CONFIDENCE) / 2
-    cut = max(0, int(np.floor(tail * (size + 1))) - 1)  # so that p is below 0.05 past it, and only there
+    index = max(0, int(np.floor(tail * (size + 1))) - 1)  # so that p is below 0.05 past it, and only there
     far = min(RESOLVED, size)
-    ordered = np.partition(t, sorted({far - 1, cut, size - 1 - cut, size - far}), axis=1)
+    ordered = np.partition(t, sorted({far - 1, index, size - 1 - index, size - far}), axis=1)
     quantile = -stdtrit(n - 1, tail) / scale
-    below = np.minimum(ordered[:, cut], -quantile)
-    above = np.maximum(ordered[:, size - 1 - cut], quantile)
+    below = np.minimum(ordered[:, index], -quantile)
+    above = np.maximum(ordered[:, size - 1 - index], quantile)
     # P(T >= observed) and P(T <= observed), each with the far value of its own tail.
     upper = _tail((t >= observed[:, None]).sum(axis=1), size, observed, ordered[:, size - far], n)
     lower = _tail((t <= observed[:, None]).sum(axis=1), size, -observed, -ordered[:, far - 1], n)
@@ -178,10 +186,10 @@ def _hull(t: np.ndarray, observed: np.ndarray, n: int) -> tuple[np.ndarray, np.n
 
 
 def _tail(exceeding: np.ndarray, size: int, observed: np.ndarray, far: np.ndarray, n: int) -> np.ndarray:
-    """The share of resamples past the observed value, counted where it is resolved.
+    """Return the share of resamples past the observed value, counted where it is resolved.
 
-    Further out Student's distribution, stretched so that it meets the count at `far`, tells how thin the tail
-    is: a correction for hundreds of comparisons asks for probabilities that no count of resamples has.
+    Further out Student's distribution, scaled so that it meets the count at `far`, extrapolates the tail: a
+    correction for hundreds of comparisons asks for probabilities that no count of resamples has.
     """
     from scipy.special import stdtr, stdtrit
 

@@ -1,4 +1,4 @@
-"""How much each of several choices moves a metric: eta squared of main effects."""
+"""How much each of several factors affects a metric: eta squared of main effects."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 def effect_share(
     values: np.ndarray, factor: Sequence[Hashable], others: Sequence[Sequence[Hashable]] = ()
 ) -> float:
-    """Eta squared of a factor: the share of the sum of squares that it explains beside the others.
+    """Return eta squared of a factor: the share of the sum of squares that it explains beside the others.
 
-    SS(factor | others) / SS(total), both of least squares on one indicator a level, without interactions:
+    SS(factor | others) / SS(total), both of least squares on one indicator per level, without interactions:
     type II sums of squares (Yates 1934; Langsrud 2003, Statistics and Computing 13:163). In a balanced design
     it is the classic SS between levels over SS total (Fisher 1925), and the shares add up to 1 at most; in
-    one that is not, what two factors explain alike belongs to neither.
+    an unbalanced one, what two factors explain in common belongs to neither.
 
     Args:
         values: (n,) the metric's value at each point.
@@ -23,7 +23,7 @@ def effect_share(
         others: levels of the other factors.
 
     Returns:
-        0 to 1; NaN where the values do not differ.
+        0 to 1; NaN where all values are equal.
     """
     values = np.asarray(values, dtype=np.float64)
     centred = values - values.mean()
@@ -35,7 +35,7 @@ def effect_share(
 
 
 def level_means(values: np.ndarray, factor: Sequence[Hashable]) -> dict[Hashable, float]:
-    """The plain mean of the values at each level, in the order in which levels first come."""
+    """Return the mean of the values at each level, in the order in which levels first occur."""
     values = np.asarray(values, dtype=np.float64)
     return {level: float(values[[one == level for one in factor]].mean()) for level in dict.fromkeys(factor)}
 

@@ -1,4 +1,4 @@
-"""Many comparisons at once: which differences are told, and in which words."""
+"""Many comparisons at once: which differences are significant, and their words."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from harness.analysis.metric_catalog import Better
 
 LEVEL = 0.05
-"""A corrected p-value below it is told as a difference."""
+"""A difference is significant where its corrected p-value is below it."""
 
 NO_DIFFERENCE: Literal["no significant difference"] = "no significant difference"
 """The word of a difference that is not significant."""
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Corrected p-values by Holm's step-down method (1979, Scandinavian Journal of Statistics 6:65).
+    """Return p-values corrected by Holm's step-down method (1979, Scandinavian Journal of Statistics 6:65).
 
-    With them, at most 5% of sweeps show any word that is luck. That is what a reader who looks at a table and
-    takes each mark for real must be able to count on (the rate of Benjamini and Hochberg lets a share of all
-    marks be luck), and it needs no assumption about how metrics and points hang together.
+    With them, at most 5% of sweeps show any difference that is due to chance. That is what a reader who takes
+    each mark of a table for real must be able to count on (Benjamini and Hochberg's rate lets a share of all
+    marks be chance), and it needs no assumption about how metrics and points are correlated.
 
     Args:
-        p: (m,) those of all comparisons; NaN where there was none to make, which stays NaN.
+        p: (m,) of all comparisons; NaN, which stays NaN, where there is none.
     """
     p = np.asarray(p, dtype=np.float64)
     corrected = np.full(p.shape, np.nan)
@@ -35,14 +35,14 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def word_of(mean: float, p: float | None) -> Literal["higher", "lower", "no significant difference"]:
-    """The word for a difference with this corrected p-value; NO_DIFFERENCE without one."""
+    """Return the word for a difference with this corrected p-value; NO_DIFFERENCE without one."""
     if p is None or not p < LEVEL or mean == 0:
         return NO_DIFFERENCE
     return "higher" if mean > 0 else "lower"
 
 
 def verdict_of(word: str, better: Better | None) -> Literal["better", "worse"] | None:
-    """What the word means where one direction is better; None where none is, or nothing is told."""
+    """Return what the word means where one direction is better; None without one or without a difference."""
     if better is None or word == NO_DIFFERENCE:
         return None
     return "better" if word == better else "worse"

@@ -12,22 +12,22 @@ from harness.analysis.statistics.bootstrap import CONFIDENCE
 def welch_interval(
     ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]
 ) -> tuple[float, float | None, float | None, float | None]:
-    """The mean over prompts of the difference in mean time, with Welch's interval over the repetitions.
+    """Return the mean over prompts of the difference in mean time, with Welch's interval over repetitions.
 
-    The timed prompts are too few to speak of others, so they are taken as they are: the difference of each
+    The timed prompts are too few to generalise to others, so they are taken as fixed: the difference of each
     prompt is that of its mean times, its variance the sum of both variances over their repetitions, and the
-    degrees of freedom are Welch and Satterthwaite's (Welch 1947, Biometrika 34:28). So the interval tells how
-    much these prompts would differ were they timed again just then on this machine. It does not know that the
-    machine might have been slower the next day, nor that repetitions after one another are alike: the noise
+    degrees of freedom are Welch and Satterthwaite's (Welch 1947, Biometrika 34:28). So the interval says how
+    much these prompts would differ if they were timed again right away on this machine. It does not cover
+    that the machine may be slower on another day, nor that consecutive repetitions are correlated: the noise
     floor does.
 
     Args:
         ours: times of each prompt's repetitions.
-        theirs: of the same prompts, the point's that it is held against.
+        theirs: of the same prompts, of the baseline.
 
     Returns:
-        (mean, low, high, p); the last three None where some prompt was timed once only, or where its times
-        do not differ at all.
+        (mean, low, high, p); the last three None where some prompt was timed only once, or where its times
+        do not vary at all.
     """
     means = [float(np.mean(a) - np.mean(b)) for a, b in zip(ours, theirs, strict=True)]
     mean = float(np.mean(means))

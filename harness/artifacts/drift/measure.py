@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from harness.analysis.drift_summary import texts_of
 from harness.backends.hf.divergence import distribution, divergence
 from harness.backends.hf.reference_files import Distributions, Form, Gathered, form_of, keep
 from harness.backends.hf.teacher_forcing import Reader
@@ -31,6 +30,7 @@ from harness.store.drift_table import drift_rows, write_drift
 from harness.store.files import atomic_path, write_text
 from harness.store.reference_index import heads_folder, read_index, samples_folder, text_folder
 from harness.store.stored_point import StoredPoint, stored_point
+from harness.store.token_table import read_samples
 
 if TYPE_CHECKING:
     from harness.models.load import LoadedModel
@@ -219,9 +219,10 @@ class Drift:
 def samples_of(stored: StoredPoint, prompts: Sequence[Prompt]) -> Iterator[Passage]:
     """A point's samples as passages, in the order of its tables, a few steps held at a time."""
     prompt_ids = {prompt.id.encode("utf-8", "replace").decode(): prompt for prompt in prompts}
-    for name, sample, ids in texts_of(stored):
-        prompt = prompt_ids[name]
-        yield Passage(prompt.id, sample, (*prompt.ids, *ids), len(prompt.ids))
+    for sample in read_samples(stored, "tokens", ["token_id"]):
+        prompt = prompt_ids[sample.prompt_id]
+        ids = (*prompt.ids, *sample["token_id"].tolist())
+        yield Passage(prompt.id, sample.sample, ids, len(prompt.ids))
 
 
 def _limit(form: Form, positions: int, together: int) -> int:

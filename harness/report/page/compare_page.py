@@ -60,7 +60,7 @@ def compare_html(
         "label": sweep.name,
         "facts": _facts(sweep, points),
         "notes": [*compared.notes, *prompts.notes],
-        "approximate": compared.rough,
+        "approximate": compared.approximate,
         "palette": PALETTE,
         "baseline": None if compared.baseline is None else indices.get(compared.baseline),
         "metrics": [metric_json(metric) for metric in compared.metrics],

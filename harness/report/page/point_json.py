@@ -18,12 +18,12 @@ def metric_json(metric: Metric) -> dict[str, Any]:
     return {
         "key": metric.key,
         "name": metric.name,
-        "description": metric.says,
+        "description": metric.description,
         "unit": metric.unit,
         "decimals": metric.decimals,
         "better": metric.better,
         "known": any(known.key == metric.key for known in METRICS),
-        "headline": metric.place == "headline",
+        "headline": metric.visibility == "headline",
     }
 
 
@@ -64,7 +64,7 @@ def _cell_json(cell: Cell) -> list[Any]:
     d = cell.difference
     if d is not None:
         numbers = [short(d.mean), short(d.low), short(d.high), short(d.p, 2)]
-        row.append([*numbers, d.word, d.verdict, d.below_noise, d.prompts])
+        row.append([*numbers, d.word, d.verdict, d.within_noise, d.prompts])
     return row
 
 

@@ -28,7 +28,9 @@ FACTS = {"tokens": 300, "decode_seconds": 1.5, "peak_mb": None}
 REFERENCES = {"a": "the cat sat on the mat", "b": "no such thing"}
 
 
-def told(prompt: str, number: int, logprobs: Sequence[float], output: str, reason: str = "length") -> Sample:
+def sample(
+    prompt: str, number: int, logprobs: Sequence[float], output: str, reason: str = "length"
+) -> Sample:
     n = len(logprobs)
     column = np.array(logprobs, dtype=np.float32)
     ones = np.ones(n, dtype=np.float32)
@@ -50,9 +52,9 @@ def told(prompt: str, number: int, logprobs: Sequence[float], output: str, reaso
 
 
 SAMPLES = [
-    told("a", 0, [-0.5, -1.5], "x y x y", "eos"),
-    told("a", 1, [-2.0], ""),
-    told("b", 0, [-0.5, -0.5, -0.5, -6.5], "x y"),
+    sample("a", 0, [-0.5, -1.5], "x y x y", "eos"),
+    sample("a", 1, [-2.0], ""),
+    sample("b", 0, [-0.5, -0.5, -0.5, -6.5], "x y"),
 ]
 
 
@@ -124,7 +126,7 @@ def test_a_point_by_hand(point: Callable[..., StoredPoint]) -> None:
     assert per_prompt["text/eos_share"] == [0.5, 0]
     of_samples = {metric.key for metric in METRICS if metric.per_sample}
     assert per_prompt.keys() - {"prompt_id"} == {key for key in of_samples if not key.startswith("reference")}
-    assert stored.parts()["metrics"] == RequestedMetrics().part(stored.parts())
+    assert stored.parts()["metrics"] == RequestedMetrics().spec(stored.parts())
 
 
 def test_columns_are_added_and_the_others_stay(point: Callable[..., StoredPoint]) -> None:
@@ -154,8 +156,8 @@ def test_one_sample_a_prompt_has_no_self_bleu(point: Callable[..., StoredPoint])
 
 def test_references(point: Callable[..., StoredPoint]) -> None:
     outputs = ["the cat sat", "the cat sat on the mat", "such a thing", "unheard of"]
-    samples = [told("a", 0, [-1], outputs[0]), told("a", 1, [-1], outputs[1]), told("b", 0, [-1], outputs[2]),
-               told("c", 0, [-1], outputs[3])]  # fmt: skip
+    keys = (("a", 0), ("a", 1), ("b", 0), ("c", 0))
+    samples = [sample(*key, [-1], output) for key, output in zip(keys, outputs, strict=True)]
     stored = point(samples)
     add_metrics(stored, RequestedMetrics(references=REFERENCES))
     rows = stored.rows("generations")
@@ -193,7 +195,7 @@ def test_again_is_the_same_byte_for_byte(point: Callable[..., StoredPoint]) -> N
 
 
 def test_what_is_not_finite_stays_out(point: Callable[..., StoredPoint]) -> None:
-    stored = point([told("a", 0, [-math.inf, -1.0], "x"), told("b", 0, [-1.0], "")])
+    stored = point([sample("a", 0, [-math.inf, -1.0], "x"), sample("b", 0, [-1.0], "")])
     add_metrics(stored, RequestedMetrics())
     known = json.loads(stored.path("metrics.json").read_text(), parse_constant=pytest.fail)
     assert "probability/mean_logprob" not in known["metrics"]
@@ -203,9 +205,9 @@ def test_what_is_not_finite_stays_out(point: Callable[..., StoredPoint]) -> None
 
 
 def test_steps_are_taken_across_the_batches_of_a_table(point: Callable[..., StoredPoint]) -> None:
-    """A table of 66,000 steps is read in two; none of its samples may lose a step there."""
+    """A table of 66,000 steps is read in several batches; no sample may lose a step between two."""
     lengths = [600] * 110
-    stored = point([told(f"p{at}", 0, [-at / 100] * n, "x") for at, n in enumerate(lengths)])
+    stored = point([sample(f"p{at}", 0, [-at / 100] * n, "x") for at, n in enumerate(lengths)])
     add_metrics(stored, RequestedMetrics())
     known = stored.metrics()["per_prompt"]["probability/mean_warped_logprob"]
     assert known == pytest.approx([-at / 200 for at in range(110)])
@@ -261,7 +263,7 @@ def test_one_that_fails_changes_nothing(point: Callable[..., StoredPoint]) -> No
     broken = CustomMetric("mine.py:f", b"def f(generated):\n    return 1 / (generated.prompt_id != 'b')\n")
     message = (
         r"^compare\.metrics=mine\.py:f: f raised ZeroDivisionError: division by zero "
-        "for prompt 'b', sample 0; the samples are kept, the same command goes on from them$"
+        "for prompt 'b', sample 0; the samples are kept; run the same command again to continue from them$"
     )
     with pytest.raises(HarnessError, match=message):
         add_metrics(stored, RequestedMetrics((broken,)))
@@ -274,3 +276,67 @@ def test_columns_of_an_older_version_give_way(point: Callable[..., StoredPoint])
     stored.write_table("generations", table.append_column("distinct_9", pa.array([math.nan] * 3)))
     add_metrics(stored, RequestedMetrics())
     assert "distinct_9" not in stored.table("generations").column_names
+
+
+def point_metrics_of(stored: StoredPoint, requested: RequestedMetrics | None = None) -> dict[str, Any]:
+    add_metrics(stored, requested or RequestedMetrics())
+    known: dict[str, Any] = json.loads(stored.path("metrics.json").read_text(), parse_constant=pytest.fail)
+    return known
+
+
+def of_section(known: Mapping[str, Any], section: str) -> set[str]:
+    return {key.partition("/")[2] for key in known["metrics"] if key.startswith(f"{section}/")}
+
+
+def test_samples_with_texts_only(point: Callable[..., StoredPoint]) -> None:
+    """A backend that reports neither tokens nor why a text ended: there are metrics of the texts."""
+    samples = [
+        replace(one, output_tokens=None, finish_reason=None, steps=None, prompt_tokens=None)
+        for one in SAMPLES
+    ]
+    stored = point(samples)
+    count = CustomMetric("mine.py:f", b"def f(generated): return len(generated.tokens) + 1")
+    known = point_metrics_of(stored, RequestedMetrics((count,)))
+    full = point_metrics_of(point(SAMPLES))
+    assert not of_section(known, "probability")
+    assert of_section(known, "text") == of_section(full, "text") - {"output_tokens", "eos_share", "cut_share"}
+    assert all(
+        known["metrics"][f"text/{name}"] == full["metrics"][f"text/{name}"]
+        for name in of_section(known, "text")
+    )
+    assert known["metrics"]["own/f"] == 1
+    assert known["per_prompt"].keys() >= {"text/words"}
+    assert not known["per_prompt"].keys() & {
+        "probability/mean_logprob",
+        "text/output_tokens",
+        "text/eos_share",
+    }
+
+
+def test_samples_with_token_and_logprob_only(point: Callable[..., StoredPoint]) -> None:
+    """Tokens without ids, ranks, entropies and warped values: metrics of those are absent."""
+    samples = []
+    for one in SAMPLES:
+        assert one.steps is not None
+        samples.append(replace(one, steps=Steps(token=one.steps.token, logprob=one.steps.logprob)))
+    stored = point(samples)
+    source = (
+        b"def f(generated): return sum(t.rank is t.entropy is t.token_id is None for t in generated.tokens)"
+    )
+    known = point_metrics_of(stored, RequestedMetrics((CustomMetric("mine.py:f", source),)))
+    columns = stored.table("generations").column_names
+    full = point_metrics_of(point(SAMPLES))
+    assert of_section(known, "probability") == {"mean_logprob", "perplexity"}
+    assert known["metrics"]["probability/mean_logprob"] == full["metrics"]["probability/mean_logprob"]
+    assert of_section(known, "text") == of_section(full, "text")
+    assert known["metrics"]["own/f"] == 7 / 3
+    assert "perplexity" in columns
+    assert not {"mean_entropy", "surprise_share", "not_top_share", "kept_mass"} & set(columns)
+
+
+def test_tokens_are_known_of_some_samples_only(point: Callable[..., StoredPoint]) -> None:
+    blank = replace(SAMPLES[1], output_tokens=None, steps=None, output="")
+    known = point_metrics_of(point([SAMPLES[0], blank, SAMPLES[2]]))
+    assert known["metrics"]["probability/mean_logprob"] == pytest.approx(-10 / 6)
+    assert known["metrics"]["text/output_tokens"] == 3
+    assert known["per_prompt"]["text/output_tokens"] == [2, 4]

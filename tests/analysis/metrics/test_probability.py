@@ -52,3 +52,13 @@ def test_no_steps_and_impossible_ones() -> None:
     forced = probability_metrics(step_sums(steps((-math.inf, 0.0, 1.0, 0.0, 9, 1.0))))
     assert forced["perplexity"] == math.inf
     assert forced["surprise_share"] == 1
+
+
+def test_unknown_columns_have_no_metrics() -> None:
+    """NaN, or no column: the backend does not report it; what is known counts as ever."""
+    nothing = np.full(2, math.nan)
+    metrics = probability_metrics(step_sums({"logprob": FIRST["logprob"], "rank": nothing}))
+    assert metrics == pytest.approx({"mean_logprob": -1, "perplexity": math.e})
+    some = step_sums({"logprob": FIRST["logprob"]}) + step_sums(SECOND)
+    assert probability_metrics(some)["mean_entropy"] == 1
+    assert probability_metrics(step_sums({})) == {}

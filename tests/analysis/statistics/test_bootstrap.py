@@ -20,15 +20,15 @@ def one(*values: float) -> tuple[float, float, float, float]:
 Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
 
-def lognormal(luck: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    return luck.lognormal(0.0, 1.0, size)
+def lognormal(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    return rng.lognormal(0.0, 1.0, size)
 
 
 DIFFERENCES: dict[str, tuple[Draw, float, int]] = {
-    "normal": (lambda luck, size: luck.normal(0.3, 2.0, size), 0.3, 20_000),
+    "normal": (lambda rng, size: rng.normal(0.3, 2.0, size), 0.3, 20_000),
     "lognormal": (lognormal, math.exp(0.5), 20_000),
-    "heavy tails": (lambda luck, size: luck.standard_t(3, size), 0.0, 4000),
-    "of two lognormals": (lambda luck, size: lognormal(luck, size) - lognormal(luck, size), 0.0, 4000),
+    "heavy tails": (lambda rng, size: rng.standard_t(3, size), 0.0, 4000),
+    "of two lognormals": (lambda rng, size: lognormal(rng, size) - lognormal(rng, size), 0.0, 4000),
 }
 """How differences are spread, their true mean, and how many sets of them are drawn."""
 
@@ -42,26 +42,26 @@ def test_a_95_percent_interval_over_30_prompts_covers_within_2_points_of_that(ki
 
 
 def test_a_percentile_bootstrap_would_not_pass_that_simulation() -> None:
-    true, luck = math.exp(0.5), np.random.default_rng(7)
-    values = lognormal(luck, (1000, 30))
-    weights = luck.multinomial(30, [1 / 30] * 30, size=1000) / 30
+    true, rng = math.exp(0.5), np.random.default_rng(7)
+    values = lognormal(rng, (1000, 30))
+    weights = rng.multinomial(30, [1 / 30] * 30, size=1000) / 30
     low, high = np.quantile(values @ weights.T, [0.025, 0.975], axis=1)
     assert ((low <= true) & (true <= high)).mean() < 0.9
 
 
 def test_where_some_prompts_made_the_same_text_luck_is_told_in_less_than_5_percent() -> None:
-    luck = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     for share in (0.05, 0.1, 0.2, 0.5):
-        for size in (luck.normal(size=(1500, 30)), np.sign(luck.normal(size=(1500, 30)))):
-            found = mean_intervals(size * (luck.random((1500, 30)) < share), resamples=500)
+        for size in (rng.normal(size=(1500, 30)), np.sign(rng.normal(size=(1500, 30)))):
+            found = mean_intervals(size * (rng.random((1500, 30)) < share), resamples=500)
             assert (found.p < 0.05).mean() <= 0.06
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 8, 30, 200])
 def test_p_is_below_5_percent_just_where_the_interval_leaves_zero_out(n: int) -> None:
-    luck = np.random.default_rng(n)
-    values = luck.exponential(size=(400, n)) - luck.random((400, 1)) * 2
-    values[:100] *= luck.random((100, n)) < 0.3
+    rng = np.random.default_rng(n)
+    values = rng.exponential(size=(400, n)) - rng.random((400, 1)) * 2
+    values[:100] *= rng.random((100, n)) < 0.3
     values[100:120] = 0.25
     found = mean_intervals(values)
     outside = (found.low > 0) | (found.high < 0)
@@ -102,8 +102,8 @@ def test_the_same_text_on_most_prompts_leaves_few_coins() -> None:
 
 
 def test_missing_values_do_not_count_and_rows_do_not_meet() -> None:
-    luck = np.random.default_rng(1)
-    a, b = luck.normal(size=12), luck.exponential(size=9)
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=12), rng.exponential(size=9)
     table = np.full((2, 15), np.nan)
     table[0, 3:] = a
     table[1, [0, 2, 4, 5, 6, 7, 9, 11, 14]] = b
@@ -131,10 +131,10 @@ def test_the_interval_moves_and_stretches_with_the_values() -> None:
 
 def test_a_skewed_sample_has_the_bounds_of_a_bootstrap_t_made_the_long_way() -> None:
     values = np.random.default_rng(2).lognormal(size=30)
-    luck = np.random.default_rng(99)
+    rng = np.random.default_rng(99)
     ts = []
     for _ in range(10_000):
-        again = luck.choice(values, 30)
+        again = rng.choice(values, 30)
         ts.append((again.mean() - values.mean()) / (again.std(ddof=1) / math.sqrt(30)))
     error = values.std(ddof=1) / math.sqrt(30)
     low_t, high_t = np.quantile(ts, [0.025, 0.975])
@@ -147,8 +147,8 @@ def test_a_skewed_sample_has_the_bounds_of_a_bootstrap_t_made_the_long_way() -> 
 
 def test_p_is_told_far_beyond_what_resamples_can_count() -> None:
     """A correction for 700 comparisons needs 7e-5, of which 10,000 resamples know nothing."""
-    luck = np.random.default_rng(4)
-    base = luck.normal(size=100)
+    rng = np.random.default_rng(4)
+    base = rng.normal(size=100)
     base = (base - base.mean()) / base.std(ddof=1)
     shifts = np.array([0.2, 0.3, 0.4, 0.5, 0.6, 0.8])
     found = mean_intervals(base + shifts[:, None])

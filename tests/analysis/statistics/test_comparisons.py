@@ -28,8 +28,8 @@ def test_what_was_not_compared_does_not_count() -> None:
 
 
 def test_holm_keeps_the_rate_of_sweeps_with_any_false_word() -> None:
-    luck = np.random.default_rng(0)
-    wrong = sum((holm(p) < 0.05).any() for p in luck.random((2000, 40)))
+    rng = np.random.default_rng(0)
+    wrong = sum((holm(p) < 0.05).any() for p in rng.random((2000, 40)))
     assert 0.035 < wrong / 2000 < 0.065
 
 

@@ -28,8 +28,8 @@ def test_what_factors_do_together_belongs_to_none() -> None:
 
 
 def test_one_factor_is_scipys_analysis_of_variance() -> None:
-    luck = np.random.default_rng(0)
-    groups = [luck.normal(shift, size=size) for shift, size in ((0, 4), (0.5, 7), (1, 3))]
+    rng = np.random.default_rng(0)
+    groups = [rng.normal(shift, size=size) for shift, size in ((0, 4), (0.5, 7), (1, 3))]
     f = stats.f_oneway(*groups).statistic
     factor = [level for level, group in enumerate(groups) for _ in group]
     assert effect_share(np.concatenate(groups), factor) == pytest.approx(f * 2 / (f * 2 + 11))

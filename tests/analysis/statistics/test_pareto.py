@@ -19,8 +19,8 @@ def test_points_that_are_alike_share_the_front_and_one_alone_is_it() -> None:
 
 
 def test_against_the_definition() -> None:
-    luck = np.random.default_rng(0)
-    values = luck.integers(0, 5, size=(60, 3)).astype(float)
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 5, size=(60, 3)).astype(float)
     higher = [True, False, True]
 
     def beaten(ours: np.ndarray) -> bool:

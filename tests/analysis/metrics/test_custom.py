@@ -1,4 +1,4 @@
-"""Metrics of one's own: read without being run, run on what was read, every mistake one line."""
+"""Custom metrics: read without being run, run on what was read, every mistake one line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_what_was_read_is_what_is_run(mine: Path) -> None:
     assert (politeness.of(GENERATED), thanks.of(GENERATED)) == (2, 0)
     known = politeness.described()
     assert (known.key, known.per_sample, known.better) == ("own/politeness", "own_politeness", "higher")
-    assert known.says == "How often it says please."
+    assert known.description == "How often it says please."
     assert thanks.described().better is None
     assert politeness.code == thanks.code != CustomMetric("mine.py:politeness", b"other").code
     assert not list(mine.parent.glob("__pycache__"))
@@ -66,15 +66,16 @@ def test_every_mistake_at_once(mine: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_custom_metrics(["mine.py:politeness", *specs])
     gone, misspelt, wrong, null, twice = map(str, caught.value.mistakes)
-    assert gone == f"compare.metrics=gone.py:f: gone.py is not there (looked in {Path.cwd()})"
+    assert gone == f"compare.metrics=gone.py:f: gone.py not found (looked in {Path.cwd()})"
     assert misspelt == (
         "compare.metrics=mine.py:politness: mine.py has no function 'politness'; did you mean politeness? "
         "(functions: dataclass, Count, politeness, thanks, number)"
     )
-    assert wrong.startswith("compare.metrics=wrong.py:f: wrong.py is no Python in line 1: ")
-    assert null.startswith("compare.metrics=null.py:f: null.py is no Python")
+    assert wrong.startswith("compare.metrics=wrong.py:f: wrong.py is not valid Python in line 1: ")
+    assert null.startswith("compare.metrics=null.py:f: null.py is not valid Python")
     assert twice == (
-        "compare.metrics=other.py:politeness: is called as mine.py:politeness is; rename one of the functions"
+        "compare.metrics=other.py:politeness: has the same name as mine.py:politeness; "
+        "rename one of the functions"
     )
 
 
@@ -88,12 +89,12 @@ def test_no_number_is_none(value: str) -> None:
     [
         ("def f(g): raise OSError('x\\n y')", "f raised OSError: x y for prompt 'p', sample 0; the samples"),
         ("def f(g): raise SystemExit(3)", "f raised SystemExit: 3 for prompt 'p', sample 0"),
-        ("def f(g): return 'good'", "f returned 'good' (str), no number or None, for prompt 'p', sample 0"),
+        ("def f(g): return 'good'", "f returned 'good' (str), not a number or None, for prompt 'p', sample"),
         ("import nothing_like_it\ndef f(g): pass", "m.py cannot be run: ModuleNotFoundError: No module"),
-        ("f = 3", "f is no function"),
+        ("f = 3", "f is not a function"),
     ],
 )  # fmt: skip
-def test_what_goes_wrong_is_told(source: str, message: str) -> None:
+def test_errors(source: str, message: str) -> None:
     with pytest.raises(HarnessError) as caught:
         CustomMetric("m.py:f", source.encode()).of(GENERATED)
     assert str(caught.value).startswith(f"compare.metrics=m.py:f: {message}")
@@ -107,5 +108,5 @@ def test_numbers_of_all_kinds(value: str) -> None:
 
 
 def test_a_direction_that_is_none() -> None:
-    with pytest.raises(HarnessError, match=r"f\.better is 'more'; say higher or lower"):
+    with pytest.raises(HarnessError, match=r"f\.better is 'more', not higher or lower"):
         CustomMetric("m.py:f", b"def f(generated): return 1\nf.better = 'more'").described()
