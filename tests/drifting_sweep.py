@@ -1,4 +1,4 @@
-"""A sweep whose points drift from a reference, made up for tests of the view of precision."""
+"""A sweep whose points drift from a reference, made up for tests of the view Quantization."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def drifting_sweep(
     """
     more = {"texts": texts} if texts is not None else {}
     sweep = make_sweep(outputs, ("m",), QUANTIZATIONS, DECODINGS, **more, **options)
-    by_place = {
+    by_choices = {
         (p.quantization, p.decoding): StoredPoint(outputs / "points" / p.point_id) for p in sweep.points
     }
-    for (quantization, decoding), stored in by_place.items():
+    for (quantization, decoding), stored in by_choices.items():
         facts = stored.metrics()
         facts["metrics"] |= {
             "memory/weights_mb": {"fp32": 8.0, "bnb_int8": 4.0, "bnb_nf4": 2.0}[quantization]
@@ -43,7 +43,7 @@ def drifting_sweep(
         if quantization == "fp32":
             stored.write_json("metrics.json", facts)
             continue
-        reference = by_place["fp32", decoding]
+        reference = by_choices["fp32", decoding]
         scale, error = (1e-5, 0.0) if quantization == "bnb_int8" else (0.01, kl_error)
         _write(stored, reference, scale, error)
         add_drift(facts, stored)
@@ -81,12 +81,12 @@ def _table(prompt_id: str, sample: int, rows: Sequence[Mapping[str, Any]], scale
         "top_ids": ids,
         "top_logprobs": np.tile([math.log(0.5), math.log(0.25)], (count, 1)),
     }
-    pieces = [row["token"] for row in rows]
+    tokens = [row["token"] for row in rows]
     return drift_rows(
         prompt_id,
         sample,
         [row["token_id"] for row in rows],
-        pieces,
-        [[piece, HOSTILE["script"]] for piece in pieces],
+        tokens,
+        [[token, HOSTILE["script"]] for token in tokens],
         values,
     )

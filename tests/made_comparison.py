@@ -9,7 +9,7 @@ from harness.analysis.point_results import PointResult
 
 
 def made_up_comparison(points: Sequence[PointResult]) -> Comparison:
-    """Make the first point with metrics the baseline; others are higher, lower or not significant."""
+    """Return a comparison with the first point that has metrics; others are higher, lower or equal."""
     plain = plain_comparison(points)
     labels = [p.point.label for p in points if p.metrics]
     cells: dict[str, dict[str, Cell]] = {}
@@ -39,6 +39,6 @@ def made_up_comparison(points: Sequence[PointResult]) -> Comparison:
         noise={"latency/itl_p50_ms": 0.125},
         disagreement=dict(sorted(share.items(), key=lambda pair: -pair[1])),
         self_bleu=dict.fromkeys(prompt_ids, 41.5),
-        rough=True,
+        approximate=True,
         notes=("one thing could not be compared",),
     )

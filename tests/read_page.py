@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Page(HTMLParser):
-    """What a page holds, as a browser's parser would cut it."""
+    """The elements of a page, as a browser's parser finds them."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Page(HTMLParser):
         return json.loads(self.scripts[0])
 
     def chunk(self, ref: list[int]) -> bytes:
-        """A chunk, decompressed."""
+        """Return a chunk, decompressed."""
         offset, length = ref
         return gzip.decompress(base64.b64decode(self.scripts[3][offset : offset + length]))
 
@@ -78,8 +78,10 @@ class Page(HTMLParser):
 
 
 def read_columns(raw: bytes, vocabulary: list[tuple[int, str]]) -> list[dict[str, Any]]:
-    """The blocks of a chunk of columns, read byte by byte: its facts, and each column as a list; `k` is the
-    number of alternatives. Tokens are (id, text), None where there is none."""
+    """Return the blocks of a chunk of columns, read byte by byte: their facts, and each column as a list.
+
+    `k` is the number of alternatives; tokens are (id, text), None where there is none.
+    """
     line, _, rest = raw.partition(b"\n")
     header = json.loads(line)
     at = 0

@@ -113,10 +113,10 @@ class Comparison:
 
 def plain_comparison(points: Sequence[PointResult]) -> Comparison:
     """Return the points' values with their intervals, compared with nothing."""
-    own = {key: metric for p in points for key, metric in p.custom_metrics.items()}
+    custom = {key: metric for p in points for key, metric in p.custom_metrics.items()}
     return Comparison(
         baseline=None,
-        metrics=tuple(metric_of(key, own) for key in in_order(key for p in points for key in p.metrics)),
+        metrics=tuple(metric_of(key, custom) for key in in_order(key for p in points for key in p.metrics)),
         cells={
             p.point.label: {
                 key: Cell(value, *p.intervals.get(key, (None, None))) for key, value in p.metrics.items()

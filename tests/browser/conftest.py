@@ -50,7 +50,7 @@ class Opened:
     wrong: list[str] = field(default_factory=list)
 
     def overflow(self) -> float:
-        """By how many pixels the body is wider than the window."""
+        """Return by how many pixels the body is wider than the window."""
         return self.view.evaluate("() => document.documentElement.scrollWidth - innerWidth")
 
 
@@ -59,7 +59,7 @@ Open = Callable[..., Opened]
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """A running Chromium."""
+    """Yield a running Chromium."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         pytest.skip("needs Chromium")
@@ -72,7 +72,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
-    """`open_page(path, "#/points", size=PHONE, dark=True, framed=True)`; nothing may go wrong in it."""
+    """`open_page(path, "#/runs", size=PHONE, dark=True, framed=True)`; nothing may go wrong in it."""
     opened: list[Opened] = []
     contexts = []
 
@@ -96,27 +96,27 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
         tab.on("dialog", lambda dialog: (page.wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         tab.on(
             "console",
-            lambda said: (
-                page.wrong.append(f"{said.type}: {said.text}") if said.type in ("error", "warning") else None
+            lambda line: (
+                page.wrong.append(f"{line.type}: {line.text}") if line.type in ("error", "warning") else None
             ),
         )
         if framed:
             frame = tmp_path / "frame.html"
             frame.write_text(FRAME, encoding="utf-8")
-            own = {frame.as_uri()}
+            urls = {frame.as_uri()}
             tab.on(
                 "request",
-                lambda r: None if r.url.startswith(allowed) or r.url in own else page.wrong.append(r.url),
+                lambda r: None if r.url.startswith(allowed) or r.url in urls else page.wrong.append(r.url),
             )
             tab.goto(frame.as_uri())
             tab.evaluate("(html) => start(html)", path.read_text(encoding="utf-8"))
             page.view = tab.wait_for_selector("iframe").content_frame()
             page.view.wait_for_load_state()
         else:
-            own = {path.as_uri(), path.as_uri() + fragment}
+            urls = {path.as_uri(), path.as_uri() + fragment}
             tab.on(
                 "request",
-                lambda r: None if r.url.startswith(allowed) or r.url in own else page.wrong.append(r.url),
+                lambda r: None if r.url.startswith(allowed) or r.url in urls else page.wrong.append(r.url),
             )
             tab.goto(path.as_uri() + fragment)
         return page

@@ -137,9 +137,9 @@ def test_names_hold_what_varies_and_fall_back_to_labels(outputs: Path) -> None:
     assert short_names(sweep.points[:1]) == ["m/fp32/greedy"]
 
 
-def compared(points: Sequence[PointResult], *, rough: bool = False) -> Comparison:
+def compared(points: Sequence[PointResult], *, approximate: bool = False) -> Comparison:
     """The first two columns worse and better, the others higher, lower, in the noise, not significant."""
-    tell = [
+    differences = [
         ("higher", "worse", False),
         ("lower", "better", False),
         ("higher", None, False),
@@ -151,25 +151,25 @@ def compared(points: Sequence[PointResult], *, rough: bool = False) -> Compariso
     cells = {points[0].point.label: {column.key: Cell(123.0) for column in HEADLINES}}
     for p in points[1:]:
         cells[p.point.label] = {
-            column.key: Cell(123.0, None, None, Difference(1.0, 0.5, 1.5, 0.01, *told, prompts=30))  # type: ignore[arg-type]
-            for column, told in zip(HEADLINES, tell, strict=True)
+            column.key: Cell(123.0, None, None, Difference(1.0, 0.5, 1.5, 0.01, *difference, prompts=30))  # type: ignore[arg-type]
+            for column, difference in zip(HEADLINES, differences, strict=True)
         }
-    return Comparison(points[0].point.label, (), cells, rough=rough)
+    return Comparison(points[0].point.label, (), cells, approximate=approximate)
 
 
 def test_numbers_are_marked_by_their_difference_from_the_baseline_and_the_marks_explained() -> None:
     points = [made_up("greedy"), made_up("top_p")]
     lines = table(points, 100, compared(points))
-    told = "✓ greedy 123.0 123.00 123 123.000 123.000 123.000 123 120 eos 36 length"
-    assert re.sub(" +", " ", lines[3]) == told
-    told = "✓ top_p 123.0▼ 123.00▲ 123↑ 123.000↓ 123.000≈ 123.000▲ 123· 120 eos 36 length"
-    assert re.sub(" +", " ", lines[4]) == told
+    expected = "✓ greedy 123.0 123.00 123 123.000 123.000 123.000 123 120 eos 36 length"
+    assert re.sub(" +", " ", lines[3]) == expected
+    expected = "✓ top_p 123.0▼ 123.00▲ 123↑ 123.000↓ 123.000≈ 123.000▲ 123· 120 eos 36 length"
+    assert re.sub(" +", " ", lines[4]) == expected
     assert lines[3].index("123.000") == lines[4].index("123.000")
-    told = " ".join(lines[7:])
-    assert "vs. fable_small/bnb_nf4/greedy: ▲ better, ▼ worse, ↑ higher, ↓ lower" in told
-    assert "· no significant difference" in told
-    assert "approximate" not in told
-    assert "approximate" in " ".join(table(points, 80, compared(points, rough=True)))
+    below = " ".join(lines[7:])
+    assert "vs. fable_small/bnb_nf4/greedy: ▲ better, ▼ worse, ↑ higher, ↓ lower" in below
+    assert "· no significant difference" in below
+    assert "approximate" not in below
+    assert "approximate" in " ".join(table(points, 80, compared(points, approximate=True)))
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])

@@ -28,8 +28,8 @@ def test_summary_holds_every_metric_of_every_point(outputs: Path) -> None:
     assert rows[0]["generation.stop_strings"] == '["a", "b"]'
     for row, point in zip(rows, point_results(sweep), strict=True):
         assert row["status"] == point.point.status
-        told = {key: float(row[key]) for key in row if "/" in key and row[key]}
-        assert told == pytest.approx(dict(point.metrics))
+        metrics = {key: float(row[key]) for key in row if "/" in key and row[key]}
+        assert metrics == pytest.approx(dict(point.metrics))
     assert rows[1]["error"] == sweep.points[1].error
 
 
@@ -40,16 +40,16 @@ def test_comparison_csv_has_a_row_a_point_and_metric() -> None:
         'a "quoted", label': {"memory/peak_mb": Cell(5.0), "text/distinct_2": Cell(0.5, 0.4, 0.6)},
         "b": {"text/distinct_2": Cell(0.4, 0.3, 0.5, difference)},
     }
-    told = comparison_csv(Comparison('a "quoted", label', metrics, cells))
-    rows = list(csv.DictReader(io.StringIO(told)))
+    text = comparison_csv(Comparison('a "quoted", label', metrics, cells))
+    rows = list(csv.DictReader(io.StringIO(text)))
     assert [(row["label"], row["metric"], row["value"]) for row in rows] == [
         ('a "quoted", label', "text/distinct_2", "0.5"),
         ('a "quoted", label', "memory/peak_mb", "5.0"),
         ("b", "text/distinct_2", "0.4"),
     ]
     assert rows[0]["baseline"] == rows[0]["p"] == ""
-    told_last = ["0.3", "0.5", 'a "quoted", label', "-0.1", "-0.2", "-0.05", "0.003"]
-    assert list(rows[2].values())[3:] == [*told_last, "lower", "worse", "yes", "40"]
+    last_cells = ["0.3", "0.5", 'a "quoted", label', "-0.1", "-0.2", "-0.05", "0.003"]
+    assert list(rows[2].values())[3:] == [*last_cells, "lower", "worse", "yes", "40"]
 
 
 def test_report_writes_everything_from_the_store_and_prints_the_table(

@@ -40,13 +40,14 @@ def test_every_token_has_the_values_of_both_models(tmp_path: Path) -> None:
         "each reference's text is in the page once"
     )
     nf4 = next(b for b in blocks if b["kind"] == "drift" and labels[b["point"]] == "m/bnb_nf4/greedy")
-    own = blocks[nf4["reference"]]
-    assert labels[own["point"]] == "m/fp32/greedy"
+    reference = blocks[nf4["reference"]]
+    assert labels[reference["point"]] == "m/fp32/greedy"
     point_id = next(p.point_id for p in sweep.points if p.label == "m/fp32/greedy")
     rows = [r for r in StoredPoint(tmp_path / "points" / point_id).rows("tokens") if r["prompt_id"] == "chat"]
-    assert own["token"] == [(row["token_id"], row["token"]) for row in rows]
-    assert own["logprob"] == pytest.approx([row["logprob"] for row in rows], rel=1e-3)
-    assert own["top_tokens"][: own["k"]] == list(zip(rows[0]["top_ids"], rows[0]["top_tokens"], strict=True))
+    assert reference["token"] == [(row["token_id"], row["token"]) for row in rows]
+    assert reference["logprob"] == pytest.approx([row["logprob"] for row in rows], rel=1e-3)
+    tops = list(zip(rows[0]["top_ids"], rows[0]["top_tokens"], strict=True))
+    assert reference["top_tokens"][: reference["k"]] == tops
     assert nf4["kl"] == pytest.approx([0.01 * (i + 1) for i in range(len(rows))], rel=2e-5)
     assert nf4["logprob_change"] == pytest.approx([-0.001] * len(rows), rel=2e-3), (
         "drift.parquet has single floats"
@@ -83,19 +84,19 @@ def test_costs_and_the_worst_tokens(tmp_path: Path) -> None:
         kls = [row["kl"] for row in rows]
         assert kls == sorted(kls, reverse=True)
         assert all(row["kl"] == pytest.approx(scale * (row["at"][1] + 1)) for row in rows)
-    parts = next(p for p in section["costs"] if p["quantization"] == "bnb_nf4")["shares"]
+    shares = next(p for p in section["costs"] if p["quantization"] == "bnb_nf4")["shares"]
     by_id: dict[tuple[str, int], list[float]] = {}
     for p in sweep.points:
         if p.quantization == "bnb_nf4":
             for row in StoredPoint(tmp_path / "points" / p.point_id).rows("drift"):
                 by_id.setdefault((row["token"], row["token_id"]), []).append(row["kl"])
-    whole = sum(map(sum, by_id.values()))
-    for text, token_id, count, share in parts:
+    all_kl = sum(map(sum, by_id.values()))
+    for text, token_id, count, share in shares:
         assert (count, share) == (
             len(by_id[text, token_id]),
-            pytest.approx(sum(by_id[text, token_id]) / whole, rel=5e-3),
+            pytest.approx(sum(by_id[text, token_id]) / all_kl, rel=5e-3),
         )
-    assert parts[0][3] == pytest.approx(max(map(sum, by_id.values())) / whole, rel=5e-3)
+    assert shares[0][3] == pytest.approx(max(map(sum, by_id.values())) / all_kl, rel=5e-3)
     assert section["notes"] == []
     assert {index for index, *_ in section["agreements"]} == {1, 2}
 

@@ -22,7 +22,7 @@ def about(value: float) -> Any:
     return value if math.isinf(value) else pytest.approx(value, rel=1 / 2048, abs=1e-6, nan_ok=True)
 
 
-def test_every_step_is_told_as_it_is_stored(outputs: Path) -> None:
+def test_every_step_is_shown_as_it_is_stored(outputs: Path) -> None:
     stored = write_point(outputs, "p", PROMPTS, samples=2, tokens=12, k=4)
     seen = 0
     for prompt in written(stored).prompts:
@@ -54,7 +54,7 @@ def test_every_step_is_told_as_it_is_stored(outputs: Path) -> None:
     assert written(stored).data["notes"] == []
 
 
-def test_hostile_texts_arrive_whole_and_only_as_data(outputs: Path) -> None:
+def test_hostile_texts_arrive_complete_and_only_as_data(outputs: Path) -> None:
     stored = write_point(outputs, "p", dict.fromkeys(HOSTILE), scores=True)
     page = Page(tokens_html(stored, "<script>alert(1)</script>"))
     assert page.tags.count("script") == 4
@@ -63,7 +63,7 @@ def test_hostile_texts_arrive_whole_and_only_as_data(outputs: Path) -> None:
     assert {prompt["id"]: prompt["samples"][0]["text"] for prompt in page.prompts} == HOSTILE
 
 
-def test_prompt_scores_are_told_and_the_first_has_no_context(outputs: Path) -> None:
+def test_prompt_scores_are_shown_and_the_first_has_no_context(outputs: Path) -> None:
     stored = write_point(outputs, "p", {"a": "some words here"}, scores=True)
     scores = written(stored).prompts[0]["steps"][0, -1]
     assert "".join(text for _, text in scores["token"]) == "some words here"
@@ -75,7 +75,7 @@ def test_prompt_scores_are_told_and_the_first_has_no_context(outputs: Path) -> N
 
 def test_past_the_budget_the_first_prompts_keep_their_tokens(outputs: Path) -> None:
     stored = write_point(outputs, "p", {f"p{i:02d}": "x" for i in range(20)}, tokens=60)
-    whole = len(tokens_html(stored, "label"))
+    complete = len(tokens_html(stored, "label"))
     small = tokens_html(stored, "label", budget_mb=0.03)
     page = Page(small)
     with_steps = [bool(prompt["steps"]) for prompt in page.prompts]
@@ -87,7 +87,7 @@ def test_past_the_budget_the_first_prompts_keep_their_tokens(outputs: Path) -> N
     )
     settings = page.data["settings"][1]
     assert len(page.scripts[3]) - settings <= 30_000
-    assert len(small) < whole
+    assert len(small) < complete
 
 
 def test_texts_that_do_not_fit_are_left_out_and_counted(outputs: Path) -> None:
