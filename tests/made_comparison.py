@@ -10,7 +10,7 @@ from harness.report.page.compare_page import plain_comparison
 
 
 def made_up_comparison(points: Sequence[PointResult]) -> Comparison:
-    """The first point that has metrics is the baseline; each other one is higher, lower or not told apart."""
+    """The first point that has metrics is the baseline; the others are higher, lower or neither."""
     plain = plain_comparison(points)
     labels = [p.point.label for p in points if p.metrics]
     cells: dict[str, dict[str, Cell]] = {}
@@ -19,9 +19,9 @@ def made_up_comparison(points: Sequence[PointResult]) -> Comparison:
         for metric in plain.metrics:
             value = plain.cells[label][metric.key].value
             mean = value - plain.cells[labels[0]][metric.key].value
-            word = ("not told apart", "higher", "lower")[place % 3]
+            word = ("no significant difference", "higher", "lower")[place % 3]
             verdict = None
-            if metric.better and word != "not told apart":
+            if metric.better and word != "no significant difference":
                 verdict = "better" if metric.better == word else "worse"
             difference = Difference(mean, mean - 1, mean + 1, 0.01, word, verdict, place % 2 == 1, 6)  # type: ignore[arg-type]
             cells[label][metric.key] = Cell(value, value - 0.5, value + 0.5, difference if place else None)
@@ -40,6 +40,6 @@ def made_up_comparison(points: Sequence[PointResult]) -> Comparison:
         noise={"latency/itl_p50_ms": 0.125},
         disagreement=dict(sorted(share.items(), key=lambda pair: -pair[1])),
         self_bleu=dict.fromkeys(prompt_ids, 41.5),
-        rough=True,
+        approximate=True,
         notes=("one thing could not be compared",),
     )

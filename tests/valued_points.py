@@ -57,7 +57,8 @@ def timed(prompt_id: str, *ttft: float, itl: float = 2.0, batch_size: int = 1) -
 
 def sweep_of(outputs: Path, *points: SweepPoint, **compare: Any) -> Sweep:
     """Return a sweep of these points."""
-    return Sweep("compared", "0123456789", outputs / "sweeps" / "compared-0123456789", {}, points, 0.0, compare)
+    folder = outputs / "sweeps" / "compared-0123456789"
+    return Sweep("compared", "0123456789", folder, {}, points, 0.0, compare)
 
 
 def sweep_point(decoding: str, model: str = "m", prompts: str = "set", **varied: Any) -> SweepPoint:

@@ -26,7 +26,7 @@ MARKS = {
     "higher": ("↑", "", "higher"),
     "lower": ("↓", "", "lower"),
     "noise": ("≈", "dim", "within the noise of running it again"),
-    "not told apart": ("·", "dim", "not told apart"),
+    "no significant difference": ("·", "dim", "no significant difference"),
 }
 """Behind a number: how it differs from the baseline. Sign, style and what it stands for."""
 
@@ -129,7 +129,7 @@ def _marked(cells: list[str], differences: list[Difference | None]) -> list[str]
 
 def _meaning(difference: Difference) -> str:
     """Which of MARKS tells a difference."""
-    if difference.word == "not told apart":
+    if difference.word == "no significant difference":
         return difference.word
     return "noise" if difference.within_noise else difference.verdict or difference.word
 

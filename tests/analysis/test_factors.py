@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from valued_points import sweep_point
 
 from harness.analysis.comparison import Effect
 from harness.analysis.factors import effects_of, factors_of

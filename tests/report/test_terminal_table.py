@@ -137,7 +137,7 @@ def test_names_hold_what_varies_and_fall_back_to_labels(outputs: Path) -> None:
 
 
 def held(points: Sequence[PointResult], *, rough: bool = False) -> Comparison:
-    """The first two columns worse and better, the others higher, lower, in the noise, not told apart."""
+    """The first two columns worse and better, the others higher, lower, within the noise, not different."""
     tell = [
         ("higher", "worse", False),
         ("lower", "better", False),
@@ -145,7 +145,7 @@ def held(points: Sequence[PointResult], *, rough: bool = False) -> Comparison:
         ("lower", None, False),
         ("lower", "worse", True),
         ("lower", "better", False),
-        ("not told apart", None, True),
+        ("no significant difference", None, True),
     ]
     cells = {points[0].point.label: {column.key: Cell(123.0) for column in HEADLINES}}
     for p in points[1:]:
@@ -153,7 +153,7 @@ def held(points: Sequence[PointResult], *, rough: bool = False) -> Comparison:
             column.key: Cell(123.0, None, None, Difference(1.0, 0.5, 1.5, 0.01, *told, prompts=30))  # type: ignore[arg-type]
             for column, told in zip(HEADLINES, tell, strict=True)
         }
-    return Comparison(points[0].point.label, (), cells, rough=rough)
+    return Comparison(points[0].point.label, (), cells, approximate=rough)
 
 
 def test_numbers_are_marked_against_the_baseline_and_the_marks_explained() -> None:
@@ -166,9 +166,9 @@ def test_numbers_are_marked_against_the_baseline_and_the_marks_explained() -> No
     assert lines[3].index("123.000") == lines[4].index("123.000")
     told = " ".join(lines[7:])
     assert "against fable_small/bnb_nf4/greedy: ▲ better, ▼ worse, ↑ higher, ↓ lower" in told
-    assert "· not told apart" in told
+    assert "· no significant difference" in told
     assert "rough" not in told
-    assert "rough" in " ".join(table(points, 80, held(points, rough=True)))
+    assert "rough" in " ".join(table(points, 80, held(points, approximate=True)))
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])

@@ -60,9 +60,9 @@ def _fastest(points: Sequence[PointResult]) -> Finding | None:
         says: list[Part] = [{"point": place}, f" with {_figure(best)} {unit}"]
         rivals = _overlapping(points, key, place, [where for _, where in ranked[1:]])
         if rivals and len(rivals) < 4:
-            says += [", not told apart from ", *_listed(rivals)]
+            says += [", no significant difference from ", *_listed(rivals)]
         elif rivals:
-            says += [f", not told apart from {len(rivals)} others"]
+            says += [f", no significant difference from {len(rivals)} others"]
         if last not in rivals and min(best, worst) > 0:
             ratio = max(best, worst) / min(best, worst)
             says += ["; slowest is ", {"point": last}, f" with {_figure(worst)}, {ratio:.1f}× as slow"]

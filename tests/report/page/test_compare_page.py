@@ -29,7 +29,7 @@ def test_every_cell_effect_and_front_is_told(outputs: Path) -> None:
             assert (high is None) == (cell.high is None)
             if cell.difference:
                 assert difference[0][4:] == [
-                    cell.difference.word, cell.difference.verdict, cell.difference.below_noise, 6,
+                    cell.difference.word, cell.difference.verdict, cell.difference.within_noise, 6,
                 ]  # fmt: skip
     assert [effect[:2] for effect in data["effects"]] == [
         ["latency/itl_p50_ms", "decoding"],
