@@ -149,7 +149,8 @@ def _run_metrics(stored: StoredPoint, parts: Mapping[str, Any]) -> dict[str, flo
     """What was measured while the point was decoded."""
     facts = parts["facts"]
     metrics = {}
-    if "replayed_from" not in facts:  # what was taken by replay was not decoded here
+    # A point of an older store may have been taken from another point by replay: it was not decoded here.
+    if "replayed_from" not in facts and None not in (facts["tokens"], facts["decode_seconds"]):
         metrics["throughput/sweep_tokens_per_s"] = facts["tokens"] / max(facts["decode_seconds"], 1e-9)
     model = stored.environment().get("model", {}) if stored.has("environment.json") else {}
     known = {

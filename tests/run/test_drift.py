@@ -247,7 +247,7 @@ def test_a_small_budget_says_what_it_left_out(outputs: Path, small_sweep: list[s
         part = json.loads((folder / "parts.json").read_text())["drift"]
         assert (part["kind"], part["texts"], part["left_out"], part["whole"]) == ("hidden", 2, 2, False)
     plan = json.loads(next((outputs / "sweeps").glob("*/plan.json")).read_text())
-    told = "drift is told of 2 of 4 texts; drift.budget_mb has no room for more"
+    told = "drift covers 2 of 4 outputs; drift.budget_mb has no room for more"
     assert sum(told in point["warnings"] for point in plan["points"]) == 4
     files = [*outputs.glob("drift/heads/*"), *outputs.glob("points/*/drift/*.safetensors")]
     assert sum(path.stat().st_size for path in files) <= budget + 200 * len(files)  # their headers

@@ -142,7 +142,7 @@ def test_a_metric_that_raises_costs_no_sample(
     (here / "mine.py").write_text("def politeness(generated): return {}[generated.prompt_id]\n")
     told = (
         "compare.metrics=mine.py:politeness: politeness raised KeyError: 'a' for prompt 'a', sample 0; "
-        "the samples are kept, the same command goes on from them"
+        "the samples are kept; run the same command again to continue from them"
     )
     for _ in range(2):
         assert main([*BASE, *SET, *OWN]) == 1
@@ -185,7 +185,7 @@ def test_what_is_not_there_is_told_before_anything_runs(
             "compare.metrics=mine.py:politenes: mine.py has no function 'politenes'; "
             "did you mean politeness? (functions: Path, politeness)"
         )
-        assert gone == f"compare.metrics=gone.py:f: gone.py is not there (looked in {here})"
+        assert gone == f"compare.metrics=gone.py:f: gone.py not found (looked in {here})"
     for word in ("plan", "check"):
         assert main([word, *BASE, *SET, *OWN]) == 0
     assert not (here / "ran").exists(), "planning runs nobody's code"
