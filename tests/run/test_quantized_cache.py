@@ -54,7 +54,7 @@ class TestQuantizedCache:
         ]
         assert len(set(found.values())) == 4
         assert [len(warnings) for warnings in run.warned] == [0, 0, 1, 1]
-        assert "keeps out of the tree" in run.warned[2][0]
+        assert "shares no prefix with others" in run.warned[2][0]
         plain, quantized = (
             found[f"fable_tiny/fp32/greedy cache={name}"] for name in ("default", "quantized_fp8")
         )

@@ -121,7 +121,7 @@ def test_sweeps_are_found(tmp_path: Path) -> None:
     assert find_sweep(tmp_path, "demo-bbbb2222").sweep_id == "bbbb2222"
     with pytest.raises(ConfigError, match="names several"):
         find_sweep(tmp_path, "demo")
-    with pytest.raises(ConfigError, match="no sweep here"):
+    with pytest.raises(ConfigError, match="no such sweep"):
         find_sweep(tmp_path, "zzz")
     loaded = load_sweep(tmp_path / "sweeps" / "demo-aaaa1111")
     assert loaded.points == points
