@@ -136,7 +136,7 @@ def test_names_hold_what_varies_and_fall_back_to_labels(outputs: Path) -> None:
     assert short_names(sweep.points[:1]) == ["m/fp32/greedy"]
 
 
-def held(points: Sequence[PointResult], *, rough: bool = False) -> Comparison:
+def held(points: Sequence[PointResult], *, approximate: bool = False) -> Comparison:
     """The first two columns worse and better, the others higher, lower, within the noise, not different."""
     tell = [
         ("higher", "worse", False),
@@ -153,7 +153,7 @@ def held(points: Sequence[PointResult], *, rough: bool = False) -> Comparison:
             column.key: Cell(123.0, None, None, Difference(1.0, 0.5, 1.5, 0.01, *told, prompts=30))  # type: ignore[arg-type]
             for column, told in zip(HEADLINES, tell, strict=True)
         }
-    return Comparison(points[0].point.label, (), cells, approximate=rough)
+    return Comparison(points[0].point.label, (), cells, approximate=approximate)
 
 
 def test_numbers_are_marked_against_the_baseline_and_the_marks_explained() -> None:
