@@ -51,6 +51,7 @@ class Artifact(ABC):
         after: names of artifacts that it is computed from: when one of them is made anew, so is this.
         needs_backend: whether a model must be loaded for it.
         per_family: whether it is made for all jobs of a family at once (`make_family`).
+        implied: whether `harness plan` lists it only where nothing that it is computed from is listed.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Artifact(ABC):
     after: tuple[str, ...] = ()
     needs_backend: bool = True
     per_family: bool = False
+    implied: bool = False
 
     @abstractmethod
     def spec(self, job: Job) -> Any:

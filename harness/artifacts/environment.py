@@ -19,6 +19,7 @@ class Environment(Artifact):
     action = "describe"
     files = ("config.yaml", "environment.json")
     after = ("record",)
+    implied = True
 
     def spec(self, job: Job) -> Any:
         """Return True: it is always requested."""

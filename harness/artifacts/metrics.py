@@ -18,6 +18,7 @@ class Metrics(Artifact):
     files = ("drift.json", "metrics.json")
     after = ("record", "timing", "drift", "drift_text")
     needs_backend = False
+    implied = True
 
     def spec(self, job: Job) -> Any:
         """Return which metrics are requested, and of which version."""

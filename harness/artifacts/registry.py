@@ -42,9 +42,11 @@ def missing(job: Job, outputs: Path) -> tuple[Artifact, ...]:
 
 
 def actions(lacking: Sequence[Artifact]) -> tuple[str, ...]:
-    """Return what is to be done for missing artifacts; those that merely follow from another are left out."""
+    """Return what is to be done for missing artifacts, without those that are implied by another."""
     names = {artifact.name for artifact in lacking}
-    return tuple(artifact.action for artifact in lacking if names.isdisjoint(artifact.after))
+    return tuple(
+        artifact.action for artifact in lacking if not artifact.implied or names.isdisjoint(artifact.after)
+    )
 
 
 def point_files() -> tuple[str, ...]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from harness.backends.backend import Target
 from harness.backends.hf.target import hf_target
 from harness.config.point import Point
 from harness.once import Once
+
+TARGETS: dict[str, Callable[[Point, Once], Target]] = {"hf": hf_target}
+"""By `backend.kind`."""
 
 
 def target_of(point: Point, once: Once) -> Target:
@@ -18,4 +23,4 @@ def target_of(point: Point, once: Once) -> Target:
     Raises:
         ConfigError: it cannot be run here as requested.
     """
-    return hf_target(point, once)
+    return TARGETS[point.backend.kind](point, once)

@@ -24,8 +24,8 @@ Commands:
 Choices, as in `decoding=top_p` (`harness help GROUP` describes them):
 {groups}
 
-Keys, as in `generation.max_new_tokens=100`, belong to
-{sections}.
+Keys, as in `generation.max_new_tokens=100`, belong to one of these:
+{sections}
 --config-dir FOLDER adds your own choices; --cfg job shows the composed config; --hydra-help lists more flags.
 Completion in bash: eval "$(harness -sc install=bash)"
 
@@ -43,7 +43,7 @@ def overview(groups: ConfigGroups, commands: Mapping[str, str]) -> str:
     return _TEMPLATE.format(
         commands="\n".join(_row(command, usage) for command, usage in commands.items()),
         groups="\n".join(_row(group, ", ".join(choices)) for group, choices in groups.choices.items()),
-        sections=", ".join(schema.sections()),
+        sections="\n".join(textwrap.wrap(", ".join(schema.sections()), 105)),
     )
 
 

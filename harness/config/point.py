@@ -28,6 +28,12 @@ class Model(Choice):
     chat_template: str | None = Field(None, description="a Jinja chat template, or a file that contains one")
 
 
+class Backend(Choice):
+    """Who answers requests."""
+
+    kind: Literal["hf"] = Field("hf", description="hf: transformers, in this process")
+
+
 class Quantization(Choice):
     """How the weights are stored; it alone decides the dtype. Field names are the quantizing library's.
 
@@ -237,6 +243,7 @@ class Point(Section):
 
     label: str
     model: Model
+    backend: Backend = Backend(name="hf")
     quantization: Quantization
     cache: Cache = Cache(name="default")
     prompts: Prompts

@@ -27,6 +27,7 @@ def test_the_schema_is_not_a_choice():
     groups = ConfigGroups().choices
     assert list(groups) == [
         "model",
+        "backend",
         "quantization",
         "cache",
         "prompts",
