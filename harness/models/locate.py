@@ -136,7 +136,7 @@ class ModelFiles:
 
 
 def locate(model: Model) -> ModelFiles:
-    """Find a model and read its small files; loads no weights and imports no torch.
+    """Find a model and read its small files; no weights are loaded, and no torch is imported.
 
     Raises:
         ConfigError: it is not found or cannot be used; one line per reason.
@@ -155,7 +155,7 @@ def locate(model: Model) -> ModelFiles:
             f"{model.id}: its config.json names no model_type, so its architecture is unknown; choose "
             "another model",
         )
-    if config.get("is_encoder_decoder") or config["model_type"] in _ENCODER_DECODERS:  # before its weights, which do not matter then
+    if config.get("is_encoder_decoder") or config["model_type"] in _ENCODER_DECODERS:
         raise ConfigError.of(
             "model.id",
             f"{model.id} is an encoder-decoder model ({config['model_type']}); only decoder-only models "
