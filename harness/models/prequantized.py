@@ -59,7 +59,7 @@ def stored_quantization(config: Mapping[str, Any]) -> StoredQuantization | None:
     bits, group = _first(found, "bits", "w_bit", "nbits"), _first(found, "group_size", "q_group_size")
     if method == "compressed-tensors":
         groups = (found.get("config_groups") or {}).values()
-        weights = next((group["weights"] for group in groups if group.get("weights")), {})
+        weights: Mapping[str, Any] = next((one["weights"] for one in groups if one.get("weights")), {})
         bits, group = _first(weights, "num_bits"), _first(weights, "group_size")
     elif method == "torchao":
         bits, group = _torchao_bits_and_group(found)
