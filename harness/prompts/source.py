@@ -229,7 +229,7 @@ def _jsonl(text: str, name: str) -> Iterator[_RawRow]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             found: dict[str, Any] | str = f"invalid JSON: {error.msg} at column {error.colno}"
-        except RecursionError:
+        except (ValueError, RecursionError):
             found = "invalid JSON: nested too deeply"
         else:
             row = {"prompt": row} if isinstance(row, str) else row
