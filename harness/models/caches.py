@@ -35,9 +35,8 @@ def check_cache(cache: Cache, device: str, files: ModelFiles) -> None:
     """
     if not cache.quantized:
         return
-    kind = device.partition(":")[0]
     key, config = f"cache.backend={cache.backend}", files.text_config
-    if kind not in ("cpu", "cuda"):
+    if device.partition(":")[0] not in ("cpu", "cuda"):
         raise ConfigError.of(key, f"runs on cpu and cuda, and this is {device}; use cache=default")
     if cache.backend == "hqq" and (missing := missing_packages(("hqq",), "hqq")) is not None:
         raise ConfigError.of(key, f"{missing}; or use cache=quantized_fp8, which needs no package")
@@ -47,15 +46,14 @@ def check_cache(cache: Cache, device: str, files: ModelFiles) -> None:
             f"{files.id} has layers without full attention (a sliding window), and a quantized cache "
             "supports full attention only; use cache=default",
         )
-    if cache.backend == "hqq" and not _packs(cache, cache.q_group_size or 0, config):
-        largest = _group_size(cache, config)
+    largest = _group_size(cache, config)
+    if cache.backend == "hqq" and not _packs(cache, cache.q_group_size or largest or 0, config):
         cure = f"use {largest}" if largest else "use cache=quantized_int8 or cache=quantized_fp8"
-        if cache.q_group_size is not None or largest is None:
-            raise ConfigError.of(
-                f"cache.q_group_size={cache.q_group_size or 'null'}",
-                f"must divide the head dimension of {head_dim(config)}, and the groups of "
-                f"{key_value_heads(config)} heads must fill whole bytes at {cache.nbits or 4} bits; {cure}",
-            )
+        raise ConfigError.of(
+            f"cache.q_group_size={cache.q_group_size or 'null'}",
+            f"must divide the head dimension of {head_dim(config)}, and the groups of "
+            f"{key_value_heads(config)} heads must fill whole bytes at {cache.nbits or 4} bits; {cure}",
+        )
 
 
 def cache_config(cache: Cache, files: ModelFiles) -> dict[str, Any] | None:
@@ -79,11 +77,8 @@ def quantized_cache_bytes(
 ) -> int:
     """Return an upper bound on the bytes of a quantized cache of one sample.
 
-    Args:
-        config: as `kv_cache_bytes`.
-        tokens: positions in the cache.
-        value_bytes: bytes of one value of scales, zero points and the residual that is not quantized.
-        settings: as `cache_config` returns them.
+    As `kv_cache_bytes`; `value_bytes` are those of scales, zero points and the residual that is not
+    quantized, and `settings` are what `cache_config` returns.
     """
     values = kv_cache_bytes(config, tokens, 1)
     if settings["backend"] == "fp8":

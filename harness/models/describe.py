@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+import harness
 from harness.models.device import cpu_name
+from harness.models.packages import package_version
 
 if TYPE_CHECKING:
     from harness.models.load import LoadedModel
@@ -26,8 +26,8 @@ def versions() -> dict[str, str | None]:
     """Return the versions of Python, the harness and `PACKAGES`; None for one that is not installed."""
     return {
         "python": platform.python_version(),
-        "harness": _version("decoding-harness"),
-        **{name: _version(name) for name in PACKAGES},
+        "harness": harness.__version__,
+        **{name: package_version(name) for name in PACKAGES},
     }
 
 
@@ -53,13 +53,3 @@ def environment(loaded: LoadedModel | None = None) -> dict[str, Any]:
             major, minor = torch.cuda.get_device_capability(loaded.device)
             machine["compute_capability"] = f"{major}.{minor}"
     return found
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        # A source tree that is used without being installed.
-        return (
-            getattr(sys.modules.get("harness"), "__version__", None) if name == "decoding-harness" else None
-        )

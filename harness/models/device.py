@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import platform
 import re
 import sys
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError
@@ -22,18 +24,13 @@ def devices() -> tuple[str, ...]:
     if "torch" in sys.modules:
         import torch
 
-        found = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-        return (*found, *(["mps"] if torch.backends.mps.is_available() else []), "cpu")
-    found = [f"cuda:{index}" for index in range(_cuda_devices())]
-    return (*found, *(["mps"] if sys.platform == "darwin" and platform.machine() == "arm64" else []), "cpu")
-
-
-def _cuda_devices() -> int:
-    """Return the number of GPUs that the CUDA driver shows this process; 0 for a torch built without CUDA."""
-    driver, count = _driver(), ctypes.c_int(0)
-    if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
+        gpus, mps = torch.cuda.device_count(), torch.backends.mps.is_available()
+    else:
+        driver, count = _driver(), ctypes.c_int(0)
+        if driver is not None:
+            driver.cuDeviceGetCount(ctypes.byref(count))
+        gpus, mps = count.value, sys.platform == "darwin" and platform.machine() == "arm64"
+    return (*(f"cuda:{index}" for index in range(gpus)), *(["mps"] if mps else []), "cpu")
 
 
 def gpu_bytes(device: str) -> int:
@@ -78,19 +75,14 @@ def device_name(device: str) -> str:
     """Return the name of the GPU or the processor."""
     import torch
 
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return cpu_name()
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
 
 
 @cache
 def cpu_name() -> str:
     """Return the processor's model name, as far as the system reports it."""
-    from pathlib import Path
-
-    try:
+    with contextlib.suppress(OSError):
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    match = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
-    return match[1].strip() if match else platform.processor() or platform.machine()
+        if match := re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE):
+            return match[1].strip()
+    return platform.processor() or platform.machine()

@@ -9,9 +9,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.errors import ConfigError, first_line
 from harness.models.fable import FABLE_MODELS
@@ -20,14 +18,6 @@ from harness.models.weights import Tensor
 HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 CODE_FILES = ("*.py",)
-
-
-@dataclass(frozen=True)
-class RemoteWeights:
-    """Weight files on the hub that are not fetched yet: their names, and their tensors where known."""
-
-    names: tuple[str, ...]
-    tensors: tuple[Tensor, ...]
 
 
 def nearest_builtin(name: str) -> str:
@@ -45,14 +35,14 @@ def fetch_small_files(model_id: str, revision: str | None, *, code: bool) -> Pat
     from huggingface_hub import snapshot_download
 
     patterns = [*SMALL_FILES, *(CODE_FILES if code else ())]
-    with hub_errors(model_id, revision), no_progress_bars():
+    with _hub_errors(model_id, revision):
         return Path(snapshot_download(model_id, revision=revision, allow_patterns=patterns))
 
 
 def fetch_weights(
-    model_id: str, revision: str | None, names: tuple[str, ...], on_file: Callable[[str, float], None] | None
+    model_id: str, revision: str | None, names: tuple[str, ...], on_file: Callable[[str, float], None]
 ) -> Path:
-    """Fetch the named weight files, one after the other; return their folder. Cached ones are not fetched.
+    """Fetch the named weight files that are not cached, one after the other; return their folder.
 
     Args:
         model_id: the hub id.
@@ -66,59 +56,44 @@ def fetch_weights(
     from huggingface_hub import hf_hub_download
 
     folder = Path()
-    with hub_errors(model_id, revision), no_progress_bars():
+    with _hub_errors(model_id, revision):
         for index, name in enumerate(names):
-            if on_file is not None:
-                on_file(name, index / len(names))
+            on_file(name, index / len(names))
             path = Path(hf_hub_download(model_id, name, revision=revision))
             folder = path.parents[len(Path(name).parts) - 1]
     return folder
 
 
-def remote_weights(model_id: str, revision: str | None) -> RemoteWeights:
+def remote_weights(model_id: str, revision: str | None) -> tuple[list[str], tuple[Tensor, ...]]:
     """Return the files that the hub has of a model, and their tensors (from headers; no weights fetched)."""
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with hub_errors(model_id, revision), no_progress_bars():
+    with _hub_errors(model_id, revision):
         siblings = api.model_info(model_id, revision=revision).siblings or []
-        names = tuple(sorted(entry.rfilename for entry in siblings))
-    tensors: tuple[Tensor, ...] = ()
-    if any(name.endswith(".safetensors") for name in names):
-        try:
-            metadata = api.get_safetensors_metadata(model_id, revision=revision)
-            tensors = tuple(
-                Tensor(name, str(info.dtype), tuple(info.shape))
-                for file in metadata.files_metadata.values()
-                for name, info in file.tensors.items()
-            )
-        except Exception:
-            # Only estimates depend on it; what is wrong is reported when the weights are fetched.
-            tensors = ()
-    return RemoteWeights(names, tensors)
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Turn the hub client's progress bars off while the block runs."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    if are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
+    names = sorted(entry.rfilename for entry in siblings)
+    if not any(name.endswith(".safetensors") for name in names):
+        return names, ()
     try:
-        yield
-    finally:
-        enable_progress_bars()
+        metadata = api.get_safetensors_metadata(model_id, revision=revision)
+    except Exception:
+        # Only estimates depend on it; what is wrong is reported when the weights are fetched.
+        return names, ()
+    return names, tuple(
+        Tensor(name, str(info.dtype), tuple(info.shape))
+        for file in metadata.files_metadata.values()
+        for name, info in file.tensors.items()
+    )
 
 
 @contextmanager
-def hub_errors(model_id: str, revision: str | None) -> Iterator[None]:
-    """Turn the errors of the hub's client into a ConfigError of one line."""
+def _hub_errors(model_id: str, revision: str | None) -> Iterator[None]:
+    """Turn the errors of the hub's client into a ConfigError of one line, and its progress bars off."""
     from huggingface_hub import errors
+    from huggingface_hub.utils import disable_progress_bars
 
-    failures: tuple[type[Exception], ...] = (OSError, errors.EntryNotFoundError, *_http_errors())
+    disable_progress_bars()
+    failures: tuple[type[Exception], ...] = (errors.EntryNotFoundError, *errors.HfHubHTTPError.__bases__)
     try:
         yield
     except errors.RevisionNotFoundError:
@@ -135,12 +110,13 @@ def _explain(model_id: str, error: BaseException) -> str:
     """Return in one line why the hub's client failed, and the cure."""
     from huggingface_hub import errors, is_offline_mode
 
-    causes = list(_chain(error))
+    causes = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
 
-    def among(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
+    def among(kind: type[BaseException]) -> bool:
+        return any(isinstance(cause, kind) for cause in causes)
 
-    statuses = {_status(cause) for cause in causes}
     if among(errors.GatedRepoError):
         return (
             f"{model_id} is gated: request access on its page on the hub, then set HF_TOKEN to a token "
@@ -159,7 +135,8 @@ def _explain(model_id: str, error: BaseException) -> str:
             "complete in the hub's cache, and HF_HUB_OFFLINE=1 forbids fetching it; unset that, or give a "
             "folder"
         )
-    if statuses & {401, 403}:
+    responses = [getattr(cause, "response", None) for cause in causes]
+    if any(getattr(response, "status_code", None) in (401, 403) for response in responses):
         return f"the hub refuses access to {model_id} with this token; set HF_TOKEN to one that may read it"
     if isinstance(error, errors.RemoteEntryNotFoundError):
         return f"{model_id} lacks a file that its index names ({first_line(error)}); choose another revision"
@@ -167,24 +144,3 @@ def _explain(model_id: str, error: BaseException) -> str:
         f"the hub does not answer ({first_line(causes[-1])}) and {model_id} is not complete in the local "
         f"cache; try again, give a folder, or use a built-in model ({', '.join(FABLE_MODELS)})"
     )
-
-
-def _http_errors() -> tuple[type[Exception], ...]:
-    """Return the base errors of the HTTP client that the installed huggingface_hub uses."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    bases = HfHubHTTPError.__mro__
-    return tuple(base for base in bases if base.__name__ == "HTTPError" and issubclass(base, Exception))
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and what caused it, outermost first."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def _status(error: BaseException) -> int | None:
-    response: Any = getattr(error, "response", None)
-    return getattr(response, "status_code", None)

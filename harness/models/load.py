@@ -49,7 +49,6 @@ class LoadedModel:
         files: the model's files.
         device: `cuda:N`, `mps` or `cpu`.
         dtype: of what is not quantized, as torch names it.
-        files_generation_config: content of the checkpoint's generation_config.json.
         facts: what is stored about the model and its loading; plain values only.
     """
 
@@ -58,7 +57,6 @@ class LoadedModel:
     files: ModelFiles
     device: str
     dtype: str
-    files_generation_config: Mapping[str, Any] = field(repr=False)
     facts: Mapping[str, Any]
 
 
@@ -97,20 +95,23 @@ def load(model: Model, quantization: Quantization, on_progress: OnProgress | Non
     loaded = read_model(files.folder, model, quantization, device, dtype, on_progress, stored)
     seconds = time.perf_counter() - started
     _keep_token_ids_only(loaded, files, tokenizer)
+    unpacked = compute_dtype(quantization, device) if quantization.load_in_4bit else dtype
+    if stored is not None and stored.compute_dtype is not None:
+        unpacked = stored.compute_dtype
     facts = {
         "model_id": files.id,
         "revision": files.revision,
-        "fingerprint": files.fingerprint(),
+        "fingerprint": files.fingerprint,
         "tokenizer_fingerprint": tokenizer_fingerprint(model, files),
         "architecture": type(loaded).__name__,
-        "parameters": count_parameters(loaded),
+        "parameters": loaded.num_parameters(),  # quantized ones as before packing
         "memory_footprint_mb": footprint_bytes(loaded) / _MIB,
         "load_seconds": seconds,
         "load_peak_mb": peak_memory_mb(device),
         "device": device,
         "device_name": device_name(device),
         "dtype": dtype,
-        "compute_dtype": _compute_dtype(quantization, device, dtype, stored),
+        "compute_dtype": unpacked,
         "attention": getattr(loaded.config, "_attn_implementation", None),
         "quantized_modules": quantized_modules(loaded),
         "quant_method": None if stored is None else stored.method,
@@ -120,7 +121,7 @@ def load(model: Model, quantization: Quantization, on_progress: OnProgress | Non
         "vocab_size": files.vocab_size,
     }
     on_progress("loaded", 1.0)
-    return LoadedModel(loaded, tokenizer, files, device, dtype, files.generation_config, facts)
+    return LoadedModel(loaded, tokenizer, files, device, dtype, facts)
 
 
 def free(loaded: LoadedModel) -> None:
@@ -151,7 +152,7 @@ def read_model(
 ) -> PreTrainedModel:
     """Read the weights of a local folder onto a device, in eval mode, without gradients.
 
-    `stored`: how the checkpoint is quantized already, if it is.
+    `stored` is how the checkpoint is quantized already.
 
     Raises:
         ConfigError, HarnessError: as `load`.
@@ -179,18 +180,14 @@ def read_model(
     except Exception as error:
         raise _load_error(error, model, device) from error
     loaded, info = found
-    missing = sorted(info["missing_keys"])
-    mismatched = sorted(str(entry[0]) for entry in info.get("mismatched_keys", ()))
-    if missing or mismatched:
-        first = (missing + mismatched)[0]
+    # A weight of another shape is an error of `from_pretrained` itself.
+    if missing := sorted(info["missing_keys"]):
         raise ConfigError.of(
             "model.id",
-            f"{model.id}: the checkpoint is not a complete causal language model, "
-            f"{len(missing + mismatched)} weights are missing or have the wrong shape (the first: "
-            f"{first}); choose another model",
+            f"{model.id}: the checkpoint is not a complete causal language model, {len(missing)} weights are "
+            f"missing (the first: {missing[0]}); choose another model",
         )
-    loaded.eval()
-    loaded.requires_grad_(False)
+    loaded.eval().requires_grad_(False)
     if uses_bitsandbytes(quantization, stored) and device == "cpu":
         honour_compute_dtype(loaded)
     if quantization.torchao is not None and not quantized_modules(loaded):
@@ -198,14 +195,6 @@ def read_model(
             "quantization", f"{quantization.name} finds no linear layer in {model.id}; use bnb_nf4"
         )
     return loaded
-
-
-def _compute_dtype(
-    quantization: Quantization, device: str, dtype: str, stored: StoredQuantization | None
-) -> str:
-    if stored is not None and stored.compute_dtype is not None:
-        return stored.compute_dtype
-    return compute_dtype(quantization, device) if quantization.load_in_4bit else dtype
 
 
 def resolve_dtype(quantization: Quantization, files: ModelFiles) -> str:
@@ -222,34 +211,17 @@ def check_attention(attention: str, device: str, dtype: str) -> None:
     Raises:
         ConfigError: it cannot; with those that can.
     """
-    key = "model.attention"
     if attention != "flash_attention_2":
         return
     if not device.startswith("cuda"):
-        raise ConfigError.of(
-            key, f"flash_attention_2 needs a CUDA device, this is {device}; use sdpa or eager"
-        )
-    if importlib.util.find_spec("flash_attn") is None:
-        raise ConfigError.of(
-            key, "flash_attention_2 needs the package flash-attn, which is not installed; use sdpa"
-        )
-    if dtype == "float32":
-        raise ConfigError.of(
-            key, "flash_attention_2 runs in half precision only; set quantization=bf16, or use sdpa"
-        )
-
-
-def count_parameters(model: PreTrainedModel) -> int:
-    """Return the number of parameters; tied ones count once, quantized ones as before packing."""
-    total = 0
-    for parameter in model.parameters():
-        state = getattr(parameter, "quant_state", None)
-        if state is None:
-            total += parameter.numel()
-        else:
-            rows, columns = state.shape
-            total += rows * columns
-    return total
+        problem = f"needs a CUDA device, this is {device}; use sdpa or eager"
+    elif importlib.util.find_spec("flash_attn") is None:
+        problem = "needs the package flash-attn, which is not installed; use sdpa"
+    elif dtype == "float32":
+        problem = "runs in half precision only; set quantization=bf16, or use sdpa"
+    else:
+        return
+    raise ConfigError.of("model.attention", f"flash_attention_2 {problem}")
 
 
 def footprint_bytes(model: PreTrainedModel) -> int:
@@ -285,18 +257,14 @@ def _load_error(error: Exception, model: Model, device: str) -> HarnessError:
             f"model.id: {model.id} does not fit into the memory of {device}; use a smaller quantization "
             "(bnb_nf4), another device, or a smaller model"
         )
-    if isinstance(error, ValueError):
-        if "does not recognize this architecture" in str(error) or "model type" in line:
-            return ConfigError.of(
-                "model.id", f"{model.id}: the installed transformers does not know its architecture: {line}"
-            )
-        if "Unrecognized configuration class" in str(error):
-            return ConfigError.of(
-                "model.id", f"{model.id} is not a causal language model; choose a decoder-only model"
-            )
-        if "attn_implementation" in str(error) or "attention" in line.lower():
-            return ConfigError.of(
-                "model.attention",
-                f"{model.attention!r} is not supported by {model.id}; use auto or eager: {line}",
-            )
+    text = str(error) if isinstance(error, ValueError) else ""
+    if "does not recognize this architecture" in text:
+        problem = f"{model.id}: the installed transformers does not know its architecture: {line}"
+        return ConfigError.of("model.id", problem)
+    if "Unrecognized configuration class" in text:
+        problem = f"{model.id} is not a causal language model; choose a decoder-only model"
+        return ConfigError.of("model.id", problem)
+    if "attn_implementation" in text or "attention" in text.partition("\n")[0].lower():
+        problem = f"{model.attention!r} is not supported by {model.id}; use auto or eager: {line}"
+        return ConfigError.of("model.attention", problem)
     return HarnessError(f"model.id: {model.id} cannot be loaded: {line}")

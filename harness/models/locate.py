@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -116,16 +116,12 @@ class ModelFiles:
                 return tuple(found) if isinstance(found, list) else (found,)
         return ()
 
-    def fingerprint(self) -> str:
-        """Return what identifies the weights: a hub model's commit, else a hash of config and weight files.
-
-        A small file is hashed completely, a large one by size, time, header and sampled blocks
-        (`weights.fingerprint_file`). The version of transformers in the config does not count.
-        """
-        return self._fingerprint
-
     @cached_property
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """What identifies the weights: a hub model's commit, else a hash of config and weight files.
+
+        The version of transformers in the config does not count.
+        """
         if self.revision is not None:
             return self.revision
         ignored = {"transformers_version", "_name_or_path"}
@@ -140,7 +136,7 @@ class ModelFiles:
 
 
 def locate(model: Model) -> ModelFiles:
-    """Find a model and read its small files; loads no weights and imports no torch.
+    """Find a model and read its small files; no weights are loaded, and no torch is imported.
 
     Raises:
         ConfigError: it is not found or cannot be used; one line per reason.
@@ -159,13 +155,15 @@ def locate(model: Model) -> ModelFiles:
             f"{model.id}: its config.json names no model_type, so its architecture is unknown; choose "
             "another model",
         )
-    if _is_encoder_decoder(config):  # before its weights, which do not matter then
+    if config.get("is_encoder_decoder") or config["model_type"] in _ENCODER_DECODERS:
         raise ConfigError.of(
             "model.id",
             f"{model.id} is an encoder-decoder model ({config['model_type']}); only decoder-only models "
             "(Llama, Qwen, Mistral, GPT-2, ...) can be used",
         )
     names, tensors = _weights(model, folder, revision)
+    tokenizer = folder / "tokenizer_config.json"
+    has_code = "auto_map" in config or (tokenizer.is_file() and "auto_map" in _read_json(tokenizer))
     files = ModelFiles(
         id=model.id,
         folder=folder,
@@ -173,11 +171,11 @@ def locate(model: Model) -> ModelFiles:
         builtin=builtin,
         config=config,
         weight_files=names,
-        pickled=bool(names) and not names[0].endswith(".safetensors"),
+        pickled=not names[0].endswith(".safetensors"),
         tensors=tensors,
-        has_remote_code=_has_code(folder, config),
+        has_remote_code=has_code,
     )
-    if mistakes := _refusals(model, files):
+    if mistakes := list(_refusals(model, files)):
         raise ConfigError(mistakes)
     return files
 
@@ -213,23 +211,19 @@ def _weights(model: Model, folder: Path, revision: str | None) -> tuple[tuple[st
         readable = [name for name in names if name.endswith(".safetensors")]
         return names, tuple(tensor for name in readable for tensor in read_header(folder / name))
     if revision is None:
+        problem = "has no weights (safetensors or .bin files); give a folder that has them"
         if missing:
-            raise ConfigError.of(
-                "model.id",
-                f"{model.id} lacks {len(missing)} of its weight files ({missing[0]}); fetch it again",
-            )
-        raise ConfigError.of(
-            "model.id", f"{model.id} has no weights (safetensors or .bin files); give a folder that has them"
-        )
-    remote = remote_weights(model.id, revision)
-    names, _ = _choose(folder, list(remote.names))
+            problem = f"lacks {len(missing)} of its weight files ({missing[0]}); fetch it again"
+        raise ConfigError.of("model.id", f"{model.id} {problem}")
+    remote, tensors = remote_weights(model.id, revision)
+    names, _ = _choose(folder, remote)
     if not names:
         raise ConfigError.of(
             "model.id",
             f"{model.id} has no weights on the hub that can be used (safetensors, .bin); choose another "
             "model",
         )
-    return names, remote.tensors
+    return names, tensors
 
 
 def _choose(folder: Path, present: list[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -247,30 +241,20 @@ def _choose(folder: Path, present: list[str]) -> tuple[tuple[str, ...], list[str
     return (), []
 
 
-def _refusals(model: Model, files: ModelFiles) -> list[Mistake]:
-    """Return why the model cannot be used with this config."""
-    mistakes = []
+def _refusals(model: Model, files: ModelFiles) -> Iterator[Mistake]:
+    """Yield why the model cannot be used with this config."""
     if files.pickled and not model.allow_pickle:
-        mistakes.append(
-            Mistake(
-                "model.allow_pickle",
-                f"{files.id} has its weights only as pickle ({files.weight_files[0]}), which can run any "
-                "code when loaded; set model.allow_pickle=true if you trust it, or convert it to safetensors",
-            )
+        yield Mistake(
+            "model.allow_pickle",
+            f"{files.id} has its weights only as pickle ({files.weight_files[0]}), which can run any "
+            "code when loaded; set model.allow_pickle=true if you trust it, or convert it to safetensors",
         )
     if files.has_remote_code and not model.trust_remote_code and not _is_in_transformers(files.model_type):
-        mistakes.append(
-            Mistake(
-                "model.trust_remote_code",
-                f"{files.id} needs Python code that comes with it ({files.model_type}); read it, then set "
-                "model.trust_remote_code=true",
-            )
+        yield Mistake(
+            "model.trust_remote_code",
+            f"{files.id} needs Python code that comes with it ({files.model_type}); read it, then set "
+            "model.trust_remote_code=true",
         )
-    return mistakes
-
-
-def _is_encoder_decoder(config: Mapping[str, Any]) -> bool:
-    return bool(config.get("is_encoder_decoder")) or str(config.get("model_type")) in _ENCODER_DECODERS
 
 
 def _is_in_transformers(model_type: str) -> bool:
@@ -278,11 +262,6 @@ def _is_in_transformers(model_type: str) -> bool:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return model_type in CONFIG_MAPPING_NAMES
-
-
-def _has_code(folder: Path, config: Mapping[str, Any]) -> bool:
-    tokenizer = folder / "tokenizer_config.json"
-    return "auto_map" in config or (tokenizer.is_file() and "auto_map" in _read_json(tokenizer))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

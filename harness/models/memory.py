@@ -18,6 +18,7 @@ from harness.models.weights import Tensor, quantizable
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _MIB = 1024 * 1024
+_HEADS = ("num_attention_heads", "n_head", "num_heads")
 _BLOCK_4BIT = 64  # values that share a scale
 _BLOCK_SCALES = 256  # scales that share a scale, with double quantization
 _BOOK_4BIT = 16 * 4  # bytes of a code book, one per layer
@@ -33,9 +34,8 @@ def weight_bytes(files: ModelFiles, quantization: Quantization) -> int | None:
     """
     if not files.tensors:
         return None
-    value_bytes = BYTES.get(files.checkpoint_dtype or "float32", 4)
-    if quantization.dtype != "checkpoint":
-        value_bytes = BYTES[quantization.dtype]
+    configured = quantization.dtype != "checkpoint"
+    value_bytes = BYTES.get((quantization.dtype if configured else files.checkpoint_dtype) or "", 4)
     if files.stored is not None:
         return sum(_stored_bytes(tensor, files.stored, value_bytes) for tensor in files.tensors)
     return sum(_loaded_bytes(tensor, quantization, value_bytes) for tensor in files.tensors)
@@ -48,39 +48,32 @@ def kv_cache_bytes(config: Mapping[str, Any], tokens: int, value_bytes: int) -> 
         config: config.json of the language model: Llama, Qwen2, Mistral, GPT-2 or another with their keys.
         tokens: positions in the cache.
         value_bytes: bytes per value, 2 in half precision.
+
+    Returns:
+        0 when config.json lacks the shapes.
     """
-    layers = _number(config, "num_hidden_layers", "n_layer", "num_layers")
-    heads = _number(config, "num_attention_heads", "n_head", "num_heads")
-    hidden = _number(config, "hidden_size", "n_embd", "d_model")
-    if not layers or not heads or not hidden:
-        return 0
-    windows = _windows(config, layers)
+    windows = _windows(config, _number(config, "num_hidden_layers", "n_layer", "num_layers"))
     positions = sum(tokens if window is None else min(tokens, window - 1) for window in windows)
     return 2 * positions * key_value_heads(config) * head_dim(config) * value_bytes
 
 
 def key_value_heads(config: Mapping[str, Any]) -> int:
     """Return the number of key-value heads; 0 when config.json does not have it."""
-    return _number(config, "num_key_value_heads") or _number(
-        config, "num_attention_heads", "n_head", "num_heads"
-    )
+    return _number(config, "num_key_value_heads", *_HEADS)
 
 
 def head_dim(config: Mapping[str, Any]) -> int:
     """Return the dimension of a head; 0 when config.json does not have it."""
-    heads = _number(config, "num_attention_heads", "n_head", "num_heads")
-    hidden = _number(config, "hidden_size", "n_embd", "d_model")
+    heads, hidden = _number(config, *_HEADS), _number(config, "hidden_size", "n_embd", "d_model")
     return _number(config, "head_dim") or (hidden // heads if heads else 0)
 
 
 def has_full_attention(config: Mapping[str, Any]) -> bool:
     """Return whether every layer has full attention."""
     kinds = config.get("layer_types")
-    if isinstance(kinds, list) and any(kind != "full_attention" for kind in kinds):
-        return False
-    return all(
-        window is None for window in _windows(config, 1 if not isinstance(kinds, list) else len(kinds))
-    )
+    if isinstance(kinds, list):
+        return all(kind == "full_attention" for kind in kinds)
+    return _windows(config, 1) == [None]
 
 
 def reset_peak_memory(device: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,34 +27,22 @@ class StoredQuantization:
     compute_dtype: str | None = None
 
     def __str__(self) -> str:
-        words = [self.method]
-        if self.bits is not None:
-            words.append(f"{self.bits} bits")
-        if self.group_size is not None:
-            words.append(f"groups of {self.group_size}")
-        return ", ".join(words)
-
-
-@dataclass(frozen=True)
-class _Requirements:
-    """What transformers 5 needs to load a method: modules, our extra that has them, device types."""
-
-    modules: tuple[str, ...] = ()
-    extra: str = ""
-    devices: tuple[str, ...] = ("cuda", "cpu")
+        bits = "" if self.bits is None else f", {self.bits} bits"
+        return self.method + bits + ("" if self.group_size is None else f", groups of {self.group_size}")
 
 
 # Unpacked to the configured dtype when loaded: their kernels would be fetched from the hub.
 UNPACKED = ("fp8", "mxfp4")
-_METHODS = {
-    "bitsandbytes": _Requirements(("bitsandbytes",)),
-    "torchao": _Requirements(("torchao",), "torchao"),
-    "gptq": _Requirements(("optimum", "gptqmodel"), "gptq"),
-    "awq": _Requirements(("gptqmodel",), "awq"),
-    "compressed-tensors": _Requirements(("compressed_tensors",), "compressed-tensors"),
-    "fp8": _Requirements(),
-    "mxfp4": _Requirements(),
+METHODS: dict[str, tuple[str, ...]] = {
+    "bitsandbytes": (),
+    "torchao": ("torchao",),
+    "gptq": ("optimum", "gptqmodel"),
+    "awq": ("gptqmodel",),
+    "compressed-tensors": ("compressed_tensors",),
+    "fp8": (),
+    "mxfp4": (),
 }
+"""Optional modules that transformers needs to load a method; the extra that has them is named after it."""
 
 
 def stored_quantization(config: Mapping[str, Any]) -> StoredQuantization | None:
@@ -70,7 +58,8 @@ def stored_quantization(config: Mapping[str, Any]) -> StoredQuantization | None:
         return StoredQuantization("bitsandbytes", 8 if eight else 4, None, dtype)
     bits, group = _first(found, "bits", "w_bit", "nbits"), _first(found, "group_size", "q_group_size")
     if method == "compressed-tensors":
-        weights = next(_group_weights(found), {})
+        groups = (found.get("config_groups") or {}).values()
+        weights: Mapping[str, Any] = next((one["weights"] for one in groups if one.get("weights")), {})
         bits, group = _first(weights, "num_bits"), _first(weights, "group_size")
     elif method == "torchao":
         bits, group = _torchao_bits_and_group(found)
@@ -81,14 +70,13 @@ def stored_quantization(config: Mapping[str, Any]) -> StoredQuantization | None:
 
 def stored_problem(stored: StoredQuantization, device: str) -> str | None:
     """Return why an already quantized checkpoint cannot be run on a device, None when it can."""
-    if stored.method not in _METHODS:
-        return f"which is not supported; supported are {', '.join(_METHODS)}"
-    required, kind = _METHODS[stored.method], device.partition(":")[0]
-    if kind not in required.devices:
-        return f"which runs on {' and '.join(required.devices)}, and this is {device}; set model.device"
-    if (missing := missing_packages(required.modules, required.extra)) is not None:
-        return f"which needs {' and '.join(required.modules)}; {missing}"
-    return None
+    if stored.method not in METHODS:
+        return f"which is not supported; supported are {', '.join(METHODS)}"
+    if device.partition(":")[0] not in ("cuda", "cpu"):
+        return f"which runs on cuda and cpu, and this is {device}; set model.device"
+    modules = METHODS[stored.method]
+    missing = missing_packages(modules, stored.method)
+    return None if missing is None else f"which needs {' and '.join(modules)}; {missing}"
 
 
 def stored_note(name: str, stored: StoredQuantization) -> str:
@@ -102,21 +90,12 @@ def _first(found: Mapping[str, Any], *keys: str) -> int | None:
     return next((value for value in values if isinstance(value, int) and not isinstance(value, bool)), None)
 
 
-def _group_weights(found: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield `weights` of each group of layers of compressed-tensors."""
-    groups = found.get("config_groups")
-    for group in groups.values() if isinstance(groups, Mapping) else ():
-        if isinstance(group, Mapping) and isinstance(group.get("weights"), Mapping):
-            yield group["weights"]
-
-
 def _torchao_bits_and_group(found: Mapping[str, Any]) -> tuple[int | None, int | None]:
     """Return bits and group size of torchao, whose configs name the bits (Int4WeightOnlyConfig)."""
     kind = found.get("quant_type")
     default = kind.get("default") if isinstance(kind, Mapping) else None
     if not isinstance(default, Mapping):
         return None, None
-    data = default.get("_data")
-    name = str(default.get("_type", ""))
-    bits = re.search(r"(\d)weight", name.lower()) or re.search(r"float(\d)", name.lower())
+    name, data = str(default.get("_type", "")).lower(), default.get("_data")
+    bits = re.search(r"(\d)weight", name) or re.search(r"float(\d)", name)
     return (int(bits[1]) if bits else None), _first(data if isinstance(data, Mapping) else {}, "group_size")

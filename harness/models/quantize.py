@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from harness.config.point import Quantization
 from harness.errors import ConfigError, first_line
 from harness.models.locate import ModelFiles
-from harness.models.prequantized import UNPACKED, StoredQuantization, stored_problem
+from harness.models.prequantized import METHODS, UNPACKED, StoredQuantization, stored_problem
 from harness.models.torchao import is_torchao, plain_tensors, torchao_config, torchao_problem
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
 
 PLAIN = ("none", "fp32", "bf16", "fp16")
-BITSANDBYTES = ("bnb_int8", "bnb_nf4", "bnb_nf4_double", "bnb_fp4")
 _PACKED_ROWS = 32  # bitsandbytes' packed CPU layout takes output features by 32
 
 
@@ -35,11 +33,8 @@ def packages_of(quantization: Quantization, stored: StoredQuantization | None) -
     """Return the distributions whose arithmetic the samples depend on, beside those of every point."""
     if quantization.torchao is not None:
         return ("torchao",)
-    by_method = {
-        "torchao": ("torchao",), "gptq": ("optimum", "gptqmodel"), "awq": ("gptqmodel",),
-        "compressed-tensors": ("compressed-tensors",),
-    }  # fmt: skip
-    return by_method.get(stored.method, ()) if stored is not None else ()
+    modules = () if stored is None else METHODS.get(stored.method, ())
+    return tuple(name.replace("_", "-") for name in modules)
 
 
 def check_quantization(quantization: Quantization, device: str, files: ModelFiles | None = None) -> None:
@@ -48,27 +43,22 @@ def check_quantization(quantization: Quantization, device: str, files: ModelFile
     Raises:
         ConfigError: they cannot; with what can be used instead.
     """
-    key = "quantization"
+    key, name = "quantization", quantization.name
     stored = None if files is None else files.stored
     if files is not None and stored is not None:
+        already = f"already quantized ({stored})"
         if uses_bitsandbytes(quantization) or quantization.torchao is not None:
-            message = (
-                f"{quantization.name} cannot be applied to {files.id}, which is already quantized "
-                f"({stored}); use quantization=none"
-            )
-            raise ConfigError.of(key, message)
-        if problem := stored_problem(stored, device):
-            raise ConfigError.of("model.id", f"{files.id} is already quantized ({stored}), {problem}")
-    if quantization.torchao is not None and (problem := torchao_problem(quantization, device, files)):
-        raise ConfigError.of(key, f"{quantization.name} cannot run here: {problem}")
-    if uses_bitsandbytes(quantization, stored) and (problem := _bitsandbytes_problem(device)):
-        message = f"{quantization.name} cannot run on {device}: {problem}; use one of {', '.join(PLAIN)}"
-        raise ConfigError.of(key, message)
+            problem = f"cannot be applied to {files.id}, which is {already}; use quantization=none"
+            raise ConfigError.of(key, f"{name} {problem}")
+        if reason := stored_problem(stored, device):
+            raise ConfigError.of("model.id", f"{files.id} is {already}, {reason}")
+    if quantization.torchao is not None and (reason := torchao_problem(quantization, device, files)):
+        raise ConfigError.of(key, f"{name} cannot run here: {reason}")
+    if uses_bitsandbytes(quantization, stored) and (reason := _bitsandbytes_problem(device)):
+        problem = f"cannot run on {device}: {reason}; use one of {', '.join(PLAIN)}"
+        raise ConfigError.of(key, f"{name} {problem}")
     if quantization.dtype == "bfloat16" and not _has_bfloat16(device):
-        others = [name for name in PLAIN if name not in ("none", "bf16")]
-        raise ConfigError.of(
-            key, f"{quantization.name}: {device} has no bfloat16; use one of {', '.join(others)}"
-        )
+        raise ConfigError.of(key, f"{name}: {device} has no bfloat16; use one of fp32, fp16")
 
 
 def loading_config(quantization: Quantization, device: str, stored: StoredQuantization | None) -> Any:
@@ -191,20 +181,18 @@ def weight_tensors(model: PreTrainedModel) -> list[torch.Tensor]:
 def _bitsandbytes_problem(device: str) -> str | None:
     """Return why bitsandbytes cannot be used on the device, None when it can.
 
-    A plan imports nothing heavy: before torch is imported only the package's presence is checked, and the
-    rest when the model is loaded.
+    A plan imports nothing heavy: before torch is imported the kind of device decides, and what bitsandbytes
+    says of itself when the model is loaded.
     """
-    if "torch" not in sys.modules:
-        if find_spec("bitsandbytes") is None:
-            return "bitsandbytes is not installed (pip install bitsandbytes)"
-        return None if device.partition(":")[0] in ("cpu", "cuda") else "bitsandbytes runs on cpu, cuda"
-    try:
-        bitsandbytes = import_bitsandbytes()
-    except Exception as error:  # a broken native library raises anything
-        return f"bitsandbytes cannot be imported ({first_line(error)})"
-    kind = device.partition(":")[0]
-    supported = getattr(bitsandbytes, "supported_torch_devices", {"cpu", "cuda"})
-    return None if kind in supported else f"bitsandbytes runs on {', '.join(sorted(supported))}"
+    supported = {"cpu", "cuda"}
+    if "torch" in sys.modules:
+        try:
+            supported = import_bitsandbytes().supported_torch_devices
+        except Exception as error:  # a broken native library raises anything
+            return f"bitsandbytes cannot be imported ({first_line(error)})"
+    if device.partition(":")[0] in supported:
+        return None
+    return f"bitsandbytes runs on {', '.join(sorted(supported))}"
 
 
 def _has_bfloat16(device: str) -> bool:

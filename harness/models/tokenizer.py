@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,8 +61,10 @@ def chat_template(model: Model) -> str | None:
             raise ConfigError.of("model.chat_template", f"{path} cannot be read: {reason}") from None
     import jinja2
 
+    # `{% generation %}` is a tag of transformers, which plain Jinja does not know.
+    plain = re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template)
     try:
-        jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_without_generation_blocks(template))
+        jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain)
     except jinja2.TemplateSyntaxError as error:
         raise ConfigError.of(
             "model.chat_template", f"not a valid Jinja template: line {error.lineno}: {error.message}"
@@ -82,9 +85,8 @@ def is_self_contained(files: ModelFiles) -> bool:
     """
     if files.model_type != "llama" or not (files.folder / "tokenizer.json").is_file():
         return False
-    path = files.folder / "tokenizer_config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads((files.folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return config.get("tokenizer_class") in _GENERIC_CLASSES and "auto_map" not in config
@@ -98,10 +100,3 @@ def _load(model: Model, files: ModelFiles) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(files.folder), trust_remote_code=model.trust_remote_code)
-
-
-def _without_generation_blocks(template: str) -> str:
-    # `{% generation %}` is a tag of transformers; plain Jinja does not know it.
-    import re
-
-    return re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template)

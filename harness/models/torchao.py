@@ -40,7 +40,7 @@ def torchao_problem(quantization: Quantization, device: str, files: ModelFiles |
         return f"{missing}; or use one of fp32, bf16, fp16, bnb_int8, bnb_nf4, bnb_fp4"
     four = quantization.torchao == "int4_weight_only"
     if four and kind == "cpu" and group_size(quantization) not in _INT4_GROUPS_ON_CPU:
-        return f"on cpu quantization.group_size must be {_or(_INT4_GROUPS_ON_CPU)}"
+        return "on cpu quantization.group_size must be 32, 64 or 128"
     if files is None:
         return None
     if files.model_type in _WITHOUT_LINEAR:
@@ -74,10 +74,7 @@ def _shape_problem(tensor: Tensor, quantization: Quantization, kind: str) -> str
 def quantized_bytes(tensor: Tensor, quantization: Quantization, value_bytes: int) -> int:
     """Return the bytes of a quantized weight: values, scales and zero points.
 
-    Args:
-        tensor: of a linear layer.
-        quantization: by torchao.
-        value_bytes: bytes per value of what is not quantized.
+    `value_bytes` are the bytes per value of what is not quantized.
     """
     rows, inputs = tensor.shape
     groups = rows * -(-inputs // (group_size(quantization) or inputs))
@@ -139,16 +136,10 @@ def import_torchao() -> None:
     """
     if "torchao" in sys.modules or missing_packages(("torchao",), "") is not None:
         return
-    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        import torchao  # noqa: F401
-        from transformers.quantizers import auto  # noqa: F401  which imports more of it
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    import torchao  # noqa: F401
+    from transformers.quantizers import auto  # noqa: F401  which imports more of it
 
 
 def plain_tensors(tensor: Any) -> Iterator[Any]:
@@ -163,7 +154,3 @@ def plain_tensors(tensor: Any) -> Iterator[Any]:
 def is_torchao(tensor: Any) -> bool:
     """Return whether a weight is quantized by torchao."""
     return type(tensor).__module__.startswith("torchao.")
-
-
-def _or(sizes: tuple[int, ...]) -> str:
-    return f"{', '.join(map(str, sizes[:-1]))} or {sizes[-1]}"

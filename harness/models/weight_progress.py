@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tqdm import tqdm
+
 
 @contextmanager
 def quiet_loading(on_fraction: Callable[[float], None] = lambda fraction: None) -> Iterator[None]:
     """Silence transformers while the block runs; `on_fraction` gets its loading bar's fraction, 0 to 1."""
     from transformers.utils import logging
 
-    def bar(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return _Bar(args[0] if args else kwargs.get("iterable"), kwargs.get("total"), on_fraction)
+    def bar(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Bar:
+        return _Bar(on_fraction, *args, **kwargs)
 
     # What transformers warns of while decoding is checked by the rules; the variable turns it on again.
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
@@ -29,34 +31,19 @@ def quiet_loading(on_fraction: Callable[[float], None] = lambda fraction: None) 
         logging.set_tqdm_hook(previous)
 
 
-class _Bar:
-    """As much of a tqdm bar as transformers' loading uses; it shows nothing and reports the fraction done."""
+class _Bar(tqdm):  # type: ignore[type-arg]
+    """A bar that shows nothing and reports the fraction done."""
 
-    def __init__(self, items: Any, total: int | None, on_fraction: Callable[[float], None]) -> None:
-        self._items = items
-        self._total = total or (len(items) if hasattr(items, "__len__") else 0)
-        self._done = 0
+    def __init__(self, on_fraction: Callable[[float], None], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "disable": True})
         self._on_fraction = on_fraction
 
     def __iter__(self) -> Iterator[Any]:
-        for item in self._items:
+        for item in self.iterable:
             yield item
-            self.update(1)
+            self.update()
 
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *ignored: object) -> None:
-        self.close()
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        # set_description, set_postfix, refresh, ...: nothing to show.
-        return lambda *args, **kwargs: None
-
-    def update(self, count: float = 1) -> None:
-        self._done += int(count)
-        if self._total:
-            self._on_fraction(min(1.0, self._done / self._total))
-
-    def close(self) -> None:
-        """Do nothing."""
+    def update(self, n: float | None = 1) -> None:
+        self.n += n or 0
+        if self.total:
+            self._on_fraction(min(1.0, self.n / self.total))

@@ -44,38 +44,33 @@ def prepare_prompts(
         ConfigError: every mistake found in the set.
     """
     rendered, mistakes, warnings = render_rows(prompts, read_rows(prompts), tokenizer, info.id)
-    if tokenizer is None:
-        done = [Prompt(entry.row.id, entry.text, (), entry.row.fields) for entry in rendered]
-        if mistakes:
-            raise ConfigError(mistakes)
-        return PreparedPrompts(tuple(done), tuple(warnings))
     context, vocab_size = info.context_length, info.vocab_size
-    if context is not None and max_new_tokens >= context:
+    if tokenizer is not None and context is not None and max_new_tokens >= context:
         message = f"{max_new_tokens} leave no room for a prompt in the {context} positions of {info.id}"
         raise ConfigError([*mistakes, Mistake("generation.max_new_tokens", f"{message}; lower it")])
-    done = []
+    done: list[Prompt] = []
     for entry in rendered:
+        row = entry.row
+        if tokenizer is None:
+            done.append(Prompt(row.id, entry.text, (), row.fields))
+            continue
         ids = encode(tokenizer, entry.text)
-        if not ids:
-            mistakes.append(
-                Mistake(entry.row.where, "the prompt has no tokens; write one or take the row out")
-            )
-        elif vocab_size is not None and max(ids) >= vocab_size:
-            message = (
-                f"the tokenizer yields token {max(ids)}, which the model lacks (it has {vocab_size}); model "
-                "and tokenizer do not belong together"
-            )
-            mistakes.append(Mistake(entry.row.where, message))
-        elif context is None or len(ids) + max_new_tokens <= context:
-            done.append(Prompt(entry.row.id, entry.text, ids, entry.row.fields))
-        else:
-            try:
-                shortened, warning = _shorten(prompts, entry, ids, tokenizer, context, max_new_tokens)
-            except ValueError as error:
-                mistakes.append(Mistake(entry.row.where, str(error)))
+        try:
+            if not ids:
+                raise ValueError("the prompt has no tokens; write one or take the row out")
+            if vocab_size is not None and max(ids) >= vocab_size:
+                raise ValueError(
+                    f"the tokenizer yields token {max(ids)}, which the model lacks (it has {vocab_size}); "
+                    "model and tokenizer do not belong together"
+                )
+            if context is None or len(ids) + max_new_tokens <= context:
+                done.append(Prompt(row.id, entry.text, ids, row.fields))
             else:
+                shortened, warning = _shorten(prompts, entry, ids, tokenizer, context, max_new_tokens)
                 done += shortened
                 warnings.append(warning)
+        except ValueError as error:
+            mistakes.append(Mistake(row.where, str(error)))
     mistakes += [
         Mistake("prompts", f"two prompts have the id {prompt_id!r} once long ones are split; rename one")
         for prompt_id, count in Counter(prompt.id for prompt in done).items()
@@ -105,7 +100,8 @@ def _shorten(
         cure = "shorten it, lower generation.max_new_tokens, or set prompts.too_long=truncate_left"
         cure += " (a chat prompt cannot be split)" if prompts.too_long == "split" else " or split"
         raise ValueError(f"prompt {row.id!r} does not fit: {size}; {cure}")
-    bos = _bos(ids, tokenizer)
+    # A BOS stays in front of every chunk.
+    bos = ids[:1] if ids[0] == tokenizer.bos_token_id else ()
     room = context - max_new_tokens - len(bos)
     if room < 1:
         raise ValueError(f"prompt {row.id!r} does not fit: {size}; lower generation.max_new_tokens")
@@ -136,11 +132,6 @@ def split_ids(ids: Sequence[int], room: int, tokenizer: PreTrainedTokenizerBase)
         chunks.append(tuple(ids[start:end]))
         start = end
     return chunks
-
-
-def _bos(ids: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Return BOS where the prompt begins with it: it stays in front of every chunk."""
-    return ids[:1] if tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id else ()
 
 
 def _from_character(

@@ -53,7 +53,15 @@ def render_rows(
                 break
         except ValueError as error:
             mistakes.append(Mistake(row.where, str(error)))
-    return rendered, mistakes, _warnings(prompts, rendered, tokenizer, model_id)
+    warnings = []
+    # A set with both chat prompts and texts uses the template deliberately.
+    unused = rendered and not any(entry.chat for entry in rendered)
+    if unused and prompts.chat is not False and tokenizer is not None and tokenizer.chat_template:
+        warnings.append(
+            f"prompts.chat: {model_id} has a chat template that no prompt uses; prompts.chat=true uses it, "
+            "prompts.chat=false silences this warning"
+        )
+    return rendered, mistakes, warnings
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
@@ -89,11 +97,9 @@ def _turns(
         turns: list[Mapping[str, str]] = list(row.messages)
     elif prompts.chat is True:
         turns = [{"role": "user", "content": text or ""}]
+    elif prompts.system is not None:
+        raise ValueError("prompts.system has no effect on a text prompt; set prompts.chat=true, or drop it")
     else:
-        if prompts.system is not None:
-            raise ValueError(
-                "prompts.system has no effect on a text prompt; set prompts.chat=true, or drop it"
-            )
         return None
     if prompts.system is not None and turns[0]["role"] != "system":
         turns.insert(0, {"role": "system", "content": prompts.system})
@@ -106,17 +112,12 @@ def _chat_text(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, 
     # A last turn of the assistant is the beginning of an answer, which the model continues.
     continued = turns[-1]["role"] == "assistant"
     conversation: list[Any] = [dict(turn) for turn in turns]
+    ending: Any = {"add_generation_prompt": not continued, "continue_final_message": continued}
     try:
-        text = tokenizer.apply_chat_template(
-            conversation,
-            tokenize=False,
-            add_generation_prompt=not continued,
-            continue_final_message=continued,
-        )
+        text = tokenizer.apply_chat_template(conversation, tokenize=False, **ending)
     except (jinja2.TemplateError, ValueError, TypeError) as error:
-        raise ValueError(
-            f"the chat template of {model_id} refuses these turns: {first_line(error)}"
-        ) from None
+        problem = f"the chat template of {model_id} refuses these turns: {first_line(error)}"
+        raise ValueError(problem) from None
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"the chat template of {model_id} makes an empty text of these turns")
     return text
@@ -133,19 +134,3 @@ def _no_chat_template(tokenizer: PreTrainedTokenizerBase | None, row: PromptRow,
         f"{model_id} has no chat template, and there are chat prompts (the first: {row.id!r}); set "
         "model.chat_template, or use text prompts with prompts.chat=false"
     )
-
-
-def _warnings(
-    prompts: Prompts,
-    rendered: Sequence[RenderedRow],
-    tokenizer: PreTrainedTokenizerBase | None,
-    model_id: str,
-) -> list[str]:
-    # A set with both chat prompts and texts uses the template deliberately.
-    unused = rendered and not any(entry.chat for entry in rendered)
-    if tokenizer is None or not tokenizer.chat_template or not unused or prompts.chat is False:
-        return []
-    return [
-        f"prompts.chat: {model_id} has a chat template that no prompt uses; prompts.chat=true uses it, "
-        "prompts.chat=false silences this warning"
-    ]

@@ -7,12 +7,11 @@ import hashlib
 import io
 import json
 import re
-import sys
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +48,8 @@ class PromptRow:
         return {"id": self.id, **prompt, **self.fields}
 
 
-@dataclass(frozen=True)
-class _RawRow:
-    """A row as it is in the source: its location, and its columns or what is wrong with it."""
-
-    where: str
-    columns: Mapping[str, Any]
-    problem: str | None = None
+_RawRow = tuple[str, Mapping[str, Any] | str]
+"""A row of the source: where it is, and its columns or what is wrong with it."""
 
 
 def read_rows(prompts: Prompts) -> list[PromptRow]:
@@ -70,50 +64,53 @@ def read_rows(prompts: Prompts) -> list[PromptRow]:
     name = "prompts.items" if prompts.items is not None else str(prompts.file)
     mistakes: list[Mistake] = []
     rows: list[PromptRow] = []
-    for raw in islice(source, prompts.limit):
-        problem = raw.problem
-        if problem is None:
-            row, problem = _row(raw, templated=prompts.template is not None)
-            if row is not None:
-                rows.append(row)
-        if problem is not None:
-            mistakes.append(Mistake(raw.where, problem))
+    for where, found in islice(source, prompts.limit):
+        try:
+            rows.append(_row(where, found, templated=prompts.template is not None))
+        except ValueError as error:
+            mistakes.append(Mistake(where, str(error)))
     if not rows and not mistakes:
         mistakes.append(Mistake(name, "holds no prompts; give at least one"))
     rows = _with_ids(rows)
-    mistakes += _repeated(rows)
+    first = {row.id: row.where for row in reversed(rows)}
+    mistakes += [
+        Mistake(row.where, f"id {row.id!r} is taken already by {first[row.id]}; ids must differ")
+        for row in rows
+        if row.where != first[row.id]
+    ]
     if mistakes:
         raise ConfigError(mistakes)
     return rows
 
 
-def _row(raw: _RawRow, *, templated: bool) -> tuple[PromptRow | None, str | None]:
-    """Return the row, or what is wrong with it."""
-    columns = {key: value for key, value in raw.columns.items() if value is not None}
+def _row(where: str, found: Mapping[str, Any] | str, *, templated: bool) -> PromptRow:
+    """Return the row.
+
+    Raises:
+        ValueError: something is wrong with it.
+    """
+    if isinstance(found, str):
+        raise ValueError(found)
+    columns = {key: value for key, value in found.items() if value is not None}
     prompt, messages = columns.get("prompt"), columns.get("messages")
-    try:
-        given = _given_id(columns.get("id"))
-        if prompt is not None and messages is not None:
-            raise ValueError("holds both `prompt` and `messages`; keep one of them")
-        if messages is not None:
-            turns = _messages(messages)
-        elif prompt is None and not templated:
-            present = ", ".join(map(str, raw.columns)) or "nothing"
-            raise ValueError(
-                f"has no `prompt` and no `messages` (it has: {present}); rename one, or set prompts.template"
-            )
-        elif prompt is not None and not isinstance(prompt, str):
-            raise ValueError(f"`prompt` must be text, not {type(prompt).__name__}: {prompt!r:.60}")
-        elif prompt is not None and not prompt.strip() and not templated:
-            raise ValueError("the prompt is empty; write one or take the row out")
-        reference = columns.get("reference")
-        if isinstance(reference, bool) or not isinstance(reference, str | int | float | None):
-            raise ValueError(f"`reference` must be text, not {type(reference).__name__}: {reference!r:.60}")
-    except ValueError as error:
-        return None, str(error)
+    row_id = _given_id(columns.get("id"))
+    if prompt is not None and messages is not None:
+        raise ValueError("holds both `prompt` and `messages`; keep one of them")
+    turns = None if messages is None else _messages(messages)
+    if prompt is None and messages is None and not templated:
+        present = ", ".join(map(str, found)) or "nothing"
+        raise ValueError(
+            f"has no `prompt` and no `messages` (it has: {present}); rename one, or set prompts.template"
+        )
+    if not isinstance(prompt, str | None):
+        raise ValueError(f"`prompt` must be text, not {type(prompt).__name__}: {prompt!r:.60}")
+    if prompt is not None and not prompt.strip() and not templated:
+        raise ValueError("the prompt is empty; write one or take the row out")
+    reference = columns.get("reference")
+    if isinstance(reference, bool) or not isinstance(reference, str | int | float | None):
+        raise ValueError(f"`reference` must be text, not {type(reference).__name__}: {reference!r:.60}")
     fields = {str(key): value for key, value in columns.items() if key not in _NOT_FIELDS}
-    row = PromptRow(given, raw.where, prompt, turns if messages is not None else None, fields)
-    return row, None
+    return PromptRow(row_id, where, prompt, turns, fields)
 
 
 def _given_id(value: Any) -> str:
@@ -153,18 +150,15 @@ def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
 def _with_ids(rows: list[PromptRow]) -> list[PromptRow]:
     """Give the rows without an id one made from their content; equal rows get -2, -3, ... in order."""
     taken = {row.id for row in rows if row.id}
-    seen: Counter[str] = Counter()
+    numbers: dict[str, Iterator[int]] = defaultdict(lambda: count(2))
     with_ids = []
     for row in rows:
         if not row.id:
-            base = content_id(row)
-            seen[base] += 1
-            unique = base if seen[base] == 1 else f"{base}-{seen[base]}"
+            unique = base = content_id(row)
             while unique in taken:
-                seen[base] += 1
-                unique = f"{base}-{seen[base]}"
+                unique = f"{base}-{next(numbers[base])}"
             taken.add(unique)
-            row = PromptRow(unique, row.where, row.prompt, row.messages, row.fields)
+            row = replace(row, id=unique)
         with_ids.append(row)
     return with_ids
 
@@ -189,22 +183,9 @@ def content_id(row: PromptRow) -> str:
     return slug + digest[:4] if slug else "p-" + digest[:8]
 
 
-def _repeated(rows: list[PromptRow]) -> list[Mistake]:
-    first: dict[str, str] = {}
-    mistakes = []
-    for row in rows:
-        if row.id in first:
-            mistakes.append(
-                Mistake(row.where, f"id {row.id!r} is taken already by {first[row.id]}; ids must differ")
-            )
-        first.setdefault(row.id, row.where)
-    return mistakes
-
-
 def _inline(items: tuple[str | dict[str, Any], ...]) -> Iterator[_RawRow]:
     for index, item in enumerate(items):
-        columns = {"prompt": item} if isinstance(item, str) else item
-        yield _RawRow(f"prompts.items[{index}]", columns)
+        yield f"prompts.items[{index}]", {"prompt": item} if isinstance(item, str) else item
 
 
 def _open(name: str) -> Iterator[_RawRow]:
@@ -224,9 +205,8 @@ def _open(name: str) -> Iterator[_RawRow]:
         raise ConfigError.of("prompts.file", f"{name} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise ConfigError.of(
-            f"{name}:{line}", f"is not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8"
-        ) from None
+        problem = f"is not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8"
+        raise ConfigError.of(f"{name}:{line}", problem) from None
     return {".txt": _txt, ".jsonl": _jsonl, ".csv": _csv}[kind](text, name)
 
 
@@ -240,38 +220,30 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 def _txt(text: str, name: str) -> Iterator[_RawRow]:
     for number, line in _lines(text):
-        yield _RawRow(f"{name}:{number}", {"prompt": line})
+        yield f"{name}:{number}", {"prompt": line}
 
 
 def _jsonl(text: str, name: str) -> Iterator[_RawRow]:
     for number, line in _lines(text):
-        where = f"{name}:{number}"
         try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            detail = (
-                f"{error.msg} at column {error.colno}"
-                if isinstance(error, json.JSONDecodeError)
-                else "nested too deeply"
-            )
-            yield _RawRow(where, {}, f"invalid JSON: {detail}")
-            continue
-        if isinstance(found, str):
-            found = {"prompt": found}
-        yield (
-            _RawRow(where, found)
-            if isinstance(found, dict)
-            else _RawRow(where, {}, "must be a JSON object or a string")
-        )
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            found: dict[str, Any] | str = f"invalid JSON: {error.msg} at column {error.colno}"
+        except (ValueError, RecursionError):
+            found = "invalid JSON: nested too deeply"
+        else:
+            row = {"prompt": row} if isinstance(row, str) else row
+            found = row if isinstance(row, dict) else "must be a JSON object or a string"
+        yield f"{name}:{number}", found
 
 
 def _csv(text: str, name: str) -> Iterator[_RawRow]:
-    limit = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         header = [column.strip() for column in next(reader, [])]
         if duplicates := [column for column, count in Counter(header).items() if count > 1]:
-            yield _RawRow(f"{name}:1", {}, f"names the column {duplicates[0]!r} twice")
+            yield f"{name}:1", f"names the column {duplicates[0]!r} twice"
             return
         line = reader.line_num + 1
         for values in reader:
@@ -279,17 +251,13 @@ def _csv(text: str, name: str) -> Iterator[_RawRow]:
             if not any(value.strip() for value in values):
                 continue
             if len(values) != len(header):
-                yield _RawRow(
-                    where, {}, f"has {len(values)} values where the header names {len(header)} columns"
-                )
+                yield where, f"has {len(values)} values where the header names {len(header)} columns"
                 continue
-            columns = dict(zip(header, values, strict=True))
+            columns = zip(header, values, strict=True)
             # An empty cell is a missing value, but an empty prompt is a mistake of its own.
-            yield _RawRow(where, {key: value for key, value in columns.items() if value or key == "prompt"})
+            yield where, {key: value for key, value in columns if value or key == "prompt"}
     except csv.Error as error:
-        yield _RawRow(f"{name}:{reader.line_num}", {}, f"invalid CSV: {error}")
-    finally:
-        csv.field_size_limit(limit)
+        yield f"{name}:{reader.line_num}", f"invalid CSV: {error}"
 
 
 def _parquet(path: Path, name: str) -> Iterator[_RawRow]:
@@ -299,8 +267,7 @@ def _parquet(path: Path, name: str) -> Iterator[_RawRow]:
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise ConfigError.of(
-            "prompts.file", f"{name} cannot be read as parquet: {first_line(error)}"
-        ) from None
+        problem = f"{name} cannot be read as parquet: {first_line(error)}"
+        raise ConfigError.of("prompts.file", problem) from None
     for number, columns in enumerate(table.to_pylist(), 1):
-        yield _RawRow(f"{name} row {number}", columns)
+        yield f"{name} row {number}", columns

@@ -42,15 +42,10 @@ def fill(segments: tuple[Segment, ...], values: Mapping[str, Any]) -> str:
         texts.append(literal)
         if name is None:
             continue
-        value = values.get(name)
+        value, named = values.get(name), f"prompts.template names {{{name}}}"
         if value is None:
-            fields = ", ".join(values) or "none"
-            raise ValueError(
-                f"prompts.template names {{{name}}}, which the row lacks; its fields are: {fields}"
-            )
+            raise ValueError(f"{named}, which the row lacks; its fields are: {', '.join(values) or 'none'}")
         if not isinstance(value, str | int | float):
-            raise ValueError(
-                f"prompts.template names {{{name}}}, whose value is neither text nor a number: {value!r:.60}"
-            )
+            raise ValueError(f"{named}, whose value is neither text nor a number: {value!r:.60}")
         texts.append(str(value))
     return "".join(texts)

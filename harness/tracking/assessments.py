@@ -23,9 +23,6 @@ log = logging.getLogger(__name__)
 NOTES = "mlflow.notes"
 """The name under which the UI stores the note of a trace: a comment without a rating."""
 
-SampleKey = tuple[str, str, int]
-"""Label of the point, prompt id, sample index."""
-
 
 def update_feedback(name: str | None) -> None:
     """Update feedback.json of a sweep, the last one when none is named.
@@ -46,11 +43,10 @@ def read_feedback(sweep: Sweep) -> tuple[dict[str, Any], ...]:
         As `harness.store.feedback.known_feedback`, in the order of the points and samples.
     """
     known = known_feedback(sweep.folder)
-    tracking = sweep.tracking
-    if not tracking.get("enabled", True) or not tracking.get("traces"):
+    if not sweep.tracking.get("enabled", True) or not sweep.tracking.get("traces"):
         return known
     try:
-        found = _read(sweep, tracking_uri(tracking))
+        found = _read(sweep, tracking_uri(sweep.tracking))
     except Exception as error:
         log.warning(
             "feedback could not be read from MLflow (%s); the feedback read last is shown", reason_of(error)
@@ -74,35 +70,26 @@ def _read(sweep: Sweep, uri: str) -> tuple[dict[str, Any], ...] | None:
     experiment = client.get_experiment_by_name(str(sweep.tracking.get("experiment") or "harness"))
     if experiment is None:
         return None
-    samples = _sample_keys(sweep, experiment.experiment_id)
-    order = {key: index for index, key in enumerate(samples.values())}
-    found: list[tuple[int, dict[str, Any]]] = []
-    any_trace = False
-    for info in find_traces(client, experiment.experiment_id, f"tags.sweep_id = '{sweep.sweep_id}'"):
-        any_trace = True
-        key = samples.get(info.trace_id)
-        if key is not None:
-            found += [(order[key], entry) for entry in _feedback(key, info.assessments)]
-    return tuple(entry for _, entry in sorted(found, key=lambda pair: pair[0])) if any_trace else None
-
-
-def _sample_keys(sweep: Sweep, experiment_id: str) -> dict[str, SampleKey]:
-    """Return every present sample of the sweep, by the id of its trace."""
-    keys: dict[str, SampleKey] = {}
+    experiment_id = experiment.experiment_id
+    traces = find_traces(client, experiment_id, f"tags.sweep_id = '{sweep.sweep_id}'")
+    assessments = {info.trace_id: info.assessments for info in traces}
+    if not assessments:
+        return None
+    found: list[dict[str, Any]] = []
     for point in sweep.points:
         stored = stored_of(sweep, point)
         if stored is None:
             continue
         for rows in stored.row_batches("generations", 1000, ("prompt_id", "sample", "output")):
             for row in rows:
-                identity = identity_of(experiment_id, sweep, point, row)
-                keys[trace_id_of(identity)] = (point.label, row["prompt_id"], row["sample"])
-    return keys
+                trace_id = trace_id_of(identity_of(experiment_id, sweep, point, row))
+                sample = {"label": point.label, "prompt_id": row["prompt_id"], "sample": row["sample"]}
+                found += (sample | entry for entry in _feedback(assessments.get(trace_id, [])))
+    return tuple(found)
 
 
-def _feedback(key: SampleKey, assessments: list[Assessment]) -> Iterator[dict[str, Any]]:
+def _feedback(assessments: list[Assessment]) -> Iterator[dict[str, Any]]:
     """Yield the feedback among a trace's assessments, oldest first, without what was replaced or failed."""
-    label, prompt_id, sample = key
     for one in sorted(assessments, key=lambda a: (a.create_time_ms or 0, a.assessment_id or "")):
         if one.feedback is None or one.valid is False or one.feedback.error is not None:
             continue
@@ -112,9 +99,6 @@ def _feedback(key: SampleKey, assessments: list[Assessment]) -> Iterator[dict[st
             value, comment = None, str(value)
         kind, source = one.source.source_type, one.source.source_id or "default"
         yield {
-            "label": label,
-            "prompt_id": prompt_id,
-            "sample": sample,
             "name": one.name.removeprefix("mlflow."),
             "value": value,
             "comment": comment,

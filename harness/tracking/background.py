@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from harness.store.sweeps import Sweep
 from harness.tracking.links import Link
@@ -24,44 +22,37 @@ class BackgroundTracker(Tracker):
     def __init__(self, tracker: Tracker) -> None:
         self.uri = tracker.uri
         self._tracker = tracker
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tracking")
+        self._logged: Future[None] | None = None
 
     def open(self, sweep: Sweep) -> None:
         """Begin or resume the sweep's parent run; MLflow has answered when this returns."""
         self._tracker.open(sweep)
-        self._thread.start()
 
     def log_point(self, sweep: Sweep, index: int) -> None:
-        """Queue a point to be logged."""
-        self._queue.put(lambda: self._tracker.log_point(sweep, index))
+        """Queue a point to be logged, unless one before it could not be."""
+        previous = self._logged
+
+        def log() -> None:
+            if previous is not None:
+                previous.result()
+            self._tracker.log_point(sweep, index)
+
+        self._logged = self._executor.submit(log)
 
     def close(self, sweep: Sweep, status: str) -> None:
         """Log what is still queued, then end the parent run; as KILLED when a point could not be logged."""
-        if self._thread.is_alive():
-            try:
-                self._finish()
-            except BaseException as error:
-                # Interrupted: the point in progress is finished, the others are left to the next run.
-                self._error = error
-                self._finish()
-        self._tracker.close(sweep, status if self._error is None else "KILLED")
-        if self._error is not None:
-            raise self._error
+        try:
+            if self._logged is not None:
+                self._logged.result()
+        except BaseException:
+            status = "KILLED"
+            raise
+        finally:
+            # When interrupted, the point in progress is finished, the others are left to the next run.
+            self._executor.shutdown(cancel_futures=True)
+            self._tracker.close(sweep, status)
 
     def links(self, sweep: Sweep) -> tuple[Link, ...]:
         """Return the sweep's links into the MLflow UI."""
         return self._tracker.links(sweep)
-
-    def _finish(self) -> None:
-        self._queue.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        while (task := self._queue.get()) is not None:
-            if self._error is None:
-                try:
-                    task()
-                except BaseException as error:
-                    self._error = error

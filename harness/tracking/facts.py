@@ -7,7 +7,6 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.expectations import CheckedExpectation, check_summary, missed
@@ -15,11 +14,11 @@ from harness.analysis.metric_catalog import metric_of
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
 
+# Longest texts, in characters, of a param, a tag, a key and a cell of the table.
 MAX_PARAM = 6000
 MAX_TAG = 5000
 MAX_KEY = 250
 MAX_CELL = 20_000
-"""Longest texts, in characters, of a param, a tag, a key and a cell of the table."""
 EXPECTATIONS = "expectations"
 """The tag with the result of `expect`."""
 TABLE_MB = 2.0
@@ -115,35 +114,13 @@ def expectations_tag(checked: Sequence[CheckedExpectation], with_labels: bool = 
 COLUMNS = ("prompt", "output", "finish_reason", "output_tokens", "mean_logprob", "sample")
 
 
-@dataclass(frozen=True)
-class GenerationsTable:
-    """The table of a point's samples that the MLflow UI shows.
-
-    Attributes:
-        json: content of the artifact.
-        rows: samples in it, the first ones of the point.
-        samples: number of samples that the point has.
-    """
-
-    json: str
-    rows: int
-    samples: int
-
-    @property
-    def note(self) -> str:
-        """How many samples are left out, in one line; empty when none is."""
-        if self.rows == self.samples:
-            return ""
-        return f"the first {self.rows} of {self.samples} are in generations.json, all in generations.parquet"
-
-
 def generations_json(
     stored: StoredPoint, budget_mb: float = TABLE_MB, max_rows: int = TABLE_ROWS
-) -> GenerationsTable:
-    """Return the first rows of generations.parquet as a table; the UI compares runs by its first column.
+) -> tuple[str, str]:
+    """Return the first rows of generations.parquet as a table, and a note of how many are left out, if any.
 
-    The values of that column must be unique, so with several samples it is `prompt_id #sample`. The points
-    of a sweep show the same prompts: rows are left out from the end, whatever the point.
+    The UI compares runs by the table's first column, whose values must be unique; so with several samples it
+    is `prompt_id #sample`. The points of a sweep show the same prompts: rows are left out from the end.
     """
     samples = stored.columns("generations", ["sample"])["sample"]
     several = any(samples)
@@ -155,23 +132,21 @@ def generations_json(
         if rows and (bytes_left < 0 or len(rows) == max_rows):
             break
         rows.append(row)
-    head = json.dumps(["prompt_id", *COLUMNS])
-    return GenerationsTable(f'{{"columns": {head}, "data": [{", ".join(rows)}]}}', len(rows), len(samples))
+    head, note = json.dumps(["prompt_id", *COLUMNS]), ""
+    if len(rows) < len(samples):
+        counts = f"{len(rows)} of {len(samples)}"
+        note = f"the first {counts} are in generations.json, all in generations.parquet"
+    return f'{{"columns": {head}, "data": [{", ".join(rows)}]}}', note
 
 
-def point_digest(stored: StoredPoint) -> str:
-    """Return a hash of a point's samples, numbers and config, by which a logged run is seen to be current."""
-    digest = hashlib.sha256()
-    for name in ("generations.parquet", "metrics.json", "config.yaml", "timing.parquet"):
+def point_digest(stored: StoredPoint | None, failure: str = "") -> str:
+    """Return a hash of samples, numbers and config, or of a failure, by which a run is seen to be current."""
+    digest = hashlib.sha256(failure.encode("utf-8", "replace"))
+    for name in ("generations.parquet", "metrics.json", "config.yaml", "timing.parquet") if stored else ():
         digest.update(name.encode())
-        if stored.has(name):
+        if stored and stored.has(name):
             digest.update(stored.path(name).read_bytes())
     return digest.hexdigest()[:16]
-
-
-def text_digest(text: str) -> str:
-    """Return a hash of a text, as long as `point_digest`."""
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def varied_params(points: Sequence[SweepPoint]) -> dict[str, str]:

@@ -35,24 +35,21 @@ def points_filter(sweep: Sweep) -> str:
 
 
 def side_by_side(sweep: Sweep) -> tuple[SweepPoint, ...]:
-    """Return the points whose outputs the UI puts side by side: all, or the baseline's ten nearest.
+    """Return the points whose outputs the UI puts side by side, in the sweep's order.
 
-    The nearest are the baseline itself and the points that differ from it in the fewest keys; they are
-    returned in the sweep's order.
+    All of them, or the baseline and the nine that differ from it in the fewest keys.
     """
     complete = [point for point in sweep.points if point.status in ("done", "reused")]
     if len(complete) <= MAX_SIDE_BY_SIDE:
         return tuple(complete)
     baseline = next((p for p in complete if p.label == sweep.compare.get("baseline")), complete[0])
-    nearest = sorted(complete, key=lambda point: _keys_differing(point, baseline))[:MAX_SIDE_BY_SIDE]
+    keys = {key for point in complete for key in point.varied}
+
+    def keys_differing(point: SweepPoint) -> int:
+        return sum(point.varied.get(key) != baseline.varied.get(key) for key in keys)
+
+    nearest = sorted(complete, key=keys_differing)[:MAX_SIDE_BY_SIDE]
     return tuple(point for point in complete if point in nearest)
-
-
-def _keys_differing(point: SweepPoint, other: SweepPoint) -> int:
-    """Return how many of the keys that vary in the sweep differ between two points."""
-    missing = object()
-    keys = {*point.varied, *other.varied}
-    return sum(point.varied.get(key, missing) != other.varied.get(key, missing) for key in keys)
 
 
 def view_key(sweep: Sweep) -> str:
@@ -78,7 +75,6 @@ def sweep_links(
     sweep: Sweep,
     experiment_id: str,
     uri: str = "",
-    base: str = LOCAL,
     run_ids: Mapping[str, str] | None = None,
     parent: str = "",
 ) -> tuple[Link, ...]:
@@ -87,12 +83,11 @@ def sweep_links(
     Args:
         sweep: whose points are shown.
         experiment_id: in the store at `uri`.
-        uri: tracking URI; the address of a server replaces `base`.
-        base: address of the UI.
+        uri: tracking URI; links go to a server's address, else to LOCAL.
         run_ids: ids of the points' runs by label, to choose those that are put side by side.
         parent: id of the sweep's run, which has compare.html.
     """
-    base = (uri if is_server(uri) else base).rstrip("/")
+    base = (uri if is_server(uri) else LOCAL).rstrip("/")
     points = points_filter(sweep)
     finished = f"{points} and attributes.status = 'FINISHED'"
 

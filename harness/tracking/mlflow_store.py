@@ -10,10 +10,11 @@ import json
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from filelock import FileLock
 
 from harness.errors import first_line
@@ -63,16 +64,7 @@ class MlflowStore:
             f"tags.`{name.replace('__', '.')}` = '{value.replace(chr(39), chr(39) * 2)}'"
             for name, value in tags.items()
         )
-        found: list[Run] = []
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id], conditions, max_results=1000, page_token=token
-            )
-            found += page
-            token = page.token
-            if not token:
-                return found
+        return list(pages(self.client.search_runs, [self.experiment_id], filter_string=conditions))
 
     def create(self, name: str, tags: Mapping[str, str], started: float | None) -> str:
         """Create a RUNNING run that started at a time in seconds since the epoch; return its id."""
@@ -94,11 +86,7 @@ class MlflowStore:
             self.client.delete_tag(run_id, name)
 
     def log(
-        self,
-        run_id: str,
-        params: Mapping[str, str],
-        metrics: Sequence[tuple[str, float, int]],
-        at: float,
+        self, run_id: str, params: Mapping[str, str], metrics: Sequence[tuple[str, float, int]], at: float
     ) -> None:
         """Log params and metrics (key, value, step) of a run, at a time in seconds since the epoch."""
         from mlflow.entities import Metric, Param
@@ -119,9 +107,16 @@ class MlflowStore:
         """Store a state of the UI's runs page, which links with `viewStateShareKey` open."""
         self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(state))
 
-    def delete(self, run_id: str) -> None:
-        """Delete a run; MLflow keeps it among the deleted ones."""
-        self.client.delete_run(run_id)
+
+def pages(search: Callable[..., Any], *args: Any, **keys: Any) -> Iterator[Any]:
+    """Yield what a search of MlflowClient finds, page by page."""
+    token = None
+    while True:
+        page = search(*args, max_results=500, page_token=token, **keys)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _creation_lock(uri: str) -> contextlib.AbstractContextManager[Any]:
@@ -145,15 +140,8 @@ def owner_tags() -> dict[str, str]:
 
 def is_orphan(tags: Mapping[str, Any]) -> bool:
     """Return whether the process that opened a run is gone; False for one on another machine."""
-    if tags.get("host") != socket.gethostname() or not str(tags.get("pid", "")).isdigit():
-        return False
-    try:
-        os.kill(int(tags["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    pid = str(tags.get("pid", ""))
+    return tags.get("host") == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid))
 
 
 def _user() -> str:

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
+from harness.tracking.mlflow_store import MlflowStore, pages
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import TraceInfo
-
-    from harness.tracking.mlflow_store import MlflowStore
 
 NANO = 1_000_000_000
 MAX_PREVIEW = 1000
@@ -111,20 +110,11 @@ def log_traces(
 
 
 def find_traces(client: MlflowClient, experiment_id: str, filter_string: str) -> Iterator[TraceInfo]:
-    """Yield the traces that match a search, without their spans."""
-    token = None
-    while True:
-        page = client.search_traces(
-            locations=[experiment_id],
-            filter_string=filter_string,
-            max_results=500,
-            page_token=token,
-            include_spans=False,
-        )
-        yield from (trace.info for trace in page)
-        token = page.token
-        if not token:
-            return
+    """Return the traces that match a search, without their spans."""
+    found = pages(
+        client.search_traces, locations=[experiment_id], filter_string=filter_string, include_spans=False
+    )
+    return (trace.info for trace in found)
 
 
 def delete_traces(store: MlflowStore, run_id: str) -> None:

@@ -13,8 +13,8 @@ import logging
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.analysis.expectations import check_expectations, check_point
@@ -35,7 +35,6 @@ from harness.tracking.facts import (
     per_prompt_of,
     point_digest,
     tags_of,
-    text_digest,
     varied_params,
 )
 from harness.tracking.links import Link, sweep_links, table_view, view_key
@@ -73,15 +72,6 @@ class Tracker:
         return ()
 
 
-@dataclass(frozen=True)
-class LoggedRun:
-    """A point's run in MLflow: its id, its status, and the tags that it was created with."""
-
-    run_id: str
-    status: str
-    tags: Mapping[str, str]
-
-
 class MlflowTracker(Tracker):
     """Logs to MLflow.
 
@@ -100,7 +90,8 @@ class MlflowTracker(Tracker):
         self._store: MlflowStore | None = None
         self._parent = ""
         self._parent_tags: Mapping[str, str] = {}
-        self._children: dict[tuple[str, str], LoggedRun] = {}
+        # Run ids of the points, and the tags that those runs were created with, by point id and label.
+        self._children: dict[tuple[str, str], tuple[str, Mapping[str, str]]] = {}
         self._broken = False
 
     def open(self, sweep: Sweep) -> None:
@@ -120,7 +111,7 @@ class MlflowTracker(Tracker):
         """Return links into the MLflow UI; empty when logging failed."""
         if self._store is None or self._broken:
             return ()
-        run_ids = {label: run.run_id for (_, label), run in self._children.items()}
+        run_ids = {label: run_id for (_, label), (run_id, _) in self._children.items()}
         return sweep_links(sweep, self._store.experiment_id, self.uri, run_ids=run_ids, parent=self._parent)
 
     def _guarded(self, action: Callable[[], None]) -> None:
@@ -137,13 +128,10 @@ class MlflowTracker(Tracker):
                 self.uri,
                 reason_of(error),
             )
-            self._give_up()
-
-    def _give_up(self) -> None:
-        """End the parent run if MLflow can be reached: it must not stay RUNNING."""
-        if self._store is not None and self._parent:
-            with contextlib.suppress(Exception):
-                self._store.end(self._parent, "KILLED", time.time())
+            # The parent run must not stay RUNNING.
+            if self._store is not None and self._parent:
+                with contextlib.suppress(Exception):
+                    self._store.end(self._parent, "KILLED", time.time())
 
     def _open(self, sweep: Sweep) -> None:
         self._store = store = MlflowStore(self.uri, str(sweep.tracking.get("experiment") or "harness"))
@@ -166,7 +154,7 @@ class MlflowTracker(Tracker):
             if run.info.status == "RUNNING" or key in self._children:
                 self._delete(store, run.info.run_id)
             else:
-                self._children[key] = LoggedRun(run.info.run_id, run.info.status, run.data.tags)
+                self._children[key] = run.info.run_id, run.data.tags
 
     def _clear_orphans(self, store: MlflowStore) -> None:
         """End the parent runs of dead processes, and delete the runs that they left incomplete."""
@@ -182,27 +170,24 @@ class MlflowTracker(Tracker):
     def _delete(store: MlflowStore, run_id: str) -> None:
         """Delete a point's run, with those of its traces that have no feedback."""
         delete_traces(store, run_id)
-        store.delete(run_id)
+        store.client.delete_run(run_id)
 
     def _log_point(self, sweep: Sweep, point: SweepPoint) -> None:
         store = self._store
-        if store is None:
-            raise HarnessError("the tracker was not opened")
+        assert store is not None, "the tracker was not opened"
         stored = stored_of(sweep, point)
         if stored is None and point.status != "failed":
             raise HarnessError(f"{point.label}: no longer in the store; run the sweep again to generate it")
         expected = expectations_tag(check_point(sweep, point))
-        old = self._children.get((point.point_id, point.label))
-        digest = point_digest(stored) if stored else text_digest(f"{point.error}\n{point.traceback}")
-        status = "FINISHED" if stored else "FAILED"
-        old_tags = old.tags if old is not None else {}
+        old_id, old_tags = self._children.get((point.point_id, point.label), ("", {}))
+        digest = point_digest(stored, "" if stored else f"{point.error}\n{point.traceback}")
         # Existing traces are kept for the feedback on them, even where traces are no longer asked for.
         traced = bool(stored and (sweep.tracking.get("traces") or TRACES_TAG in old_tags))
         started, ended = times_of(point, stored)
-        if old is not None and old.status == status and old_tags.get("digest") == digest:
-            store.update_tag(old.run_id, old_tags, EXPECTATIONS, expected)
+        if old_tags.get("digest") == digest:
+            store.update_tag(old_id, old_tags, EXPECTATIONS, expected)
             if stored and traced and TRACES_TAG not in old_tags:
-                self._trace(store, old.run_id, sweep, point, stored)
+                self._trace(store, old_id, sweep, point, stored)
             return
         tags = tags_of(sweep, point) | {"mlflow.parentRunId": self._parent, "digest": digest}
         if stored:
@@ -211,43 +196,26 @@ class MlflowTracker(Tracker):
             tags[EXPECTATIONS] = expected
         run_id = store.create(point.label, tags, started)
         try:
-            self._fill(store, run_id, sweep, point, stored, ended)
+            if stored:
+                metrics = [(key, value, 0) for key, value in metrics_of(stored).items()]
+                store.log(run_id, params_of(stored), metrics + per_prompt_of(stored), ended)
+            with tempfile.TemporaryDirectory() as folder:
+                if note := _gather(Path(folder), sweep, point, stored):
+                    store.client.set_tag(run_id, "texts", note)
+                store.client.log_artifacts(run_id, folder)
             if stored and traced:
                 self._trace(store, run_id, sweep, point, stored)
-            store.end(run_id, status, ended)
+            store.end(run_id, "FINISHED" if stored else "FAILED", ended)
         except BaseException:
             # Interrupted or failed: an incomplete run is worse than none.
             with contextlib.suppress(Exception):
                 self._delete(store, run_id)
             raise
-        if old is not None:
+        if old_id:
             # Last, so that an interruption at any time leaves a complete run, and the traces.
-            self._delete(store, old.run_id)
-        self._children[point.point_id, point.label] = LoggedRun(run_id, status, tags)
+            self._delete(store, old_id)
+        self._children[point.point_id, point.label] = run_id, tags
         self.written += 1
-
-    @staticmethod
-    def _fill(
-        store: MlflowStore,
-        run_id: str,
-        sweep: Sweep,
-        point: SweepPoint,
-        stored: StoredPoint | None,
-        ended: float,
-    ) -> None:
-        """Write params, metrics and artifacts of a point into its run."""
-        with tempfile.TemporaryDirectory() as folder:
-            if stored:
-                metrics = [(key, value, 0) for key, value in metrics_of(stored).items()]
-                store.log(run_id, params_of(stored), metrics + per_prompt_of(stored), ended)
-                note = _gather(Path(folder), sweep, point, stored)
-                if note:
-                    store.client.set_tag(run_id, "texts", note)
-            elif point.traceback:
-                (Path(folder) / "traceback.txt").write_text(
-                    point.traceback, encoding="utf-8", errors="replace"
-                )
-            store.client.log_artifacts(run_id, folder)
 
     @staticmethod
     def _trace(store: MlflowStore, run_id: str, sweep: Sweep, point: SweepPoint, stored: StoredPoint) -> None:
@@ -265,9 +233,7 @@ class MlflowTracker(Tracker):
                 store.client.log_artifact(self._parent, str(sweep.folder / name))
         expected = expectations_tag(check_expectations(sweep), with_labels=True)
         store.update_tag(self._parent, self._parent_tags, EXPECTATIONS, expected)
-        counts: dict[str, int] = {}
-        for point in sweep.points:
-            counts[point.status] = counts.get(point.status, 0) + 1
+        counts = Counter(point.status for point in sweep.points)
         store.client.set_tag(self._parent, "points", ", ".join(f"{n} {name}" for name, n in counts.items()))
         store.end(self._parent, status, time.time())
 
@@ -287,23 +253,25 @@ def times_of(point: SweepPoint, stored: StoredPoint | None) -> tuple[float, floa
     """Return when the point started and ended, in seconds since the epoch; when it was stored if reused."""
     if point.started is not None and point.ended is not None:
         return point.started, point.ended
-    if stored is None:
-        now = time.time()
-        return now, now
-    at = stored.path("tokens.parquet").stat().st_mtime  # metrics write generations.parquet again
+    # Not generations.parquet, which metrics write again.
+    at = stored.path("tokens.parquet").stat().st_mtime if stored else time.time()
     return at, at
 
 
-def _gather(folder: Path, sweep: Sweep, point: SweepPoint, stored: StoredPoint) -> str:
+def _gather(folder: Path, sweep: Sweep, point: SweepPoint, stored: StoredPoint | None) -> str:
     """Copy a point's artifacts into a folder, without subfolders, so that links of the UI can select them.
 
     Returns:
         What generations.json leaves out; empty when it has all samples.
     """
+    if stored is None:
+        if point.traceback:
+            (folder / "traceback.txt").write_text(point.traceback, encoding="utf-8", errors="replace")
+        return ""
     for name in point_files():
         if stored.has(name):
             shutil.copyfile(stored.path(name), folder / name)
     shutil.copyfile(tokens_page(sweep, point, stored), folder / "tokens.html")
-    table = generations_json(stored)
-    (folder / "generations.json").write_text(table.json, encoding="utf-8")
-    return table.note
+    table, note = generations_json(stored)
+    (folder / "generations.json").write_text(table, encoding="utf-8")
+    return note

@@ -27,4 +27,4 @@ def test_environment_with_and_without_a_model(small_model: Any) -> None:
     loaded = load(Model(name="m", id=str(small_model("llama"))), Quantization(name="none"))
     full = json.loads(json.dumps(environment(loaded)))
     assert full["model"]["parameters"] == loaded.files.parameters
-    assert full["model"]["fingerprint"] == loaded.files.fingerprint()
+    assert full["model"]["fingerprint"] == loaded.files.fingerprint

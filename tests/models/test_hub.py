@@ -137,7 +137,7 @@ def snapshot(small_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_hub_model_is_described_before_its_weights_are_fetched(snapshot: Path) -> None:
     files = locate(Model(name="m", id="some/model"))
-    assert (files.revision, files.fingerprint(), files.folder) == (COMMIT, COMMIT, snapshot)
+    assert (files.revision, files.fingerprint, files.folder) == (COMMIT, COMMIT, snapshot)
     assert len(files.weight_files) >= 3
     # As transformers does, config.json says what it runs in, whatever its tensors are stored as.
     assert (files.parameters, files.weight_bytes, files.checkpoint_dtype) == (11, 22, "float32")

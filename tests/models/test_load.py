@@ -73,7 +73,7 @@ def test_only_ids_remain_of_the_generation_config(small_model: Any) -> None:
 
     defaults = {"do_sample": True, "temperature": 0.1, "repetition_penalty": 1.5, "max_new_tokens": 3}
     found = loaded(small_model("llama", generation=defaults))
-    assert found.files_generation_config["temperature"] == 0.1
+    assert found.files.generation_config["temperature"] == 0.1
     ids = {
         "bos_token_id": found.tokenizer.bos_token_id,
         "eos_token_id": [found.tokenizer.eos_token_id],

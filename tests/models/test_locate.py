@@ -67,21 +67,21 @@ def test_shards_are_found_in_order_and_hold_the_same_tensors(small_model: Any) -
 def test_the_fingerprint_changes_with_weights_and_config_and_nothing_else(
     copy: Any, small_model: Any
 ) -> None:
-    base = find(small_model("llama")).fingerprint()
-    assert find(copy(name="same")).fingerprint() == base
-    assert find(copy({"transformers_version": "0", "_name_or_path": "x"}, name="words")).fingerprint() == base
-    assert find(copy({"rms_norm_eps": 1e-3}, name="config")).fingerprint() != base
-    assert find(small_model("llama", seed=1)).fingerprint() != base
+    base = find(small_model("llama")).fingerprint
+    assert find(copy(name="same")).fingerprint == base
+    assert find(copy({"transformers_version": "0", "_name_or_path": "x"}, name="words")).fingerprint == base
+    assert find(copy({"rms_norm_eps": 1e-3}, name="config")).fingerprint != base
+    assert find(small_model("llama", seed=1)).fingerprint != base
     touched = copy(name="byte")
     data = bytearray((touched / "model.safetensors").read_bytes())
     data[-1] ^= 1
     (touched / "model.safetensors").write_bytes(bytes(data))
-    assert find(touched).fingerprint() != base
+    assert find(touched).fingerprint != base
     ends = copy(name="ends")
     (ends / "generation_config.json").write_text('{"eos_token_id": [1, 5], "temperature": 0.1}')
     files = find(ends)
     assert files.eos_token_ids == (1, 5)
-    assert files.fingerprint() != base
+    assert files.fingerprint != base
 
 
 def test_tokenizer_fingerprint_covers_files_and_template(copy: Any, small_model: Any) -> None:

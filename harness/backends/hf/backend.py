@@ -160,7 +160,7 @@ class HfBackend:
             "dtype": self._loaded.dtype,
             "cache": strategy.cache and dict(strategy.cache),
             "quant_method": self._loaded.facts["quant_method"],
-            "model_generation_config": dict(self._loaded.files_generation_config),
+            "model_generation_config": dict(self._loaded.files.generation_config),
         }
 
     def close(self) -> None:

@@ -136,7 +136,7 @@ def hf_target(point: Point, once: Once) -> HfTarget:
             cache=cache,
             facts={
                 "engine": ENGINE_VERSION,
-                "weights": once(("weights", model), files.fingerprint),
+                "weights": files.fingerprint,
                 "quantization": quantization.model_dump(mode="json", exclude={"name"}),
                 "attention": model.attention,
                 "device": device,
