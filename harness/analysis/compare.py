@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from harness.analysis.comparison import Cell, Comparison, Difference, Front
+from harness.analysis.comparison import Cell, Comparison, Difference, Front, metrics_of
 from harness.analysis.factors import effects_of
-from harness.analysis.latency_differences import latency_differences, read_timed
-from harness.analysis.metric_catalog import Metric, in_order, metric_of
+from harness.analysis.latency_differences import (
+    BY_REPETITION,
+    MeanDifference,
+    latency_differences,
+    read_timed,
+)
+from harness.analysis.metric_catalog import Metric
 from harness.analysis.paired import (
     SampleTable,
     mean_residuals,
@@ -20,14 +24,10 @@ from harness.analysis.paired import (
     same_prompts,
 )
 from harness.analysis.point_results import PointResult, finite_numbers
-from harness.analysis.statistics import (
-    holm,
-    mean_intervals,
-    pareto_front,
-    stack_rows,
-    verdict_of,
-    word_of,
-)
+from harness.analysis.statistics.bootstrap import mean_intervals, stack_rows
+from harness.analysis.statistics.clusters import residual_intervals
+from harness.analysis.statistics.multiple_comparisons import holm, verdict_of, word_of
+from harness.analysis.statistics.pareto import pareto_front
 from harness.analysis.text_overlap import text_overlap
 from harness.store.files import read_json
 from harness.store.stored_point import StoredPoint
@@ -37,6 +37,9 @@ FEW = 20
 """With fewer prompts intervals are approximate."""
 
 _LISTED = 3  # labels in a note
+
+_Key = tuple[str, str]
+"""A label and the key of a metric."""
 
 
 def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
@@ -53,26 +56,26 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
     """
     notes: list[str] = []
     completed = [p for p in points if p.stored]
-    metrics = _metrics_of(completed)
+    metrics = metrics_of(completed)
+    by_key = {metric.key: metric for metric in metrics}
     baseline = _baseline(sweep, completed, notes)
     columns = [metric.per_sample for metric in metrics if metric.per_sample]
     samples = {p.point.label: read_sample_table(_stored(p), columns) for p in completed}
     intervals = _intervals(completed, metrics, samples)
     noise = _noise_floor(completed)
-    differences: dict[str, dict[str, Difference]] = {}
+    differences: dict[_Key, Difference] = {}
     approximate = 0 < min((len(p.prompt_ids) for p in completed), default=0) < FEW
     if baseline is not None and len(completed) > 1:
-        uncorrected = _uncorrected_differences(baseline, completed, metrics, samples, notes)
-        differences = _corrected(uncorrected, {metric.key: metric for metric in metrics}, noise)
-        paired = [d.prompts for row in uncorrected.values() for d in row.values() if not d.timed]
+        uncorrected = _differences(baseline, completed, metrics, samples, notes)
+        differences = _corrected(uncorrected, by_key, noise)
+        paired = [d.prompts for (_, key), d in uncorrected.items() if key not in BY_REPETITION]
         approximate = min(paired, default=0 if approximate else FEW) < FEW
-    differences |= {p.point.label: {} for p in completed if p.point.label not in differences}
     texts = text_overlap([_stored(p) for p in completed])
     if texts.unscored:
         notes.append(f"self-BLEU was not computed for {texts.unscored} prompts: there are too many outputs")
     cells = {
         p.point.label: {
-            key: _cell(value, intervals.get((p.point.label, key)), differences[p.point.label].get(key))
+            key: _cell(value, intervals.get((p.point.label, key)), differences.get((p.point.label, key)))
             for key, value in p.metrics.items()
         }
         for p in completed
@@ -81,8 +84,8 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
         baseline=baseline.point.label if baseline else None,
         metrics=metrics,
         cells=cells,
-        effects=effects_of(completed, [metric.key for metric in metrics]),
-        front=_front(sweep, completed, notes),
+        effects=effects_of(completed, list(by_key)),
+        front=_front(sweep, completed, by_key, notes),
         noise=noise,
         disagreement=texts.disagreement,
         self_bleu=texts.self_bleu,
@@ -101,16 +104,6 @@ def _stored(p: PointResult) -> StoredPoint:
     return p.stored
 
 
-def _metrics_of(points: Sequence[PointResult]) -> tuple[Metric, ...]:
-    """Return the metrics that any point has: in the order of the catalogue, then the others by name."""
-    custom = _custom_metrics(points)
-    return tuple(metric_of(key, custom) for key in in_order(key for p in points for key in p.metrics))
-
-
-def _custom_metrics(points: Sequence[PointResult]) -> dict[str, Metric]:
-    return {key: metric for p in points for key, metric in p.custom_metrics.items()}
-
-
 def _baseline(sweep: Sweep, completed: Sequence[PointResult], notes: list[str]) -> PointResult | None:
     """Return the point that `compare.baseline` names, if it is complete; else the first that is."""
     wanted = sweep.compare.get("baseline")
@@ -127,58 +120,42 @@ def _baseline(sweep: Sweep, completed: Sequence[PointResult], notes: list[str]) 
 
 def _intervals(
     completed: Sequence[PointResult], metrics: Sequence[Metric], samples: Mapping[str, SampleTable]
-) -> dict[tuple[str, str], tuple[float, float]]:
-    """Return, by label and key, the stored intervals (latencies) and those of means of samples."""
-    found, cells, rows = {}, [], []
+) -> dict[_Key, tuple[float, float]]:
+    """Return the stored intervals (latencies) and those of means of samples."""
+    found: dict[_Key, tuple[float, float]] = {}
+    means = {}
     for p in completed:
         label, mine = p.point.label, samples[p.point.label]
-        found.update({(label, key): interval for key, interval in p.intervals.items()})
+        found |= {(label, key): interval for key, interval in p.intervals.items()}
         for metric in metrics:
             if metric.per_sample not in mine.columns or metric.key not in p.metrics:
                 continue
             # Probability metrics are means over all tokens.
             weights = mine.tokens if metric.key.startswith("probability/") else None
-            residuals = mean_residuals(p.metrics[metric.key], mine, str(metric.per_sample), weights)
+            value = p.metrics[metric.key]
+            residuals = mean_residuals(value, mine, str(metric.per_sample), weights)
             if residuals is not None:
-                cells.append((label, metric, p.metrics[metric.key]))
-                rows.append(residuals)
-    means = mean_intervals(stack_rows(rows))
-    for (label, metric, value), low, high in zip(cells, means.low, means.high, strict=True):
-        if math.isfinite(low):
-            least, most = metric.bounds
-            found[label, metric.key] = (max(least, float(value + low)), min(most, float(value + high)))
-    return found
+                means[label, metric.key] = (value, residuals, metric.bounds)
+    intervals = zip(means, residual_intervals(list(means.values())), strict=True)
+    return found | {key: interval for key, interval in intervals if interval is not None}
 
 
-@dataclass(frozen=True)
-class _Uncorrected:
-    """A difference before the correction for multiple comparisons; `timed`: over repetitions."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    p: float | None
-    prompts: int
-    timed: bool = False
-
-
-def _uncorrected_differences(
+def _differences(
     baseline: PointResult,
     completed: Sequence[PointResult],
     metrics: Sequence[Metric],
     samples: Mapping[str, SampleTable],
     notes: list[str],
-) -> dict[str, dict[str, _Uncorrected]]:
-    """Return, by label and key, the difference of every point from the baseline."""
-    found: dict[str, dict[str, _Uncorrected]] = {}
-    cells, rows = [], []
+) -> dict[_Key, MeanDifference]:
+    """Return the difference of every point from the baseline, before the correction."""
+    found: dict[_Key, MeanDifference] = {}
+    rows: dict[_Key, np.ndarray] = {}
     fewer_prompts, timed_differently = [], []
     theirs, their_times = samples[baseline.point.label], read_timed(_stored(baseline))
     for p in completed:
         label = p.point.label
         if p is baseline:
             continue
-        found[label] = {}
         other_set = p.point.prompts != baseline.point.prompts
         allowed = same_prompts(_stored(p), _stored(baseline)) if other_set else None
         shared, differences = paired_differences(samples[label], theirs, allowed)
@@ -187,23 +164,18 @@ def _uncorrected_differences(
         for metric in metrics:
             row = differences.get(metric.per_sample or "")
             if row is not None and np.isfinite(row).any():
-                cells.append((label, metric.key))
-                rows.append(row)
+                rows[label, metric.key] = row
         times = read_timed(_stored(p))
         latencies = latency_differences(times, their_times)
         if times and their_times and not latencies:
             timed_differently.append(label)
-        found[label] |= {
-            key: _Uncorrected(*difference, timed=True)
-            for key, difference in latencies.items()
-            if key in p.metrics
-        }
-    means = mean_intervals(stack_rows(rows))
-    for i, (label, key) in enumerate(cells):
+        found |= {(label, key): latencies[key] for key in latencies if key in p.metrics}
+    means = mean_intervals(stack_rows(list(rows.values())))
+    for i, key in enumerate(rows):
         low, high, p_value = (
             float(side[i]) if math.isfinite(side[i]) else None for side in (means.low, means.high, means.p)
         )
-        found[label][key] = _Uncorrected(float(means.mean[i]), low, high, p_value, int(means.count[i]))
+        found[key] = MeanDifference(float(means.mean[i]), low, high, p_value, int(means.count[i]))
     if fewer_prompts:
         notes.append(
             f"{_listed(fewer_prompts)}: not all prompts are those of the baseline; differences are over the "
@@ -218,21 +190,17 @@ def _uncorrected_differences(
 
 
 def _corrected(
-    uncorrected: Mapping[str, Mapping[str, _Uncorrected]],
-    metrics: Mapping[str, Metric],
-    noise: Mapping[str, float],
-) -> dict[str, dict[str, Difference]]:
+    uncorrected: Mapping[_Key, MeanDifference], metrics: Mapping[str, Metric], noise: Mapping[str, float]
+) -> dict[_Key, Difference]:
     """Return the differences with p-values corrected over all of them, and their words."""
-    cells = [(label, key) for label, row in uncorrected.items() for key in row]
-    every = [uncorrected[label][key] for label, key in cells]
-    corrected = holm(np.array([math.nan if d.p is None else d.p for d in every]))
-    found: dict[str, dict[str, Difference]] = {label: {} for label in uncorrected}
-    for (label, key), d, p in zip(cells, every, corrected, strict=True):
+    corrected = holm(np.array([math.nan if d.p is None else d.p for d in uncorrected.values()]))
+    found = {}
+    for ((label, key), d), p in zip(uncorrected.items(), corrected, strict=True):
         p_value = float(p) if math.isfinite(p) else None
         word = word_of(d.mean, p_value)
         least, most = metrics[key].bounds
         width = most - least  # no difference is larger
-        found[label][key] = Difference(
+        found[label, key] = Difference(
             mean=d.mean,
             low=None if d.low is None else max(-width, d.low),
             high=None if d.high is None else min(width, d.high),
@@ -256,14 +224,16 @@ def _noise_floor(completed: Sequence[PointResult]) -> dict[str, float]:
     return floor
 
 
-def _front(sweep: Sweep, completed: Sequence[PointResult], notes: list[str]) -> Front | None:
+def _front(
+    sweep: Sweep, completed: Sequence[PointResult], metrics: Mapping[str, Metric], notes: list[str]
+) -> Front | None:
     """Return the front in those of the requested metrics that were measured."""
     wanted = sweep.compare.get("pareto")
     if wanted is None:
         from harness.config.point import Compare
 
         wanted = Compare().pareto
-    measured = [key for key in dict.fromkeys(wanted) if any(key in p.metrics for p in completed)]
+    measured = [key for key in dict.fromkeys(wanted) if key in metrics]
     if len(measured) < 2:
         return None
     missing = [key for key in wanted if key not in measured]
@@ -272,9 +242,8 @@ def _front(sweep: Sweep, completed: Sequence[PointResult], notes: list[str]) -> 
     compared = [p for p in completed if all(key in p.metrics for key in measured)]
     if not compared:
         return None
-    custom = _custom_metrics(completed)
     values = np.array([[p.metrics[key] for key in measured] for p in compared])
-    on_front = pareto_front(values, [metric_of(key, custom).better != "lower" for key in measured])
+    on_front = pareto_front(values, [metrics[key].better != "lower" for key in measured])
     labels = [p.point.label for p in compared]
     return Front(
         metrics=tuple(measured),

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from harness.analysis.metric_catalog import Metric, in_order, metric_of
 from harness.analysis.point_results import PointResult
-
-Word = Literal["higher", "lower", "no significant difference"]
-Verdict = Literal["better", "worse"]
+from harness.analysis.statistics.multiple_comparisons import Verdict, Word
 
 
 @dataclass(frozen=True)
@@ -111,12 +108,17 @@ class Comparison:
     notes: tuple[str, ...] = ()
 
 
+def metrics_of(points: Sequence[PointResult]) -> tuple[Metric, ...]:
+    """Return the metrics that any point has: in the order of the catalogue, then the others by name."""
+    custom = {key: metric for p in points for key, metric in p.custom_metrics.items()}
+    return tuple(metric_of(key, custom) for key in in_order(key for p in points for key in p.metrics))
+
+
 def plain_comparison(points: Sequence[PointResult]) -> Comparison:
     """Return the points' values with their intervals, compared with nothing."""
-    custom = {key: metric for p in points for key, metric in p.custom_metrics.items()}
     return Comparison(
         baseline=None,
-        metrics=tuple(metric_of(key, custom) for key in in_order(key for p in points for key in p.metrics)),
+        metrics=metrics_of(points),
         cells={
             p.point.label: {
                 key: Cell(value, *p.intervals.get(key, (None, None))) for key, value in p.metrics.items()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.point_results import PointResult
-from harness.analysis.statistics import pareto_front
+from harness.analysis.statistics.pareto import pareto_front
 
 PRICES = (
     "memory/weights_mb",

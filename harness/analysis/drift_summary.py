@@ -16,11 +16,15 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.first_divergence import divergence_metrics, first_divergences
-from harness.analysis.statistics import mean_intervals, stack_rows
-from harness.analysis.statistics.clusters import LEAST_CLUSTERS, quantile_intervals, ratio_residuals
+from harness.analysis.statistics.clusters import (
+    LEAST_CLUSTERS,
+    quantile_intervals,
+    ratio_residuals,
+    residual_intervals,
+)
 from harness.store.files import finite_or_null
 from harness.store.stored_point import StoredPoint
-from harness.store.token_table import read_blocks
+from harness.store.token_table import read_samples
 
 CLEAR = 0.05
 """Where the reference's likeliest token leads by no more than this, a change of the top choice is a tie."""
@@ -63,16 +67,12 @@ class TokenDrift:
 
 def read_token_drift(stored: StoredPoint, table: str = "drift") -> TokenDrift:
     """Return the tokens of drift.parquet, or of another table of drift."""
-    indices: dict[str, int] = {}
-    prompt = [np.zeros(0, np.int32)]
-    columns = {name: [np.zeros(0, bool if name == "same_top" else np.float64)] for name in _COLUMNS}
-    for block in read_blocks(stored, table, _COLUMNS):
-        of_samples = [indices.setdefault(prompt_id, len(indices)) for prompt_id in block.prompt_ids]
-        prompt.append(np.repeat(np.array(of_samples, np.int32), np.diff(block.offsets)))
-        for name in _COLUMNS:
-            columns[name].append(block.columns[name])
-    found = {name: np.concatenate(some[1:] or some) for name, some in columns.items()}
-    return TokenDrift(tuple(indices), np.concatenate(prompt), **found)
+    samples = list(read_samples(stored, table, _COLUMNS))
+    indices = {prompt_id: i for i, prompt_id in enumerate(dict.fromkeys(one.prompt_id for one in samples))}
+    lengths = np.array([len(one) for one in samples], int)
+    prompt = np.repeat(np.array([indices[one.prompt_id] for one in samples], int), lengths)
+    columns = {name: np.concatenate([one[name] for one in samples] or [np.zeros(0)]) for name in _COLUMNS}
+    return TokenDrift(tuple(indices), prompt, **columns)
 
 
 def drift_metrics(tokens: TokenDrift) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
@@ -107,47 +107,40 @@ def drift_metrics(tokens: TokenDrift) -> tuple[dict[str, float], dict[str, tuple
         metrics["same_top_clear"] = float(tokens.same_top[clear].mean())
     if len(tokens.prompt_ids) < LEAST_CLUSTERS:
         return metrics, {}
-    everything = np.ones(len(tokens), bool)
+    everything, same_top = np.ones(len(tokens), bool), tokens.same_top.astype(np.float64)
     intervals = _mean_intervals(
         tokens,
         {
             "kl_mean": (kl, everything, (0.0, math.inf)),
-            "same_top": (tokens.same_top.astype(np.float64), everything, (0.0, 1.0)),
-            "same_top_clear": (tokens.same_top.astype(np.float64), clear, (0.0, 1.0)),
+            "same_top": (same_top, everything, (0.0, 1.0)),
+            "same_top_clear": (same_top, clear, (0.0, 1.0)),
             "rms_dp": (squares, everything, (0.0, 1.0)),
             "ln_perplexity_ratio": (logprob - drift_logprob, everything, (-math.inf, math.inf)),
         },
     )
-    if "rms_dp" in intervals:
-        low, high = intervals["rms_dp"]
-        intervals["rms_dp"] = (math.sqrt(low), math.sqrt(high))
-    if "ln_perplexity_ratio" in intervals:
-        low, high = intervals["ln_perplexity_ratio"]
-        intervals["perplexity_ratio"] = (math.exp(low), math.exp(high))
+    for name, source, transform in (
+        ("rms_dp", "rms_dp", math.sqrt),
+        ("perplexity_ratio", "ln_perplexity_ratio", math.exp),
+    ):
+        if source in intervals:
+            low, high = intervals[source]
+            intervals[name] = (transform(low), transform(high))
     ends = quantile_intervals(kl, tokens.prompt, len(tokens.prompt_ids), [*QUANTILES.values(), 1.0])
-    intervals |= dict(zip([*QUANTILES, "kl_max"], ends, strict=True))
-    return metrics, intervals
+    return metrics, intervals | dict(zip([*QUANTILES, "kl_max"], ends, strict=True))
 
 
 def _mean_intervals(
     tokens: TokenDrift, means: Mapping[str, tuple[np.ndarray, np.ndarray, tuple[float, float]]]
 ) -> dict[str, tuple[float, float]]:
     """Return the intervals of means over tokens, given as (values, mask, bounds), where there are any."""
-    names, centres, rows = [], [], []
-    for name, (values, mask, _) in means.items():
-        if not np.isfinite(values[mask]).all():
-            continue
-        mean, residuals = ratio_residuals(values[mask], tokens.prompt[mask], len(tokens.prompt_ids))
-        if len(residuals) >= LEAST_CLUSTERS:
-            names.append(name)
-            centres.append(mean)
-            rows.append(residuals)
-    found = mean_intervals(stack_rows(rows))
-    intervals = {}
-    for name, mean, low, high in zip(names, centres, found.low, found.high, strict=True):
-        least, most = means[name][2]
-        intervals[name] = (max(least, mean + float(low)), min(most, mean + float(high)))
-    return intervals
+    found = {}
+    for name, (values, mask, bounds) in means.items():
+        if np.isfinite(values[mask]).all():
+            mean, residuals = ratio_residuals(values[mask], tokens.prompt[mask], len(tokens.prompt_ids))
+            if len(residuals) >= LEAST_CLUSTERS:
+                found[name] = (mean, residuals, bounds)
+    intervals = zip(found, residual_intervals(list(found.values())), strict=True)
+    return {name: interval for name, interval in intervals if interval is not None}
 
 
 def kl_by_token(tokens: TokenDrift, most: int = WORST) -> list[dict[str, Any]]:
@@ -178,63 +171,41 @@ _SHOWN = (
 
 def worst_rows(stored: StoredPoint, table: str, kl: np.ndarray, most: int = WORST) -> list[dict[str, Any]]:
     """Return the rows with the largest KL, largest first, with the text around them: `before`, `after`."""
-    import pyarrow.parquet as pq
+    from pyarrow import dataset
 
     known = np.where(np.isfinite(kl), kl, 0.0)
-    wanted = [int(i) for i in np.argsort(-known, kind="stable")[:most] if known[i] > 0]
-    around: dict[int, dict[int, dict[str, Any]]] = {i: {} for i in wanted}
-    offset = 0
-    with pq.ParquetFile(stored.path(f"{table}.parquet")) as file:
-        for batch in file.iter_batches(columns=list(_SHOWN)):
-            for i in wanted:
-                low, high = max(i - _BEFORE, offset), min(i + _AFTER + 1, offset + batch.num_rows)
-                if low < high:
-                    rows = batch.slice(low - offset, high - low).to_pylist()
-                    around[i] |= zip(range(low, high), rows, strict=True)
-            offset += batch.num_rows
+    worst = [int(i) for i in np.argsort(-known, kind="stable")[:most] if known[i] > 0]
+    around = {i: range(max(0, i - _BEFORE), min(len(kl), i + _AFTER + 1)) for i in worst}
+    indices = sorted({j for span in around.values() for j in span})
+    taken = dataset.dataset(stored.path(f"{table}.parquet")).take(indices, columns=list(_SHOWN))
+    rows = dict(zip(indices, taken.to_pylist(), strict=True))
     found = []
-    for i in wanted:
-        row = around[i][i]
-        tokens = {
-            j: other["token"]
-            for j, other in around[i].items()
-            if (other["prompt_id"], other["sample"]) == (row["prompt_id"], row["sample"])
-        }
+    for i, span in around.items():
+        key = rows[i]["prompt_id"], rows[i]["sample"]
+        tokens = {j: rows[j]["token"] for j in span if (rows[j]["prompt_id"], rows[j]["sample"]) == key}
         before = "".join(token for j, token in tokens.items() if j < i)
-        found.append(row | {"before": before, "after": "".join(t for j, t in tokens.items() if j > i)})
+        after = "".join(token for j, token in tokens.items() if j > i)
+        found.append(rows[i] | {"before": before, "after": after})
     return found
 
 
-@dataclass(frozen=True)
-class DriftDescription:
-    """What drift adds to metrics.json, and drift.json.
+def add_drift(metrics: dict[str, Any], stored: StoredPoint) -> None:
+    """Add a point's drift to its metrics.json, and write drift.json; nothing where it has no drift.
 
-    Attributes:
-        metrics: `drift/...`.
-        intervals: of some of them.
-        kl_by_prompt: mean KL by prompt id.
-        facts: the contents of drift.json: `reference`, how its distributions were stored, `texts`,
-            `first_divergence`, `by_token`, `worst`.
+    Both are of drift.parquet, drift_text.parquet and the outputs of the point and its reference.
     """
-
-    metrics: Mapping[str, float]
-    intervals: Mapping[str, tuple[float, float]]
-    kl_by_prompt: Mapping[str, float]
-    facts: Mapping[str, Any]
-
-
-def describe_drift(stored: StoredPoint) -> DriftDescription:
-    """Return the drift of drift.parquet, drift_text.parquet and the two points' outputs; empty without."""
     parts = stored.parts()
-    metrics: dict[str, float] = {}
+    found: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
-    kl_by_prompt: dict[str, float] = {}
     facts: dict[str, Any] = {}
     if "drift" in parts and stored.has("drift.parquet"):
         tokens = read_token_drift(stored)
-        metrics, intervals = drift_metrics(tokens)
+        found, intervals = drift_metrics(tokens)
         means = np.bincount(tokens.prompt, tokens.kl) / np.bincount(tokens.prompt)
-        kl_by_prompt = dict(zip(tokens.prompt_ids, means.tolist(), strict=True))
+        by_prompt = dict(zip(tokens.prompt_ids, means.tolist(), strict=True))
+        if by_prompt:
+            prompts = metrics["per_prompt"]["prompt_id"]
+            metrics["per_prompt"]["drift/kl_mean"] = [by_prompt.get(prompt) for prompt in prompts]
         facts = {
             **parts["drift"],
             "tokens": len(tokens),
@@ -244,59 +215,46 @@ def describe_drift(stored: StoredPoint) -> DriftDescription:
         reference = StoredPoint(stored.folder.parent / parts["drift"]["reference"])
         if reference.has("tokens.parquet"):
             steps = first_divergences(stored, reference)
-            metrics |= divergence_metrics(steps)
+            found |= divergence_metrics(steps)
             facts["first_divergence"] = {
                 "steps": sorted(step for step in steps if step is not None),
                 "never": sum(step is None for step in steps),
             }
     if "drift_text" in parts:
         spec = parts["drift_text"]
-        metrics |= _text_metrics(spec["score"])
+        found |= _text_metrics(spec["score"])
         facts["text"] = {key: spec[key] for key in ("text", "reference", "left_out")}
         if spec["reference"] is not None and stored.has("drift_text.parquet"):
             tokens = read_token_drift(stored, "drift_text")
             text_metrics, text_intervals = drift_metrics(tokens)
-            metrics |= {f"text_{name}": value for name, value in text_metrics.items()}
+            found |= {f"text_{name}": value for name, value in text_metrics.items()}
             intervals |= {f"text_{name}": interval for name, interval in text_intervals.items()}
             facts["text"]["worst"] = worst_rows(stored, "drift_text", tokens.kl)
             if spec["score"].get("reference"):
                 facts["text"]["reference_score"] = _text_metrics(spec["score"]["reference"])
-    return DriftDescription(
-        {f"drift/{name}": value for name, value in metrics.items() if math.isfinite(value)},
-        {f"drift/{name}": ends for name, ends in intervals.items() if all(map(math.isfinite, ends))},
-        kl_by_prompt,
-        finite_or_null(facts),
-    )
-
-
-def add_drift(metrics: dict[str, Any], stored: StoredPoint) -> None:
-    """Add a point's drift to its metrics.json, and write drift.json; nothing where it has no drift."""
-    found = describe_drift(stored)
-    if not found.facts:
-        return
-    metrics["metrics"] |= found.metrics
-    metrics["intervals"] |= {name: list(ends) for name, ends in found.intervals.items()}
-    if found.kl_by_prompt:
-        per_prompt = metrics["per_prompt"]
-        per_prompt["drift/kl_mean"] = [found.kl_by_prompt.get(prompt) for prompt in per_prompt["prompt_id"]]
-    stored.write_json("drift.json", found.facts)
+    if facts:
+        metrics["metrics"] |= {
+            f"drift/{name}": value for name, value in found.items() if math.isfinite(value)
+        }
+        metrics["intervals"] |= {
+            f"drift/{name}": list(ends) for name, ends in intervals.items() if all(map(math.isfinite, ends))
+        }
+        stored.write_json("drift.json", finite_or_null(facts))
 
 
 def drift_warnings(parts: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what is incomplete or approximate about a point's drift, one line each, from its parts.json."""
     lines = []
-    spec = parts.get("drift", {})
+    spec, text = parts.get("drift", {}), parts.get("drift_text", {})
     if spec.get("left_out"):
-        outputs = spec["texts"] + spec["left_out"]
-        lines.append(
-            f"drift covers {spec['texts']} of {outputs} outputs; drift.budget_mb has no room for more"
-        )
+        outputs = f"{spec['texts']} of {spec['texts'] + spec['left_out']} outputs"
+        lines.append(f"drift covers {outputs}; drift.budget_mb has no room for more")
     if spec.get("kind") == "top":
         lines.append(
             "drift: only the reference's likeliest tokens were stored; kl_error bounds what that changes"
         )
-    if parts.get("drift_text", {}).get("left_out"):
-        count = parts["drift_text"]["left_out"]
+    if text.get("left_out"):
+        count = text["left_out"]
         lines.append(
             f"drift.text: {count} of its passages were left out; drift.budget_mb has no room for more"
         )

@@ -8,9 +8,9 @@ with the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from harness.config.expectation import ASKED, matches
@@ -20,19 +20,16 @@ from harness.store.sweeps import Sweep, SweepPoint
 
 ROUNDING = 1e-6
 """Logprobs are stored in float32: how far a probability may be off from that alone."""
-MAX_SHOWN = {str: 80, tuple: 16}
+MAX_SHOWN = {str: 80, list: 16}
 """How much is shown of an expected text (characters) or list of token ids."""
-CONTEXT = {str: 20, tuple: 4}
+CONTEXT = {str: 20, list: 4}
 """How much is shown before the first difference; after it twice as much."""
 
 Outcome = tuple[bool, str]
 """Whether an expectation was met, and what was found instead or as expected, in one line."""
 
-TokenIds = Mapping[str, tuple[int | None, ...]]
-"""Token ids by prompt."""
-
-Sequenced = str | tuple[int, ...]
-"""A text, or a list of token ids."""
+Read = Callable[..., dict[str, list[Any]]]
+"""`_read` at one point; each call is read from disk once, since many entries need the same."""
 
 
 @dataclass(frozen=True)
@@ -71,29 +68,24 @@ def check_point(sweep: Sweep, point: SweepPoint) -> tuple[CheckedExpectation, ..
     if not entries:
         return ()
     stored = stored_point(sweep.folder.parent.parent, point.point_id)
-    if problem := _missing(point, stored):
-        return tuple(
-            CheckedExpectation(point.label, None, _expected(asked, entry), False, problem)
-            if asked == "metric"
-            else CheckedExpectation(point.label, entry.get("prompt"), _expected(asked, entry), False, problem)
-            for entry in entries
-            for asked in _asked(entry)
-        )
-    # Many entries need the same table, which is read once per point.
-    look_up = cache(lambda name, *arguments: LOOK_UPS[name](stored, *arguments))
-    prompts = dict.fromkeys(stored.columns("generations", ["prompt_id"])["prompt_id"])
+    missing = _missing(point, stored)
+    read = cache(partial(_read, stored))
+    prompts = () if missing else dict.fromkeys(stored.columns("generations", ["prompt_id"])["prompt_id"])
+    outcomes: list[tuple[str | None, Outcome]]
     checked: list[CheckedExpectation] = []
     for entry in entries:
-        for asked in _asked(entry):
+        wanted = entry.get("prompt")
+        for asked in (name for name in ASKED if entry.get(name) is not None):
+            if missing:
+                outcomes = [(None if asked == "metric" else wanted, (False, missing))]
+            elif asked == "metric":
+                outcomes = [(None, _metric(entry, stored))]
+            else:
+                outcomes = [(p, _check(asked, entry, p, read)) for p in prompts if wanted in (None, p)]
             text = _expected(asked, entry)
-            if asked == "metric":
-                passed, got = _metric(entry, look_up("metrics"))
-                checked.append(CheckedExpectation(point.label, None, text, passed, got))
-                continue
-            for prompt in prompts if entry.get("prompt") is None else [entry["prompt"]]:
-                if prompt in prompts:
-                    passed, got = _check(asked, entry, prompt, look_up)
-                    checked.append(CheckedExpectation(point.label, prompt, text, passed, got))
+            checked += [
+                CheckedExpectation(point.label, prompt, text, *outcome) for prompt, outcome in outcomes
+            ]
     return tuple(checked)
 
 
@@ -108,10 +100,6 @@ def check_summary(checked: Sequence[CheckedExpectation]) -> str:
     return f"{count} of {len(checked)} missed" if count else f"{len(checked)} passed"
 
 
-def _asked(entry: Mapping[str, Any]) -> Iterator[str]:
-    return (name for name in ASKED if entry.get(name) is not None)
-
-
 def _missing(point: SweepPoint, stored: StoredPoint) -> str:
     """Return why nothing of a point is stored; empty when it is."""
     if point.status == "failed":
@@ -123,122 +111,61 @@ def _missing(point: SweepPoint, stored: StoredPoint) -> str:
     return ""
 
 
-# Expectations as text -------------------------------------------------------------------------------
-
-
 def _expected(asked: str, entry: Mapping[str, Any]) -> str:
     """Return one thing that an entry asks, in one line."""
     value = entry[asked]
-    name = asked.replace("_", " ")
     if asked == "metric":
-        bounds = [
-            f"{bound} {entry[key]:g}"
-            for key, bound in (("min", "at least"), ("max", "at most"))
-            if entry.get(key) is not None
-        ]
-        return f"{value} {' and '.join(bounds)}"
+        bounds = {"at least": entry.get("min"), "at most": entry.get("max")}
+        known = [f"{bound} {number:g}" for bound, number in bounds.items() if number is not None]
+        return f"{value} {' and '.join(known)}"
+    of_sample = f" of sample {entry['sample']}" if entry.get("sample") else ""
     if asked == "top":
-        tokens = ", ".join(f"{_quoted(token)} {probability:g}" for token, probability in value.items())
-        return f"top {tokens} (within {entry['tolerance']:g}) at position {entry['position']}{_sample(entry)}"
-    return f"{name} {_excerpt(_sequence(value))}{'' if asked.startswith('prompt') else _sample(entry)}"
+        tokens = ", ".join(f"{token!r} {probability:g}" for token, probability in value.items())
+        return f"top {tokens} (within {entry['tolerance']:g}) at position {entry['position']}{of_sample}"
+    return f"{asked.replace('_', ' ')} {_excerpt(value)}{'' if asked.startswith('prompt') else of_sample}"
 
 
-def _sample(entry: Mapping[str, Any]) -> str:
-    return f" of sample {entry['sample']}" if entry.get("sample") else ""
+def _read(
+    stored: StoredPoint, table: str, columns: tuple[str, ...], **where: int
+) -> dict[str, list[tuple[Any, ...]]]:
+    """Return, by prompt, these columns of a table's rows at which other columns have these values."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    if stored.has(f"{table}.parquet"):
+        filters = [(name, "=", value) for name, value in where.items()]
+        values = stored.columns(table, ["prompt_id", *columns], filters)
+        rows = zip(*(values[name] for name in columns), strict=True)
+        for prompt, row in zip(values["prompt_id"], rows, strict=True):
+            found.setdefault(prompt, []).append(row)
+    return found
 
 
-# Stored values -----------------------------------------------------------------------------------
-
-LookUp = Callable[..., Any]
-
-
-def _outputs(stored: StoredPoint, sample: int) -> dict[str, str]:
-    """Return, by prompt, the text of a sample."""
-    columns = stored.columns("generations", ["prompt_id", "output"], [("sample", "=", sample)])
-    return dict(zip(columns["prompt_id"], columns["output"], strict=True))
-
-
-def _output_ids(stored: StoredPoint, sample: int) -> TokenIds:
-    """Return, by prompt, the token ids of a sample, an EOS that ended it included."""
-    return _by_prompt(stored.columns("tokens", ["prompt_id", "token_id"], [("sample", "=", sample)]))
-
-
-def _prompt_ids(stored: StoredPoint) -> TokenIds:
-    """Return, by prompt, its own token ids."""
-    if not stored.has("prompt_tokens.parquet"):
-        return {}
-    return _by_prompt(stored.columns("prompt_tokens", ["prompt_id", "token_id"]))
-
-
-def _by_prompt(columns: Mapping[str, Sequence[Any]]) -> TokenIds:
-    """Return the ids of each prompt that has them all."""
-    found: dict[str, list[int | None]] = {}
-    for prompt, token in zip(columns["prompt_id"], columns["token_id"], strict=True):
-        found.setdefault(prompt, []).append(token)
-    return {prompt: tuple(tokens) for prompt, tokens in found.items() if None not in tokens}
-
-
-def _alternatives(
-    stored: StoredPoint, sample: int, position: int
-) -> dict[str, list[tuple[str, float]] | None]:
-    """Return, by prompt, texts and raw probabilities of the alternatives at a step, likeliest first.
-
-    None where the step has no recorded alternatives.
-    """
-    names = ["prompt_id", "top_tokens", "top_logprobs"]
-    columns = stored.columns("tokens", names, [("sample", "=", sample), ("position", "=", position)])
-    return {
-        prompt: [(token, math.exp(logprob)) for token, logprob in zip(tokens, logprobs, strict=True)]
-        if tokens and logprobs
-        else None
-        for prompt, tokens, logprobs in zip(*(columns[name] for name in names), strict=True)
-    }
-
-
-def _metrics(stored: StoredPoint) -> dict[str, float]:
-    return stored.metrics()["metrics"] if stored.has("metrics.json") else {}
-
-
-LOOK_UPS: dict[str, Callable[..., Any]] = {
-    "output": _outputs,
-    "output_ids": _output_ids,
-    "prompt_ids": _prompt_ids,
-    "alternatives": _alternatives,
-    "metrics": _metrics,
-}
-
-
-# Comparison with the expectation ------------------------------------------------------------------------
-
-
-def _check(asked: str, entry: Mapping[str, Any], prompt: str, look_up: LookUp) -> Outcome:
+def _check(asked: str, entry: Mapping[str, Any], prompt: str, read: Read) -> Outcome:
     """Check one thing that an entry asks about a prompt."""
     sample = entry["sample"]
-    name = asked.removesuffix("_start")
-    if name == "prompt_ids":
-        found = look_up(name).get(prompt)
+    if asked.startswith("prompt_ids"):
+        found = read("prompt_tokens", ("token_id",)).get(prompt)
         problem = "the prompt's ids were not recorded; record.prompt_logprobs=true records them"
-    elif prompt not in look_up("output", sample):
-        found, problem = None, f"there is no sample {sample}"
+    elif prompt not in (outputs := read("generations", ("output",), sample=sample)):
+        return False, f"nothing, there is no sample {sample}"
     elif asked == "top":
-        recorded = look_up("alternatives", sample, entry["position"])
-        if recorded.get(prompt):
-            return top_agrees(entry["top"], recorded[prompt], entry["tolerance"])
-        ended = prompt not in recorded and prompt in look_up("alternatives", sample, 0)
-        found, problem = (
-            None,
-            (
-                f"the text ended before position {entry['position']}"
-                if ended
-                else "the alternatives at this step were not recorded"
-            ),
-        )
-    else:
-        found = look_up(name, sample).get(prompt)
+        alternatives = partial(read, "tokens", ("top_tokens", "top_logprobs"), sample=sample)
+        position = entry["position"]
+        recorded = alternatives(position=position)
+        tokens, logprobs = recorded.get(prompt, [(None, None)])[0]
+        if tokens and logprobs:
+            probabilities = map(math.exp, logprobs)
+            return top_agrees(entry["top"], list(zip(tokens, probabilities, strict=True)), entry["tolerance"])
+        if prompt not in recorded and prompt in alternatives(position=0):
+            return False, f"nothing, the text ended before position {position}"
+        return False, "nothing, the alternatives at this step were not recorded"
+    elif asked == "output_ids":
+        found = read("tokens", ("token_id",), sample=sample).get(prompt)
         problem = "the output's token ids were not recorded"
-    if found is None:
+    else:
+        return _same(entry[asked], outputs[prompt][0][0], start=asked == "output_start")
+    if not found or (None,) in found:
         return False, f"nothing, {problem}"
-    return _same(_sequence(entry[asked]), found, start=asked != name)
+    return _same(entry[asked], [token_id for (token_id,) in found], start=asked == "prompt_ids_start")
 
 
 def top_agrees(
@@ -265,27 +192,28 @@ def top_agrees(
         same = [one for one in others if one[0].strip() == token.strip()]
         if not same:
             passed = False
-            lines.append(f"{_quoted(token)} not among the {len(recorded)} recorded")
+            lines.append(f"{token!r} not among the {len(recorded)} recorded")
             continue
         found = min(same, key=lambda one: abs(one[1] - probability))
         others.remove(found)
         off = abs(found[1] - probability)
         passed &= off <= limit
-        lines.append(f"{_quoted(token)} {found[1]:.4f}" + (f" (off by {off:.4f})" if off > limit else ""))
+        lines.append(f"{token!r} {found[1]:.4f}" + (f" (off by {off:.4f})" if off > limit else ""))
     likelier = [one for one in others if one[1] > min(expected.values(), default=1.0) + limit]
-    lines += [f"{_quoted(token)} {probability:.4f} not expected" for token, probability in likelier]
+    lines += [f"{token!r} {probability:.4f} not expected" for token, probability in likelier]
     return passed and not likelier, ", ".join(lines)
 
 
-def _metric(entry: Mapping[str, Any], metrics: Mapping[str, float]) -> Outcome:
+def _metric(entry: Mapping[str, Any], stored: StoredPoint) -> Outcome:
     name = entry["metric"]
+    metrics = stored.metrics()["metrics"] if stored.has("metrics.json") else {}
     if name not in metrics:
         return False, f"nothing, the point has no such metric{did_you_mean(name, metrics)}"
     value = metrics[name]
     return entry.get("min", -math.inf) <= value <= entry.get("max", math.inf), f"{value:.6g}"
 
 
-def _same(expected: Sequenced, found: Sequenced, start: bool = False) -> Outcome:
+def _same(expected: str | list[int], found: str | list[int], start: bool) -> Outcome:
     """Return whether a text or list is the expected one, or starts with it; and else where they differ."""
     if found == expected or (start and found[: len(expected)] == expected):
         return True, _excerpt(found)
@@ -300,20 +228,12 @@ def _same(expected: Sequenced, found: Sequenced, start: bool = False) -> Outcome
     return False, f"{theirs} where {ours} was expected, at {unit} {at}" + (f", after {before}" if at else "")
 
 
-def _sequence(value: Any) -> Sequenced:
-    return value if isinstance(value, str) else tuple(value)
-
-
-def _excerpt(value: Sequenced, longest: int | None = None) -> str:
+def _excerpt(value: str | list[int], longest: int | None = None) -> str:
     """Return the start of a text or list, with dots where it is truncated."""
     longest = longest or MAX_SHOWN[type(value)]
     return _shown(value[:longest]) + ("…" if len(value) > longest else "")
 
 
-def _shown(value: Sequenced) -> str:
-    return _quoted(value) if isinstance(value, str) else " ".join(map(str, value)) or "none"
-
-
-def _quoted(text: str) -> str:
-    """Return the text in quotes, on one line: breaks, controls and bidirectional marks as escapes."""
-    return repr(text)
+def _shown(value: str | list[int]) -> str:
+    """Return ids, or a text in quotes: breaks, controls and bidirectional marks as escapes."""
+    return repr(value) if isinstance(value, str) else " ".join(map(str, value)) or "none"

@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.analysis.comparison import Effect
 from harness.analysis.point_results import CHOICES, PointResult
-from harness.analysis.statistics import effect_share, level_means
+from harness.analysis.statistics.effects import effect_share, level_means
 from harness.config.labels import value_text
 
 UNSET = "–"

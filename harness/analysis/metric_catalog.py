@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 Better = Literal["higher", "lower"]
 Visibility = Literal["headline", "mlflow", "tables"]
-ANY = (-math.inf, math.inf)
-SHARE = (0.0, 1.0)
-POSITIVE = (0.0, math.inf)
+Bounds = tuple[float, float]
+SHARE, PERCENT, POSITIVE, NEGATIVE = (0.0, 1.0), (0.0, 100.0), (0.0, math.inf), (-math.inf, 0.0)
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,10 @@ class Metric:
         unit: beside the name; empty without one.
         decimals: digits after the decimal point when it is shown.
         better: the direction that is better; None where neither is (a mean logprob is a trait, not a merit).
-        per_sample: the column of generations.parquet with its value for each sample; None without one.
         visibility: where it is shown. `headline`: everywhere, also in the terminal's table, the head of pages
             and by prompt in MLflow; `mlflow`: from MLflow's charts on; `tables`: only in metrics.json,
             summary.csv and the page, so that MLflow has few charts.
+        per_sample: the column of generations.parquet with its value for each sample; None without one.
         bounds: its least and greatest possible value, which no interval exceeds.
     """
 
@@ -38,125 +37,113 @@ class Metric:
     unit: str = ""
     decimals: int = 3
     better: Better | None = None
-    per_sample: str | None = None
     visibility: Visibility = "mlflow"
-    bounds: tuple[float, float] = ANY
+    per_sample: str | None = None
+    bounds: Bounds = (-math.inf, math.inf)
 
     def format(self, value: float | None) -> str:
         """Return a value as it is shown; a dash for None."""
         return "–" if value is None else f"{value:,.{self.decimals}f}".replace("-", "−")
 
 
-def _sample_metric(
+def _mean(
     key: str,
     name: str,
     description: str,
     better: Better | None = None,
     decimals: int = 3,
+    bounds: Bounds = POSITIVE,
     visibility: Visibility = "mlflow",
     column: str = "",
-    bounds: tuple[float, float] = POSITIVE,
 ) -> Metric:
-    """Return a metric that each sample has, in the column `column`, else one of the metric's name."""
-    per_sample = column or key.partition("/")[2]
-    return Metric(key, name, description, "", decimals, better, per_sample, visibility, bounds)
+    """Return a mean over samples of `column`, without it of the column with the metric's name."""
+    column = column or key.partition("/")[2]
+    return Metric(key, name, description, "", decimals, better, visibility, column, bounds)
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("latency/ttft_p50_ms", "TTFT", "time to first token, median", "ms", 1, "lower",
-           visibility="headline"),
-    Metric("latency/ttft_p95_ms", "TTFT p95", "time to first token, 95th percentile", "ms", 1, "lower",
-           visibility="tables"),
-    Metric("latency/itl_p50_ms", "ITL", "inter-token latency, median", "ms", 2, "lower",
-           visibility="headline"),
+    Metric("latency/ttft_p50_ms", "TTFT", "time to first token, median", "ms", 1, "lower", "headline"),
+    Metric("latency/ttft_p95_ms", "TTFT p95", "time to first token, 95th percentile",
+           "ms", 1, "lower", "tables"),
+    Metric("latency/itl_p50_ms", "ITL", "inter-token latency, median", "ms", 2, "lower", "headline"),
     Metric("latency/itl_p95_ms", "ITL p95", "inter-token latency, 95th percentile", "ms", 2, "lower"),
     Metric("latency/total_p50_ms", "total", "time of a whole request, median", "ms", 1, "lower"),
-    Metric("latency/total_p95_ms", "total p95", "time of a whole request, 95th percentile", "ms", 1, "lower",
-           visibility="tables"),
-    Metric("throughput/tokens_per_s", "tok/s", "tokens per second of a request, median", "", 0, "higher",
-           visibility="headline"),
+    Metric("latency/total_p95_ms", "total p95", "time of a whole request, 95th percentile",
+           "ms", 1, "lower", "tables"),
+    Metric("throughput/tokens_per_s", "tok/s", "tokens per second of a request, median",
+           "", 0, "higher", "headline"),
     Metric("throughput/decode_tokens_per_s", "decode tok/s",
-           "tokens per second after the first token, median", "", 0, "higher", visibility="tables"),
+           "tokens per second after the first token, median", "", 0, "higher", "tables"),
     Metric("throughput/sweep_tokens_per_s", "sweep tok/s",
            "tokens per second of all runs that were decoded together", "", 0, "higher"),
-    _sample_metric("probability/mean_logprob", "logprob", "mean raw logprob of the chosen tokens, nats",
-                   visibility="headline", bounds=(-math.inf, 0.0)),
-    _sample_metric("probability/mean_warped_logprob", "warped logprob",
-                   "mean warped logprob of the chosen tokens, nats", visibility="tables",
-                   bounds=(-math.inf, 0.0)),
-    _sample_metric("probability/perplexity", "perplexity", "exp of minus the mean logprob", None, 2,
-                   "tables"),
-    _sample_metric("probability/mean_entropy", "entropy", "mean entropy of the raw distributions, nats"),
-    _sample_metric("probability/mean_warped_entropy", "warped entropy",
-                   "mean entropy of the warped distributions, nats", visibility="tables"),
-    _sample_metric("probability/not_top_share", "not top",
-                   "fraction of steps whose token was not the most likely one", bounds=SHARE),
-    _sample_metric("probability/kept_mass", "kept mass",
-                   "mean raw probability of the tokens that truncation kept", bounds=SHARE),
-    _sample_metric("probability/surprise_share", "surprises",
-                   "fraction of steps whose surprisal is over 3 nats above the entropy", decimals=4,
-                   bounds=SHARE),
-    _sample_metric("text/distinct_1", "dist-1", "distinct words over all words", "higher",
-                   visibility="tables", bounds=SHARE),
-    _sample_metric("text/distinct_2", "dist-2", "distinct word bigrams over all", "higher",
-                   visibility="headline", bounds=SHARE),
-    _sample_metric("text/distinct_3", "dist-3", "distinct word trigrams over all", "higher",
-                   visibility="tables", bounds=SHARE),
-    _sample_metric("text/repeated_4", "rep-4", "fraction of word 4-grams that occurred before", "lower",
-                   visibility="headline", bounds=SHARE),
-    _sample_metric("text/longest_repeat", "longest repeat", "words of the longest sequence that occurs twice",
-                   "lower", 1, "tables"),
-    _sample_metric("text/compression_ratio", "compression", "bytes over compressed bytes", "lower",
-                   visibility="tables"),
-    _sample_metric("text/looped_share", "looped", "fraction of outputs that end stuck in a loop", "lower",
-                   column="looped", bounds=SHARE),
-    _sample_metric("text/self_bleu", "self-BLEU", "BLEU of an output compared with its prompt's others",
-                   "lower", 1, bounds=(0.0, 100.0)),
-    _sample_metric("text/output_tokens", "tokens", "mean number of tokens of an output", decimals=0,
-                   visibility="headline"),
-    _sample_metric("text/words", "words", "mean number of words of an output", decimals=0,
-                   visibility="tables"),
-    _sample_metric("text/eos_share", "EOS", "fraction of outputs that ended with EOS", column="eos",
-                   bounds=SHARE),
-    _sample_metric("text/cut_share", "hit max_new_tokens", "fraction of outputs that reached max_new_tokens",
-                   visibility="tables", column="cut", bounds=SHARE),
-    _sample_metric("reference/chrf", "chrF", "F-score of character n-grams compared with the reference",
-                   "higher", 1, bounds=(0.0, 100.0)),
+    _mean("probability/mean_logprob", "logprob", "mean raw logprob of the chosen tokens, nats",
+          None, 3, NEGATIVE, "headline"),
+    _mean("probability/mean_warped_logprob", "warped logprob",
+          "mean warped logprob of the chosen tokens, nats", None, 3, NEGATIVE, "tables"),
+    _mean("probability/perplexity", "perplexity", "exp of minus the mean logprob",
+          None, 2, POSITIVE, "tables"),
+    _mean("probability/mean_entropy", "entropy", "mean entropy of the raw distributions, nats"),
+    _mean("probability/mean_warped_entropy", "warped entropy",
+          "mean entropy of the warped distributions, nats", None, 3, POSITIVE, "tables"),
+    _mean("probability/not_top_share", "not top", "fraction of steps whose token was not the most likely one",
+          None, 3, SHARE),
+    _mean("probability/kept_mass", "kept mass", "mean raw probability of the tokens that truncation kept",
+          None, 3, SHARE),
+    _mean("probability/surprise_share", "surprises",
+          "fraction of steps whose surprisal is over 3 nats above the entropy", None, 4, SHARE),
+    _mean("text/distinct_1", "dist-1", "distinct words over all words", "higher", 3, SHARE, "tables"),
+    _mean("text/distinct_2", "dist-2", "distinct word bigrams over all", "higher", 3, SHARE, "headline"),
+    _mean("text/distinct_3", "dist-3", "distinct word trigrams over all", "higher", 3, SHARE, "tables"),
+    _mean("text/repeated_4", "rep-4", "fraction of word 4-grams that occurred before",
+          "lower", 3, SHARE, "headline"),
+    _mean("text/longest_repeat", "longest repeat", "words of the longest sequence that occurs twice",
+          "lower", 1, POSITIVE, "tables"),
+    _mean("text/compression_ratio", "compression", "bytes over compressed bytes",
+          "lower", 3, POSITIVE, "tables"),
+    _mean("text/looped_share", "looped", "fraction of outputs that end stuck in a loop",
+          "lower", 3, SHARE, column="looped"),
+    _mean("text/self_bleu", "self-BLEU", "BLEU of an output compared with its prompt's others",
+          "lower", 1, PERCENT),
+    _mean("text/output_tokens", "tokens", "mean number of tokens of an output",
+          None, 0, POSITIVE, "headline"),
+    _mean("text/words", "words", "mean number of words of an output", None, 0, POSITIVE, "tables"),
+    _mean("text/eos_share", "EOS", "fraction of outputs that ended with EOS", None, 3, SHARE, column="eos"),
+    _mean("text/cut_share", "hit max_new_tokens", "fraction of outputs that reached max_new_tokens",
+          None, 3, SHARE, "tables", column="cut"),
+    _mean("reference/chrf", "chrF", "F-score of character n-grams compared with the reference",
+          "higher", 1, PERCENT),
     Metric("reference/bleu", "BLEU", "corpus BLEU of all outputs and their references", "", 1, "higher"),
-    _sample_metric("reference/sentence_bleu", "sentence BLEU", "mean BLEU of an output and its reference",
-                   "higher", 1, "tables", bounds=(0.0, 100.0)),
-    _sample_metric("reference/rouge_l", "ROUGE-L", "F-score of the longest common subsequence of words",
-                   "higher", bounds=SHARE),
-    _sample_metric("reference/exact_match", "exact", "fraction of outputs that equal their reference",
-                   "higher", bounds=SHARE),
+    _mean("reference/sentence_bleu", "sentence BLEU", "mean BLEU of an output and its reference",
+          "higher", 1, PERCENT, "tables"),
+    _mean("reference/rouge_l", "ROUGE-L", "F-score of the longest common subsequence of words",
+          "higher", 3, SHARE),
+    _mean("reference/exact_match", "exact", "fraction of outputs that equal their reference",
+          "higher", 3, SHARE),
     Metric("memory/weights_mb", "weights", "memory of the model's weights", "MB", 0, "lower"),
     Metric("memory/peak_mb", "peak", "peak memory of the device while decoding", "MB", 0, "lower"),
     Metric("drift/kl_mean", "KL", "mean KL divergence from the reference on its outputs", "nats", 5, "lower"),
-    Metric("drift/kl_median", "KL p50", "median KL divergence from the reference", "nats", 5, "lower",
-           visibility="tables"),
-    Metric("drift/kl_p90", "KL p90", "90th percentile of the KL divergence", "nats", 5, "lower",
-           visibility="tables"),
+    Metric("drift/kl_median", "KL p50", "median KL divergence from the reference",
+           "nats", 5, "lower", "tables"),
+    Metric("drift/kl_p90", "KL p90", "90th percentile of the KL divergence", "nats", 5, "lower", "tables"),
     Metric("drift/kl_p99", "KL p99", "99th percentile of the KL divergence", "nats", 5, "lower"),
-    Metric("drift/kl_max", "KL max", "largest KL divergence of a token", "nats", 4, "lower",
-           visibility="tables"),
+    Metric("drift/kl_max", "KL max", "largest KL divergence of a token", "nats", 4, "lower", "tables"),
     Metric("drift/same_top", "same top", "fraction of tokens at which both have the same most likely token",
            "", 4, "higher"),
     Metric("drift/same_top_clear", "same clear top",
-           "the same where the reference's most likely token leads by over 0.05", "", 4, "higher",
-           visibility="tables"),
+           "the same where the reference's most likely token leads by over 0.05", "", 4, "higher", "tables"),
     Metric("drift/rms_dp", "RMS Δp", "root mean square change of the token's probability", "", 4, "lower"),
     Metric("drift/perplexity_ratio", "PPL ratio",
            "perplexity of the reference's outputs, over that under the reference", "", 5, "lower"),
-    Metric("drift/parted", "diverged", "fraction of outputs that diverge from the reference's", "", 3,
-           "lower"),
+    Metric("drift/parted", "diverged", "fraction of outputs that diverge from the reference's",
+           "", 3, "lower"),
     Metric("drift/first_divergence", "first divergence",
            "median token at which outputs diverge from the reference's", "", 0, "higher"),
     Metric("drift/text_perplexity", "text PPL", "perplexity of the fixed text", "", 3, "lower"),
-    Metric("drift/text_bits_per_byte", "bits/byte", "bits per byte of the fixed text", "", 4, "lower",
-           visibility="tables"),
-    Metric("memory/cache_bytes_per_token", "cache", "key-value cache of one token", "bytes", 0, "lower",
-           visibility="tables"),
-    Metric("latency/load_seconds", "load", "time to load the model", "s", 2, "lower", visibility="tables"),
+    Metric("drift/text_bits_per_byte", "bits/byte", "bits per byte of the fixed text",
+           "", 4, "lower", "tables"),
+    Metric("memory/cache_bytes_per_token", "cache", "key-value cache of one token",
+           "bytes", 0, "lower", "tables"),
+    Metric("latency/load_seconds", "load", "time to load the model", "s", 2, "lower", "tables"),
 )  # fmt: skip
 """In the order in which they are shown; a metric that is not here is shown by its key."""
 
@@ -172,21 +159,21 @@ def metric_of(key: str, custom: Mapping[str, Metric] | None = None) -> Metric:
 
 
 _FILE_NAMES = {"description": "says", "visibility": "place"}  # attributes: their names in metrics.json
+_ATTRIBUTES = {name: attribute for attribute, name in _FILE_NAMES.items()}
 
 
 def metrics_from_json(known: Mapping[str, Any]) -> dict[str, Metric]:
     """Return the custom metrics of a metrics.json (its entry `own`) by key."""
-    attributes = {name: attribute for attribute, name in _FILE_NAMES.items()}
-    entries = [{attributes.get(name, name): value for name, value in e.items()} for e in known.get("own", ())]
+    entries = (
+        {_ATTRIBUTES.get(name, name): value for name, value in e.items()} for e in known.get("own", ())
+    )
     return {entry["key"]: Metric(**entry) for entry in entries}
 
 
 def metrics_to_json(custom: Iterable[Metric]) -> list[dict[str, Any]]:
     """Return the entry `own` of a metrics.json, which `metrics_from_json` reads."""
-    return [
-        {_FILE_NAMES.get(name, name): value for name, value in asdict(metric).items() if name != "bounds"}
-        for metric in custom
-    ]
+    entries = [asdict(metric) for metric in custom]
+    return [{_FILE_NAMES.get(name, name): e[name] for name in e if name != "bounds"} for e in entries]
 
 
 def in_order(keys: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.analysis.metric_catalog import METRICS
+from harness.analysis.metrics.point_metrics import finite_mean
 
 PROMPTS = 2
 """Number of prompts that are decoded again: alone, each takes as many steps as the whole sweep."""
@@ -18,22 +19,18 @@ PROMPTS = 2
 
 def mean_metrics(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return metrics by key: the mean over samples of each column of the catalogue."""
-    means = {}
-    for metric in METRICS:
-        column = metric.per_sample or ""
-        values = [sample[column] for sample in samples if column in sample]
-        known = [value for value in values if math.isfinite(value)]
-        if known:
-            means[metric.key] = math.fsum(known) / len(known)
-    return means
+    columns = {metric.key: metric.per_sample or "" for metric in METRICS}
+    means = {
+        key: finite_mean(sample[column] for sample in samples if column in sample)
+        for key, column in columns.items()
+    }
+    return {key: mean for key, mean in means.items() if math.isfinite(mean)}
 
 
 def changes(first: Mapping[str, float], others: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """Return, by metric key, the largest absolute change from `first` to any of the others."""
-    runs = list(others)
-    found = {}
-    for key, value in first.items():
-        differences = [abs(run[key] - value) for run in runs if key in run]
-        if differences:
-            found[key] = max(differences)
+    found: dict[str, float] = {}
+    for run in others:
+        for key in first.keys() & run.keys():
+            found[key] = max(found.get(key, 0.0), abs(run[key] - first[key]))
     return found

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.drift_summary import add_drift
-from harness.analysis.metrics.bleu import bleu_counts, self_bleu
+from harness.analysis.metrics.bleu import bleu_counts, bleu_score, self_bleu
 from harness.analysis.metrics.custom import Generated, Token
 from harness.analysis.metrics.point_metrics import SampleMetrics, point_metrics
 from harness.analysis.metrics.probability import STEP_COLUMNS, probability_metrics, step_sums
@@ -26,15 +26,9 @@ from harness.store.stored_point import StoredPoint
 from harness.store.tables import GENERATIONS, repetitions_of
 from harness.store.token_table import TokenColumns, read_samples
 
-_GENERATION_COLUMNS = (
-    "prompt_id",
-    "sample",
-    "prompt",
-    "output",
-    "finish_reason",
-    "output_tokens",
-    "mean_logprob",
-)
+_GENERATION_COLUMNS = [
+    "prompt_id", "sample", "prompt", "output", "finish_reason", "output_tokens", "mean_logprob"
+]  # fmt: skip
 _ROWS_AT_ONCE = 1024
 
 
@@ -66,14 +60,23 @@ def add_metrics(
     stored.write_json("parts.json", parts | {"metrics": requested.spec(parts)})
 
 
-def sample_values(row: Mapping[str, Any], steps: Mapping[str, np.ndarray]) -> dict[str, float]:
+def sample_values(row: Mapping[str, Any], sums: np.ndarray) -> dict[str, float]:
     """Return the metrics that a sample has by itself, by column; without those that are not known.
 
     Args:
         row: of generations.parquet.
-        steps: the STEP_COLUMNS of tokens.parquet that are known, (T,) each.
+        sums: `step_sums` of its steps.
     """
-    return _values_of_row(row) | _values_of_steps(step_sums(steps))
+    finish = row["finish_reason"]
+    columns = {
+        "output_tokens": row["output_tokens"],
+        "mean_logprob": row["mean_logprob"],
+        "eos": None if finish is None else finish == "eos",
+        "cut": None if finish is None else finish == "length",
+    }
+    values = {name: float(value) for name, value in columns.items() if value is not None}
+    values |= text_metrics(row["output"])
+    return values | {name: v for name, v in probability_metrics(sums).items() if name != "mean_logprob"}
 
 
 def _sample_metrics(
@@ -88,14 +91,16 @@ def _sample_metrics(
         for i, (row, steps) in enumerate(samples):
             sums = step_sums(steps)
             found.steps += sums
-            values = _values_of_row(row) | _values_of_steps(sums)
+            values = sample_values(row, sums)
             if similarity is not None:
                 values["self_bleu"] = similarity[i]
             if reference is not None:
                 counts = bleu_counts(row["output"], reference)
                 found.bleu += counts
-                values["sentence_bleu"] = counts.score(sentence=True)
-                values |= _reference_values(row["output"], reference)
+                values["sentence_bleu"] = bleu_score(counts, sentence=True)
+                values["chrf"] = chrf(row["output"], reference)
+                values["rouge_l"] = rouge_l(row["output"], reference)
+                values["exact_match"] = exact_match(row["output"], reference)
             for metric in requested.custom:
                 values[metric.column] = metric.of(_generated(row, steps, reference))
             found.add(prompt_id, values)
@@ -103,33 +108,10 @@ def _sample_metrics(
     return found
 
 
-def _values_of_row(row: Mapping[str, Any]) -> dict[str, float]:
-    finish = row["finish_reason"]
-    known = {
-        "output_tokens": row["output_tokens"],
-        "mean_logprob": row["mean_logprob"],
-        "eos": None if finish is None else finish == "eos",
-        "cut": None if finish is None else finish == "length",
-    }
-    values = {name: float(value) for name, value in known.items() if value is not None}
-    return values | text_metrics(row["output"])
-
-
-def _values_of_steps(sums: np.ndarray) -> dict[str, float]:
-    """Without `mean_logprob`, which generations.parquet has already."""
-    return {name: value for name, value in probability_metrics(sums).items() if name != "mean_logprob"}
-
-
-def _reference_values(output: str, reference: str) -> dict[str, float]:
-    return {
-        "chrf": chrf(output, reference),
-        "rouge_l": rouge_l(output, reference),
-        "exact_match": exact_match(output, reference),
-    }
-
-
 def _generated(row: Mapping[str, Any], steps: Mapping[str, np.ndarray], reference: str | None) -> Generated:
-    columns = (_none_for_nan(steps[name].tolist()) for name in Token._fields) if steps else ()
+    names = Token._fields if steps else ()
+    # Only NaN differs from itself.
+    columns = ([None if value != value else value for value in steps[name].tolist()] for name in names)
     return Generated(
         prompt_id=row["prompt_id"],
         sample=int(row["sample"]),
@@ -139,10 +121,6 @@ def _generated(row: Mapping[str, Any], steps: Mapping[str, np.ndarray], referenc
         finish_reason=row["finish_reason"],
         tokens=tuple(map(Token._make, zip(*columns, strict=True))),
     )
-
-
-def _none_for_nan(values: list[Any]) -> list[Any]:
-    return [None if value != value else value for value in values]  # only NaN differs from itself
 
 
 def _run_metrics(stored: StoredPoint, parts: Mapping[str, Any]) -> dict[str, float]:
@@ -171,7 +149,7 @@ def _samples(
     """
     steps = read_samples(stored, "tokens", columns)
     following = next(steps, None)
-    for rows in stored.row_batches("generations", _ROWS_AT_ONCE, list(_GENERATION_COLUMNS)):
+    for rows in stored.row_batches("generations", _ROWS_AT_ONCE, _GENERATION_COLUMNS):
         for row in rows:
             sample, key = None, (row["prompt_id"], row["sample"])
             if following is not None and key == (following.prompt_id, following.sample):
@@ -206,22 +184,20 @@ def _write_columns(stored: StoredPoint, samples: SampleMetrics, references: Mapp
     path = stored.path("generations.parquet")
     added = {name: values for name, values in samples.columns.items() if name not in GENERATIONS.names}
     with atomic_path(path) as scratch, pq.ParquetFile(path) as file:
-        base = [field for field in file.schema_arrow if field.name in GENERATIONS.names]
-        fields = [*base, *([pa.field("reference", pa.string())] if references else [])]
+        fields = [field for field in file.schema_arrow if field.name in GENERATIONS.names]
+        base = [field.name for field in fields]
+        fields += [pa.field("reference", pa.string())] if references else []
         fields += [pa.field(name, pa.float64()) for name in added]
-        schema = pa.schema(fields)
-        with pq.ParquetWriter(scratch, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(scratch, pa.schema(fields), compression="zstd") as writer:
             start = 0
             for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=[field.name for field in base])
-                columns = dict(zip(table.column_names, table.columns, strict=True))
+                table = file.read_row_group(group, columns=base)
                 rows = slice(start, start := start + table.num_rows)
                 if references:
-                    columns["reference"] = pa.array(
-                        [references.get(prompt) for prompt in columns["prompt_id"].to_pylist()], pa.string()
-                    )
+                    texts = [references.get(prompt) for prompt in table["prompt_id"].to_pylist()]
+                    table = table.append_column("reference", pa.array(texts, pa.string()))
                 for name, values in added.items():
                     # A value that a sample does not have is null, not NaN, which is not even equal to itself.
-                    finite = np.array(values[rows])
-                    columns[name] = pa.array(np.where(np.isfinite(finite), finite, np.nan), from_pandas=True)
-                writer.write_table(pa.table(columns, schema=schema))
+                    numbers = np.array(values[rows])
+                    table = table.append_column(name, pa.array(numbers, mask=~np.isfinite(numbers)))
+                writer.write_table(table)

@@ -62,9 +62,12 @@ def _decoded(requests: Sequence[Request], bench: Workbench) -> list[Sample]:
 
 
 def _metrics(samples: Sequence[Sample]) -> dict[str, float]:
+    from harness.analysis.metrics.probability import step_sums
     from harness.artifacts.compute_metrics import sample_values
     from harness.store.tables import generations_table
 
     rows = generations_table(samples).to_pylist()
     steps = [{} if one.steps is None else one.steps.numbers() for one in samples]
-    return mean_metrics([sample_values(row, known) for row, known in zip(rows, steps, strict=True)])
+    return mean_metrics(
+        [sample_values(row, step_sums(known)) for row, known in zip(rows, steps, strict=True)]
+    )

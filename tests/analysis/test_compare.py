@@ -16,7 +16,7 @@ from valued_points import rows, store, sweep_of, sweep_point, timed
 from harness.analysis.compare import compare
 from harness.analysis.comparison import Comparison
 from harness.analysis.point_results import point_results
-from harness.analysis.statistics import mean_intervals
+from harness.analysis.statistics.bootstrap import mean_intervals
 from harness.store.sweeps import Sweep
 
 LOGPROB, TOKENS, DISTINCT = "probability/mean_logprob", "text/output_tokens", "text/distinct_2"

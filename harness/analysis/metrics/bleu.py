@@ -1,65 +1,48 @@
-"""BLEU (Papineni et al. 2002): n-grams are counted here, tokens and formula are sacrebleu's.
+"""BLEU (Papineni et al. 2002) as sacrebleu has it, of one text, of a corpus, and of texts among themselves.
 
-Counts of texts add up to those of a corpus. Tokens are those of WMT's mteval-v13a, precisions are smoothed as
-there (Chen and Cherry 2014, method 3). Scores are 0 to 100.
+Tokens are those of WMT's mteval-v13a, precisions are smoothed as there (Chen and Cherry 2014, method 3).
+Scores are 0 to 100. The counts behind a score are an array as in sacrebleu, and add up to those of a corpus:
+tokens of the text; tokens of the reference nearest in length; n-grams that are in a reference too, n = 1 to 4;
+all n-grams, n = 1 to 4.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
 
 ORDER = 4
 
-
-@dataclass(frozen=True)
-class BleuCounts:
-    """The counts behind BLEU; those of texts add up to those of a corpus.
-
-    Attributes:
-        correct, total: n-grams that are in a reference too, and all of them, n = 1 to 4.
-        length: tokens of the texts.
-        reference_length: tokens of the references nearest in length.
-    """
-
-    correct: tuple[int, ...] = (0,) * ORDER
-    total: tuple[int, ...] = (0,) * ORDER
-    length: int = 0
-    reference_length: int = 0
-
-    def __add__(self, other: BleuCounts) -> BleuCounts:
-        return BleuCounts(
-            tuple(map(sum, zip(self.correct, other.correct, strict=True))),
-            tuple(map(sum, zip(self.total, other.total, strict=True))),
-            self.length + other.length,
-            self.reference_length + other.reference_length,
-        )
-
-    def score(self, *, sentence: bool) -> float:
-        """Return BLEU; n-grams longer than a sentence do not count, as in sacrebleu's `sentence_bleu`."""
-        from sacrebleu.metrics import BLEU
-
-        return float(
-            BLEU.compute_bleu(
-                list(self.correct),
-                list(self.total),
-                self.length,
-                self.reference_length,
-                smooth_method="exp",
-                effective_order=sentence,
-            ).score
-        )
+Grams = Mapping[tuple[str, ...], int]
+"""Counts of n-grams."""
 
 
-def bleu_counts(output: str, reference: str) -> BleuCounts:
+def bleu_score(counts: np.ndarray, *, sentence: bool) -> float:
+    """Return BLEU; n-grams longer than a sentence do not count, as in sacrebleu's `sentence_bleu`."""
+    from sacrebleu.metrics import BLEU
+
+    length, reference_length, *grams = counts.tolist()
+    correct, total = grams[:ORDER], grams[ORDER:]
+    score = BLEU.compute_bleu(
+        correct, total, length, reference_length, smooth_method="exp", effective_order=sentence
+    )
+    return float(score.score)
+
+
+def bleu_counts(output: str, reference: str) -> np.ndarray:
     """Return the counts of one text and one reference."""
-    grams, tokens = _ngrams(output)
-    reference_grams, reference_tokens = _ngrams(reference)
-    return _counts(grams, reference_grams, tokens, reference_tokens)
+    grams, length = _ngrams(output)
+    reference_grams, reference_length = _ngrams(reference)
+    return _counts(grams, reference_grams, length, reference_length)
+
+
+def no_counts() -> np.ndarray:
+    """Return the counts of no text at all."""
+    return np.zeros(2 + 2 * ORDER, np.int64)
 
 
 def self_bleu(outputs: Sequence[str]) -> list[float]:
@@ -89,43 +72,27 @@ def self_bleu(outputs: Sequence[str]) -> list[float]:
             others[gram] = second if index == i else first
         lengths = (other for j, (_, other) in enumerate(counted) if j != i)
         nearest = min(lengths, key=lambda other: (abs(other - length), other))
-        scores.append(_counts(grams, others, length, nearest).score(sentence=True))
+        scores.append(bleu_score(_counts(grams, others, length, nearest), sentence=True))
     return scores
 
 
-Grams = dict[tuple[str, ...], int]
-
-
-def _counts(grams: Grams, others: Grams, length: int, reference_length: int) -> BleuCounts:
+def _counts(grams: Grams, others: Grams, length: int, reference_length: int) -> np.ndarray:
     correct = [0] * ORDER
     for gram in grams.keys() & others.keys():
         correct[len(gram) - 1] += min(grams[gram], others[gram])
-    total = tuple(max(0, length - n) for n in range(ORDER))
-    return BleuCounts(tuple(correct), total, length, reference_length)
+    total = [max(0, length - n) for n in range(ORDER)]
+    return np.array([length, reference_length, *correct, *total])
 
 
 @lru_cache(maxsize=2)  # a reference comes with every sample
-def _ngrams(text: str) -> tuple[Grams, int]:
+def _ngrams(text: str) -> tuple[Counter[tuple[str, ...]], int]:
     """Return the count of each n-gram of a text, n = 1 to 4, and its number of tokens."""
-    tokens = _tokens(text)
-    grams = Counter(
-        gram for n in range(1, ORDER + 1) for gram in zip(*(tokens[at:] for at in range(n)), strict=False)
-    )
-    return grams, len(tokens)
-
-
-def _tokens(text: str) -> list[str]:
-    tokenizer, caches = _tokenizer()
-    tokens = str(tokenizer(text.rstrip())).split()
-    for cached in caches:  # each text comes once; the caches would keep 65,536 of them
-        cached.cache_clear()
-    return tokens
-
-
-@cache
-def _tokenizer() -> tuple[Any, tuple[Any, ...]]:
+    from sacrebleu.metrics.helpers import extract_all_word_ngrams
     from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
     from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
 
-    caches = (Tokenizer13a.__call__, TokenizerRegexp.__call__)
-    return Tokenizer13a(), tuple(one for one in caches if hasattr(one, "cache_clear"))
+    tokens = Tokenizer13a()(text.rstrip())
+    for tokenizer in (Tokenizer13a, TokenizerRegexp):  # each text comes once; 65,536 would stay in memory
+        tokenizer.__call__.cache_clear()
+    grams, length = extract_all_word_ngrams(tokens, 1, ORDER)
+    return grams, length

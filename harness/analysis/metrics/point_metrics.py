@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.analysis.latency import latency_metrics
 from harness.analysis.metric_catalog import METRICS, Metric, metrics_to_json
-from harness.analysis.metrics.bleu import BleuCounts
+from harness.analysis.metrics.bleu import bleu_score, no_counts
 from harness.analysis.metrics.probability import no_steps, probability_metrics
 from harness.store.records import Repetition
 
@@ -25,13 +25,13 @@ class SampleMetrics:
         prompt_id: one entry a sample; the samples of a prompt follow each other.
         columns: by column of generations.parquet, one value a sample; NaN where a sample has none.
         steps: `step_sums` over all of them.
-        bleu: counts over all samples whose prompt has a reference.
+        bleu: `bleu_counts` over all samples whose prompt has a reference.
     """
 
     prompt_id: list[str] = field(default_factory=list)
     columns: dict[str, array[float]] = field(default_factory=dict)
     steps: np.ndarray = field(default_factory=no_steps)
-    bleu: BleuCounts = field(default_factory=BleuCounts)
+    bleu: np.ndarray = field(default_factory=no_counts)
 
     def add(self, prompt_id: str, values: Mapping[str, float]) -> None:
         """Append a sample with a value of each metric that it has."""
@@ -62,12 +62,11 @@ def point_metrics(
         of the custom metrics.
     """
     present = [metric for metric in (*METRICS, *custom) if metric.per_sample in samples.columns]
-    metrics = {metric.key: _mean(samples.columns[str(metric.per_sample)]) for metric in present}
-    metrics |= {
-        f"probability/{name}": value for name, value in probability_metrics(samples.steps).items()
-    }  # means over all steps, not over samples
+    metrics = {metric.key: finite_mean(samples.columns[str(metric.per_sample)]) for metric in present}
+    # Means over all steps, not over samples.
+    metrics |= {f"probability/{name}": mean for name, mean in probability_metrics(samples.steps).items()}
     if "sentence_bleu" in samples.columns:
-        metrics["reference/bleu"] = samples.bleu.score(sentence=False)
+        metrics["reference/bleu"] = bleu_score(samples.bleu, sentence=False)
     latency, intervals = latency_metrics(repetitions)
     metrics |= {**latency, **run_metrics}
     return {
@@ -85,12 +84,12 @@ def _per_prompt(samples: SampleMetrics, metrics: Sequence[Metric]) -> dict[str, 
     per_prompt: dict[str, list[Any]] = {"prompt_id": list(indices)}
     for metric in metrics:
         values = samples.columns[str(metric.per_sample)]
-        means = [_mean(values[i] for i in of_prompt) for of_prompt in indices.values()]
+        means = [finite_mean(values[i] for i in of_prompt) for of_prompt in indices.values()]
         per_prompt[metric.key] = [mean if math.isfinite(mean) else None for mean in means]
     return per_prompt
 
 
-def _mean(values: Iterable[float]) -> float:
+def finite_mean(values: Iterable[float]) -> float:
     """Return the mean of the finite values; NaN without any."""
     known = [value for value in values if math.isfinite(value)]
     return math.fsum(known) / len(known) if known else math.nan

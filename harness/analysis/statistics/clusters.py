@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from harness.analysis.statistics.bootstrap import mean_intervals, stack_rows
+
 LEAST_CLUSTERS = 4
 """Fewer prompts have no interval."""
 
@@ -41,6 +43,20 @@ def ratio_residuals(
     deviations = np.bincount(cluster, weights * (values - mean), clusters)
     present = np.bincount(cluster, weights, clusters) > 0
     return mean, deviations[present] * present.sum() / total
+
+
+def residual_intervals(
+    means: Sequence[tuple[float, np.ndarray, tuple[float, float]]],
+) -> list[tuple[float, float] | None]:
+    """Return the 95% interval of each mean, given with its residuals and its least and greatest value.
+
+    None where there are fewer than two residuals.
+    """
+    found = mean_intervals(stack_rows([residuals for _, residuals, _ in means]))
+    return [
+        (max(least, mean + float(low)), min(most, mean + float(high))) if np.isfinite(low) else None
+        for (mean, _, (least, most)), low, high in zip(means, found.low, found.high, strict=True)
+    ]
 
 
 def quantile_intervals(

@@ -8,10 +8,13 @@ import numpy as np
 
 from harness.analysis.metric_catalog import Better
 
+Word = Literal["higher", "lower", "no significant difference"]
+Verdict = Literal["better", "worse"]
+
 LEVEL = 0.05
 """A difference is significant where its corrected p-value is below it."""
 
-NO_DIFFERENCE: Literal["no significant difference"] = "no significant difference"
+NO_DIFFERENCE: Word = "no significant difference"
 """The word of a difference that is not significant."""
 
 
@@ -34,14 +37,14 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def word_of(mean: float, p: float | None) -> Literal["higher", "lower", "no significant difference"]:
+def word_of(mean: float, p: float | None) -> Word:
     """Return the word for a difference with this corrected p-value; NO_DIFFERENCE without one."""
     if p is None or not p < LEVEL or mean == 0:
         return NO_DIFFERENCE
     return "higher" if mean > 0 else "lower"
 
 
-def verdict_of(word: str, better: Better | None) -> Literal["better", "worse"] | None:
+def verdict_of(word: Word, better: Better | None) -> Verdict | None:
     """Return what the word means where one direction is better; None without one or without a difference."""
     if better is None or word == NO_DIFFERENCE:
         return None

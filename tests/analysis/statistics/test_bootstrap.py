@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.analysis.statistics import mean_intervals
+from harness.analysis.statistics.bootstrap import mean_intervals
 
 
 def one(*values: float) -> tuple[float, float, float, float]:

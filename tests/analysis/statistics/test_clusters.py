@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.analysis.statistics import mean_intervals
+from harness.analysis.statistics.bootstrap import mean_intervals
 from harness.analysis.statistics.clusters import quantile_intervals, ratio_residuals
 
 

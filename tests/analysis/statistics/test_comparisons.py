@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.analysis.statistics import holm, verdict_of, word_of
+from harness.analysis.statistics.multiple_comparisons import holm, verdict_of, word_of
 
 
 def test_holm_by_hand() -> None:

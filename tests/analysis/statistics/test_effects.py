@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.analysis.statistics import effect_share, level_means
+from harness.analysis.statistics.effects import effect_share, level_means
 
 
 def test_two_by_two_by_hand() -> None:

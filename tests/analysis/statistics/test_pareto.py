@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.analysis.statistics import pareto_front
+from harness.analysis.statistics.pareto import pareto_front
 
 
 def test_by_hand() -> None:

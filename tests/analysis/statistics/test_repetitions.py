@@ -7,7 +7,7 @@ import math
 import pytest
 from scipy import stats
 
-from harness.analysis.statistics import welch_interval
+from harness.analysis.statistics.welch import welch_interval
 
 
 def test_one_prompt_is_welchs_test() -> None:
