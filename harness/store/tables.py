@@ -139,5 +139,5 @@ def _storable(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, list | tuple):
-        return [_storable(one) for one in value]
+        return [storable(one) if isinstance(one, str) else _storable(one) for one in value]
     return storable(value) if isinstance(value, str) else value

@@ -30,12 +30,7 @@ _FILLERS = {"i": -1, "f": float("nan"), "O": None}  # by NumPy's kind of dtype
 
 
 class TokenVocabulary:
-    """Every distinct (token id, text) once; a token is represented by its index.
-
-    Attributes:
-        ids: the token ids; UNKNOWN_ID where only a text is known.
-        texts: what each token adds to a text.
-    """
+    """Every distinct token once, represented by its index: its id, or UNKNOWN_ID, and the text it adds."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []
@@ -61,13 +56,7 @@ class TokenVocabulary:
 
 @dataclass(frozen=True)
 class TokenColumns:
-    """The T steps of one sample.
-
-    Attributes:
-        prompt_id: its prompt.
-        sample: its index among the prompt's samples; PROMPT for the prompt's own tokens.
-        columns: by name, (T,) or, of the k alternatives, (T, k).
-    """
+    """The T steps of one sample; columns are (T,) or, of the k alternatives, (T, k)."""
 
     prompt_id: str
     sample: int
@@ -86,11 +75,8 @@ class TokenColumns:
 class TokenBlock:
     """The steps of n samples, one sample after the other.
 
-    Attributes:
-        prompt_ids: (n,) the prompt of each sample.
-        samples: (n,) the sample index of each.
-        offsets: (n + 1,) the rows at which each sample starts, and the number of all rows.
-        columns: by name, (rows,) or, of the k alternatives, (rows, k).
+    `prompt_ids` and `samples` are (n,), `columns` (rows,) or (rows, k); `offsets` (n + 1,) are the rows at
+    which each sample starts, and the number of all rows.
     """
 
     prompt_ids: Sequence[str]
@@ -246,9 +232,11 @@ def _block(
             padded[k < lengths[name][:, None]] = values
             values = padded
         found[name] = values
-    prompt_ids = batch.column("prompt_id").take(starts).to_pylist()
-    samples = _filled(batch.column("sample"), PROMPT).take(starts).to_pylist()
-    return TokenBlock(prompt_ids, samples, [*starts, rows], found)
+    prompt_ids = batch.column("prompt_id")
+    samples = _numpy(_filled(batch.column("sample"), PROMPT))
+    return TokenBlock(
+        [prompt_ids[row].as_py() for row in starts], samples[starts].tolist(), [*starts, rows], found
+    )
 
 
 def _is_list(name: str) -> bool:
