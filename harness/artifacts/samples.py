@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.artifacts.artifact import Artifact, Workbench
@@ -21,29 +20,9 @@ if TYPE_CHECKING:
     from harness.store.records import Sample
 
 
-@dataclass(frozen=True)
-class Batches:
-    """How the prompts of a family are cut into batches.
-
-    Attributes:
-        prompts: prompts whose samples make a batch.
-        count: batches of the family.
-    """
-
-    prompts: int
-    count: int
-
-
-def cut_into_batches(rows: int, prompts: int, samples_per_prompt: int) -> Batches:
-    """Return batches of at most `rows` samples each, though no prompt's samples are split.
-
-    Args:
-        rows: samples that a backend decodes at once.
-        prompts: of the family.
-        samples_per_prompt: over all jobs of the family.
-    """
-    per_batch = max(1, rows // samples_per_prompt)
-    return Batches(per_batch, -(-prompts // per_batch))
+def prompts_per_batch(rows: int, samples_per_prompt: int) -> int:
+    """Return how many prompts make a batch of at most `rows` samples; no prompt's samples are split."""
+    return max(1, rows // samples_per_prompt)
 
 
 class Samples(Artifact):
@@ -89,9 +68,7 @@ def _decode(jobs: Sequence[Job], bench: Workbench) -> dict[str, Exception]:
     partials = {job.point_id: Partial(bench.stored(job)) for job in jobs}
     prompts = jobs[0].prompts
     rows = backend.batch_size([job.longest_request(strategies[job.point_id]) for job in jobs])
-    batch_prompts = cut_into_batches(
-        rows, len(prompts), sum(job.point.generation.samples for job in jobs)
-    ).prompts
+    batch_prompts = prompts_per_batch(rows, sum(job.point.generation.samples for job in jobs))
     for job in jobs:
         partial = partials[job.point_id]
         if job.point.engine.fresh:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from harness.artifacts.job import Job, families
 from harness.artifacts.registry import actions
-from harness.artifacts.samples import Samples, cut_into_batches
+from harness.artifacts.samples import Samples, prompts_per_batch
 from harness.backends.backend import TokenIds
 from harness.config.point import Point
 from harness.models.memory import format_bytes
@@ -130,9 +130,9 @@ def _batches(family: Sequence[Job]) -> tuple[int, int, int]:
     requests = [job.longest_request(job.strategy(TokenIds())) for job in family]
     estimate = first.target.estimate(requests, None if asked == "auto" else asked)
     samples = sum(job.point.generation.samples for job in family)
-    batches = cut_into_batches(estimate.rows, len(first.prompts), samples)
-    together = min(estimate.rows, batches.prompts * samples, len(first.prompts) * samples)
-    return batches.count, estimate.rows, together * estimate.cache_bytes
+    prompts = prompts_per_batch(estimate.rows, samples)
+    together = min(estimate.rows, prompts * samples, len(first.prompts) * samples)
+    return -(-len(first.prompts) // prompts), estimate.rows, together * estimate.cache_bytes
 
 
 def _devices(plan: Plan) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -35,18 +33,15 @@ class Display:
             disable=not console.is_terminal,
         )
         self._points = points
-        self._sweep: TaskID | None = None
+        self._sweep = self._progress.add_task("sweep", total=points, unit="points")
         self._stage: TaskID | None = None
         self._done = 0
 
     def __enter__(self) -> Display:
         self._progress.start()
-        self._sweep = self._progress.add_task("sweep", total=self._points, unit="points")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def stage(self, label: str, total: int, unit: str) -> None:
@@ -69,5 +64,4 @@ class Display:
         self._done += 1
         line = Text.assemble((f"{self._done:>4}/{self._points} ", "dim"), (f"{outcome:<8}", style), label)
         self._progress.console.print(line, soft_wrap=True)
-        if self._sweep is not None:
-            self._progress.update(self._sweep, completed=self._done)
+        self._progress.advance(self._sweep)
