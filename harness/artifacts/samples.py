@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.artifacts.artifact import Artifact, Workbench
 from harness.artifacts.job import Job
-from harness.backends.backend import Failure, Request, Usage
+from harness.backends.backend import Failure, Request
 from harness.errors import StoreError
 from harness.store.reference_index import forget
 
@@ -95,7 +95,7 @@ def _decode(jobs: Sequence[Job], bench: Workbench) -> dict[str, Exception]:
             partials[job.point_id].merge(batches)
             parts = {
                 "record": {"top_k": job.point.record.top_k},
-                "facts": _facts(seconds, backend.usage(), len(jobs)),
+                "facts": {"decode_seconds": seconds, "fused_points": len(jobs)} | vars(backend.usage()),
             }
             stored = bench.stored(job)
             stored.write_json("parts.json", stored.parts() | parts)
@@ -118,16 +118,3 @@ def _answers(
             else:
                 samples.setdefault(point_id, []).append(answer)
     return {point_id: found for point_id, found in samples.items() if point_id not in failed}
-
-
-def _facts(seconds: float, usage: Usage, jobs: int) -> dict[str, Any]:
-    """Return what decoding took, for parts.json."""
-    return {
-        "decode_seconds": seconds,
-        "tokens": usage.tokens,
-        "rows": usage.rows,
-        "fused_points": jobs,
-        "batch_rows": usage.batch_rows,
-        "captured": usage.captured,
-        "peak_mb": usage.peak_mb,
-    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -14,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from harness.plan.plan import Plan
 
 
 class Display:
@@ -65,3 +69,17 @@ class Display:
         line = Text.assemble((f"{self._done:>4}/{self._points} ", "dim"), (f"{outcome:<8}", style), label)
         self._progress.console.print(line, soft_wrap=True)
         self._progress.advance(self._sweep)
+
+
+def print_warnings(console: Console, plan: Plan) -> None:
+    """Print each warning of a plan's points once, and of how many points it is where not of all."""
+    counts = Counter(warning for job in plan.jobs for warning in job.warnings)
+    for warning, count in counts.items():
+        where = "" if count == len(plan.jobs) else f" ({count} of {len(plan.jobs)} points)"
+        console.print(Text.assemble(("warning ", "yellow"), warning, where), soft_wrap=True)
+
+
+def print_hints(console: Console, plan: Plan) -> None:
+    """Print a plan's lines of advice."""
+    for hint in plan.hints:
+        console.print(Text.assemble(("hint ", "cyan"), hint), soft_wrap=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from harness.config.point import Point
 from harness.errors import ConfigError
 from harness.plan.plan import Plan, make_plan
 from harness.report import print_sweep, write_sweep_reports
-from harness.run.display import Display
+from harness.run.display import Display, print_hints, print_warnings
 from harness.run.executor import Executor, Outcome
 from harness.run.local import LocalExecutor
 from harness.store.files import remove_unfinished, write_text
@@ -52,9 +51,8 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: E
     plan = make_plan(points, name)
     _check_outputs(plan.outputs)
     sweep = plan.sweep()
-    _print_warnings(console, sweep)
-    for hint in plan.hints:
-        console.print(Text.assemble(("hint ", "cyan"), hint), soft_wrap=True)
+    print_warnings(console, plan)
+    print_hints(console, plan)
     sweep.save()
     for path, text in files(sweep.folder).items():
         write_text(sweep.folder / path, text)
@@ -150,10 +148,3 @@ def _check_outputs(outputs: Path) -> None:
         key = "HARNESS_OUTPUTS" if os.environ.get("HARNESS_OUTPUTS") else "outputs"
         cure = "set HARNESS_OUTPUTS to a folder that can be written"
         raise ConfigError.of(key, f"{outputs} cannot be written ({error.strerror}); {cure}") from error
-
-
-def _print_warnings(console: Console, sweep: Sweep) -> None:
-    counts = Counter(warning for point in sweep.points for warning in point.warnings)
-    for warning, count in counts.items():
-        where = "" if count == len(sweep.points) else f" ({count} of {len(sweep.points)} points)"
-        console.print(Text.assemble(("warning ", "yellow"), warning, where), soft_wrap=True)
