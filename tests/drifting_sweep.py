@@ -11,9 +11,9 @@ import numpy as np
 from fake_points import HOSTILE, make_sweep
 
 from harness.analysis.drift_summary import add_drift
-from harness.store.drift_table import drift_rows, write_drift
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep
+from harness.store.tables import DRIFT, drift_rows
 
 QUANTIZATIONS = ("fp32", "bnb_int8", "bnb_nf4")
 DECODINGS = ("greedy", "top_p", "temperature")
@@ -56,7 +56,7 @@ def _write(stored: StoredPoint, reference: StoredPoint, scale: float, error: flo
     for row in reference.rows("tokens"):
         grouped.setdefault((row["prompt_id"], row["sample"]), []).append(row)
     tables = [_table(*key, rows, scale, error) for key, rows in grouped.items()]
-    write_drift(stored, "drift", tables)
+    stored.write_tables("drift", DRIFT, tables)
     facts = {"reference": reference.point_id, "kind": "top" if error else "hidden", "top_k": 2, "share": 1,
              "whole": True, "texts": len(grouped), "left_out": 0}  # fmt: skip
     stored.write_json("parts.json", {"drift": facts})

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harness.store.stored_point import StoredPoint
+from harness.store.token_table import read_blocks
 
 POSITIONS = 512
 """Positions of a curve; those of longer outputs are left out."""
@@ -23,17 +24,12 @@ def entropy_curve(stored: StoredPoint) -> list[float]:
 
     NaN at a position without any; empty where no entropies were recorded.
     """
-    if not stored.has("tokens.parquet"):
-        return []
     sums, counts = np.zeros(POSITIONS), np.zeros(POSITIONS, np.int64)
-    try:
-        for batch in stored.batches("tokens", ["position", "entropy"]):
-            position, entropy = batch["position"], batch["entropy"].astype(np.float64)
-            known = (position < POSITIONS) & np.isfinite(entropy)
-            sums += np.bincount(position[known], entropy[known], POSITIONS)
-            counts += np.bincount(position[known], minlength=POSITIONS)
-    except KeyError:
-        return []
+    for block in read_blocks(stored, "tokens", ["position", "entropy"]):
+        position, entropy = block.columns["position"], block.columns["entropy"].astype(np.float64)
+        known = (position < POSITIONS) & np.isfinite(entropy)
+        sums += np.bincount(position[known], entropy[known], POSITIONS)
+        counts += np.bincount(position[known], minlength=POSITIONS)
     enough = counts >= max(1.0, LEAST_SHARE * counts.max())
     length = int(enough.nonzero()[0].max(initial=-1)) + 1
     with np.errstate(invalid="ignore"):

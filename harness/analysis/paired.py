@@ -35,7 +35,7 @@ def read_sample_table(stored: StoredPoint, columns: Collection[str]) -> SampleTa
     """Return the columns of generations.parquet that the point has among these."""
     import pyarrow as pa
 
-    present = set(stored.column_names("generations"))
+    present = set(stored.schema("generations").names)
     wanted = [name for name in dict.fromkeys([*columns, "output_tokens"]) if name in present]
     table = stored.table("generations", ["prompt_id", "sample", *wanted])
     prompts = table["prompt_id"].combine_chunks().dictionary_encode()

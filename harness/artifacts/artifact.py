@@ -7,6 +7,7 @@ complete, with the spec it was made for. The registry of all of them is `artifac
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,22 +20,42 @@ from harness.store.stored_point import StoredPoint, stored_point
 
 
 class Workbench:
-    """What artifacts are made with.
+    """What the artifacts of a group are made with.
 
     Attributes:
         outputs: folder of the store.
         progress: where progress is reported.
+        opened: when the backend was opened, seconds since the epoch; None while it is not.
     """
 
     def __init__(self, outputs: Path, progress: Progress, open_backend: Callable[[], Backend]) -> None:
         self.outputs = outputs
         self.progress = progress
+        self.opened: float | None = None
         self._open_backend = open_backend
+        self._backend: Backend | Exception | None = None
 
     @property
     def backend(self) -> Backend:
-        """The backend of the group, which is opened (its model loaded) when it is first needed."""
-        return self._open_backend()
+        """The backend of the group, opened (its model loaded) when it is first needed; that is tried once.
+
+        Raises:
+            Exception: what opening it raised, each time.
+        """
+        if self._backend is None:
+            try:
+                self._backend = self._open_backend()
+                self.opened = time.time()
+            except Exception as error:
+                self._backend = error
+        if isinstance(self._backend, Exception):
+            raise self._backend
+        return self._backend
+
+    def close(self) -> None:
+        """Free the backend."""
+        if self.opened is not None:
+            self.backend.close()
 
     def stored(self, job: Job) -> StoredPoint:
         """Return the job's folder."""
@@ -64,7 +85,7 @@ class Artifact(ABC):
 
     @abstractmethod
     def spec(self, job: Job) -> Any:
-        """Return what is requested, as JSON values; None when it is not requested."""
+        """Return what is requested of it, as JSON values; None when it is not requested."""
 
     def covers(self, stored: Any, requested: Any) -> bool:
         """Return whether an artifact made for the spec `stored` serves the spec `requested`."""

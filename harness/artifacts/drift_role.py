@@ -40,7 +40,3 @@ class DriftRole:
     dependents: tuple[str, ...] = ()
     together: int = 0
     fixed_text: FixedTextRole | None = None
-
-
-NO_ROLE = DriftRole()
-"""The role of a point that has no part in drift."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.analysis.metrics import RequestedMetrics
-from harness.artifacts.drift_role import NO_ROLE, DriftRole
+from harness.artifacts.drift_role import DriftRole
 from harness.backends.backend import Request, Target, TokenIds
 from harness.config.point import Point
 from harness.decoding.strategy import Strategy
@@ -38,7 +38,7 @@ class Job:
     metrics: RequestedMetrics
     warnings: tuple[str, ...] = ()
     measures_noise: bool = False
-    drift: DriftRole = NO_ROLE
+    drift: DriftRole = field(default_factory=DriftRole)
 
     @property
     def samples(self) -> int:

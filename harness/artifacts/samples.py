@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.artifacts.artifact import Artifact, Workbench
 from harness.artifacts.job import Job
-from harness.backends.backend import Failure, Request, Usage
+from harness.backends.backend import Failure, Request
 from harness.errors import StoreError
 from harness.store.reference_index import forget
 
@@ -21,29 +20,9 @@ if TYPE_CHECKING:
     from harness.store.records import Sample
 
 
-@dataclass(frozen=True)
-class Batches:
-    """How the prompts of a family are cut into batches.
-
-    Attributes:
-        prompts: prompts whose samples make a batch.
-        count: batches of the family.
-    """
-
-    prompts: int
-    count: int
-
-
-def cut_into_batches(rows: int, prompts: int, samples_per_prompt: int) -> Batches:
-    """Return batches of at most `rows` samples each, though no prompt's samples are split.
-
-    Args:
-        rows: samples that a backend decodes at once.
-        prompts: of the family.
-        samples_per_prompt: over all jobs of the family.
-    """
-    per_batch = max(1, rows // samples_per_prompt)
-    return Batches(per_batch, -(-prompts // per_batch))
+def prompts_per_batch(rows: int, samples_per_prompt: int) -> int:
+    """Return how many prompts make a batch of at most `rows` samples; no prompt's samples are split."""
+    return max(1, rows // samples_per_prompt)
 
 
 class Samples(Artifact):
@@ -89,9 +68,7 @@ def _decode(jobs: Sequence[Job], bench: Workbench) -> dict[str, Exception]:
     partials = {job.point_id: Partial(bench.stored(job)) for job in jobs}
     prompts = jobs[0].prompts
     rows = backend.batch_size([job.longest_request(strategies[job.point_id]) for job in jobs])
-    batch_prompts = cut_into_batches(
-        rows, len(prompts), sum(job.point.generation.samples for job in jobs)
-    ).prompts
+    batch_prompts = prompts_per_batch(rows, sum(job.point.generation.samples for job in jobs))
     for job in jobs:
         partial = partials[job.point_id]
         if job.point.engine.fresh:
@@ -118,7 +95,7 @@ def _decode(jobs: Sequence[Job], bench: Workbench) -> dict[str, Exception]:
             partials[job.point_id].merge(batches)
             parts = {
                 "record": {"top_k": job.point.record.top_k},
-                "facts": _facts(seconds, backend.usage(), len(jobs)),
+                "facts": {"decode_seconds": seconds, "fused_points": len(jobs)} | vars(backend.usage()),
             }
             stored = bench.stored(job)
             stored.write_json("parts.json", stored.parts() | parts)
@@ -141,16 +118,3 @@ def _answers(
             else:
                 samples.setdefault(point_id, []).append(answer)
     return {point_id: found for point_id, found in samples.items() if point_id not in failed}
-
-
-def _facts(seconds: float, usage: Usage, jobs: int) -> dict[str, Any]:
-    """Return what decoding took, for parts.json."""
-    return {
-        "decode_seconds": seconds,
-        "tokens": usage.tokens,
-        "rows": usage.rows,
-        "fused_points": jobs,
-        "batch_rows": usage.batch_rows,
-        "captured": usage.captured,
-        "peak_mb": usage.peak_mb,
-    }

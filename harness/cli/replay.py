@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from harness.analysis.replay import (
     Reason,
     ReplayedSample,
-    Replayer,
     changed_texts,
     read_steps,
+    replay_steps,
     summarize,
     supported_warp,
     vocabulary_of,
@@ -107,11 +107,11 @@ def show_replay(samples: StoredSamples, decoding: Decoding, *, as_json: bool) ->
         ConfigError: replay does not support the strategy, or no alternatives were recorded.
     """
     effective = effective_decoding(decoding)
-    replayer = Replayer(warp_of(effective), supported_warp(samples.effective), samples.seed)
+    new, old = warp_of(effective), supported_warp(samples.effective)
     depth, results = 0, []
     for steps in read_steps(samples.stored, samples.vocabulary):
         depth = steps.depth
-        results += list(replayer(steps).samples())
+        results += list(replay_steps(steps, new, old, samples.seed).samples())
     replay = _Replay(samples, effective, depth, results, changed_texts(samples.stored, results))
     if as_json:
         print_json(_json(replay))

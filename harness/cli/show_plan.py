@@ -10,11 +10,12 @@ from rich.text import Text
 
 from harness.artifacts.job import Job, families
 from harness.artifacts.registry import actions
-from harness.artifacts.samples import Samples, cut_into_batches
+from harness.artifacts.samples import Samples, prompts_per_batch
 from harness.backends.backend import TokenIds
 from harness.config.point import Point
 from harness.models.memory import format_bytes
 from harness.plan.plan import Group, Plan, make_plan
+from harness.run.display import print_hints, print_warnings
 
 _MOST_ROWS = 60
 
@@ -30,7 +31,7 @@ def show_plan(points: Sequence[Point], name: str) -> int:
     """
     plan = make_plan(points, name)
     console = Console(highlight=False)
-    _print_warnings(console, plan)
+    print_warnings(console, plan)
     console.print(_points_table(plan))
     if len(plan.jobs) > _MOST_ROWS:
         console.print(f"... and {len(plan.jobs) - _MOST_ROWS} more points", style="dim")
@@ -43,8 +44,7 @@ def show_plan(points: Sequence[Point], name: str) -> int:
         f"{_count(loads, 'model load')} and at most {_count(tokens, 'token')} to come, on {_devices(plan)}"
     )
     console.print(f"sweep {plan.name}-{plan.sweep_id}", style="dim")
-    for hint in plan.hints:
-        console.print(Text.assemble(("hint ", "cyan"), hint), soft_wrap=True)
+    print_hints(console, plan)
     return 0
 
 
@@ -59,7 +59,7 @@ def show_check(points: Sequence[Point], name: str) -> int:
     """
     plan = make_plan(points, name)
     console = Console(highlight=False)
-    _print_warnings(console, plan)
+    print_warnings(console, plan)
     prompts = len({prompt.text for job in plan.jobs for prompt in job.prompts})
     console.print(
         f"{_count(len(plan.jobs), 'point')} in {_count(len(plan.groups), 'group')}, "
@@ -130,9 +130,9 @@ def _batches(family: Sequence[Job]) -> tuple[int, int, int]:
     requests = [job.longest_request(job.strategy(TokenIds())) for job in family]
     estimate = first.target.estimate(requests, None if asked == "auto" else asked)
     samples = sum(job.point.generation.samples for job in family)
-    batches = cut_into_batches(estimate.rows, len(first.prompts), samples)
-    together = min(estimate.rows, batches.prompts * samples, len(first.prompts) * samples)
-    return batches.count, estimate.rows, together * estimate.cache_bytes
+    prompts = prompts_per_batch(estimate.rows, samples)
+    together = min(estimate.rows, prompts * samples, len(first.prompts) * samples)
+    return -(-len(first.prompts) // prompts), estimate.rows, together * estimate.cache_bytes
 
 
 def _devices(plan: Plan) -> str:
@@ -146,8 +146,3 @@ def _devices(plan: Plan) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
-
-
-def _print_warnings(console: Console, plan: Plan) -> None:
-    for warning in dict.fromkeys(warning for job in plan.jobs for warning in job.warnings):
-        console.print(Text.assemble(("warning ", "yellow"), warning), soft_wrap=True)

@@ -31,16 +31,10 @@ def sweep_mistakes(points: Sequence[Point]) -> Iterator[Mistake]:
     labels = [point.label for point in points]
     baseline = points[0].compare.baseline
     if baseline is not None and baseline not in labels:
-        yield Mistake(
-            f"compare.baseline={baseline}",
-            f"no point has this label{did_you_mean(baseline, labels)} (points: {_few(labels)})",
-        )
+        yield _unknown("compare.baseline", baseline, "point has this label", "points", labels)
     for index, one in enumerate(points[0].expect):
         if one.point is not None and not any(matches(one.point, label) for label in labels):
-            yield Mistake(
-                f"expect[{index}].point={one.point}",
-                f"no point has this label{did_you_mean(one.point, labels)} (points: {_few(labels)})",
-            )
+            yield _unknown(f"expect[{index}].point", one.point, "point has this label", "points", labels)
 
 
 def expected_prompts(jobs: Sequence[Job]) -> Iterator[Mistake]:
@@ -49,18 +43,17 @@ def expected_prompts(jobs: Sequence[Job]) -> Iterator[Mistake]:
         chosen = [job for job in jobs if matches(one.point, job.point.label)]
         ids = list(dict.fromkeys(prompt.id for job in chosen for prompt in job.prompts))
         if one.prompt is not None and one.prompt not in ids:
-            hint = did_you_mean(one.prompt, ids)
-            yield Mistake(
-                f"expect[{index}].prompt={one.prompt}", f"no prompt has this id{hint} (ids: {_few(ids)})"
-            )
+            yield _unknown(f"expect[{index}].prompt", one.prompt, "prompt has this id", "ids", ids)
         samples = max(job.point.generation.samples for job in chosen)
         if one.sample >= samples:
             cure = f"the first sample is 0 and there are generation.samples={samples}"
             yield Mistake(f"expect[{index}].sample={one.sample}", cure)
 
 
-def _few(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
+def _unknown(key: str, value: str, problem: str, noun: str, known: Sequence[str]) -> Mistake:
+    """Return the mistake of a value that is none of the known ones."""
+    few = ", ".join(known[:8]) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
+    return Mistake(f"{key}={value}", f"no {problem}{did_you_mean(value, known)} ({noun}: {few})")
 
 
 def timing_fits(point: Point, prompts: Sequence[Prompt], context: int | None) -> list[Mistake]:

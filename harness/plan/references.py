@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,36 +22,24 @@ def with_drift_roles(jobs: Sequence[Job]) -> list[Job]:
         return list(jobs)
     references = _references(jobs)
     dependents: dict[int, list[str]] = {}
-    for index, reference in enumerate(references):
-        if reference is not None:
-            dependents.setdefault(reference, []).append(jobs[index].point_id)
-    together = _tokens_together(jobs, dependents)
-    return [
-        replace(
-            job,
-            drift=_role(
-                job,
-                None if reference is None else jobs[reference],
-                tuple(dict.fromkeys(dependents.get(index, ()))),
-                together,
-            ),
+    for job, best in zip(jobs, references, strict=True):
+        if best is not None:
+            dependents.setdefault(best, []).append(job.point_id)
+    together = _tokens_together(jobs, [jobs[index] for index in dependents])
+    with_roles = []
+    for index, (job, best) in enumerate(zip(jobs, references, strict=True)):
+        reference = None if best is None else jobs[best]
+        text = job.drift.fixed_text
+        if text is not None and reference is not None and reference.drift.fixed_text is not None:
+            text = replace(text, reference=reference.drift.fixed_text.key)
+        role = DriftRole(
+            reference=None if reference is None else reference.point_id,
+            dependents=tuple(dict.fromkeys(dependents.get(index, ()))),
+            together=together[_model_of(reference or job)],
+            fixed_text=text,
         )
-        for index, (job, reference) in enumerate(zip(jobs, references, strict=True))
-    ]
-
-
-def _role(
-    job: Job, reference: Job | None, dependents: tuple[str, ...], together: dict[Any, int]
-) -> DriftRole:
-    text = job.drift.fixed_text
-    if text is not None and reference is not None and reference.drift.fixed_text is not None:
-        text = replace(text, reference=reference.drift.fixed_text.key)
-    return DriftRole(
-        reference=None if reference is None else reference.point_id,
-        dependents=dependents,
-        together=together.get(_model_of(job if reference is None else reference), 0),
-        fixed_text=text,
-    )
+        with_roles.append(replace(job, drift=role))
+    return with_roles
 
 
 def _model_of(job: Job) -> Any:
@@ -58,19 +47,18 @@ def _model_of(job: Job) -> Any:
     return job.point.model, job.point.quantization
 
 
-def _tokens_together(jobs: Sequence[Job], dependents: dict[int, list[str]]) -> dict[Any, int]:
+def _tokens_together(jobs: Sequence[Job], references: Sequence[Job]) -> Counter[Any]:
     """Return the scored tokens, at most, of each model's references, fixed texts included."""
-    found: dict[Any, int] = {}
-    by_id = {jobs[index].point_id: jobs[index] for index in reversed(dependents)}
-    for job in by_id.values():
-        found[_model_of(job)] = found.get(_model_of(job), 0) + job.tokens
-    for model in found:
-        texts = {
-            role.key: role.text.tokens
-            for job in jobs
-            if _model_of(job) == model and (role := job.drift.fixed_text) is not None
-        }
-        found[model] += sum(texts.values())
+    found: Counter[Any] = Counter()
+    for job in {job.point_id: job for job in reversed(references)}.values():
+        found[_model_of(job)] += job.tokens
+    texts = {
+        (_model_of(job), role.key): role.text.tokens
+        for job in jobs
+        if (role := job.drift.fixed_text) is not None and _model_of(job) in found
+    }
+    for (model, _), tokens in texts.items():
+        found[model] += tokens
     return found
 
 

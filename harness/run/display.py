@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from collections import Counter
 
 from rich.console import Console
 from rich.progress import (
@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from harness.plan.plan import Plan
 
 
 class Display:
@@ -35,18 +37,15 @@ class Display:
             disable=not console.is_terminal,
         )
         self._points = points
-        self._sweep: TaskID | None = None
+        self._sweep = self._progress.add_task("sweep", total=points, unit="points")
         self._stage: TaskID | None = None
         self._done = 0
 
     def __enter__(self) -> Display:
         self._progress.start()
-        self._sweep = self._progress.add_task("sweep", total=self._points, unit="points")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def stage(self, label: str, total: int, unit: str) -> None:
@@ -69,5 +68,18 @@ class Display:
         self._done += 1
         line = Text.assemble((f"{self._done:>4}/{self._points} ", "dim"), (f"{outcome:<8}", style), label)
         self._progress.console.print(line, soft_wrap=True)
-        if self._sweep is not None:
-            self._progress.update(self._sweep, completed=self._done)
+        self._progress.advance(self._sweep)
+
+
+def print_warnings(console: Console, plan: Plan) -> None:
+    """Print each warning of a plan's points once, and of how many points it is where not of all."""
+    counts = Counter(warning for job in plan.jobs for warning in job.warnings)
+    for warning, count in counts.items():
+        where = "" if count == len(plan.jobs) else f" ({count} of {len(plan.jobs)} points)"
+        console.print(Text.assemble(("warning ", "yellow"), warning, where), soft_wrap=True)
+
+
+def print_hints(console: Console, plan: Plan) -> None:
+    """Print a plan's lines of advice."""
+    for hint in plan.hints:
+        console.print(Text.assemble(("hint ", "cyan"), hint), soft_wrap=True)

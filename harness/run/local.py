@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from harness.artifacts.artifact import Artifact, Workbench
 from harness.artifacts.job import Job, families
 from harness.artifacts.registry import dependents, missing, outdate
-from harness.backends.backend import Backend
 from harness.errors import StoreError
 from harness.plan.plan import Group, Plan
 from harness.progress import Progress
 from harness.run.executor import Outcome, failure
 from harness.store.files import remove_unfinished
 from harness.store.locks import lock
+
+_WAITING = "another process is running these points; waiting for it"
 
 
 class LocalExecutor:
@@ -40,56 +41,18 @@ def run_group(plan: Plan, group: Group, progress: Progress) -> Iterator[Outcome]
         if not plan.missing[index]:
             yield Outcome(index, "reused", time.time())
     waiting = [index for index in jobs if plan.missing[index]]
-    model = _Model([jobs[index] for index in waiting], progress)
-    bench = Workbench(plan.outputs, progress, model.open)
+    bench = Workbench(plan.outputs, progress, lambda: jobs[waiting[0]].target.open(progress))
     try:
         for family in families([jobs[index] for index in waiting]):
             indices = [waiting[member] for member in family]
             names = {jobs[index].point_id for index in indices}
-            with lock(plan.outputs, names, lambda: _tell_wait(progress)):
-                yield from _run_family({index: jobs[index] for index in indices}, bench, model)
+            with lock(plan.outputs, names, lambda: progress.message(_WAITING)):
+                yield from _run_family({index: jobs[index] for index in indices}, bench)
     finally:
-        model.close()
+        bench.close()
 
 
-def _tell_wait(progress: Progress) -> None:
-    progress.message("another process is running these points; waiting for it")
-
-
-class _Model:
-    """The backend of a group, opened when it is first needed; opening it is tried once."""
-
-    def __init__(self, jobs: Sequence[Job], progress: Progress) -> None:
-        self._jobs = jobs
-        self._progress = progress
-        self._error: Exception | None = None
-        self.backend: Backend | None = None
-        self.opened: float | None = None
-
-    def open(self) -> Backend:
-        """Return the backend.
-
-        Raises:
-            Exception: what opening it raised, each time it is asked for.
-        """
-        if self._error is not None:
-            raise self._error
-        if self.backend is None:
-            try:
-                self.backend = self._jobs[0].target.open(self._progress)
-            except Exception as error:
-                self._error = error
-                raise
-            self.opened = time.time()
-        return self.backend
-
-    def close(self) -> None:
-        """Free it."""
-        if self.backend is not None:
-            self.backend.close()
-
-
-def _run_family(jobs: dict[int, Job], bench: Workbench, model: _Model) -> Iterator[Outcome]:
+def _run_family(jobs: dict[int, Job], bench: Workbench) -> Iterator[Outcome]:
     """Make what the store lacks of jobs that decode together, whose locks are held."""
     started = time.time()
     lacking = {index: missing(job, bench.outputs) for index, job in jobs.items()}
@@ -104,7 +67,7 @@ def _run_family(jobs: dict[int, Job], bench: Workbench, model: _Model) -> Iterat
             for index in jobs:
                 yield failure(index, error, time.time())
             return
-        started = max(started, model.opened or 0.0) if model.opened else started
+        started = max(started, bench.opened or 0.0)
     failed = _make_together(jobs, lacking, bench)
     made: dict[str, set[str]] = {}
     # The deepest recording first, so that it speaks for all jobs of its address.
@@ -121,7 +84,7 @@ def _run_family(jobs: dict[int, Job], bench: Workbench, model: _Model) -> Iterat
             yield failure(index, error, time.time(), started)
             continue
         ran = any(artifact.needs_backend for artifact in some)
-        warnings = (*(model.backend.warnings if ran and model.backend else ()), *notes)
+        warnings = (*(bench.backend.warnings if ran else ()), *notes)
         yield Outcome(index, "done" if ran else "reused", time.time(), started if ran else None, warnings)
 
 

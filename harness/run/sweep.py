@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -19,7 +17,7 @@ from harness.config.point import Point
 from harness.errors import ConfigError
 from harness.plan.plan import Plan, make_plan
 from harness.report import print_sweep, write_sweep_reports
-from harness.run.display import Display
+from harness.run.display import Display, print_hints, print_warnings
 from harness.run.executor import Executor, Outcome
 from harness.run.local import LocalExecutor
 from harness.store.files import remove_unfinished, write_text
@@ -30,6 +28,7 @@ from harness.tracking import BackgroundTracker, Tracker, closing_lines, open_tra
 SAVING = 30
 """plan.json is written again no sooner than after this many times what writing it took."""
 
+_WAITING = "another process is running the same sweep; waiting for it"
 _STYLES = {"done": "green", "reused": "cyan", "failed": "bold red"}
 
 
@@ -52,13 +51,12 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: E
     plan = make_plan(points, name)
     _check_outputs(plan.outputs)
     sweep = plan.sweep()
-    _print_warnings(console, sweep)
-    for hint in plan.hints:
-        console.print(Text.assemble(("hint ", "cyan"), hint), soft_wrap=True)
+    print_warnings(console, plan)
+    print_hints(console, plan)
     sweep.save()
     for path, text in files(sweep.folder).items():
         write_text(sweep.folder / path, text)
-    with lock(plan.outputs, [sweep.sweep_id], lambda: _print_wait(console)):
+    with lock(plan.outputs, [sweep.sweep_id], lambda: console.print(_WAITING)):
         remove_unfinished(sweep.folder)
         return _Run(plan, sweep, console).go(executor or LocalExecutor())
 
@@ -101,12 +99,15 @@ class _Run:
     def _record(self, outcome: Outcome, display: Display, tracker: Tracker) -> None:
         """Record the outcome of a point."""
         before = self._sweep.points[outcome.job]
-        changes: dict[str, Any] = {"status": outcome.status, "ended": outcome.ended}
-        changes |= {"error": outcome.error, "traceback": outcome.traceback}
-        if outcome.started is not None:
-            changes["started"] = outcome.started
-        changes["warnings"] = (*before.warnings, *outcome.warnings)
-        self._sweep = self._sweep.with_point(outcome.job, **changes)
+        self._sweep = self._sweep.with_point(
+            outcome.job,
+            status=outcome.status,
+            started=outcome.started,
+            ended=outcome.ended,
+            error=outcome.error,
+            traceback=outcome.traceback,
+            warnings=(*before.warnings, *outcome.warnings),
+        )
         self._save_now_and_then()
         tracker.log_point(self._sweep, outcome.job)
         point = self._sweep.points[outcome.job]
@@ -115,16 +116,11 @@ class _Run:
             self._console.print(Text(f"     {outcome.error}", style="red"), soft_wrap=True)
 
     def _save_now_and_then(self) -> None:
-        """Write plan.json, but not so often that saving dominates a sweep of many points.
-
-        It describes a sweep that is running; what is done is known by the store, and the final state is
-        written at the end.
-        """
+        """Write plan.json, but not so often that saving dominates a sweep of many points."""
         now = time.monotonic()
         if now >= self._save_after:
             self._sweep.save()
-            took = time.monotonic() - now
-            self._save_after = now + SAVING * took
+            self._save_after = now + SAVING * (time.monotonic() - now)
 
     def _record_interruption(self) -> None:
         for index, point in enumerate(self._sweep.points):
@@ -152,14 +148,3 @@ def _check_outputs(outputs: Path) -> None:
         key = "HARNESS_OUTPUTS" if os.environ.get("HARNESS_OUTPUTS") else "outputs"
         cure = "set HARNESS_OUTPUTS to a folder that can be written"
         raise ConfigError.of(key, f"{outputs} cannot be written ({error.strerror}); {cure}") from error
-
-
-def _print_wait(console: Console) -> None:
-    console.print("another process is running the same sweep; waiting for it")
-
-
-def _print_warnings(console: Console, sweep: Sweep) -> None:
-    counts = Counter(warning for point in sweep.points for warning in point.warnings)
-    for warning, count in counts.items():
-        where = "" if count == len(sweep.points) else f" ({count} of {len(sweep.points)} points)"
-        console.print(Text.assemble(("warning ", "yellow"), warning, where), soft_wrap=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.store.files import write_text
+from harness.store.files import read_json, write_text
 
 FILE = "feedback.json"
 
@@ -21,8 +21,7 @@ def known_feedback(folder: Path) -> tuple[dict[str, Any], ...]:
         bool, number, text, list or map; None for a comment), `comment` and `source`; empty where none was
         read.
     """
-    path = folder / FILE
-    return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else ()
+    return tuple(read_json(folder / FILE) or ())
 
 
 def keep_feedback(folder: Path, feedback: Sequence[Mapping[str, Any]]) -> None:

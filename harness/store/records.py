@@ -108,6 +108,12 @@ class Sample:
         ids = None if self.steps is None else self.steps.token_id
         return None if ids is None else tuple(ids.tolist())
 
+    @property
+    def mean_logprob(self) -> float | None:
+        """Mean logprob of the generated tokens; None where it is not known."""
+        logprob = None if self.steps is None else self.steps.logprob
+        return None if logprob is None or not len(logprob) else float(logprob.astype(np.float64).mean())
+
 
 @dataclass(frozen=True)
 class PromptScores:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from harness.store.files import read_json
 
 if TYPE_CHECKING:
     from harness.store.stored_point import StoredPoint
@@ -54,11 +55,8 @@ class ReferenceIndex:
 
 def read_index(folder: Path) -> ReferenceIndex | None:
     """Return the index of a folder; None when there is no complete one."""
-    path = folder / INDEX
-    if not path.is_file():
-        return None
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    return ReferenceIndex(**{**facts, "pieces": tuple(facts["pieces"])})
+    facts = read_json(folder / INDEX)
+    return None if facts is None else ReferenceIndex(**{**facts, "pieces": tuple(facts["pieces"])})
 
 
 def samples_folder(stored: StoredPoint) -> Path:

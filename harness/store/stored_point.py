@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from harness.store.files import atomic_path, write_text
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
+
+Filter = list[tuple[str, str, Any]]
 
 
 @dataclass(frozen=True)
@@ -34,41 +35,29 @@ class StoredPoint:
         """Return whether a file of the point is there; one that is there is complete."""
         return self.path(name).is_file()
 
-    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return a table of the point; only some of its columns where they are named."""
+    def table(self, name: str, columns: Sequence[str] | None = None, where: Filter | None = None) -> pa.Table:
+        """Return a table, or some columns of it; `where` filters rows, as in `[("sample", "=", 0)]`."""
         import pyarrow.parquet as pq
 
-        return pq.read_table(self.path(f"{name}.parquet"), columns=None if columns is None else list(columns))
+        path, wanted = self.path(f"{name}.parquet"), None if columns is None else list(columns)
+        if where:
+            return pq.read_table(path, columns=wanted, filters=where)
+        with pq.ParquetFile(path) as file:  # `read_table` would import pandas
+            return file.read(columns=wanted)
 
-    def column_names(self, name: str) -> list[str]:
-        """Return the names of a table's columns."""
+    def schema(self, name: str) -> pa.Schema:
+        """Return the names and types of a table's columns."""
         import pyarrow.parquet as pq
 
-        return list(pq.read_schema(self.path(f"{name}.parquet")).names)
+        return pq.read_schema(self.path(f"{name}.parquet"))
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Return a table as a list of rows."""
         return self.table(name).to_pylist()
 
-    def columns(
-        self, name: str, columns: Sequence[str], where: Sequence[tuple[str, str, Any]] | None = None
-    ) -> dict[str, list[Any]]:
-        """Return columns of a table as lists; `where` filters rows, as in `[("sample", "=", 0)]`."""
-        import pyarrow.parquet as pq
-
-        path = self.path(f"{name}.parquet")
-        if where:
-            return pq.read_table(path, columns=list(columns), filters=list(where)).to_pydict()
-        with pq.ParquetFile(path) as file:  # `read_table` would import pandas
-            return file.read(columns=list(columns)).to_pydict()
-
-    def batches(self, name: str, columns: Sequence[str]) -> Iterator[dict[str, np.ndarray]]:
-        """Yield some columns, at most 65,536 rows at a time, so that memory stays flat."""
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(self.path(f"{name}.parquet")) as file:
-            for batch in file.iter_batches(columns=list(columns)):
-                yield {column: batch.column(column).to_numpy(zero_copy_only=False) for column in columns}
+    def columns(self, name: str, columns: Sequence[str], where: Filter | None = None) -> dict[str, list[Any]]:
+        """Return columns of a table as lists, perhaps of some rows only, as `table` does."""
+        return self.table(name, columns, where).to_pydict()
 
     def row_batches(
         self, name: str, size: int, columns: Sequence[str] | None = None
@@ -88,32 +77,36 @@ class StoredPoint:
         """Return environment.json: versions, device, facts of the model, threads."""
         return self._json("environment.json")
 
-    def config_text(self) -> str:
-        """Return config.yaml as text: `requested` beside `effective`."""
-        return self.path("config.yaml").read_text(encoding="utf-8")
-
-    def config(self) -> dict[str, Any]:
-        """Return config.yaml as plain data."""
-        import yaml
-
-        return yaml.load(self.config_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    def parts(self) -> dict[str, Any]:
+        """Return parts.json: the spec of each complete artifact by its name, and `facts` of the decoding."""
+        return self._json("parts.json")
 
     def _json(self, name: str) -> dict[str, Any]:
-        return json.loads(self.path(name).read_text(encoding="utf-8"))
+        """Return a JSON file; empty where it is not there."""
+        return json.loads(self.path(name).read_text(encoding="utf-8")) if self.has(name) else {}
 
-    def parts(self) -> dict[str, Any]:
-        """Return parts.json: the spec of each complete artifact by its name, and `facts` of the decoding.
+    def config(self) -> dict[str, Any]:
+        """Return config.yaml, `requested` beside `effective`; empty where it is not there."""
+        import yaml
 
-        Empty when nothing is complete. The names are those of `artifacts.registry.ARTIFACTS`.
-        """
-        return self._json("parts.json") if self.has("parts.json") else {}
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        path = self.path("config.yaml")
+        return yaml.load(path.read_bytes(), Loader=loader) or {} if path.is_file() else {}
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a table by atomic rename."""
+        self.write_tables(name, table.schema, [table])
+
+    def write_tables(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+        """Write a table as its rows come, by atomic rename."""
         import pyarrow.parquet as pq
 
-        with atomic_path(self.path(f"{name}.parquet")) as scratch:
-            pq.write_table(table, scratch, compression="zstd")
+        with (
+            atomic_path(self.path(f"{name}.parquet")) as scratch,
+            pq.ParquetWriter(scratch, schema, compression="zstd") as writer,
+        ):
+            for table in tables:
+                writer.write_table(table)
 
     def write_json(self, name: str, values: Any) -> None:
         """Write a JSON file by atomic rename; NaN and infinities are refused."""

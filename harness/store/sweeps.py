@@ -80,9 +80,8 @@ class Sweep:
         """Write plan.json by atomic rename."""
         facts = asdict(self)
         del facts["folder"]
-        write_text(
-            self.folder / "plan.json", json.dumps(facts, indent=1, ensure_ascii=False, default=str) + "\n"
-        )
+        text = json.dumps(facts, indent=1, ensure_ascii=False, default=str)
+        write_text(self.folder / "plan.json", text + "\n")
 
 
 def sweep_id_of(point_ids: Iterable[str]) -> str:
@@ -110,11 +109,8 @@ def find_sweep(outputs: Path, wanted: str | None) -> Sweep:
     if wanted is None:
         return load_sweep(folders[-1].parent)
     names = [path.parent.name for path in folders]
-    if wanted in names:
-        return load_sweep(outputs / "sweeps" / wanted)
-    matches = [
-        name for name in names if name.startswith(wanted) or name.rpartition("-")[2].startswith(wanted)
-    ]
+    matches = [name for name in names if name.startswith(wanted) or name.split("-")[-1].startswith(wanted)]
+    matches = [wanted] if wanted in names else matches
     if len(matches) == 1:
         return load_sweep(outputs / "sweeps" / matches[0])
     known = ", ".join(matches or names[-5:])

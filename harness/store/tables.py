@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,173 +11,133 @@ import pyarrow as pa
 from harness.store.files import storable
 from harness.store.records import PromptScores, Repetition, Sample
 
-GENERATIONS = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("sample", pa.int32()),
-        ("prompt", pa.string()),
-        ("output", pa.string()),
-        ("finish_reason", pa.string()),
-        ("prompt_tokens", pa.int32()),
-        ("output_tokens", pa.int32()),
-        ("seed", pa.int64()),
-        ("mean_logprob", pa.float64()),
-        ("sequence_score", pa.float64()),
-    ]
+_COLUMNS_BY_TYPE = {
+    pa.string(): "prompt_id prompt output finish_reason token",
+    pa.bool_(): "same_top",
+    pa.int32(): "sample position rank drift_rank kept prompt_tokens output_tokens repeat batch_size batch",
+    pa.int64(): "token_id seed",
+    pa.float32(): (
+        "logprob drift_logprob warped_logprob entropy drift_entropy warped_entropy kept_mass margin"
+    ),
+    pa.float64(): (
+        "mean_logprob sequence_score kl kl_error total_variation ttft_ms decode_ms started first_token ended"
+    ),
+    pa.list_(pa.int64()): "top_ids",
+    pa.list_(pa.string()): "top_tokens",
+    pa.list_(pa.float32()): "top_logprobs top_warped_logprobs",
+    pa.list_(pa.float64()): "itl_ms",
+}
+_TYPES = {name: kind for kind, names in _COLUMNS_BY_TYPE.items() for name in names.split()}
+
+
+def _schema(names: str) -> pa.Schema:
+    """Return the schema of a table; a column has the same type in every table."""
+    return pa.schema([(name, _TYPES[name]) for name in names.split()])
+
+
+GENERATIONS = _schema(
+    "prompt_id sample prompt output finish_reason prompt_tokens output_tokens seed mean_logprob"
+    " sequence_score"
 )
 """Columns of a sample; `reference` and those of its metrics are added to them (`artifacts.metrics`)."""
 
-TOKENS = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("sample", pa.int32()),
-        ("position", pa.int32()),
-        ("token_id", pa.int64()),
-        ("token", pa.string()),
-        ("logprob", pa.float32()),
-        ("warped_logprob", pa.float32()),
-        ("rank", pa.int32()),
-        ("entropy", pa.float32()),
-        ("warped_entropy", pa.float32()),
-        ("kept", pa.int32()),
-        ("kept_mass", pa.float32()),
-        ("top_ids", pa.list_(pa.int64())),
-        ("top_tokens", pa.list_(pa.string())),
-        ("top_logprobs", pa.list_(pa.float32())),
-        ("top_warped_logprobs", pa.list_(pa.float32())),
-    ]
+TOKENS = _schema(
+    "prompt_id sample position token_id token logprob warped_logprob rank entropy warped_entropy kept"
+    " kept_mass top_ids top_tokens top_logprobs top_warped_logprobs"
 )
+PROMPT_TOKENS = _schema("prompt_id position token_id token logprob rank entropy")
+TIMING = _schema("prompt_id repeat batch_size ttft_ms decode_ms output_tokens itl_ms")
+TIMES = _schema("prompt_id sample started first_token ended batch")
 
-PROMPT_TOKENS = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("position", pa.int32()),
-        ("token_id", pa.int64()),
-        ("token", pa.string()),
-        ("logprob", pa.float32()),
-        ("rank", pa.int32()),
-        ("entropy", pa.float32()),
-    ]
+DRIFT = _schema(
+    "prompt_id sample position token_id token logprob drift_logprob rank drift_rank same_top margin kl"
+    " kl_error total_variation entropy drift_entropy top_ids top_tokens top_logprobs"
 )
-
-TIMING = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("repeat", pa.int32()),
-        ("batch_size", pa.int32()),
-        ("ttft_ms", pa.float64()),
-        ("decode_ms", pa.float64()),
-        ("output_tokens", pa.int32()),
-        ("itl_ms", pa.list_(pa.float64())),
-    ]
-)
-
-TIMES = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("sample", pa.int32()),
-        ("started", pa.float64()),
-        ("first_token", pa.float64()),
-        ("ended", pa.float64()),
-        ("batch", pa.int32()),
-    ]
-)
-
-_OF_SAMPLE = ("prompt_id", "sample", "position")
+"""One row per token of a reference's samples, or of a fixed text: columns `drift_*` and `top_*` are of the
+point, the others of the reference or of both."""
 
 
-def generations_table(samples: Sequence[Sample]) -> pa.Table:
+def generations_table(samples: Iterable[Sample]) -> pa.Table:
     """Return generations.parquet's rows, one a sample."""
-    return pa.Table.from_pylist(
-        [
-            {
-                "prompt_id": storable(s.prompt_id),
-                "sample": s.sample,
-                "prompt": storable(s.prompt),
-                "output": storable(s.output),
-                "finish_reason": s.finish_reason,
-                "prompt_tokens": s.prompt_tokens,
-                "output_tokens": s.output_tokens,
-                "seed": s.seed,
-                "mean_logprob": _mean_logprob(s),
-                "sequence_score": s.sequence_score,
-            }
-            for s in samples
-        ],
-        schema=GENERATIONS,
-    )
+    return _table((vars(s) | {"mean_logprob": s.mean_logprob} for s in samples), GENERATIONS)
 
 
-def _mean_logprob(sample: Sample) -> float | None:
-    logprob = None if sample.steps is None else sample.steps.logprob
-    return None if logprob is None or not len(logprob) else float(logprob.astype(np.float64).mean())
-
-
-def tokens_table(samples: Sequence[Sample]) -> pa.Table:
-    """Return tokens.parquet's rows, one a step; columns that a backend does not tell are null."""
-    columns: dict[str, list[Any]] = {name: [] for name in TOKENS.names}
-    for s in samples:
-        if s.steps is None:
-            continue
-        length = len(s.steps)
-        columns["prompt_id"] += [storable(s.prompt_id)] * length
-        columns["sample"] += [s.sample] * length
-        columns["position"] += range(length)
-        for name in TOKENS.names:
-            if name not in _OF_SAMPLE:
-                columns[name] += _values(getattr(s.steps, name), length)
-    return pa.table(columns, schema=TOKENS)
-
-
-def _values(column: Any, length: int) -> list[Any]:
-    """Return a column of Steps as a list: numbers, texts or lists of either; nulls where it is None."""
-    if column is None:
-        return [None] * length
-    if isinstance(column, np.ndarray):
-        return column.tolist()
-    return [
-        storable(entry) if isinstance(entry, str) else [storable(one) for one in entry] for entry in column
-    ]
-
-
-def times_table(samples: Sequence[Sample]) -> pa.Table:
+def times_table(samples: Iterable[Sample]) -> pa.Table:
     """Return times.parquet's rows, one a sample whose times were noted."""
-    return pa.Table.from_pylist(
-        [
-            {"prompt_id": storable(s.prompt_id), "sample": s.sample, **vars(s.times)}
-            for s in samples
-            if s.times is not None
-        ],
-        schema=TIMES,
-    )
+    return _table((vars(s) | vars(s.times) for s in samples if s.times is not None), TIMES)
 
 
-def prompt_tokens_table(scores: Sequence[PromptScores]) -> pa.Table:
-    """Return prompt_tokens.parquet's rows, one a prompt token."""
-    rows = [
-        {
-            "prompt_id": storable(s.prompt_id),
-            "position": position,
-            "token_id": int(s.token_id[position]),
-            "token": storable(s.token[position]),
-            "logprob": float(s.logprob[position]),
-            "rank": int(s.rank[position]),
-            "entropy": float(s.entropy[position]),
-        }
-        for s in scores
-        for position in range(len(s.token_id))
-    ]
-    return pa.Table.from_pylist(rows, schema=PROMPT_TOKENS)
-
-
-def timing_table(repetitions: Sequence[Repetition]) -> pa.Table:
+def timing_table(repetitions: Iterable[Repetition]) -> pa.Table:
     """Return timing.parquet's rows, one a timed repetition."""
-    return pa.Table.from_pylist(
-        [{**vars(r), "prompt_id": storable(r.prompt_id), "itl_ms": list(r.itl_ms)} for r in repetitions],
-        schema=TIMING,
-    )
+    return _table(map(vars, repetitions), TIMING)
 
 
 def repetitions_of(table: pa.Table) -> list[Repetition]:
     """Return the records of a timing table."""
     return [Repetition(**{**row, "itl_ms": tuple(row["itl_ms"])}) for row in table.to_pylist()]
+
+
+def tokens_table(samples: Iterable[Sample]) -> pa.Table:
+    """Return tokens.parquet's rows, one a step; columns that a backend does not tell are null."""
+    known = ((s, s.steps) for s in samples if s.steps is not None)
+    return _token_table(((s.prompt_id, s.sample, len(steps), vars(steps)) for s, steps in known), TOKENS)
+
+
+def prompt_tokens_table(scores: Iterable[PromptScores]) -> pa.Table:
+    """Return prompt_tokens.parquet's rows, one a prompt token."""
+    return _token_table(((s.prompt_id, None, len(s.token_id), vars(s)) for s in scores), PROMPT_TOKENS)
+
+
+def drift_rows(
+    prompt_id: str,
+    sample: int,
+    token_ids: Sequence[int],
+    token_texts: Sequence[str],
+    top_tokens: Sequence[Sequence[str]],
+    values: Mapping[str, np.ndarray],
+) -> pa.Table:
+    """Return the rows of drift.parquet of one text.
+
+    Args:
+        prompt_id: the prompt, or the name of a passage of a fixed text.
+        sample: index among the prompt's samples.
+        token_ids: (T,) the tokens.
+        token_texts: (T,) the text that each token adds.
+        top_tokens: (T, k) texts of the alternatives.
+        values: (T,) by column, from `backends/hf/divergence.py`; `top_*` (T, k).
+    """
+    columns = {
+        **values,
+        "token_id": np.asarray(token_ids, np.int64),
+        "token": token_texts,
+        "top_tokens": top_tokens,
+    }
+    return _token_table([(prompt_id, sample, len(token_ids), columns)], DRIFT)
+
+
+def _table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Return a table of rows that have its columns, and perhaps more."""
+    chosen = ({name: _storable(row[name]) for name in schema.names} for row in rows)
+    return pa.Table.from_pylist(list(chosen), schema=schema)
+
+
+def _token_table(
+    texts: Iterable[tuple[str, int | None, int, Mapping[str, Any]]], schema: pa.Schema
+) -> pa.Table:
+    """Return a table of a row a token; of each text its prompt, sample index, length and other columns."""
+    columns: dict[str, list[Any]] = {name: [] for name in schema.names}
+    for prompt_id, sample, length, values in texts:
+        shared = {"prompt_id": [storable(prompt_id)] * length, "sample": [sample] * length}
+        of_text = {**values, **shared, "position": range(length)}
+        for name, column in columns.items():
+            column += [None] * length if of_text[name] is None else _storable(of_text[name])
+    return pa.table(columns, schema=schema)
+
+
+def _storable(value: Any) -> Any:
+    """Return a value, or a sequence of values, as Arrow can store it."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [storable(one) if isinstance(one, str) else _storable(one) for one in value]
+    return storable(value) if isinstance(value, str) else value

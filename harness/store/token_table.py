@@ -25,16 +25,12 @@ UNKNOWN_ID = -1
 
 BATCH_ROWS = 16_384
 _TEXTS = {"token": "token_id", "top_tokens": "top_ids"}  # columns of texts: the columns of their ids
+_INTEGERS = ("sample", "token_id", "top_ids")
 _FILLERS = {"i": -1, "f": float("nan"), "O": None}  # by NumPy's kind of dtype
 
 
 class TokenVocabulary:
-    """Every distinct (token id, text) once; a token is represented by its index.
-
-    Attributes:
-        ids: the token ids; UNKNOWN_ID where only a text is known.
-        texts: what each token adds to a text.
-    """
+    """Every distinct token once, represented by its index: its id, or UNKNOWN_ID, and the text it adds."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []
@@ -60,13 +56,7 @@ class TokenVocabulary:
 
 @dataclass(frozen=True)
 class TokenColumns:
-    """The T steps of one sample.
-
-    Attributes:
-        prompt_id: its prompt.
-        sample: its index among the prompt's samples; PROMPT for the prompt's own tokens.
-        columns: by name, (T,) or, of the k alternatives, (T, k).
-    """
+    """The T steps of one sample; columns are (T,) or, of the k alternatives, (T, k)."""
 
     prompt_id: str
     sample: int
@@ -85,11 +75,8 @@ class TokenColumns:
 class TokenBlock:
     """The steps of n samples, one sample after the other.
 
-    Attributes:
-        prompt_ids: (n,) the prompt of each sample.
-        samples: (n,) the sample index of each.
-        offsets: (n + 1,) the rows at which each sample starts, and the number of all rows.
-        columns: by name, (rows,) or, of the k alternatives, (rows, k).
+    `prompt_ids` and `samples` are (n,), `columns` (rows,) or (rows, k); `offsets` (n + 1,) are the rows at
+    which each sample starts, and the number of all rows.
     """
 
     prompt_ids: Sequence[str]
@@ -126,18 +113,19 @@ def read_blocks(
         vocabulary: gets the tokens; the columns `token` and `top_tokens` are then int32 indices into it.
         most: stop once this many rows were found.
     """
-    begun: list[TokenBlock] = []  # the last sample so far, which the next batch may continue
-    for block in _batches(stored, table, columns, prompts, vocabulary, most):
-        last = len(block.samples) - 1
-        if begun and last == 0 and _key(block, 0) == _key(begun[0], 0):
-            begun.append(block)
-            continue
-        complete = [*begun, _cut(block, 0, last)] if last else begun
-        if complete:
-            yield _joined(complete)
-        begun = [_cut(block, last, last + 1)]
-    if begun:
-        yield _joined(begun)
+    import pyarrow as pa
+
+    begun: pa.RecordBatch | None = (
+        None  # the rows so far of the last sample, which the next batch may continue
+    )
+    for batch in _batches(stored, table, columns, prompts, vocabulary, most):
+        some = batch if begun is None else pa.concat_batches([begun, batch])
+        *starts, last = _starts(some)
+        if starts:
+            yield _block(some.slice(0, last), starts, columns, vocabulary)
+        begun = some.slice(last)
+    if begun is not None:
+        yield _block(begun, [0], columns, vocabulary)
 
 
 def read_samples(
@@ -177,7 +165,7 @@ def _batches(
     prompts: Collection[str] | None,
     vocabulary: TokenVocabulary | None,
     most: int | None,
-) -> Iterator[TokenBlock]:
+) -> Iterator[pa.RecordBatch]:
     """Yield the wanted rows of each batch that has any; its first and its last sample may be incomplete."""
     path = stored.path(f"{table}.parquet")
     if not path.is_file() or (prompts is not None and not prompts):
@@ -188,34 +176,55 @@ def _batches(
 
     wanted = None if prompts is None else pa.array(list(prompts), pa.string())
     ids = [_TEXTS[name] for name in columns if vocabulary is not None and name in _TEXTS]
+    names = list(dict.fromkeys(("prompt_id", "sample", *columns, *ids)))
     seen = 0
     with pq.ParquetFile(path) as file:
-        known = set(file.schema_arrow.names)
-        names = [n for n in dict.fromkeys(("prompt_id", "sample", *columns, *ids)) if n in known]
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=names):
+        known = [name for name in names if name in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=known):
             if wanted is not None:
                 batch = batch.filter(pc.is_in(batch.column("prompt_id"), value_set=wanted))
-            if batch.num_rows:
-                yield _block(batch, columns, vocabulary)
-            seen += batch.num_rows
+            rows = batch.num_rows
+            if rows:
+                found = [batch.column(name) if name in known else _nulls(name, rows) for name in names]
+                yield pa.record_batch(found, names)
+            seen += rows
             if most is not None and seen >= most:
                 return
 
 
-def _block(batch: pa.RecordBatch, names: Sequence[str], vocabulary: TokenVocabulary | None) -> TokenBlock:
+def _nulls(name: str, rows: int) -> pa.Array:
+    """Return a column that the table lacks."""
+    import pyarrow as pa
+
+    kind = pa.string() if name in _TEXTS else pa.int64() if name in _INTEGERS else pa.float32()
+    return pa.nulls(rows, pa.list_(kind) if _is_list(name) else kind)
+
+
+def _starts(batch: pa.RecordBatch) -> list[int]:
+    """Return the rows at which the samples start."""
+    codes, _ = _dictionary(batch.column("prompt_id"))
+    samples = _numpy(_filled(batch.column("sample"), PROMPT))
+    changes = (codes[1:] != codes[:-1]) | (samples[1:] != samples[:-1])
+    return [0, *(np.flatnonzero(changes) + 1).tolist()]
+
+
+def _block(
+    batch: pa.RecordBatch, starts: list[int], names: Sequence[str], vocabulary: TokenVocabulary | None
+) -> TokenBlock:
     rows = batch.num_rows
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-    codes, prompt_ids = _dictionary(columns["prompt_id"])
-    samples = _numpy(columns["sample"]) if "sample" in columns else np.full(rows, PROMPT)
-    changes = np.flatnonzero((codes[1:] != codes[:-1]) | (samples[1:] != samples[:-1])) + 1
-    starts = [0, *changes.tolist()]
-    lengths = {name: _lengths(columns.get(name), rows) for name in names if _is_list(name)}
+    lengths = {
+        name: _numpy(_filled(batch.column(name).value_lengths(), 0)) for name in names if _is_list(name)
+    }
     k = np.arange(max((int(counts.max()) for counts in lengths.values()), default=0))
     found = {}
     for name in names:
-        entries = _entries(columns, name, rows)
+        entries = _entries(batch, name)
         if vocabulary is not None and name in _TEXTS:
-            values = vocabulary.indices(_ids_of(columns, name, len(entries)), entries)
+            ids = _entries(batch, _TEXTS[name])
+            known = len(ids) == len(entries)  # a server may name alternatives by their texts only
+            values = vocabulary.indices(
+                _numpy(_filled(ids, UNKNOWN_ID)) if known else np.full(len(entries), UNKNOWN_ID), entries
+            )
         else:
             values = _numpy(entries)
         if _is_list(name):
@@ -223,32 +232,20 @@ def _block(batch: pa.RecordBatch, names: Sequence[str], vocabulary: TokenVocabul
             padded[k < lengths[name][:, None]] = values
             values = padded
         found[name] = values
-    firsts = [prompt_ids[code] for code in codes[starts].tolist()]
-    return TokenBlock(firsts, samples[starts].tolist(), [*starts, rows], found)
+    prompt_ids = batch.column("prompt_id")
+    samples = _numpy(_filled(batch.column("sample"), PROMPT))
+    return TokenBlock(
+        [prompt_ids[row].as_py() for row in starts], samples[starts].tolist(), [*starts, rows], found
+    )
 
 
 def _is_list(name: str) -> bool:
     return name.startswith("top_")
 
 
-def _lengths(lists: pa.Array | None, rows: int) -> np.ndarray:
-    return np.zeros(rows, np.int32) if lists is None else _numpy(_filled(lists.value_lengths(), 0))
-
-
-def _entries(columns: Mapping[str, pa.Array], name: str, rows: int) -> pa.Array:
-    """Return a column, of lists all their entries one after the other; nulls where the table lacks it."""
-    import pyarrow as pa
-
-    if name in columns:
-        return columns[name].flatten() if _is_list(name) else columns[name]
-    kind = pa.string() if name in _TEXTS else pa.int64() if name == "top_ids" else pa.float32()
-    return pa.nulls(0 if _is_list(name) else rows, kind)
-
-
-def _ids_of(columns: Mapping[str, pa.Array], name: str, count: int) -> np.ndarray:
-    """Return the (count,) ids of a column of texts."""
-    ids = _entries(columns, _TEXTS[name], count)
-    return _numpy(_filled(ids, UNKNOWN_ID)) if len(ids) == count else np.full(count, UNKNOWN_ID)
+def _entries(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """Return a column, of lists all their entries one after the other."""
+    return batch.column(name).flatten() if _is_list(name) else batch.column(name)
 
 
 def _dictionary(texts: pa.Array) -> tuple[np.ndarray, list[str]]:
@@ -273,37 +270,6 @@ def _numpy(array: pa.Array) -> np.ndarray:
     if pa.types.is_boolean(array.type):
         return np.from_dlpack(array.cast(pa.uint8())).astype(bool)
     return np.from_dlpack(array)
-
-
-def _key(block: TokenBlock, i: int) -> tuple[str, int]:
-    return block.prompt_ids[i], block.samples[i]
-
-
-def _cut(block: TokenBlock, start: int, end: int) -> TokenBlock:
-    """Return some samples of a block."""
-    first, last = block.offsets[start], block.offsets[end]
-    return TokenBlock(
-        block.prompt_ids[start:end],
-        block.samples[start:end],
-        [offset - first for offset in block.offsets[start : end + 1]],
-        {name: column[first:last] for name, column in block.columns.items()},
-    )
-
-
-def _joined(blocks: Sequence[TokenBlock]) -> TokenBlock:
-    """Return the blocks as one; a sample that one block begins and the next continues is one sample."""
-    if len(blocks) == 1:
-        return blocks[0]
-    keys: list[tuple[str, int]] = []
-    offsets = [0]
-    for block in blocks:
-        for i, start in enumerate(block.offsets[:-1]):
-            if not keys or keys[-1] != _key(block, i):
-                keys.append(_key(block, i))
-                offsets.append(offsets[-1])
-            offsets[-1] += block.offsets[i + 1] - start
-    columns = {name: _stacked([block.columns[name] for block in blocks]) for name in blocks[0].columns}
-    return TokenBlock([prompt_id for prompt_id, _ in keys], [sample for _, sample in keys], offsets, columns)
 
 
 def _stacked(columns: Sequence[np.ndarray]) -> np.ndarray:

@@ -18,8 +18,8 @@ from harness.analysis.drift_summary import (
     worst_rows,
 )
 from harness.analysis.first_divergence import divergence_metrics, first_difference
-from harness.store.drift_table import DRIFT, drift_rows, write_drift
 from harness.store.stored_point import StoredPoint
+from harness.store.tables import DRIFT, drift_rows
 
 
 def made_up(prompts: int, each: int, seed: int = 0) -> TokenDrift:
@@ -131,7 +131,7 @@ def test_the_worst_rows_have_their_context(tmp_path: Path) -> None:
             name, 0, list(range(count)), [f"{name}{i} " for i in range(count)], [["x"]] * count, zeros
         )
 
-    write_drift(stored, "drift", (rows(name, values) for name, values in kl.items()))
+    stored.write_tables("drift", DRIFT, (rows(name, values) for name, values in kl.items()))
     tokens = read_token_drift(stored)
     assert tokens.prompt_ids == ("a", "b")
     first, second, third = worst_rows(stored, "drift", tokens.kl, most=3)

@@ -19,10 +19,10 @@ from harness.analysis.replay import (
     Outcome,
     Reason,
     ReplayedSteps,
-    Replayer,
     StoredSteps,
     Warp,
     read_steps,
+    replay_steps,
     warp_of,
 )
 from harness.analysis.replay.kept_set import KEPT, REMOVED
@@ -131,7 +131,7 @@ def test_claims_hold(
     depth = min(depth, scores.shape[1])
     recorded, real = decode(old, scores, depth, seed), decode(new, scores, depth, seed)
     for known in (old, None):
-        replayed = Replayer(new, known, seed)(stored(recorded, None if vocabulary_known else math.inf))
+        replayed = replay_steps(stored(recorded, None if vocabulary_known else math.inf), new, known, seed)
         check_kept(replayed, real)
         check_likelihood(replayed, real, new.temperature)
         check_choices(replayed, real)
@@ -188,7 +188,7 @@ def test_kept_by_hand(warp: Warp, kept: str, rest: int) -> None:
     At temperature 0.5 the squares count: .25 .0625 .01 .0025 and at most .1 * .05 = .005 for the rest, so the
     first has between .758 and .77 of the mass.
     """
-    replayed = Replayer(warp, PLAIN, SEED)(steps_of_p([0.5, 0.25, 0.1, 0.05], rest=0.1))
+    replayed = replay_steps(steps_of_p([0.5, 0.25, 0.1, 0.05], rest=0.1), warp, PLAIN, SEED)
     assert "".join(".?K"[state] for state in replayed.kept.tokens[0, :4]) == kept
     assert replayed.kept.rest[0] == rest
 
@@ -197,7 +197,7 @@ def test_likelihood_by_hand() -> None:
     steps = steps_of_p([0.5, 0.25, 0.1, 0.05], chosen=1, rest=0.1)
 
     def bounds(warp: Warp) -> tuple[float, float]:
-        low, high = Replayer(warp, PLAIN, SEED)(steps).warped_logprob(steps.chosen_column)
+        low, high = replay_steps(steps, warp, PLAIN, SEED).warped_logprob(steps.chosen_column)
         return math.exp(low[0]), math.exp(high[0])
 
     assert bounds(PLAIN) == pytest.approx((0.25, 0.25))
@@ -218,32 +218,32 @@ def test_tokens_that_lost_lose_again() -> None:
     """The unrecorded tokens are unknown, but they lost under a less strict strategy with the same noise."""
     steps = steps_of_p([0.3, 0.1], chosen=1, rest=0.6)
     lax, strict = Warp(True, temperature=1.5, min_p=0.01), Warp(True, temperature=1.5, min_p=0.05)
-    assert Replayer(strict, lax, SEED)(steps).choices.outcome[0] == Outcome.SAME
-    assert Replayer(lax, strict, SEED)(steps).choices.outcome[0] == Outcome.UNDECIDED
-    assert Replayer(strict, None, SEED)(steps).choices.outcome[0] != Outcome.SAME
+    assert replay_steps(steps, strict, lax, SEED).choices.outcome[0] == Outcome.SAME
+    assert replay_steps(steps, lax, strict, SEED).choices.outcome[0] == Outcome.UNDECIDED
+    assert replay_steps(steps, strict, None, SEED).choices.outcome[0] != Outcome.SAME
 
 
 def test_a_sample_is_replayed_to_its_first_change() -> None:
     peaked, split, tied = [0.97, 0.02], [0.6, 0.3], [0.45, 0.45]
     steps = steps_of_p(peaked, peaked, chosen=0, rest=0.01)
-    (sample,) = Replayer(Warp(False), PLAIN, SEED)(steps).samples()
+    (sample,) = replay_steps(steps, Warp(False), PLAIN, SEED).samples()
     assert (sample.steps, sample.same, sample.changes_at, sample.undecided_at) == (2, 2, None, None)
     steps = steps_of_p(split, tied, split, chosen=1, rest=0.1)
-    (sample,) = Replayer(Warp(False), PLAIN, SEED)(steps).samples()
+    (sample,) = replay_steps(steps, Warp(False), PLAIN, SEED).samples()
     assert (sample.same, sample.changes_at, sample.token, sample.other) == (0, 0, 1, 0)
     assert sample.logprob == pytest.approx((math.log(0.3), math.log(0.6)))
     steps = steps_of_p(tied, split, chosen=1, rest=0.1)
-    (sample,) = Replayer(Warp(False), PLAIN, SEED)(steps).samples()
+    (sample,) = replay_steps(steps, Warp(False), PLAIN, SEED).samples()
     assert (sample.same, sample.undecided_at, sample.changes_at) == (0, 0, 1)
     assert sample.reason == Reason.TIE
-    (sample,) = Replayer(Warp(True, top_k=1), PLAIN, SEED)(steps).samples()
+    (sample,) = replay_steps(steps, Warp(True, top_k=1), PLAIN, SEED).samples()
     assert sample.mean_logprob == (-math.inf, -math.inf), "the second step's token is removed"
 
 
 def test_several_samples_are_kept_apart() -> None:
     steps = steps_of_p([0.6, 0.3], [0.6, 0.3], [0.6, 0.3], chosen=0, rest=0.1)
     steps = replace(steps, prompt_ids=["p", "p"], samples=[0, 1], offsets=np.array([0, 2, 3]))
-    found = list(Replayer(Warp(False), PLAIN, SEED)(steps).samples())
+    found = list(replay_steps(steps, Warp(False), PLAIN, SEED).samples())
     assert [(sample.sample, sample.steps, sample.same) for sample in found] == [(0, 2, 2), (1, 1, 1)]
 
 
@@ -304,7 +304,7 @@ def test_most_steps_of_a_narrower_strategy_are_decided() -> None:
     scores = torch.randn(600, 1600, generator=generator) - 1.6 * ranks.float().log()
     recorded = decode(PLAIN, scores, 20)
     for warp in (Warp(True, top_p=0.8), Warp(True, top_k=5), Warp(True, 0.7, 10), Warp(True, min_p=0.05)):
-        undecided = Replayer(warp, PLAIN, SEED)(stored(recorded)).choices.outcome == Outcome.UNDECIDED
+        undecided = replay_steps(stored(recorded), warp, PLAIN, SEED).choices.outcome == Outcome.UNDECIDED
         assert undecided.mean() < 0.02, warp
 
 
@@ -315,7 +315,7 @@ def test_unrecorded_tokens_that_may_win(old: Warp, new: Warp) -> None:
     generator = torch.Generator().manual_seed(1)
     scores = torch.randn(3000, 120, generator=generator) * 1.5
     recorded, real = decode(old, scores, 3), decode(new, scores, 3)
-    replayed = Replayer(new, old, SEED)(stored(recorded))
+    replayed = replay_steps(stored(recorded), new, old, SEED)
     check_choices(replayed, real)
     assert (replayed.choices.outcome == Outcome.UNDECIDED).any() or new == old
 
@@ -326,7 +326,7 @@ def test_ties_that_top_p_splits() -> None:
     scores[:, 100:200] = 0.0
     scores[:, 50] = 2.0
     recorded, real = decode(Warp(True, top_p=0.9), scores, 3), decode(Warp(True, top_p=0.5), scores, 3)
-    replayed = Replayer(Warp(True, top_p=0.5), Warp(True, top_p=0.9), SEED)(stored(recorded))
+    replayed = replay_steps(stored(recorded), Warp(True, top_p=0.5), Warp(True, top_p=0.9), SEED)
     check_kept(replayed, real)
     check_choices(replayed, real)
     assert (replayed.choices.outcome == Outcome.UNDECIDED).any()

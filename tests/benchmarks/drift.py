@@ -19,7 +19,7 @@ from harness.decoding.detokenizer import Detokenizer
 from harness.models.memory import peak_memory_mb, reset_peak_memory
 from harness.progress import SILENT
 from harness.prompts.passages import Passage
-from harness.store.drift_table import drift_rows
+from harness.store.tables import drift_rows
 from tests.benchmarks.contend import contend
 from tests.benchmarks.shapes import Loaded, llama_100m
 

@@ -7,11 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
-from harness.analysis.replay import Replayer, read_steps, vocabulary_of, warp_of
+from harness.analysis.replay import read_steps, replay_steps, vocabulary_of, warp_of
 from harness.cli.main import main
 from harness.cli.replay_arguments import replay_arguments
 from harness.errors import ConfigError
@@ -138,9 +139,9 @@ def test_replayed_samples_are_the_decoded_ones(decoded_points: list[StoredPoint]
         for point in decoded_points:
             real_ids = token_ids(point)
             new_warp, old_warp = (warp_of(one.config()["effective"]["decoding"]) for one in (point, old))
-            replayer = Replayer(new_warp, old_warp, 0)
             steps = read_steps(old, vocabulary_of(old))
-            for sample in (sample for block in steps for sample in replayer(block).samples()):
+            samples = (replay_steps(block, new_warp, old_warp, 0).samples() for block in steps)
+            for sample in chain.from_iterable(samples):
                 key = (sample.prompt_id, sample.sample)
                 if key not in real_ids:
                     continue

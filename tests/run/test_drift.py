@@ -19,7 +19,7 @@ import harness.models.load as loading
 from harness.cli.main import main
 from harness.config import hydra_app as app
 from harness.plan.plan import Plan, make_plan
-from harness.store.drift_table import DRIFT
+from harness.store.tables import DRIFT
 
 BASE = [
     "-m",

@@ -63,8 +63,7 @@ def test_tables_round_trip(tmp_path: Path) -> None:
         (r["prompt_id"], r["sample"], r["output_tokens"], r["finish_reason"], r["sequence_score"], r["seed"])
         for r in stored.rows("generations")
     ] == [(s.prompt_id, s.sample, 3, "eos", s.sequence_score, 5) for s in samples]
-    (batch,) = stored.batches("tokens", ("rank", "logprob"))
-    np.testing.assert_array_equal(batch["rank"], [r["rank"] for r in rows])
+    assert stored.columns("tokens", ("rank", "logprob"))["rank"] == [r["rank"] for r in rows]
     assert stored.columns("generations", ("prompt_id",)) == {"prompt_id": ["p1", "p1", "p0"]}
     row = stored.rows("generations")[0]
     assert row["output"] == "out ? put", "a lone surrogate cannot be stored"

@@ -9,8 +9,8 @@ from harness.analysis.replay.choices import Outcome, Reason
 from harness.analysis.replay.replayer import (
     ReplayedSample,
     ReplayedSteps,
-    Replayer,
     changed_texts,
+    replay_steps,
     summarize,
 )
 from harness.analysis.replay.stored_steps import StoredSteps, read_steps, vocabulary_of
@@ -21,11 +21,11 @@ __all__ = [
     "Reason",
     "ReplayedSample",
     "ReplayedSteps",
-    "Replayer",
     "StoredSteps",
     "Warp",
     "changed_texts",
     "read_steps",
+    "replay_steps",
     "summarize",
     "supported_warp",
     "vocabulary_of",

@@ -143,17 +143,14 @@ def _noise_states(steps: StoredSteps, seed: int) -> np.ndarray:
 
 def _rest_was_kept(steps: StoredSteps, kept: KeptSet, new: Warp, old: Warp) -> np.ndarray:
     """Return (S,) bool, whether `old` kept each unrecorded token that `new` keeps."""
-    if not old.truncates:
-        return np.ones(len(steps), dtype=bool)
-    if not is_stricter(new, old):
-        return np.zeros(len(steps), dtype=bool)
-    if old.top_p >= 1.0:
-        return np.ones(len(steps), dtype=bool)
+    stricter = not old.truncates or is_stricter(new, old)
+    if not stricter or old.top_p >= 1.0:
+        return np.full(len(steps), stricter)
     # top_p may split tokens that tie in any way: they would have to hold all mass between both thresholds.
     ties = kept.log_weight <= kept.rest_log_weight[:, None] + 1e-3
-    tied_mass = kept.rest_mass_high + np.where(ties, np.exp(kept.log_weight), 0.0).sum(1)
+    tied_mass = kept.rest_mass_high + np.where(ties, kept.weight, 0.0).sum(1)
     error = 2 * mass_error(steps.vocabulary, new.temperature)
-    return tied_mass < (old.top_p - new.top_p - error) * np.exp(kept.log_mass_low)
+    return tied_mass < (old.top_p - new.top_p - error) * np.exp(kept.log_mass[0])
 
 
 def _before_end(steps: StoredSteps, ends: np.ndarray) -> np.ndarray:

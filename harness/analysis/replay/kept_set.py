@@ -9,7 +9,7 @@ total mass and by the last alternative.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -20,62 +20,36 @@ from harness.analysis.replay.warp import Warp
 REMOVED, UNKNOWN, KEPT = 0, 1, 2
 
 
-@dataclass(frozen=True)
+def truncate(steps: StoredSteps, warp: Warp) -> KeptSet:
+    """Return what `warp` keeps of each step."""
+    kept = KeptSet(steps, warp.temperature)
+    if warp.top_k:
+        kept.top_k(warp.top_k)
+    if warp.top_p < 1.0:
+        kept.top_p(warp.top_p)
+    if warp.min_p:
+        kept.min_p(warp.min_p)
+    if warp.epsilon:
+        kept.cutoff(np.log(warp.epsilon), np.log(warp.epsilon))
+    if warp.eta:
+        kept.eta(warp.eta)
+    return kept
+
+
 class KeptSet:
-    """What a strategy keeps of S steps.
+    """What the truncations applied so far keep of S steps.
 
     A token's weight is its probability after temperature relative to that of the likeliest token.
 
     Attributes:
         tokens: (S, k + 1) REMOVED, UNKNOWN or KEPT, of the steps' `ids`.
         rest: (S,) the same of all other tokens together; UNKNOWN also if some are removed and some kept.
-        log_mass_low, log_mass_high: (S,) bounds on the log of the total weight of the kept tokens.
-        log_weight: (S, k + 1) log of the weights of `ids`.
-        rest_mass_high: (S,) upper bound on the total weight of all other tokens.
+        weight, log_weight: (S, k + 1) of `ids`.
+        rest_mass_low, rest_mass_high: (S,) bounds on the total weight of all other tokens.
         rest_log_weight: (S,) upper bound on the log of the weight of any one of them.
+        error: (S, k + 1) bounds on the rounding of `log_weight`.
+        tie: how far apart the logprobs of equal scores can be.
     """
-
-    tokens: np.ndarray
-    rest: np.ndarray
-    log_mass_low: np.ndarray
-    log_mass_high: np.ndarray
-    log_weight: np.ndarray
-    rest_mass_high: np.ndarray
-    rest_log_weight: np.ndarray
-
-
-def truncate(steps: StoredSteps, warp: Warp) -> KeptSet:
-    """Return what `warp` keeps of each step."""
-    truncation = _Truncation(steps, warp.temperature)
-    if warp.top_k:
-        truncation.top_k(warp.top_k)
-    if warp.top_p < 1.0:
-        truncation.top_p(warp.top_p)
-    if warp.min_p:
-        truncation.min_p(warp.min_p)
-    if warp.epsilon:
-        truncation.cutoff(np.log(warp.epsilon), np.log(warp.epsilon))
-    if warp.eta:
-        truncation.eta(warp.eta)
-    low, high = truncation.mass()
-    if warp.temperature == 1.0:
-        # Without temperature and truncation, the mass is exactly that of the raw distribution.
-        complete = truncation.rest == KEPT
-        exact = np.exp(-steps.logprobs[:, 0])
-        low, high = np.where(complete, exact, low), np.where(complete, exact, high)
-    return KeptSet(
-        tokens=truncation.tokens,
-        rest=truncation.rest,
-        log_mass_low=np.log(low),
-        log_mass_high=np.log(high),
-        log_weight=truncation.log_weight,
-        rest_mass_high=truncation.rest_mass_high,
-        rest_log_weight=truncation.rest_log_weight,
-    )
-
-
-class _Truncation:
-    """The kept set after the truncations applied so far; attributes as in `KeptSet`."""
 
     def __init__(self, steps: StoredSteps, temperature: float) -> None:
         self.steps = steps
@@ -89,6 +63,16 @@ class _Truncation:
         self.tie = tie_distance(temperature)
         self.tokens = np.where(np.isfinite(self.logprobs), KEPT, REMOVED).astype(np.int8)
         self.rest = np.where(np.isfinite(steps.rest_max_logprob), KEPT, REMOVED).astype(np.int8)
+
+    @cached_property
+    def log_mass(self) -> tuple[np.ndarray, np.ndarray]:
+        """(S,) bounds on the log of the total weight of the kept tokens, after the last truncation."""
+        low, high = self.mass()
+        if self.temperature == 1.0:
+            # Without temperature and truncation, the mass is exactly that of the raw distribution.
+            complete, exact = self.rest == KEPT, np.exp(-self.logprobs[:, 0])
+            low, high = np.where(complete, exact, low), np.where(complete, exact, high)
+        return np.log(low), np.log(high)
 
     def mass(self) -> tuple[np.ndarray, np.ndarray]:
         """Return (S,) bounds on the total weight of the kept tokens."""

@@ -17,24 +17,17 @@ from harness.store.stored_point import StoredPoint
 from harness.store.token_table import TokenVocabulary, read_samples
 
 
-@dataclass(frozen=True)
-class Replayer:
-    """Replays the steps of a point under another strategy.
+def replay_steps(steps: StoredSteps, new: Warp, old: Warp | None, seed: int) -> ReplayedSteps:
+    """Replay each step by itself, as if the sample had come that far unchanged.
 
-    Attributes:
+    Args:
+        steps: of the point.
         new: the other strategy.
         old: the strategy of the point; None if replay does not support it.
         seed: of the noise of both.
     """
-
-    new: Warp
-    old: Warp | None
-    seed: int
-
-    def __call__(self, steps: StoredSteps) -> ReplayedSteps:
-        """Replay each step by itself, as if the sample had come that far unchanged."""
-        kept = truncate(steps, self.new)
-        return ReplayedSteps(steps, kept, choose(steps, kept, self.new, self.old, self.seed))
+    kept = truncate(steps, new)
+    return ReplayedSteps(steps, kept, choose(steps, kept, new, old, seed))
 
 
 @dataclass(frozen=True)
@@ -47,10 +40,10 @@ class ReplayedSteps:
 
     def warped_logprob(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (S,) bounds on the warped logprob of one of each step's `ids`, given by its column."""
-        rows = np.arange(len(self.steps))
+        rows, (mass_low, mass_high) = np.arange(len(self.steps)), self.kept.log_mass
         log_weight, state = self.kept.log_weight[rows, columns], self.kept.tokens[rows, columns]
-        low = np.where(state == KEPT, log_weight - self.kept.log_mass_high, -np.inf)
-        high = np.where(state == REMOVED, -np.inf, np.minimum(log_weight - self.kept.log_mass_low, 0.0))
+        low = np.where(state == KEPT, log_weight - mass_high, -np.inf)
+        high = np.where(state == REMOVED, -np.inf, np.minimum(log_weight - mass_low, 0.0))
         return np.minimum(low, high), high
 
     def kept_count(self) -> tuple[np.ndarray, np.ndarray]:
@@ -63,16 +56,32 @@ class ReplayedSteps:
 
     def samples(self) -> Iterator[ReplayedSample]:
         """Yield the result of each sample."""
-        steps = self.steps
+        steps, choices = self.steps, self.choices
         low, high = self.warped_logprob(steps.chosen_column)
         fewest, most = self.kept_count()
+        hits = (steps.ids == choices.token[:, None]) & (choices.token >= 0)[:, None]
+        other_known, other = hits.any(1), hits.argmax(1)
+        other_low, other_high = self.warped_logprob(other)
         for index, (prompt_id, sample) in enumerate(zip(steps.prompt_ids, steps.samples, strict=True)):
             start, end = int(steps.offsets[index]), int(steps.offsets[index + 1])
             rows = slice(start, end)
-            outcome = self.choices.outcome[rows]
+            outcome = choices.outcome[rows]
             changes_at = _first(outcome == Outcome.CHANGED)
             undecided_at = _first(outcome[:changes_at] == Outcome.UNDECIDED)
-            reason = 0 if undecided_at is None else self.choices.reason[start + undecided_at]
+            change: dict[str, Any] = {}
+            if changes_at is not None:
+                row = start + changes_at
+                known = bool(other_known[row])
+                logprob = steps.logprobs[row].tolist()
+                change = {
+                    "token": int(steps.chosen[row]),
+                    "other": int(choices.token[row]) if known else None,
+                    "logprob": (logprob[steps.chosen_column[row]], logprob[other[row]] if known else None),
+                    "warped_logprob": (
+                        (float(low[row]), float(high[row])),
+                        (float(other_low[row]), float(other_high[row])) if known else None,
+                    ),
+                }
             yield ReplayedSample(
                 prompt_id=prompt_id,
                 sample=int(sample),
@@ -80,36 +89,11 @@ class ReplayedSteps:
                 same=min((at for at in (changes_at, undecided_at) if at is not None), default=end - start),
                 changes_at=changes_at,
                 undecided_at=undecided_at,
-                reason=Reason(int(reason)),
-                **self._change(None if changes_at is None else start + changes_at),
+                reason=Reason(0 if undecided_at is None else int(choices.reason[start + undecided_at])),
                 mean_logprob=(float(low[rows].mean()), float(high[rows].mean())),
                 kept=(float(fewest[rows].mean()), float(most[rows].mean())),
+                **change,
             )
-
-    def _change(self, row: int | None) -> dict[str, Any]:
-        """Return the fields of ReplayedSample about the step at which a sample changes."""
-        if row is None:
-            never = (-np.inf, -np.inf)
-            return {"token": None, "other": None, "logprob": (-np.inf, None), "warped_logprob": (never, None)}
-        steps, token = self.steps, int(self.choices.token[row])
-        column = int(steps.chosen_column[row])
-        other = _first((steps.ids[row] == token) & (token >= 0))
-        return {
-            "token": int(steps.chosen[row]),
-            "other": None if other is None else token,
-            "logprob": (
-                float(steps.logprobs[row, column]),
-                None if other is None else float(steps.logprobs[row, other]),
-            ),
-            "warped_logprob": (
-                self._warped_bounds(row, column),
-                None if other is None else self._warped_bounds(row, other),
-            ),
-        }
-
-    def _warped_bounds(self, row: int, column: int) -> tuple[float, float]:
-        low, high = self.warped_logprob(np.full(len(self.steps), column))
-        return float(low[row]), float(high[row])
 
 
 @dataclass(frozen=True)
@@ -140,12 +124,12 @@ class ReplayedSample:
     changes_at: int | None
     undecided_at: int | None
     reason: Reason
-    token: int | None
-    other: int | None
-    logprob: tuple[float, float | None]
-    warped_logprob: tuple[tuple[float, float], tuple[float, float] | None]
     mean_logprob: tuple[float, float]
     kept: tuple[float, float]
+    token: int | None = None
+    other: int | None = None
+    logprob: tuple[float, float | None] = (-math.inf, None)
+    warped_logprob: tuple[tuple[float, float], tuple[float, float] | None] = ((-math.inf, -math.inf), None)
 
 
 def summarize(samples: Sequence[ReplayedSample]) -> dict[str, Any]:
@@ -194,11 +178,8 @@ def changed_texts(
 
 def _mean(samples: Sequence[ReplayedSample], bounds: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Return bounds on the mean over all steps, from those on each sample's mean."""
-    steps = max(sum(sample.steps for sample in samples), 1)
-    low, high = (
-        sum(sample.steps * bound[end] for sample, bound in zip(samples, bounds, strict=True)) / steps
-        for end in (0, 1)
-    )
+    steps = np.array([sample.steps for sample in samples], dtype=np.float64)
+    low, high = (steps @ np.reshape(bounds, (-1, 2)) / max(steps.sum(), 1.0)).tolist()
     return low, high
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -114,8 +114,7 @@ class StoredSteps:
 
 def vocabulary_of(stored: StoredPoint) -> float:
     """Return the vocabulary size of a point's model; infinite if it was not recorded."""
-    facts = stored.environment() if stored.has("environment.json") else {}
-    return (facts.get("model") or {}).get("vocab_size") or math.inf
+    return (stored.environment().get("model") or {}).get("vocab_size") or math.inf
 
 
 def read_steps(stored: StoredPoint, vocabulary: float) -> Iterator[StoredSteps]:
@@ -125,11 +124,11 @@ def read_steps(stored: StoredPoint, vocabulary: float) -> Iterator[StoredSteps]:
         ConfigError: the steps lack what replay needs.
     """
     for block in read_blocks(stored, "tokens", _COLUMNS):
-        yield _steps_of(block, vocabulary, stored.point_id)
+        _check_columns(block.columns, stored.point_id)
+        yield _steps_of(block, vocabulary)
 
 
-def _steps_of(block: TokenBlock, vocabulary: float, point_id: str) -> StoredSteps:
-    columns = block.columns
+def _check_columns(columns: Mapping[str, np.ndarray], point_id: str) -> None:
     depth = columns["top_ids"].shape[1]
     problem = None
     if depth == 0:
@@ -142,6 +141,10 @@ def _steps_of(block: TokenBlock, vocabulary: float, point_id: str) -> StoredStep
     if unknown := [name for name in _COLUMNS if np.isnan(columns[name]).any()]:
         message = "unknown to the backend of this point; replay needs whole distributions"
         raise ConfigError.of(f"{point_id}: {', '.join(unknown)}", message)
+
+
+def _steps_of(block: TokenBlock, vocabulary: float) -> StoredSteps:
+    columns = block.columns
     if math.isfinite(vocabulary):
         vocabulary = max(vocabulary, int(columns["kept"].max()), int(columns["top_ids"].max()) + 1)
     return StoredSteps(

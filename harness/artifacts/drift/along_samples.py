@@ -13,7 +13,7 @@ from harness.artifacts.job import Job
 from harness.backends.backend import Distributions, PassageDrift, Reference
 from harness.prompts.passages import Passage
 from harness.prompts.prompt import Prompt
-from harness.store.files import atomic_path, read_json, storable, write_text
+from harness.store.files import read_json, storable
 from harness.store.reference_index import heads_folder, samples_folder
 from harness.store.stored_point import StoredPoint, stored_point
 
@@ -26,9 +26,9 @@ MISSING_REFERENCE = (
 )
 
 
-def share_of_budget(job: Job, positions: int) -> int:
+def share_of_budget(job: Job, tokens: int) -> int:
     """Return the bytes of a reference's budget that are for this many scored tokens."""
-    return int(job.point.drift.budget_mb * 2**20 * positions / max(1, job.drift.together))
+    return int(job.point.drift.budget_mb * 2**20 * tokens / max(1, job.drift.together))
 
 
 def sample_passages(stored: StoredPoint, prompts: Sequence[Prompt]) -> Iterator[Passage]:
@@ -46,18 +46,12 @@ def drift_table(compared: Iterable[PassageDrift]) -> pa.Table:
     """Return the rows of drift.parquet of some passages."""
     import pyarrow as pa
 
-    from harness.store.drift_table import drift_rows
+    from harness.store.tables import drift_rows
 
     return pa.concat_tables(
-        drift_rows(
-            one.passage.prompt_id,
-            one.passage.sample,
-            one.passage.target_ids,
-            one.token_texts,
-            one.top_tokens,
-            one.values,
-        )
+        drift_rows(p.prompt_id, p.sample, p.target_ids, one.token_texts, one.top_tokens, one.values)
         for one in compared
+        for p in [one.passage]
     )
 
 
@@ -85,19 +79,16 @@ class DriftAlongSamples(Artifact):
 
     def covers(self, stored: Any, requested: Any) -> bool:
         """Return whether it is of the same reference, as deep, and as much as the budget allows."""
-        complete_or_more = stored["whole"] or stored["share"] >= requested["share"]
         return bool(
             stored["reference"] == requested["reference"]
             and stored["top_k"] >= requested["top_k"]
-            and complete_or_more
+            and (stored["whole"] or stored["share"] >= requested["share"])
         )
 
     def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
         """Compare the model with its reference along the reference's samples."""
-        import pyarrow.parquet as pq
-
         from harness.analysis.drift_summary import drift_warnings
-        from harness.store.drift_table import write_drift
+        from harness.store.tables import DRIFT
 
         assert job.drift.reference is not None
         stored = bench.stored(job)
@@ -112,24 +103,21 @@ class DriftAlongSamples(Artifact):
         bench.progress.stage(f"drift of {job.point.label}", index.positions, "tokens")
         spec = {"reference": source.point_id, "pieces": index.pieces, "top_k": top_k, "kind": index.kind}
         # Chunks that a process which died has compared are kept.
-        partial = stored.path("drift-partial")
-        if read_json(partial / "plan.json") != json.loads(json.dumps(spec)):
-            shutil.rmtree(partial, ignore_errors=True)
-            write_text(partial / "plan.json", json.dumps(spec) + "\n")
-        chunks = 0
+        partial = StoredPoint(stored.path("drift-partial"))
+        if read_json(partial.path("plan.json")) != json.loads(json.dumps(spec)):
+            shutil.rmtree(partial.folder, ignore_errors=True)
+            partial.write_json("plan.json", spec)
+        chunks = []
         for number, passages in reference.chunks(sample_passages(source, job.prompts)):
-            path = partial / f"{number:06d}.parquet"
-            if not path.is_file():
+            chunks.append(f"{number:06d}")
+            if not partial.has(f"{number:06d}.parquet"):
                 table = drift_table(distributions.compare(reference, number, passages, top_k))
-                with atomic_path(path) as scratch:
-                    pq.write_table(table, scratch, compression="zstd")
-            chunks += 1
+                partial.write_table(chunks[-1], table)
             bench.progress.advance(sum(map(len, passages)))
-        tables = (pq.read_table(partial / f"{number:06d}.parquet") for number in range(chunks))
-        write_drift(stored, "drift", tables)
+        stored.write_tables("drift", DRIFT, map(partial.table, chunks))
         complete(stored, self.name, {
             "reference": source.point_id, "top_k": top_k, "kind": index.kind, "share": index.share,
             "whole": index.exact and not index.left_out, "texts": index.texts, "left_out": index.left_out,
         })  # fmt: skip
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial.folder, ignore_errors=True)
         return drift_warnings(stored.parts())

@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.artifacts.artifact import Artifact, Workbench, complete
-from harness.artifacts.drift.along_samples import (
-    MISSING_REFERENCE,
-    drift_table,
-    open_reference,
-)
+from harness.artifacts.drift.along_samples import MISSING_REFERENCE, drift_table, open_reference
 from harness.artifacts.drift_role import FixedTextRole
 from harness.artifacts.job import Job
 from harness.backends.backend import Distributions, Reference
@@ -95,7 +91,7 @@ class DriftOnFixedText(Artifact):
         reference: Reference,
         bench: Workbench,
     ) -> None:
-        from harness.store.drift_table import write_drift
+        from harness.store.tables import DRIFT
 
         top_k, index = job.point.record.top_k, reference.index
         shared = StoredPoint(_score_path(bench.outputs, role.key).parent)
@@ -108,7 +104,7 @@ class DriftOnFixedText(Artifact):
 
         if not shared.has(f"{name}.parquet"):
             bench.progress.stage(f"drift of {job.point.label}", index.positions, "tokens")
-            write_drift(shared, name, tables())
+            shared.write_tables(name, DRIFT, tables())
         with atomic_path(bench.stored(job).path("drift_text.parquet")) as scratch:
             _link(shared.path(f"{name}.parquet"), scratch)
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.artifacts.artifact import Artifact, Workbench
-from harness.artifacts.drift.along_samples import (
-    DriftAlongSamples,
-    sample_passages,
-    share_of_budget,
-)
+from harness.artifacts.drift.along_samples import DriftAlongSamples, sample_passages, share_of_budget
 from harness.artifacts.job import Job
-from harness.store.reference_index import (
-    ReferenceIndex,
-    heads_folder,
-    read_index,
-    samples_folder,
-    text_folder,
-)
+from harness.prompts.passages import Passage
+from harness.store.reference_index import heads_folder, read_index, samples_folder, text_folder
 from harness.store.stored_point import stored_point
 
 
@@ -42,56 +34,46 @@ class ReferenceDistributions(Artifact):
             known = parts.get(DriftAlongSamples.name)
             return fresh or known is None or not DriftAlongSamples().covers(known, wanted)
 
-        if any(map(lacks, dependents)):
-            found = read_index(samples_folder(stored_point(outputs, job.point_id)))
-            if fresh or _keeps_too_little(found, share):
-                return True
+        folder = samples_folder(stored_point(outputs, job.point_id))
+        if any(map(lacks, dependents)) and (fresh or _keeps_too_little(folder, share)):
+            return True
         role = job.drift.fixed_text
         if role is None or all(
             parts.get("drift_text", {}).get("reference") == role.key for parts in dependents
         ):
             return False
-        found = read_index(text_folder(outputs, role.key))
-        return fresh or _keeps_too_little(found, share_of_budget(job, role.text.tokens))
+        text_share = share_of_budget(job, role.text.tokens)
+        return fresh or _keeps_too_little(text_folder(outputs, role.key), text_share)
 
     def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
         """Keep the distributions along the point's own samples, and along the sweep's fixed text."""
-        distributions = bench.backend.distributions
+        distributions, role = bench.backend.distributions, job.drift.fixed_text
         if distributions is None:
             return ()
-        stored, role = bench.stored(job), job.drift.fixed_text
-        budget, heads = int(job.point.drift.budget_mb * 2**20), heads_folder(bench.outputs)
-        bench.progress.stage(f"drift of {job.point.label}", job.tokens, "tokens")
-        distributions.keep_reference(
-            sample_passages(stored, job.prompts),
-            samples_folder(stored),
-            heads,
-            positions=job.tokens,
-            together=job.drift.together,
-            budget=budget,
-            share=share_of_budget(job, job.tokens),
-            progress=bench.progress,
-        )
+
+        def keep(passages: Iterator[Passage], folder: Path, tokens: int) -> None:
+            bench.progress.stage(f"drift of {job.point.label}", tokens, "tokens")
+            distributions.keep_reference(
+                passages,
+                folder,
+                heads_folder(bench.outputs),
+                positions=tokens,
+                together=job.drift.together,
+                budget=int(job.point.drift.budget_mb * 2**20),
+                share=share_of_budget(job, tokens),
+                progress=bench.progress,
+            )
+
+        stored = bench.stored(job)
+        keep(sample_passages(stored, job.prompts), samples_folder(stored), job.tokens)
         if role is not None:
-            folder, share = text_folder(bench.outputs, role.key), share_of_budget(job, role.text.tokens)
-            found = read_index(folder)
-            if found is None or (found.left_out and found.share < share):
-                bench.progress.stage(f"drift of {job.point.label}", role.text.tokens, "tokens")
-                distributions.keep_reference(
-                    iter(role.text.passages),
-                    folder,
-                    heads,
-                    positions=role.text.tokens,
-                    together=job.drift.together,
-                    budget=budget,
-                    share=share,
-                    progress=bench.progress,
-                )
+            folder, tokens = text_folder(bench.outputs, role.key), role.text.tokens
+            if _keeps_too_little(folder, share_of_budget(job, tokens)):
+                keep(iter(role.text.passages), folder, tokens)
         return ()
 
 
-def _keeps_too_little(found: ReferenceIndex | None, share: int) -> bool:
-    """Return whether a larger share of the budget would keep more than was kept."""
-    if found is None:
-        return True
-    return (found.left_out > 0 or not found.exact) and found.share < share
+def _keeps_too_little(folder: Path, share: int) -> bool:
+    """Return whether this share of the budget would keep more than the folder has."""
+    found = read_index(folder)
+    return found is None or ((found.left_out > 0 or not found.exact) and found.share < share)

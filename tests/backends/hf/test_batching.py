@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.artifacts.job import Job, families
-from harness.artifacts.samples import Batches, cut_into_batches
+from harness.artifacts.samples import prompts_per_batch
 from harness.backends.backend import Request, TokenIds
 from harness.backends.hf.batching import batch_rows, request_cache_bytes
 from harness.plan.plan import make_plan
@@ -75,18 +75,18 @@ class TestBatching:
         needed = 2 * cache + files.vocab_size * 4 * 12
         six = round(6.5 * needed / 0.6)  # three fifths of what is free may be taken: six and a half requests
         assert batch_rows(requests, files, "cpu", six, 4) == 6
-        assert cut_into_batches(6, 7, samples_per_prompt=2) == Batches(prompts=3, count=3)
+        assert prompts_per_batch(6, samples_per_prompt=2) == 3
         assert batch_rows(requests, files, "cpu", 0, 4) == 1
-        assert cut_into_batches(1, 7, samples_per_prompt=2) == Batches(prompts=1, count=7)
+        assert prompts_per_batch(1, samples_per_prompt=2) == 1
         assert batch_rows(requests, files, "cpu", 10**15, 4) == 128
-        assert cut_into_batches(128, 7, samples_per_prompt=2) == Batches(prompts=64, count=1)
+        assert prompts_per_batch(128, samples_per_prompt=2) == 64
         (beam,) = planned("decoding=beam")
         assert batch_rows([longest(beam)], files, "cuda:0", 10**15, 4) == 512 // beam.effective["num_beams"]
 
     def test_batch_rows_is_taken_as_it_is(self) -> None:
         (job,) = planned("decoding=greedy", "prompts.limit=7", "engine.batch_rows=4")
         assert job.target.estimate([longest(job)], 4).rows == 4
-        assert cut_into_batches(4, 7, samples_per_prompt=1) == Batches(prompts=4, count=2)
+        assert prompts_per_batch(4, samples_per_prompt=1) == 4
 
     def test_strategies_that_decode_one_by_one(self) -> None:
         (job,) = planned("decoding=beam_sample", "prompts.limit=7")
