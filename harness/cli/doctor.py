@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
 from harness.config.point import Cache, Model, Quantization
-from harness.errors import HarnessError
+from harness.config.search_path import conf_folder
+from harness.errors import HarnessError, first_line
 from harness.models.caches import cache_config, check_cache
 from harness.models.describe import environment
 from harness.models.device import device_name, devices
@@ -17,30 +23,15 @@ from harness.models.locate import locate
 from harness.models.memory import available_bytes
 from harness.models.quantize import check_quantization
 
-_GIB = 1024**3
-_NF4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
-_FIELDS: dict[str, dict[str, Any]] = {
-    "fp32": {"dtype": "float32"},
-    "bf16": {"dtype": "bfloat16"},
-    "fp16": {"dtype": "float16"},
-    "bnb_int8": {"load_in_8bit": True},
-    "bnb_nf4": _NF4,
-    "bnb_nf4_double": {**_NF4, "bnb_4bit_use_double_quant": True},
-    "bnb_fp4": {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
-    "torchao_int8_weight_only": {"torchao": "int8_weight_only"},
-    "torchao_int8_dynamic": {"torchao": "int8_dynamic_activation_int8_weight"},
-    "torchao_int4_weight_only": {"torchao": "int4_weight_only", "group_size": 64, "dtype": "bfloat16"},
-    "torchao_int4_dynamic": {"torchao": "int8_dynamic_activation_int4_weight", "group_size": 32},
-}
-TRIED = tuple(Quantization(name=name, **fields) for name, fields in _FIELDS.items())
-_CACHES: dict[str, dict[str, Any]] = {
-    "quantized_fp8": {"backend": "fp8"},
-    **{
-        f"quantized_int{bits}": {"backend": "hqq", "nbits": bits, "axis_key": 1, "axis_value": 1}
-        for bits in (8, 4, 2)
-    },
-}
-TRIED_CACHES = tuple(Cache(name=name, **fields) for name, fields in _CACHES.items())
+
+def _choices(group: str) -> Iterator[dict[str, Any]]:
+    """The fields of each choice in a built-in config group, by name."""
+    for path in sorted((conf_folder() / group).glob("*.yaml")):
+        yield {"name": path.stem, **yaml.safe_load(path.read_text(encoding="utf-8"))}
+
+
+TRIED = tuple(Quantization(**fields) for fields in _choices("quantization") if fields["name"] != "none")
+TRIED_CACHES = tuple(cache for fields in _choices("cache") if (cache := Cache(**fields)).quantized)
 
 
 @dataclass(frozen=True)
@@ -55,35 +46,24 @@ class Trial:
 
 def doctor() -> int:
     """Print devices, memory, versions, and which quantizations work here; returns the exit status."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     console = Console()
     facts = environment()
-    versions = Table(title="Versions", title_justify="left")
-    versions.add_column("what")
-    versions.add_column("version")
+    versions = _table("Versions", "what", "version")
     for name, found in facts["versions"].items():
         versions.add_row(name, found or "not installed")
     versions.add_row("CUDA", facts["machine"]["cuda"] or "none")
     console.print(versions)
 
     available = devices()
-    machine = Table(title="Devices", title_justify="left")
-    for column in ("device", "name", "free memory", "threads"):
-        machine.add_column(column)
+    machine = _table("Devices", "device", "name", "free memory", "threads")
+    threads = f"{facts['machine']['threads']} of {facts['machine']['cpu_count']}"
     for device in available:
-        free = f"{available_bytes(device) / _GIB:.1f} GiB"
-        threads = (
-            f"{facts['machine']['threads']} of {facts['machine']['cpu_count']}" if device == "cpu" else ""
-        )
-        machine.add_row(device, escape(device_name(device)), free, threads)
+        free = f"{available_bytes(device) / 1024**3:.1f} GiB"
+        machine.add_row(device, escape(device_name(device)), free, threads if device == "cpu" else "")
     console.print(machine)
 
-    tried = Table(title="Quantizations, tried on a tiny random model", title_justify="left")
-    for column in ("quantization", "device", "works", "why not"):
-        tried.add_column(column)
+    title = "Quantizations, tried on a tiny random model"
+    tried = _table(title, "quantization", "device", "works", "why not")
     with tempfile.TemporaryDirectory(prefix="harness-doctor-") as scratch:
         folder = write_tiny_model(Path(scratch) / "tiny")
         with console.status("trying quantizations"):
@@ -134,16 +114,18 @@ def _try(name: str, device: str, attempt: Callable[[], None]) -> Trial:
     try:
         attempt()
     except HarnessError as error:
-        return Trial(name, device, False, str(error).splitlines()[0])
+        return Trial(name, device, False, first_line(error))
     except Exception as error:  # whatever a driver or a kernel raises is the answer
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return Trial(name, device, False, f"{type(error).__name__}: {line}"[:200])
+        return Trial(name, device, False, f"{type(error).__name__}: {first_line(error)}"[:200])
     return Trial(name, device, True)
 
 
+def _table(title: str, *columns: str) -> Table:
+    return Table(*columns, title=title, title_justify="left")
+
+
 def _choice(folder: Path) -> Model:
-    choice: dict[str, Any] = {"name": "tiny", "id": str(folder)}
-    return Model(**choice)
+    return Model(name="tiny", id=str(folder))  # type: ignore[call-arg]
 
 
 def _tiny(folder: Path, quantization: Quantization, device: str) -> Any:

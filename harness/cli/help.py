@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Mapping
 
 from harness.config import schema
-from harness.config.search_path import EXPERIMENTS, ConfigGroups, experiment_file, first_comment
+from harness.config.groups import ConfigGroups
+from harness.config.search_path import EXPERIMENTS, experiment_file, first_comment
 from harness.config.suggest import did_you_mean
 from harness.config.validation import describe, format_value
 from harness.errors import ConfigError

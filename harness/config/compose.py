@@ -21,14 +21,13 @@ from harness.config.experiment_file import experiment_overrides
 from harness.config.overrides import normalize_plus, parse_override
 from harness.config.points import EXPECT, Composed
 from harness.config.schema import sections, value_keys
-from harness.config.search_path import EXPERIMENTS, ConfigGroups
+from harness.config.search_path import EXPERIMENTS
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
-CONFIG_NAME = "config"
 CUSTOM_KEYS = {"model": ("model.id",), "prompts": ("prompts.file", "prompts.items")}
 """By section the keys that name a user's own model or prompts."""
 
@@ -83,7 +82,7 @@ def custom_sections(
 
 
 @dataclass(frozen=True)
-class _BaseConfig:
+class BaseConfig:
     """A config as Hydra composed it, before values are set.
 
     Attributes:
@@ -95,6 +94,16 @@ class _BaseConfig:
     config: dict[str, Any]
     choices: dict[str, Any]
     plain: bool
+
+
+def base_config(full: DictConfig) -> BaseConfig:
+    """Return the sections of a config as plain data, and its choices."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.masked_copy(full, [*sections(), EXPECT])
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
+    choices = {str(key): value for key, value in full.hydra.runtime.choices.items()}
+    return BaseConfig(resolved, choices, plain=OmegaConf.to_container(config) == resolved)
 
 
 class Composer:
@@ -109,7 +118,7 @@ class Composer:
         self._load = load
         self._read_experiment = lru_cache(maxsize=None)(experiment_overrides)
         self._is_self_contained = lru_cache(maxsize=None)(is_self_contained)
-        self._composed: dict[tuple[str, ...], _BaseConfig] = {}
+        self._composed: dict[tuple[str, ...], BaseConfig] = {}
         self._reference: tuple[str, ...] | None = None
 
     def compose(self, overrides: Sequence[str]) -> Composed:
@@ -128,7 +137,7 @@ class Composer:
             config[section][key] = override.value()
         return Composed(config, base.choices, custom.names)
 
-    def _base(self, overrides: tuple[str, ...]) -> _BaseConfig:
+    def _base(self, overrides: tuple[str, ...]) -> BaseConfig:
         """The config of some choices, assembled from sections where that is sure to be the same."""
         if overrides in self._composed:
             return self._composed[overrides]
@@ -144,7 +153,7 @@ class Composer:
             group = _parsed(text).key_or_group
             config[group], choices[group] = changed.config[group], changed.choices[group]
             plain &= changed.plain
-        self._composed[overrides] = _BaseConfig(config, choices, plain)
+        self._composed[overrides] = BaseConfig(config, choices, plain)
         return self._composed[overrides]
 
     def _changed_choices(self, before: tuple[str, ...], after: tuple[str, ...]) -> dict[int, str] | None:
@@ -164,39 +173,10 @@ class Composer:
             changes[index] = other
         return changes
 
-    def _compose_in_full(self, overrides: tuple[str, ...]) -> _BaseConfig:
-        """Let Hydra compose."""
-        from omegaconf import OmegaConf
-
+    def _compose_in_full(self, overrides: tuple[str, ...]) -> BaseConfig:
         if overrides not in self._composed:
-            full = self._load(list(overrides))
-            choices = {str(key): value for key, value in full.hydra.runtime.choices.items()}
-            config = OmegaConf.masked_copy(full, [*sections(), EXPECT])
-            raw = OmegaConf.to_container(config, resolve=False)
-            resolved = OmegaConf.to_container(config, resolve=True)
-            assert isinstance(resolved, dict)
-            plain = raw == resolved
-            self._composed[overrides] = _BaseConfig({str(k): v for k, v in resolved.items()}, choices, plain)
+            self._composed[overrides] = base_config(self._load(list(overrides)))
         return self._composed[overrides]
-
-
-def make_composer(loader: Any, load: Load) -> Composer:
-    """Return a Composer on Hydra's config loader."""
-
-    def is_self_contained(group: str, choice: str) -> bool:
-        found = loader.repository.load_config(f"{group}/{choice}")
-        return found is not None and not found.defaults_list and found.header.get("package") is None
-
-    return Composer(load, is_self_contained)
-
-
-def compose_one(groups: ConfigGroups, overrides: list[str]) -> Composed:
-    """Compose one config outside of Hydra's run, for commands that need a point but run no sweep."""
-    from hydra.types import RunMode
-
-    loader = groups.loader
-    load = lambda texts: loader.load_configuration(CONFIG_NAME, texts, RunMode.RUN)  # noqa: E731
-    return make_composer(loader, load).compose(overrides)
 
 
 def is_plain_value(override: Override) -> bool:
@@ -225,21 +205,33 @@ def merge_overrides(base: Iterable[str], extra: Sequence[str]) -> list[str]:
     return list(merged.values())
 
 
+def sweep_jobs(config: DictConfig) -> list[list[str]]:
+    """Return the overrides of each job of a sweep, from Hydra's config of the command.
+
+    First the product of `hydra.sweeper.params` and the command line, the first key slowest; then the `cases`.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from omegaconf import OmegaConf
+
+    typed = [str(text) for text in config.hydra.overrides.task]
+    params = config.hydra.sweeper.get("params") or {}
+    swept = [*(f"{key}={value}" for key, value in params.items()), *typed]
+    (product,) = BasicSweeper.split_arguments([_parsed(text) for text in swept], max_batch_size=None)
+    cases = OmegaConf.to_container(config.cases) if config.get("cases") else []
+    return jobs_with_cases(product, cases, typed, params)
+
+
 def jobs_with_cases(
-    jobs: Sequence[Sequence[str]], cases: Any, typed: Sequence[str], params: Any
+    product: list[list[str]], cases: Any, typed: Sequence[str], params: Any
 ) -> list[list[str]]:
-    """Return the jobs of a sweep: the product, then the cases applied to what was typed.
+    """Return the product, then the cases applied to what was typed; only the cases when nothing was swept.
 
     Args:
-        jobs: the product, as the sweeper made it.
+        product: the overrides of each combination.
         cases: the config's `cases`, a list of lists of overrides, or nothing.
         typed: the overrides of the command line.
         params: the config's `hydra.sweeper.params`, or nothing.
-
-    Returns:
-        One list of overrides per job; only the cases when there are cases and nothing was swept.
     """
-    product = [list(job) for job in jobs]
     if not cases:
         return product
     if not isinstance(cases, list) or not all(_is_case(case) for case in cases):
@@ -248,13 +240,7 @@ def jobs_with_cases(
         )
     fixed = [text for text in typed if not _parsed(text).is_sweep_override()]
     of_cases = [merge_overrides(fixed, case) for case in cases]
-    swept = bool(params) or len(fixed) < len(typed)
-    return product + of_cases if swept else of_cases
-
-
-def sweep_name(choices: dict[str, Any]) -> str:
-    """Return the experiment's name, else `sweep`."""
-    return str(choices.get(EXPERIMENTS) or "sweep")
+    return product + of_cases if params or len(fixed) < len(typed) else of_cases
 
 
 @lru_cache(maxsize=4096)

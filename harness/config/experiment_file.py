@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from harness.config.groups import ConfigGroups
 from harness.config.overrides import check_cases, check_overrides, unknown_key
 from harness.config.schema import SWEEP_KEYS, sections, value_keys
-from harness.config.search_path import ConfigGroups, experiment_file
+from harness.config.search_path import experiment_file
 from harness.errors import ConfigError, Mistake
 
 

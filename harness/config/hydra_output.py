@@ -1,7 +1,6 @@
 """The files that Hydra itself would write of a run: `.hydra/` of a single one, `multirun.yaml` of a sweep.
 
-Hydra writes before it runs, but a sweep's folder is known only once its points are; so the texts are made
-here and written by the code that creates the folder. Passwords are removed.
+The folder of a sweep is known only once its points are, so the code that creates it writes them.
 """
 
 from __future__ import annotations
@@ -23,48 +22,32 @@ _USER_OF_A_URL = re.compile(r"://[^/@\s]+@")
 _ENVIRONMENT = re.compile(r"(env_set[^=\n]*=).*")
 
 
-def run_files(config: DictConfig, hydra: DictConfig) -> HydraFiles:
-    """Return the files of a single run.
+def hydra_files(config: DictConfig) -> HydraFiles:
+    """Return the files of a run, without passwords and the environment variables that it sets.
 
     Args:
-        config: as the task function receives it, without Hydra's node.
-        hydra: Hydra's own config, under the key `hydra`.
+        config: complete, with Hydra's node; of a sweep, with what is swept at its defaults.
     """
 
     def files(folder: Path) -> dict[str, str]:
-        with_folder = _with_folder(hydra, folder)
+        from hydra.types import RunMode
+        from omegaconf import OmegaConf
+
+        full = copy.deepcopy(config)
+        hydra = full.hydra
+        OmegaConf.set_readonly(hydra, False)
+        hydra.job.env_set.update(dict.fromkeys(hydra.job.env_set, "***"))
+        if hydra.mode == RunMode.MULTIRUN:
+            return {"multirun.yaml": _yaml(full)}
+        hydra.runtime.output_dir = os.path.abspath(folder)
+        job = OmegaConf.masked_copy(full, [str(key) for key in full if key != "hydra"])
         return {
-            ".hydra/config.yaml": _yaml(config),
-            ".hydra/hydra.yaml": _yaml(with_folder),
-            ".hydra/overrides.yaml": _yaml(with_folder.hydra.overrides.task),
+            ".hydra/config.yaml": _yaml(job),
+            ".hydra/hydra.yaml": _yaml(OmegaConf.masked_copy(full, "hydra")),
+            ".hydra/overrides.yaml": _yaml(hydra.overrides.task),
         }
 
     return files
-
-
-def sweep_files(config: DictConfig) -> HydraFiles:
-    """Return the files of a sweep; `config` is complete, what is swept still at its defaults."""
-    return lambda folder: {"multirun.yaml": _yaml(_without_environment(copy.deepcopy(config)))}
-
-
-def _with_folder(hydra: DictConfig, folder: Path) -> DictConfig:
-    """Hydra's config, with the folder that the files are written to."""
-    from omegaconf import read_write
-
-    hydra = copy.deepcopy(hydra)
-    with read_write(hydra.hydra.runtime):
-        hydra.hydra.runtime.output_dir = os.path.abspath(folder)
-    return _without_environment(hydra)
-
-
-def _without_environment(config: DictConfig) -> DictConfig:
-    """The config without the values of environment variables that a command sets."""
-    from omegaconf import read_write
-
-    variables = config.hydra.job.env_set
-    with read_write(variables):
-        variables.update(dict.fromkeys(variables, "***"))
-    return config
 
 
 def _yaml(config: DictConfig) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from harness.config.groups import ConfigGroups
 from harness.config.overrides import unknown_key
-from harness.config.search_path import ConfigGroups
 from harness.errors import HarnessError, Mistake
 
 _FULL_KEY = re.compile(r"full_key: (\S+)")

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from harness.config.groups import ConfigGroups
 from harness.config.schema import SWEEP_KEYS, sections, value_keys
-from harness.config.search_path import EXPERIMENTS, ConfigGroups
+from harness.config.search_path import EXPERIMENTS
 from harness.config.suggest import did_you_mean
 from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 from harness.errors import ConfigError, Mistake

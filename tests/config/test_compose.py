@@ -7,31 +7,34 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from harness.config.compose import CONFIG_NAME, jobs_with_cases, make_composer, merge_overrides, sweep_name
+from harness.config.compose import Composer, jobs_with_cases, merge_overrides
+from harness.config.groups import ConfigGroups
 from harness.config.points import make_points
 from harness.config.schema import sections
-from harness.config.search_path import ConfigGroups
+from harness.config.search_path import CONFIG_NAME
 from harness.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
-def loader():
-    from hydra import version
-
-    version.setbase("1.3")
-    return ConfigGroups().loader
+def groups():
+    return ConfigGroups()
 
 
 @pytest.fixture
-def counted(loader):
+def loader(groups):
+    return groups.loader
+
+
+@pytest.fixture
+def counted(groups):
     """A composer, and the list of what Hydra had to compose."""
     loaded = []
 
     def load(overrides):
         loaded.append(overrides)
-        return loader.load_configuration(CONFIG_NAME, overrides, RunMode.RUN)
+        return groups.loader.load_configuration(CONFIG_NAME, overrides, RunMode.RUN)
 
-    return make_composer(loader, load), loaded
+    return Composer(load, groups.is_self_contained), loaded
 
 
 def in_full(loader, overrides):
@@ -87,9 +90,10 @@ def test_a_choice_that_sets_other_sections_is_composed_in_full(tmp_path):
     (folder / "wide.yaml").write_text(
         "# @package _global_\ndecoding:\n  do_sample: true\ngeneration:\n  max_new_tokens: 99\n"
     )
-    loader = ConfigGroups(str(tmp_path)).loader
+    groups = ConfigGroups(str(tmp_path))
+    loader = groups.loader
     load = lambda texts: loader.load_configuration(CONFIG_NAME, texts, RunMode.RUN)  # noqa: E731
-    composer = make_composer(loader, load)
+    composer = Composer(load, groups.is_self_contained)
     for job in (["decoding=greedy"], ["decoding=wide"]):
         assert composer.compose(job).config == in_full(loader, job)[0]
     assert composer.compose(["decoding=wide"]).config["generation"]["max_new_tokens"] == 99
@@ -140,14 +144,8 @@ def test_cases_must_be_lists_of_overrides(cases):
         jobs_with_cases([["a=1"]], cases, [], None)
 
 
-def test_the_sweep_is_named_by_its_experiment():
-    assert sweep_name({"experiments": "demo"}) == "demo"
-    assert sweep_name({"experiments": None}) == "sweep"
-
-
-def test_every_choice_makes_a_point(counted):
+def test_every_choice_makes_a_point(groups, counted):
     composer, _ = counted
-    groups = ConfigGroups()
     extra = {"model=custom": "model.id=x", "prompts=custom": "prompts.items=[x]"}
     for group in sections():
         for choice in groups.choices.get(group, []):

@@ -3,7 +3,8 @@
 import pytest
 
 from harness.config.experiment_file import check_experiments
-from harness.config.search_path import ConfigGroups, built_in, experiment_file, experiment_names
+from harness.config.groups import ConfigGroups
+from harness.config.search_path import built_in, experiment_file, experiment_names
 
 GOOD = """# @package _global_
 # A sweep of my own.

@@ -1,9 +1,12 @@
 """The files are those that Hydra itself writes when enabled, without what is secret."""
 
 import pytest
+from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
 from harness.config import hydra_app as app
+from harness.config.groups import ConfigGroups
+from harness.config.search_path import CONFIG_NAME
 
 
 @pytest.fixture
@@ -24,9 +27,22 @@ def files(monkeypatch, tmp_path):
     return of
 
 
-def test_of_a_single_run(files, tmp_path):
-    found = files("decoding=beam", "prompts.file=x.txt", "hydra.output_subdir=.hydra", "hydra.run.dir=own")
+@pytest.fixture
+def hydra(files):
+    """Hydra itself, to run the same command with a task that does nothing."""
+    return Hydra("harness", ConfigGroups().loader)
+
+
+def nothing(config):
+    return 0
+
+
+def test_of_a_single_run(files, hydra, tmp_path):
+    words = ["decoding=beam", "prompts.file=x.txt", "hydra.output_subdir=.hydra", "hydra.run.dir=own"]
+    found = files(*words)
     assert sorted(found) == [".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"]
+    implied = ["prompts=custom", "prompts.items=null"]
+    hydra.run(CONFIG_NAME, nothing, [*implied, *words, "hydra.mode=RUN"])
     for path, text in found.items():
         by_hydra = (tmp_path / "own" / path).read_text()
         assert text == by_hydra.replace(str(tmp_path / "own"), str(tmp_path / "sweeps" / "it"))
@@ -34,8 +50,10 @@ def test_of_a_single_run(files, tmp_path):
     assert "prompts.file=x.txt" in OmegaConf.create(found[".hydra/overrides.yaml"])
 
 
-def test_of_a_sweep(files, tmp_path):
-    found = files("-m", "decoding=greedy,top_p", "hydra/sweeper=basic", "hydra.sweep.dir=own")
+def test_of_a_sweep(files, hydra, tmp_path):
+    words = ["decoding=greedy,top_p", "hydra.sweep.dir=own"]
+    found = files("-m", *words)
+    hydra.multirun(CONFIG_NAME, nothing, [*words, "hydra.mode=MULTIRUN"])
     assert found == {"multirun.yaml": (tmp_path / "own" / "multirun.yaml").read_text()}
     assert "decoding=greedy,top_p" in OmegaConf.create(found["multirun.yaml"]).hydra.overrides.task
 

@@ -4,9 +4,9 @@ import shlex
 
 import pytest
 
+from harness.config.groups import ConfigGroups
 from harness.config.overrides import check_overrides, parse_override
 from harness.config.schema import value_keys
-from harness.config.search_path import ConfigGroups
 from harness.config.suggest import most_similar
 from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 

@@ -4,8 +4,9 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from harness.config import schema
+from harness.config.groups import ConfigGroups
 from harness.config.point import Point
-from harness.config.search_path import ConfigGroups, conf_folder, first_comment
+from harness.config.search_path import conf_folder, first_comment
 
 
 def test_hydras_schema_has_the_keys_and_defaults_of_the_point():

@@ -1,16 +1,14 @@
 """`experiments=NAME` finds ./experiments/NAME.yaml, then a built-in one, and nothing else."""
 
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
-from harness.config.search_path import EXPERIMENTS, conf_folder, experiment_file, experiment_names
+from harness.config.search_path import EXPERIMENTS, experiment_file, experiment_names
 
 
 class ExperimentSource(ConfigSource):
-    """A config source with one group, `experiments`."""
+    """A config source with one group, `experiments`; Hydra's protocol."""
 
     @staticmethod
     def scheme() -> str:
@@ -54,12 +52,3 @@ class ExperimentSource(ConfigSource):
     def _name(self, config_path: str) -> str | None:
         group, _, name = config_path.strip("/").rpartition("/")
         return name.removesuffix(".yaml") if group == EXPERIMENTS else None
-
-
-class ExperimentSearchPath(SearchPathPlugin):
-    """Puts the experiments on the search path of the harness, not on that of other Hydra apps."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the experiments; called by Hydra for each app."""
-        if any(entry.path == str(conf_folder()) for entry in search_path.get_path()):
-            search_path.append(EXPERIMENTS, f"{EXPERIMENTS}://")
