@@ -66,8 +66,8 @@ def decode_tree(
     share: bool = True,
     capture: bool = False,
     recorder: Recorder | None = None,
-    on_step: Callable[[int], None] | None = None,
-    on_work: Callable[[Work], None] | None = None,
+    on_step: Callable[[int], None] = lambda _: None,
+    on_work: Callable[[Work], None] = lambda _: None,
 ) -> list[Sample]:
     """Decode requests of any single-row strategies together.
 
@@ -104,34 +104,28 @@ def decode_tree(
         for group in groups:
             for sequence in group.sequences:
                 sequence.tokens.append(next(tokens))
-        active = sum(len(group.sequences) for group in groups)
-        generated += active
+        on_step(len(chosen))
+        generated += len(chosen)
         for group in groups:
             group.sequences = [
                 sequence
                 for sequence in group.sequences
                 if not _finishes(sequence, requests[sequence.number], detokenizer)
             ]
-        if on_step is not None:
-            on_step(active)
         groups = [group for group in groups if group.sequences]
         if not groups:
             break
         batch.advance([sequence for group in groups for sequence in group.sequences], step)
-    if on_work is not None:
-        on_work(Work(rows, generated))
+    on_work(Work(rows, generated))
     recorded = recorder.finish()
-    return [
-        finished_sample(
-            request,
-            sequence.tokens,
-            finish_reason=sequence.finish_reason or "length",
-            steps=recorded.steps(sequence.number, len(sequence.tokens), request.strategy.top_k),
-            detokenizer=detokenizer,
-            times=clock.times(len(sequence.tokens), len(requests)),
-        )
-        for request, sequence in zip(requests, batch.sequences, strict=True)
-    ]
+    samples = []
+    for request, sequence in zip(requests, batch.sequences, strict=True):
+        length = len(sequence.tokens)
+        steps = recorded.steps(sequence.number, length, request.strategy.top_k)
+        times = clock.times(length, len(requests))
+        reason = sequence.finish_reason or "length"
+        samples.append(finished_sample(request, sequence.tokens, reason, steps, times, detokenizer))
+    return samples
 
 
 class _Batch:
