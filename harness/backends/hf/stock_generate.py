@@ -8,6 +8,7 @@ chosen token.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,9 +18,11 @@ from transformers import LogitsProcessor
 from harness.backends.backend import Request
 from harness.backends.hf.batch import generate_batch
 from harness.backends.hf.finished import finished_sample
-from harness.backends.hf.generation_config import generation_config, neutral_generation_config
+from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.sampler import BatchRows, Sequences, choose_tokens
+from harness.config.effective import effective_decoding
+from harness.config.point import Decoding
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import noise_key
 from harness.decoding.processors import Processors
@@ -78,7 +81,8 @@ def stock_generate(
     recorder = recorder or Recorder(strategy.top_k)
     processors = Processors(loaded.model, generation_config(strategy), loaded.device)
     chooser = _TokenChooser(processors, recorder, keys, [len(request.prompt.ids) for request in requests])
-    neutral = neutral_generation_config(strategy)
+    # `generate` itself changes nothing: it has the budget, the end tokens and the cache.
+    neutral = generation_config(replace(strategy, effective=effective_decoding(Decoding(name="neutral"))))
     generated = generate_batch(loaded, requests, detokenizer, neutral, on_step, chooser)
     recorded = recorder.finish()
     samples = []

@@ -135,17 +135,12 @@ class _Batch:
         """Prefill each distinct prompt once and put every sequence on its row."""
         self._model, self._device = loaded.model, loaded.device
         self._share = share
-        row_of: dict[tuple, int] = {}
+        row_of: dict[tuple[tuple[int, ...], int], int] = {}
+        self.sequences = []
         for number, request in enumerate(requests):
-            row_of.setdefault(self._row_key(request, number), len(row_of))
-        self.sequences = [
-            _Sequence(
-                number=number,
-                row=row_of[self._row_key(request, number)],
-                key=noise_key(request.strategy.seed, request.prompt.id, request.sample),
-            )
-            for number, request in enumerate(requests)
-        ]
+            row = row_of.setdefault((request.prompt.ids, 0 if share else number), len(row_of))
+            key = noise_key(request.strategy.seed, request.prompt.id, request.sample)
+            self.sequences.append(_Sequence(number, row, key))
         prompts = [ids for ids, _ in row_of]
         self.prompt_tokens = [len(ids) for ids in prompts]
         inputs = pad_left(prompts, requests[0].strategy.pad_token_id, self._device)
@@ -155,14 +150,9 @@ class _Batch:
         self._cache = row_cache(self._model.config, len(requests), self.width + budget)
         self._graphs = None
         if capture and all(isinstance(layer, RowLayer) for layer in self._cache.layers):
-            self._graphs = CudaGraphRunner(
-                self._forward,
-                self._cache,
-                len(requests),
-                self.width + budget,
-                self._device,
-                self._device.startswith("cuda"),
-            )
+            cuda = self._device.startswith("cuda")
+            room = (len(requests), self.width + budget)
+            self._graphs = CudaGraphRunner(self._forward, self._cache, *room, self._device, cuda)
         positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
         self.logits = self._forward(self.ids, self._mask, positions)
 
@@ -206,9 +196,6 @@ class _Batch:
         with in_blocks(self._model):
             logits, _ = forward(self._model, ids, mask, self._cache, position_ids=positions, logits_to_keep=1)
         return logits[:, -1]
-
-    def _row_key(self, request: Request, number: int) -> tuple:
-        return (request.prompt.ids, 0 if self._share else number)
 
 
 def _strategy_groups(
