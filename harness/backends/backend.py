@@ -136,11 +136,8 @@ class Backend(Protocol):
 class PassageDrift:
     """One passage under two models, from `Distributions.compare`.
 
-    Attributes:
-        passage: the text.
-        token_texts: text that each scored token adds.
-        top_tokens: texts of the second model's likeliest tokens, a list a scored token.
-        values: by column of drift.parquet, (T, ...) arrays.
+    By scored token: the text it adds, the texts of the second model's likeliest tokens, and `values`, arrays
+    by column of drift.parquet.
     """
 
     passage: Passage

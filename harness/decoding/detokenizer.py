@@ -61,6 +61,13 @@ class Detokenizer:
         # The prompt ended inside a character that the output completed.
         return text[len(prompt.rstrip(_INCOMPLETE)) :]
 
+    def contains(self, stops: Sequence[str], prompt_ids: Sequence[int], generated: Sequence[int]) -> bool:
+        """Return whether the output contains one of some stop strings."""
+        if not stops:
+            return False
+        output = self.output(prompt_ids, generated)
+        return any(stop in output for stop in stops)
+
     def output_text(self, prompt_ids: Sequence[int], generated: Sequence[int]) -> OutputText:
         """Return the output and the text of each token, empty where a token completes no character yet."""
         output = self.output(prompt_ids, generated)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
@@ -19,6 +19,7 @@ from harness.backends.hf.cuda_graphs import capturable
 from harness.backends.hf.decoding_method import Method, Runtime, StrategyError, Work
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.methods import method_of
+from harness.backends.hf.reference_comparison import ReferenceComparison
 from harness.backends.hf.rescore import score_prompt
 from harness.backends.hf.self_test import tree_handles
 from harness.config.point import Engine, Model, Quantization, Timing
@@ -37,9 +38,6 @@ from harness.models.memory import (
 from harness.progress import Progress
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample
-
-if TYPE_CHECKING:
-    from harness.backends.hf.reference_comparison import ReferenceComparison
 
 
 class HfBackend:
@@ -163,9 +161,7 @@ class HfBackend:
 
     @cached_property
     def distributions(self) -> ReferenceComparison:
-        """Whole distributions along given texts."""
-        from harness.backends.hf.reference_comparison import ReferenceComparison
-
+        """Full distributions along given texts."""
         return ReferenceComparison(self._loaded, self._detokenizer)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,10 +18,8 @@ from transformers import (
 from harness.backends.backend import Request
 from harness.backends.hf.clock import Clock
 from harness.decoding.detokenizer import Detokenizer
+from harness.models.load import LoadedModel
 from harness.store.records import FinishReason, Times
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
 
 
 def pad_left(sequences: Sequence[Sequence[int]], pad_token_id: int, device: str) -> dict[str, Tensor]:
@@ -47,10 +44,7 @@ class _StopStrings(StoppingCriteria):
 
     def found(self, prompt: int, generated: Sequence[int]) -> bool:
         """Return whether the output of a prompt (its index in the batch) contains a stop string."""
-        if not self._stop_strings:
-            return False
-        output = self._detokenizer.output(self._prompts[prompt], generated)
-        return any(stop in output for stop in self._stop_strings)
+        return self._detokenizer.contains(self._stop_strings, self._prompts[prompt], generated)
 
     def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
         generated = input_ids[:, self._width :].tolist()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,10 +13,8 @@ from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.rescore import rescore
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import noise_key
+from harness.models.load import LoadedModel
 from harness.store.records import Sample
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
 
 
 @torch.inference_mode()
@@ -28,16 +25,13 @@ def beam_search(
     *,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> list[Sample]:
-    """Search for the best sequence of each request.
+    """Search for the best sequence of each request; return one Sample a request, with `sequence_score`.
 
     Args:
         loaded: the model.
         requests: of one strategy; several only if `methods.Beams.batches_requests`.
         detokenizer: of the model's tokenizer; finds stop strings.
         on_step: called after each step with the number of requests.
-
-    Returns:
-        One Sample a request, in their order, `sequence_score` set.
     """
     strategy = requests[0].strategy
     cuda = [loaded.device] if loaded.device.startswith("cuda") else []

@@ -8,17 +8,13 @@ every step attends over all positions of the cache, the unwritten ones masked.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from harness.backends.hf.row_cache import RowLayer
-
-if TYPE_CHECKING:
-    from transformers import DynamicCache
-
-    from harness.models.load import LoadedModel
+from harness.models.load import LoadedModel
 
 
 def capturable(loaded: LoadedModel) -> bool:

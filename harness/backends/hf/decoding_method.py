@@ -45,8 +45,6 @@ class Runtime:
     """What a method decodes with.
 
     Attributes:
-        loaded: the model.
-        detokenizer: of its tokenizer.
         capture: run steps as CUDA graphs, where the method can.
         on_step: called after each step with the number of tokens it generated.
         on_work: called once a batch is done.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,11 +16,9 @@ from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.methods import method_of
 from harness.config.point import Timing
 from harness.decoding.strategy import Strategy
+from harness.models.load import LoadedModel
 from harness.prompts.prompt import Prompt
 from harness.store.records import Repetition
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
 
 
 class _TokenTimes(BaseStreamer):

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,11 +19,9 @@ from harness.backends.hf.reference_files import (
 )
 from harness.backends.hf.teacher_forcing import TeacherForcing
 from harness.decoding.detokenizer import Detokenizer
+from harness.models.load import LoadedModel
 from harness.progress import Progress
 from harness.prompts.passages import Passage
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
 
 
 class ReferenceComparison:

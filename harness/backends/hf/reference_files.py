@@ -37,13 +37,9 @@ _TOP_POSITION_BYTES = 32  # the two sums over the other tokens, and the text's o
 
 @dataclass(frozen=True)
 class StorageFormat:
-    """How distributions are stored.
+    """How distributions are stored, of which `capacity` positions fit the budget.
 
-    Attributes:
-        kind: `hidden` (hidden states, exact) or `top` (likeliest tokens).
-        row_bytes: bytes per position.
-        k: likeliest tokens per position; 0 for hidden states.
-        capacity: positions that fit the budget.
+    `kind` is `hidden` (hidden states, exact; k is 0) or `top` (the k likeliest tokens of each position).
     """
 
     kind: str

@@ -6,7 +6,6 @@ Used for beams, whose rows come and go during the search, and for the prompt's o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,10 +16,8 @@ from harness.backends.hf.recorder import RawStep, Recorder
 from harness.backends.hf.teacher_forcing import logits_along
 from harness.decoding.processors import stock_processors
 from harness.decoding.strategy import Strategy
+from harness.models.load import LoadedModel
 from harness.store.records import PromptScores, Steps
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
 
 
 @torch.inference_mode()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from harness.backends.backend import Request
@@ -14,10 +12,8 @@ from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
+from harness.models.load import LoadedModel
 from harness.prompts.prompt import Prompt
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
 
 _TOKENS = 4
 
@@ -68,9 +64,9 @@ def _equals_stock(
     inputs = pad_left([prompt.ids], greedy.pad_token_id, loaded.device)
     output = loaded.model.generate(**inputs, generation_config=generation_config(greedy))
     stock = output[0, len(prompt.ids) :].tolist()
-    for position, (ours, theirs) in enumerate(zip(tokens, stock, strict=True)):
+    for row, ours, theirs in zip(logits, tokens, stock, strict=True):
         if ours != theirs:
-            return float((logits[position, ours] - logits[position, theirs]).abs()) < _tolerance(loaded)
+            return float((row[ours] - row[theirs]).abs()) < _tolerance(loaded)
     return True
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -26,10 +25,8 @@ from harness.config.point import Decoding
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import noise_key
 from harness.decoding.processors import Processors
+from harness.models.load import LoadedModel
 from harness.store.records import Sample
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
 
 
 class _TokenChooser(LogitsProcessor):
@@ -62,7 +59,7 @@ def stock_generate(
     recorder: Recorder | None = None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> list[Sample]:
-    """Decode requests of one strategy together.
+    """Decode requests of one strategy together; return one Sample a request, in their order.
 
     Args:
         loaded: the model.
@@ -70,9 +67,6 @@ def stock_generate(
         detokenizer: of the model's tokenizer; finds stop strings.
         recorder: a fresh one that sees every step; made here when None.
         on_step: called after each step with the number of requests.
-
-    Returns:
-        One Sample a request, in their order.
     """
     strategy = requests[0].strategy
     keys = None

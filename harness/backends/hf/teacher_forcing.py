@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.backends.hf.forward import forward
 from harness.backends.hf.output_head import capture_inputs, find_head
+from harness.models.load import LoadedModel
 from harness.prompts.passages import Passage
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
 
 LOGIT_ROWS = 128
 """Most positions whose logits are computed from hidden states at once."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -31,10 +30,8 @@ from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import noise_key
 from harness.decoding.processors import Processors
 from harness.decoding.strategy import Strategy
+from harness.models.load import LoadedModel
 from harness.store.records import FinishReason, Sample
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
 
 
 @dataclass
@@ -249,12 +246,10 @@ def _inputs(sequences: Sequence[_Sequence], do_sample: bool) -> Sequences:
 def _finishes(sequence: _Sequence, request: Request, detokenizer: Detokenizer) -> bool:
     """Return whether a sequence's last token finished it, and note why."""
     strategy = request.strategy
-    if strategy.stop_strings:
-        output = detokenizer.output(request.prompt.ids, sequence.tokens)
-        if any(stop in output for stop in strategy.stop_strings):
-            sequence.finish_reason = "stop_string"
-            return True
-    if sequence.tokens[-1] in strategy.eos_token_ids:
+    stops = strategy.stop_strings
+    if stops and detokenizer.contains(stops, request.prompt.ids, sequence.tokens):
+        sequence.finish_reason = "stop_string"
+    elif sequence.tokens[-1] in strategy.eos_token_ids:
         sequence.finish_reason = "eos"
     elif len(sequence.tokens) >= strategy.max_new_tokens:
         sequence.finish_reason = "length"
