@@ -1,13 +1,13 @@
 """What a backend is: requests go in, samples come out.
 
-A backend has two halves. A `Target` is known before anything is loaded: it says what the samples depend on
-(the point's address), which device and precision are meant, and how much memory is needed. A `Backend` is the
-loaded model, or the connection to a server: it answers requests. A capability that is missing leaves columns
-empty in the tables; it is never imitated. Nothing here knows plans, artifacts or the store.
+A `Target` is known before anything is loaded: what the samples depend on (the point's address), the device,
+the precision, the memory needed. A `Backend` is the loaded model, or the connection to a server. A missing
+capability leaves columns empty in the tables; it is never imitated.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a backend can tell beside the texts.
+    """What a backend returns beside the texts.
 
     Attributes:
         full_distribution: raw and warped distribution of every step (entropy, rank, kept, kept_mass).
@@ -94,13 +94,7 @@ class TokenIds:
 
 
 class Backend(Protocol):
-    """A loaded model, or a server that is ready to answer.
-
-    Attributes:
-        capabilities: what it can tell.
-        token_ids: special token ids.
-        warnings: what users of its samples should know, one line each.
-    """
+    """A loaded model, or a server that is ready to answer; `warnings` are for users of its samples."""
 
     capabilities: Capabilities
     token_ids: TokenIds
@@ -108,7 +102,7 @@ class Backend(Protocol):
 
     @property
     def distributions(self) -> Distributions | None:
-        """Whole distributions along given texts; None where the backend does not tell them."""
+        """Distributions along given texts; None where the backend does not return them."""
 
     def configure(self, engine: Engine) -> None:
         """Set how the next requests are run (threads, batch rows, compilation), and start a new `usage`."""
@@ -123,7 +117,7 @@ class Backend(Protocol):
         """Return what generating took since `configure`."""
 
     def score(self, prompts: Sequence[Prompt]) -> Iterator[PromptScores]:
-        """Return how likely each prompt's own tokens are; needs `teacher_forcing`."""
+        """Return how likely each prompt's tokens are, given those before; needs `teacher_forcing`."""
 
     def time(self, requests: Sequence[Request], timing: Timing, progress: Progress) -> list[Repetition]:
         """Time requests of one strategy as a deployed loop would run them; advances by repetitions."""
@@ -142,11 +136,8 @@ class Backend(Protocol):
 class PassageDrift:
     """One passage under two models, from `Distributions.compare`.
 
-    Attributes:
-        passage: the text.
-        token_texts: text that each scored token adds.
-        top_tokens: texts of the second model's likeliest tokens, a list a scored token.
-        values: by column of drift.parquet, (T, ...) arrays.
+    By scored token: the text it adds, the texts of the second model's likeliest tokens, and `values`, arrays
+    by column of drift.parquet.
     """
 
     passage: Passage
@@ -156,20 +147,16 @@ class PassageDrift:
 
 
 class Reference(Protocol):
-    """Distributions of a reference that were kept on disk.
-
-    Attributes:
-        index: what was kept.
-    """
+    """Stored distributions of a reference; `index` says what is stored."""
 
     index: ReferenceIndex
 
     def chunks(self, passages: Iterable[Passage]) -> Iterator[tuple[int, list[Passage]]]:
-        """Yield the passages that were kept, chunk by chunk, each with the chunk's number."""
+        """Yield the stored ones of the passages, chunk by chunk, each with the chunk's number."""
 
 
 class Distributions(Protocol):
-    """Whole distributions of a backend's model along given texts: what drift needs."""
+    """Full distributions of a backend's model along given texts: what drift needs."""
 
     def keep_reference(
         self,
@@ -183,98 +170,84 @@ class Distributions(Protocol):
         share: int,
         progress: Progress,
     ) -> None:
-        """Keep the distributions along passages in a folder, as many as a budget allows.
+        """Store the distributions along passages in a folder, as many as a budget allows.
 
         Args:
-            passages: the texts, in order; one is kept whole or not at all.
-            folder: where they are kept, beside an index (`store.reference_index`).
-            heads: folder of output heads, which several folders share.
+            passages: the texts, in order; one is stored completely or not at all.
+            folder: where the distributions and their index (`store.reference_index`) are written.
+            heads: folder of output heads, shared by several folders of distributions.
             positions: scored tokens of these passages.
             together: scored tokens of all passages that share the budget.
-            budget: bytes for all of those.
-            share: bytes of it that are these passages', noted in the index.
+            budget: bytes for all passages that share it.
+            share: bytes of the budget for these passages, noted in the index.
             progress: advances by scored tokens.
         """
 
     def open_reference(self, folder: Path, heads: Path) -> Reference:
-        """Open what was kept.
-
-        Raises:
-            FileNotFoundError: nothing complete is there.
-        """
+        """Open stored distributions; FileNotFoundError if the folder has no complete index."""
 
     def compare(
         self, reference: Reference, chunk: int, passages: Sequence[Passage], top_k: int
     ) -> Iterator[PassageDrift]:
-        """Compare this model with a reference along the passages of one chunk, token by token."""
+        """Compare this model with a reference along the passages of one chunk, token by token.
+
+        `top_k` likeliest tokens of this model are returned per token.
+        """
 
     def log_likelihood(self, passages: Sequence[Passage], progress: Progress) -> float:
-        """Return the log-probability of all scored tokens, nats; `progress` advances by tokens."""
+        """Return the log-probability of all scored tokens, in nats; `progress` advances by tokens."""
 
 
 @dataclass(frozen=True)
 class BatchEstimate:
-    """How requests are expected to be batched.
-
-    Attributes:
-        rows: requests decoded at once at most.
-        cache_bytes: key-value cache of one request, the longest.
-    """
+    """How requests are expected to be batched: so many at once, each with a KV cache of up to these bytes."""
 
     rows: int
     cache_bytes: int
 
 
-class Target(Protocol):
-    """What a point runs on, known before anything is loaded."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Target(ABC):
+    """What a point runs on, known before anything is loaded.
 
-    @property
-    def info(self) -> ModelInfo:
-        """The model."""
+    Attributes:
+        info: the model.
+        device: kind of device (`cpu`, `cuda`, `mps`), or a server's address.
+        facts: what samples depend on beside prompts, decoding and generation; part of the point's address.
+        tokenizer_facts: fingerprint of the tokenizer, also part of the address; None without one.
+        cache: settings of a quantized KV cache, part of the address; None for the model's default.
+        notes: what users should know, one line each.
+        precision: of the weights as they are run, comparable with `<`; None where it is unknown.
+        checkpoint_precision: the highest precision that the checkpoint has; None where it is unknown.
+        weight_bytes: estimated bytes of the weights as they are run; None where they are unknown.
+    """
 
-    @property
-    def device(self) -> str:
-        """Kind of device (`cpu`, `cuda`, `mps`), or a server's address."""
+    info: ModelInfo
+    device: str
+    facts: Mapping[str, Any]
+    tokenizer_facts: str | None
+    cache: Mapping[str, Any] | None
+    notes: tuple[str, ...]
+    precision: Precision | None
+    checkpoint_precision: Precision | None
+    weight_bytes: int | None
 
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """What samples depend on beside prompts, decoding and generation; part of the point's address."""
-
-    @property
-    def tokenizer_facts(self) -> str | None:
-        """Fingerprint of the tokenizer, also part of the address; None without one."""
-
-    @property
-    def cache(self) -> Mapping[str, Any] | None:
-        """Settings of a quantized key-value cache, part of the address; None for the model's own."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What its user should know, one line each."""
-
-    @property
-    def precision(self) -> Precision | None:
-        """Precision of the weights as they are run, comparable with `<`; None where it is unknown."""
-
-    @property
-    def checkpoint_precision(self) -> Precision | None:
-        """The highest precision that the checkpoint has; None where it is unknown."""
-
-    @property
-    def weight_bytes(self) -> int | None:
-        """Bytes of the weights as they are run, by estimate; None where it is unknown."""
-
+    @abstractmethod
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Return the model's tokenizer; None where the backend takes texts."""
 
+    @abstractmethod
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:
         """Return whether a strategy may decode in one batch with others."""
 
+    @abstractmethod
     def estimate(self, requests: Sequence[Request], rows: int | None) -> BatchEstimate:
-        """Estimate how requests like these are batched; `rows` is the user's own choice, if any."""
+        """Estimate how requests like these are batched; `rows` is the user's choice, if any."""
 
+    @abstractmethod
     def available_bytes(self) -> int | None:
         """Return the memory that is free on the device; None where it is unknown."""
 
+    @abstractmethod
     def open(self, progress: Progress) -> Backend:
         """Load the model, or connect to the server."""

@@ -14,11 +14,7 @@ TARGETS: dict[str, Callable[[Point, Once], Target]] = {"hf": hf_target}
 
 
 def target_of(point: Point, once: Once) -> Target:
-    """Return what a point runs on; nothing is loaded.
-
-    Args:
-        point: the config.
-        once: remembers what the points of one plan share.
+    """Return what a point runs on; nothing is loaded. `once` remembers what the points of one plan share.
 
     Raises:
         ConfigError: it cannot be run here as requested.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
@@ -27,7 +28,6 @@ class Detokenizer:
         self._tokenizer = tokenizer
         self._special = frozenset(tokenizer.all_special_ids)
         self._token_texts: dict[int, str] = {}
-        self._anchor: tuple[list[int], str] | None = None
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens dropped."""
@@ -38,18 +38,19 @@ class Detokenizer:
 
         A special token is shown by its name, since its text would not distinguish it.
         """
-        known = self._token_texts.get(token_id)
-        if known is None:
+        if token_id not in self._token_texts:
             if token_id in self._special:
-                known = str(self._tokenizer.convert_ids_to_tokens(token_id))
+                text = str(self._tokenizer.convert_ids_to_tokens(token_id))
             else:
-                if self._anchor is None:
-                    ids = self._tokenizer.encode("a", add_special_tokens=False)
-                    self._anchor = (ids, self.decode(ids))
-                ids, text = self._anchor
-                known = self.decode([*ids, token_id])[len(text) :]
-            self._token_texts[token_id] = known
-        return known
+                anchor, anchor_text = self._anchor
+                text = self.decode([*anchor, token_id])[len(anchor_text) :]
+            self._token_texts[token_id] = text
+        return self._token_texts[token_id]
+
+    @cached_property
+    def _anchor(self) -> tuple[list[int], str]:
+        ids = self._tokenizer.encode("a", add_special_tokens=False)
+        return ids, self.decode(ids)
 
     def output(self, prompt_ids: Sequence[int], generated: Sequence[int]) -> str:
         """Return decode(prompt + generated) less decode(prompt)."""
@@ -59,6 +60,13 @@ class Detokenizer:
             return text[len(prompt) :]
         # The prompt ended inside a character that the output completed.
         return text[len(prompt.rstrip(_INCOMPLETE)) :]
+
+    def contains(self, stops: Sequence[str], prompt_ids: Sequence[int], generated: Sequence[int]) -> bool:
+        """Return whether the output contains one of some stop strings."""
+        if not stops:
+            return False
+        output = self.output(prompt_ids, generated)
+        return any(stop in output for stop in stops)
 
     def output_text(self, prompt_ids: Sequence[int], generated: Sequence[int]) -> OutputText:
         """Return the output and the text of each token, empty where a token completes no character yet."""
@@ -100,11 +108,11 @@ class Detokenizer:
         texts, stable = [], 0
         final = self._last_text_token(generated)
         for end in range(1, len(generated) + 1):
-            text = self.output(prompt_ids, generated[:end]).rstrip(_INCOMPLETE)
-            length = len(text) if output.startswith(text) else stable
+            length, text = stable, self.output(prompt_ids, generated[:end]).rstrip(_INCOMPLETE)
             if end >= final:
                 length = len(output)
-            length = max(length, stable)
+            elif output.startswith(text):
+                length = max(len(text), stable)
             texts.append(output[stable:length])
             stable = length
         return texts

@@ -16,20 +16,18 @@ from harness.decoding.truncation import TruncatedLogits
 
 __all__ = ["draw", "gumbel", "noise_key", "step_state", "uniform"]
 
-# The odd constants of SplitMix64 as signed 64-bit integers.
-_GAMMA = GAMMA - (1 << 64)
-_MIX_1 = MIX_1 - (1 << 64)
-_MIX_2 = MIX_2 - (1 << 64)
+
+def _signed(value: int) -> int:
+    """Wrap an integer to signed 64 bits."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+_GAMMA, _MIX_1, _MIX_2 = map(_signed, (GAMMA, MIX_1, MIX_2))
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
     """Shift int64 right logically; torch has only the arithmetic shift."""
     return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
-
-
-def _signed(value: int) -> int:
-    """Wrap an integer to signed 64 bits."""
-    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _mix(x: Tensor) -> Tensor:
@@ -60,8 +58,7 @@ def draw(logits: Tensor | TruncatedLogits, keys: Tensor, step: int) -> Tensor:
     """Draw one token a row from softmax(logits).
 
     Args:
-        logits: (R, V), -inf where a token was removed, or the few tokens that a truncation kept. Noise is
-            hashed for the tokens that are given.
+        logits: (R, V), -inf where a token was removed, or the few tokens that a truncation kept.
         keys: (R,) int64, `noise_key` of each row's sample.
         step: index of the token being drawn, from 0.
 
@@ -71,10 +68,8 @@ def draw(logits: Tensor | TruncatedLogits, keys: Tensor, step: int) -> Tensor:
     device = keys.device
     if device.type == "mps":  # has no float64
         if isinstance(logits, TruncatedLogits):
-            on_cpu: Tensor | TruncatedLogits = TruncatedLogits(logits.tokens.cpu(), logits.logits.cpu())
-        else:
-            on_cpu = logits.cpu()
-        return draw(on_cpu, keys.cpu(), step).to(device)
+            return draw(TruncatedLogits(*(column.cpu() for column in logits)), keys.cpu(), step).to(device)
+        return draw(logits.cpu(), keys.cpu(), step).to(device)
     state = step_state(keys, step)[:, None]
     if isinstance(logits, TruncatedLogits):
         best = gumbel(state, logits.tokens).add_(logits.logits).argmax(dim=-1, keepdim=True)

@@ -1,7 +1,6 @@
-"""The shared Gumbel noise of `gumbel.py` without torch: the same keys, hash and noise, in NumPy.
+"""The shared Gumbel noise of `gumbel.py` in NumPy, for analysis, which has no torch.
 
-Analysis reads the store without torch, and needs the noise of every token that was drawn. The uniform numbers
-equal those of `gumbel.py` bit for bit; after two logarithms the noise may differ in the last bit.
+The uniform numbers equal those of `gumbel.py` bit for bit; after two logarithms the last bit may differ.
 """
 
 from __future__ import annotations

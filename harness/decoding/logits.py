@@ -1,12 +1,8 @@
-"""Logits of one step, and what the recorder and several strategies need of them: computed once, for all rows.
-
-All rows of a step are in one tensor, and strategies at the same rows need the same reductions: the sum of the
-exponentials, the entropy, the top tokens.
-"""
+"""Logits of one step, and the reductions that the recorder and several strategies share: computed once."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -19,19 +15,14 @@ _GROUP_SIZE = 16
 
 
 class TopTokens(NamedTuple):
-    """The likeliest tokens of each row, likeliest first.
-
-    Attributes:
-        tokens: (R, n) int64.
-        logits: (R, n).
-    """
+    """The likeliest tokens of each row, (R, n) int64, likeliest first, and their logits, (R, n)."""
 
     tokens: Tensor
     logits: Tensor
 
-    def select(self, index: Tensor) -> TopTokens:
+    def select(self, index: Tensor) -> Self:
         """Return some of the rows."""
-        return TopTokens(self.tokens[index], self.logits[index])
+        return type(self)(self.tokens[index], self.logits[index])
 
 
 class Logits:
@@ -119,9 +110,8 @@ class _SelectedLogits(Logits):
 def top_tokens(logits: Tensor, count: int) -> TopTokens:
     """Return the `count` likeliest tokens of each row of (R, V) logits; ties are broken arbitrarily.
 
-    On a CPU `topk` visits the vocabulary token by token. A token among the `count` likeliest is in one of the
-    `count` groups with the best maxima; so the maximum of each group of 16 is found first, with vector
-    instructions, and only the `count` best groups are searched.
+    On a CPU `topk` visits the vocabulary token by token. So the maximum of each group of 16 is found first,
+    with vector instructions, and only the `count` groups with the best maxima are searched.
     """
     groups = logits.shape[1] // _GROUP_SIZE
     if logits.device.type != "cpu" or groups < 2 * count or not count:

@@ -1,8 +1,7 @@
 """A strategy's logits processors: transformers' own, each row without its padding.
 
-In a ragged batch the stock processors see the left padding: a repetition penalty punishes the pad token
-(which may be the EOS), n-gram bans count it, lengths are off. Here the processors of every row see what
-they would see if its prompt were decoded alone.
+In a ragged batch stock processors see the left padding: a repetition penalty punishes the pad token, n-gram
+bans count it, lengths are off. Here they see of every row what they would see if it were decoded alone.
 """
 
 from __future__ import annotations
@@ -38,12 +37,6 @@ class FastMinNewTokens:
             ids = self._stock.eos_token_id
             self._ids = ids[ids < scores.shape[1]].to(scores.device)
         return scores.index_fill(1, self._ids, _NEG_INF)
-
-
-def _fast(processor: Any) -> Any:
-    if type(processor) is stock.MinNewTokensLengthLogitsProcessor:
-        return FastMinNewTokens(processor)
-    return processor
 
 
 # Processors that read no token ids, at most how many were generated: rows of any prompts may share one call.
@@ -100,16 +93,13 @@ class Processors:
         return self.truncation is not None and not self._runs
 
     def __call__(self, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int) -> Tensor:
-        """Warp a step's scores by all that comes before `truncation`.
+        """Return (R, V) scores warped by all that comes before `truncation`; `scores` itself is not changed.
 
         Args:
             input_ids: (R, S) ids so far, prompts padded on the left to `width`.
-            scores: (R, V) logits; they are not changed.
+            scores: (R, V) logits.
             prompt_tokens: tokens of each row's prompt, without padding.
             width: padded length of the prompts.
-
-        Returns:
-            (R, V) warped logits; `scores` itself where nothing changes them.
         """
         for reads, run in self._runs:
             if reads == "scores":
@@ -143,7 +133,8 @@ class Processors:
         """Return the stock list for prompts of one length, from which minimum lengths are counted."""
         if prompt_tokens not in self._lists:
             found = stock_processors(self._model, self._config, prompt_tokens, self._device)
-            self._lists[prompt_tokens] = [_fast(processor) for processor in found]
+            slow = stock.MinNewTokensLengthLogitsProcessor
+            self._lists[prompt_tokens] = [FastMinNewTokens(p) if type(p) is slow else p for p in found]
         return self._lists[prompt_tokens]
 
 

@@ -33,5 +33,5 @@ class Strategy:
 
     @property
     def do_sample(self) -> bool:
-        """Whether tokens are drawn at random (`do_sample`)."""
+        """Whether tokens are drawn at random."""
         return self.effective["do_sample"]

@@ -1,16 +1,14 @@
 """Temperature and truncation, applied to the top tokens only, for many strategies at once.
 
 transformers' warpers each visit the whole vocabulary, and two of them sort it. What they keep is a few of
-the likeliest tokens; so these are found once a step for all strategies (`logits.py`), and truncations look
-at them alone: one call for all distributions that any strategy truncates, each row with its own parameters.
-A row keeps exactly what the stock warpers keep, up to the rounding of a sum at the threshold. Where the top
-tokens do not decide that, more of them are looked at, and in the end all.
+the likeliest tokens; so these are found once a step for all strategies (`logits.py`), and one call truncates
+all distributions, each row with its own parameters. A row keeps exactly what the stock warpers keep, up to
+the rounding of a sum at the threshold. Where the top tokens do not decide that, more of them are looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -19,7 +17,7 @@ from torch import Tensor
 
 from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
-from harness.decoding.logits import SHARED_TOP, Logits
+from harness.decoding.logits import SHARED_TOP, Logits, TopTokens
 
 _TOP_COUNTS = (SHARED_TOP, 1024, 8192)
 """How many of the top tokens are looked at, one after the other, until they decide what is kept."""
@@ -27,20 +25,8 @@ _TOP_COUNTS = (SHARED_TOP, 1024, 8192)
 _INF = float("inf")
 
 
-class TruncatedLogits(NamedTuple):
-    """The tokens that a truncation may have kept in each row; those it removed have the logit -inf.
-
-    Attributes:
-        tokens: (R, K) int64, likeliest first; none twice.
-        logits: (R, K), after temperature.
-    """
-
-    tokens: Tensor
-    logits: Tensor
-
-    def select(self, index: Tensor) -> TruncatedLogits:
-        """Return some of the rows."""
-        return TruncatedLogits(self.tokens[index], self.logits[index])
+class TruncatedLogits(TopTokens):
+    """The tokens that a truncation may have kept in each row; those it removed have the logit -inf."""
 
     def logits_of(self, tokens: Tensor) -> Tensor:
         """Return the (R, n) logits of (R, n) tokens; -inf where one was removed."""
@@ -54,8 +40,7 @@ class TruncatedLogits(NamedTuple):
         return TruncatedLogits(self.tokens[:, :width], self.logits[:, :width])
 
 
-@dataclass(frozen=True)
-class Truncation:
+class Truncation(NamedTuple):
     """A strategy's temperature and truncations, in the order in which `generate` applies them.
 
     Fields are named as in GenerationConfig; the defaults here change nothing.
@@ -69,36 +54,28 @@ class Truncation:
     epsilon_cutoff: float = 0.0
     eta_cutoff: float = 0.0
 
-    def parameters(self) -> tuple[float, ...]:
-        """Return the values of all fields, in their order."""
-        return tuple(getattr(self, name) for name in _NAMES)
-
     def active(self) -> tuple[bool, ...]:
         """Return which of the fields change something."""
-        return tuple(value != none for value, none in zip(self.parameters(), _INACTIVE, strict=True))
+        return tuple(value != none for value, none in zip(self, _INACTIVE, strict=True))
 
-    @property
     def needs_total(self) -> bool:
-        """Whether the first truncation compares probabilities, and so needs the sum over all tokens."""
-        first = next((step for step in _STEPS if self.active()[step]), None)
+        """Return whether the first truncation compares probabilities, which needs the sum over all tokens."""
+        active = self.active()
+        first = next((step for step in _STEPS if active[step]), None)
         return first in (_TOP_P, _TYPICAL, _EPSILON, _ETA)
 
 
-_NAMES = tuple(field.name for field in fields(Truncation))
-_INACTIVE = Truncation().parameters()
+_NAMES = Truncation._fields
+_INACTIVE = Truncation()
 _TEMPERATURE, _TOP_K, _TOP_P, _MIN_P, _TYPICAL, _EPSILON, _ETA = range(len(_NAMES))
 _NEUTRAL = {name: effective_decoding(Decoding(name="neutral"))[name] for name in _NAMES}
 """The fields' values with which transformers builds no warper."""
 
 
 def truncation_of(effective: Mapping[str, Any]) -> Truncation | None:
-    """Return the truncation at the end of a strategy's processors.
+    """Return the truncation at the end of a strategy's processors; `effective` has every field.
 
-    Args:
-        effective: every GenerationConfig field, explicit (`config/effective.py`).
-
-    Returns:
-        None where nothing is truncated, or not at the end: then transformers' warpers do it.
+    None where nothing is truncated, or not at the end: then transformers' warpers do it.
     """
     last = effective["renormalize_logits"] or effective["watermarking_config"] is not None
     # With beams the warpers keep at least two tokens.
@@ -124,17 +101,15 @@ class TruncationBatch:
     """The truncations of several strategies, ready to be applied to distributions of any of them together."""
 
     def __init__(self, truncations: Sequence[Truncation], device: torch.device | str) -> None:
-        self._truncations = truncations
-        self._parameters = torch.tensor([one.parameters() for one in truncations], device=device)
-        self._active = torch.tensor([one.active() for one in truncations], device=device)
-        self._used = [any(column) for column in zip(*(one.active() for one in truncations), strict=True)]
+        active = [one.active() for one in truncations]
+        self._parameters = torch.tensor(truncations, device=device)
+        self._active = torch.tensor(active, device=device)
+        self._used = [any(column) for column in zip(*active, strict=True)]
+        self._needs_total = [one.needs_total() for one in truncations]
+        self._tempered = [one.needs_total() and one.temperature != 1.0 for one in truncations]
 
     def __call__(self, logits: Logits, which: Sequence[int]) -> list[tuple[list[int], TruncatedLogits]]:
-        """Truncate (M, V) logits.
-
-        Args:
-            logits: a row for each distribution.
-            which: (M,) index of each row's truncation.
+        """Truncate (M, V) logits; `which` (M,) are the indices of the rows' truncations.
 
         Returns:
             Groups of rows, each with what is kept in them; every row is in one group.
@@ -175,15 +150,11 @@ class TruncationBatch:
     def _totals(self, logits: Logits, which: Sequence[int], parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Return (M, 1) log of the sum of exp(logits / temperature), and the entropy, where needed."""
         zeros = parameters.new_zeros((len(which), 1))
-        if not any(one.needs_total for one in self._truncations):
+        if not any(self._needs_total):
             return zeros, zeros
         needs_entropy = self._used[_TYPICAL] or self._used[_ETA]
         log_total, entropy = logits.log_total(), logits.entropy() if needs_entropy else zeros
-        tempered = [
-            row
-            for row, one in enumerate(which)
-            if self._truncations[one].temperature != 1.0 and self._truncations[one].needs_total
-        ]
+        tempered = [row for row, one in enumerate(which) if self._tempered[one]]
         if tempered:
             index = torch.tensor(tempered, device=logits.device)
             scaled = Logits(logits.select(index).values / parameters[index, :1])
@@ -209,14 +180,9 @@ class _State:
     """
 
     def __init__(
-        self,
-        logits: Tensor,
-        log_total: Tensor,
-        entropy: Tensor,
-        parameters: Tensor,
-        active: Tensor,
+        self, logits: Tensor, log_total: Tensor, entropy: Tensor, parameters: Tensor, active: Tensor,
         complete: bool,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.parameters, self.active = parameters, active
         self.logits = logits / parameters[:, :1]
         self.untouched = torch.ones_like(active[:, :1])

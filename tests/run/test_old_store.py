@@ -30,7 +30,7 @@ def old_store(outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(folder)
     environment = next((DATA / "points").glob("*/environment.json"))
     versions = json.loads(environment.read_text())["versions"]
-    monkeypatch.setattr("harness.models.packages.package_version", versions.get)
+    monkeypatch.setattr("harness.backends.hf.target.package_version", versions.get)
     return outputs
 
 

@@ -12,20 +12,13 @@ Out = TypeVar("Out")
 
 
 class AdaptiveBatches:
-    """Decodes items in batches, and learns how large these may be.
-
-    Attributes:
-        size: items decoded at once; smaller once the device ran out of memory.
-    """
+    """Decodes items in batches of `size`, which becomes smaller once the device runs out of memory."""
 
     def __init__(self, size: int) -> None:
         self.size = size
 
     def decode(self, items: Sequence[In], decode: Callable[[Sequence[In]], Sequence[Out]]) -> list[Out]:
-        """Decode items `size` at a time.
-
-        A batch that does not fit is tried again in halves, down to single items, and later ones are no
-        larger.
+        """Decode items; a batch that does not fit is tried again in halves, and later ones are no larger.
 
         Raises:
             torch.OutOfMemoryError, or the RuntimeError that a CPU raises instead: not even one item fits.

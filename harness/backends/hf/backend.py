@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import GenerationConfig
 
-from harness.backends.backend import (
-    Capabilities,
-    Failure,
-    Request,
-    TokenIds,
-    Usage,
-)
+from harness.backends.backend import Capabilities, Failure, Request, TokenIds, Usage
 from harness.backends.hf.adaptive_batches import AdaptiveBatches, out_of_memory
 from harness.backends.hf.batching import batch_rows, request_cache_bytes
 from harness.backends.hf.cuda_graphs import capturable
 from harness.backends.hf.decoding_method import Method, Runtime, StrategyError, Work
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.methods import method_of
+from harness.backends.hf.reference_comparison import ReferenceComparison
 from harness.backends.hf.rescore import score_prompt
 from harness.backends.hf.self_test import tree_handles
 from harness.config.point import Engine, Model, Quantization, Timing
@@ -42,9 +38,6 @@ from harness.models.memory import (
 from harness.progress import Progress
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample
-
-if TYPE_CHECKING:
-    from harness.backends.hf.reference_comparison import ReferenceComparison
 
 
 class HfBackend:
@@ -80,11 +73,7 @@ class HfBackend:
 
     @classmethod
     def open(cls, model: Model, quantization: Quantization, progress: Progress) -> HfBackend:
-        """Load a model.
-
-        Raises:
-            ConfigError, HarnessError: as `models.load.load`.
-        """
+        """Load a model; raises as `models.load.load`."""
         return cls(load(model, quantization, _LoadProgress(progress)))
 
     def configure(self, engine: Engine) -> None:
@@ -95,17 +84,20 @@ class HfBackend:
 
     def batch_size(self, requests: Sequence[Request]) -> int:
         """Return how many requests like these are decoded at once, by the memory free at `configure`."""
-        size = self._batch_size(requests)
-        return size if self._largest_batch is None else min(size, self._largest_batch)
+        if self._engine.batch_rows != "auto":
+            return min(self._engine.batch_rows, self._largest_batch)
+        for strategy in {id(request.strategy): request.strategy for request in requests}.values():
+            if not self._method_of(strategy).batches_requests(strategy.effective, strategy.cache):
+                return 1
+        loaded = self._loaded
+        size = batch_rows(requests, loaded.files, loaded.device, self._free_bytes, self._value_bytes)
+        return min(size, self._largest_batch)
 
     def generate(self, requests: Sequence[Request], progress: Progress) -> Iterator[Sample | Failure]:
-        """Decode requests, those of one method together.
+        """Decode requests, those of one method together; yield once all are done.
 
         A strategy that fails, or of which a single request does not fit into memory, is a Failure for each of
         its requests; the others are not affected. Batches are halved when the device runs out of memory.
-
-        Yields:
-            One Sample or Failure a request, in their order, once all are done.
         """
         by_method: dict[Method, list[int]] = {}
         for index, request in enumerate(requests):
@@ -169,9 +161,7 @@ class HfBackend:
 
     @cached_property
     def distributions(self) -> ReferenceComparison:
-        """Whole distributions along given texts."""
-        from harness.backends.hf.reference_comparison import ReferenceComparison
-
+        """Full distributions along given texts."""
         return ReferenceComparison(self._loaded, self._detokenizer)
 
     @property
@@ -182,7 +172,7 @@ class HfBackend:
     def _start_usage(self) -> None:
         self._work = Work(0, 0)
         self._batch_rows = 0
-        self._largest_batch: int | None = None
+        self._largest_batch = sys.maxsize
         # Taken once, so that requests like others are batched like them.
         self._free_bytes = available_bytes(self._loaded.device)
         reset_peak_memory(self._loaded.device)
@@ -226,30 +216,18 @@ class HfBackend:
         if not out_of_memory(error.cause):
             return error.cause
         strategy, device = error.strategy, self._loaded.device
-        own = (request for request in requests if request.strategy is strategy)
-        largest = max(own, key=lambda request: len(request.prompt.ids))
+        same = (request for request in requests if request.strategy is strategy)
+        largest = max(same, key=lambda request: len(request.prompt.ids))
         needed = request_cache_bytes(largest, self._loaded.files, self._value_bytes)
         explained = HarnessError(
-            f"out of memory on {device} with a single request: "
-            f"its KV cache takes up to {format_bytes(needed)} "
-            f"(prompts of up to {len(largest.prompt.ids)} tokens, "
+            f"out of memory on {device} with a single request: its KV cache takes up to "
+            f"{format_bytes(needed)} (prompts of up to {len(largest.prompt.ids)} tokens, "
             f"generation.max_new_tokens={strategy.max_new_tokens}), and "
             f"{format_bytes(available_bytes(device))} are free beside the weights; ask for fewer tokens, "
             "shorter prompts, fewer beams or a smaller quantization"
         )
         explained.__cause__ = error.cause
         return explained
-
-    def _batch_size(self, requests: Sequence[Request]) -> int:
-        """Return how many requests are expected to fit into memory at once."""
-        if self._engine.batch_rows != "auto":
-            return self._engine.batch_rows
-        strategies = {id(request.strategy): request.strategy for request in requests}.values()
-        methods = [(self._method_of(strategy), strategy) for strategy in strategies]
-        if not all(method.batches_requests(one.effective, one.cache) for method, one in methods):
-            return 1
-        loaded = self._loaded
-        return batch_rows(requests, loaded.files, loaded.device, self._free_bytes, self._value_bytes)
 
 
 class _LoadProgress:

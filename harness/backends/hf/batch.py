@@ -1,16 +1,25 @@
-"""A batch for stock `generate`: prompts padded on the left, and what ends its rows."""
+"""A batch of stock `generate`: prompts padded on the left, the times of its steps, and what ends its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
-from transformers import StoppingCriteria
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
+from harness.backends.backend import Request
 from harness.backends.hf.clock import Clock
 from harness.decoding.detokenizer import Detokenizer
-from harness.store.records import FinishReason
+from harness.models.load import LoadedModel
+from harness.store.records import FinishReason, Times
 
 
 def pad_left(sequences: Sequence[Sequence[int]], pad_token_id: int, device: str) -> dict[str, Tensor]:
@@ -24,60 +33,80 @@ def pad_left(sequences: Sequence[Sequence[int]], pad_token_id: int, device: str)
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
-class StopStrings(StoppingCriteria):
-    """Ends a row once its output contains one of `stop_strings`."""
+class _StopStrings(StoppingCriteria):
+    """Ends a row once its output contains a stop string; with beams, a prompt has several adjacent rows."""
 
-    def __init__(
-        self, detokenizer: Detokenizer, prompts: Sequence[Sequence[int]], stop_strings: Sequence[str]
-    ):
-        """`prompts` are the unpadded ids of the batch; with beams, each has several adjacent rows."""
+    def __init__(self, detokenizer: Detokenizer, requests: Sequence[Request]) -> None:
         self._detokenizer = detokenizer
-        self._prompts = prompts
-        self._width = max(len(ids) for ids in prompts)
-        self._stop_strings = tuple(stop_strings)
+        self._prompts = [request.prompt.ids for request in requests]
+        self._width = max(len(ids) for ids in self._prompts)
+        self._stop_strings = requests[0].strategy.stop_strings
 
     def found(self, prompt: int, generated: Sequence[int]) -> bool:
         """Return whether the output of a prompt (its index in the batch) contains a stop string."""
-        if not self._stop_strings:
-            return False
-        output = self._detokenizer.output(self._prompts[prompt], generated)
-        return any(stop in output for stop in self._stop_strings)
+        return self._detokenizer.contains(self._stop_strings, self._prompts[prompt], generated)
 
     def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
-        """Return (R,) bool: rows that are done."""
         generated = input_ids[:, self._width :].tolist()
         rows_per_prompt = len(generated) // len(self._prompts)
         done = [self.found(row // rows_per_prompt, ids) for row, ids in enumerate(generated)]
         return torch.tensor(done, device=input_ids.device)
 
 
-class StepCallback(StoppingCriteria):
-    """Records the time of each step, calls back with the number of rows, and never ends a row."""
+class _StepCallback(StoppingCriteria):
+    """Records the time of each step, calls back, and never ends a row."""
 
-    def __init__(
-        self, clock: Clock, on_step: Callable[[int], None] | None, wait_for: int | None = None
-    ) -> None:
-        """
-        Args:
-            clock: records the steps.
-            on_step: called with the number of rows.
-            wait_for: steps whose time is read only once the device is done with them; None: all of them.
-        """
-        self._clock = clock
-        self._on_step = on_step
-        self._wait_for = wait_for
-        self._steps = 0
+    def __init__(self, clock: Clock, on_step: Callable[[], None], wait_always: bool) -> None:
+        self._clock, self._on_step = clock, on_step
+        self._waits, self._wait_always = True, wait_always
 
     def __call__(self, input_ids: Tensor, scores: object, **_: object) -> Tensor:
-        """Return (R,) bool: no row is done."""
-        self._steps += 1
-        if self._wait_for is None or self._steps <= self._wait_for:
+        if self._waits:
             # `generate` waits right after this, to learn whether a row is left: this takes no extra time.
+            # A search still has work to queue in its step, so the host waits only where its prefill ends.
             input_ids[0, -1].item()
+            self._waits = self._wait_always
         self._clock.step()
-        if self._on_step is not None:
-            self._on_step(input_ids.shape[0])
+        self._on_step()
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+def generate_batch(
+    loaded: LoadedModel,
+    requests: Sequence[Request],
+    detokenizer: Detokenizer,
+    config: GenerationConfig,
+    on_step: Callable[[int], None],
+    chooser: LogitsProcessor | None = None,
+) -> list[tuple[list[int], FinishReason, Times]]:
+    """Run stock `generate` over the requests of one strategy; `on_step` gets their number after each step.
+
+    `chooser` chooses each row's token; None for a search, whose sequences are known only at the end.
+
+    Returns:
+        The generated ids of each request (nothing after their end), what ended them, and when.
+    """
+    clock = Clock()
+    strategy = requests[0].strategy
+    inputs = pad_left([request.prompt.ids for request in requests], strategy.pad_token_id, loaded.device)
+    stops = _StopStrings(detokenizer, requests)
+    criteria = StoppingCriteriaList([stops] if strategy.stop_strings else [])
+    criteria.append(_StepCallback(clock, lambda: on_step(len(requests)), chooser is not None))
+    output = loaded.model.generate(
+        **inputs,
+        generation_config=config,
+        logits_processor=LogitsProcessorList([] if chooser is None else [chooser]),
+        stopping_criteria=criteria,
+    )
+    generated = output[:, inputs["input_ids"].shape[1] :].tolist()
+    if chooser is None:
+        clock.step()
+    ended = []
+    for index, ids in enumerate(generated):
+        length, reason = find_end(ids, strategy.eos_token_ids, partial(stops.found, index))
+        times = clock.times(None if chooser is None else length, len(requests))
+        ended.append((ids[:length], reason, times))
+    return ended
 
 
 def find_end(

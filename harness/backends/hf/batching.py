@@ -29,13 +29,7 @@ def request_rows(request: Request) -> int:
 
 
 def request_cache_bytes(request: Request, files: ModelFiles, value_bytes: int) -> int:
-    """Return the most that a request's key-value cache takes, its beams included.
-
-    Args:
-        request: its prompt and budget give the length.
-        files: the checkpoint.
-        value_bytes: bytes a value of the cache.
-    """
+    """Return the most that a request's KV cache takes, its beams included, at so many bytes a value."""
     tokens = len(request.prompt.ids) + request.strategy.max_new_tokens
     if request.strategy.cache is not None:
         return quantized_cache_bytes(files.text_config, tokens, value_bytes, request.strategy.cache)

@@ -22,18 +22,13 @@ class Clock:
         """Record that the host has the tokens of one more step."""
         self._steps.append(self._now())
 
-    def times(self, tokens: int, batch: int) -> Times:
-        """Return the times of a sequence, one token a step from the first step on.
+    def times(self, tokens: int | None, batch: int) -> Times:
+        """Return the times of a sequence of `batch` that were decoded together, one token a step.
 
-        Args:
-            tokens: of the sequence.
-            batch: sequences that were decoded together.
+        `tokens` are the sequence's; None for one that is known only after the last step, such as a beam.
         """
-        return Times(self._started, self._steps[0], self._steps[tokens - 1], batch)
-
-    def times_of_all(self, batch: int) -> Times:
-        """Return the times of a sequence that is known only after the last step, such as a beam."""
-        return self.times(len(self._steps), batch)
+        last = self._steps[-1] if tokens is None else self._steps[tokens - 1]
+        return Times(self._started, self._steps[0], last, batch)
 
     def _now(self) -> float:
         return self._epoch + time.perf_counter()

@@ -1,24 +1,20 @@
 """Decoding steps through static buffers, row counts in buckets, one CUDA graph a bucket.
 
-On a GPU a step of few rows takes as long as the host needs to launch its kernels. Captured once, a step is
-launched as a whole. A graph wants the same shapes and addresses each time, so rows are filled up to a power
-of two and every step attends over all positions of the cache, the unwritten ones masked.
+On a GPU a step of few rows takes as long as the host needs to launch its kernels; a captured step is launched
+at once. A graph wants the same shapes and addresses each time, so rows are filled up to a power of two and
+every step attends over all positions of the cache, the unwritten ones masked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from harness.backends.hf.row_cache import RowLayer
-
-if TYPE_CHECKING:
-    from transformers import DynamicCache
-
-    from harness.models.load import LoadedModel
+from harness.models.load import LoadedModel
 
 
 def capturable(loaded: LoadedModel) -> bool:
@@ -41,10 +37,7 @@ class CudaGraphRunner:
 
     Args:
         forward: the model's forward pass.
-        cache: all its layers are `RowLayer`s, the prompts in them.
-        rows: rows that the cache has room for.
-        positions: positions that a row has room for.
-        device: of the cache.
+        cache: all its layers are `RowLayer`s of `rows` rows and `positions` positions, the prompts in them.
         capture: record each bucket's step as a CUDA graph; False runs it as it is.
     """
 

@@ -5,10 +5,11 @@ Nothing here imports torch before something is decoded: plans ask for methods to
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from harness.backends.backend import Request
 from harness.decoding.strategy import Strategy
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from harness.decoding.detokenizer import Detokenizer
     from harness.models.load import LoadedModel
     from harness.store.records import Sample
+
+Settings = Mapping[str, Any]
+"""GenerationConfig's fields, all explicit (`config/effective.py`); or settings of a quantized KV cache."""
 
 
 class StrategyError(Exception):
@@ -30,12 +34,7 @@ class StrategyError(Exception):
 
 @dataclass(frozen=True)
 class Work:
-    """What decoding took.
-
-    Attributes:
-        rows: decoder rows computed.
-        tokens: generated, over all requests.
-    """
+    """What decoding took: decoder rows computed, and tokens generated over all requests."""
 
     rows: int
     tokens: int
@@ -46,8 +45,6 @@ class Runtime:
     """What a method decodes with.
 
     Attributes:
-        loaded: the model.
-        detokenizer: of its tokenizer.
         capture: run steps as CUDA graphs, where the method can.
         on_step: called after each step with the number of tokens it generated.
         on_work: called once a batch is done.
@@ -60,8 +57,8 @@ class Runtime:
     on_work: Callable[[Work], None]
 
 
-class Method(Protocol):
-    """One way to decode.
+class Method(ABC):
+    """One way to decode. `cache` is the settings of a quantized KV cache; None for the model's default.
 
     Attributes:
         name: for people.
@@ -70,20 +67,22 @@ class Method(Protocol):
     """
 
     name: str
-    streams: bool
-    shares_batches: bool
+    streams = True
+    shares_batches = False
 
-    def accepts(
-        self, effective: Mapping[str, Any], cache: Mapping[str, Any] | None, tree_handles_model: bool
-    ) -> bool:
-        """Return whether it decodes a strategy with this cache (None: the model's own)."""
+    @abstractmethod
+    def accepts(self, effective: Settings, cache: Settings | None, tree_handles_model: bool) -> bool:
+        """Return whether it decodes a strategy with this cache."""
 
-    def rows_per_request(self, effective: Mapping[str, Any]) -> int:
+    def rows_per_request(self, effective: Settings) -> int:
         """Return how many rows of the batch one request takes at most."""
+        return 1
 
-    def batches_requests(self, effective: Mapping[str, Any], cache: Mapping[str, Any] | None) -> bool:
+    @abstractmethod
+    def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
         """Return whether several requests of a strategy are decoded at once."""
 
+    @abstractmethod
     def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample]:
         """Return one sample a request, in their order.
 

@@ -46,13 +46,7 @@ class TopTokens:
 
 
 def top_tokens(logits: Tensor, tokens: Tensor, k: int) -> TopTokens:
-    """Reduce (N, V) distributions to their `k` likeliest tokens and two sums over the others.
-
-    Args:
-        logits: (N, V) float32.
-        tokens: (N,) the token at each position of the text.
-        k: tokens per distribution.
-    """
+    """Reduce (N, V) float32 logits to `k` likeliest tokens a row; `tokens` (N,) are those of the text."""
     blocks = []
     for rows in _blocks(logits):
         block, token = logits[rows], tokens[rows, None]
@@ -71,11 +65,11 @@ def top_tokens(logits: Tensor, tokens: Tensor, k: int) -> TopTokens:
 def divergence(
     reference: Tensor | TopTokens, logits: Tensor, tokens: Tensor, top_k: int
 ) -> dict[str, Tensor]:
-    """Compare the distributions of a model with those of a reference, position by position.
+    """Compare (N, V) float32 logits of a model with those of a reference, or with its likeliest tokens.
 
     Args:
-        reference: (N, V) float32 logits of the reference, or its likeliest tokens.
-        logits: (N, V) float32, of the model that is compared with the reference.
+        reference: the reference's distributions, position by position.
+        logits: of the model that is compared with the reference.
         tokens: (N,) the token at each position of the text.
         top_k: likeliest tokens of the model to return.
 
@@ -196,8 +190,7 @@ def _compare_with_top(reference: TopTokens, logits: Tensor, tokens: Tensor, top_
     top_kl = (top_p * (log_p - top_log_q)).sum(-1)
     m, s = reference.rest.to(wide), reference.rest_plogp.to(wide)
     if reference.ids.shape[1] == log_q.shape[1]:
-        low = high = estimate = torch.zeros_like(top_kl)
-        q_rest = torch.zeros_like(top_kl)
+        low = high = estimate = q_rest = torch.zeros_like(top_kl)
     else:
         unlisted = torch.ones_like(log_q, dtype=torch.bool).scatter_(1, reference.ids, False)
         min_log_q = log_q.masked_fill(~unlisted, math.inf).amin(-1).to(wide)
@@ -211,22 +204,17 @@ def _compare_with_top(reference: TopTokens, logits: Tensor, tokens: Tensor, top_
         estimate = torch.minimum(torch.maximum(s - m * mean, low), high)
     top_q = top_log_q.exp()
     top_2 = log_p[:, :2].exp()
+    likeliest = reference.logprobs == reference.logprobs[:, :1]
     return model | {
         "logprob": reference.logprob,
         "rank": reference.rank,
         "entropy": -((top_p * log_p).sum(-1) + s),
         "margin": top_2[:, 0] - top_2[:, -1],
-        "same_top": _same_top(reference, model.pop("likeliest")),
+        "same_top": ((reference.ids == model.pop("likeliest")) & likeliest).any(-1),
         "kl": (top_kl + estimate).clamp(min=0.0),
         "kl_error": torch.maximum(high - estimate, estimate - low),
         "total_variation": ((top_p - top_q).abs().sum(-1) + (m - q_rest).abs()) / 2,
     }
-
-
-def _same_top(reference: TopTokens, likeliest: Tensor) -> Tensor:
-    """Return (N,) whether the model's likeliest token, (N, 1), is a likeliest one of the reference."""
-    best = reference.logprobs == reference.logprobs[:, :1]
-    return ((reference.ids == likeliest) & best).any(-1)
 
 
 def _topk(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -251,14 +239,9 @@ def _topk(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def _rank(logits: Tensor, tokens: Tensor, largest: Tensor, scratch: Tensor) -> Tensor:
     """Return (N,) 1 + how many tokens are strictly likelier than the token at each position.
 
-    Logits are compared, since the rounding of logprobs makes ties. On a CPU tokens are counted only where the
-    token is not the likeliest; on a GPU finding those rows costs more than counting in all of them.
-
-    Args:
-        logits: (N, V).
-        tokens: (N,).
-        largest: (N, 1) the largest logits.
-        scratch: (N, V) buffer.
+    (N, V) logits are compared, since the rounding of logprobs makes ties. On a CPU tokens are counted only
+    where the token is not the likeliest, whose logit is `largest` (N, 1); on a GPU finding those rows costs
+    more than counting in all of them. `scratch` is an (N, V) buffer.
     """
     token_logit = logits.gather(1, tokens[:, None])
     if logits.device.type != "cpu":

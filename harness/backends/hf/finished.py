@@ -13,23 +13,16 @@ from harness.store.records import FinishReason, Sample, Steps, Times
 def finished_sample(
     request: Request,
     token_ids: Sequence[int],
-    *,
     finish_reason: FinishReason,
     steps: Steps,
+    times: Times,
     detokenizer: Detokenizer,
-    times: Times | None = None,
     sequence_score: float | None = None,
 ) -> Sample:
     """Return the record of one generated sequence.
 
-    Args:
-        request: what it answers.
-        token_ids: the generated ids, with the EOS that ended it, nothing after it.
-        finish_reason: what ended it.
-        steps: what was recorded, one entry an id, without texts.
-        detokenizer: of the model.
-        times: when it was generated.
-        sequence_score: of beams.
+    `token_ids` include the EOS that ended it, nothing after it; `steps` have one entry an id, without texts;
+    `sequence_score` is that of beams.
     """
     prompt = request.prompt
     text = detokenizer.output_text(prompt.ids, token_ids)

@@ -19,17 +19,10 @@ def _cache_name(kind: type) -> str:
 
 
 def forward(model: Any, ids: Tensor, mask: Tensor, cache: Any, **arguments: Any) -> tuple[Tensor, Any]:
-    """Read more tokens.
+    """Read (R, N) more tokens; return (R, n, V) float32 logits, and the cache with these tokens added.
 
-    Args:
-        model: a causal language model.
-        ids: (R, N) the tokens.
-        mask: (R, length) of everything up to and with them; 0 where padded.
-        cache: of what was read before; None at the beginning.
-        arguments: further arguments of the model's own `forward`.
-
-    Returns:
-        (R, n, V) float32 logits, and the cache with these tokens added.
+    `mask` is (R, length) of everything up to and with them, 0 where padded; `cache` of what was read before,
+    None at the beginning; `arguments` are further ones of the model's `forward`.
     """
     name = _cache_name(type(model))  # type: ignore[arg-type]
     output = model(input_ids=ids, attention_mask=mask, use_cache=True, **{name: cache}, **arguments)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,28 +16,22 @@ from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.methods import method_of
 from harness.config.point import Timing
 from harness.decoding.strategy import Strategy
+from harness.models.load import LoadedModel
 from harness.prompts.prompt import Prompt
 from harness.store.records import Repetition
 
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
-
 
 class _TokenTimes(BaseStreamer):
-    """Records when each token reaches the host; the first value that it is given is the prompt."""
+    """Records when each value reaches the host: the prompt, then each token (`generate` has copied them)."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
-        self._saw_prompt = False
 
     def put(self, value: Tensor) -> None:
-        """Record the time; tokens that `generate` hands over are on the host already."""
-        if self._saw_prompt:
-            self.times.append(perf_counter())
-        self._saw_prompt = True
+        self.times.append(perf_counter())
 
     def end(self) -> None:
-        """Do nothing: all tokens were recorded."""
+        pass
 
 
 def synchronize(device: str) -> None:
@@ -57,21 +50,14 @@ def time_strategy(
     timing: Timing,
     *,
     context_length: int | None,
-    on_repetition: Callable[[], None] | None = None,
+    on_repetition: Callable[[], None] = lambda: None,
 ) -> list[Repetition]:
     """Time the first `timing.prompts` prompts, `timing.repeats` times each after `timing.warmup`.
 
     A fixed number of tokens is generated with end-of-text ignored, so that repetitions measure the same
-    work. The time includes tokenization of the text. A method that does not stream has no time to first
-    token: only its whole run is timed.
-
-    Args:
-        loaded: the model.
-        strategy: what is timed; its budget and end tokens are replaced by the timing's.
-        prompts: the point's prompts.
-        timing: how much is timed.
-        context_length: prompts that exceed it with the timed tokens are left out; None: no limit.
-        on_repetition: called after each repetition, warm-up included.
+    work; prompts that exceed `context_length` with them are left out. The time includes tokenization of the
+    text. A method that does not stream has no time to first token: only its complete run is timed.
+    `on_repetition` is called after each repetition, warm-up included.
     """
     fixed = replace(strategy, max_new_tokens=timing.new_tokens, eos_token_ids=(), stop_strings=())
     chosen = [
@@ -89,8 +75,7 @@ def time_strategy(
                 timed = _time_once(loaded, fixed, batch, number - timing.warmup)
                 if number >= timing.warmup:
                     repetitions.append(timed)
-                if on_repetition is not None:
-                    on_repetition()
+                on_repetition()
     return repetitions
 
 
@@ -111,4 +96,4 @@ def _time_once(loaded: LoadedModel, strategy: Strategy, batch: Sequence[Prompt],
     ended = perf_counter()
     if not streams:
         return whole_run(name, repeat, len(batch), started, ended, strategy.max_new_tokens)
-    return repetition(name, repeat, len(batch), started, tokens.times)
+    return repetition(name, repeat, len(batch), started, tokens.times[1:])

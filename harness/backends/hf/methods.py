@@ -5,41 +5,33 @@ A strategy with a decoding loop of its own is one more class, in a file of its o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from harness.backends.backend import Request
-from harness.backends.hf.decoding_method import Method, Runtime, decode_each_strategy
+from harness.backends.hf.decoding_method import Method, Runtime, Settings, decode_each_strategy
 from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
 
 if TYPE_CHECKING:
     from harness.store.records import Sample
 
+# ruff: noqa: D102 (the methods of the classes are documented in `Method`)
 
-class Tree:
+
+class Tree(Method):
     """One token a step from one row: strategies share a batch, and rows where they agree (`tree.py`)."""
 
     name = "tree"
-    streams = True
     shares_batches = True
 
-    def accepts(
-        self, effective: Mapping[str, Any], cache: Mapping[str, Any] | None, tree_handles_model: bool
-    ) -> bool:
-        """Return whether one row decodes it, in the model's own cache."""
+    def accepts(self, effective: Settings, cache: Settings | None, tree_handles_model: bool) -> bool:
         return effective["num_beams"] == 1 and cache is None and tree_handles_model
 
-    def rows_per_request(self, effective: Mapping[str, Any]) -> int:
-        """Return 1."""
-        return 1
-
-    def batches_requests(self, effective: Mapping[str, Any], cache: Mapping[str, Any] | None) -> bool:
-        """Return True."""
+    def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
         return True
 
     def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample]:
-        """Decode all requests in one batch."""
         from harness.backends.hf.tree import decode_tree
 
         return decode_tree(
@@ -52,24 +44,19 @@ class Tree:
         )
 
 
-class Beams:
+class Beams(Method):
     """Beam search and beam sampling by stock `generate` (`beams.py`)."""
 
     name = "beams"
     streams = False
-    shares_batches = False
 
-    def accepts(
-        self, effective: Mapping[str, Any], cache: Mapping[str, Any] | None, tree_handles_model: bool
-    ) -> bool:
-        """Return whether it has several beams."""
+    def accepts(self, effective: Settings, cache: Settings | None, tree_handles_model: bool) -> bool:
         return effective["num_beams"] > 1
 
-    def rows_per_request(self, effective: Mapping[str, Any]) -> int:
-        """Return the number of beams."""
+    def rows_per_request(self, effective: Settings) -> int:
         return effective["num_beams"]
 
-    def batches_requests(self, effective: Mapping[str, Any], cache: Mapping[str, Any] | None) -> bool:
+    def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
         """Return whether prompts of different lengths may share a search.
 
         Beam sampling takes its noise from the global generator, and stock processors see the left padding of
@@ -80,35 +67,24 @@ class Beams:
         return all(effective[name] == neutral[name] for name in neutral if name not in without_processors)
 
     def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample]:
-        """Search for the best sequence of each request."""
         from harness.backends.hf.beams import beam_search
 
         return decode_each_strategy(self, beam_search, runtime, requests)
 
 
-class StockGenerate:
+class StockGenerate(Method):
     """Stock `generate`, one strategy at a time (`stock_generate.py`): for what the tree does not handle."""
 
     name = "stock_generate"
-    streams = True
-    shares_batches = False
 
-    def accepts(
-        self, effective: Mapping[str, Any], cache: Mapping[str, Any] | None, tree_handles_model: bool
-    ) -> bool:
-        """Return whether one row decodes it."""
+    def accepts(self, effective: Settings, cache: Settings | None, tree_handles_model: bool) -> bool:
         return effective["num_beams"] == 1
 
-    def rows_per_request(self, effective: Mapping[str, Any]) -> int:
-        """Return 1."""
-        return 1
-
-    def batches_requests(self, effective: Mapping[str, Any], cache: Mapping[str, Any] | None) -> bool:
-        """Return whether the cache is the model's own: a quantized one shares its scales over the batch."""
+    def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
+        """Return whether the cache is the model's default: a quantized one shares scales over the batch."""
         return cache is None
 
     def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample]:
-        """Decode each strategy's requests by themselves."""
         from harness.backends.hf.stock_generate import stock_generate
 
         return decode_each_strategy(self, stock_generate, runtime, requests)
@@ -119,16 +95,7 @@ METHODS: tuple[Method, ...] = (Tree(), Beams(), StockGenerate())
 
 
 def method_of(
-    effective: Mapping[str, Any],
-    cache: Mapping[str, Any] | None = None,
-    *,
-    tree_handles_model: bool = True,
+    effective: Settings, cache: Settings | None = None, *, tree_handles_model: bool = True
 ) -> Method:
-    """Return the method that decodes a strategy.
-
-    Args:
-        effective: every GenerationConfig field, explicit (`config/effective.py`).
-        cache: settings of a quantized key-value cache; None for the model's own.
-        tree_handles_model: what the self-test at load found.
-    """
+    """Return the method that decodes a strategy; `tree_handles_model` is what the self-test at load found."""
     return next(method for method in METHODS if method.accepts(effective, cache, tree_handles_model))

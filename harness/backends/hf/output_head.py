@@ -1,14 +1,14 @@
 """The output head of a model by itself: what turns hidden states into logits, a few positions at a time.
 
-A distribution over the vocabulary is large, and the head's input is small: one hidden state per token. Stored
-beside one copy of the head, it gives back the exact distribution whenever that is needed.
+A distribution over the vocabulary is large, and the head's input is small: stored beside one copy of the
+head, one hidden state per token gives back the exact distribution.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -45,12 +45,9 @@ class LogitsTransform:
 
 @dataclass(frozen=True)
 class OutputHead:
-    """Computes logits from hidden states as the model does.
+    """Computes logits from hidden states as the model does: `project` is the head, (..., H) to (..., V).
 
-    Attributes:
-        project: the head itself: (..., H) to (..., V).
-        transform: what the model does to the head's output.
-        weight, bias: (V, H), (V,) of a linear head, which can be stored; None for any other head.
+    `weight` (V, H) and `bias` (V,) are those of a linear head, which can be stored; None for any other head.
     """
 
     project: Callable[[Tensor], Tensor]
@@ -80,14 +77,9 @@ def linear_head(weight: Tensor, bias: Tensor | None, transform: LogitsTransform)
 
 @contextmanager
 def capture_inputs(head: nn.Module, *, last_only: bool) -> Iterator[list[Tensor]]:
-    """Collect the inputs of a head while its model runs.
+    """Collect the inputs of a head while its model runs: a list that gets one (R, N, H) tensor per call.
 
-    Args:
-        head: the model's output embeddings.
-        last_only: project the last position alone, since the head's output is not needed.
-
-    Yields:
-        A list that grows by one (R, N, H) tensor per call of the head.
+    `last_only` projects the last position alone, where the head's output is not needed.
     """
     inputs: list[Tensor] = []
 
@@ -119,19 +111,15 @@ def find_head(model: Any) -> OutputHead | None:
     if len(inputs) != 1 or inputs[0].shape[:-1] != ids.shape:
         return None
     hidden = inputs[0]
-    for transform in _candidate_transforms(config):
-        head = OutputHead(module, transform)
-        if _equal(head.logits(hidden), expected):
-            break
-    else:
-        return None
+    candidates = (OutputHead(module, transform) for transform in _candidate_transforms(config))
+    head = next((head for head in candidates if _equal(head.logits(hidden), expected)), None)
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-    if isinstance(weight, Tensor) and weight.ndim == 2 and weight.shape[-1] == hidden.shape[-1]:
-        if not weight.is_floating_point() or weight.dtype != hidden.dtype:
-            return head
-        if _equal(linear_head(weight, bias, transform).logits(hidden), expected):
-            return OutputHead(module, transform, weight, bias)
-    return head
+    if head is None or not isinstance(weight, Tensor) or weight.dtype != hidden.dtype:
+        return head
+    if weight.shape != (expected.shape[-1], hidden.shape[-1]):
+        return head
+    linear = linear_head(weight, bias, head.transform)
+    return replace(linear, project=module) if _equal(linear.logits(hidden), expected) else head
 
 
 def _candidate_transforms(config: Any) -> Iterator[LogitsTransform]:

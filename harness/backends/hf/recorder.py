@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -63,16 +64,15 @@ class Recorder:
         warped: Tensor | TruncatedLogits | None = None,
         warped_rows: Tensor | None = None,
     ) -> None:
-        """Record one step of sequences that share a strategy; `end_step` follows once all were observed.
+        """Record one step of N sequences that share a strategy; `end_step` follows once all were observed.
 
         Args:
-            sequences: (N,) their numbers; a sequence's steps are recorded in order.
+            sequences: their numbers; a sequence's steps are recorded in order.
             raw: the step's raw distributions.
-            rows: (N,) each sequence's row in `raw`.
-            tokens: (N,) the tokens they chose.
-            warped: (M, V) logits that were drawn from, one a distinct row, or what a truncation kept of
-                them; None where nothing warped them.
-            warped_rows: (N,) each sequence's row in `warped`.
+            rows: each sequence's row in `raw`.
+            tokens: the tokens they chose.
+            warped: (M, V) logits that were drawn from, or what a truncation kept of them; None if not warped.
+            warped_rows: each sequence's row in `warped`.
         """
         self._sequences.append(sequences)
         self._chosen.append((rows, tokens))
@@ -86,11 +86,13 @@ class Recorder:
                 "top_warped_logprobs": raw.top_logprobs[rows],
             }
         else:
+            logits = warped.logits if isinstance(warped, TruncatedLogits) else warped
+            raw_rows = rows.new_zeros(len(logits)).scatter_(0, warped_rows, rows)
             if isinstance(warped, TruncatedLogits):
-                by_row = _of_truncated(warped, raw, _raw_rows(warped_rows, rows, len(warped.logits)))
+                by_row = _of_truncated(warped, raw, raw_rows)
                 chosen = warped.select(warped_rows).logits_of(tokens[:, None])[:, 0]
             else:
-                by_row = _of_warped(warped, raw, _raw_rows(warped_rows, rows, len(warped)))
+                by_row = _of_warped(warped, raw, raw_rows)
                 chosen = warped[warped_rows, tokens]
             values = {name: column[warped_rows] for name, column in by_row.items()}
             values["warped_logprob"] = chosen - values.pop("log_total")
@@ -115,9 +117,7 @@ class Recorder:
 
     def finish(self) -> Recorded:
         """Copy what was recorded to the CPU, once, each sequence's steps together."""
-        sequences = np.concatenate(
-            [np.asarray(numbers, dtype=np.int64) for numbers in self._sequences] or [np.zeros(0, int)]
-        )
+        sequences = np.fromiter(chain.from_iterable(self._sequences), dtype=np.int64)
         order = np.argsort(sequences, kind="stable")
         arrays = {}
         for steps in (self._raw, self._warped):
@@ -144,11 +144,6 @@ class Recorded:
         return Steps(**columns)
 
 
-def _raw_rows(warped_rows: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Return (count,) the raw row of each warped row."""
-    return rows.new_zeros(count).scatter_(0, warped_rows, rows)
-
-
 def _rank(raw: RawStep, rows: Tensor, logprob: Tensor) -> Tensor:
     """Return (N,) 1 + how many tokens of a row are strictly likelier than one of log-probability `logprob`.
 
@@ -168,11 +163,9 @@ def _rank(raw: RawStep, rows: Tensor, logprob: Tensor) -> Tensor:
 
 
 def _of_warped(warped: Tensor, raw: RawStep, raw_rows: Tensor) -> dict[str, Tensor]:
-    """Return what is recorded of (M, V) warped logits; `raw_rows` (M,) are their rows in `raw`.
+    """Return what is recorded of (M, V) warped logits, and their `log_total`: the log of sum(exp(logits)).
 
-    Returns:
-        `log_total` (the log of the sum of their exponentials), `kept`, `kept_mass` and `warped_entropy`, (M,)
-        each, and `top_warped_logprobs`, (M, k).
+    `raw_rows` (M,) are their rows in `raw`.
     """
     log_q = warped.log_softmax(-1)
     kept = _count_finite(warped)

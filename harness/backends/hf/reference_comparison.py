@@ -1,4 +1,4 @@
-"""Compares a loaded model with a stored reference: what `DistributionBackend` adds to a backend."""
+"""Stores a model's distributions along texts, and compares a model with stored ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -20,18 +19,15 @@ from harness.backends.hf.reference_files import (
 )
 from harness.backends.hf.teacher_forcing import TeacherForcing
 from harness.decoding.detokenizer import Detokenizer
+from harness.models.load import LoadedModel
 from harness.progress import Progress
 from harness.prompts.passages import Passage
 
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
-
 
 class ReferenceComparison:
-    """Stores a model's distributions along passages, and compares a model with stored ones."""
+    """The `backends.backend.Distributions` of a loaded model."""
 
     def __init__(self, loaded: LoadedModel, detokenizer: Detokenizer) -> None:
-        """Prepare for a loaded model; its output head is looked for when it is first needed."""
         self._loaded = loaded
         self._detokenizer = detokenizer
 
@@ -51,18 +47,7 @@ class ReferenceComparison:
         share: int,
         progress: Progress,
     ) -> None:
-        """Store the distributions along passages in a folder, as many as a budget allows.
-
-        Args:
-            passages: the texts, in order; one is stored completely or not at all.
-            folder: where the distributions and their index are written.
-            heads: folder of output heads, shared by several folders of distributions.
-            positions: scored tokens of these passages.
-            together: scored tokens of all passages that share the budget.
-            budget: bytes for all of those.
-            share: bytes of it that belong to these passages, noted in the index.
-            progress: advances by scored tokens.
-        """
+        """Store the distributions along passages in a folder, as many as a budget allows."""
         vocabulary = self._loaded.model.config.get_text_config().vocab_size
         storage = storage_format(self._forced.head, vocabulary, together, budget)
         limit = positions
@@ -71,25 +56,14 @@ class ReferenceComparison:
         write_reference(self._forced, passages, folder, heads, storage, limit, share, progress.advance)
 
     def open_reference(self, folder: Path, heads: Path) -> StoredReference:
-        """Open stored distributions.
-
-        Raises:
-            FileNotFoundError: the folder has no complete index.
-        """
+        """Open stored distributions; FileNotFoundError if the folder has no complete index."""
         return StoredReference(folder, heads, self._loaded.device)
 
     @torch.inference_mode()
     def compare(
         self, reference: Reference, chunk: int, passages: Sequence[Passage], top_k: int
     ) -> Iterator[PassageDrift]:
-        """Compare this model with a reference along the passages of one chunk, token by token.
-
-        Args:
-            reference: from `open_reference`.
-            chunk: number of the chunk.
-            passages: all passages of that chunk.
-            top_k: likeliest tokens of this model to return per token.
-        """
+        """Compare this model with a reference along the passages of one chunk, token by token."""
         assert isinstance(reference, StoredReference)
         compared = PreallocatedColumns(sum(map(len, passages)))
         readings = zip(reference.read(chunk, passages), self._forced.logits(passages), strict=True)
@@ -101,19 +75,12 @@ class ReferenceComparison:
         columns = {name: column.numpy() for name, column in compared.columns.items()}
         start = 0
         for passage in passages:
-            rows = slice(start, start + len(passage))
-            values = {name: column[rows] for name, column in columns.items()}
-            yield PassageDrift(
-                passage=passage,
-                token_texts=self._detokenizer.output_text(
-                    passage.ids[: passage.first_target], passage.target_ids
-                ).token_texts,
-                top_tokens=[
-                    [self._detokenizer.token_text(id_) for id_ in ids] for ids in values["top_ids"].tolist()
-                ],
-                values=values,
-            )
-            start = rows.stop
+            end = start + len(passage)
+            values = {name: column[start:end] for name, column in columns.items()}
+            text = self._detokenizer.output_text(passage.ids[: passage.first_target], passage.target_ids)
+            tops = [[self._detokenizer.token_text(id_) for id_ in ids] for ids in values["top_ids"].tolist()]
+            yield PassageDrift(passage, text.token_texts, tops, values)
+            start = end
 
     @torch.inference_mode()
     def log_likelihood(self, passages: Sequence[Passage], progress: Progress) -> float:

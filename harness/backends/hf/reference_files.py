@@ -1,9 +1,8 @@
 """A reference's distributions along passages, stored on disk within a budget.
 
-If the model's logits follow from the input of its output head, the distributions are stored exactly: one
-hidden state per token, beside one copy of the head. If they do not, or if the head alone is too large for the
-budget, the likeliest tokens of each distribution are stored, with two sums over the others. Chunks and index
-are complete once they appear; the index is written last.
+They are stored exactly where the model's logits follow from the input of its output head: one hidden state
+per token, beside one copy of the head. Otherwise, or if the head is too large for the budget, the likeliest
+tokens are stored, with two sums over the others. Files are complete once they appear, the index last.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -37,13 +37,9 @@ _TOP_POSITION_BYTES = 32  # the two sums over the other tokens, and the text's o
 
 @dataclass(frozen=True)
 class StorageFormat:
-    """How distributions are stored.
+    """How distributions are stored, of which `capacity` positions fit the budget.
 
-    Attributes:
-        kind: `hidden` (hidden states, exact) or `top` (likeliest tokens).
-        row_bytes: bytes per position.
-        k: likeliest tokens per position; 0 for hidden states.
-        capacity: positions that fit the budget.
+    `kind` is `hidden` (hidden states, exact; k is 0) or `top` (the k likeliest tokens of each position).
     """
 
     kind: str
@@ -53,13 +49,9 @@ class StorageFormat:
 
 
 def storage_format(head: OutputHead | None, vocabulary: int, positions: int, budget: int) -> StorageFormat:
-    """Return the format that stores as many positions as possible within a budget.
+    """Return the format that stores as many of the positions as possible within a budget.
 
-    Args:
-        head: of the reference; None if its logits do not follow from hidden states.
-        vocabulary: entries of a distribution.
-        positions: to be stored at most.
-        budget: bytes, a copy of the head included.
+    The budget is in bytes, a copy of the head included; `head` is None if logits do not follow from it.
     """
     if head is not None and head.weight is not None:
         row_bytes = head.weight.shape[1] * head.weight.element_size()
@@ -82,19 +74,10 @@ def write_reference(
     share: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Store the distributions along passages, in their order, up to a number of positions.
+    """Store the distributions along passages as `Distributions.keep_reference`, up to `limit` positions.
 
-    Chunks that an interrupted process has written are not computed again.
-
-    Args:
-        forced: reads texts with the reference.
-        passages: the texts; one is stored completely or not at all.
-        folder: where the chunks and the index are written.
-        heads: folder of output heads, shared by several folders of chunks.
-        storage: format of the chunks.
-        limit: positions that are stored at most.
-        share: bytes of the budget that belong to these passages, noted in the index.
-        advance: called with the number of positions stored since the last call.
+    Chunks that an interrupted process has written are not computed again. `advance` is called with the number
+    of positions stored since the last call.
     """
     head = _store_head(forced.head, heads) if storage.kind == "hidden" else None
     plan = {
@@ -133,18 +116,10 @@ def write_reference(
 
 
 class StoredReference:
-    """The stored distributions of a reference, read along the passages that they were computed for.
-
-    Attributes:
-        index: what is stored.
-    """
+    """The stored distributions of a reference, read along the passages that they were computed for."""
 
     def __init__(self, folder: Path, heads: Path, device: str) -> None:
-        """Open a folder.
-
-        Raises:
-            FileNotFoundError: the folder has no complete index.
-        """
+        """Open a folder; FileNotFoundError if it has no complete index."""
         index = read_index(folder)
         if index is None:
             raise FileNotFoundError(folder / INDEX)
@@ -166,46 +141,39 @@ class StoredReference:
     def read(
         self, chunk: int, passages: Sequence[Passage]
     ) -> Iterator[Callable[[int, int], Tensor | TopTokens]]:
-        """Yield, for each passage of a chunk, a function that returns distributions for scored tokens.
+        """Yield, for each passage of a chunk, a function that returns the distributions of scored tokens.
 
-        The function takes the first and the end of a range of scored tokens. It returns logits where hidden
-        states are stored, else the likeliest tokens.
+        It takes their start and end; it returns logits where hidden states are stored, else top tokens.
         """
         columns = _load(_chunk_path(self._folder, chunk), self._device)
-        start = 0
-        for passage in passages:
-            yield self._reader(columns, start)
-            start += len(passage)
 
-    def _reader(self, columns: Mapping[str, Tensor], offset: int) -> Callable[[int, int], Tensor | TopTokens]:
-        def distributions(start: int, end: int) -> Tensor | TopTokens:
+        def distributions(offset: int, start: int, end: int) -> Tensor | TopTokens:
             rows = slice(offset + start, offset + end)
             if self._head is not None:
                 return self._head.logits(columns["hidden"][rows])
             top = TopTokens(**columns)[rows]
             return replace(top, ids=top.ids.long(), rank=top.rank.long())
 
-        return distributions
+        offset = 0
+        for passage in passages:
+            yield partial(distributions, offset)
+            offset += len(passage)
 
 
 class PreallocatedColumns:
-    """Columns on the CPU that are filled a few rows at a time.
+    """Columns by name, on the CPU, of a fixed number of rows that are filled a few at a time.
 
     They are allocated at once: small tensors that stay, allocated between large ones that are freed, would
     keep the allocator from using the memory of the large ones again.
-
-    Attributes:
-        columns: by name, all rows of each.
     """
 
     def __init__(self, rows: int) -> None:
-        """Hold `rows` rows; names and types are those of the first that are appended."""
         self._rows = rows
         self._filled = 0
         self.columns: dict[str, Tensor] = {}
 
     def append(self, rows: Mapping[str, Tensor]) -> None:
-        """Fill in the next rows of all columns."""
+        """Fill in the next rows of all columns; the first that are appended give names and types."""
         end = self._filled
         for name, values in rows.items():
             if name not in self.columns:

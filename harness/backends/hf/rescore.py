@@ -6,21 +6,18 @@ Used for beams, whose rows come and go during the search, and for the prompt's o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from harness.backends.hf.generation_config import generation_config
-from harness.backends.hf.recorder import Recorder
+from harness.backends.hf.recorder import RawStep, Recorder
 from harness.backends.hf.teacher_forcing import logits_along
 from harness.decoding.processors import stock_processors
 from harness.decoding.strategy import Strategy
+from harness.models.load import LoadedModel
 from harness.store.records import PromptScores, Steps
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
 
 
 @torch.inference_mode()
@@ -41,7 +38,7 @@ def rescore(
     processors = stock_processors(loaded.model, generation_config(strategy), len(prompt_ids), loaded.device)
     for start, logits in logits_along(loaded, ids, len(prompt_ids)):
         # The recorder treats rows independently, so the positions of a slice can be its rows.
-        seen, rows, tokens = recorder.begin_step(logits), *_rows_and_tokens(loaded, ids, start, len(logits))
+        seen, rows, tokens = _begin_slice(recorder, ids, start, logits)
         scores = seen.log_p
         if len(processors):
             processed = [
@@ -61,8 +58,7 @@ def score_prompt(loaded: LoadedModel, prompt_id: str, ids: Sequence[int]) -> Pro
     """Return how likely each token of a prompt is, given the tokens before it."""
     recorder = Recorder(0)
     for start, logits in logits_along(loaded, ids, 1):
-        rows, tokens = _rows_and_tokens(loaded, ids, start, len(logits))
-        seen = recorder.begin_step(logits)
+        seen, rows, tokens = _begin_slice(recorder, ids, start, logits)
         recorder.observe([0] * len(rows), seen, rows, tokens)
         recorder.end_step(seen)
     steps = recorder.finish().steps(0, len(ids) - 1, 0) if len(ids) > 1 else Steps()
@@ -75,12 +71,12 @@ def score_prompt(loaded: LoadedModel, prompt_id: str, ids: Sequence[int]) -> Pro
     )
 
 
-def _rows_and_tokens(
-    loaded: LoadedModel, ids: Sequence[int], start: int, count: int
-) -> tuple[Tensor, Tensor]:
-    """Return the row indices of a slice, and the tokens that follow each row in the text."""
-    tokens = torch.tensor(list(ids[start : start + count]), device=loaded.device)
-    return torch.arange(count, device=loaded.device), tokens
+def _begin_slice(
+    recorder: Recorder, ids: Sequence[int], start: int, logits: Tensor
+) -> tuple[RawStep, Tensor, Tensor]:
+    """Return a slice's distributions, its row indices, and the tokens that follow each row in the text."""
+    tokens = torch.tensor(list(ids[start : start + len(logits)]), device=logits.device)
+    return recorder.begin_step(logits), torch.arange(len(logits), device=logits.device), tokens
 
 
 def _after_first(first: float, values: np.ndarray | None, dtype: type) -> np.ndarray:

@@ -20,7 +20,6 @@ class RowLayer(DynamicLayer):
     """A full-attention layer in a preallocated buffer; rows 0 to R - 1 of it are in use."""
 
     def __init__(self, rows: int, positions: int) -> None:
-        """Room for `rows` rows of `positions` positions."""
         super().__init__()
         self._rows = rows
         self._positions = positions
@@ -108,12 +107,9 @@ def row_cache(config: PretrainedConfig, rows: int, positions: int) -> DynamicCac
 
 
 def select_rows(cache: DynamicCache, parents: Sequence[int], device: str) -> None:
-    """Let row i of every layer be what row `parents[i]` was.
+    """Let row i of every layer of a `row_cache` be what row `parents[i]` was.
 
-    Args:
-        cache: made by `row_cache`.
-        parents: on the host, so that finding the rows that move does not wait for the device.
-        device: of the cache.
+    `parents` are on the host, so that finding the rows that move does not wait for the device.
     """
     moved = [row for row, parent in enumerate(parents) if parent != row]
     targets = torch.tensor(moved, dtype=torch.long, device=device)

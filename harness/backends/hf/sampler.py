@@ -20,13 +20,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class BatchRows:
-    """The rows of the batch at a step.
+    """The rows of the batch at a step, the index of the token being chosen, from 0.
 
-    Attributes:
-        ids: (R, S) ids of all rows so far, prompts padded on the left to `width`.
-        prompt_tokens: (R,) tokens of each row's prompt, without padding.
-        width: padded length of the prompts.
-        step: index of the token being chosen, from 0.
+    `ids` are (R, S), prompts padded on the left to `width`; `prompt_tokens` (R,) count without padding.
     """
 
     ids: Tensor
@@ -37,12 +33,9 @@ class BatchRows:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences to choose a token for.
+    """N sequences to choose a token for: their numbers in the recorder, and their rows of the batch.
 
-    Attributes:
-        numbers: (N,) the recorder's numbers of them.
-        rows: (N,) each one's row of the batch.
-        keys: (N,) noise keys; None to take the likeliest token.
+    `keys` are their noise keys; None to take the likeliest token.
     """
 
     numbers: Sequence[int]
@@ -53,11 +46,7 @@ class Sequences:
 def choose_tokens(
     processors: Processors, recorder: Recorder, raw: RawStep, batch: BatchRows, sequences: Sequences
 ) -> Tensor:
-    """Choose a token for each sequence of one strategy, and record what it was chosen from.
-
-    Returns:
-        (N,) tokens.
-    """
+    """Return (N,) tokens chosen for sequences of one strategy; record what they were chosen from."""
     if processors.only_truncates:
         which = [0] * len(sequences.numbers)
         return choose_truncated([processors], which, recorder, raw, batch, sequences)
@@ -90,18 +79,9 @@ def choose_truncated(
     batch: BatchRows,
     sequences: Sequences,
 ) -> Tensor:
-    """Choose a token for sequences whose strategies only truncate: all of them together.
+    """Return (N,) tokens chosen for sequences of any strategies that only truncate, all of them together.
 
-    Args:
-        strategies: the processors of each, `only_truncates`.
-        which: (N,) index of each sequence's strategy.
-        recorder: sees the step.
-        raw: the step's raw distributions, a row each.
-        batch: the rows of the batch.
-        sequences: of all the strategies.
-
-    Returns:
-        (N,) tokens.
+    `which` (N,) are the indices of the sequences' strategies.
     """
     distinct, indices = _distinct(list(zip(sequences.rows, which, strict=True)))
     index = torch.tensor([row for row, _ in distinct], device=raw.logits.device)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from harness.backends.backend import Request
@@ -14,15 +12,15 @@ from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
+from harness.models.load import LoadedModel
 from harness.prompts.prompt import Prompt
 
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
-
 _TOKENS = 4
-# Rounding differs between a padded batch and a single row; a wrong cache differs by far more.
-_TOLERANCE = {torch.float32: 1e-2, torch.float64: 1e-2}
-_LOW_PRECISION = 1.0
+
+
+def _tolerance(loaded: LoadedModel) -> float:
+    """Return what rounding changes between a padded batch and one row; a wrong cache differs by far more."""
+    return 1e-2 if loaded.model.dtype in (torch.float32, torch.float64) else 1.0
 
 
 @torch.inference_mode()
@@ -35,7 +33,7 @@ def tree_handles(loaded: LoadedModel, detokenizer: Detokenizer) -> bool:
     vocabulary = loaded.model.config.get_text_config().vocab_size
     ids = [3 + (7 * index) % max(1, min(vocabulary, 200) - 3) for index in range(12)]
     prompts = [Prompt("a", "", tuple(ids)), Prompt("b", "", tuple(ids[:5]))]
-    greedy, hot = (_strategy(loaded, **fields) for fields in ({}, {"do_sample": True, "temperature": 2.0}))
+    greedy, hot = _strategy(loaded), _strategy(loaded, do_sample=True, temperature=2.0)
     requests = [Request(prompt, 0, strategy) for strategy in (greedy, hot, greedy) for prompt in prompts]
     try:
         samples = decode_tree(loaded, requests, detokenizer)
@@ -44,7 +42,6 @@ def tree_handles(loaded: LoadedModel, detokenizer: Detokenizer) -> bool:
     # The second greedy request of each prompt shares the rows of the first: it is not compared again.
     if [sample.token_ids for sample in samples[:2]] != [sample.token_ids for sample in samples[4:]]:
         return False
-    tolerance = _TOLERANCE.get(loaded.model.dtype, _LOW_PRECISION)
     for request, sample in zip(requests[:4], samples[:4], strict=True):
         assert sample.token_ids is not None
         assert sample.steps is not None
@@ -53,7 +50,7 @@ def tree_handles(loaded: LoadedModel, detokenizer: Detokenizer) -> bool:
         logits = loaded.model(**inputs, use_cache=False).logits[0, -len(tokens) - 1 : -1].float()
         chosen = torch.tensor(tokens, device=logits.device)
         expected = logits.log_softmax(-1).gather(1, chosen[:, None])[:, 0].cpu()
-        if (expected - torch.from_numpy(sample.steps.logprob)).abs().max() > tolerance:
+        if (expected - torch.from_numpy(sample.steps.logprob)).abs().max() > _tolerance(loaded):
             return False
         if request.strategy is greedy and not _equals_stock(loaded, greedy, prompt, tokens, logits):
             return False
@@ -67,10 +64,9 @@ def _equals_stock(
     inputs = pad_left([prompt.ids], greedy.pad_token_id, loaded.device)
     output = loaded.model.generate(**inputs, generation_config=generation_config(greedy))
     stock = output[0, len(prompt.ids) :].tolist()
-    for position, (ours, theirs) in enumerate(zip(tokens, stock, strict=True)):
+    for row, ours, theirs in zip(logits, tokens, stock, strict=True):
         if ours != theirs:
-            margin = float((logits[position, ours] - logits[position, theirs]).abs())
-            return margin < _TOLERANCE.get(loaded.model.dtype, _LOW_PRECISION)
+            return float((row[ours] - row[theirs]).abs()) < _tolerance(loaded)
     return True
 
 

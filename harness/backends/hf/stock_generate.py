@@ -8,51 +8,37 @@ chosen token.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
+from transformers import LogitsProcessor
 
 from harness.backends.backend import Request
-from harness.backends.hf.batch import StepCallback, StopStrings, find_end, pad_left
-from harness.backends.hf.clock import Clock
+from harness.backends.hf.batch import generate_batch
 from harness.backends.hf.finished import finished_sample
-from harness.backends.hf.generation_config import generation_config, neutral_generation_config
+from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.sampler import BatchRows, Sequences, choose_tokens
+from harness.config.effective import effective_decoding
+from harness.config.point import Decoding
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import noise_key
 from harness.decoding.processors import Processors
+from harness.models.load import LoadedModel
 from harness.store.records import Sample
 
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
 
-
-class TokenChooser(LogitsProcessor):
+class _TokenChooser(LogitsProcessor):
     """Chooses each row's token by the strategy, and lets the recorder see the step."""
 
     def __init__(
-        self,
-        processors: Processors,
-        recorder: Recorder,
-        keys: Sequence[int] | None,
-        prompt_tokens: Sequence[int],
+        self, processors: Processors, recorder: Recorder, keys: Sequence[int] | None, prompts: Sequence[int]
     ) -> None:
-        """
-        Args:
-            processors: the strategy's.
-            recorder: sees every step.
-            keys: (R,) noise keys, or None to take the likeliest token.
-            prompt_tokens: (R,) tokens of each row's prompt; the batch is padded to the longest.
-        """
-        self._processors = processors
-        self._recorder = recorder
-        self._keys = keys
-        self._prompt_tokens = prompt_tokens
-        self._width = max(prompt_tokens)
+        """`keys` are as in `Sequences`; `prompts` are the tokens of each, without padding."""
+        self._processors, self._recorder = processors, recorder
+        self._keys, self._prompt_tokens = keys, prompts
+        self._width = max(prompts)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return (R, V) scores in which only the chosen token is finite."""
@@ -71,56 +57,30 @@ def stock_generate(
     detokenizer: Detokenizer,
     *,
     recorder: Recorder | None = None,
-    on_step: Callable[[int], None] | None = None,
+    on_step: Callable[[int], None] = lambda _: None,
 ) -> list[Sample]:
-    """Decode requests of one strategy together.
+    """Decode requests of one strategy together; return one Sample a request, in their order.
 
     Args:
         loaded: the model.
         requests: of one strategy that needs a single row a request; prompts may be of different lengths.
         detokenizer: of the model's tokenizer; finds stop strings.
         recorder: a fresh one that sees every step; made here when None.
-        on_step: called after each step with the number of rows.
-
-    Returns:
-        One Sample a request, in their order.
+        on_step: called after each step with the number of requests.
     """
-    model, device = loaded.model, loaded.device
-    clock = Clock()
     strategy = requests[0].strategy
-    prompts = [request.prompt.ids for request in requests]
-    inputs = pad_left(prompts, strategy.pad_token_id, device)
-    width = inputs["input_ids"].shape[1]
     keys = None
     if strategy.do_sample:
         keys = [noise_key(strategy.seed, request.prompt.id, request.sample) for request in requests]
-    recorder = recorder if recorder is not None else Recorder(strategy.top_k)
-    processors = Processors(model, generation_config(strategy), device)
-    stops = StopStrings(detokenizer, prompts, strategy.stop_strings)
-    criteria = StoppingCriteriaList([stops] if strategy.stop_strings else [])
-    criteria.append(StepCallback(clock, on_step))
-
-    generated = model.generate(
-        **inputs,
-        generation_config=neutral_generation_config(strategy),
-        logits_processor=LogitsProcessorList(
-            [TokenChooser(processors, recorder, keys, [len(ids) for ids in prompts])]
-        ),
-        stopping_criteria=criteria,
-    )[:, width:].tolist()
-
+    recorder = recorder or Recorder(strategy.top_k)
+    processors = Processors(loaded.model, generation_config(strategy), loaded.device)
+    chooser = _TokenChooser(processors, recorder, keys, [len(request.prompt.ids) for request in requests])
+    # `generate` itself changes nothing: it has the budget, the end tokens and the cache.
+    neutral = generation_config(replace(strategy, effective=effective_decoding(Decoding(name="neutral"))))
+    generated = generate_batch(loaded, requests, detokenizer, neutral, on_step, chooser)
     recorded = recorder.finish()
     samples = []
-    for index, (request, ids) in enumerate(zip(requests, generated, strict=True)):
-        length, reason = find_end(ids, strategy.eos_token_ids, partial(stops.found, index))
-        samples.append(
-            finished_sample(
-                request,
-                ids[:length],
-                finish_reason=reason,
-                steps=recorded.steps(index, length, strategy.top_k),
-                detokenizer=detokenizer,
-                times=clock.times(length, len(requests)),
-            )
-        )
+    for index, (request, (token_ids, reason, times)) in enumerate(zip(requests, generated, strict=True)):
+        steps = recorded.steps(index, len(token_ids), strategy.top_k)
+        samples.append(finished_sample(request, token_ids, reason, steps, times, detokenizer))
     return samples

@@ -6,14 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.backends.backend import Backend, BatchEstimate, Request
+from harness.backends.backend import Backend, BatchEstimate, Request, Target
 from harness.backends.hf.batching import batch_rows, request_cache_bytes
 from harness.backends.hf.methods import method_of
 from harness.config.point import Model, Point, Quantization
-from harness.models.locate import ModelFiles
-from harness.models.precision import Precision, checkpoint_precision, precision
+from harness.models.caches import NOTE, PACKAGES, cache_config, check_cache
+from harness.models.device import resolve_device
+from harness.models.locate import ModelFiles, locate
+from harness.models.memory import BYTES, available_bytes, weight_bytes
+from harness.models.packages import package_version
+from harness.models.precision import checkpoint_precision, precision
+from harness.models.prequantized import stored_note
+from harness.models.quantize import check_quantization, packages_of
+from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.once import Once
 from harness.progress import Progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ENGINE_VERSION = 1
 """Raise it when the backend makes other samples, or records them otherwise, than it did before."""
@@ -21,40 +31,15 @@ ENGINE_VERSION = 1
 _LIBRARIES = ("torch", "transformers", "bitsandbytes")
 """Libraries whose arithmetic the samples depend on; their versions are read without importing them."""
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
-
-@dataclass(frozen=True, eq=False)
-class HfTarget:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HfTarget(Target):
     """A model, its quantization and its cache on a device; see `backends.backend.Target`."""
 
     model: Model
     quantization: Quantization
     info: ModelFiles
-    device: str
-    cache: Mapping[str, Any] | None
-    facts: Mapping[str, Any]
-    tokenizer_facts: str | None
-    notes: tuple[str, ...]
     loaded_tokenizer: PreTrainedTokenizerBase
-
-    @property
-    def precision(self) -> Precision:
-        """Precision of the weights as they are run."""
-        return precision(self.quantization, self.info)
-
-    @property
-    def checkpoint_precision(self) -> Precision:
-        """Precision of the weights in the checkpoint."""
-        return checkpoint_precision(self.info)
-
-    @property
-    def weight_bytes(self) -> int | None:
-        """Bytes of the weights as they are run, by estimate."""
-        from harness.models.memory import weight_bytes
-
-        return weight_bytes(self.info, self.quantization)
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the model's tokenizer."""
@@ -65,9 +50,7 @@ class HfTarget:
         return method_of(effective, self.cache).shares_batches
 
     def estimate(self, requests: Sequence[Request], rows: int | None) -> BatchEstimate:
-        """Estimate how requests like these are batched; `rows` is the user's own choice, if any."""
-        from harness.models.memory import BYTES
-
+        """Estimate how requests like these are batched; `rows` is the user's choice, if any."""
         dtype = self.quantization.dtype
         known = self.info.checkpoint_dtype or "float32" if dtype == "checkpoint" else dtype
         value_bytes = BYTES.get(known, 4)
@@ -83,8 +66,6 @@ class HfTarget:
 
     def available_bytes(self) -> int:
         """Return the memory that is free on the device."""
-        from harness.models.memory import available_bytes
-
         return available_bytes(self.device)
 
     def open(self, progress: Progress) -> Backend:
@@ -97,21 +78,11 @@ class HfTarget:
 def hf_target(point: Point, once: Once) -> HfTarget:
     """Locate a point's model and check that it can be run here as requested; nothing is loaded.
 
-    Args:
-        point: the config.
-        once: remembers what the points of one plan share.
+    `once` remembers what the points of one plan share.
 
     Raises:
-        ConfigError: the model, device, quantization or cache cannot be had.
+        ConfigError: the model, device, quantization or cache is not available.
     """
-    from harness.models.caches import NOTE, PACKAGES, cache_config, check_cache
-    from harness.models.device import resolve_device
-    from harness.models.locate import locate
-    from harness.models.packages import package_version
-    from harness.models.prequantized import stored_note
-    from harness.models.quantize import check_quantization, packages_of
-    from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
-
     model, quantization = point.model, point.quantization
     device = once(("device", model.device), lambda: resolve_device(model.device).partition(":")[0])
     files = once(("files", model), lambda: locate(model))
@@ -125,7 +96,6 @@ def hf_target(point: Point, once: Once) -> HfTarget:
         cache = cache_config(point.cache, files)
         packages = packages_of(quantization, files.stored)
         packages += () if cache is None else PACKAGES[cache["backend"]]
-        versions = {name: package_version(name) for name in (*_LIBRARIES, *packages)}
         notes = [] if files.stored is None else [stored_note(model.name, files.stored)]
         notes += [] if cache is None else [NOTE]
         return HfTarget(
@@ -140,10 +110,13 @@ def hf_target(point: Point, once: Once) -> HfTarget:
                 "quantization": quantization.model_dump(mode="json", exclude={"name"}),
                 "attention": model.attention,
                 "device": device,
-                "versions": versions,
+                "versions": {name: package_version(name) for name in (*_LIBRARIES, *packages)},
             },
             tokenizer_facts=once(("tokenizer facts", model), lambda: tokenizer_fingerprint(model, files)),
             notes=tuple(notes),
+            precision=precision(quantization, files),
+            checkpoint_precision=checkpoint_precision(files),
+            weight_bytes=weight_bytes(files, quantization),
             loaded_tokenizer=once(("tokenizer", model), lambda: load_tokenizer(model, files)),
         )
 

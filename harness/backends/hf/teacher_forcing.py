@@ -1,25 +1,22 @@
 """Teacher forcing: the hidden states and logits of a model along texts that exist already.
 
-On a CPU a text is read by itself; on a GPU neighbouring texts are read as one batch, padded on the right,
-where no token that counts can attend to the padding. A long text is read in slices with the KV cache kept,
-and logits exist for a few positions at a time only.
+On a CPU a text is read by itself; on a GPU neighbouring texts are read as one batch, padded on the right. A
+long text is read in slices with the KV cache kept; logits exist for a few positions at a time only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.backends.hf.forward import forward
 from harness.backends.hf.output_head import capture_inputs, find_head
+from harness.models.load import LoadedModel
 from harness.prompts.passages import Passage
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
 
 LOGIT_ROWS = 128
 """Most positions whose logits are computed from hidden states at once."""
@@ -33,11 +30,11 @@ _BATCH_TOKENS = 4096
 def read_in_slices(
     model: Any, ids: Tensor, edges: Iterable[int], logits_from: int = 0
 ) -> Iterator[tuple[int, Tensor]]:
-    """Run a model over token ids slice by slice, the KV cache kept between slices.
+    """Run a model over (R, N) token ids slice by slice, the KV cache kept between slices.
 
     Args:
         model: a causal language model.
-        ids: (R, N) token ids, without padding on the left.
+        ids: without padding on the left.
         edges: where slices begin, in order, then where the last one ends.
         logits_from: in slices that begin before this index, only the last position gets logits.
 
@@ -53,10 +50,9 @@ def read_in_slices(
 
 
 def logits_along(loaded: LoadedModel, ids: Sequence[int], first: int) -> Iterator[tuple[int, Tensor]]:
-    """Compute the logits that predict `ids[first:]`, a slice at a time.
+    """Yield (start, logits) a slice at a time: `logits[i]` (float32, (V,)) predicts `ids[start + i]`.
 
-    Yields:
-        (start, logits): `logits[i]` (float32, (V,)) predicts `ids[start + i]`.
+    Of the tokens before `first` there are none.
     """
     # Logits at index i predict token i + 1, and none before `first - 1` are needed.
     edges = sorted({0, *range(first - 1, len(ids) - 1, _LOGIT_SLICE), len(ids) - 1})
@@ -67,27 +63,15 @@ def logits_along(loaded: LoadedModel, ids: Sequence[int], first: int) -> Iterato
 
 
 class TeacherForcing:
-    """Reads passages with a loaded model.
-
-    Attributes:
-        head: the model's output head; None if its logits do not follow from the head's input.
-    """
+    """Reads passages with a loaded model; `head` is None if logits do not follow from its input."""
 
     def __init__(self, loaded: LoadedModel) -> None:
-        """Find the head of the model."""
         self._loaded = loaded
         self.head = find_head(loaded.model)
 
     @torch.inference_mode()
     def hidden_states(self, passages: Sequence[Passage]) -> Iterator[tuple[Passage, Tensor]]:
-        """Yield each passage with the head's inputs that predict its scored tokens, (scored tokens, H).
-
-        Raises:
-            TypeError: the model's logits do not follow from the input of its head.
-        """
-        if self.head is None:
-            kind = type(self._loaded.model).__name__
-            raise TypeError(f"the logits of {kind} cannot be computed from the input of its output head")
+        """Yield each passage with the head's inputs that predict its scored tokens, (scored tokens, H)."""
         for batch in _batches(passages, self._loaded.device):
             hidden = self._batch_hidden_states(batch)
             for row, passage in enumerate(batch):
@@ -95,11 +79,10 @@ class TeacherForcing:
 
     @torch.inference_mode()
     def logits(self, passages: Sequence[Passage]) -> Iterator[tuple[Passage, Iterator[tuple[int, Tensor]]]]:
-        """Yield each passage with the logits that predict its scored tokens, a few positions at a time.
+        """Yield each passage with slices (start, logits) of its scored tokens, a few positions at a time.
 
-        Yields:
-            (passage, slices). Each of `slices` is (start, logits): `logits[i]` (float32, (V,)) predicts the
-            scored token `start + i`. Consume them before the next passage is requested.
+        `logits[i]` (float32, (V,)) predicts the scored token `start + i`. Consume a passage's slices before
+        the next passage is requested.
         """
         if self.head is None:
             for passage in passages:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -31,10 +30,8 @@ from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import noise_key
 from harness.decoding.processors import Processors
 from harness.decoding.strategy import Strategy
+from harness.models.load import LoadedModel
 from harness.store.records import FinishReason, Sample
-
-if TYPE_CHECKING:
-    from harness.models.load import LoadedModel
 
 
 @dataclass
@@ -66,8 +63,8 @@ def decode_tree(
     share: bool = True,
     capture: bool = False,
     recorder: Recorder | None = None,
-    on_step: Callable[[int], None] | None = None,
-    on_work: Callable[[Work], None] | None = None,
+    on_step: Callable[[int], None] = lambda _: None,
+    on_work: Callable[[Work], None] = lambda _: None,
 ) -> list[Sample]:
     """Decode requests of any single-row strategies together.
 
@@ -104,34 +101,28 @@ def decode_tree(
         for group in groups:
             for sequence in group.sequences:
                 sequence.tokens.append(next(tokens))
-        active = sum(len(group.sequences) for group in groups)
-        generated += active
+        on_step(len(chosen))
+        generated += len(chosen)
         for group in groups:
             group.sequences = [
                 sequence
                 for sequence in group.sequences
                 if not _finishes(sequence, requests[sequence.number], detokenizer)
             ]
-        if on_step is not None:
-            on_step(active)
         groups = [group for group in groups if group.sequences]
         if not groups:
             break
         batch.advance([sequence for group in groups for sequence in group.sequences], step)
-    if on_work is not None:
-        on_work(Work(rows, generated))
+    on_work(Work(rows, generated))
     recorded = recorder.finish()
-    return [
-        finished_sample(
-            request,
-            sequence.tokens,
-            finish_reason=sequence.finish_reason or "length",
-            steps=recorded.steps(sequence.number, len(sequence.tokens), request.strategy.top_k),
-            detokenizer=detokenizer,
-            times=clock.times(len(sequence.tokens), len(requests)),
-        )
-        for request, sequence in zip(requests, batch.sequences, strict=True)
-    ]
+    samples = []
+    for request, sequence in zip(requests, batch.sequences, strict=True):
+        length = len(sequence.tokens)
+        steps = recorded.steps(sequence.number, length, request.strategy.top_k)
+        times = clock.times(length, len(requests))
+        reason = sequence.finish_reason or "length"
+        samples.append(finished_sample(request, sequence.tokens, reason, steps, times, detokenizer))
+    return samples
 
 
 class _Batch:
@@ -141,17 +132,12 @@ class _Batch:
         """Prefill each distinct prompt once and put every sequence on its row."""
         self._model, self._device = loaded.model, loaded.device
         self._share = share
-        row_of: dict[tuple, int] = {}
+        row_of: dict[tuple[tuple[int, ...], int], int] = {}
+        self.sequences = []
         for number, request in enumerate(requests):
-            row_of.setdefault(self._row_key(request, number), len(row_of))
-        self.sequences = [
-            _Sequence(
-                number=number,
-                row=row_of[self._row_key(request, number)],
-                key=noise_key(request.strategy.seed, request.prompt.id, request.sample),
-            )
-            for number, request in enumerate(requests)
-        ]
+            row = row_of.setdefault((request.prompt.ids, 0 if share else number), len(row_of))
+            key = noise_key(request.strategy.seed, request.prompt.id, request.sample)
+            self.sequences.append(_Sequence(number, row, key))
         prompts = [ids for ids, _ in row_of]
         self.prompt_tokens = [len(ids) for ids in prompts]
         inputs = pad_left(prompts, requests[0].strategy.pad_token_id, self._device)
@@ -161,14 +147,9 @@ class _Batch:
         self._cache = row_cache(self._model.config, len(requests), self.width + budget)
         self._graphs = None
         if capture and all(isinstance(layer, RowLayer) for layer in self._cache.layers):
-            self._graphs = CudaGraphRunner(
-                self._forward,
-                self._cache,
-                len(requests),
-                self.width + budget,
-                self._device,
-                self._device.startswith("cuda"),
-            )
+            cuda = self._device.startswith("cuda")
+            room = (len(requests), self.width + budget)
+            self._graphs = CudaGraphRunner(self._forward, self._cache, *room, self._device, cuda)
         positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
         self.logits = self._forward(self.ids, self._mask, positions)
 
@@ -212,9 +193,6 @@ class _Batch:
         with in_blocks(self._model):
             logits, _ = forward(self._model, ids, mask, self._cache, position_ids=positions, logits_to_keep=1)
         return logits[:, -1]
-
-    def _row_key(self, request: Request, number: int) -> tuple:
-        return (request.prompt.ids, 0 if self._share else number)
 
 
 def _strategy_groups(
@@ -268,12 +246,10 @@ def _inputs(sequences: Sequence[_Sequence], do_sample: bool) -> Sequences:
 def _finishes(sequence: _Sequence, request: Request, detokenizer: Detokenizer) -> bool:
     """Return whether a sequence's last token finished it, and note why."""
     strategy = request.strategy
-    if strategy.stop_strings:
-        output = detokenizer.output(request.prompt.ids, sequence.tokens)
-        if any(stop in output for stop in strategy.stop_strings):
-            sequence.finish_reason = "stop_string"
-            return True
-    if sequence.tokens[-1] in strategy.eos_token_ids:
+    stops = strategy.stop_strings
+    if stops and detokenizer.contains(stops, request.prompt.ids, sequence.tokens):
+        sequence.finish_reason = "stop_string"
+    elif sequence.tokens[-1] in strategy.eos_token_ids:
         sequence.finish_reason = "eos"
     elif len(sequence.tokens) >= strategy.max_new_tokens:
         sequence.finish_reason = "length"

@@ -25,7 +25,14 @@ def in_blocks(model: Any) -> Iterator[None]:
     Other kinds of heads, and heads whose `forward` was replaced before, are left alone.
     """
     head = model.get_output_embeddings()
-    if not _faster_in_blocks(head):
+    if (
+        type(head) is not nn.Linear
+        or head.bias is not None
+        or head.weight.device.type != "cpu"
+        or head.weight.dtype != torch.float32
+        or head.weight.shape[0] < _MIN_VOCABULARY
+        or "forward" in vars(head)
+    ):
         yield
         return
     head.forward = lambda states: _product(states, head.weight)
@@ -33,17 +40,6 @@ def in_blocks(model: Any) -> Iterator[None]:
         yield
     finally:
         del head.forward
-
-
-def _faster_in_blocks(head: Any) -> bool:
-    return (
-        type(head) is nn.Linear
-        and head.bias is None
-        and head.weight.device.type == "cpu"
-        and head.weight.dtype == torch.float32
-        and head.weight.shape[0] >= _MIN_VOCABULARY
-        and "forward" not in vars(head)
-    )
 
 
 def _product(states: Tensor, weight: Tensor) -> Tensor:
