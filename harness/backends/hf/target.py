@@ -66,11 +66,9 @@ class HfTarget:
 
     def estimate(self, requests: Sequence[Request], rows: int | None) -> BatchEstimate:
         """Estimate how requests like these are batched; `rows` is the user's own choice, if any."""
-        from harness.models.memory import BYTES
+        from harness.models.memory import BYTES, resolve_dtype
 
-        dtype = self.quantization.dtype
-        known = self.info.checkpoint_dtype or "float32" if dtype == "checkpoint" else dtype
-        value_bytes = BYTES.get(known, 4)
+        value_bytes = BYTES[resolve_dtype(self.quantization, self.info)]
         if rows is None:
             free = max(0, self.available_bytes() - (self.weight_bytes or 0))
             first = requests[0].strategy
