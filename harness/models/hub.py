@@ -6,7 +6,6 @@ Nothing here prompts the user, and nothing uses the network when `HF_HUB_OFFLINE
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,6 @@ from harness.errors import ConfigError, first_line
 from harness.models.fable import FABLE_MODELS
 from harness.models.weights import Tensor
 
-HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 CODE_FILES = ("*.py",)
 
@@ -33,9 +31,11 @@ def fetch_small_files(model_id: str, revision: str | None, *, code: bool) -> Pat
         ConfigError: the model cannot be fetched; with the reason and the cure.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import validate_repo_id
 
     patterns = [*SMALL_FILES, *(CODE_FILES if code else ())]
     with _hub_errors(model_id, revision):
+        validate_repo_id(model_id)
         return Path(snapshot_download(model_id, revision=revision, allow_patterns=patterns))
 
 
@@ -101,7 +101,8 @@ def _hub_errors(model_id: str, revision: str | None) -> Iterator[None]:
             "model.revision", f"{revision!r} is not a branch, tag or commit of {model_id} on the hub"
         ) from None
     except errors.HFValidationError:
-        raise ConfigError.of("model.id", f"{model_id!r} is neither a folder nor a valid hub id") from None
+        problem = f"there is no folder {model_id!r}, and it is not a valid hub id; check the path"
+        raise ConfigError.of("model.id", problem) from None
     except failures as error:
         raise ConfigError.of("model.id", _explain(model_id, error)) from None
 

@@ -15,7 +15,7 @@ from harness.errors import ConfigError, HarnessError, first_line
 from harness.models.device import device_name, resolve_device
 from harness.models.hub import fetch_weights
 from harness.models.locate import ModelFiles, locate
-from harness.models.memory import peak_memory_mb, reset_peak_memory
+from harness.models.memory import peak_memory_mb, reset_peak_memory, resolve_dtype
 from harness.models.prequantized import StoredQuantization
 from harness.models.quantize import (
     check_quantization,
@@ -197,14 +197,6 @@ def read_model(
     return loaded
 
 
-def resolve_dtype(quantization: Quantization, files: ModelFiles) -> str:
-    """Return the dtype of what is not quantized: as configured, else the checkpoint's, else float32."""
-    if quantization.dtype != "checkpoint":
-        return quantization.dtype
-    stored = files.checkpoint_dtype
-    return stored if stored in ("float32", "bfloat16", "float16") else "float32"
-
-
 def check_attention(attention: str, device: str, dtype: str) -> None:
     """Check that an attention implementation can run here.
 
@@ -235,12 +227,9 @@ def _keep_token_ids_only(
     """Replace the model's generation config, so that its defaults cannot leak into a strategy."""
     from transformers import GenerationConfig
 
-    ends = list(files.eos_token_ids)
-    if not ends and tokenizer.eos_token_id is not None:
-        ends = [tokenizer.eos_token_id]
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=ends or None,
+        eos_token_id=list(files.eos_token_ids) or tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
 

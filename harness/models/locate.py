@@ -12,7 +12,7 @@ from typing import Any
 from harness.config.point import Model
 from harness.errors import ConfigError, Mistake, first_line
 from harness.models.fable import FABLE_MODELS, fable_folder
-from harness.models.hub import HUB_ID, fetch_small_files, nearest_builtin, remote_weights
+from harness.models.hub import fetch_small_files, nearest_builtin, remote_weights
 from harness.models.prequantized import StoredQuantization, stored_quantization
 from harness.models.weights import Tensor, fingerprint_files, main_dtype, read_header
 
@@ -39,7 +39,6 @@ class ModelFiles:
         id: `model.id` of the config.
         folder: a local folder; of a hub model the cache's snapshot.
         revision: the commit of a hub model, None for a folder.
-        builtin: it is a built-in model.
         config: content of config.json.
         weight_files: names of the weight files, in order; those of a hub model may not be fetched yet.
         pickled: they are pickle (.bin), not safetensors.
@@ -50,7 +49,6 @@ class ModelFiles:
     id: str
     folder: Path
     revision: str | None
-    builtin: bool
     config: Mapping[str, Any] = field(repr=False)
     weight_files: tuple[str, ...]
     pickled: bool
@@ -90,16 +88,6 @@ class ModelFiles:
     def stored(self) -> StoredQuantization | None:
         """How the checkpoint was quantized before it was stored, else None."""
         return stored_quantization(self.config)
-
-    @property
-    def parameters(self) -> int | None:
-        """The number of stored values; None when the headers are not available."""
-        return sum(tensor.numel for tensor in self.tensors) or None
-
-    @property
-    def weight_bytes(self) -> int | None:
-        """Bytes of the stored weights; None when the headers are not available."""
-        return sum(tensor.nbytes for tensor in self.tensors) or None
 
     @cached_property
     def generation_config(self) -> dict[str, Any]:
@@ -141,7 +129,7 @@ def locate(model: Model) -> ModelFiles:
     Raises:
         ConfigError: it is not found or cannot be used; one line per reason.
     """
-    folder, revision, builtin = _find(model)
+    folder, revision = _find(model)
     config_path = folder / "config.json"
     if not config_path.is_file():
         raise ConfigError.of(
@@ -168,7 +156,6 @@ def locate(model: Model) -> ModelFiles:
         id=model.id,
         folder=folder,
         revision=revision,
-        builtin=builtin,
         config=config,
         weight_files=names,
         pickled=not names[0].endswith(".safetensors"),
@@ -180,8 +167,8 @@ def locate(model: Model) -> ModelFiles:
     return files
 
 
-def _find(model: Model) -> tuple[Path, str | None, bool]:
-    """Return the folder, the hub commit, and whether the model is built in."""
+def _find(model: Model) -> tuple[Path, str | None]:
+    """Return the folder, and the commit of a hub model."""
     builtin = model.id in FABLE_MODELS
     folder = fable_folder(model.id) if builtin else Path(model.id).expanduser()
     if builtin or folder.is_dir():
@@ -190,17 +177,13 @@ def _find(model: Model) -> tuple[Path, str | None, bool]:
                 "model.revision",
                 f"{model.revision!r} has no effect on {model.id}, which is not a hub model; drop it",
             )
-        return folder.resolve(), None, builtin
+        return folder.resolve(), None
     if folder.is_file():
         raise ConfigError.of("model.id", f"{model.id} is a file; give the folder that has config.json")
-    if not HUB_ID.fullmatch(model.id):
-        raise ConfigError.of(
-            "model.id", f"there is no folder {model.id!r}, and it is not a valid hub id; check the path"
-        )
     if "/" not in model.id and (hint := nearest_builtin(model.id)):
         raise ConfigError.of("model.id", f"{model.id!r} is neither a built-in model{hint} nor a folder here")
     snapshot = fetch_small_files(model.id, model.revision, code=model.trust_remote_code)
-    return snapshot, snapshot.name, False
+    return snapshot, snapshot.name
 
 
 def _weights(model: Model, folder: Path, revision: str | None) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:

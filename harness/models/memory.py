@@ -25,6 +25,12 @@ _BOOK_4BIT = 16 * 4  # bytes of a code book, one per layer
 _BOOK_8BIT = 256 * 4 + 4  # bytes of the scales' code book and their offset
 
 
+def resolve_dtype(quantization: Quantization, files: ModelFiles) -> str:
+    """Return the dtype of what is not quantized: as configured, else the checkpoint's, else float32."""
+    dtype = files.checkpoint_dtype if quantization.dtype == "checkpoint" else quantization.dtype
+    return dtype if dtype in BYTES else "float32"
+
+
 def weight_bytes(files: ModelFiles, quantization: Quantization) -> int | None:
     """Return the bytes of the weights once loaded; None when the headers are not available.
 
@@ -34,8 +40,7 @@ def weight_bytes(files: ModelFiles, quantization: Quantization) -> int | None:
     """
     if not files.tensors:
         return None
-    configured = quantization.dtype != "checkpoint"
-    value_bytes = BYTES.get((quantization.dtype if configured else files.checkpoint_dtype) or "", 4)
+    value_bytes = BYTES[resolve_dtype(quantization, files)]
     if files.stored is not None:
         return sum(_stored_bytes(tensor, files.stored, value_bytes) for tensor in files.tensors)
     return sum(_loaded_bytes(tensor, quantization, value_bytes) for tensor in files.tensors)

@@ -101,9 +101,7 @@ def fixed_text(
 def sliding_windows(ids: Sequence[int], width: int) -> tuple[Passage, ...]:
     """Split a long text into windows that overlap by half, so that each token is a target once.
 
-    Transformers' guide to the perplexity of fixed-length models calls it a strided sliding window; llama.cpp
-    scores the second half of each window as well, but its windows do not overlap, so that the first halves
-    are not scored.
+    Transformers' guide to the perplexity of fixed-length models calls it a strided sliding window.
     """
     windows: list[Passage] = []
     scored = 1
@@ -133,11 +131,9 @@ def _references(
         else:  # a token spans the border of the two, or the prompt was truncated
             ids = (*prompt.ids, *tokenizer(text, add_special_tokens=False)["input_ids"])
         if context is not None and len(ids) > context:
-            raise ConfigError.of(
-                key,
-                f"the reference of prompt {prompt.id!r} does not fit: {len(ids)} tokens > the model's "
-                f"{context}; shorten it",
-            )
+            counts = f"{len(ids)} tokens > the model's {context}"
+            problem = f"the reference of prompt {prompt.id!r} does not fit: {counts}; shorten it"
+            raise ConfigError.of(key, problem)
         if len(ids) > len(prompt.ids):
             passages.append(Passage(prompt.id, 0, ids, len(prompt.ids)))
             size += len(text.encode())

@@ -25,11 +25,7 @@ NOTES = "mlflow.notes"
 
 
 def update_feedback(name: str | None) -> None:
-    """Update feedback.json of a sweep, the last one when none is named.
-
-    Raises:
-        ConfigError: there is no such sweep.
-    """
+    """Update feedback.json of a sweep, the last one when none is named."""
     read_feedback(find_sweep(outputs_folder(), name))
 
 

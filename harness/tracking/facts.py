@@ -52,20 +52,23 @@ def params_of(stored: StoredPoint) -> dict[str, str]:
     return {mlflow_key(key): value[:MAX_PARAM] for key, value in params.items()}
 
 
-def tags_of(sweep: Sweep, point: SweepPoint) -> dict[str, str]:
-    """Return the tags by which the runs of points are found and sorted."""
-    tags = {
+def point_tags(sweep: Sweep, point: SweepPoint) -> dict[str, str]:
+    """Return the tags by which both the runs and the traces of a point are found."""
+    return {
         "sweep_id": sweep.sweep_id,
         "sweep": sweep.name,
-        "kind": "generation",
         "point_id": point.point_id,
         "label": point.label,
         "model": point.model,
         "quantization": point.quantization,
         "prompts": point.prompts,
         "decoding": point.decoding,
-        "status": point.status,
     }
+
+
+def tags_of(sweep: Sweep, point: SweepPoint) -> dict[str, str]:
+    """Return the tags by which the runs of points are found and sorted."""
+    tags = {**point_tags(sweep, point), "kind": "generation", "status": point.status}
     for key, value in point.varied.items():
         tags.setdefault(mlflow_key(key), str(value))
     if point.warnings:

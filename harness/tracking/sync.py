@@ -9,7 +9,7 @@ from harness.errors import HarnessError
 from harness.report.write import write_sweep_reports
 from harness.store.files import outputs_folder
 from harness.store.mlflow_uri import tracking_uri
-from harness.store.sweeps import Sweep, find_sweep
+from harness.store.sweeps import find_sweep
 from harness.tracking.links import closing_lines
 from harness.tracking.mlflow_store import reason_of
 from harness.tracking.tracker import LOGGABLE, MlflowTracker
@@ -30,40 +30,18 @@ def sync(name: str | None) -> int:
     """
     sweep = find_sweep(outputs_folder(), name)
     uri = tracking_uri(sweep.tracking)
-    tracker, missing = sync_sweep(sweep, uri)
-    points = sum(point.status in LOGGABLE for point in sweep.points) - len(missing)
-    print(
-        f"{sweep.folder.name}: {tracker.written} of {points} points logged to {uri}, the rest was up to date"
-    )
-    for label in missing:
-        print(f"{label}: no longer in the store; run the sweep again to generate it")
-    for line in closing_lines(sweep, tracker.links(sweep), uri):
-        print(line)
-    return 1 if missing else 0
-
-
-def sync_sweep(sweep: Sweep, uri: str) -> tuple[MlflowTracker, list[str]]:
-    """Make MLflow hold each point of the sweep exactly once.
-
-    Returns:
-        The tracker that did it, and the labels of points whose folder is gone.
-
-    Raises:
-        HarnessError: MLflow cannot be reached.
-    """
     gone = [p.label for p in sweep.points if p.status in ("done", "reused") and stored_of(sweep, p) is None]
     present = replace(sweep, points=tuple(p for p in sweep.points if p.label not in gone))
+    statuses = {point.status for point in present.points}
+    status = "FAILED" if "failed" in statuses else "KILLED"
+    if statuses <= {"done", "reused"} and not gone:
+        status = "FINISHED"
     tracker = MlflowTracker(uri, strict=True)
     write_sweep_reports(present)
     try:
         tracker.open(present)
         for index in range(len(present.points)):
             tracker.log_point(present, index)
-        statuses = {point.status for point in present.points}
-        if statuses <= {"done", "reused"} and not gone:
-            status = "FINISHED"
-        else:
-            status = "FAILED" if "failed" in statuses else "KILLED"
         tracker.close(present, status)
     except HarnessError:
         raise
@@ -72,4 +50,12 @@ def sync_sweep(sweep: Sweep, uri: str) -> tuple[MlflowTracker, list[str]]:
             f"tracking.uri: logging to MLflow at {uri} failed ({reason_of(error)}); check that it runs, "
             "then run `harness sync` again"
         ) from error
-    return tracker, gone
+    points = sum(point.status in LOGGABLE for point in present.points)
+    print(
+        f"{sweep.folder.name}: {tracker.written} of {points} points logged to {uri}, the rest was up to date"
+    )
+    for label in gone:
+        print(f"{label}: no longer in the store; run the sweep again to generate it")
+    for line in closing_lines(sweep, tracker.links(sweep), uri):
+        print(line)
+    return 1 if gone else 0

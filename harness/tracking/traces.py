@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
+from harness.tracking.facts import point_tags
 from harness.tracking.mlflow_store import MlflowStore, pages
 
 if TYPE_CHECKING:
@@ -38,11 +39,7 @@ Row = dict[str, Any]
 def identity_of(experiment_id: str, sweep: Sweep, point: SweepPoint, row: Row) -> bytes:
     """Return 32 bytes that identify a sample's trace; its id is made from the first 16.
 
-    Args:
-        experiment_id: where the sweep is tracked.
-        sweep: the sample's.
-        point: the sample's.
-        row: prompt_id, sample and output of the sample.
+    `row` has the prompt_id, sample and output of the sample.
     """
     keys = (experiment_id, sweep.sweep_id, point.point_id, point.label)
     text = json.dumps([*keys, row["prompt_id"], row["sample"], row["output"]])
@@ -64,13 +61,7 @@ def log_traces(
 ) -> None:
     """Write a trace for every sample of a point, linked to its run; existing ones are overwritten.
 
-    Args:
-        store: where the run is.
-        run_id: of the point.
-        sweep: the point's.
-        point: whose samples they are.
-        stored: its folder.
-        point_times: when the point started and ended, for samples whose times were not recorded.
+    `point_times` is when the point started and ended, for samples whose times were not recorded.
     """
     from mlflow.entities import Span, TraceInfo, TraceLocation, TraceState
     from mlflow.tracing.client import TracingClient
@@ -78,11 +69,8 @@ def log_traces(
 
     client = TracingClient(store.uri)
     location = TraceLocation.from_experiment_id(store.experiment_id)
-    times = (
-        {(t["prompt_id"], t["sample"]): t for t in stored.rows("times")}
-        if stored.has("times.parquet")
-        else {}
-    )
+    rows_of_times = stored.rows("times") if stored.has("times.parquet") else ()
+    times = {(t["prompt_id"], t["sample"]): t for t in rows_of_times}
     for rows in stored.row_batches("generations", BATCH):
         spans: list[Span] = []
         for row in rows:
@@ -127,19 +115,8 @@ def delete_traces(store: MlflowStore, run_id: str) -> None:
 
 def _tags(sweep: Sweep, point: SweepPoint, row: Row) -> dict[str, str]:
     """Return what a trace can be searched by; what the backend did not tell is left out."""
-    tags = {
-        "sweep_id": sweep.sweep_id,
-        "sweep": sweep.name,
-        "point_id": point.point_id,
-        "label": point.label,
-        "model": point.model,
-        "quantization": point.quantization,
-        "prompts": point.prompts,
-        "decoding": point.decoding,
-        "prompt_id": row["prompt_id"],
-        "sample": str(row["sample"]),
-        "finish_reason": row["finish_reason"],
-    }
+    sample = {"sample": str(row["sample"]), "finish_reason": row["finish_reason"]}
+    tags = {**point_tags(sweep, point), "prompt_id": row["prompt_id"], **sample}
     return {key: _portable(value, MAX_TAG) for key, value in tags.items() if value is not None}
 
 
@@ -147,16 +124,11 @@ def _timing_notes(times: Row | None) -> dict[str, str]:
     """Return the metadata that says how to read a trace's times."""
     if times is None:
         return {"times": UNTIMED}
-    others = times["batch"] - 1
-    batch = (
-        f"decoded in a batch with {others} other sample{'s' if others > 1 else ''}"
-        if others
-        else "decoded alone"
-    )
-    return {
-        "batch": str(times["batch"]),
-        "times": f"{batch}, while being recorded; latency is in the metrics",
-    }
+    batch, others = "decoded alone", times["batch"] - 1
+    if others:
+        batch = f"decoded in a batch with {others} other sample{'s' if others > 1 else ''}"
+    times_note = f"{batch}, while being recorded; latency is in the metrics"
+    return {"batch": str(times["batch"]), "times": times_note}
 
 
 def _portable(text: str, longest: int) -> str:

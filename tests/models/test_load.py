@@ -13,8 +13,9 @@ import pytest
 
 from harness.config.point import Model, Quantization
 from harness.errors import ConfigError, HarnessError
-from harness.models.load import check_attention, free, load, resolve_dtype
+from harness.models.load import check_attention, free, load
 from harness.models.locate import locate
+from harness.models.memory import resolve_dtype
 
 NONE = Quantization(name="none")
 NF4 = Quantization(name="bnb_nf4", load_in_4bit=True, bnb_4bit_quant_type="nf4")

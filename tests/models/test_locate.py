@@ -48,13 +48,13 @@ def test_the_files_describe_the_loaded_model(small_model: Any, kind: str) -> Non
     folder = small_model(kind)
     files = find(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    assert files.parameters == sum(p.numel() for p in model.parameters())
-    assert files.weight_bytes == 4 * (files.parameters or 0)
+    assert sum(t.numel for t in files.tensors) == sum(p.numel() for p in model.parameters())
+    assert all(t.nbytes == 4 * t.numel for t in files.tensors)
     assert files.context_length == model.config.max_position_embeddings == 128
     assert files.vocab_size == model.config.vocab_size
     assert files.checkpoint_dtype == "float32"
     assert files.eos_token_ids == (model.config.eos_token_id,)
-    assert (files.model_type, files.revision, files.builtin, files.pickled) == (kind, None, False, False)
+    assert (files.model_type, files.revision, files.pickled) == (kind, None, False)
 
 
 def test_shards_are_found_in_order_and_hold_the_same_tensors(small_model: Any) -> None:
@@ -128,7 +128,7 @@ def test_pickle_needs_its_switch(small_model: Any) -> None:
     assert "pytorch_model.bin" in message
     assert "model.allow_pickle=true" in message
     files = find(folder, allow_pickle=True)
-    assert (files.pickled, files.tensors, files.parameters) == (True, (), None)
+    assert (files.pickled, files.tensors) == (True, ())
 
 
 def test_remote_code_needs_its_switch_unless_transformers_knows_the_model(copy: Any) -> None:

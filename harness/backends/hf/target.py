@@ -13,7 +13,7 @@ from harness.config.point import Model, Point, Quantization
 from harness.models.caches import NOTE, PACKAGES, cache_config, check_cache
 from harness.models.device import resolve_device
 from harness.models.locate import ModelFiles, locate
-from harness.models.memory import BYTES, available_bytes, weight_bytes
+from harness.models.memory import BYTES, available_bytes, resolve_dtype, weight_bytes
 from harness.models.packages import package_version
 from harness.models.precision import checkpoint_precision, precision
 from harness.models.prequantized import stored_note
@@ -51,9 +51,7 @@ class HfTarget(Target):
 
     def estimate(self, requests: Sequence[Request], rows: int | None) -> BatchEstimate:
         """Estimate how requests like these are batched; `rows` is the user's choice, if any."""
-        dtype = self.quantization.dtype
-        known = self.info.checkpoint_dtype or "float32" if dtype == "checkpoint" else dtype
-        value_bytes = BYTES.get(known, 4)
+        value_bytes = BYTES[resolve_dtype(self.quantization, self.info)]
         if rows is None:
             free = max(0, self.available_bytes() - (self.weight_bytes or 0))
             first = requests[0].strategy

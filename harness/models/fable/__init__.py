@@ -10,14 +10,7 @@ FABLE_MODELS: tuple[str, ...] = ("fable_tiny", "fable_small")
 
 
 def fable_folder(name: str) -> Path:
-    """Return the checkpoint folder of a built-in model.
-
-    Args:
-        name: one of `FABLE_MODELS`.
-
-    Raises:
-        KeyError: there is no built-in model of that name.
-    """
+    """Return the checkpoint folder of a built-in model; KeyError when there is none of that name."""
     if name not in FABLE_MODELS:
         raise KeyError(f"{name!r} is not a built-in model; available: {', '.join(FABLE_MODELS)}")
     return Path(__file__).parent / name
