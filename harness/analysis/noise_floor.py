@@ -31,6 +31,6 @@ def changes(first: Mapping[str, float], others: Iterable[Mapping[str, float]]) -
     """Return, by metric key, the largest absolute change from `first` to any of the others."""
     found: dict[str, float] = {}
     for run in others:
-        for key in first.keys() & run.keys():
+        for key in (key for key in first if key in run):
             found[key] = max(found.get(key, 0.0), abs(run[key] - first[key]))
     return found

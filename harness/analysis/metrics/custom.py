@@ -145,38 +145,36 @@ def read_custom_metrics(specs: Sequence[str]) -> tuple[CustomMetric, ...]:
         ConfigError: names every file or function that does not exist.
     """
     mistakes: list[Mistake] = []
-    found: list[CustomMetric] = []
+    found: dict[str, CustomMetric] = {}
     for spec in dict.fromkeys(specs):
-        key = f"compare.metrics={spec}"
         file, _, name = spec.rpartition(":")
         path = Path(file).expanduser()
+        looked_in = f"(looked in {path.parent.absolute()})"
         try:
             source = path.read_bytes()
             names = _top_level(ast.parse(source))
+        except FileNotFoundError:
+            problem = f"{file} not found {looked_in}"
         except OSError as error:
-            problem = (
-                "not found" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-            )
-            mistakes.append(Mistake(key, f"{file} {problem} (looked in {path.parent.absolute()})"))
-            continue
+            problem = f"{file} cannot be read: {error.strerror} {looked_in}"
         except (SyntaxError, ValueError) as error:
-            line = f" in line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-            what = error.msg if isinstance(error, SyntaxError) else str(error)
-            mistakes.append(Mistake(key, f"{file} is not valid Python{line}: {what}"))
-            continue
-        if name not in names:
-            defined = ", ".join(names) or "none"
-            hint = did_you_mean(name, names)
-            mistakes.append(Mistake(key, f"{file} has no function {name!r}{hint} (functions: {defined})"))
-            continue
-        first = next((metric for metric in found if metric.name == name), None)
-        if first is not None:
-            mistakes.append(Mistake(key, f"has the same name as {first.spec}; rename one of the functions"))
-            continue
-        found.append(CustomMetric(spec, source))
+            line = getattr(error, "lineno", None)
+            where = f" in line {line}" if line else ""
+            problem = f"{file} is not valid Python{where}: {getattr(error, 'msg', error)}"
+        else:
+            if name not in names:
+                functions = ", ".join(names) or "none"
+                hint = did_you_mean(name, names)
+                problem = f"{file} has no function {name!r}{hint} (functions: {functions})"
+            elif name in found:
+                problem = f"has the same name as {found[name].spec}; rename one of the functions"
+            else:
+                found[name] = CustomMetric(spec, source)
+                continue
+        mistakes.append(Mistake(f"compare.metrics={spec}", problem))
     if mistakes:
         raise ConfigError(mistakes)
-    return tuple(found)
+    return tuple(found.values())
 
 
 def _top_level(tree: ast.Module) -> list[str]:
