@@ -41,9 +41,7 @@ class TokenDrift:
     """The drift of the N tokens of a table: (N,) arrays.
 
     Attributes:
-        prompt_ids: the prompts, in the table's order.
-        prompt: index into them.
-        token_id: the token.
+        prompt_ids, prompt: the prompts, in the table's order; index into them.
         kl, kl_error: nats.
         logprob, drift_logprob: of the token, under the reference and under the point.
         same_top: whether both have the same likeliest token.
@@ -239,19 +237,16 @@ def add_drift(metrics: dict[str, Any], stored: StoredPoint) -> None:
 def drift_warnings(parts: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what is incomplete or approximate about a point's drift, one line each, from its parts.json."""
     lines = []
-    spec, text = parts.get("drift", {}), parts.get("drift_text", {})
+    spec, left_out = parts.get("drift", {}), parts.get("drift_text", {}).get("left_out")
     if spec.get("left_out"):
         outputs = f"{spec['texts']} of {spec['texts'] + spec['left_out']} outputs"
         lines.append(f"drift covers {outputs}; drift.budget_mb has no room for more")
     if spec.get("kind") == "top":
-        lines.append(
-            "drift: only the reference's likeliest tokens were stored; kl_error bounds what that changes"
-        )
-    if text.get("left_out"):
-        count = text["left_out"]
-        lines.append(
-            f"drift.text: {count} of its passages were left out; drift.budget_mb has no room for more"
-        )
+        stored = "only the reference's likeliest tokens were stored"
+        lines.append(f"drift: {stored}; kl_error bounds what that changes")
+    if left_out:
+        passages = f"{left_out} of its passages were left out"
+        lines.append(f"drift.text: {passages}; drift.budget_mb has no room for more")
     return tuple(lines)
 
 

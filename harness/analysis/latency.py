@@ -19,8 +19,7 @@ def repetition(
         prompt_id: the prompt, or the batch's prompts joined by a comma.
         repeat: index of the repetition.
         batch_size: prompts decoded together.
-        started: when the request began; seconds on any clock.
-        tokens: when each token was generated, on the same clock, in order.
+        started, tokens: when the request began, and when each token was generated; seconds on any clock.
     """
     if not tokens:
         raise ValueError("no tokens")

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, SupportsFloat
 
 from harness.analysis.metric_catalog import Metric
 from harness.config.suggest import did_you_mean
-from harness.errors import ConfigError, HarnessError, Mistake
+from harness.errors import ConfigError, HarnessError, Mistake, one_line
 
 
 class Token(NamedTuple):
@@ -87,11 +87,6 @@ class CustomMetric:
         """Its column in generations.parquet."""
         return f"own_{self.name}"
 
-    @property
-    def key(self) -> str:
-        """Its key in metrics.json."""
-        return f"own/{self.name}"
-
     @cached_property
     def code(self) -> str:
         """A short hash of the file."""
@@ -111,7 +106,7 @@ class CustomMetric:
             )
         description = (inspect.getdoc(function) or "").strip().partition("\n")[0]
         description = description or f"{self.name} of {self.spec}"
-        return Metric(self.key, self.name, description, better=better, per_sample=self.column)
+        return Metric(f"own/{self.name}", self.name, description, better=better, per_sample=self.column)
 
     def of(self, generated: Generated) -> float:
         """Return its value for one sample; NaN where the function returns None or no finite number.
@@ -130,16 +125,13 @@ class CustomMetric:
             if isinstance(value, SupportsFloat):  # Python's numbers, NumPy's, and truth values
                 return float(value)
         except (Exception, SystemExit) as error:
-            raise HarnessError(f"{where} raised {_in_one_line(error)} {of}; {advice}") from error
+            raise HarnessError(f"{where} raised {one_line(error)} {of}; {advice}") from error
         kind = type(value).__name__
         raise HarnessError(f"{where} returned {value!r:.40} ({kind}), not a number or None, {of}; {advice}")
 
 
 def read_custom_metrics(specs: Sequence[str]) -> tuple[CustomMetric, ...]:
-    """Read custom metrics; none of their code is run.
-
-    Args:
-        specs: each FILE.py:FUNCTION, the file relative to the working folder.
+    """Read custom metrics, each FILE.py:FUNCTION, the file relative to the working folder; none is run.
 
     Raises:
         ConfigError: names every file or function that does not exist.
@@ -193,7 +185,7 @@ def _top_level(tree: ast.Module) -> list[str]:
 @cache
 def _function(metric: CustomMetric) -> Callable[[Generated], Any]:
     """Return the function, from the bytes that were read, whatever the file contains by now."""
-    file = metric.spec.rpartition(":")[0]
+    file, key = metric.spec.rpartition(":")[0], f"compare.metrics={metric.spec}"
     module = ModuleType(f"{Path(file).stem}_{metric.code}")
     module.__file__ = str(Path(file).expanduser().absolute())
     sys.modules[module.__name__] = module  # where dataclasses look up their annotations
@@ -201,13 +193,7 @@ def _function(metric: CustomMetric) -> Callable[[Generated], Any]:
         exec(compile(metric.source, module.__file__, "exec"), vars(module))
         function = getattr(module, metric.name)
     except (Exception, SystemExit) as error:
-        problem = f"{file} cannot be run: {_in_one_line(error)}"
-        raise HarnessError(f"compare.metrics={metric.spec}: {problem}") from error
+        raise HarnessError(f"{key}: {file} cannot be run: {one_line(error)}") from error
     if not callable(function):
-        raise HarnessError(f"compare.metrics={metric.spec}: {metric.name} is not a function")
+        raise HarnessError(f"{key}: {metric.name} is not a function")
     return function
-
-
-def _in_one_line(error: BaseException) -> str:
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
