@@ -48,11 +48,8 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
     Samples of two points are paired by prompt and sample, since they share their Gumbel noise; their
     differences are averaged within a prompt, and the interval is over prompts. Latencies are paired by timed
     prompt, with an interval over repetitions. Other metrics have only a value. p-values are corrected over
-    all differences of the sweep. A point that is not complete has no cells.
-
-    Args:
-        sweep: its `compare` has the baseline and the metrics of the Pareto front.
-        points: the results of its points.
+    all differences of the sweep. A point that is not complete has no cells. `sweep.compare` has the baseline
+    and the metrics of the Pareto front.
     """
     notes: list[str] = []
     completed = [p for p in points if p.stored]
@@ -73,13 +70,12 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
     texts = text_overlap([_stored(p) for p in completed])
     if texts.unscored:
         notes.append(f"self-BLEU was not computed for {texts.unscored} prompts: there are too many outputs")
-    cells = {
-        p.point.label: {
-            key: _cell(value, intervals.get((p.point.label, key)), differences.get((p.point.label, key)))
-            for key, value in p.metrics.items()
-        }
-        for p in completed
-    }
+    cells: dict[str, dict[str, Cell]] = {}
+    for p in completed:
+        cells[p.point.label] = row = {}
+        for key, value in p.metrics.items():
+            low, high = intervals.get((p.point.label, key), (None, None))
+            row[key] = Cell(value, low, high, differences.get((p.point.label, key)))
     return Comparison(
         baseline=baseline.point.label if baseline else None,
         metrics=metrics,
@@ -92,11 +88,6 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
         approximate=approximate,
         notes=tuple(notes),
     )
-
-
-def _cell(value: float, interval: tuple[float, float] | None, difference: Difference | None) -> Cell:
-    low, high = interval or (None, None)
-    return Cell(value, low, high, difference)
 
 
 def _stored(p: PointResult) -> StoredPoint:

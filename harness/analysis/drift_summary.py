@@ -41,9 +41,7 @@ class TokenDrift:
     """The drift of the N tokens of a table: (N,) arrays.
 
     Attributes:
-        prompt_ids: the prompts, in the table's order.
-        prompt: index into them.
-        token_id: the token.
+        prompt_ids, prompt: the prompts, in the table's order; index into them.
         kl, kl_error: nats.
         logprob, drift_logprob: of the token, under the reference and under the point.
         same_top: whether both have the same likeliest token.
@@ -80,12 +78,8 @@ def drift_metrics(tokens: TokenDrift) -> tuple[dict[str, float], dict[str, tuple
 
     The tokens of a prompt are correlated, so prompts are resampled. Means (over all tokens of all prompts)
     have the interval of `mean_intervals`, quantiles and the maximum the percentile bootstrap; the maximum's
-    says how much depends on single prompts, and never exceeds what was observed.
-
-    Returns:
-        `kl_mean`, `kl_median`, `kl_p90`, `kl_p99`, `kl_max`, `same_top`, `same_top_clear` (where the
-        reference's likeliest token leads by more than 0.05), `rms_dp`, `perplexity_ratio`,
-        `ln_perplexity_ratio`, `kl_error` (mean; 0 where the reference's distributions are exact).
+    says how much depends on single prompts, and never exceeds what was observed. `kl_error` is 0 where the
+    reference's distributions are exact.
     """
     if not len(tokens):
         return {}, {}
@@ -118,13 +112,12 @@ def drift_metrics(tokens: TokenDrift) -> tuple[dict[str, float], dict[str, tuple
             "ln_perplexity_ratio": (logprob - drift_logprob, everything, (-math.inf, math.inf)),
         },
     )
-    for name, source, transform in (
-        ("rms_dp", "rms_dp", math.sqrt),
-        ("perplexity_ratio", "ln_perplexity_ratio", math.exp),
-    ):
-        if source in intervals:
-            low, high = intervals[source]
-            intervals[name] = (transform(low), transform(high))
+    if "rms_dp" in intervals:
+        low, high = intervals["rms_dp"]
+        intervals["rms_dp"] = (math.sqrt(low), math.sqrt(high))
+    if "ln_perplexity_ratio" in intervals:
+        low, high = intervals["ln_perplexity_ratio"]
+        intervals["perplexity_ratio"] = (math.exp(low), math.exp(high))
     ends = quantile_intervals(kl, tokens.prompt, len(tokens.prompt_ids), [*QUANTILES.values(), 1.0])
     return metrics, intervals | dict(zip([*QUANTILES, "kl_max"], ends, strict=True))
 
@@ -150,7 +143,6 @@ def kl_by_token(tokens: TokenDrift, most: int = WORST) -> list[dict[str, Any]]:
     ids, index = np.unique(tokens.token_id, return_inverse=True)
     sums, counts = np.bincount(index, tokens.kl), np.bincount(index)
     total = float(sums.sum())
-    order = np.argsort(-sums, kind="stable")[:most]
     return [
         {
             "token_id": int(ids[i]),
@@ -158,7 +150,7 @@ def kl_by_token(tokens: TokenDrift, most: int = WORST) -> list[dict[str, Any]]:
             "kl_mean": float(sums[i] / counts[i]),
             "share": float(sums[i] / total),
         }
-        for i in order
+        for i in np.argsort(-sums, kind="stable")[:most]
         if total > 0 and sums[i] > 0
     ]
 
@@ -245,19 +237,16 @@ def add_drift(metrics: dict[str, Any], stored: StoredPoint) -> None:
 def drift_warnings(parts: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what is incomplete or approximate about a point's drift, one line each, from its parts.json."""
     lines = []
-    spec, text = parts.get("drift", {}), parts.get("drift_text", {})
+    spec, left_out = parts.get("drift", {}), parts.get("drift_text", {}).get("left_out")
     if spec.get("left_out"):
         outputs = f"{spec['texts']} of {spec['texts'] + spec['left_out']} outputs"
         lines.append(f"drift covers {outputs}; drift.budget_mb has no room for more")
     if spec.get("kind") == "top":
-        lines.append(
-            "drift: only the reference's likeliest tokens were stored; kl_error bounds what that changes"
-        )
-    if text.get("left_out"):
-        count = text["left_out"]
-        lines.append(
-            f"drift.text: {count} of its passages were left out; drift.budget_mb has no room for more"
-        )
+        stored = "only the reference's likeliest tokens were stored"
+        lines.append(f"drift: {stored}; kl_error bounds what that changes")
+    if left_out:
+        passages = f"{left_out} of its passages were left out"
+        lines.append(f"drift.text: {passages}; drift.budget_mb has no room for more")
     return tuple(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,10 +41,9 @@ def divergence_metrics(steps: Sequence[int | None]) -> dict[str, float]:
     """
     if not steps:
         return {}
-    known = sorted(step for step in steps if step is not None)
-    metrics = {"parted": len(known) / len(steps)}
-    middle = len(steps) // 2
-    if middle < len(known):
-        median = known[middle] if len(steps) % 2 else (known[middle - 1] + known[middle]) / 2
-        metrics["first_divergence"] = float(median)
+    reached = np.array([math.inf if step is None else step for step in steps])
+    metrics = {"parted": float(np.isfinite(reached).mean())}
+    median = float(np.median(reached))
+    if math.isfinite(median):
+        metrics["first_divergence"] = median
     return metrics

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -12,11 +11,7 @@ from harness.store.records import Repetition
 
 
 def repetition(
-    prompt_id: str,
-    repeat: int,
-    batch_size: int,
-    started: float,
-    tokens: Sequence[float],
+    prompt_id: str, repeat: int, batch_size: int, started: float, tokens: Sequence[float]
 ) -> Repetition:
     """Return a repetition from the times of its tokens.
 
@@ -24,8 +19,7 @@ def repetition(
         prompt_id: the prompt, or the batch's prompts joined by a comma.
         repeat: index of the repetition.
         batch_size: prompts decoded together.
-        started: when the request began; seconds on any clock.
-        tokens: when each token was generated, on the same clock, in order.
+        started, tokens: when the request began, and when each token was generated; seconds on any clock.
     """
     if not tokens:
         raise ValueError("no tokens")
@@ -55,21 +49,14 @@ def whole_run(
     )
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval and its actual coverage, which few values limit."""
-
-    low: float
-    high: float
-    coverage: float
-
-
-def quantile_interval(values: Sequence[float], q: float, confidence: float = 0.95) -> Interval:
-    """Return a distribution-free interval for the q-quantile from order statistics.
+def quantile_interval(
+    values: Sequence[float], q: float, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Return a distribution-free interval for the q-quantile from order statistics: low, high, coverage.
 
     The number of values below the true quantile is Binomial(n, q), so [x_(i), x_(j)] covers it with
     probability P(i <= B < j) (Conover, Practical Nonparametric Statistics, 3.2). With few values the
-    widest interval covers less than `confidence`: see `coverage`.
+    widest interval covers less than `confidence`.
     """
     ordered = sorted(values)
     n = len(ordered)
@@ -91,7 +78,7 @@ def quantile_interval(values: Sequence[float], q: float, confidence: float = 0.9
         else:
             high += 1
             covered += right
-    return Interval(ordered[low - 1], ordered[high - 1], covered)
+    return ordered[low - 1], ordered[high - 1], covered
 
 
 def latency_metrics(
@@ -100,39 +87,31 @@ def latency_metrics(
     """Return the `latency/` and `throughput/` metrics of a point's repetitions, and intervals of some.
 
     Inter-token latencies are pooled over all repetitions. Throughput is the median over repetitions of tokens
-    per second; decode throughput is that of the tokens after the first, over the decode time.
-
-    Returns:
-        (metrics, intervals): intervals are distribution-free and cover at least 90%; there is none where the
-        values are too few for that.
+    per second; decode throughput is that of the tokens after the first, over the decode time. Intervals are
+    distribution-free and cover at least 90%; there is none where the values are too few for that.
     """
     metrics: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
-
-    def add(name: str, values: Sequence[float], *quantiles: int) -> None:
-        for percent in quantiles:
+    times = {
+        "ttft": [r.ttft_ms for r in repetitions if r.ttft_ms is not None],
+        "itl": [gap for r in repetitions for gap in r.itl_ms],
+        "total": [(r.ttft_ms or 0.0) + r.decode_ms for r in repetitions],
+    }
+    for name, values in times.items():
+        for percent in (50, 95) if values else ():
             metric = f"latency/{name}_p{percent}_ms"
             metrics[metric] = float(np.quantile(values, percent / 100))
-            interval = quantile_interval(values, percent / 100)
-            # Too few values cannot bound a quantile.
-            if interval.coverage >= 0.9:
-                intervals[metric] = (interval.low, interval.high)
-
-    if not repetitions:
-        return metrics, intervals
-    ttft = [r.ttft_ms for r in repetitions if r.ttft_ms is not None]
-    itl = [gap for r in repetitions for gap in r.itl_ms]
-    totals = [(r.ttft_ms or 0.0) + r.decode_ms for r in repetitions]
-    if ttft:
-        add("ttft", ttft, 50, 95)
-    if itl:
-        add("itl", itl, 50, 95)
-        metrics["throughput/decode_tokens_per_s"] = float(
-            np.median([r.batch_size * len(r.itl_ms) / r.decode_ms * 1e3 for r in repetitions if r.itl_ms])
-        )
-    add("total", totals, 50, 95)
-    rates = [
-        r.batch_size * r.output_tokens / total * 1e3 for r, total in zip(repetitions, totals, strict=True)
-    ]
-    metrics["throughput/tokens_per_s"] = float(np.median(rates))
+            low, high, coverage = quantile_interval(values, percent / 100)
+            if coverage >= 0.9:
+                intervals[metric] = (low, high)
+    rates = {
+        "decode_tokens_per_s": [
+            r.batch_size * len(r.itl_ms) / r.decode_ms * 1e3 for r in repetitions if r.itl_ms
+        ],
+        "tokens_per_s": [
+            r.batch_size * r.output_tokens / total * 1e3
+            for r, total in zip(repetitions, times["total"], strict=True)
+        ],
+    }
+    metrics |= {f"throughput/{name}": float(np.median(values)) for name, values in rates.items() if values}
     return metrics, intervals

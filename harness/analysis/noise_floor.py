@@ -19,18 +19,15 @@ PROMPTS = 2
 
 def mean_metrics(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return metrics by key: the mean over samples of each column of the catalogue."""
-    columns = {metric.key: metric.per_sample or "" for metric in METRICS}
     means = {
-        key: finite_mean(sample[column] for sample in samples if column in sample)
-        for key, column in columns.items()
+        metric.key: finite_mean(sample.get(metric.per_sample or "", math.nan) for sample in samples)
+        for metric in METRICS
     }
     return {key: mean for key, mean in means.items() if math.isfinite(mean)}
 
 
 def changes(first: Mapping[str, float], others: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """Return, by metric key, the largest absolute change from `first` to any of the others."""
-    found: dict[str, float] = {}
-    for run in others:
-        for key in first.keys() & run.keys():
-            found[key] = max(found.get(key, 0.0), abs(run[key] - first[key]))
-    return found
+    runs = list(others)
+    differences = {key: [abs(run[key] - value) for run in runs if key in run] for key, value in first.items()}
+    return {key: max(found) for key, found in differences.items() if found}

@@ -57,20 +57,12 @@ def paired_differences(
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Return our values minus theirs, joined on prompt and sample, averaged within each prompt.
 
-    Args:
-        ours: of the point.
-        theirs: of the baseline.
-        allowed: ids of the prompts that are the same in both; all prompts with equal ids when None.
+    `allowed` are the ids of the prompts that are the same in both; all prompts with equal ids when None.
 
     Returns:
-        The number of common prompts, and for each common column (P,) differences over those prompts; NaN for
-        a prompt without a pair of values.
+        The number of common prompts, and by common column (P,) their differences; NaN without values.
     """
-    indices = {
-        prompt_id: i
-        for i, prompt_id in enumerate(theirs.prompt_ids)
-        if allowed is None or prompt_id in allowed
-    }
+    indices = {name: i for i, name in enumerate(theirs.prompt_ids) if allowed is None or name in allowed}
     common = np.array([indices.get(prompt_id, -1) for prompt_id in ours.prompt_ids], dtype=np.int64)
     size = 1 + int(max(ours.sample.max(initial=0), theirs.sample.max(initial=0)))
     paired = common[ours.prompt] >= 0 if len(common) else np.zeros(0, dtype=bool)
@@ -91,14 +83,8 @@ def mean_residuals(
 ) -> np.ndarray | None:
     """Return each prompt's contribution to the error of a mean over a point's samples: (P,), of mean 0.
 
-    Args:
-        value: the point's metric.
-        samples: its samples.
-        column: the column with each sample's value.
-        weights: (n,) of the samples; equal when None.
-
-    Returns:
-        The residuals (see `ratio_residuals`); None where the metric is no such mean of the column.
+    None where `value`, the point's metric, is no such mean of the column. (n,) `weights` of the samples are
+    equal when None. See `ratio_residuals`.
     """
     values = samples.columns[column]
     known = np.isfinite(values) & (True if weights is None else np.isfinite(weights))

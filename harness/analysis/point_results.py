@@ -72,11 +72,7 @@ def point_result(
         point,
         stored,
         metrics={**finite_numbers(known.get("metrics", {})), **(feedback or {})},
-        intervals={
-            key: (float(low), float(high))
-            for key, (low, high) in known.get("intervals", {}).items()
-            if _is_finite(low) and _is_finite(high)
-        },
+        intervals={key: (float(low), float(high)) for key, (low, high) in known.get("intervals", {}).items()},
         custom_metrics=metrics_from_json(known),
         finishes=Counter(generations["finish_reason"]),
         prompt_ids=tuple(dict.fromkeys(generations["prompt_id"])),
@@ -85,8 +81,5 @@ def point_result(
 
 def finite_numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """Return the values that are finite numbers."""
-    return {key: float(value) for key, value in values.items() if _is_finite(value)}
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    numbers = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
+    return {key: value for key, value in numbers.items() if math.isfinite(value)}

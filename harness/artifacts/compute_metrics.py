@@ -37,10 +37,7 @@ def add_metrics(
 ) -> None:
     """Add metrics to a stored point: columns in generations.parquet, metrics.json, an entry in parts.json.
 
-    Args:
-        stored: a point whose samples are complete.
-        requested: the metrics beside the built-in ones.
-        on_sample: called once a sample.
+    `on_sample` is called once a sample.
 
     Raises:
         HarnessError: a custom metric fails; then nothing was changed.
@@ -63,9 +60,7 @@ def add_metrics(
 def sample_values(row: Mapping[str, Any], sums: np.ndarray) -> dict[str, float]:
     """Return the metrics that a sample has by itself, by column; without those that are not known.
 
-    Args:
-        row: of generations.parquet.
-        sums: `step_sums` of its steps.
+    They are made of its row of generations.parquet, and of `step_sums` of its steps.
     """
     finish = row["finish_reason"]
     columns = {
@@ -147,6 +142,10 @@ def _samples(
 
     Steps that the backend does not report are an empty mapping.
     """
+    mismatch = HarnessError(
+        f"{stored.folder}: generations.parquet and tokens.parquet do not belong together; "
+        "engine.fresh=true generates both again"
+    )
     steps = read_samples(stored, "tokens", columns)
     following = next(steps, None)
     for rows in stored.row_batches("generations", _ROWS_AT_ONCE, _GENERATION_COLUMNS):
@@ -155,10 +154,10 @@ def _samples(
             if following is not None and key == (following.prompt_id, following.sample):
                 sample, following = following, next(steps, None)
             if not _belong_together(row, sample):
-                raise _mismatch(stored)
+                raise mismatch
             yield row, {} if sample is None else sample.columns
     if following is not None:
-        raise _mismatch(stored)
+        raise mismatch
 
 
 def _belong_together(row: Mapping[str, Any], steps: TokenColumns | None) -> bool:
@@ -167,13 +166,6 @@ def _belong_together(row: Mapping[str, Any], steps: TokenColumns | None) -> bool
     if steps is None:
         return not count or row["mean_logprob"] is None
     return count in (None, len(steps)) and np.array_equal(steps["position"], np.arange(len(steps)))
-
-
-def _mismatch(stored: StoredPoint) -> HarnessError:
-    return HarnessError(
-        f"{stored.folder}: generations.parquet and tokens.parquet do not belong together; "
-        "engine.fresh=true generates both again"
-    )
 
 
 def _write_columns(stored: StoredPoint, samples: SampleMetrics, references: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.analysis.metrics import RequestedMetrics
+from harness.analysis.metrics.requested import RequestedMetrics
 from harness.artifacts.drift_role import DriftRole
 from harness.backends.backend import Request, Target, TokenIds
 from harness.config.point import Point

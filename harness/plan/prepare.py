@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.analysis.metrics import CustomMetric, RequestedMetrics, read_custom_metrics
+from harness.analysis.metrics.custom import CustomMetric, read_custom_metrics
+from harness.analysis.metrics.requested import RequestedMetrics
 from harness.artifacts.drift_role import DriftRole, FixedTextRole
 from harness.artifacts.job import Job
 from harness.backends.backend import Target

@@ -20,7 +20,7 @@ from valued_points import sweep_of, sweep_point
 from harness.analysis.compare import compare
 from harness.analysis.drift_costs import precision_report
 from harness.analysis.expectations import check_expectations
-from harness.analysis.metrics import RequestedMetrics
+from harness.analysis.metrics.requested import RequestedMetrics
 from harness.analysis.point_results import point_results
 from harness.artifacts.compute_metrics import add_metrics
 from harness.report.csv_files import comparison_csv, summary_csv

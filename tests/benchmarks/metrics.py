@@ -12,7 +12,8 @@ sys.path.append(str(Path(__file__).parent.parent))
 
 from fake_points import story, write_point
 
-from harness.analysis.metrics import CustomMetric, RequestedMetrics
+from harness.analysis.metrics.custom import CustomMetric
+from harness.analysis.metrics.requested import RequestedMetrics
 from harness.artifacts.compute_metrics import add_metrics
 
 POINTS, PROMPTS, TOKENS, BUDGET = 8, 100, 256, 5

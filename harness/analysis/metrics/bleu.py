@@ -1,9 +1,9 @@
 """BLEU (Papineni et al. 2002) as sacrebleu has it, of one text, of a corpus, and of texts among themselves.
 
 Tokens are those of WMT's mteval-v13a, precisions are smoothed as there (Chen and Cherry 2014, method 3).
-Scores are 0 to 100. The counts behind a score are an array as in sacrebleu, and add up to those of a corpus:
-tokens of the text; tokens of the reference nearest in length; n-grams that are in a reference too, n = 1 to 4;
-all n-grams, n = 1 to 4.
+Scores are 0 to 100. The counts behind a score, as in sacrebleu: tokens of the text; tokens of the reference
+nearest in length; n-grams that are in a reference too, n = 1 to 4; all n-grams, n = 1 to 4. Those of texts
+add up to those of a corpus.
 """
 
 from __future__ import annotations

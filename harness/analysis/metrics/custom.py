@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, SupportsFloat
 
 from harness.analysis.metric_catalog import Metric
 from harness.config.suggest import did_you_mean
-from harness.errors import ConfigError, HarnessError, Mistake
+from harness.errors import ConfigError, HarnessError, Mistake, one_line
 
 
 class Token(NamedTuple):
@@ -87,11 +87,6 @@ class CustomMetric:
         """Its column in generations.parquet."""
         return f"own_{self.name}"
 
-    @property
-    def key(self) -> str:
-        """Its key in metrics.json."""
-        return f"own/{self.name}"
-
     @cached_property
     def code(self) -> str:
         """A short hash of the file."""
@@ -111,7 +106,7 @@ class CustomMetric:
             )
         description = (inspect.getdoc(function) or "").strip().partition("\n")[0]
         description = description or f"{self.name} of {self.spec}"
-        return Metric(self.key, self.name, description, better=better, per_sample=self.column)
+        return Metric(f"own/{self.name}", self.name, description, better=better, per_sample=self.column)
 
     def of(self, generated: Generated) -> float:
         """Return its value for one sample; NaN where the function returns None or no finite number.
@@ -130,53 +125,48 @@ class CustomMetric:
             if isinstance(value, SupportsFloat):  # Python's numbers, NumPy's, and truth values
                 return float(value)
         except (Exception, SystemExit) as error:
-            raise HarnessError(f"{where} raised {_in_one_line(error)} {of}; {advice}") from error
+            raise HarnessError(f"{where} raised {one_line(error)} {of}; {advice}") from error
         kind = type(value).__name__
         raise HarnessError(f"{where} returned {value!r:.40} ({kind}), not a number or None, {of}; {advice}")
 
 
 def read_custom_metrics(specs: Sequence[str]) -> tuple[CustomMetric, ...]:
-    """Read custom metrics; none of their code is run.
-
-    Args:
-        specs: each FILE.py:FUNCTION, the file relative to the working folder.
+    """Read custom metrics, each FILE.py:FUNCTION, the file relative to the working folder; none is run.
 
     Raises:
         ConfigError: names every file or function that does not exist.
     """
     mistakes: list[Mistake] = []
-    found: list[CustomMetric] = []
+    found: dict[str, CustomMetric] = {}
     for spec in dict.fromkeys(specs):
-        key = f"compare.metrics={spec}"
         file, _, name = spec.rpartition(":")
         path = Path(file).expanduser()
+        looked_in = f"(looked in {path.parent.absolute()})"
         try:
             source = path.read_bytes()
             names = _top_level(ast.parse(source))
+        except FileNotFoundError:
+            problem = f"{file} not found {looked_in}"
         except OSError as error:
-            problem = (
-                "not found" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-            )
-            mistakes.append(Mistake(key, f"{file} {problem} (looked in {path.parent.absolute()})"))
-            continue
+            problem = f"{file} cannot be read: {error.strerror} {looked_in}"
         except (SyntaxError, ValueError) as error:
-            line = f" in line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-            what = error.msg if isinstance(error, SyntaxError) else str(error)
-            mistakes.append(Mistake(key, f"{file} is not valid Python{line}: {what}"))
-            continue
-        if name not in names:
-            defined = ", ".join(names) or "none"
-            hint = did_you_mean(name, names)
-            mistakes.append(Mistake(key, f"{file} has no function {name!r}{hint} (functions: {defined})"))
-            continue
-        first = next((metric for metric in found if metric.name == name), None)
-        if first is not None:
-            mistakes.append(Mistake(key, f"has the same name as {first.spec}; rename one of the functions"))
-            continue
-        found.append(CustomMetric(spec, source))
+            line = getattr(error, "lineno", None)
+            where = f" in line {line}" if line else ""
+            problem = f"{file} is not valid Python{where}: {getattr(error, 'msg', error)}"
+        else:
+            if name not in names:
+                functions = ", ".join(names) or "none"
+                hint = did_you_mean(name, names)
+                problem = f"{file} has no function {name!r}{hint} (functions: {functions})"
+            elif name in found:
+                problem = f"has the same name as {found[name].spec}; rename one of the functions"
+            else:
+                found[name] = CustomMetric(spec, source)
+                continue
+        mistakes.append(Mistake(f"compare.metrics={spec}", problem))
     if mistakes:
         raise ConfigError(mistakes)
-    return tuple(found)
+    return tuple(found.values())
 
 
 def _top_level(tree: ast.Module) -> list[str]:
@@ -195,7 +185,7 @@ def _top_level(tree: ast.Module) -> list[str]:
 @cache
 def _function(metric: CustomMetric) -> Callable[[Generated], Any]:
     """Return the function, from the bytes that were read, whatever the file contains by now."""
-    file = metric.spec.rpartition(":")[0]
+    file, key = metric.spec.rpartition(":")[0], f"compare.metrics={metric.spec}"
     module = ModuleType(f"{Path(file).stem}_{metric.code}")
     module.__file__ = str(Path(file).expanduser().absolute())
     sys.modules[module.__name__] = module  # where dataclasses look up their annotations
@@ -203,13 +193,7 @@ def _function(metric: CustomMetric) -> Callable[[Generated], Any]:
         exec(compile(metric.source, module.__file__, "exec"), vars(module))
         function = getattr(module, metric.name)
     except (Exception, SystemExit) as error:
-        problem = f"{file} cannot be run: {_in_one_line(error)}"
-        raise HarnessError(f"compare.metrics={metric.spec}: {problem}") from error
+        raise HarnessError(f"{key}: {file} cannot be run: {one_line(error)}") from error
     if not callable(function):
-        raise HarnessError(f"compare.metrics={metric.spec}: {metric.name} is not a function")
+        raise HarnessError(f"{key}: {metric.name} is not a function")
     return function
-
-
-def _in_one_line(error: BaseException) -> str:
-    message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -50,11 +50,7 @@ def point_metrics(
 ) -> dict[str, Any]:
     """Return a point's metrics.json; all its numbers are finite.
 
-    Args:
-        samples: the metrics of its samples.
-        repetitions: its timed repetitions.
-        run_metrics: further metrics, by key, measured while the point was decoded.
-        custom: the custom metrics among the columns.
+    `run_metrics` are further metrics, by key; `custom` the custom metrics among the columns.
 
     Returns:
         `metrics`: flat, `section/name`; `intervals`: low and high of some of them; `per_prompt`: lists over

@@ -14,14 +14,9 @@ SURPRISE_NATS = 3.0
 """How far a surprise's surprisal is above the entropy: a token 20 times less likely than a typical one."""
 
 _MEANS = (
-    "mean_logprob",
-    "mean_warped_logprob",
-    "mean_entropy",
-    "mean_warped_entropy",
-    "not_top_share",
-    "kept_mass",
-    "surprise_share",
-)
+    "mean_logprob", "mean_warped_logprob", "mean_entropy", "mean_warped_entropy", "not_top_share",
+    "kept_mass", "surprise_share",
+)  # fmt: skip
 
 
 def no_steps() -> np.ndarray:
@@ -36,20 +31,12 @@ def step_sums(steps: Mapping[str, np.ndarray]) -> np.ndarray:
         steps: STEP_COLUMNS, (T,) each; NaN, or no column at all, where the backend does not report it.
     """
     length = max(map(len, steps.values()), default=0)
-    column = {name: np.asarray(steps.get(name, np.full(length, np.nan)), np.float64) for name in STEP_COLUMNS}
-    # A token that an impossible step was forced to has an infinite surprisal, which is a surprise too.
-    excess = -column["logprob"] - column["entropy"]
-    values = np.stack(
-        [
-            column["logprob"],
-            column["warped_logprob"],
-            column["entropy"],
-            column["warped_entropy"],
-            _share(column["rank"], 1),
-            column["kept_mass"],
-            _share(excess, SURPRISE_NATS),
-        ]
+    logprob, warped_logprob, entropy, warped_entropy, rank, kept_mass = (
+        np.asarray(steps.get(name, np.full(length, np.nan)), np.float64) for name in STEP_COLUMNS
     )
+    # A token that an impossible step was forced to has an infinite surprisal, which is a surprise too.
+    not_top, surprise = _share(rank, 1), _share(-logprob - entropy, SURPRISE_NATS)
+    values = np.stack([logprob, warped_logprob, entropy, warped_entropy, not_top, kept_mass, surprise])
     known = ~np.isnan(values)
     return np.stack([known.sum(1), np.where(known, values, 0.0).sum(1)])
 

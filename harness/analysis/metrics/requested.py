@@ -27,10 +27,9 @@ class RequestedMetrics:
     references: Mapping[str, str] = field(default_factory=dict)
 
     def spec(self, parts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the entry `metrics` in parts.json of a point that has these metrics.
+        """Return the entry `metrics` in the `parts.json` of a point that has these metrics.
 
-        Args:
-            parts: the point's parts.json; metrics.json covers its timing and drift too.
+        metrics.json covers the timing and the drift in `parts` too.
         """
         return {
             "version": METRICS_VERSION,

@@ -7,6 +7,8 @@ import re
 import zlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from harness.analysis.metrics.loops import looped
 
 # Chinese and Japanese put no spaces between words: there each character counts as one.
@@ -46,33 +48,29 @@ def repeated_n(tokens: Sequence[str], n: int) -> float:
 def longest_repeat(tokens: Sequence[str]) -> int:
     """Return the length of the longest word sequence that occurs twice, overlaps allowed; 0 without any.
 
-    A state of the suffix automaton (Blumer et al. 1985) that another one links to has sequences that end
-    at two positions or more; the longest of them is the answer. Linear in the length of the text.
+    Equal sequences of 1, 2, 4, ... words get equal ids (Karp, Miller and Rosenberg 1972); from the longest of
+    these down, the length grows as long as a sequence of it occurs twice. O(n log(n)^2) for n words.
     """
-    lengths, links, following = [0], [-1], [{}]  # type: list[int], list[int], list[dict[str, int]]
-    last = 0
-    for token in tokens:
-        lengths.append(lengths[last] + 1)
-        links.append(0)
-        following.append({})
-        new, state = len(lengths) - 1, last
-        while state >= 0 and token not in following[state]:
-            following[state][token] = new
-            state = links[state]
-        if state >= 0:
-            target = following[state][token]
-            if lengths[target] > lengths[state] + 1:  # it has longer sequences too: clone it
-                lengths.append(lengths[state] + 1)
-                links.append(links[target])
-                following.append(dict(following[target]))
-                clone = len(lengths) - 1
-                while state >= 0 and following[state].get(token) == target:
-                    following[state][token] = clone
-                    state = links[state]
-                links[target] = target = clone
-            links[new] = target
-        last = new
-    return max((lengths[link] for link in links[1:]), default=0)
+
+    def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        pairs = first[: len(second)] * len(tokens) + second
+        return np.unique(pairs, return_inverse=True)[1]
+
+    def any_twice(ids: np.ndarray) -> bool:
+        return len(ids) > int(ids.max(initial=-1)) + 1
+
+    words_seen: dict[str, int] = {}
+    ids = np.array([words_seen.setdefault(token, len(words_seen)) for token in tokens], np.int64)
+    powers: list[np.ndarray] = []  # ids of the sequences of 2^k words, by their first word
+    while any_twice(ids):
+        powers.append(ids)
+        ids = joined(ids, ids[2 ** (len(powers) - 1) :])
+    length, found = 0, np.zeros(len(tokens), np.int64)
+    for k in reversed(range(len(powers))):
+        longer = joined(found, powers[k][length:])
+        if any_twice(longer):
+            length, found = length + 2**k, longer
+    return length
 
 
 def compression_ratio(text: str) -> float:

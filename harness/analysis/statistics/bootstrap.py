@@ -5,22 +5,11 @@ The interval is the hull of two: the bootstrap-t (Efron and Tibshirani 1993, An 
 the tails or mostly alike. Its p-value, of the hypothesis that the true mean is 0, is the larger of theirs; so
 it is below 0.05 just where the interval leaves 0 out.
 
-Coverage of 95% intervals of 30 values, in percent of 20,000 simulated sets (10,000 in the last three):
-
-    method                             normal  lognormal  sparse  t(3)  of two lognormals
-    percentile bootstrap                 93.4       88.0    88.3  91.9               92.2
-    BCa                                  93.4       89.2    77.1  89.3               87.4
-    Student's t                          95.0       88.7    98.5  95.2               96.1
-    bootstrap-t                          94.9       92.6    86.0  91.8               90.8
-    symmetric bootstrap-t                95.0       91.3    99.8  95.9               97.3
-    Hall's transformation (1992)         94.5       91.9    76.0  90.9               89.1
-    the same, symmetric                  94.7       92.5    90.6  93.6               93.9
-    hull of bootstrap-t and Student's    95.5       93.6    98.8  95.8               96.1
-
-`sparse` is normal in 15% of the cases, else 0, as where two strategies mostly generate the same text; the
-last column is the difference of two lognormal values. More resamples do not help the bootstrap-t alone with
-lognormal values: 92.5 with 2,000, 92.6 with 10,000. Of 8 values the hull covers 96.3 (normal) and 90.7
-(lognormal): intervals over few prompts are approximate.
+Of 30 simulated values, 95% intervals of the hull cover the true mean in 93.6% (lognormal values) to 98.8% of
+all sets (values that are mostly 0, as where two strategies mostly generate the same text). Of the methods
+that it was compared with, percentile bootstrap, BCa, bootstrap-t and Hall's transformation cover as few as
+76 to 88%, Student's t 88.7% of the lognormal sets. Of 8 values the hull covers 90.7% (lognormal): intervals
+over few prompts are approximate.
 """
 
 from __future__ import annotations
@@ -79,15 +68,14 @@ def mean_intervals(values: np.ndarray, resamples: int | None = None) -> Means:
     values = np.asarray(values, dtype=np.float64)
     rows, finite = len(values), np.isfinite(values)
     count = finite.sum(axis=1)
-    nan = np.full(rows, np.nan)
-    found = Means(nan.copy(), nan.copy(), nan.copy(), nan.copy(), count)
+    mean, low, high, p = np.full((4, rows), np.nan)
     for n in np.unique(count[count > 0]):
         where = np.flatnonzero(count == n)
         some = values[where] if n == values.shape[1] else values[where][finite[where]].reshape(len(where), n)
-        found.mean[where] = some.mean(axis=1)
+        mean[where] = some.mean(axis=1)
         if n > 1:
-            found.low[where], found.high[where], found.p[where] = _intervals(some, resamples)
-    return found
+            low[where], high[where], p[where] = _intervals(some, resamples)
+    return Means(mean, low, high, p, count)
 
 
 def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
@@ -105,15 +93,15 @@ def _intervals(values: np.ndarray, resamples: int | None) -> tuple[np.ndarray, n
     low, high, p = mean.copy(), mean.copy(), np.ones(len(mean))
     equal = deviation <= 1e-12 * np.abs(values).max(axis=1)
     differ = np.flatnonzero(~equal)
-    if len(differ):
-        many = resamples or (RESAMPLES if n <= LARGE else FEWER)
-        size = max(1, _CHUNK // many)
-        for start in range(0, len(differ), size):
-            where = differ[start : start + size]
-            t = _studentised(values[where], mean[where], deviation[where], _weights(n, many))
-            below, above, p[where] = _hull(t, mean[where] / deviation[where], n)
-            low[where] = mean[where] - deviation[where] * above
-            high[where] = mean[where] - deviation[where] * below
+    many = resamples or (RESAMPLES if n <= LARGE else FEWER)
+    size = max(1, _CHUNK // many)
+    for start in range(0, len(differ), size):
+        where = differ[start : start + size]
+        z = (values[where] - mean[where, None]) / deviation[where, None]
+        t = _studentised(z, _weights(n, many))
+        below, above, p[where] = _hull(t, mean[where] / deviation[where], n)
+        low[where] = mean[where] - deviation[where] * above
+        high[where] = mean[where] - deviation[where] * below
     nonzero = (values != 0).sum(axis=1)
     sign_flip = np.where(equal | (nonzero < n), 2.0 ** (1 - np.maximum(nonzero, 1)), 0.0)
     p = np.maximum(p * ~(equal & (nonzero > 0)), sign_flip)
@@ -136,12 +124,17 @@ def _weights(n: int, resamples: int) -> Iterator[np.ndarray]:
         yield counts[(counts > 0).sum(axis=1) > 1] / n
 
 
-def _studentised(
-    values: np.ndarray, mean: np.ndarray, deviation: np.ndarray, weights: Iterable[np.ndarray]
-) -> np.ndarray:
-    """Return (m, B) (resample's mean - mean) / resample's standard deviation."""
-    z = (values - mean[:, None]) / deviation[:, None]
-    t = np.concatenate([_studentised_block(z, block) for block in weights], axis=1)
+def _studentised(z: np.ndarray, weights: Iterable[np.ndarray]) -> np.ndarray:
+    """Return (m, B) mean over standard deviation of each resample of standardised values (m, n)."""
+    blocks = []
+    for block in weights:
+        means = z @ block.T
+        spread = (z * z) @ block.T
+        spread -= means * means
+        spread[spread <= 1e-12] = np.nan
+        means /= np.sqrt(spread, out=spread)
+        blocks.append(means)
+    t = np.concatenate(blocks, axis=1)
     # A resample of values that are all equal has no t; others replace it.
     flat = np.isnan(t)
     for row in np.flatnonzero(flat.any(axis=1)):
@@ -149,23 +142,11 @@ def _studentised(
     return t
 
 
-def _studentised_block(z: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the same of standardised values; NaN where a resample's values are all equal."""
-    means = z @ weights.T
-    spread = (z * z) @ weights.T
-    spread -= means * means
-    spread[spread <= 1e-12] = np.nan
-    means /= np.sqrt(spread, out=spread)
-    return means
-
-
 def _hull(t: np.ndarray, observed: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return quantiles of t that bound the interval, and the p-value of the observed ones.
 
-    Args:
-        t: (m, B) studentised means of the resamples, by the standard deviation of n (not n - 1) values.
-        observed: (m,) the same of the values themselves, were their true mean 0.
-        n: number of values.
+    `t` (m, B) and `observed` (m,), the t of the values themselves were their true mean 0, are over the
+    standard deviation of n, not n - 1, values.
     """
     from scipy.special import stdtr, stdtrit
 

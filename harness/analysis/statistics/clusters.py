@@ -26,14 +26,12 @@ def ratio_residuals(
     order, that of the ratio around its value (Cochran 1977, Sampling Techniques, 6.3).
 
     Args:
-        values: (N,).
-        cluster: (N,) index of the cluster, a prompt, of each value.
+        values, cluster: (N,) the values, and the index of the cluster of each.
         clusters: number of clusters.
         weights: (N,) of the values; equal when None.
 
     Returns:
-        The mean, and (C,) residuals of mean 0 of the C clusters that have any weight; NaN and none where
-        there is no weight.
+        The mean, and (C,) residuals of mean 0 of the C clusters with any weight; NaN and none without any.
     """
     weights = np.ones(len(values)) if weights is None else weights
     total = float(weights.sum())
@@ -60,21 +58,16 @@ def residual_intervals(
 
 
 def quantile_intervals(
-    values: np.ndarray, cluster: np.ndarray, clusters: int, quantiles: Sequence[float], seed: int = 0
+    values: np.ndarray, cluster: np.ndarray, clusters: int, quantiles: Sequence[float]
 ) -> list[tuple[float, float]]:
     """Return 95% percentile bootstrap intervals of quantiles of all values, clusters drawn with replacement.
 
-    Args:
-        values: (N,).
-        cluster: (N,) index of the cluster, a prompt, of each value.
-        clusters: number of clusters.
-        quantiles: from 0 to 1.
-        seed: of the resampling.
+    The (N,) values and clusters are those of `ratio_residuals`.
     """
     order = np.argsort(values)
     sorted_values, sorted_cluster = values[order], cluster[order]
     draws = int(np.clip(_WORK // max(1, len(values)), 100, 1000))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     found = np.empty((draws, len(quantiles)))
     for draw in range(draws):
         times = np.bincount(rng.integers(0, clusters, clusters), minlength=clusters)

@@ -17,13 +17,7 @@ def effect_share(
     it is the classic SS between levels over SS total (Fisher 1925), and the shares add up to 1 at most; in
     an unbalanced one, what two factors explain in common belongs to neither.
 
-    Args:
-        values: (n,) the metric's value at each point.
-        factor: the level of each point.
-        others: levels of the other factors.
-
-    Returns:
-        0 to 1; NaN where all values are equal.
+    `values` are (n,) of the points, factors the level of each. The share is NaN where all values are equal.
     """
     values = np.asarray(values, dtype=np.float64)
     centred = values - values.mean()

@@ -8,17 +8,10 @@ import numpy as np
 
 
 def pareto_front(values: np.ndarray, higher: Sequence[bool]) -> np.ndarray:
-    """Return which points no other point dominates.
+    """Return (n,) bool: which points, rows of finite values (n, k), no other point dominates.
 
-    A point dominates another if it is at least as good in every metric and better in one. Points that are
-    equal in every metric do not dominate each other: they are on the front together.
-
-    Args:
-        values: (n, k) finite, one row per point.
-        higher: for each metric, whether higher is better.
-
-    Returns:
-        (n,) bool.
+    A point dominates another if it is at least as good in every metric and better in one; `higher` is whether
+    higher is better, by metric. Points that are equal in every metric are on the front together.
     """
     gains = np.asarray(values, dtype=np.float64) * np.where(higher, 1.0, -1.0)
     at_least = (gains[:, None, :] >= gains[None, :, :]).all(axis=2)

@@ -22,12 +22,10 @@ def welch_interval(
     floor does.
 
     Args:
-        ours: times of each prompt's repetitions.
-        theirs: of the same prompts, of the baseline.
+        ours, theirs: times of each prompt's repetitions; of the same prompts.
 
     Returns:
-        (mean, low, high, p); the last three None where some prompt was timed only once, or where its times
-        do not vary at all.
+        (mean, low, high, p); the last three None where a prompt was timed only once, or no times vary.
     """
     means = [float(np.mean(a) - np.mean(b)) for a, b in zip(ours, theirs, strict=True)]
     mean = float(np.mean(means))

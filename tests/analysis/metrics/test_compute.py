@@ -17,7 +17,8 @@ import sacrebleu
 
 from harness.analysis.latency import repetition
 from harness.analysis.metric_catalog import METRICS, in_order
-from harness.analysis.metrics import CustomMetric, RequestedMetrics
+from harness.analysis.metrics.custom import CustomMetric
+from harness.analysis.metrics.requested import RequestedMetrics
 from harness.artifacts.compute_metrics import add_metrics
 from harness.errors import HarnessError
 from harness.store.records import Sample, Steps

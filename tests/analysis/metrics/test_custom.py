@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.metrics import CustomMetric, Generated, read_custom_metrics
+from harness.analysis.metrics.custom import CustomMetric, Generated, read_custom_metrics
 from harness.errors import ConfigError, HarnessError
 
 GENERATED = Generated("p", 0, "Say please.", "Please, please!", None, "eos", ())
