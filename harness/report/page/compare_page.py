@@ -68,7 +68,7 @@ def compare_html(
             point_json(p, name, compared.cells.get(p.point.label, {}), (pages or {}).get(p.point.label))
             for p, name in zip(points, names, strict=True)
         ],
-        "findings": [finding.as_json() for finding in findings(points, compared.disagreement)],
+        "findings": findings(points, compared.disagreement),
         "effects": [
             [e.metric, e.factor, short(e.share), short(e.spread), {k: short(v) for k, v in e.levels.items()}]
             for e in compared.effects
