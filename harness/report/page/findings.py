@@ -37,7 +37,7 @@ def _finding(title: str, *spans: Span, tone: str = "") -> dict[str, Any]:
 
 
 def _ranked(points: Sequence[PointResult], key: str, highest: bool) -> list[tuple[float, int]]:
-    """Return (value, index) of the points that have this metric, the extreme one first; none of a single one."""
+    """Return (value, index) of the points that have this metric, the extreme one first; of one point none."""
     values = [(p.metrics[key], index) for index, p in enumerate(points) if key in p.metrics]
     ranked = sorted(values, key=lambda pair: (-pair[0] if highest else pair[0], pair[1]))
     return ranked if len(ranked) > 1 else []
@@ -73,8 +73,8 @@ def _most_repetitive(points: Sequence[PointResult]) -> dict[str, Any] | None:
         if not ranked or ranked[0][0] == ranked[-1][0]:
             continue
         (most, first), (least, last) = ranked[0], ranked[-1]
-        most_sentence = f": {_percent(most)} {what}; least: "
-        return _finding(title, {"point": first}, most_sentence, {"point": last}, f" with {_percent(least)}.")
+        repeated = f": {_percent(most)} {what}; least: "
+        return _finding(title, {"point": first}, repeated, {"point": last}, f" with {_percent(least)}.")
     return None
 
 
