@@ -96,7 +96,7 @@ class PrecisionReport:
 def precision_report(points: Sequence[PointResult]) -> PrecisionReport:
     """Return the report of a sweep's points."""
     by_id = {p.point.point_id: p for p in points if p.stored}
-    references = {p.point.label: by_id[r] for p in points if (r := _reference_of(p)) in by_id}
+    references = {p.point.label: by_id[r] for p in points if (r := reference_of(p)) in by_id}
     if not references:
         return PrecisionReport()
     groups: dict[tuple[str, str, str], list[PointResult]] = {}
@@ -116,7 +116,8 @@ def precision_report(points: Sequence[PointResult]) -> PrecisionReport:
     return PrecisionReport(tuple(fronts), used, tuple(agreements))
 
 
-def _reference_of(p: PointResult) -> str | None:
+def reference_of(p: PointResult) -> str | None:
+    """Return the id of the point that a quantized point is compared with; None where it is with none."""
     return p.stored.parts().get("drift", {}).get("reference") if p.stored else None
 
 

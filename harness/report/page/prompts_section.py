@@ -11,10 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from harness.analysis.metric_catalog import Metric
 from harness.analysis.point_results import PointResult
 from harness.report.page.chunks import ChunkRef, CompressedChunks
@@ -161,6 +157,10 @@ def _add_texts(
 
 def _rows(stored: StoredPoint, prompt_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the rows of generations.parquet of these prompts, read some at a time."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
     wanted = pa.array(prompt_ids, pa.string())
     with pq.ParquetFile(stored.path("generations.parquet")) as file:
         for batch in file.iter_batches(batch_size=4096):
