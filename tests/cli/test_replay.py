@@ -232,7 +232,7 @@ def ids_of_last(outputs: Path) -> str:
 
 def test_an_empty_store(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", "abc", "decoding=greedy"]) == 2
-    assert "abc: no point is stored" in capsys.readouterr().err
+    assert "abc: no points are stored" in capsys.readouterr().err
 
 
 def test_no_torch_and_no_mlflow(stored: Path) -> None:
