@@ -13,14 +13,9 @@ from harness.analysis.point_results import PointResult
 from harness.analysis.statistics.pareto import pareto_front
 
 PRICES = (
-    "memory/weights_mb",
-    "memory/cache_bytes_per_token",
-    "memory/peak_mb",
-    "latency/load_seconds",
-    "latency/ttft_p50_ms",
-    "latency/itl_p50_ms",
-    "throughput/tokens_per_s",
-)
+    "memory/weights_mb", "memory/cache_bytes_per_token", "memory/peak_mb", "latency/load_seconds",
+    "latency/ttft_p50_ms", "latency/itl_p50_ms", "throughput/tokens_per_s",
+)  # fmt: skip
 """The costs of a quantization, each the mean over its points."""
 FRONT = ("drift/kl_mean", "memory/weights_mb", "latency/itl_p50_ms")
 """Metrics of the Pareto front, lower is better; those that not every quantization has are left out."""
@@ -96,39 +91,37 @@ class PrecisionReport:
 def precision_report(points: Sequence[PointResult]) -> PrecisionReport:
     """Return the report of a sweep's points."""
     by_id = {p.point.point_id: p for p in points if p.stored}
-    references = {p.point.label: by_id[r] for p in points if (r := _reference_of(p)) in by_id}
+    references = {p.point.label: by_id[r] for p in points if (r := reference_of(p)) in by_id}
     if not references:
         return PrecisionReport()
     groups: dict[tuple[str, str, str], list[PointResult]] = {}
     for p in points:
         if p.stored:
             groups.setdefault((p.point.model, p.point.prompts, p.point.quantization), []).append(p)
-    costs = []
-    for key, some in groups.items():
-        compared_with = [references[p.point.label] for p in some if p.point.label in references]
-        costs.append(_cost(key, some, {reference.point.quantization for reference in compared_with}))
+    costs = [_cost(key, some, references) for key, some in groups.items()]
     involved = {(c.model, c.prompts) for c in costs if c.reference}
-    costs = [cost for cost in costs if (cost.model, cost.prompts) in involved]
-    fronts, used = _with_fronts(costs)
-    quantized = [cost for cost in costs if cost.reference is not None]
-    agreements = [agreement for cost in quantized for agreement in _agreements(cost, groups, references)]
+    costs, used = _with_fronts([cost for cost in costs if (cost.model, cost.prompts) in involved])
+    agreements = [a for cost in costs if cost.reference for a in _agreements(cost, groups, references)]
     agreements.sort(key=lambda a: (a.kendall, a.metric))
-    return PrecisionReport(tuple(fronts), used, tuple(agreements))
+    return PrecisionReport(tuple(costs), used, tuple(agreements))
 
 
-def _reference_of(p: PointResult) -> str | None:
+def reference_of(p: PointResult) -> str | None:
+    """Return the id of the point that a quantized point is compared with; None where it is with none."""
     return p.stored.parts().get("drift", {}).get("reference") if p.stored else None
 
 
-def _cost(key: tuple[str, str, str], points: Sequence[PointResult], references: set[str]) -> Cost:
-    names = [name for name in dict.fromkeys(n for p in points for n in p.metrics)
-             if name.startswith("drift/") or name in PRICES]  # fmt: skip
+def _cost(
+    key: tuple[str, str, str], points: Sequence[PointResult], references: Mapping[str, PointResult]
+) -> Cost:
+    names = dict.fromkeys(name for p in points for name in p.metrics)
     metrics = {}
-    for name in names:
+    for name in (name for name in names if name.startswith("drift/") or name in PRICES):
         values = [p.metrics[name] for p in points if name in p.metrics]
         metrics[name] = max(values) if name == "drift/kl_max" else math.fsum(values) / len(values)
     labels = tuple(p.point.label for p in points)
-    return Cost(*key, next(iter(sorted(references)), None), metrics, labels)
+    compared_with = {references[label].point.quantization for label in labels if label in references}
+    return Cost(*key, min(compared_with, default=None), metrics, labels)
 
 
 def _with_fronts(costs: Sequence[Cost]) -> tuple[list[Cost], tuple[str, ...]]:
@@ -178,8 +171,7 @@ def _agreements(
         ]
         if len(both) < LEAST_STRATEGIES:
             continue
-        correlations = rank_correlations(*zip(*both, strict=True))
-        if correlations is not None:
+        if correlations := rank_correlations(*zip(*both, strict=True)):
             identity = (cost.model, cost.prompts, cost.reference or "", cost.quantization)
             found.append(Agreement(*identity, name, len(both), *correlations))
     return found

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from harness.analysis.drift_costs import Cost
 from harness.analysis.point_results import PointResult
 
@@ -16,8 +18,6 @@ MOST_TOKENS = 12
 
 MOST_WORST = 20
 """Steps listed of a quantization by their KL divergence."""
-
-_SAME_STEP = ("prompt_id", "token_id", "position", "before", "after")
 
 
 def kl_by(p: PointResult, *keys: str) -> list[dict[str, Any]]:
@@ -34,23 +34,20 @@ def kl_by(p: PointResult, *keys: str) -> list[dict[str, Any]]:
     table = table.unify_dictionaries()
     kl = pc.if_else(pc.is_finite(table["kl"]), table["kl"], 0.0)
     grouped = table.set_column(len(keys), "kl", kl).group_by(list(keys), use_threads=False)
-    rows: list[dict[str, Any]] = grouped.aggregate(
-        [("kl", "sum"), ("kl", "max"), ("kl", "count")]
-    ).to_pylist()
-    return rows
+    return grouped.aggregate([("kl", "sum"), ("kl", "max"), ("kl", "count")]).to_pylist()
 
 
 def kl_shares(points: Sequence[PointResult]) -> list[tuple[str, int, int, float]]:
     """Return (text, id, count, share) of the tokens with the largest share of the points' total KL."""
-    sums: dict[tuple[str, int], tuple[float, int]] = {}
+    sums: Counter[tuple[str, int]] = Counter()
+    counts: Counter[tuple[str, int]] = Counter()
     for p in points:
         for row in kl_by(p, "token", "token_id"):
-            key = (row["token"], row["token_id"])
-            total, count = sums.get(key, (0.0, 0))
-            sums[key] = (total + row["kl_sum"], count + row["kl_count"])
-    all_kl = math.fsum(total for total, _ in sums.values())
-    most = sorted(sums.items(), key=lambda item: -item[1][0])[:MOST_TOKENS]
-    return [(*key, count, total / all_kl) for key, (total, count) in most if total > 0]
+            token = (row["token"], row["token_id"])
+            sums[token] += row["kl_sum"]
+            counts[token] += row["kl_count"]
+    all_kl = math.fsum(sums.values())
+    return [(*token, counts[token], kl / all_kl) for token, kl in sums.most_common(MOST_TOKENS) if kl > 0]
 
 
 def cost_intervals(cost: Cost, points: Sequence[PointResult]) -> dict[str, tuple[float, float]]:
@@ -58,10 +55,6 @@ def cost_intervals(cost: Cost, points: Sequence[PointResult]) -> dict[str, tuple
 
     The interval of a mean over points is the mean of theirs: points of one sweep share their prompts, and
     however their errors are correlated, that of the mean is no larger than the mean of the errors.
-
-    Args:
-        cost: the quantization.
-        points: its results.
     """
     found = {}
     for name, value in cost.metrics.items():
@@ -70,7 +63,7 @@ def cost_intervals(cost: Cost, points: Sequence[PointResult]) -> dict[str, tuple
             some = [p for p in some if p.metrics[name] == value][:1]
         ends = [p.intervals[name] for p in some if name in p.intervals]
         if len(ends) == len(some) > 0:
-            low, high = (sum(e[i] for e in ends) / len(ends) for i in (0, 1))
+            low, high = np.mean(ends, axis=0).tolist()
             found[name] = (low, high)
     return found
 
@@ -95,16 +88,13 @@ def worst_steps(points: Sequence[PointResult]) -> list[tuple[int, dict[str, Any]
     rows.sort(key=lambda entry: -(entry[1]["kl"] or 0.0))
     distinct: dict[tuple[Any, ...], tuple[int, dict[str, Any]]] = {}
     for index, row in rows:
-        distinct.setdefault(tuple(row[name] for name in _SAME_STEP), (index, row))
+        step = tuple(row[name] for name in ("prompt_id", "token_id", "position", "before", "after"))
+        distinct.setdefault(step, (index, row))
     return list(distinct.values())[:MOST_WORST]
 
 
 def _facts(p: PointResult) -> dict[str, Any]:
-    """Return drift.json of a point; empty where it does not exist or is incomplete."""
+    """Return drift.json of a point; empty where it does not exist."""
     if not p.stored or not p.stored.has("drift.json"):
         return {}
-    try:
-        facts = json.loads(p.stored.path("drift.json").read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return facts if isinstance(facts, dict) else {}
+    return json.loads(p.stored.path("drift.json").read_text(encoding="utf-8"))

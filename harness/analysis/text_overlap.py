@@ -6,7 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise, zip_longest
 
 import numpy as np
 
@@ -109,20 +109,12 @@ def _read_in_step(points: Sequence[StoredPoint]) -> Iterator[tuple[str, int, lis
     order, so that a text soon meets the others; what only some points have comes at the end.
     """
     waiting: dict[tuple[str, int], list[str]] = defaultdict(list)
-    readers = [_texts(point) for point in points]
-    while readers:
-        unfinished = []
-        for rows in readers:
-            batch = next(rows, None)
-            if batch is None:
-                continue
-            unfinished.append(rows)
-            for prompt_id, sample, text in batch:
-                texts = waiting[prompt_id, sample]
-                texts.append(text)
-                if len(texts) == len(points) > 1:
-                    yield prompt_id, sample, waiting.pop((prompt_id, sample))
-        readers = unfinished
+    for batches in zip_longest(*map(_texts, points), fillvalue=()):
+        for prompt_id, sample, text in chain.from_iterable(batches):
+            texts = waiting[prompt_id, sample]
+            texts.append(text)
+            if len(texts) == len(points) > 1:
+                yield prompt_id, sample, waiting.pop((prompt_id, sample))
     for (prompt_id, sample), texts in waiting.items():
         if len(texts) > 1:
             yield prompt_id, sample, texts

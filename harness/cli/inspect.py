@@ -5,20 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+from transformers import GenerationConfig
+
+from harness.backends.hf.forward import forward
+from harness.backends.hf.generation_config import generation_config
+from harness.cli.inspect_arguments import InspectArguments
 from harness.cli.output import print_json
 from harness.config.effective import effective_decoding
 from harness.config.point import Point, Prompts
+from harness.decoding.detokenizer import Detokenizer
+from harness.decoding.gumbel import draw, noise_key
+from harness.decoding.processors import stock_processors
+from harness.decoding.strategy import Strategy
 from harness.errors import ConfigError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from torch import Tensor
-
-    from harness.decoding.detokenizer import Detokenizer
-    from harness.models.load import LoadedModel
-    from harness.prompts.prompt import Prompt
+from harness.models.load import LoadedModel, free, load
+from harness.models.locate import locate
+from harness.models.tokenizer import load_tokenizer
+from harness.prompts import prepare_prompts
+from harness.prompts.prompt import Prompt
 
 
 @dataclass(frozen=True)
@@ -42,33 +52,16 @@ class Step:
     entropy: float
 
 
-def inspect(
-    point: Point,
-    prompt: str,
-    *,
-    steps: int = 1,
-    top_k: int = 10,
-    chat: bool = False,
-    as_json: bool = False,
-) -> int:
-    """Print the tokens of `prompt` and the next-token table of each of `steps` steps.
+def inspect(point: Point, arguments: InspectArguments) -> int:
+    """Print the tokens of the prompt and the next-token table of each step, or one JSON object.
 
     Args:
         point: model, quantization, and the strategy that chooses the tokens.
-        prompt: the text, unchanged.
-        steps: decoding steps to show.
-        top_k: rows of each next-token table.
-        chat: whether the prompt is rendered with the model's chat template.
-        as_json: print one JSON object instead of tables.
+        arguments: the prompt, and what to show.
 
     Returns:
         The exit status.
     """
-    from harness.models.load import free, load
-    from harness.models.locate import locate
-    from harness.models.tokenizer import load_tokenizer
-    from harness.prompts import prepare_prompts
-
     if point.decoding.num_beams not in (None, 1):
         raise ConfigError.of(
             "decoding.num_beams",
@@ -78,22 +71,21 @@ def inspect(
         raise ConfigError.of(
             "cache", f"{point.cache.name}: inspect reads with the model's own cache; use cache=default"
         )
-    if steps < 1 or top_k < 1:
-        raise ConfigError.of("steps" if steps < 1 else "top_k", "must be at least 1")
     files = locate(point.model)
-    source = Prompts(name="inspect", items=({"id": "inspect", "prompt": prompt},), chat=chat)
-    (prepared,) = prepare_prompts(source, files, load_tokenizer(point.model, files), steps).prompts
+    item = {"id": "inspect", "prompt": arguments.prompt}
+    source = Prompts(name="inspect", items=(item,), chat=arguments.chat)
+    (prompt,) = prepare_prompts(source, files, load_tokenizer(point.model, files), arguments.steps).prompts
     loaded = load(point.model, point.quantization)
     try:
-        tokens = [(str(loaded.tokenizer.convert_ids_to_tokens(id_)), id_) for id_ in prepared.ids]
-        decoded = _decode(loaded, point, prepared, steps, top_k)
-        if as_json:
+        tokens = [(str(loaded.tokenizer.convert_ids_to_tokens(id_)), id_) for id_ in prompt.ids]
+        decoded = _decode(loaded, point, prompt, arguments.steps, arguments.top_k)
+        if arguments.as_json:
             print_json(
                 {
                     "model": point.model.id,
                     "quantization": point.quantization.name,
                     "decoding": point.decoding.name,
-                    "prompt": prepared.text,
+                    "prompt": prompt.text,
                     "tokens": [{"piece": text, "id": id_} for text, id_ in tokens],
                     "steps": [asdict(step) for step in decoded],
                 }
@@ -107,16 +99,6 @@ def inspect(
 
 def _decode(loaded: LoadedModel, point: Point, prompt: Prompt, max_steps: int, top_k: int) -> Iterator[Step]:
     """Yield the steps of a sample until it ends, at most `max_steps`."""
-    import torch
-    from transformers import GenerationConfig
-
-    from harness.backends.hf.forward import forward
-    from harness.backends.hf.generation_config import generation_config
-    from harness.decoding.detokenizer import Detokenizer
-    from harness.decoding.gumbel import draw, noise_key
-    from harness.decoding.processors import stock_processors
-    from harness.decoding.strategy import Strategy
-
     eos = loaded.model.generation_config.eos_token_id
     eos_ids = [eos] if isinstance(eos, int) else list(eos or ())
     loaded.model.generation_config = GenerationConfig()
@@ -166,10 +148,6 @@ def _candidates(
 
 
 def _print_tables(tokens: list[tuple[str, int]], steps: Iterator[Step]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     console = Console()
     table = Table(title=Text(f"{len(tokens)} tokens of the prompt"), title_justify="left")
     table.add_column("#", justify="right", style="dim")
@@ -179,25 +157,19 @@ def _print_tables(tokens: list[tuple[str, int]], steps: Iterator[Step]) -> None:
         table.add_row(str(index), Text(_quoted(text)), str(id_))
     console.print(table)
     for step in steps:
-        _print_step(console, step)
+        console.print(_step_table(step))
 
 
-def _print_step(console: Console, step: Step) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+def _step_table(step: Step) -> Table:
     title = f"next token {step.position + 1}: {_quoted(step.chosen.token)}  (entropy {step.entropy:.2f} nats)"
     table = Table(title=Text(title), title_justify="left")
-    table.add_column("token")
-    table.add_column("id", justify="right")
-    table.add_column("logit", justify="right")
-    table.add_column("probability", justify="right")
     rows = list(step.candidates)
     if step.chosen.id not in {row.id for row in rows}:
         rows.append(step.chosen)
     warped = any(abs(row.probability - row.warped_probability) > 5e-7 for row in rows)
-    if warped:
-        table.add_column("warped", justify="right")
+    table.add_column("token")
+    for name in ("id", "logit", "probability", *(["warped"] if warped else [])):
+        table.add_column(name, justify="right")
     table.add_column("", min_width=20)
     for row in rows:
         style = "bold green" if row.id == step.chosen.id else ""
@@ -206,7 +178,7 @@ def _print_step(console: Console, step: Step) -> None:
             numbers.append(f"{row.warped_probability:8.2%}")
         bar = Text("█" * round(20 * row.probability), style="green")
         table.add_row(Text(_quoted(row.token), style), *numbers, bar)
-    console.print(table)
+    return table
 
 
 def _quoted(text: str) -> str:

@@ -174,14 +174,7 @@ def _inspect(words: list[str]) -> int:
     point = app.one_point(arguments.overrides)
     from harness.cli.inspect import inspect
 
-    return inspect(
-        point,
-        arguments.prompt,
-        steps=arguments.steps,
-        top_k=arguments.top_k,
-        chat=arguments.chat,
-        as_json=arguments.as_json,
-    )
+    return inspect(point, arguments)
 
 
 def _replay(words: list[str]) -> int:

@@ -9,6 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from harness.analysis.replay import (
     Reason,
     ReplayedSample,
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
     from harness.config.point import Decoding
 
 _MOST_ROWS = 60
-_REASONS = {Reason.UNRECORDED: "unrecorded", Reason.THRESHOLD: "threshold", Reason.TIE: "tie"}
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,12 @@ class StoredSamples:
         name: the id or label by which it was found.
         requested: the keys that its decoding sets.
         effective: all fields of its decoding.
-        seed: of its noise.
-        vocabulary: its model's number of tokens; infinite if unknown.
     """
 
     stored: StoredPoint
     name: str
     requested: Mapping[str, Any]
     effective: Mapping[str, Any]
-    seed: int
-    vocabulary: float
 
     @classmethod
     def find(cls, outputs: Path, wanted: str) -> StoredSamples:
@@ -63,19 +62,12 @@ class StoredSamples:
             ConfigError: no point is found, or it is incomplete.
         """
         stored, name = find_point(outputs, wanted)
-        needed = ("tokens.parquet", "generations.parquet", "config.yaml")
-        if missing := [file for file in needed if not stored.has(file)]:
-            cure = "run its sweep again to complete it"
-            raise ConfigError.of(wanted, f"{missing[0]} of point {stored.point_id} not found; {cure}")
+        for file in ("tokens.parquet", "generations.parquet", "config.yaml"):
+            if not stored.has(file):
+                message = f"{file} of point {stored.point_id} not found; run its sweep again to complete it"
+                raise ConfigError.of(wanted, message)
         config = stored.config()
-        return cls(
-            stored,
-            name,
-            config["requested"]["decoding"],
-            config["effective"]["decoding"],
-            int((stored.columns("generations", ["seed"])["seed"] or [0])[0]),
-            vocabulary_of(stored),
-        )
+        return cls(stored, name, config["requested"]["decoding"], config["effective"]["decoding"])
 
 
 @dataclass(frozen=True)
@@ -86,15 +78,15 @@ class _Replay:
         samples: the point.
         effective: all fields of the other strategy.
         depth: recorded alternatives per step.
-        results: one per sample.
-        texts: of the stored and the other token where a sample changes.
+        results: of each sample, and the texts of the stored and the other token where it changes.
+        summary: over all samples.
     """
 
     samples: StoredSamples
     effective: Mapping[str, Any]
     depth: int
-    results: Sequence[ReplayedSample]
-    texts: Sequence[tuple[str, str | None] | None]
+    results: Sequence[tuple[ReplayedSample, tuple[str, str | None] | None]]
+    summary: Mapping[str, Any]
 
 
 def show_replay(samples: StoredSamples, decoding: Decoding, *, as_json: bool) -> int:
@@ -106,13 +98,15 @@ def show_replay(samples: StoredSamples, decoding: Decoding, *, as_json: bool) ->
     Raises:
         ConfigError: replay does not support the strategy, or no alternatives were recorded.
     """
-    effective = effective_decoding(decoding)
+    stored, effective = samples.stored, effective_decoding(decoding)
+    seed = int((stored.columns("generations", ["seed"])["seed"] or [0])[0])
     new, old = warp_of(effective), supported_warp(samples.effective)
     depth, results = 0, []
-    for steps in read_steps(samples.stored, samples.vocabulary):
+    for steps in read_steps(stored, vocabulary_of(stored)):
         depth = steps.depth
-        results += list(replay_steps(steps, new, old, samples.seed).samples())
-    replay = _Replay(samples, effective, depth, results, changed_texts(samples.stored, results))
+        results += replay_steps(steps, new, old, seed).samples()
+    with_texts = list(zip(results, changed_texts(stored, results), strict=True))
+    replay = _Replay(samples, effective, depth, with_texts, summarize(results))
     if as_json:
         print_json(_json(replay))
     else:
@@ -122,7 +116,7 @@ def show_replay(samples: StoredSamples, decoding: Decoding, *, as_json: bool) ->
 
 def _json(replay: _Replay) -> dict[str, Any]:
     rows = []
-    for sample, texts in zip(replay.results, replay.texts, strict=True):
+    for sample, texts in replay.results:
         row = asdict(sample) | {"reason": sample.reason.describe(replay.depth) or None}
         if texts is None:
             row |= {"logprob": None, "warped_logprob": None}
@@ -134,7 +128,7 @@ def _json(replay: _Replay) -> dict[str, Any]:
         "made_by": _not_neutral(replay.samples.effective),
         "replayed_as": _not_neutral(replay.effective),
         "recorded": replay.depth,
-        "summary": summarize(replay.results),
+        "summary": replay.summary,
         "samples": rows,
     }
 
@@ -155,18 +149,14 @@ def _describe(effective: Mapping[str, Any]) -> str:
 
 
 def _print_table(replay: _Replay) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     console = Console(highlight=False)
     strategies = (
         f"generated by {_describe(replay.samples.effective)}, replayed as {_describe(replay.effective)}"
     )
     console.print(Text(visible(f"{replay.samples.name}, {strategies}"), style="bold"), soft_wrap=True)
-    several = len({sample.sample for sample in replay.results}) > 1
+    several = len({sample.sample for sample, _ in replay.results}) > 1
     table = Table(box=None, padding=(0, 1, 0, 0))
-    longest = max((len(sample.prompt_id) for sample in replay.results), default=0)
+    longest = max((len(sample.prompt_id) for sample, _ in replay.results), default=0)
     table.add_column("prompt", overflow="fold", min_width=min(longest, 16))
     for column in (["sample"] if several else []) + ["steps", "same", "changes"]:
         table.add_column(column, justify="right", no_wrap=True)
@@ -174,15 +164,17 @@ def _print_table(replay: _Replay) -> None:
     table.add_column("undecided", overflow="fold")
     for column in ("mean\nlogprob", "candidates\nkept"):
         table.add_column(column, justify="right", no_wrap=True)
-    for sample, texts in list(zip(replay.results, replay.texts, strict=True))[:_MOST_ROWS]:
+    for sample, texts in replay.results[:_MOST_ROWS]:
+        undecided = sample.undecided_at is not None
+        changes = "" if sample.changes_at is None else f"{'by' if undecided else 'at'} {sample.changes_at}"
         table.add_row(
             Text(visible(sample.prompt_id)),
             *([str(sample.sample)] if several else []),
             str(sample.steps),
             str(sample.same),
-            _changes(sample),
+            changes,
             Text("" if texts is None else _tokens(sample, *texts)),
-            "" if sample.undecided_at is None else f"at {sample.undecided_at}, {_REASONS[sample.reason]}",
+            f"at {sample.undecided_at}, {sample.reason.name.lower()}" if undecided else "",
             _interval(*sample.mean_logprob, 3),
             _interval(*sample.kept, 1),
         )
@@ -193,32 +185,22 @@ def _print_table(replay: _Replay) -> None:
         console.print(Text(line), soft_wrap=True)
 
 
-def _changes(sample: ReplayedSample) -> str:
-    """Return at which step a sample changes, or by which if an earlier step is undecided."""
-    if sample.changes_at is None:
-        return ""
-    return f"{'at' if sample.undecided_at is None else 'by'} {sample.changes_at}"
-
-
 def _tokens(sample: ReplayedSample, text: str, other_text: str | None) -> str:
     """Return the stored token and the one chosen instead, each with its raw and warped probability."""
-    (warped, other_warped), (raw, other_raw) = sample.warped_logprob, sample.logprob
-    stored = f"“{visible(text)}” {_probability(raw)} → {_bounded_probability(warped)}"
-    if other_text is None or other_warped is None or other_raw is None:
-        return f"{stored}\nanother token"
-    other = f"“{visible(other_text)}” {_probability(other_raw)} → {_bounded_probability(other_warped)}"
-    return f"{stored}\n{other}"
+    lines = []
+    for name, raw, warped in zip((text, other_text), sample.logprob, sample.warped_logprob, strict=True):
+        if name is None or raw is None or warped is None:
+            lines.append("another token")
+        else:
+            lines.append(f"“{visible(name)}” {math.exp(raw):.3f} → {_probability(*warped)}")
+    return "\n".join(lines)
 
 
-def _probability(logprob: float) -> str:
-    return f"{math.exp(logprob):.3f}"
-
-
-def _bounded_probability(bounds: tuple[float, float]) -> str:
-    low, high = bounds
+def _probability(low: float, high: float) -> str:
+    """Return a probability by the bounds of its logprob."""
     if high == -math.inf:
         return "removed"
-    return _probability(high) if high - low < 1e-3 else f"{_probability(low)}..{_probability(high)}"
+    return f"{math.exp(high):.3f}" if high - low < 1e-3 else f"{math.exp(low):.3f}..{math.exp(high):.3f}"
 
 
 def _interval(low: float, high: float, decimals: int) -> str:
@@ -233,8 +215,8 @@ def _interval(low: float, high: float, decimals: int) -> str:
 
 def _closing(replay: _Replay) -> list[str]:
     """Return the summary over all samples, and why some of them are undecided."""
-    summary = summarize(replay.results)
-    reasons = Counter(sample.reason for sample in replay.results if sample.undecided_at is not None)
+    summary = replay.summary
+    reasons = Counter(sample.reason for sample, _ in replay.results if sample.undecided_at is not None)
     lines = [
         f"{summary['same']} of {summary['samples']} samples are identical to the end, "
         f"{summary['changed']} change, {summary['undecided']} are undecided from some step on; "
@@ -242,17 +224,17 @@ def _closing(replay: _Replay) -> list[str]:
     ]
     if summary["impossible"] < summary["samples"]:
         low, high = summary["mean_logprob"]
-        mean = _interval(low, high, 3)
-        lines.append(f"mean logprob {mean} over the samples that this strategy can generate")
+        lines.append(
+            f"mean logprob {_interval(low, high, 3)} over the samples that this strategy can generate"
+        )
     if summary["impossible"]:
         lines.append(
             f"{summary['impossible']} samples contain a token removed by truncation: this strategy could not "
             "have generated them"
         )
     for reason, count in sorted(reasons.items()):
-        lines.append(f"{_REASONS[reason]}: {reason.describe(replay.depth)} ({count} samples)")
+        lines.append(f"{reason.name.lower()}: {reason.describe(replay.depth)} ({count} samples)")
     if Reason.UNRECORDED in reasons or Reason.THRESHOLD in reasons:
-        lines.append(
-            f"record.top_k={max(20, 4 * replay.depth)} when running the sweep lets replay decide more"
-        )
+        depth = max(20, 4 * replay.depth)
+        lines.append(f"record.top_k={depth} when running the sweep lets replay decide more")
     return lines

@@ -15,21 +15,9 @@ from harness.analysis.point_results import PointResult
 FACTS = ("label", "point_id", "model", "quantization", "prompts", "decoding", "status", "error")
 
 COMPARISON_COLUMNS = (
-    "label",
-    "metric",
-    "value",
-    "low",
-    "high",
-    "baseline",
-    "difference",
-    "difference low",
-    "difference high",
-    "p",
-    "word",
-    "verdict",
-    "below noise",
-    "prompts",
-)
+    "label", "metric", "value", "low", "high", "baseline", "difference", "difference low", "difference high",
+    "p", "word", "verdict", "below noise", "prompts",
+)  # fmt: skip
 
 
 def summary_csv(points: Sequence[PointResult]) -> str:
@@ -39,14 +27,12 @@ def summary_csv(points: Sequence[PointResult]) -> str:
     """
     varied = [key for key in dict.fromkeys(k for p in points for k in p.point.varied) if key not in FACTS]
     metrics = in_order(key for p in points for key in p.metrics)
-    rows = (
-        [
-            *(getattr(p.point, name) for name in FACTS),
-            *(_cell(p.point.varied.get(key)) for key in varied),
-            *map(p.metrics.get, metrics),
-        ]
+    rows = [
+        [getattr(p.point, name) for name in FACTS]
+        + [_cell(p.point.varied.get(key)) for key in varied]
+        + [p.metrics.get(key) for key in metrics]
         for p in points
-    )
+    ]
     return _csv([*FACTS, *varied, *metrics], rows)
 
 
@@ -58,12 +44,9 @@ def comparison_csv(comparison: Comparison) -> str:
     """
     rows = []
     for label, cells in comparison.cells.items():
-        for metric in comparison.metrics:
-            cell = cells.get(metric.key)
-            if cell is None:
-                continue
-            row: list[Any] = [label, metric.key, cell.value, cell.low, cell.high]
-            d = cell.difference
+        for key in (metric.key for metric in comparison.metrics if metric.key in cells):
+            cell, d = cells[key], cells[key].difference
+            row: list[Any] = [label, key, cell.value, cell.low, cell.high]
             if d is not None:
                 row += [comparison.baseline, d.mean, d.low, d.high, d.p, d.word, d.verdict]
                 row += ["yes" if d.within_noise else "no", d.prompts]

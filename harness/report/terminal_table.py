@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.cells import cell_len, chop_cells
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
 from harness.analysis.comparison import Comparison, Difference
 from harness.analysis.metric_catalog import HEADLINES
@@ -12,10 +17,6 @@ from harness.analysis.point_results import CHOICES, PointResult
 from harness.analysis.statistics.multiple_comparisons import NO_DIFFERENCE
 from harness.report.point_names import short_names
 from harness.report.visible import visible
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.text import Text
 
 STATUS_SIGNS = {"done": ("✓", "green"), "reused": ("↺", "cyan"), "failed": ("✗", "bold red")}
 FINISHES = {
@@ -39,13 +40,11 @@ MARKS = {
 OPTIONAL = ("text/output_tokens", "finish", "text/distinct_2", "throughput/tokens_per_s", "text/repeated_4")
 """What makes room for long names, the first one first: `finish` is shortened, metrics are left out."""
 
-Columns = list[tuple[str, list[str]]]
+Columns = list[tuple[str, list[Text]]]
 """The header of each column, and its cell of each point."""
 
 
-def sweep_table(
-    points: Sequence[PointResult], width: int, comparison: Comparison | None = None
-) -> RenderableType:
+def sweep_table(points: Sequence[PointResult], width: int, comparison: Comparison | None = None) -> Group:
     """Return the table: what varies, the results, and below it what all points share and the errors.
 
     Args:
@@ -54,11 +53,6 @@ def sweep_table(
             name is wrapped.
         comparison: of these points; marks how each number differs from the baseline's.
     """
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
     names = short_names([p.point for p in points])
     layouts = [_columns(points, OPTIONAL[:count], comparison) for count in range(len(OPTIONAL) + 1)]
     widest = max(len(word) for name in ["run", *names] for word in _words(name))
@@ -71,53 +65,36 @@ def sweep_table(
     room = _room(columns, width)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("  run", no_wrap=True)
-    widths = [_width(column) for column in columns]
-    for (header, _), column_width in zip(columns, widths, strict=True):
+    for header, cells in columns:
         # Justified here: rich would strip the blank of a number without a mark.
-        lines = [line.rjust(column_width) for line in header.split("\n")]
-        table.add_column(Text("\n".join(lines)), no_wrap=True)
+        column_width = _width((header, cells))
+        table.add_column("\n".join(line.rjust(column_width) for line in header.split("\n")), no_wrap=True)
+        for cell in cells:
+            cell.pad_left(column_width - len(cell))
+    failed = [p.point for p in points if p.point.status == "failed"]
     for row, (p, name) in enumerate(zip(points, names, strict=True)):
-        sign, style = STATUS_SIGNS.get(p.point.status, ("·", "dim"))
-        red = "red" if p.point.status == "failed" else ""
-        table.add_row(
-            Text.assemble((sign, style), " ", ("\n  ".join(wrapped(name, room)), red)),
-            *(
-                _styled(cells[row].rjust(column_width), red if cells[row] == p.point.status else "")
-                for (_, cells), column_width in zip(columns, widths, strict=True)
-            ),
-        )
+        sign = STATUS_SIGNS.get(p.point.status, ("·", "dim"))
+        label = ("\n  ".join(wrapped(name, room)), "red" if p.point.status == "failed" else "")
+        table.add_row(Text.assemble(sign, " ", label), *(cells[row] for _, cells in columns))
     below = [Text(line, "dim") for line in (*_shared(points), *_legend(comparison, columns))]
-    below += [
-        Text.assemble(
-            ("✗ ", "bold red"), (visible(p.point.label), "red"), ": ", visible(p.point.error or "failed")
-        )
-        for p in points
-        if p.point.status == "failed"
-    ]
+    for point in failed:
+        label = (visible(point.label), "red")
+        below.append(Text.assemble(("✗ ", "bold red"), label, ": ", visible(point.error or "failed")))
     return Group(table, *([Text(), *below] if below else []))
 
 
-def _columns(
-    points: Sequence[PointResult], without: Sequence[str], comparison: Comparison | None = None
-) -> Columns:
+def _columns(points: Sequence[PointResult], without: Sequence[str], comparison: Comparison | None) -> Columns:
     """Return the columns beside the names; those in `without` left out or shortened."""
     known = {key for p in points for key in p.metrics}
     shown = [metric for metric in HEADLINES if metric.key in known and metric.key not in without]
     with_units = any(metric.unit for metric in shown)
-    columns = [
-        (
-            metric.name + (f"\n{metric.unit}" if with_units else ""),
-            _marked(
-                [metric.format(p.metrics.get(metric.key)) for p in points],
-                [_difference(comparison, p.point.label, metric.key) for p in points],
-            ),
-        )
-        for metric in shown
-    ]
-    found = {reason for p in points for reason in p.finishes}
-    reasons = [reason for reason in sorted(FINISHES, key=str) if reason in found]
-    finish = _finishes_in_short if "finish" in without else _finishes
-    return [*columns, finish(points, reasons)]
+    columns = []
+    for metric in shown:
+        marks = _marks([_difference(comparison, p.point.label, metric.key) for p in points])
+        numbers = [metric.format(p.metrics.get(metric.key)) for p in points]
+        cells = [Text.assemble(*pair) for pair in zip(numbers, marks, strict=True)]
+        columns.append((metric.name + (f"\n{metric.unit}" if with_units else ""), cells))
+    return [*columns, _finishes(points, in_short="finish" in without)]
 
 
 def _difference(comparison: Comparison | None, label: str, key: str) -> Difference | None:
@@ -125,12 +102,10 @@ def _difference(comparison: Comparison | None, label: str, key: str) -> Differen
     return cell.difference if cell else None
 
 
-def _marked(cells: list[str], differences: list[Difference | None]) -> list[str]:
-    """Return numbers with the mark of their difference behind them, those without one kept aligned."""
-    if not any(differences):
-        return cells
-    signs = [MARKS[_meaning(d)][0] if d else " " for d in differences]
-    return [cell + sign for cell, sign in zip(cells, signs, strict=True)]
+def _marks(differences: Sequence[Difference | None]) -> list[tuple[str, str]]:
+    """Return the sign and style behind each number; a blank keeps those without a difference aligned."""
+    blank = " " if any(differences) else ""
+    return [MARKS[_meaning(d)][:2] if d else (blank, "") for d in differences]
 
 
 def _meaning(difference: Difference) -> str:
@@ -140,19 +115,9 @@ def _meaning(difference: Difference) -> str:
     return "noise" if difference.within_noise else difference.verdict or difference.word
 
 
-def _styled(cell: str, style: str) -> Text:
-    """Return a cell in its style, the mark behind it in its own."""
-    from rich.text import Text
-
-    for sign, colour, _ in MARKS.values():
-        if cell.endswith(sign):
-            return Text.assemble((cell[:-1], style), (sign, colour))
-    return Text(cell, style)
-
-
 def _legend(comparison: Comparison | None, columns: Columns) -> list[str]:
     """Return the meaning of the marks that are shown, and the baseline."""
-    ends = {cell[-1:] for _, cells in columns for cell in cells}
+    ends = {cell.plain[-1:] for _, cells in columns for cell in cells}
     shown = [f"{sign} {meaning}" for sign, _, meaning in MARKS.values() if sign in ends]
     if comparison is None or not shown:
         return []
@@ -160,19 +125,21 @@ def _legend(comparison: Comparison | None, columns: Columns) -> list[str]:
     return [visible(f"vs. {comparison.baseline}: {', '.join(shown)}{few}")]
 
 
-def _finishes(points: Sequence[PointResult], reasons: Sequence[str | None]) -> tuple[str, list[str]]:
-    """Return the column of finish reasons: `6 eos 2 length`."""
-    cells = [
-        " ".join(f"{p.finishes[r]} {FINISHES[r][0]}" for r in reasons if r in p.finishes) for p in points
-    ]
-    return "finish", [cell or p.point.status for p, cell in zip(points, cells, strict=True)]
-
-
-def _finishes_in_short(points: Sequence[PointResult], reasons: Sequence[str | None]) -> tuple[str, list[str]]:
-    """Return the same as `6/2` under `eos/len`."""
-    cells = ["/".join(str(p.finishes.get(r, 0)) for r in reasons) if p.finishes else "" for p in points]
-    header = "/".join(FINISHES[r][1] for r in reasons) or "finish"
-    return header, [cell or p.point.status for p, cell in zip(points, cells, strict=True)]
+def _finishes(points: Sequence[PointResult], *, in_short: bool) -> tuple[str, list[Text]]:
+    """Return the column of finish reasons, `6 eos 2 length`; in short `6/2` under `eos/len`."""
+    found = {reason for p in points for reason in p.finishes}
+    reasons = [reason for reason in sorted(FINISHES, key=str) if reason in found]
+    header, cells = "finish", []
+    if in_short and reasons:
+        header = "/".join(FINISHES[r][1] for r in reasons)
+    for p in points:
+        if in_short:
+            counts = "/".join(str(p.finishes.get(r, 0)) for r in reasons)
+        else:
+            counts = " ".join(f"{p.finishes[r]} {FINISHES[r][0]}" for r in reasons if r in p.finishes)
+        status = Text(p.point.status, "red" if p.point.status == "failed" else "")
+        cells.append(Text(counts) if p.finishes else status)
+    return header, cells
 
 
 def _room(columns: Columns, width: int) -> int:
@@ -180,15 +147,13 @@ def _room(columns: Columns, width: int) -> int:
     return width - 2 - sum(2 + _width(column) for column in columns)
 
 
-def _width(column: tuple[str, list[str]]) -> int:
+def _width(column: tuple[str, list[Text]]) -> int:
     header, cells = column
-    return max(map(len, [*header.split("\n"), *cells]))
+    return max([*map(len, header.split("\n")), *map(len, cells)])
 
 
 def wrapped(name: str, room: int) -> list[str]:
     """Return the lines of a name, broken after `/` or at a space; within a word only where it is too wide."""
-    from rich.cells import cell_len, chop_cells
-
     lines = [""]
     for word in _words(name):
         if cell_len((lines[-1] + word).rstrip()) <= room:

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
 
 from harness.analysis.compare import compare
 from harness.analysis.comparison import Comparison
@@ -23,9 +25,6 @@ from harness.store.feedback import known_feedback
 from harness.store.files import outputs_folder, write_text
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint, find_sweep
-
-if TYPE_CHECKING:
-    from rich.text import Text
 
 TOKENS_BUDGET_MB = 8.0
 """Of a tokens page."""
@@ -59,62 +58,13 @@ def write(name: str | None) -> int:
         ConfigError: there is no such sweep.
     """
     sweep = find_sweep(outputs_folder(), name)
-    written = _write(sweep, anew=True)
+    written = write_sweep_reports(sweep, anew=True)
     print_sweep(sweep, written)
     return 1 if missed(written.checked) else 0
 
 
-def write_sweep_reports(sweep: Sweep) -> Written:
-    """Write the sweep's tables, compare.html and expectations.json, and the tokens pages that are missing."""
-    return _write(sweep, anew=False)
-
-
-def print_sweep(sweep: Sweep, written: Written) -> None:
-    """Print the sweep's table, its expectations and the paths of its files."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.print(sweep_table(written.points, console.width, written.comparison))
-    console.print()
-    for line in _expectation_lines(written.checked):
-        console.print(line, soft_wrap=True)
-    for path in (sweep.folder / "compare.html", sweep.folder / "summary.csv"):
-        if path.is_file():
-            console.print(_relative(path), soft_wrap=True, markup=False)
-
-
-def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool = False) -> Path:
-    """Return the path of a point's tokens page in the sweep's folder; write it where missing or outdated.
-
-    Args:
-        sweep: the sweep.
-        point: the point's record in it.
-        stored: the point.
-        anew: write it in any case.
-    """
-    path = sweep.folder / "tokens" / f"{_slug(point.label)}-{point.point_id[:8]}.html"
-    source = stored.path("metrics.json" if stored.has("metrics.json") else "generations.parquet")
-    if anew or not path.is_file() or path.stat().st_mtime <= source.stat().st_mtime:
-        write_text(path, tokens_html(stored, point.label, TOKENS_BUDGET_MB, point))
-    return path
-
-
-def _expectation_lines(checked: Sequence[CheckedExpectation]) -> Iterator[Text]:
-    """Yield how many expectations passed, and a line for each that was missed."""
-    from rich.text import Text
-
-    if not checked:
-        return
-    misses = missed(checked)
-    yield Text(f"expectations: {check_summary(checked)}", style="red" if misses else "green")
-    for miss in misses[:MOST_MISSES]:
-        yield Text.assemble(("✗ ", "bold red"), visible(f"{miss.label}: {miss.line}"))
-    if len(misses) > MOST_MISSES:
-        yield Text(f"  and {len(misses) - MOST_MISSES} more in expectations.json")
-    yield Text()
-
-
-def _write(sweep: Sweep, anew: bool) -> Written:
+def write_sweep_reports(sweep: Sweep, anew: bool = False) -> Written:
+    """Write the sweep's reports; its tokens pages where they are missing or outdated, or all `anew`."""
     checked = check_expectations(sweep)
     points = point_results(sweep)
     comparison = compare(sweep, points)
@@ -137,6 +87,43 @@ def _write(sweep: Sweep, anew: bool) -> Written:
     else:
         expectations.unlink(missing_ok=True)
     return Written(points, comparison, checked)
+
+
+def print_sweep(sweep: Sweep, written: Written) -> None:
+    """Print the sweep's table, its expectations and the paths of its files."""
+    console = Console(highlight=False)
+    console.print(sweep_table(written.points, console.width, written.comparison))
+    console.print()
+    for line in _expectation_lines(written.checked):
+        console.print(line, soft_wrap=True)
+    for path in (sweep.folder / "compare.html", sweep.folder / "summary.csv"):
+        if path.is_file():
+            console.print(_relative(path), soft_wrap=True, markup=False)
+
+
+def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool = False) -> Path:
+    """Return the path of a point's tokens page in the sweep's folder; write it where missing or outdated.
+
+    `point` is the point's record in the sweep; with `anew` the page is written in any case.
+    """
+    path = sweep.folder / "tokens" / f"{_slug(point.label)}-{point.point_id[:8]}.html"
+    source = stored.path("metrics.json" if stored.has("metrics.json") else "generations.parquet")
+    if anew or not path.is_file() or path.stat().st_mtime <= source.stat().st_mtime:
+        write_text(path, tokens_html(stored, point.label, TOKENS_BUDGET_MB, point))
+    return path
+
+
+def _expectation_lines(checked: Sequence[CheckedExpectation]) -> Iterator[Text]:
+    """Yield how many expectations passed, and a line for each that was missed."""
+    if not checked:
+        return
+    misses = missed(checked)
+    yield Text(f"expectations: {check_summary(checked)}", style="red" if misses else "green")
+    for miss in misses[:MOST_MISSES]:
+        yield Text.assemble(("✗ ", "bold red"), visible(f"{miss.label}: {miss.line}"))
+    if len(misses) > MOST_MISSES:
+        yield Text(f"  and {len(misses) - MOST_MISSES} more in expectations.json")
+    yield Text()
 
 
 def _slug(label: str) -> str:

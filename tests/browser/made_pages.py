@@ -16,14 +16,13 @@ from sparse_points import sparse_sweep
 from harness.analysis.point_results import point_results
 from harness.report.page.compare_page import compare_html
 from harness.report.page.tokens_page import tokens_html
+from harness.store.feedback import keep_feedback
 
 
 def write_compare(folder: Path) -> Path:
     """compare.html of six points, two of them failed, with everything that a page may contain."""
     sweep = make_sweep(folder / "outputs", failed="top_p", tokens=30, samples=2)
-    points = point_results(sweep)
     label = sweep.points[2].label
-    comparison = made_up_comparison(points)
     expected = [
         SimpleNamespace(text="a met one", label=label, prompt_id="chat", passed=True, got=None),
         SimpleNamespace(text="<b>a missed one", label=label, prompt_id="chat", passed=False, got="<i>else"),
@@ -31,6 +30,9 @@ def write_compare(folder: Path) -> Path:
     feedback = [
         {"label": label, "prompt_id": "chat", "sample": 0, "name": "rating", "value": 4, "comment": "<u>good"}
     ]
+    keep_feedback(sweep.folder, feedback)
+    points = point_results(sweep)
+    comparison = made_up_comparison(points)
     html = compare_html(sweep, points, comparison=comparison, expectations=expected, feedback=feedback)
     path = folder / "compare.html"
     path.write_text(html, encoding="utf-8")

@@ -396,10 +396,11 @@ def test_inspect_takes_the_prompt_as_it_is(harness, stub):
     prompt = "It's a = b, {c}: [d] ${e} it's"
     done = harness("inspect", "model=gpt2", f"prompt={prompt}", "steps=3", "top_k=4", "--json", "chat=true")
     assert done.status == 0
-    (((point, text), kwargs),) = calls
-    assert text == prompt
+    (((point, arguments), kwargs),) = calls
+    assert arguments.prompt == prompt
     assert point.model.id == "openai-community/gpt2"
-    assert kwargs == {"steps": 3, "top_k": 4, "chat": True, "as_json": True}
+    assert (arguments.steps, arguments.top_k, arguments.chat, arguments.as_json) == (3, 4, True, True)
+    assert not kwargs
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ class PageVocabulary:
     def __init__(self, tokens: TokenVocabulary) -> None:
         self.tokens = tokens
         self._kept: list[int] = []
-        self._index: np.ndarray | None = None
+        self._index = np.empty(0, np.int64)
 
     def add(self, tokens: np.ndarray) -> None:
         """Add these tokens, where they are new."""
@@ -86,8 +86,6 @@ class PageVocabulary:
 
     def indices_of(self, tokens: np.ndarray) -> np.ndarray:
         """Return the indices of these tokens in the page; NONE for -1."""
-        import numpy as np
-
         return np.where(tokens < 0, NONE, self._indices()[tokens])
 
     def as_json(self) -> tuple[list[int | None], list[str]]:
@@ -101,14 +99,9 @@ class PageVocabulary:
 
     def _indices(self) -> np.ndarray:
         """Return the index in the page of each token that was read; -1 where it is not in the page."""
-        import numpy as np
-
-        size = len(self.tokens.ids)
-        if self._index is None or len(self._index) < size:
-            grown = np.full(size, -1, np.int64)
-            if self._index is not None:
-                grown[: len(self._index)] = self._index
-            self._index = grown
+        new = len(self.tokens.ids) - len(self._index)
+        if new:
+            self._index = np.pad(self._index, (0, new), constant_values=-1)
         return self._index
 
 
@@ -126,36 +119,37 @@ def pack(blocks: Sequence[Block], vocabulary: PageVocabulary) -> str:
     raw: list[bytes] = []
     for block in blocks:
         layout = []
-        steps = 0
         for name, column in block.columns.items():
             kind = _TYPES.get(name, "f16")
             layout.append([name, kind, 1 if column.ndim == 1 else column.shape[1]])
-            steps = len(column)
             raw.append(_ENCODERS[kind](vocabulary.indices_of(column) if name in TOKENS else column))
+        steps = len(next(iter(block.columns.values()), ()))
         index = layouts.setdefault(safe_json(layout), len(layouts))
         heads.append({**block.facts, "steps": steps, "columns": index})
     header = f'{{"columns":[{",".join(layouts)}],"blocks":{safe_json(heads)}}}\n'
     return packed(b"".join([header.encode("ascii"), *raw]))
 
 
+def _planes(values: np.ndarray, count: int) -> bytes:
+    """Return the `count` lowest bytes of little-endian values as so many planes of bytes."""
+    return values.view(np.uint8).reshape(-1, values.itemsize)[:, :count].T.tobytes()
+
+
 def u24(values: Any) -> bytes:
     """Return numbers from 0 to NONE as three planes of bytes; NaN as 0."""
-    clipped = np.clip(np.nan_to_num(np.asarray(values).reshape(-1)), 0, NONE).astype("<u4")
-    return clipped.view(np.uint8).reshape(-1, 4)[:, :3].T.tobytes()
+    return _planes(np.clip(np.nan_to_num(np.asarray(values).reshape(-1)), 0, NONE).astype("<u4"), 3)
 
 
 def f16(values: Any) -> bytes:
     """Return half-precision floats as two planes of bytes."""
-    flat = np.asarray(values, np.float32).reshape(-1)
-    return flat.astype("<f2").view(np.uint8).reshape(-1, 2).T.tobytes()
+    return _planes(np.asarray(values, np.float32).reshape(-1).astype("<f2"), 2)
 
 
 def f24(values: Any) -> bytes:
     """Return the upper three bytes of floats, rounded, as three planes of bytes."""
     flat = np.asarray(values, np.float32).reshape(-1)
     bits = flat.view(np.uint32).astype(np.uint64)
-    upper = np.where(np.isfinite(flat), (bits + 0x80) >> 8, bits >> 8).astype("<u4")
-    return upper.view(np.uint8).reshape(-1, 4)[:, :3].T.tobytes()
+    return _planes(np.where(np.isfinite(flat), (bits + 0x80) >> 8, bits >> 8).astype("<u4"), 3)
 
 
 _ENCODERS = {"u24": u24, "f16": f16, "f24": f24}

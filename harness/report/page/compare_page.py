@@ -53,13 +53,13 @@ def compare_html(
     indices = {p.point.label: index for index, p in enumerate(points)}
     chunks = CompressedChunks(budget_mb)
     quantization = quantization_section(points, chunks)
-    prompts = prompts_section(points, chunks, compared.disagreement, compared.metrics)
+    prompts, notes = prompts_section(points, chunks, compared.metrics, compared.disagreement)
     names = short_names([p.point for p in points])
     data: dict[str, Any] = {
         "kind": "compare",
         "label": sweep.name,
         "facts": _facts(sweep, points),
-        "notes": [*compared.notes, *prompts.notes],
+        "notes": [*compared.notes, *notes],
         "approximate": compared.approximate,
         "palette": PALETTE,
         "baseline": None if compared.baseline is None else indices.get(compared.baseline),
@@ -68,7 +68,7 @@ def compare_html(
             point_json(p, name, compared.cells.get(p.point.label, {}), (pages or {}).get(p.point.label))
             for p, name in zip(points, names, strict=True)
         ],
-        "findings": [finding.as_json() for finding in findings(points, compared.disagreement)],
+        "findings": findings(points, compared.disagreement),
         "effects": [
             [e.metric, e.factor, short(e.share), short(e.spread), {k: short(v) for k, v in e.levels.items()}]
             for e in compared.effects
@@ -79,23 +79,20 @@ def compare_html(
         "selfBleu": {key: short(value, 3) for key, value in compared.self_bleu.items()},
         "expectations": [expectation_json(e, indices) for e in expectations],
         "feedback": [found for f in feedback if (found := feedback_json(f, indices))],
-        "prompts": prompts.index,
-        "promptCount": prompts.count,
-        "vocabulary": prompts.vocabulary,
-        "tokenColumns": prompts.columns,
+        **prompts,
         "settings": chunks.put_json([settings(p.stored) if p.stored else {} for p in points]),
     }
     return page(f"{sweep.name} · comparison", data, chunks.text(), charts=True)
 
 
 def _facts(sweep: Sweep, points: Sequence[PointResult]) -> list[tuple[str, Any]]:
-    facts: list[tuple[str, Any]] = [("runs", len(points))]
     failed = sum(p.point.status == "failed" for p in points)
-    if failed:
-        facts.append(("failed", failed))
-    prompts = {prompt_id for p in points for prompt_id in p.prompt_ids}
-    facts.append(("prompts", len(prompts)))
-    facts.append(("outputs", sum(sum(p.finishes.values()) for p in points)))
+    facts: list[tuple[str, Any]] = [
+        ("runs", len(points)),
+        *([("failed", failed)] if failed else []),
+        ("prompts", len({prompt_id for p in points for prompt_id in p.prompt_ids})),
+        ("outputs", sum(sum(p.finishes.values()) for p in points)),
+    ]
     for name in ("model", "quantization", "prompts"):
         values = {getattr(p.point, name) for p in points}
         if len(values) == 1 and len(points) > 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.point_results import PointResult
@@ -20,27 +19,8 @@ REPETITION = (
 LOGPROB = "probability/mean_logprob"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One finding.
-
-    Attributes:
-        title: what it is about.
-        spans: the sentence.
-        tone: `good`, `bad` or empty.
-    """
-
-    title: str
-    spans: tuple[Span, ...]
-    tone: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the finding as the page has it."""
-        return {"title": self.title, "spans": list(self.spans), "tone": self.tone}
-
-
-def findings(points: Sequence[PointResult], disagreement: Mapping[str, float]) -> list[Finding]:
-    """Return the findings that these points allow, the most wanted first."""
+def findings(points: Sequence[PointResult], disagreement: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return the findings that these points allow, the most wanted first, as the page has them."""
     found = [
         _fastest(points),
         _most_repetitive(points),
@@ -51,86 +31,83 @@ def findings(points: Sequence[PointResult], disagreement: Mapping[str, float]) -
     return [finding for finding in found if finding]
 
 
+def _finding(title: str, *spans: Span, tone: str = "") -> dict[str, Any]:
+    """Return a finding: its title, its sentence, and whether it is `good`, `bad` or neither."""
+    return {"title": title, "spans": spans, "tone": tone}
+
+
 def _ranked(points: Sequence[PointResult], key: str, highest: bool) -> list[tuple[float, int]]:
-    """Return (value, index) of the points that have this metric, the extreme one first."""
+    """Return (value, index) of the points that have this metric, the extreme one first; of one point none."""
     values = [(p.metrics[key], index) for index, p in enumerate(points) if key in p.metrics]
-    return sorted(values, key=lambda pair: (-pair[0] if highest else pair[0], pair[1]))
+    ranked = sorted(values, key=lambda pair: (-pair[0] if highest else pair[0], pair[1]))
+    return ranked if len(ranked) > 1 else []
 
 
-def _fastest(points: Sequence[PointResult]) -> Finding | None:
+def _fastest(points: Sequence[PointResult]) -> dict[str, Any] | None:
     for key, highest, unit in SPEED:
-        ranked = _ranked(points, key, highest)
-        if len(ranked) < 2:
+        if not (ranked := _ranked(points, key, highest)):
             continue
         (best, first), (worst, last) = ranked[0], ranked[-1]
         spans: list[Span] = [{"point": first}, f" with {_figure(best)} {unit}"]
         rivals = _overlapping(points, key, first, [index for _, index in ranked[1:]])
-        if rivals and len(rivals) < 4:
-            spans += [", no significant difference from ", *_listed(rivals)]
-        elif rivals:
-            spans += [f", no significant difference from {len(rivals)} others"]
+        if rivals:
+            others = _listed(rivals) if len(rivals) < 4 else [f"{len(rivals)} others"]
+            spans += [", no significant difference from ", *others]
         if last not in rivals and min(best, worst) > 0:
             ratio = max(best, worst) / min(best, worst)
             spans += ["; slowest is ", {"point": last}, f" with {_figure(worst)} ({ratio:.1f}× slower)"]
-        return Finding("Fastest", (*spans, "."))
+        return _finding("Fastest", *spans, ".")
     return None
 
 
 def _overlapping(points: Sequence[PointResult], key: str, best: int, others: Sequence[int]) -> list[int]:
     """Return those of the others whose confidence interval overlaps that of the best."""
-    mine = points[best].intervals.get(key)
-    if not mine:
-        return []
-    found = []
-    for index in others:
-        theirs = points[index].intervals.get(key)
-        if theirs and theirs[0] <= mine[1] and mine[0] <= theirs[1]:
-            found.append(index)
-    return found
+    intervals = [p.intervals.get(key) for p in points]
+    mine = intervals[best]
+    return [i for i in others if mine and (o := intervals[i]) and o[0] <= mine[1] and mine[0] <= o[1]]
 
 
-def _most_repetitive(points: Sequence[PointResult]) -> Finding | None:
+def _most_repetitive(points: Sequence[PointResult]) -> dict[str, Any] | None:
     for key, highest, what, title in REPETITION:
         ranked = _ranked(points, key, highest)
-        if len(ranked) < 2 or ranked[0][0] == ranked[-1][0]:
+        if not ranked or ranked[0][0] == ranked[-1][0]:
             continue
         (most, first), (least, last) = ranked[0], ranked[-1]
-        spans: list[Span] = [{"point": first}, f": {_percent(most)} {what}; least: ", {"point": last}]
-        return Finding(title, (*spans, f" with {_percent(least)}."))
+        repeated = f": {_percent(most)} {what}; least: "
+        return _finding(title, {"point": first}, repeated, {"point": last}, f" with {_percent(least)}.")
     return None
 
 
-def _largest_disagreement(points: Sequence[PointResult], disagreement: Mapping[str, float]) -> Finding | None:
+def _largest_disagreement(
+    points: Sequence[PointResult], disagreement: Mapping[str, float]
+) -> dict[str, Any] | None:
     if len(points) < 2 or not disagreement:
         return None
     prompt_id, share = max(disagreement.items(), key=lambda pair: pair[1])
     if share <= 0:
-        return Finding("Largest disagreement", ("none: all strategies generated the same outputs.",))
+        return _finding("Largest disagreement", "none: all strategies generated the same outputs.")
     same = sum(value == 0 for value in disagreement.values())
-    spans: list[Span] = ["on prompt ", {"prompt": prompt_id}, f" ({_percent(share)})"]
-    if same:
-        spans.append(f"; on {same} of {len(disagreement)} prompts all outputs are identical")
-    return Finding("Largest disagreement", (*spans, "."))
+    identical = f"; on {same} of {len(disagreement)} prompts all outputs are identical" if same else ""
+    rest = f" ({_percent(share)}){identical}."
+    return _finding("Largest disagreement", "on prompt ", {"prompt": prompt_id}, rest)
 
 
-def _highest_confidence(points: Sequence[PointResult]) -> Finding | None:
-    ranked = _ranked(points, LOGPROB, True)
-    if len(ranked) < 2:
+def _highest_confidence(points: Sequence[PointResult]) -> dict[str, Any] | None:
+    if not (ranked := _ranked(points, LOGPROB, True)):
         return None
     (most, first), (least, last) = ranked[0], ranked[-1]
-    return Finding(
-        "Highest confidence",
-        ({"point": first}, f" with a mean logprob of {_signed(most)}; lowest: ",
-         {"point": last}, f" with {_signed(least)}."),
-    )  # fmt: skip
+    highest = f" with a mean logprob of {_signed(most)}; lowest: "
+    lowest = f" with {_signed(least)}."
+    return _finding("Highest confidence", {"point": first}, highest, {"point": last}, lowest)
 
 
-def _failed(points: Sequence[PointResult]) -> Finding | None:
+def _failed(points: Sequence[PointResult]) -> dict[str, Any] | None:
     failed = [index for index, p in enumerate(points) if p.point.status == "failed"]
     if not failed:
         return None
-    named = _listed(failed[:4]) + ([f" and {len(failed) - 4} more"] if len(failed) > 4 else [])
-    return Finding("Failed", (f"{len(failed)} of {len(points)} runs: ", *named, "."), "bad")
+    more = [f" and {len(failed) - 4} more"] if len(failed) > 4 else []
+    number = f"{len(failed)} of {len(points)} runs: "
+    return _finding("Failed", number, *_listed(failed[:4]), *more, ".", tone="bad")
 
 
 def _listed(indices: Sequence[int]) -> list[Span]:

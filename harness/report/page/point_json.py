@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.analysis.comparison import Cell, Front
@@ -12,17 +13,23 @@ from harness.analysis.metric_catalog import METRICS, Metric
 from harness.analysis.point_results import PointResult
 from harness.report.page.numbers import short
 
+FACTS = (
+    "label", "model", "quantization", "prompts", "decoding", "status", "error", "traceback", "warnings",
+)  # fmt: skip
+"""Of a SweepPoint, what the pages show as it is."""
+
 
 def metric_json(metric: Metric) -> dict[str, Any]:
-    """Return a metric as the pages have it."""
+    """Return a metric as the pages have it; means of feedback are shown among the key metrics."""
+    if metric.key.startswith("feedback/"):
+        metric = replace(metric, description="mean of the feedback given in MLflow", unit="feedback",
+                         decimals=2, visibility="headline")  # fmt: skip
     return {
-        "key": metric.key,
-        "name": metric.name,
-        "description": metric.description,
-        "unit": metric.unit,
-        "decimals": metric.decimals,
-        "better": metric.better,
-        "known": any(known.key == metric.key for known in METRICS),
+        **{
+            name: getattr(metric, name)
+            for name in ("key", "name", "description", "unit", "decimals", "better")
+        },
+        "known": any(known.key == metric.key for known in METRICS) or metric.unit == "feedback",
         "headline": metric.visibility == "headline",
     }
 
@@ -36,25 +43,15 @@ def point_json(p: PointResult, name: str, cells: Mapping[str, Cell], address: st
         cells: its metrics.
         address: of its tokens page, relative to the page.
     """
-    point = p.point
+    latencies = latency_quantiles(p.stored) if p.stored else {}
     return {
-        "label": point.label,
+        **{fact: getattr(p.point, fact) for fact in FACTS},
         "name": name,
-        "id": point.point_id,
-        "model": point.model,
-        "quantization": point.quantization,
-        "prompts": point.prompts,
-        "decoding": point.decoding,
-        "status": point.status,
-        "error": point.error,
-        "traceback": point.traceback,
-        "warnings": list(point.warnings),
+        "id": p.point.point_id,
         "page": address,
         "cells": {key: _cell_json(cell) for key, cell in cells.items() if math.isfinite(cell.value)},
         "entropy": list(map(short, entropy_curve(p.stored))) if p.stored else [],
-        "latency": {name: list(map(short, values)) for name, values in latency_quantiles(p.stored).items()}
-        if p.stored
-        else {},
+        "latency": {kind: list(map(short, values)) for kind, values in latencies.items()},
     }
 
 

@@ -7,7 +7,7 @@ first: a page without its colours is of use, one without its texts is not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,25 +40,6 @@ PROMPT_COLUMNS = ("token", "rank", "logprob", "entropy")
 """The same of prompt_tokens.parquet."""
 
 
-@dataclass(frozen=True)
-class PromptsSection:
-    """The prompts as the page's script has them.
-
-    Attributes:
-        index: the chunk with the list of prompts.
-        vocabulary: the chunk with the tokens.
-        columns: the columns that any sample of the page has recorded.
-        count: prompts in the page.
-        notes: what the page does not contain; none when it contains everything.
-    """
-
-    index: ChunkRef
-    vocabulary: ChunkRef
-    columns: tuple[str, ...]
-    count: int
-    notes: tuple[str, ...]
-
-
 @dataclass
 class _Prompt(PagePrompt):
     """A prompt with its texts.
@@ -84,20 +65,23 @@ class _Prompt(PagePrompt):
 def prompts_section(
     points: Sequence[PointResult],
     chunks: CompressedChunks,
-    disagreement: Mapping[str, float] | None = None,
-    metrics: Sequence[Metric] = (),
-) -> PromptsSection:
+    metrics: Sequence[Metric],
+    disagreement: Mapping[str, float],
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Add the prompts of these points to a page.
 
     Args:
         points: the results; a sample refers to its point by its index here.
         chunks: of the page; their budget is kept.
-        disagreement: of prompts by id, 0 to 1; without it the prompts keep the order of the points.
         metrics: those with a column in generations.parquet are shown for each sample.
+        disagreement: of prompts by id, 0 to 1; where it is empty the prompts keep the order of the points.
+
+    Returns:
+        What the page's script gets: the chunks with the list of prompts and with the tokens, the columns that
+        any sample has recorded, how many prompts there are; and notes on what the page does not contain.
     """
-    known = disagreement or {}
     prompts = _prompts_of(points)
-    ordered = sorted(prompts.values(), key=lambda p: (-known.get(p.id, -1.0), p.first))
+    ordered = sorted(prompts.values(), key=lambda p: (-disagreement.get(p.id, -1.0), p.first))
     vocabulary = PageVocabulary(TokenVocabulary())
     added = _add_texts(points, ordered, chunks, [m.per_sample for m in metrics if m.per_sample])
     columns: dict[str, set[str]] = {}
@@ -110,13 +94,16 @@ def prompts_section(
 
     room = chunks.left - sum(p.entry_size for p in added)  # the list comes last, and must fit as well
     with_tokens = add_tokens(added, read, chunks, vocabulary, room, LEAST_STEP_SIZE)
-    vocabulary_at = chunks.put_json(vocabulary.as_json())
-    index = chunks.put_json(
-        [[p.id, p.start, short(known.get(p.id), 3), p.first, p.texts_at, p.tokens_at] for p in added]
-    )
-    shown = sorted(set().union(*(columns[p.id] for p in added if p.tokens_at)))
-    notes = _notes(len(ordered), len(added), with_tokens, bool(known))
-    return PromptsSection(index, vocabulary_at, tuple(shown), len(added), notes)
+    rows = [
+        [p.id, p.start, short(disagreement.get(p.id), 3), p.first, p.texts_at, p.tokens_at] for p in added
+    ]
+    section = {
+        "vocabulary": chunks.put_json(vocabulary.as_json()),
+        "prompts": chunks.put_json(rows),
+        "promptCount": len(added),
+        "tokenColumns": sorted(set().union(*(columns[p.id] for p in added if p.tokens_at))),
+    }
+    return section, _notes(len(ordered), len(added), with_tokens, bool(disagreement))
 
 
 def _prompts_of(points: Sequence[PointResult]) -> dict[str, _Prompt]:
@@ -168,18 +155,16 @@ def _add_texts(
     return added
 
 
-def _rows(stored: StoredPoint, prompt_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the rows of generations.parquet of these prompts, read some at a time."""
+def _rows(stored: StoredPoint, prompt_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of generations.parquet of these prompts, read some at a time."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     wanted = pa.array(prompt_ids, pa.string())
-    rows: list[dict[str, Any]] = []
     with pq.ParquetFile(stored.path("generations.parquet")) as file:
         for batch in file.iter_batches(batch_size=4096):
-            rows += batch.filter(pc.is_in(batch.column("prompt_id"), value_set=wanted)).to_pylist()
-    return rows
+            yield from batch.filter(pc.is_in(batch.column("prompt_id"), value_set=wanted)).to_pylist()
 
 
 def _texts_json(

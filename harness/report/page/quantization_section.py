@@ -8,14 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.drift_costs import Cost, PrecisionReport, precision_report
-from harness.analysis.drift_details import (
-    cost_intervals,
-    divergence_steps,
-    kl_by,
-    kl_shares,
-    worst_steps,
-)
+from harness.analysis.drift_costs import Cost, PrecisionReport, precision_report, reference_of
+from harness.analysis.drift_details import cost_intervals, divergence_steps, kl_by, kl_shares, worst_steps
 from harness.analysis.point_results import PointResult
 from harness.report.page.chunks import CompressedChunks
 from harness.report.page.columns import Block, PageVocabulary, recorded
@@ -68,17 +62,14 @@ def quantization_section(points: Sequence[PointResult], chunks: CompressedChunks
     references = _references(points)
     prompts = _prompts_of(points, references)
     vocabulary = PageVocabulary(TokenVocabulary())
-    added = add_tokens(
-        prompts,
-        lambda some: _blocks_of(points, references, some, vocabulary.tokens),
-        chunks,
-        vocabulary,
-        int(chunks.left * SHARE),
-        LEAST_STEP_SIZE,
-    )
+
+    def read(some: Sequence[_DriftPrompt]) -> dict[str, list[Block]]:
+        return _blocks_of(points, references, some, vocabulary.tokens)
+
+    added = add_tokens(prompts, read, chunks, vocabulary, int(chunks.left * SHARE), LEAST_STEP_SIZE)
     return {
         "costs": [_cost_json(cost, points, indices, references) for cost in report.costs],
-        "front": list(report.front),
+        "front": report.front,
         "agreements": _agreements_json(report),
         "drifted": [
             [point, reference, [[i, short(prompt.kl_mean[point]), short(prompt.kl_max[point])]
@@ -98,9 +89,7 @@ def _references(points: Sequence[PointResult]) -> dict[int, int | None]:
     return {
         index: by_id.get(reference)
         for index, p in enumerate(points)
-        if p.stored
-        and (reference := p.stored.parts().get("drift", {}).get("reference"))
-        and p.stored.has("drift.parquet")
+        if (reference := reference_of(p)) and p.stored and p.stored.has("drift.parquet")
     }
 
 
@@ -151,11 +140,8 @@ def _reference_block(reference: int | None, steps: TokenColumns, own: TokenColum
 
 def _drift_block(point: int, reference_block: int, steps: TokenColumns) -> Block:
     """Return what a quantized model made of the sample in `reference_block`."""
-    columns = {
-        f"drift_{name}" if name in ALTERNATIVES else name: steps[name]
-        for name in DRIFT_COLUMNS
-        if name != "drift_logprob"
-    }
+    columns = {name: steps[name] for name in DRIFT_COLUMNS if name not in ("drift_logprob", *ALTERNATIVES)}
+    columns |= {f"drift_{name}": steps[name] for name in ALTERNATIVES}
     with np.errstate(invalid="ignore"):
         columns["logprob_change"] = steps["drift_logprob"].astype(np.float64) - steps["logprob"]
     return Block({"kind": "drift", "point": point, "reference": reference_block}, recorded(columns))
@@ -189,17 +175,17 @@ def _cost_json(
     }
 
 
-def _agreements_json(report: PrecisionReport) -> list[list[Any]]:
+def _agreements_json(report: PrecisionReport) -> list[tuple[Any, ...]]:
     """Return [index of the quantization, metric, strategies, Spearman's rho, Kendall's tau] of each."""
     index = {(c.model, c.prompts, c.quantization): i for i, c in enumerate(report.costs)}
     return [
-        [
+        (
             index[a.model, a.prompts, a.quantization],
             a.metric,
             a.strategies,
             short(a.spearman),
             short(a.kendall),
-        ]
+        )
         for a in report.agreements
     ]
 
@@ -214,10 +200,8 @@ def _worst_json(
             "point": mine[i],
             "prompt": row["prompt_id"],
             "at": [row["sample"], row["position"]],
-            "token": row["token"],
             "id": row["token_id"],
-            "before": row["before"],
-            "after": row["after"],
+            **{name: row[name] for name in ("token", "before", "after")},
             "kl": short(row["kl"], 6),
             "logprob": short(row["logprob"]),
             "drift_logprob": short(row["drift_logprob"]),

@@ -17,22 +17,16 @@ PROVENANCE = ("model_generation_config",)
 
 def settings(stored: StoredPoint) -> dict[str, dict[str, str]]:
     """Return `requested`, `effective` and `environment` as text by dotted key; empty where not written."""
-    config: Any = stored.config() if stored.has("config.yaml") else {}
-    config = config if isinstance(config, Mapping) else {}
+    config = stored.config() if stored.has("config.yaml") else {}
     requested, effective = config.get("requested") or {}, config.get("effective") or {}
-    if isinstance(requested.get("prompts"), Mapping):
-        requested = {**requested, "prompts": _without_texts(requested["prompts"])}
-    environment = stored.environment() if stored.has("environment.json") else {}
+    prompts = requested.get("prompts") or {}
+    if isinstance(items := prompts.get("items"), list):
+        requested = {**requested, "prompts": {**prompts, "items": f"{len(items)} prompts"}}
     return {
         "requested": flattened(requested),
         "effective": flattened({k: v for k, v in effective.items() if k not in PROVENANCE}),
-        "environment": flattened(environment),
+        "environment": flattened(stored.environment() if stored.has("environment.json") else {}),
     }
-
-
-def _without_texts(prompts: Mapping[str, Any]) -> dict[str, Any]:
-    items = prompts.get("items")
-    return {**prompts, "items": f"{len(items)} prompts"} if isinstance(items, list) else dict(prompts)
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

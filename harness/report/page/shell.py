@@ -67,8 +67,7 @@ def _library() -> tuple[str, str]:
 
 
 def _hash(source: str) -> str:
-    digest = hashlib.sha256(source.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
 
 
 def packed(raw: bytes, level: int = 6) -> str:
@@ -89,28 +88,14 @@ def page(title: str, data: Mapping[str, Any], chunks: str = "", charts: bool = F
     from jinja2 import Environment
 
     style = "\n".join(_source(f"css/{name}.css") for name in STYLES)
-    script = "\n".join(
-        ["(() => {", '"use strict";', *(_source(f"js/{name}.js") for name in SCRIPTS), "})();"]
-    )
+    body = "\n".join(_source(f"js/{name}.js") for name in SCRIPTS)
+    script = f'(() => {{\n"use strict";\n{body}\n}})();'
     library_hash, library = _library() if charts else ("", "")
-    policy = "; ".join(
-        [
-            "default-src 'none'",
-            f"script-src {_hash(script)} {library_hash}".rstrip(),
-            f"style-src {_hash(style)}" if not charts else "style-src 'unsafe-inline'",
-            *(["img-src data:"] if charts else []),
-            "base-uri 'none'",
-            "form-action 'none'",
-        ]
-    )
+    styles = "style-src 'unsafe-inline'; img-src data:" if charts else f"style-src {_hash(style)}"
+    scripts = f"script-src {_hash(script)} {library_hash}".rstrip()
+    policy = f"default-src 'none'; {scripts}; {styles}; base-uri 'none'; form-action 'none'"
     template = Environment(autoescape=True, keep_trailing_newline=True).from_string(_source("page.html"))
     return template.render(
-        title=visible(title),
-        body=_source("body.html"),
-        style=style,
-        script=script,
-        policy=policy,
-        data=safe_json(data),
-        chunks=chunks,
-        library=library,
-    )
+        title=visible(title), body=_source("body.html"), style=style, script=script, policy=policy,
+        data=safe_json(data), chunks=chunks, library=library,
+    )  # fmt: skip

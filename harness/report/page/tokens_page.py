@@ -35,19 +35,16 @@ def tokens_html(
     result = point_result(replace(record, label=label), stored)
     chunks = CompressedChunks(budget_mb)
     values = plain_comparison([result])
-    prompts = prompts_section([result], chunks, metrics=values.metrics)
+    prompts, notes = prompts_section([result], chunks, values.metrics, {})
     data = {
         "kind": "tokens",
         "label": label,
-        "facts": [("prompts", prompts.count), ("outputs", sum(result.finishes.values()))],
-        "notes": prompts.notes,
+        "facts": [("prompts", prompts["promptCount"]), ("outputs", sum(result.finishes.values()))],
+        "notes": notes,
         "palette": PALETTE,
         "metrics": [metric_json(metric) for metric in values.metrics],
         "points": [point_json(result, label, values.cells[label], None)],
-        "prompts": prompts.index,
-        "promptCount": prompts.count,
-        "vocabulary": prompts.vocabulary,
-        "tokenColumns": prompts.columns,
+        **prompts,
         "settings": chunks.put_json([settings(stored)]),
     }
     return page(f"{label} · token probabilities", data, chunks.text())

@@ -8,21 +8,6 @@ const signOf = (word, verdict, noise) => {
 };
 
 const every = data.metrics.filter((metric) => points.some((point) => point.cells[metric.key]));
-// Feedback is a metric as well, where it is a number.
-for (const name of new Set(data.feedback.map((feedback) => feedback.name))) {
-  const key = `feedback/${name}`;
-  let found = false;
-  points.forEach((point, index) => {
-    const values = data.feedback.filter((each) => each.point === index && each.name === name && (typeof each.value === "number" || typeof each.value === "boolean")).map((each) => Number(each.value));
-    if (!values.length) return;
-    point.cells[key] = [values.reduce((a, b) => a + b, 0) / values.length, null, null];
-    found = true;
-  });
-  if (!found) continue;
-  const metric = { key, name: plain(name), description: "mean of the feedback given in MLflow", unit: "feedback", decimals: 2, better: null, known: true, headline: true };
-  metricOf.set(key, metric);
-  every.push(metric);
-}
 const headline = every.filter((metric) => metric.headline);
 const columnsShown = () => (state.all || !headline.length ? every : headline);
 const betterHint = (metric) => (metric.better ? `${metric.better} is better` : "");
