@@ -9,17 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.replay import (
-    Reason,
-    ReplayedSample,
-    changed_texts,
-    read_steps,
-    replay_steps,
-    summarize,
-    supported_warp,
-    vocabulary_of,
-    warp_of,
-)
+from harness.analysis.replay.choices import Reason
+from harness.analysis.replay.replayer import ReplayedSample, changed_texts, replay_steps, summarize
+from harness.analysis.replay.stored_steps import read_steps, vocabulary_of
+from harness.analysis.replay.warp import supported_warp, warp_of
 from harness.cli.output import print_json
 from harness.config.effective import FIXED, NEUTRAL, effective_decoding
 from harness.config.labels import value_text
