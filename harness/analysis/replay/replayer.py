@@ -108,7 +108,7 @@ class ReplayedSample:
         mean_logprob: bounds on the mean logprob of the sample's tokens under the strategy; -inf if it
             (perhaps) could not have generated them.
         kept: bounds on the mean number of tokens kept.
-        token, other: the stored token's id at `changes_at`, and the one that would have been chosen, if known.
+        token, other: ids of the stored token at `changes_at`, and of the one chosen instead, if known.
         logprob, warped_logprob: raw logprobs of both, and bounds on those under the strategy.
     """
 
