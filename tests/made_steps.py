@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers.generation import logits_process as stock
 
-from harness.analysis.replay import StoredSteps, Warp
+from harness.analysis.replay.stored_steps import StoredSteps
+from harness.analysis.replay.warp import Warp
 from harness.backends.hf.recorder import Recorder
 from harness.decoding.gumbel import draw, noise_key
 from harness.store.records import Steps

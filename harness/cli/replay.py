@@ -13,17 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.replay import (
-    Reason,
-    ReplayedSample,
-    changed_texts,
-    read_steps,
-    replay_steps,
-    summarize,
-    supported_warp,
-    vocabulary_of,
-    warp_of,
-)
+from harness.analysis.replay.choices import Reason
+from harness.analysis.replay.replayer import ReplayedSample, changed_texts, replay_steps, summarize
+from harness.analysis.replay.stored_steps import read_steps, vocabulary_of
+from harness.analysis.replay.warp import supported_warp, warp_of
 from harness.cli.output import print_json
 from harness.config.effective import FIXED, NEUTRAL, effective_decoding
 from harness.config.labels import value_text
@@ -101,7 +94,7 @@ def show_replay(samples: StoredSamples, decoding: Decoding, *, as_json: bool) ->
     stored, effective = samples.stored, effective_decoding(decoding)
     seed = int((stored.columns("generations", ["seed"])["seed"] or [0])[0])
     new, old = warp_of(effective), supported_warp(samples.effective)
-    depth, results = 0, []
+    depth, results = 0, list[ReplayedSample]()
     for steps in read_steps(stored, vocabulary_of(stored)):
         depth = steps.depth
         results += replay_steps(steps, new, old, seed).samples()

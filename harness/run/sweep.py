@@ -83,7 +83,9 @@ class _Run:
         except BaseException as error:
             self._record_interruption()
             if isinstance(error, KeyboardInterrupt):
-                self._print_how_to_resume()
+                done = sum(point.status in ("done", "reused") for point in self._sweep.points)
+                kept = f"{done} of {len(self._sweep.points)} points are kept"
+                self._console.print(f"{kept}; the same command resumes from here")
             raise
         finally:
             try:
@@ -126,12 +128,6 @@ class _Run:
         for index, point in enumerate(self._sweep.points):
             if point.status == "planned":
                 self._sweep = self._sweep.with_point(index, status="interrupted")
-
-    def _print_how_to_resume(self) -> None:
-        finished = sum(point.status in ("done", "reused") for point in self._sweep.points)
-        self._console.print(
-            f"{finished} of {len(self._sweep.points)} points are kept; the same command resumes from here"
-        )
 
 
 def _check_outputs(outputs: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from harness.config.suggest import did_you_mean
@@ -51,9 +52,7 @@ def _sweeps(outputs: Path, wanted: str) -> list[tuple[Sweep, str]]:
     found = []
     first, _, rest = wanted.partition("/")
     for name, label in ((None, wanted), (first, rest)):
-        try:
-            if label:
+        if label:
+            with suppress(ConfigError):
                 found.append((find_sweep(outputs, name), label))
-        except ConfigError:
-            continue
     return found

@@ -57,13 +57,10 @@ class Steps:
 
 @dataclass(frozen=True)
 class Times:
-    """When a sample was generated; seconds since the epoch. Requests of one batch share their steps.
+    """When a sample was generated, in a batch of so many requests; seconds since the epoch.
 
-    Attributes:
-        started: the prefill of its batch began.
-        first_token: the first token was chosen (of beams: the first step was done).
-        ended: the last token was chosen (of beams: the search was over).
-        batch: requests that were decoded together.
+    The prefill of its batch started, its first and its last token were chosen (of beams: the first step was
+    done, the search was over).
     """
 
     started: float

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,10 +116,9 @@ def read_blocks(
     """
     import pyarrow as pa
 
-    begun: pa.RecordBatch | None = (
-        None  # the rows so far of the last sample, which the next batch may continue
-    )
-    for batch in _batches(stored, table, columns, prompts, vocabulary, most):
+    ids = [_TEXTS[name] for name in columns if vocabulary is not None and name in _TEXTS]
+    begun: pa.RecordBatch | None = None  # the last sample so far, which the next batch may continue
+    for batch in _batches(stored, table, ("prompt_id", "sample", *columns, *ids), prompts, most):
         some = batch if begun is None else pa.concat_batches([begun, batch])
         *starts, last = _starts(some)
         if starts:
@@ -132,23 +132,20 @@ def read_samples(
     stored: StoredPoint,
     table: str,
     columns: Sequence[str],
-    *,
-    prompts: Collection[str] | None = None,
     vocabulary: TokenVocabulary | None = None,
-    most: int | None = None,
 ) -> Iterator[TokenColumns]:
     """Yield the samples of a token table in its order, as `read_blocks` reads them."""
-    for block in read_blocks(stored, table, columns, prompts=prompts, vocabulary=vocabulary, most=most):
+    for block in read_blocks(stored, table, columns, vocabulary=vocabulary):
         yield from block
 
 
-def collect_samples(samples: Iterable[TokenColumns]) -> dict[tuple[str, int], TokenColumns]:
+def collect_samples(blocks: Iterable[TokenBlock]) -> dict[tuple[str, int], TokenColumns]:
     """Return samples by prompt id and sample index; their columns must include `position`.
 
     Rows of a sample that are scattered over its table are joined, and sorted by position.
     """
     runs: dict[tuple[str, int], list[TokenColumns]] = {}
-    for run in samples:
+    for run in chain.from_iterable(blocks):
         runs.setdefault((run.prompt_id, run.sample), []).append(run)
     found = {}
     for (prompt_id, sample), some in runs.items():
@@ -163,7 +160,6 @@ def _batches(
     table: str,
     columns: Sequence[str],
     prompts: Collection[str] | None,
-    vocabulary: TokenVocabulary | None,
     most: int | None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the wanted rows of each batch that has any; its first and its last sample may be incomplete."""
@@ -175,8 +171,7 @@ def _batches(
     import pyarrow.parquet as pq
 
     wanted = None if prompts is None else pa.array(list(prompts), pa.string())
-    ids = [_TEXTS[name] for name in columns if vocabulary is not None and name in _TEXTS]
-    names = list(dict.fromkeys(("prompt_id", "sample", *columns, *ids)))
+    names = list(dict.fromkeys(columns))
     seen = 0
     with pq.ParquetFile(path) as file:
         known = [name for name in names if name in file.schema_arrow.names]

@@ -15,17 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_steps import Real, decode, stored
 
-from harness.analysis.replay import (
-    Outcome,
-    Reason,
-    ReplayedSteps,
-    StoredSteps,
-    Warp,
-    read_steps,
-    replay_steps,
-    warp_of,
-)
+from harness.analysis.replay.choices import Outcome, Reason
 from harness.analysis.replay.kept_set import KEPT, REMOVED
+from harness.analysis.replay.replayer import ReplayedSteps, replay_steps
+from harness.analysis.replay.stored_steps import StoredSteps, read_steps
+from harness.analysis.replay.warp import Warp, warp_of
 from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
 from harness.errors import ConfigError

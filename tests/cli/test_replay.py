@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.replay import read_steps, replay_steps, vocabulary_of, warp_of
+from harness.analysis.replay.replayer import replay_steps
+from harness.analysis.replay.stored_steps import read_steps, vocabulary_of
+from harness.analysis.replay.warp import warp_of
 from harness.cli.main import main
 from harness.cli.replay_arguments import replay_arguments
 from harness.errors import ConfigError

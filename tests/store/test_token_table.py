@@ -91,22 +91,22 @@ def test_tokens_are_indices_into_a_vocabulary(tmp_path: Path, batch_rows: int) -
 def test_only_samples_of_some_prompts(tmp_path: Path, batch_rows: int) -> None:
     stored = stored_with(tmp_path, rows_of(LENGTHS))
     keys = [
-        (one.prompt_id, one.sample) for one in read_samples(stored, "tokens", ["rank"], prompts=["c", "a"])
+        (one.prompt_id, one.sample)
+        for block in read_blocks(stored, "tokens", ["rank"], prompts=["c", "a"])
+        for one in block
     ]
     assert keys == [("a", 0), ("a", 1), ("c", 0), ("c", 1)]
-    assert list(read_samples(stored, "tokens", ["rank"], prompts=[])) == []
+    assert list(read_blocks(stored, "tokens", ["rank"], prompts=[])) == []
     blocks = list(read_blocks(stored, "tokens", ["rank"], prompts=["a"], most=4))
     assert sum(len(block.columns["rank"]) for block in blocks) == 4
 
 
 def test_scattered_rows_are_joined_by_position(tmp_path: Path, batch_rows: int) -> None:
     rows = rows_of(LENGTHS)
-    expected = collect_samples(
-        read_samples(stored_with(tmp_path / "a", rows), "tokens", ("position", "rank"))
-    )
+    expected = collect_samples(read_blocks(stored_with(tmp_path / "a", rows), "tokens", ("position", "rank")))
     random.Random(0).shuffle(rows)
     stored = stored_with(tmp_path / "b", rows)
-    found = collect_samples(read_samples(stored, "tokens", ("position", "rank", "top_ids")))
+    found = collect_samples(read_blocks(stored, "tokens", ("position", "rank", "top_ids")))
     assert {key: one["rank"].tolist() for key, one in found.items()} == {
         key: one["rank"].tolist() for key, one in expected.items()
     }
@@ -140,7 +140,7 @@ def test_what_is_not_known_is_nan(tmp_path: Path, batch_rows: int) -> None:
 def test_prompt_tokens_have_a_sample_index_of_their_own(tmp_path: Path) -> None:
     rows = [{"prompt_id": "a", "position": i, "token_id": i, "token": "x", "logprob": 0.0} for i in range(3)]
     stored = stored_with(tmp_path, rows, PROMPT_TOKENS)
-    found = collect_samples(read_samples(stored, "prompt_tokens", ("position", "rank", "top_ids", "kept")))
+    found = collect_samples(read_blocks(stored, "prompt_tokens", ("position", "rank", "top_ids", "kept")))
     assert list(found) == [("a", PROMPT)]
     assert found["a", PROMPT]["top_ids"].shape == (3, 0)
     assert np.isnan(found["a", PROMPT]["kept"]).all()

@@ -101,20 +101,15 @@ class ReplayedSample:
     """How one sample would be under another strategy.
 
     Attributes:
-        prompt_id, sample: which sample.
         steps: its number of tokens.
         same: steps from the first on whose choice is certainly the same.
-        changes_at: the first step whose choice is certainly another, where the texts diverge at the latest;
-            None if there is none.
-        undecided_at: the first undecided step before that; None if there is none.
-        reason: why that step is undecided.
-        token, other: the stored token's id at `changes_at`, and the one that would have been chosen; None if
-            unknown.
-        logprob: raw logprobs of both, if known.
-        warped_logprob: bounds on the logprobs of both under the strategy.
+        changes_at: the first step whose choice is certainly another: the texts diverge there at the latest.
+        undecided_at: the first undecided step before that, and `reason` why it is undecided.
         mean_logprob: bounds on the mean logprob of the sample's tokens under the strategy; -inf if it
             (perhaps) could not have generated them.
         kept: bounds on the mean number of tokens kept.
+        token, other: ids of the stored token at `changes_at`, and of the one chosen instead, if known.
+        logprob, warped_logprob: raw logprobs of both, and bounds on those under the strategy.
     """
 
     prompt_id: str

@@ -9,7 +9,7 @@ from typing import TypeVar
 from harness.analysis.point_results import PointResult
 from harness.report.page.chunks import ChunkRef, CompressedChunks
 from harness.report.page.columns import Block, PageVocabulary, pack, tokens_of
-from harness.store.token_table import TokenColumns, TokenVocabulary, collect_samples, read_samples
+from harness.store.token_table import TokenColumns, TokenVocabulary, collect_samples, read_blocks
 
 STEPS_AT_ONCE = 400_000
 """Steps that are in memory at a time; a prompt with more is read alone."""
@@ -60,7 +60,7 @@ def samples_of(
         return {}
     names = ("position", *columns)
     return collect_samples(
-        read_samples(p.stored, table, names, prompts=prompt_ids, vocabulary=tokens, most=most)
+        read_blocks(p.stored, table, names, prompts=prompt_ids, vocabulary=tokens, most=most)
     )
 
 
