@@ -48,7 +48,7 @@ def run(words: Sequence[str], action: Action) -> int:
     if arguments.has("--cfg", "-c"):
         if checked.mistakes:
             raise ConfigError(checked.mistakes)
-        return _show(arguments, [*custom_sections(checked.overrides).implied, *checked.overrides], groups)
+        return _show(arguments, [*custom_sections(checked.overrides)[1], *checked.overrides], groups)
     overrides = _with_mode(checked, arguments)
     if checked.sweeps and "hydra.mode=MULTIRUN" not in overrides:
         cure = "several values make a sweep: add -m; quote a value containing a comma"
@@ -142,12 +142,12 @@ def _compose(overrides: list[str], groups: ConfigGroups) -> tuple[DictConfig, li
                 lambda texts: loader.load_sweep_config(config, texts), groups.is_self_contained
             )
             return config, [composer.compose(job) for job in sweep_jobs(config)]
-        custom = custom_sections(overrides)
+        custom, implied = custom_sections(overrides)
         mode = [] if config.hydra.mode else ["hydra.mode=RUN"]
-        config = loader.load_configuration(CONFIG_NAME, [*custom.implied, *overrides, *mode], RunMode.RUN)
+        config = loader.load_configuration(CONFIG_NAME, [*implied, *overrides, *mode], RunMode.RUN)
         HydraConfig.instance().set_config(config)
         base = base_config(config)
-        return config, [Composed(base.config, base.choices, custom.names)]
+        return config, [Composed(base.config, base.choices, custom)]
 
 
 @contextmanager
