@@ -34,10 +34,6 @@ class Command(NamedTuple):
     usage: str
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: handled like Ctrl-C by code that cleans up, but with another exit status."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -59,13 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(argv)
     # Read by OpenMP when torch is loaded: threads that spin while they wait slow down a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    wants_traceback = os.environ.get(FULL_ERROR) == "1"
     with _terminable() as terminated:
         try:
             status = _run(words)
         except HarnessError as error:
-            if wants_traceback:
-                traceback.print_exc()
+            _print_traceback()
             for line in explain(error):
                 print(line, file=sys.stderr)
             return error.exit_status
@@ -78,25 +72,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         except Exception as error:
             # A defect of ours or of a library: one line too, since the lines above it show what was done.
-            if wants_traceback:
-                traceback.print_exc()
+            _print_traceback()
             text = " ".join(str(error).split())
             print(f"unexpected {type(error).__name__}: {text} ({FULL_ERROR}=1 shows where)", file=sys.stderr)
             return 1
     return 143 if terminated and status == 130 else status
 
 
+def _print_traceback() -> None:
+    if os.environ.get(FULL_ERROR) == "1":
+        traceback.print_exc()
+
+
 @contextmanager
 def _terminable() -> Iterator[list[int]]:
-    """Let SIGTERM raise, so that cleanup runs as after Ctrl-C; yields the signals received."""
+    """Let SIGTERM raise what Ctrl-C does, so that cleanup runs; yields the signals received."""
     received: list[int] = []
 
-    def raise_terminated(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        raise Terminated
+        raise KeyboardInterrupt
 
     try:
-        before = signal.signal(signal.SIGTERM, raise_terminated)
+        before = signal.signal(signal.SIGTERM, interrupt)
     except ValueError:  # not the main thread
         yield received
         return

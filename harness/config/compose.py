@@ -101,7 +101,7 @@ class Composer:
         self._read_experiment = lru_cache(maxsize=None)(experiment_overrides)
         self._is_self_contained = lru_cache(maxsize=None)(is_self_contained)
         self._composed: dict[tuple[str, ...], BaseConfig] = {}
-        self._reference: tuple[str, ...] | None = None
+        self._reference: tuple[str, ...] = ()
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """Compose the config of one job."""
@@ -121,39 +121,36 @@ class Composer:
 
     def _base(self, overrides: tuple[str, ...]) -> BaseConfig:
         """The config of some choices, assembled from sections where that is sure to be the same."""
-        if overrides in self._composed:
-            return self._composed[overrides]
-        if self._reference is None:
-            self._reference = overrides
-        reference = self._compose_in_full(self._reference)
-        changes = self._changed_choices(self._reference, overrides) if reference.plain else None
-        if changes is None:
-            return self._compose_in_full(overrides)
-        config, choices, plain = dict(reference.config), dict(reference.choices), True
-        for index, text in changes.items():
-            changed = self._compose_in_full((*self._reference[:index], text, *self._reference[index + 1 :]))
-            group = _parsed(text).key_or_group
-            config[group], choices[group] = changed.config[group], changed.choices[group]
-            plain &= changed.plain
-        self._composed[overrides] = BaseConfig(config, choices, plain)
+        if overrides not in self._composed:
+            self._reference = self._reference or overrides
+            assembled = self._assembled(self._reference, overrides)
+            if assembled is None:
+                return self._compose_in_full(overrides)
+            self._composed[overrides] = assembled
         return self._composed[overrides]
 
-    def _changed_choices(self, before: tuple[str, ...], after: tuple[str, ...]) -> dict[int, str] | None:
-        """Where two lists differ, by index; None if they differ in more than self-contained choices."""
-        if len(before) != len(after):
+    def _assembled(self, reference: tuple[str, ...], overrides: tuple[str, ...]) -> BaseConfig | None:
+        """The reference's config with sections of other choices; None if it differs in more than these."""
+        base = self._compose_in_full(reference)
+        changed = [index for index, (a, b) in enumerate(zip(reference, overrides, strict=False)) if a != b]
+        if len(reference) != len(overrides) or not all(
+            self._are_alternatives(_parsed(reference[index]), _parsed(overrides[index])) for index in changed
+        ):
             return None
-        changes = {}
-        for index, (one, other) in enumerate(zip(before, after, strict=True)):
-            if one == other:
-                continue
-            old, new = _parsed(one), _parsed(other)
-            group = new.key_or_group
-            if old.key_or_group != group or group not in sections():
-                return None
-            if not all(self._is_self_contained(group, str(choice.value())) for choice in (old, new)):
-                return None
-            changes[index] = other
-        return changes
+        config, choices, plain = dict(base.config), dict(base.choices), base.plain
+        for index in changed:
+            one = self._compose_in_full((*reference[:index], overrides[index], *reference[index + 1 :]))
+            group = _parsed(overrides[index]).key_or_group
+            config[group], choices[group] = one.config[group], one.choices[group]
+            plain &= one.plain
+        return BaseConfig(config, choices, plain) if plain else None
+
+    def _are_alternatives(self, one: Override, other: Override) -> bool:
+        """Whether they are choices of the same section that set nothing else."""
+        group = one.key_or_group
+        if group not in sections() or other.key_or_group != group:
+            return False
+        return all(self._is_self_contained(group, str(choice.value())) for choice in (one, other))
 
     def _compose_in_full(self, overrides: tuple[str, ...]) -> BaseConfig:
         if overrides not in self._composed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,16 +136,16 @@ def _compose(overrides: list[str], groups: ConfigGroups) -> tuple[DictConfig, li
 
     loader = groups.loader
     with _explained(groups):
-        config = loader.load_configuration(CONFIG_NAME, overrides, RunMode.MULTIRUN)
-        if config.hydra.mode == RunMode.MULTIRUN:
-            HydraConfig.instance().set_config(config)
-            composer = Composer(
-                lambda texts: loader.load_sweep_config(config, texts), groups.is_self_contained
-            )
-            return config, [composer.compose(job) for job in sweep_jobs(config)]
+        if "hydra.mode=RUN" not in overrides:
+            config = loader.load_configuration(CONFIG_NAME, overrides, RunMode.MULTIRUN)
+            if config.hydra.mode == RunMode.MULTIRUN:
+                HydraConfig.instance().set_config(config)
+                load = partial(loader.load_sweep_config, config)
+                composer = Composer(load, groups.is_self_contained)
+                return config, [composer.compose(job) for job in sweep_jobs(config)]
+            overrides = [*overrides, "hydra.mode=RUN"]
         custom, implied = custom_sections(overrides)
-        mode = [] if config.hydra.mode else ["hydra.mode=RUN"]
-        config = loader.load_configuration(CONFIG_NAME, [*implied, *overrides, *mode], RunMode.RUN)
+        config = loader.load_configuration(CONFIG_NAME, [*implied, *overrides], RunMode.RUN)
         HydraConfig.instance().set_config(config)
         base = base_config(config)
         return config, [Composed(base.config, base.choices, custom)]

@@ -38,7 +38,7 @@ def test_a_signal_in_the_middle_of_a_sweep(
     assert process.wait() == status, process.stderr
     assert "Traceback" not in process.stdout + process.stderr
     assert process.stderr.strip().endswith("interrupted")
-    assert "of 200 points are kept; the same command goes on from here" in process.stdout
+    assert "of 200 points are kept; the same command resumes from here" in process.stdout
     (parent,) = runs(store, "sweep")
     assert parent.info.status == "KILLED"
     children = runs(store, "generation")
