@@ -13,16 +13,7 @@ from harness.errors import ConfigError, Mistake
 
 @dataclass
 class InspectArguments:
-    """The arguments.
-
-    Attributes:
-        prompt: exactly as typed.
-        steps: decoding steps to show, at least 1.
-        top_k: rows of the next-token table, at least 1.
-        chat: whether the prompt is rendered with the chat template.
-        as_json: whether to print JSON.
-        overrides: everything else, composed by Hydra.
-    """
+    """The prompt exactly as typed, steps and rows of the next-token table, and overrides for Hydra."""
 
     prompt: str = ""
     steps: int = 1

@@ -34,10 +34,6 @@ class Command(NamedTuple):
     usage: str
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: handled like Ctrl-C by code that cleans up, but with another exit status."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -49,18 +45,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         or 143 interrupted.
     """
     if argv is None:
-        with _few_collections():
+        # By default, a fifth of the time of imports is spent collecting garbage among all that torch and
+        # MLflow define, and two seconds at the end.
+        gc.set_threshold(100_000, 50, 100)
+        try:
             return main(sys.argv[1:])
+        finally:
+            gc.freeze()
     words = list(argv)
     # Read by OpenMP when torch is loaded: threads that spin while they wait slow down a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    wants_traceback = os.environ.get(FULL_ERROR) == "1"
     with _terminable() as terminated:
         try:
             status = _run(words)
         except HarnessError as error:
-            if wants_traceback:
-                traceback.print_exc()
+            _print_traceback()
             for line in explain(error):
                 print(line, file=sys.stderr)
             return error.exit_status
@@ -73,39 +72,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         except Exception as error:
             # A defect of ours or of a library: one line too, since the lines above it show what was done.
-            if wants_traceback:
-                traceback.print_exc()
+            _print_traceback()
             text = " ".join(str(error).split())
             print(f"unexpected {type(error).__name__}: {text} ({FULL_ERROR}=1 shows where)", file=sys.stderr)
             return 1
     return 143 if terminated and status == 130 else status
 
 
-@contextmanager
-def _few_collections() -> Iterator[None]:
-    """Let the garbage collector run rarely, in a process of our own.
-
-    With its default thresholds, a fifth of the time that imports take is spent on walks over all that torch
-    and MLflow define, and two seconds at the end of a run, when everything is walked only to be freed.
-    """
-    gc.set_threshold(100_000, 50, 100)
-    try:
-        yield
-    finally:
-        gc.freeze()
+def _print_traceback() -> None:
+    if os.environ.get(FULL_ERROR) == "1":
+        traceback.print_exc()
 
 
 @contextmanager
 def _terminable() -> Iterator[list[int]]:
-    """Let SIGTERM raise, so that cleanup runs as after Ctrl-C; yields the signals received."""
+    """Let SIGTERM raise what Ctrl-C does, so that cleanup runs; yields the signals received."""
     received: list[int] = []
 
-    def raise_terminated(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        raise Terminated
+        raise KeyboardInterrupt
 
     try:
-        before = signal.signal(signal.SIGTERM, raise_terminated)
+        before = signal.signal(signal.SIGTERM, interrupt)
     except ValueError:  # not the main thread
         yield received
         return
@@ -120,7 +109,10 @@ def _run(words: list[str]) -> int:
     if any(word in ("--help", "-h") for word in words):
         return _help([])
     if first == "--version":
-        return _version()
+        from importlib.metadata import version
+
+        print(f"harness {__version__} (Hydra {version('hydra-core')})")
+        return 0
     if first and first[0] not in "-+~" and "=" not in first:
         if first not in COMMANDS:
             hint = did_you_mean(first, [*COMMANDS, "model=", "decoding="])
@@ -152,21 +144,15 @@ def _run_sweep(points: list[Point], name: str, files: HydraFiles) -> int:
 
 
 def _plan(words: list[str]) -> int:
-    def show(points: list[Point], name: str, files: HydraFiles) -> int:
-        from harness.cli.show_plan import show_plan
+    from harness.cli.show_plan import show_plan
 
-        return show_plan(points, name)
-
-    return app.run(words, show)
+    return app.run(words, lambda points, name, files: show_plan(points, name))
 
 
 def _check(words: list[str]) -> int:
-    def check(points: list[Point], name: str, files: HydraFiles) -> int:
-        from harness.cli.show_plan import show_check
+    from harness.cli.show_plan import show_check
 
-        return show_check(points, name)
-
-    return app.run(words, check)
+    return app.run(words, lambda points, name, files: show_check(points, name))
 
 
 def _inspect(words: list[str]) -> int:
@@ -230,13 +216,6 @@ def _help(words: list[str]) -> int:
     names = arguments.overrides
     _no_more_arguments("help", names[1:])
     print(describe_group(names[0], groups) if names else overview(groups, usage))
-    return 0
-
-
-def _version() -> int:
-    from importlib.metadata import version
-
-    print(f"harness {__version__} (Hydra {version('hydra-core')})")
     return 0
 
 

@@ -14,13 +14,7 @@ USE = "harness replay POINT decoding=top_p decoding.top_p=0.8"
 
 @dataclass
 class ReplayArguments:
-    """The arguments.
-
-    Attributes:
-        point: a point's id, the beginning of an id, or a label.
-        as_json: whether to print JSON.
-        overrides: of the decoding, composed by Hydra.
-    """
+    """The point by its id, the beginning of an id, or its label; and overrides of the decoding for Hydra."""
 
     point: str = ""
     as_json: bool = False

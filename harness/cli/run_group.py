@@ -6,7 +6,6 @@ Executors that run groups in other processes start it. Each outcome is a line of
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,10 +18,7 @@ from harness.run.local import run_group as run_jobs
 
 
 def run_group(words: Sequence[str]) -> int:
-    """Run the group in the file that `words` name.
-
-    Returns:
-        The exit status: 0, or 1 when a point failed.
+    """Run the group in the file that `words` name; returns the exit status, 1 when a point failed.
 
     Raises:
         ConfigError: no file was named, or it cannot be run here.
@@ -33,6 +29,6 @@ def run_group(words: Sequence[str]) -> int:
     failed = False
     with Display(Console(stderr=True), len(group.jobs)) as display:
         for outcome in run_jobs(plan, group, display):
-            print(outcome.to_json(), file=sys.stdout, flush=True)
+            print(outcome.to_json(), flush=True)
             failed |= outcome.status == "failed"
     return 1 if failed else 0

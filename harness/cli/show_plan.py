@@ -21,17 +21,12 @@ _MOST_ROWS = 60
 
 
 def show_plan(points: Sequence[Point], name: str) -> int:
-    """Print points, groups, loads, what is done already, memory and tokens to come.
-
-    Returns:
-        The exit status: 0.
+    """Print points, groups, loads, what is done already, memory and tokens to come; returns 0.
 
     Raises:
         ConfigError: a point cannot be prepared.
     """
-    plan = make_plan(points, name)
-    console = Console(highlight=False)
-    print_warnings(console, plan)
+    plan, console = _prepared(points, name)
     console.print(_points_table(plan))
     if len(plan.jobs) > _MOST_ROWS:
         console.print(f"... and {len(plan.jobs) - _MOST_ROWS} more points", style="dim")
@@ -49,17 +44,12 @@ def show_plan(points: Sequence[Point], name: str) -> int:
 
 
 def show_check(points: Sequence[Point], name: str) -> int:
-    """Prepare every point and print that there are no mistakes.
-
-    Returns:
-        The exit status: 0.
+    """Prepare every point and print that there are no mistakes; returns 0.
 
     Raises:
         ConfigError: with every mistake found.
     """
-    plan = make_plan(points, name)
-    console = Console(highlight=False)
-    print_warnings(console, plan)
+    plan, console = _prepared(points, name)
     prompts = len({prompt.text for job in plan.jobs for prompt in job.prompts})
     console.print(
         f"{_count(len(plan.jobs), 'point')} in {_count(len(plan.groups), 'group')}, "
@@ -146,3 +136,11 @@ def _devices(plan: Plan) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def _prepared(points: Sequence[Point], name: str) -> tuple[Plan, Console]:
+    """The plan of a sweep, its warnings printed."""
+    plan = make_plan(points, name)
+    console = Console(highlight=False)
+    print_warnings(console, plan)
+    return plan, console

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
@@ -19,13 +20,10 @@ from harness.store.sweeps import find_sweep
 
 
 def serve(argv: Sequence[str]) -> int:
-    """Run MLflow's server until Ctrl-C.
+    """Run MLflow's server until Ctrl-C; returns 0 when it was stopped so, else the server's exit status.
 
     Args:
         argv: `--port`, `--host`, and any option of `mlflow server`.
-
-    Returns:
-        0 when it was stopped by Ctrl-C or SIGTERM, else the server's own exit status.
 
     Raises:
         ConfigError: nothing was tracked yet, or runs are sent to a server with its own address.
@@ -88,11 +86,8 @@ def _check_free(host: str, port: int) -> None:
 def _run(command: Sequence[str]) -> int:
     """Run the server in a session of its own, and end all of its processes with ours."""
     prepare_environment()
-    environment = {
-        **os.environ,
-        # Off: runners of features that are not used here, more processes to start and to end.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": os.environ.get("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"),
-    }
+    # Off: runners of features that are not used here, more processes to start and to end.
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
     server = subprocess.Popen(command, env=environment, start_new_session=True)
     ended_by_user = False
 
@@ -113,7 +108,5 @@ def _run(command: Sequence[str]) -> int:
 
 def _signal_all(server: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """Signal the server's process group, if any of it is left."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(server.pid, number)
-    except (ProcessLookupError, PermissionError):
-        return

@@ -25,13 +25,7 @@ REFUSED = {
 
 @dataclass
 class Arguments:
-    """What was typed after the command, if any.
-
-    Attributes:
-        flags: Hydra's flags with their values, in order.
-        overrides: everything else.
-        config_dir: the value of `--config-dir`.
-    """
+    """What was typed after the command, if any: Hydra's flags with their values, and everything else."""
 
     flags: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)

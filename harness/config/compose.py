@@ -1,13 +1,9 @@
 """Overrides become composed configs quickly: Hydra composes each choice once, not each job.
 
 Composing takes Hydra about 0.1 s, and a sweep of 1,000 points has few choices and many values. So values are
-set on a copy, as Hydra would set them, and a combination of choices is assembled from the sections of configs
-composed before. That equals composing it in full as long as each choice sets only its own section (no
-defaults list, no package, no interpolation); everything else is composed in full.
-
-A user's own model or prompts (`model.id`, `prompts.file`, `prompts.items`) without a choice beside it implies
-the choice `custom`, so that nothing of the default choice remains. With a choice, the key replaces what that
-choice has; its other keys stay. An experiment sets them as the command line does, which has precedence.
+set on a copy, and a combination of choices is assembled from the sections of configs composed before. That
+equals composing in full as long as each choice sets only its own section (no defaults list, no package, no
+interpolation); everything else is composed in full.
 """
 
 from __future__ import annotations
@@ -34,23 +30,14 @@ CUSTOM_KEYS = {"model": ("model.id",), "prompts": ("prompts.file", "prompts.item
 Load = Callable[[list[str]], "DictConfig"]
 
 
-@dataclass(frozen=True)
-class CustomSections:
-    """The sections of a job with a user's own model or prompts.
-
-    Attributes:
-        names: these sections; the point's model or prompts are named by their content.
-        implied: overrides that follow: the choice `custom`, null for the section's other keys of the kind.
-    """
-
-    names: frozenset[str]
-    implied: tuple[str, ...]
-
-
 def custom_sections(
     overrides: Sequence[str], read_experiment: Callable[[str], list[str]] = experiment_overrides
-) -> CustomSections:
-    """Find the custom sections of one job.
+) -> tuple[frozenset[str], list[str]]:
+    """Return the sections of a job with a user's own model or prompts, and the overrides that this implies.
+
+    Without a choice beside it, a custom key implies the choice `custom`, so that nothing of the default one
+    remains. With a choice, it replaces what that choice has; the other keys stay. An experiment sets custom
+    keys as the command line does, which has precedence.
 
     Args:
         overrides: of the job, names checked.
@@ -78,21 +65,16 @@ def custom_sections(
         if section not in typed and (given or section not in inherited):
             implied.append(f"{section}=custom")
         implied += [f"{key}=null" for key in keys if key not in used and key not in typed]
-    return CustomSections(frozenset(names), tuple(implied))
+    return frozenset(names), implied
 
 
 @dataclass(frozen=True)
 class BaseConfig:
-    """A config as Hydra composed it, before values are set.
-
-    Attributes:
-        config: section -> key -> value, and the list `expect`.
-        choices: group -> choice.
-        plain: whether it has no interpolation, so that a value set later changes nothing else.
-    """
+    """A config as Hydra composed it, before values are set; as in `Composed`."""
 
     config: dict[str, Any]
     choices: dict[str, Any]
+    # It has no interpolation, so that a value set later changes nothing else.
     plain: bool
 
 
@@ -119,13 +101,13 @@ class Composer:
         self._read_experiment = lru_cache(maxsize=None)(experiment_overrides)
         self._is_self_contained = lru_cache(maxsize=None)(is_self_contained)
         self._composed: dict[tuple[str, ...], BaseConfig] = {}
-        self._reference: tuple[str, ...] | None = None
+        self._reference: tuple[str, ...] = ()
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """Compose the config of one job."""
         overrides = [normalize_plus(_parsed(text)) for text in overrides]
-        custom = custom_sections(overrides, self._read_experiment)
-        overrides = [*custom.implied, *overrides]
+        custom, implied = custom_sections(overrides, self._read_experiment)
+        overrides = [*implied, *overrides]
         values = [text for text in overrides if is_plain_value(_parsed(text))]
         base = self._base(tuple(text for text in overrides if text not in values))
         if not base.plain:
@@ -135,43 +117,40 @@ class Composer:
         for override in map(_parsed, values):
             section, _, key = override.key_or_group.partition(".")
             config[section][key] = override.value()
-        return Composed(config, base.choices, custom.names)
+        return Composed(config, base.choices, custom)
 
     def _base(self, overrides: tuple[str, ...]) -> BaseConfig:
         """The config of some choices, assembled from sections where that is sure to be the same."""
-        if overrides in self._composed:
-            return self._composed[overrides]
-        if self._reference is None:
-            self._reference = overrides
-        reference = self._compose_in_full(self._reference)
-        changes = self._changed_choices(self._reference, overrides) if reference.plain else None
-        if changes is None:
-            return self._compose_in_full(overrides)
-        config, choices, plain = dict(reference.config), dict(reference.choices), True
-        for index, text in changes.items():
-            changed = self._compose_in_full((*self._reference[:index], text, *self._reference[index + 1 :]))
-            group = _parsed(text).key_or_group
-            config[group], choices[group] = changed.config[group], changed.choices[group]
-            plain &= changed.plain
-        self._composed[overrides] = BaseConfig(config, choices, plain)
+        if overrides not in self._composed:
+            self._reference = self._reference or overrides
+            assembled = self._assembled(self._reference, overrides)
+            if assembled is None:
+                return self._compose_in_full(overrides)
+            self._composed[overrides] = assembled
         return self._composed[overrides]
 
-    def _changed_choices(self, before: tuple[str, ...], after: tuple[str, ...]) -> dict[int, str] | None:
-        """Where two lists differ, by index; None if they differ in more than self-contained choices."""
-        if len(before) != len(after):
+    def _assembled(self, reference: tuple[str, ...], overrides: tuple[str, ...]) -> BaseConfig | None:
+        """The reference's config with sections of other choices; None if it differs in more than these."""
+        base = self._compose_in_full(reference)
+        changed = [index for index, (a, b) in enumerate(zip(reference, overrides, strict=False)) if a != b]
+        if len(reference) != len(overrides) or not all(
+            self._are_alternatives(_parsed(reference[index]), _parsed(overrides[index])) for index in changed
+        ):
             return None
-        changes = {}
-        for index, (one, other) in enumerate(zip(before, after, strict=True)):
-            if one == other:
-                continue
-            old, new = _parsed(one), _parsed(other)
-            group = new.key_or_group
-            if old.key_or_group != group or group not in sections():
-                return None
-            if not all(self._is_self_contained(group, str(choice.value())) for choice in (old, new)):
-                return None
-            changes[index] = other
-        return changes
+        config, choices, plain = dict(base.config), dict(base.choices), base.plain
+        for index in changed:
+            one = self._compose_in_full((*reference[:index], overrides[index], *reference[index + 1 :]))
+            group = _parsed(overrides[index]).key_or_group
+            config[group], choices[group] = one.config[group], one.choices[group]
+            plain &= one.plain
+        return BaseConfig(config, choices, plain) if plain else None
+
+    def _are_alternatives(self, one: Override, other: Override) -> bool:
+        """Whether they are choices of the same section that set nothing else."""
+        group = one.key_or_group
+        if group not in sections() or other.key_or_group != group:
+            return False
+        return all(self._is_self_contained(group, str(choice.value())) for choice in (one, other))
 
     def _compose_in_full(self, overrides: tuple[str, ...]) -> BaseConfig:
         if overrides not in self._composed:

@@ -116,14 +116,13 @@ def _params(content: dict[str, Any], prefix: str, groups: ConfigGroups) -> tuple
     if not isinstance(params, dict):
         key = f"{prefix}hydra.sweeper.params"
         return [], [Mistake(key, "must be a mapping, as in `decoding: greedy,top_p`")]
-    overrides, mistakes = [], []
-    for key, value in params.items():
-        if isinstance(value, list) and str(key) in groups.choices:
-            cure = f"write the choices as one string: `{key}: {','.join(map(str, value))}`"
-            mistakes.append(Mistake(f"{prefix}{key}: {value}", cure))
-        else:
-            overrides.append(f"{key}={_as_typed(value)}")
-    return overrides, mistakes
+    lists = {key: value for key, value in params.items() if isinstance(value, list) and key in groups.choices}
+    cure = "write the choices as one string: `{}: {}`"
+    mistakes = [
+        Mistake(f"{prefix}{key}: {value}", cure.format(key, ",".join(map(str, value))))
+        for key, value in lists.items()
+    ]
+    return [f"{key}={_as_typed(value)}" for key, value in params.items() if key not in lists], mistakes
 
 
 def _as_typed(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ def run(words: Sequence[str], action: Action) -> int:
     if arguments.has("--cfg", "-c"):
         if checked.mistakes:
             raise ConfigError(checked.mistakes)
-        return _show(arguments, [*custom_sections(checked.overrides).implied, *checked.overrides], groups)
+        return _show(arguments, [*custom_sections(checked.overrides)[1], *checked.overrides], groups)
     overrides = _with_mode(checked, arguments)
     if checked.sweeps and "hydra.mode=MULTIRUN" not in overrides:
         cure = "several values make a sweep: add -m; quote a value containing a comma"
@@ -135,19 +136,19 @@ def _compose(overrides: list[str], groups: ConfigGroups) -> tuple[DictConfig, li
 
     loader = groups.loader
     with _explained(groups):
-        config = loader.load_configuration(CONFIG_NAME, overrides, RunMode.MULTIRUN)
-        if config.hydra.mode == RunMode.MULTIRUN:
-            HydraConfig.instance().set_config(config)
-            composer = Composer(
-                lambda texts: loader.load_sweep_config(config, texts), groups.is_self_contained
-            )
-            return config, [composer.compose(job) for job in sweep_jobs(config)]
-        custom = custom_sections(overrides)
-        mode = [] if config.hydra.mode else ["hydra.mode=RUN"]
-        config = loader.load_configuration(CONFIG_NAME, [*custom.implied, *overrides, *mode], RunMode.RUN)
+        if "hydra.mode=RUN" not in overrides:
+            config = loader.load_configuration(CONFIG_NAME, overrides, RunMode.MULTIRUN)
+            if config.hydra.mode == RunMode.MULTIRUN:
+                HydraConfig.instance().set_config(config)
+                load = partial(loader.load_sweep_config, config)
+                composer = Composer(load, groups.is_self_contained)
+                return config, [composer.compose(job) for job in sweep_jobs(config)]
+            overrides = [*overrides, "hydra.mode=RUN"]
+        custom, implied = custom_sections(overrides)
+        config = loader.load_configuration(CONFIG_NAME, [*implied, *overrides], RunMode.RUN)
         HydraConfig.instance().set_config(config)
         base = base_config(config)
-        return config, [Composed(base.config, base.choices, custom.names)]
+        return config, [Composed(base.config, base.choices, custom)]
 
 
 @contextmanager

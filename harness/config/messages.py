@@ -50,9 +50,4 @@ def format_mistake(mistake: Mistake) -> str:
 
 def _chain(error: BaseException) -> list[BaseException]:
     """The exception and what caused it, outermost first."""
-    found: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in found:
-        found.append(current)
-        current = current.__cause__
-    return found
+    return [error, *(_chain(error.__cause__) if error.__cause__ else [])]

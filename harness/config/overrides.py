@@ -24,31 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class CheckedOverrides:
-    """The result of checking overrides.
-
-    Attributes:
-        overrides: the correct ones, a needless `+` removed.
-        mistakes: one per wrong name.
-        faulty: the groups and sections that have a mistake.
-        sweeps: the overrides that give several values.
-        experiments: the experiments that are named.
-    """
+    """The correct overrides, a needless `+` removed; and the mistakes in the others, one per wrong name."""
 
     overrides: list[str] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
+    # The groups and sections that have a mistake.
     faulty: set[str] = field(default_factory=set)
+    # The overrides that give several values.
     sweeps: list[str] = field(default_factory=list)
     experiments: list[str] = field(default_factory=list)
 
 
 def check_overrides(overrides: Iterable[str], groups: ConfigGroups, prefix: str = "") -> CheckedOverrides:
-    """Check the names in `overrides`.
-
-    Args:
-        overrides: as typed, `key=value`.
-        groups: the known groups and choices.
-        prefix: put before the key of each mistake; the file that the overrides come from.
-    """
+    """Check the names in `overrides`; `prefix` (the file they are from) begins the key of each mistake."""
     checked = CheckedOverrides()
     for text in overrides:
         try:
@@ -121,13 +109,7 @@ def normalize_plus(override: Override) -> str:
 
 
 def unknown_key(key: str, text: str, groups: ConfigGroups) -> Mistake:
-    """Return the mistake for a key that does not exist, with advice.
-
-    Args:
-        key: dotted.
-        text: the key of the mistake: what was typed, or the key with its file.
-        groups: the known groups and choices.
-    """
+    """Return the mistake for a dotted key that does not exist, with advice; `text` is what was typed."""
     if (advice := UNSUPPORTED_KEYS.get(key.rpartition(".")[2])) is not None:
         return Mistake(text, f"no such key; {advice}")
     parent = next((name for name in value_keys() if key.startswith(f"{name}.")), None)

@@ -18,16 +18,13 @@ EXPECT = "expect"
 
 @dataclass(frozen=True)
 class Composed:
-    """One composed config, as plain data.
+    """One composed config, as plain data."""
 
-    Attributes:
-        config: section -> key -> value, and the list `expect`; other top-level keys are ignored.
-        choices: config group -> choice, as Hydra reports them.
-        custom: the sections with a user's own model or prompts, beside or without a choice.
-    """
-
+    # section -> key -> value, and the list `expect`; other top-level keys are ignored.
     config: Mapping[str, Any]
+    # config group -> choice, as Hydra reports them.
     choices: Mapping[str, Any]
+    # The sections with a user's own model or prompts, beside or without a choice.
     custom: frozenset[str] = frozenset()
 
 

@@ -140,22 +140,18 @@ def _prompts(prompts: Prompts) -> Iterator[Mistake]:
 
 
 def _decoding(decoding: Decoding) -> Iterator[Mistake]:
-    for key in decoding_fields("temperature", "truncation"):
+    for key, field in decoding_fields().items():
         value = getattr(decoding, key)
-        if value is not None and not draws(decoding):
+        if value is None:
+            continue
+        text = f"decoding.{key}={format_value(value)}"
+        if field.kind in ("temperature", "truncation") and not draws(decoding):
             cure = "add decoding.do_sample=true or use decoding=temperature"
-            text = f"decoding.{key}={format_value(value)}"
             yield Mistake(text, f"no effect without do_sample=true; {cure}")
-    for key in decoding_fields("beam"):
-        value = getattr(decoding, key)
-        if value is not None and not is_beam(decoding):
+        if field.kind == "beam" and not is_beam(decoding):
             cure = "add decoding.num_beams=5 or use decoding=beam"
-            text = f"decoding.{key}={format_value(value)}"
             yield Mistake(text, f"no effect without num_beams above 1; {cure}")
-    for key in decoding_fields("filter"):
-        value = getattr(decoding, key)
-        if value is not None and (not value or any(item == () for item in value)):
-            text = f"decoding.{key}={format_value(value)}"
+        if field.kind == "filter" and (not value or () in value):
             yield Mistake(text, "contains an empty list; give token ids, or null")
 
 
@@ -192,8 +188,9 @@ def _drift(drift: Drift) -> Iterator[Mistake]:
     for key in ("reference", "text"):
         value = getattr(drift, key)
         if value is not None and not drift.enabled:
-            cure = "no effect with drift.enabled=false; set drift.enabled=true"
-            yield Mistake(f"drift.{key}={value}", cure)
+            yield Mistake(
+                f"drift.{key}={value}", "no effect with drift.enabled=false; set drift.enabled=true"
+            )
     if drift.text is not None and drift.text != PROMPTS_REFERENCE and not drift.text.endswith(".txt"):
         yield Mistake(f"drift.text={drift.text}", "must be a .txt file, or `reference`: the prompts' column")
 

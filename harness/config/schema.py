@@ -1,8 +1,7 @@
 """Hydra's structured config, made from the pydantic models of `point.py`, and the names of all keys.
 
-Fields are typed `Any`: Hydra only learns which keys exist, so that it catches a misspelt one while composing;
-types, ranges and rules are pydantic's, which finds all mistakes at once. The `name` of a choice is left out:
-it is the name of the YAML file that was chosen.
+Hydra only learns which keys exist; types, ranges and rules are pydantic's, which finds all mistakes at once.
+The `name` of a choice is left out: it is the name of the YAML file that was chosen.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from harness.config.point import Choice, Point
 
 SWEEP_KEYS = ("cases", "expect")
 """Top-level keys that are lists, not sections."""
+MISSING = "???"
+"""OmegaConf's missing value."""
 
 
 @cache
@@ -65,10 +66,7 @@ def _structured(section: str) -> type:
     """A dataclass of one section; a field without a default is OmegaConf's missing value."""
     fields = []
     for name, info in section_fields(section).items():
-        default = "???" if info.is_required() else _plain(info.default)
-        fields.append((name, Any, field(default_factory=partial(_plain, default))))
+        default = MISSING if info.is_required() else info.default
+        plain: Any = field(default_factory=partial(list, default)) if isinstance(default, tuple) else default
+        fields.append((name, Any, plain))
     return make_dataclass(section.capitalize(), fields)
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -11,12 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from harness.config.expectation import Expectation
-from harness.config.schema import choice_sections, section_fields, sections
+from harness.config.schema import MISSING, choice_sections, section_fields, sections
 from harness.config.suggest import did_you_mean
 from harness.errors import Mistake
-
-MISSING = "???"
-"""OmegaConf's missing value."""
 
 
 def with_choice_names(config: dict[str, Any], choices: Mapping[str, Any], custom: Set[str]) -> dict[str, Any]:
