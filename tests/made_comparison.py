@@ -16,6 +16,9 @@ def made_up_comparison(points: Sequence[PointResult]) -> Comparison:
     for index, label in enumerate(labels):
         cells[label] = {}
         for metric in plain.metrics:
+            if metric.key not in plain.cells[label].keys() & plain.cells[labels[0]].keys():
+                cells[label] |= {k: cell for k, cell in plain.cells[label].items() if k == metric.key}
+                continue
             value = plain.cells[label][metric.key].value
             mean = value - plain.cells[labels[0]][metric.key].value
             word = ("no significant difference", "higher", "lower")[index % 3]

@@ -33,12 +33,17 @@ const hover = (B, plot, renderers, tooltips) => {
 
 const axisName = (metric) => `${metric.name}${metric.unit ? ` (${metric.unit})` : ""}${metric.better ? `, ${metric.better} is better` : ""}`;
 
+// Draw glyphs of a figure: `fields` are the columns of `columns` that its coordinates come from.
+const glyphs = (B, plot, kind, fields, columns, options) =>
+  plot[kind](...fields.map((field) => ({ field })), { source: new B.ColumnDataSource({ data: columns }), ...options });
+
 const rangeAround = (values, margin) => {
   const numbers = values.filter((value) => typeof value === "number");
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
   const more = margin * (high - low || Math.abs(high) || 1);
   return [low - more, high + more];
 };
+const rangeOn = (B, [start, end]) => new B.Range1d({ start, end });
 
 // Names beside their marks, where they cover neither each other nor another mark: [dx, dy, align] of each, in pixels.
 const nameOffsets = (spots, names, [width, height]) => {
@@ -69,23 +74,22 @@ const labelMarks = (B, plot, marks, [left, right], [low, high], width, log = fal
   const [bottom, top] = [level(low), level(high)];
   const spots = marks.x.map((x, i) => [(box[0] * (x - left)) / (right - left), (box[1] * (top - level(marks.y[i]))) / (top - bottom)]);
   const offsets = nameOffsets(spots, marks.name, box);
-  const source = new B.ColumnDataSource({ data: { x: marks.x, y: marks.y, name: marks.name, dx: offsets.map(([dx]) => dx), dy: offsets.map(([, dy]) => dy), align: offsets.map(([, , align]) => align) } });
-  plot.text({ field: "x" }, { field: "y" }, { field: "name" }, { source, x_offset: { field: "dx" }, y_offset: { field: "dy" }, text_align: { field: "align" }, text_baseline: "middle", text_color: cssColour("--ink"), text_font_size: "12px", text_font: "system-ui" });
+  const columns = { x: marks.x, y: marks.y, name: marks.name, dx: offsets.map(([dx]) => dx), dy: offsets.map(([, dy]) => dy), align: offsets.map(([, , align]) => align) };
+  const placed = { x_offset: { field: "dx" }, y_offset: { field: "dy" }, text_align: { field: "align" }, text_baseline: "middle" };
+  glyphs(B, plot, "text", ["x", "y", "name"], columns, { ...placed, text_color: cssColour("--ink"), text_font_size: "12px", text_font: "system-ui" });
 };
 
 // Marks with names for hovering. `marks`: columns x, y, colour, fill, name, and xs and ys, the values as text.
 const scatterMarks = (B, plot, marks, x, y, size) => {
-  const source = new B.ColumnDataSource({ data: marks });
-  const drawn = plot.scatter({ field: "x" }, { field: "y" }, { source, size, line_color: { field: "colour" }, fill_color: { field: "fill" }, line_width: 2 });
+  const drawn = glyphs(B, plot, "scatter", ["x", "y"], marks, { size, line_color: { field: "colour" }, fill_color: { field: "fill" }, line_width: 2 });
   hover(B, plot, [drawn], [["", "@name"], [x.name, "@xs"], [y.name, "@ys"]]);
 };
 
 // Confidence intervals as bars: [x0, x1, y0, y1, colour] of each.
 const intervalBars = (B, plot, bars) => {
   if (!bars.length) return;
-  const column = (i) => bars.map((bar) => bar[i]);
-  const source = new B.ColumnDataSource({ data: { x0: column(0), x1: column(1), y0: column(2), y1: column(3), colour: column(4) } });
-  plot.segment({ field: "x0" }, { field: "y0" }, { field: "x1" }, { field: "y1" }, { source, line_color: { field: "colour" }, line_alpha: 0.45, line_width: 1.5 });
+  const columns = Object.fromEntries(["x0", "x1", "y0", "y1", "colour"].map((name, i) => [name, bars.map((bar) => bar[i])]));
+  glyphs(B, plot, "segment", ["x0", "y0", "x1", "y1"], columns, { line_color: { field: "colour" }, line_alpha: 0.45, line_width: 1.5 });
 };
 
 // A choice of a metric for an axis; it is kept in the state under `key`.
@@ -98,14 +102,8 @@ const axisChoice = (label, key, metrics, current) => {
 };
 
 // Panels of charts in a box, each drawn when it comes near: { id, title, caption, draw, controls, legend }.
-const observers = new WeakMap();
 const drawCharts = (box, charts) => {
-  observers.get(box)?.disconnect();
   const waiting = new Map();
-  const observer = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) { observer.unobserve(entry.target); waiting.get(entry.target)(); }
-  }, { rootMargin: "300px" });
-  observers.set(box, observer);
   clear(box, ...charts.map(({ id, title, caption, draw, controls, legend }) => {
     const chart = el("div", "chart");
     chart.id = `chart-${id}`;
@@ -124,5 +122,5 @@ const drawCharts = (box, charts) => {
     const head = el("div", "section-head", el("h2", "", title), controls ? el("div", "controls", ...controls) : null);
     return el("section", "panel", head, el("p", "caption", ...caption), legend ? el("p", "point-legend", ...legend) : null, chart);
   }));
-  for (const chart of waiting.keys()) observer.observe(chart);
+  whenNear(box, "300px", waiting);
 };

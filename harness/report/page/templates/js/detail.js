@@ -22,20 +22,21 @@ const gauge = (kind, logprob) => {
   return el("td", "", el("div", `gauge ${kind}`, el("i", "", fill), el("span", "", percent(p))));
 };
 
-// A table of what both distributions say of a step, as far as it was recorded; null if nothing was.
+// A table of numbers. `heads`: [title, kind] of each column; `rows`: [name, text of each column].
+const factsTable = (heads, rows) => {
+  const head = el("tr", "", el("td"), ...heads.map(([title, kind]) => el("th", `key-${kind}`, title)));
+  const body = rows.map(([name, ...texts]) => el("tr", "", el("th", "", name), ...texts.map((text) => el("td", "", text))));
+  return el("table", "facts-of", el("thead", "", head), el("tbody", "", ...body));
+};
+const DISTRIBUTIONS = [["model", "raw"], ["processed", "warped"]];
+
+// What both distributions say of a step, as far as it was recorded; null if nothing was.
 const distributionTable = (steps, index) => {
-  const processed = Boolean(steps.warped_logprob || steps.warped_entropy);
-  const row = (name, raw, warped, format) => (steps[raw] || steps[warped]
-    ? el("tr", "", el("th", "", name), el("td", "", format(steps[raw]?.[index])), processed ? el("td", "", format(steps[warped]?.[index])) : null)
-    : null);
-  const rows = [
-    row("probability", "logprob", "warped_logprob", percentOf),
-    row("logprob", "logprob", "warped_logprob", nats),
-    row("entropy", "entropy", "warped_entropy", nats),
-  ].filter(Boolean);
-  if (!rows.length) return null;
-  const head = el("tr", "", el("td"), el("th", "key-raw", "model"), processed ? el("th", "key-warped", "processed") : null);
-  return el("table", "facts-of", el("thead", "", head), el("tbody", "", ...rows));
+  const shown = steps.warped_logprob || steps.warped_entropy ? 2 : 1;
+  const rows = [["probability", "logprob", percentOf], ["logprob", "logprob", nats], ["entropy", "entropy", nats]]
+    .filter(([, column]) => steps[column] || steps[`warped_${column}`])
+    .map(([name, column, format]) => [name, ...[column, `warped_${column}`].slice(0, shown).map((each) => format(steps[each]?.[index]))]);
+  return rows.length ? factsTable(DISTRIBUTIONS.slice(0, shown), rows) : null;
 };
 
 // A table of alternatives, the chosen token among them. `columns`: [title, kind] of each distribution; `rows`: [token, logprob of each].
@@ -64,9 +65,8 @@ const fillDetail = (box, node) => {
   const text = textAt(steps, index), id = idAt(steps, index);
   const last = ends && index === steps.count - 1;
   const code = el("code");
-  if (last && text === "") code.append("end of text");
-  else if (text === "") code.append(el("span", "mark", "part of a character"));
-  else writeToken(code, text, id);
+  if (text !== "") writeToken(code, text, id);
+  else code.append(last ? "end of text" : el("span", "mark", "part of a character"));
   const withoutContext = steps.rank?.[index] === 0;
   const table = withoutContext ? null : distributionTable(steps, index);
   const line = [];
@@ -74,7 +74,7 @@ const fillDetail = (box, node) => {
   else if (steps.rank) line.push(`rank ${steps.rank[index].toLocaleString("en")}`);
   if (steps.kept) line.push(`${plural(steps.kept[index], "candidate")}${steps.removed_mass ? `, ${percent(1 - (steps.removed_mass[index] || 0))} of probability mass` : ""}`);
   if (!table && !withoutContext) line.push("probabilities were not recorded");
-  const columns = [["model", "raw"], ["processed", "warped"]].slice(0, steps.top_warped_logprobs ? 2 : 1);
+  const columns = DISTRIBUTIONS.slice(0, steps.top_warped_logprobs ? 2 : 1);
   clear(
     box,
     el("p", "chosen", code, el("span", "", [owner ? plain(owner) : null, `step ${index}`, known(id) ? `id ${id}` : null].filter(Boolean).join(" · "))),

@@ -10,21 +10,16 @@ const csvCell = (value) => {
 };
 const csvOf = (rows) => rows.map((row) => row.map(csvCell).join(",")).join("\r\n") + "\r\n";
 
+const DIFFERENCE = ["difference", "difference low", "difference high", "p", "word", "verdict", "below noise"];
 const overviewRows = () => {
   const shown = columnsShown();
-  const header = ["label", "status"];
-  for (const { key } of shown) header.push(key, `${key} low`, `${key} high`, ...(data.baseline === null ? [] : [`${key} difference`, `${key} difference low`, `${key} difference high`, `${key} p`, `${key} word`, `${key} verdict`, `${key} below noise`]));
-  const rows = sortedPoints().map((point) => {
-    const row = [points[point].label, points[point].status];
-    for (const { key } of shown) {
-      const [value, low, high, difference] = points[point].cells[key] ?? [];
-      row.push(value, low, high);
-      if (data.baseline === null) continue;
-      const [mean, from, to, p, word, verdict, noise] = difference ?? [];
-      row.push(mean, from, to, p, word, verdict, noise === undefined ? null : noise ? "yes" : "no");
-    }
-    return row;
-  });
+  const columns = ["low", "high", ...(data.baseline === null ? [] : DIFFERENCE)];
+  const header = ["label", "status", ...shown.flatMap(({ key }) => [key, ...columns.map((column) => `${key} ${column}`)])];
+  const rows = sortedPoints().map((point) => [points[point].label, points[point].status, ...shown.flatMap(({ key }) => {
+    const [value, low, high, difference = []] = points[point].cells[key] ?? [];
+    const [mean, from, to, p, word, verdict, noise] = difference;
+    return [value, low, high, mean, from, to, p, word, verdict, known(noise) ? (noise ? "yes" : "no") : null].slice(0, 1 + columns.length);
+  })]);
   return [header, ...rows];
 };
 
@@ -71,10 +66,8 @@ const readyExport = () => {
   byId("open-export").addEventListener("click", openExport);
   byId("download").addEventListener("click", () => {
     const address = URL.createObjectURL(new Blob([byId("export-text").value], { type: "text/csv" }));
-    const anchor = el("a");
-    anchor.href = address;
-    anchor.download = `${data.label.replace(/[^A-Za-z0-9._-]+/g, "-") || "comparison"}-${state.view}.csv`;
-    anchor.click();
+    const download = `${data.label.replace(/[^A-Za-z0-9._-]+/g, "-") || "comparison"}-${state.view}.csv`;
+    Object.assign(el("a"), { href: address, download }).click();
     setTimeout(() => URL.revokeObjectURL(address), 10_000);
   });
   byId("copy").addEventListener("click", async () => {

@@ -1,11 +1,7 @@
 // The list of prompts: its order, and search over prompts and outputs.
 
-const option = (value, text, selected) => {
-  const node = el("option", "", named(text));
-  node.value = value;
-  node.selected = Boolean(selected);
-  return node;
-};
+const option = (value, text, selected = false) => Object.assign(el("option", "", named(text)), { value, selected });
+const pointOptions = (chosen) => pointIndices.map((point) => option(point, points[point].name, point === chosen));
 
 const ORDERS = {
   disagreement: ["Most disagreement first", (a, b) => (b.disagreement ?? -1) - (a.disagreement ?? -1) || a.first - b.first],
@@ -34,9 +30,7 @@ const fullText = async (prompt) => {
 const listItem = (prompt) => {
   const id = el("span", "id", el("span", "name", named(prompt.id)));
   if (prompt.disagreement !== null) {
-    const bar = el("span", "meter", el("i"));
-    bar.firstChild.style.width = share(prompt.disagreement);
-    id.append(bar, el("span", "", share(prompt.disagreement)));
+    id.append(filledBar("meter", prompt.disagreement), el("span", "", share(prompt.disagreement)));
     id.title = "disagreement between strategies";
   }
   if (!prompt.tokens) id.append(el("span", "chip", "no tokens"));

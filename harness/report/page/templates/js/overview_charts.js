@@ -20,8 +20,10 @@ const paretoChart = (B, width) => {
   const onFront = (point) => Boolean(data.front?.points.includes(point));
   const plot = figureOf(B, axisName(x), axisName(y), { height: 340 });
   const cell = (point, key) => points[point].cells[key];
-  intervalBars(B, plot, shown.filter((point) => known(cell(point, xKey)[1])).map((point) => [cell(point, xKey)[1], cell(point, xKey)[2], cell(point, yKey)[0], cell(point, yKey)[0], colourOfPoint(point)]));
-  intervalBars(B, plot, shown.filter((point) => known(cell(point, yKey)[1])).map((point) => [cell(point, xKey)[0], cell(point, xKey)[0], cell(point, yKey)[1], cell(point, yKey)[2], colourOfPoint(point)]));
+  intervalBars(B, plot, shown.flatMap((point) => {
+    const [x, xLow, xHigh] = cell(point, xKey), [y, yLow, yHigh] = cell(point, yKey), colour = colourOfPoint(point);
+    return [[xLow, xHigh, y, y, colour], [x, x, yLow, yHigh, colour]].filter((bar) => bar.every(known));
+  }));
   const marks = {
     x: shown.map((point) => cell(point, xKey)[0]), y: shown.map((point) => cell(point, yKey)[0]), colour: shown.map(colourOfPoint),
     fill: shown.map((point) => (onFront(point) ? colourOfPoint(point) : cssColour("--card"))), size: shown.map((point) => (onFront(point) ? 11 : 9)),
@@ -30,8 +32,8 @@ const paretoChart = (B, width) => {
   scatterMarks(B, plot, marks, x, y, { field: "size" });
   const xRange = rangeAround(shown.flatMap((point) => cell(point, xKey)), 0.07);
   const yRange = rangeAround(shown.flatMap((point) => cell(point, yKey)), 0.1);
-  plot.x_range = new B.Range1d({ start: xRange[0], end: xRange[1] });
-  plot.y_range = new B.Range1d({ start: yRange[0], end: yRange[1] });
+  plot.x_range = rangeOn(B, xRange);
+  plot.y_range = rangeOn(B, yRange);
   if (shown.length <= MOST_NAMES) labelMarks(B, plot, marks, xRange, yRange, width);
   return plot;
 };
@@ -50,8 +52,8 @@ const entropyChart = (B) => {
   const plot = figureOf(B, "token position", "mean entropy (nats)");
   const lines = withEntropy().map((point) => {
     const curve = points[point].entropy;
-    const source = new B.ColumnDataSource({ data: { x: curve.map((_, i) => i), y: smooth(curve), name: curve.map(() => chartName(point)), value: curve.map((value) => (known(value) ? digits(value, 3) : "–")) } });
-    return plot.line({ field: "x" }, { field: "y" }, { source, line_color: colourOfPoint(point), line_width: points.length > 10 ? 1.2 : 2, line_alpha: points.length > 10 ? 0.6 : 0.9 });
+    const columns = { x: curve.map((_, i) => i), y: smooth(curve), name: curve.map(() => chartName(point)), value: curve.map((value) => (known(value) ? digits(value, 3) : "–")) };
+    return glyphs(B, plot, "line", ["x", "y"], columns, { line_color: colourOfPoint(point), line_width: points.length > 10 ? 1.2 : 2, line_alpha: points.length > 10 ? 0.6 : 0.9 });
   });
   plot.y_range.start = 0;
   hover(B, plot, lines, [["", "@name"], ["position", "@x"], ["entropy", "@value"]]);
@@ -69,17 +71,16 @@ const latencyChart = (kind, name) => (B) => {
   for (const grid of plot.center) if (grid.dimension === 1) grid.grid_line_color = null;
   const quantile = (q) => shown.map((point) => times(point)[Math.round(q * (times(point).length - 1))]);
   const asText = (q) => quantile(q).map((value) => digits(value, 3));
-  const source = new B.ColumnDataSource({ data: {
+  const columns = {
     y: names, colour: shown.map(colourOfPoint), name: shown.map(chartName), p5: quantile(0.05), p25: quantile(0.25), p50: quantile(0.5), p75: quantile(0.75), p95: quantile(0.95),
     t5: asText(0.05), t50: asText(0.5), t95: asText(0.95), tmax: asText(1),
-  } });
-  const ticks = new B.ColumnDataSource({ data: {
-    x: shown.flatMap(times), y: shown.flatMap((point, i) => times(point).map(() => names[i])), colour: shown.flatMap((point) => times(point).map(() => colourOfPoint(point))),
-  } });
-  plot.scatter({ field: "x" }, { field: "y" }, { source: ticks, marker: "dash", angle: Math.PI / 2, size: 13, line_color: { field: "colour" }, line_alpha: 0.5, line_width: 1.2 });
-  plot.segment({ field: "p5" }, { field: "y" }, { field: "p95" }, { field: "y" }, { source, line_color: { field: "colour" }, line_width: 1.5 });
-  const boxes = plot.segment({ field: "p25" }, { field: "y" }, { field: "p75" }, { field: "y" }, { source, line_color: { field: "colour" }, line_width: 7, line_cap: "round", line_alpha: 0.75 });
-  const medians = plot.scatter({ field: "p50" }, { field: "y" }, { source, size: 8, fill_color: cssColour("--card"), line_color: cssColour("--ink"), line_width: 2 });
+  };
+  const ticks = { x: shown.flatMap(times), y: shown.flatMap((point, i) => times(point).map(() => names[i])), colour: shown.flatMap((point) => times(point).map(() => colourOfPoint(point))) };
+  const line_color = { field: "colour" };
+  glyphs(B, plot, "scatter", ["x", "y"], ticks, { marker: "dash", angle: Math.PI / 2, size: 13, line_color, line_alpha: 0.5, line_width: 1.2 });
+  glyphs(B, plot, "segment", ["p5", "y", "p95", "y"], columns, { line_color, line_width: 1.5 });
+  const boxes = glyphs(B, plot, "segment", ["p25", "y", "p75", "y"], columns, { line_color, line_width: 7, line_cap: "round", line_alpha: 0.75 });
+  const medians = glyphs(B, plot, "scatter", ["p50", "y"], columns, { size: 8, fill_color: cssColour("--card"), line_color: cssColour("--ink"), line_width: 2 });
   hover(B, plot, [medians, boxes], [["", "@name"], ["median", "@t50 ms"], ["5% to 95%", "@t5 to @t95 ms"], ["longest", "@tmax ms"]]);
   return plot;
 };

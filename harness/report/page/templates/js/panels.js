@@ -6,25 +6,16 @@ const metricHeader = (metric) => el("th", "", metric.name, el("small", "", metri
 const importancePanel = () => {
   if (!data.effects.length) return null;
   const factors = [...new Set(data.effects.map(([, factor]) => factor))];
-  const byMetric = new Map();
-  for (const effect of data.effects) {
-    if (!byMetric.has(effect[0])) byMetric.set(effect[0], new Map());
-    byMetric.get(effect[0]).set(effect[1], effect);
-  }
-  const available = every.filter((metric) => byMetric.has(metric.key));
+  const effectOn = (metric, factor) => data.effects.find((effect) => effect[0] === metric.key && effect[1] === factor);
+  const available = every.filter((metric) => data.effects.some(([key]) => key === metric.key));
   const wanted = available.filter((metric) => state.all || metric.headline);
   const rows = (wanted.length ? wanted : available).map((metric) => {
     const row = el("tr", "", metricHeader(metric));
     for (const factor of factors) {
-      const [, , variance, range, levels] = byMetric.get(metric.key).get(factor) ?? [];
-      const cell = el("td");
-      if (known(variance)) {
-        const bar = el("span", "share-bar", el("i"));
-        bar.firstChild.style.width = share(Math.min(1, variance));
-        cell.append(el("span", "value", share(variance)), bar, el("small", "", `range ${figure(metric, range)}`));
-        cell.title = Object.entries(levels).map(([level, value]) => `${plain(level)}: ${figure(metric, value)}`).join("\n");
-      } else cell.append(el("span", "soft", "–"));
-      row.append(cell);
+      const [, , variance, range, levels] = effectOn(metric, factor) ?? [];
+      if (!known(variance)) { row.append(el("td", "", el("span", "soft", "–"))); continue; }
+      const cell = el("td", "", el("span", "value", share(variance)), filledBar("share-bar", Math.min(1, variance)), el("small", "", `range ${figure(metric, range)}`));
+      row.append(titled(cell, Object.entries(levels).map(([level, value]) => `${plain(level)}: ${figure(metric, value)}`).join("\n")));
     }
     return row;
   });

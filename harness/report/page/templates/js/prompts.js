@@ -19,7 +19,7 @@ const readyPrompts = () => {
   byId("order").addEventListener("change", () => go({ order: byId("order").value }, false));
   byId("search").addEventListener("input", () => go({ search: byId("search").value }, false));
   byId("run-filter").addEventListener("input", () => go({ filter: byId("run-filter").value }, false));
-  clear(byId("vs"), ...pointIndices.map((point) => option(point, points[point].name)));
+  clear(byId("vs"), ...pointOptions());
   byId("vs").addEventListener("change", () => go({ vs: Number(byId("vs").value) }, false));
   byId("sample").addEventListener("change", () => go({ sample: byId("sample").value }, false));
   byId("diff").addEventListener("click", () => go({ diff: !state.diff }, false));
@@ -48,7 +48,7 @@ const drawPrompts = async () => {
   byId("modes").hidden = !state.colour;
   segments(byId("modes"), MODES, state.colour, (colour) => go({ colour }, false));
   byId("vs").value = state.vs;
-  byId("diff").setAttribute("aria-pressed", state.diff);
+  pressed("diff", state.diff);
   byId("diff").disabled = state.layout === "tree";
   drawLegend();
   const filling = fillList();

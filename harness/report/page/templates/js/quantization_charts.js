@@ -18,7 +18,7 @@ const driftChart = (B, width) => {
   const none = log ? floor : 1;
   const yOf = (i) => (isReference(costs[i]) ? none : Math.max(valueIn(costs[i], yKey), log ? floor : -Infinity));
   const yRange = log ? [floor / 1.6, Math.max(floor * 20, ...positive(ends)) * 1.8] : rangeAround([1, ...ends], 0.12);
-  const plot = figureOf(B, axisName(x), axisName(y), { height: 340, y_axis_type: log ? "log" : "linear", y_range: new B.Range1d({ start: yRange[0], end: yRange[1] }) });
+  const plot = figureOf(B, axisName(x), axisName(y), { height: 340, y_axis_type: log ? "log" : "linear", y_range: rangeOn(B, yRange) });
   intervalBars(B, plot, shown.filter((i) => known(costs[i].cells[yKey]?.[1])).map((i) => {
     const at = valueIn(costs[i], xKey), [, low, high] = costs[i].cells[yKey];
     return [at, at, Math.max(low, yRange[0]), high, seriesColour(i)];
@@ -29,16 +29,15 @@ const driftChart = (B, width) => {
   };
   scatterMarks(B, plot, marks, x, y, 11);
   const xRange = rangeAround(marks.x, 0.12);
-  plot.x_range = new B.Range1d({ start: xRange[0], end: xRange[1] });
-  const line = new B.ColumnDataSource({ data: { x0: [xRange[0]], x1: [xRange[1]], y: [none] } });
-  plot.segment({ field: "x0" }, { field: "y" }, { field: "x1" }, { field: "y" }, { source: line, line_color: cssColour("--line"), line_dash: "dashed" });
+  plot.x_range = rangeOn(B, xRange);
+  glyphs(B, plot, "segment", ["x0", "y", "x1", "y"], { x0: [xRange[0]], x1: [xRange[1]], y: [none] }, { line_color: cssColour("--line"), line_dash: "dashed" });
   labelMarks(B, plot, marks, xRange, yRange, width, log);
   return plot;
 };
 
 // The fraction of outputs that are still identical to the reference's, by step.
 const divergenceChart = (B) => {
-  const plot = figureOf(B, "step (tokens)", "outputs identical to the reference", { y_range: new B.Range1d({ start: 0, end: 1.04 }) });
+  const plot = figureOf(B, "step (tokens)", "outputs identical to the reference", { y_range: rangeOn(B, [0, 1.04]) });
   const curves = costs.map(({ divergences: [steps, never] }, index) => ({ index, steps, all: steps.reduce((sum, [, count]) => sum + count, never) })).filter(({ all }) => all);
   const last = Math.max(8, ...curves.flatMap(({ steps }) => steps.map(([step]) => step))) + 2;
   const lines = curves.map(({ index, steps, all }) => {
@@ -47,7 +46,7 @@ const divergenceChart = (B) => {
     for (const [step, count] of steps) { identical -= count; xs.push(step); ys.push(identical / all); }
     xs.push(last);
     ys.push(identical / all);
-    const source = new B.ColumnDataSource({ data: { x: xs, y: ys, name: xs.map(() => costName(costs[index])), share: ys.map((value) => percent(value)) } });
+    const source = new B.ColumnDataSource({ data: { x: xs, y: ys, name: xs.map(() => costName(costs[index])), share: ys.map(percent) } });
     return plot.step({ field: "x" }, { field: "y" }, "after", { source, line_color: seriesColour(index), line_width: 2, line_alpha: 0.85 });
   });
   hover(B, plot, lines, [["", "@name"], ["step", "@x"], ["identical", "@share"]]);

@@ -13,18 +13,18 @@ const fillDriftDetail = (box, steps, index) => {
   writeToken(code, vocabulary.texts[token], id);
   const change = steps.logprob_change[index], logprob = steps.logprob[index], drifted = logprob + change;
   const error = steps.kl_error[index];
-  const row = (name, reference, quantized, format) => el("tr", "", el("th", "", name), el("td", "", format(reference)), el("td", "", format(quantized)));
   const tops = (title, kind, tokens, logprobs, chosenLogprob) =>
     (steps.k[tokens] ? topsTable(vocabulary, null, [[title, kind]], alternativesAt(steps, index, tokens, [logprobs]), token, [chosenLogprob], false) : null);
   clear(
     box,
     el("p", "chosen", code, el("span", "", `step ${index} · id ${id}`)),
     el("p", "kl-line", "KL ", el("b", "", `${scientific(steps.kl[index], 3)} nats`), error > 0 ? ` ± ${scientific(error)}` : "", ` · total variation ${scientific(steps.total_variation[index])}`),
-    el("table", "facts-of", el("thead", "", el("tr", "", el("td"), el("th", "key-raw", "reference"), el("th", "key-warped", "quantized"))), el("tbody", "",
-      row("probability", logprob, drifted, percentOf),
-      row("logprob", logprob, drifted, nats),
-      row("rank", steps.rank[index], steps.drift_rank[index], (value) => value.toLocaleString("en")),
-      row("entropy", steps.entropy[index], steps.drift_entropy[index], nats))),
+    factsTable([["reference", "raw"], ["quantized", "warped"]], [
+      ["probability", percentOf(logprob), percentOf(drifted)],
+      ["logprob", nats(logprob), nats(drifted)],
+      ["rank", ...[steps.rank, steps.drift_rank].map((ranks) => ranks[index].toLocaleString("en"))],
+      ["entropy", nats(steps.entropy[index]), nats(steps.drift_entropy[index])],
+    ]),
     el("p", "line", `logprob ${change > 0 ? "+" : ""}${scientific(change)} · ${steps.same_top[index] ? "same top token" : "different top token"}`),
     el("div", "both-sides", tops("reference", "raw", "top_tokens", "top_logprobs", logprob), tops("quantized", "warped", "drift_top_tokens", "drift_top_logprobs", drifted)),
   );
@@ -41,9 +41,7 @@ const drawShares = (shown) => {
     for (const [text, id, count, klShare] of costs[i].shares.slice(0, shown.length > 1 ? 5 : 12)) {
       const token = el("code");
       writeToken(token, text, id);
-      const each = el("span", "share-of", token, ` ${share(klShare)}`);
-      each.title = `${plural(count, "time")} · id ${id}`;
-      line.append(each);
+      line.append(titled(el("span", "share-of", token, ` ${share(klShare)}`), `${plural(count, "time")} · id ${id}`));
     }
     return line;
   }));
@@ -62,9 +60,7 @@ const worstItem = (row, withQuantization) => {
   const facts = el("span", "worst-facts", el("b", "", scientific(row.kl)), withQuantization ? namedCost(row.cost) : null,
     el("span", "", `${percentOf(row.logprob)} → ${percentOf(row.drift_logprob)}`),
     row.best === null || row.best === row.token ? null : el("span", "", "now prefers ", quoted(row.best)));
-  const jump = worstLink(row, facts, context);
-  jump.title = `${plain(points[row.point].label)} · ${plain(row.prompt)}, step ${row.at[1]}`;
-  return el("li", "", jump);
+  return el("li", "", titled(worstLink(row, facts, context), `${plain(points[row.point].label)} · ${plain(row.prompt)}, step ${row.at[1]}`));
 };
 
 const drawWorst = async () => {
@@ -121,10 +117,8 @@ const drawReading = async () => {
     const promptText = prompt ? (await textsOf(prompt)).text : "";
     if (reading !== mine) return;
     byId("drift-note").textContent = tokens ? "" : "The drift of this prompt did not fit into this page; drift.parquet of the run contains it.";
-    clear(byId("prompt-of-drift"));
-    write(byId("prompt-of-drift"), promptText, true);
-    const box = byId("drift-reading");
-    clear(box);
+    write(clear(byId("prompt-of-drift")), promptText, true);
+    const box = clear(byId("drift-reading"));
     for (const steps of found) {
       const output = el("div", "text");
       for (let i = 0; i < steps.count; i++) output.append(tokenNode(steps, i, false, points[steps.point].name));

@@ -68,12 +68,7 @@ const quantizationColumns = (rows) => [...DRIFT_COLUMNS, ...COST_COLUMNS].filter
 const costCell = (cost, point, key, [value, low, high]) => {
   const metric = metricNamed(key);
   const cell = el("td", "", known(value) ? el("span", "", valueText(metric, value)) : el("span", "soft", "–"));
-  if (isKl(key) && known(value)) {
-    const bar = el("span", "kl-bar", el("i"));
-    bar.firstChild.style.width = `${100 * fromKl(value)}%`;
-    bar.setAttribute("aria-hidden", "true");
-    cell.append(bar);
-  }
+  if (isKl(key) && known(value)) cell.append(filledBar("kl-bar", fromKl(value)));
   const base = referenceOf(cost);
   if (known(low)) cell.append(el("small", "", `${valueText(metric, low)} to ${valueText(metric, high)}`));
   else if (point === null && base && COST_COLUMNS.includes(key) && known(value) && valueIn(base, key)) cell.append(el("small", "", times(value / valueIn(base, key))));
@@ -85,22 +80,16 @@ const drawQuantizationTable = () => {
   const keys = quantizationColumns(rows);
   const heads = keys.map((key) => {
     const metric = metricNamed(key);
-    const cell = el("th", "", plain(metric.name), unitLine(metric));
-    cell.scope = "col";
-    cell.title = `${plain(metric.description)} · ${key}`;
-    return cell;
+    return titled(headCell("col", plain(metric.name), unitLine(metric)), `${plain(metric.description)} · ${key}`);
   });
-  const first = el("th", "", state.per_run ? "run" : "quantization");
-  first.scope = "col";
+  const first = headCell("col", state.per_run ? "run" : "quantization");
   const body = el("tbody", "", ...rows.map(({ index, point, cells, cost }) => {
-    const name = el("th", "", point === null ? namedCost(index) : pointLink(point));
-    name.scope = "row";
-    if (isReference(cost)) name.append(el("span", "chip", "reference"));
+    const name = headCell("row", point === null ? namedCost(index) : pointLink(point), isReference(cost) ? el("span", "chip", "reference") : null);
     if (point === null && cost.front) name.append(chip("Pareto-optimal", paretoTitle()));
     return el("tr", isReference(cost) ? "baseline" : "", name, ...keys.map((key) => costCell(cost, point, key, cells[key] ?? [])));
   }));
   clear(byId("quantization-table"), el("thead", "", el("tr", "", first, ...heads)), body);
-  byId("per-run").setAttribute("aria-pressed", state.per_run);
+  pressed("per-run", state.per_run);
   byId("per-run").hidden = costs.every((cost) => cost.points.length < 2);
   clear(byId("quantization-caption"), state.per_run
     ? "One row per run, with 95% confidence intervals over prompts."
@@ -117,45 +106,31 @@ const drawAgreements = () => {
   byId("agreements-section").hidden = !agreements.length;
   if (!agreements.length) return;
   const columns = [...new Set(agreements.map(([cost]) => cost))].sort((a, b) => a - b);
-  const byMetric = new Map();
-  for (const [cost, key, strategies, rho, tau] of agreements) {
-    if (!byMetric.has(key)) byMetric.set(key, new Map());
-    byMetric.get(key).set(cost, { strategies, rho, tau });
-  }
   // The least agreement first, as they come; measured times, which also vary from run to run, last.
   const timed = (key) => Number(/^(latency|throughput)\//.test(key));
-  const keys = [...byMetric.keys()].sort((a, b) => timed(a) - timed(b));
+  const keys = [...new Set(agreements.map(([, key]) => key))].sort((a, b) => timed(a) - timed(b));
   const shown = allAgreements ? keys : keys.slice(0, MOST_AGREEMENTS);
   const preserved = columns.map((cost) => {
     const mine = agreements.filter((each) => each[0] === cost);
     return `${costName(costs[cost])} ${mine.filter((each) => each[4] > 0.9999).length} of ${mine.length}`;
   });
   byId("agreements-caption").textContent = `Kendall's τ between the ranking of ${plural(Math.max(...agreements.map((each) => each[2])), "decoding strategy")} here and in the reference: 1 the same order, −1 the reverse. Metrics whose order is preserved exactly: ${preserved.join(", ")}. Measured times, which also vary from run to run, come last.`;
-  const corner = el("th", "", "ranked by");
-  corner.scope = "col";
-  const top = el("tr", "", corner, ...columns.map((cost) => { const cell = el("th", "", namedCost(cost)); cell.scope = "col"; return cell; }));
-  const body = el("tbody", "", ...shown.map((key) => {
-    const name = el("th", "", plain(metricNamed(key).name));
-    name.scope = "row";
-    name.title = plain(key);
-    return el("tr", "", name, ...columns.map((cost) => {
-      const found = byMetric.get(key).get(cost);
-      if (!found) return el("td", "soft", "–");
-      const cell = el("td", "", nats(found.tau).replace(/\.000$/, "").replace(/(\.\d*?)0+$/, "$1"));
-      const track = el("span", "tau", el("i"));
-      track.setAttribute("aria-hidden", "true");
-      track.firstChild.style.left = `${50 * (1 + Math.min(0, found.tau))}%`;
-      track.firstChild.style.width = `${50 * Math.abs(found.tau)}%`;
-      track.classList.toggle("negative", found.tau < 0);
-      cell.append(track);
-      cell.title = `Spearman's ρ ${nats(found.rho)} over ${plural(found.strategies, "strategy")}`;
-      return cell;
-    }));
-  }));
+  const agreementCell = (key, cost) => {
+    const found = agreements.find((each) => each[0] === cost && each[1] === key);
+    if (!found) return el("td", "soft", "–");
+    const [, , strategies, rho, tau] = found;
+    const track = filledBar(tau < 0 ? "tau negative" : "tau", Math.abs(tau) / 2);
+    track.firstChild.style.left = `${50 * (1 + Math.min(0, tau))}%`;
+    const cell = el("td", "", nats(tau).replace(/\.000$/, "").replace(/(\.\d*?)0+$/, "$1"), track);
+    return titled(cell, `Spearman's ρ ${nats(rho)} over ${plural(strategies, "strategy")}`);
+  };
+  const top = el("tr", "", headCell("col", "ranked by"), ...columns.map((cost) => headCell("col", namedCost(cost))));
+  const body = el("tbody", "", ...shown.map((key) =>
+    el("tr", "", titled(headCell("row", plain(metricNamed(key).name)), plain(key)), ...columns.map((cost) => agreementCell(key, cost)))));
   clear(box, el("thead", "", top), body);
   byId("all-agreements").hidden = keys.length <= MOST_AGREEMENTS;
   byId("all-agreements").textContent = allAgreements ? `First ${MOST_AGREEMENTS} metrics only` : `All ${keys.length} metrics`;
-  byId("all-agreements").setAttribute("aria-pressed", allAgreements);
+  pressed("all-agreements", allAgreements);
 };
 
 const quantizationCsv = () => {

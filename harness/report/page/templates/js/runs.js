@@ -117,16 +117,13 @@ const drawSettings = (all, run, other) => {
   for (const row of shownSettings(all, run, other)) {
     if (row.group !== group) {
       group = row.group;
-      const title = el("th", "group", plain(group));
-      title.colSpan = other === null ? 3 : 4;
-      body.append(el("tr", "", title));
+      body.append(el("tr", "", Object.assign(el("th", "group", plain(group)), { colSpan: other === null ? 3 : 4 })));
     }
-    const name = el("th", "", plain(row.key.startsWith(`${group}.`) ? row.key.slice(group.length + 1) : row.key));
-    name.scope = "row";
+    const name = headCell("row", plain(row.key.startsWith(`${group}.`) ? row.key.slice(group.length + 1) : row.key));
     body.append(el("tr", [row.changed ? "changed" : "", row.differs ? "differs" : ""].join(" ").trim(), name, value(row.requested), row.resolved ? value(row.effective) : el("td", "soft", "same"), other === null ? null : value(row.other)));
   }
   clear(byId("settings"), el("thead", "", top), body);
-  byId("differences-only").setAttribute("aria-pressed", differencesOnly);
+  pressed("differences-only", differencesOnly);
 };
 
 let runsDrawn = null;
@@ -141,7 +138,7 @@ const drawRuns = async () => {
     byId("pair").hidden = points.length < 2;
   }
   const { run } = state, other = otherRun();
-  for (const [id, current] of [["run", run], ["other", other]]) clear(byId(id), ...pointIndices.map((point) => option(point, points[point].name, point === current)));
+  for (const [id, current] of [["run", run], ["other", other]]) clear(byId(id), ...pointOptions(current));
   drawProblems(run);
   const all = await allSettings();
   const key = `${run}/${other}`;

@@ -40,12 +40,6 @@ const divergenceLine = (sample, other, at) => {
   return line;
 };
 
-const divergenceMark = (title) => {
-  const mark = el("span", "diverges", DIVERGENCE);
-  mark.title = title;
-  return mark;
-};
-
 // The tokens of a sample, with marks where it diverges, and, in a diff, what it lacks.
 const fillText = (box, sample, other, all) => {
   // A diff of tokens with words would differ everywhere: both sides are then compared as words.
@@ -64,7 +58,7 @@ const fillText = (box, sample, other, all) => {
     }
   }
   const unit = (index) => {
-    if (marks.has(index)) box.append(divergenceMark(plain(marks.get(index))));
+    if (marks.has(index)) box.append(titled(el("span", "diverges", DIVERGENCE), plain(marks.get(index))));
     const node = steps ? tokenNode(steps, index, ended(sample)) : write(el("span", "word"), a[index], true);
     box.append(node);
     return node;
@@ -98,8 +92,8 @@ const sampleNode = (prompt, sample, all, several) => {
   if (known(sample.logprob)) facts.push(`mean logprob ${nats(sample.logprob)}`);
   if (known(sample.score)) facts.push(`score ${nats(sample.score)}`);
   if (known(sample.finish)) facts.push(FINISHES[sample.finish] ?? plain(String(sample.finish)));
-  const line = el("p", "sample-facts", facts.join(" · "));
-  line.title = [`seed ${sample.seed}`, ...Object.entries(sample.metrics).map(([name, value]) => `${name} ${known(value) ? digits(value) : "–"}`)].join("\n");
+  const values = Object.entries(sample.metrics).map(([name, value]) => `${name} ${known(value) ? digits(value) : "–"}`);
+  const line = titled(el("p", "sample-facts", facts.join(" · ")), [`seed ${sample.seed}`, ...values].join("\n"));
   const box = el("div", "text");
   fillText(box, sample, other, all);
   const node = el("div", "sample", line, other ? divergenceLine(sample, other, divergesAt(sample, other)) : null);
@@ -115,11 +109,7 @@ const columnOf = (prompt, index, opened) => {
   card.classList.toggle("chosen", index === state.vs && points.length > 1);
   const head = el("header", "", pointLink(index));
   if (index === data.baseline) head.append(el("span", "chip", "baseline"));
-  if (point.page && location.protocol === "file:") {
-    const tokens = el("a", "tokens-page", "Token view");
-    tokens.href = point.page;
-    head.append(tokens);
-  }
+  if (point.page && location.protocol === "file:") head.append(Object.assign(el("a", "tokens-page", "Token view"), { href: point.page }));
   card.append(head);
   for (const expectation of data.expectations)
     if (expectation.point === index && expectation.prompt === prompt.id)
@@ -143,27 +133,16 @@ const columnOf = (prompt, index, opened) => {
 const matchesFilter = (point) => includesAll(points[point].label.toLowerCase(), wordsOf(state.filter));
 
 // Columns far below are drawn when they come near.
-let approaching = null;
 const drawColumns = (prompt, opened) => {
-  approaching?.disconnect();
   const shown = pointIndices.filter(matchesFilter);
   if (data.kind === "compare" && shown.includes(state.vs)) shown.sort((a, b) => (b === state.vs) - (a === state.vs) || a - b);
-  const box = byId("columns");
-  clear(box);
   const waiting = new Map();
-  approaching = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting || !waiting.has(entry.target)) continue;
-      approaching.unobserve(entry.target);
-      entry.target.replaceWith(columnOf(prompt, waiting.get(entry.target), opened));
-    }
-  }, { rootMargin: "500px" });
-  shown.forEach((point, i) => {
-    if (i < 12) { box.append(columnOf(prompt, point, opened)); return; }
-    const later = el("article", "column later", el("header", "", pointLink(point)));
-    waiting.set(later, point);
-    box.append(later);
-    approaching.observe(later);
-  });
+  const later = (point) => {
+    const column = el("article", "column later", el("header", "", pointLink(point)));
+    waiting.set(column, () => column.replaceWith(columnOf(prompt, point, opened)));
+    return column;
+  };
+  const box = clear(byId("columns"), ...shown.map((point, i) => (i < 12 ? columnOf(prompt, point, opened) : later(point))));
+  whenNear(box, "500px", waiting);
   if (!shown.length) box.append(el("p", "soft", "No runs match."));
 };

@@ -51,18 +51,14 @@ const differenceMark = ([, , , , word, verdict, noise]) => {
 const trackOf = (cell, range) => {
   const [value, low, high] = cell;
   const at = (v) => `${Math.max(0, Math.min(100, (100 * (v - range[0])) / (range[1] - range[0] || 1)))}%`;
-  const track = el("span", "track");
+  const mark = (cls, left) => { const node = el("i", cls); node.style.left = at(left); return node; };
+  const track = el("span", "track", known(range[2]) ? mark("base", range[2]) : null);
   track.setAttribute("aria-hidden", "true");
-  if (known(range[2])) { const base = el("i", "base"); base.style.left = at(range[2]); track.append(base); }
   if (known(low) && known(high)) {
-    const interval = el("i", "span");
-    interval.style.left = at(low);
-    interval.style.right = `calc(100% - ${at(high)})`;
-    track.append(interval);
+    track.append(mark("span", low));
+    track.lastChild.style.right = `calc(100% - ${at(high)})`;
   }
-  const mark = el("i", "at");
-  mark.style.left = at(value);
-  track.append(mark);
+  track.append(mark("at", value));
   return track;
 };
 
@@ -74,11 +70,10 @@ const rangeOf = (metric) => {
 
 const cellOf = (metric, point, range) => {
   const cell = points[point].cells[metric.key];
-  const node = el("td");
-  if (!cell) { node.append(el("span", "soft", "–")); return node; }
+  if (!cell) return el("td", "", el("span", "soft", "–"));
   const [value, low, high] = cell;
   const difference = point === data.baseline ? null : cell[3];
-  node.append(el("span", "value", figure(metric, value), difference ? differenceMark(difference) : el("span", "sign")), trackOf(cell, range));
+  const node = el("td", "", el("span", "value", figure(metric, value), difference ? differenceMark(difference) : el("span", "sign")), trackOf(cell, range));
   if (state.intervals) {
     if (known(low)) node.append(el("small", "", `[${figure(metric, low)}, ${figure(metric, high)}]`));
     if (difference)
@@ -95,22 +90,19 @@ const headerOf = (metric) => {
   const [key, direction] = (state.sort ?? "").split(" ");
   const sorted = key === metric.key;
   const first = metric.better === "lower" ? "up" : "down";
-  const name = button("", `${plain(metric.description)} · ${metric.key}: sort`, metric.name + (sorted ? (direction === "up" ? " ↑" : " ↓") : ""));
+  const name = button("", `${plain(metric.description)} · ${metric.key}: sort`, plain(metric.name) + (sorted ? (direction === "up" ? " ↑" : " ↓") : ""));
   name.addEventListener("click", () => go({ sort: !sorted ? `${metric.key} ${first}` : direction === first ? `${metric.key} ${first === "up" ? "down" : "up"}` : null }, false));
-  const cell = el("th", "", name, unitLine(metric));
-  cell.scope = "col";
+  const cell = headCell("col", name, unitLine(metric));
   if (sorted) cell.setAttribute("aria-sort", direction === "up" ? "ascending" : "descending");
   return cell;
 };
 
 const metricNames = (keys) => keys.map((key) => metricOf.get(key)?.name ?? key).join(", ");
-const chip = (text, title, cls = "chip") => { const node = el("span", cls, text); node.title = title; return node; };
+const chip = (text, title, cls = "chip") => titled(el("span", cls, text), title);
 
 const pointHeader = (index) => {
   const point = points[index];
-  const cell = el("th", "", pointLink(index));
-  cell.scope = "row";
-  cell.title = plain(point.label);
+  const cell = titled(headCell("row", pointLink(index)), plain(point.label));
   if (index === data.baseline) cell.append(chip("baseline", "baseline for all comparisons"));
   if (data.front?.points.includes(index)) cell.append(chip("Pareto-optimal", `not dominated on ${metricNames(data.front.metrics)}`));
   if (point.status === "failed") cell.append(el("small", "error", plain(point.error ?? "failed")));
@@ -119,23 +111,19 @@ const pointHeader = (index) => {
   return cell;
 };
 
-const allMetricsText = (all, count) => (all ? "Key metrics only" : `All ${count} metrics`);
-
 const drawTable = () => {
   const shown = columnsShown();
-  const top = el("tr", "", el("th", "", "run"), ...shown.map(headerOf));
-  top.firstChild.scope = "col";
+  const top = el("tr", "", headCell("col", "run"), ...shown.map(headerOf));
   const ranges = shown.map(rangeOf);
   const body = el("tbody", "", ...sortedPoints().map((point) => {
-    const row = el("tr", points[point].status === "failed" ? "bad" : "", pointHeader(point), ...shown.map((metric, i) => cellOf(metric, point, ranges[i])));
-    if (point === data.baseline) row.classList.add("baseline");
-    return row;
+    const cls = [points[point].status === "failed" ? "bad" : "", point === data.baseline ? "baseline" : ""].join(" ").trim();
+    return el("tr", cls, pointHeader(point), ...shown.map((metric, i) => cellOf(metric, point, ranges[i])));
   }));
   clear(byId("metrics"), el("thead", "", top), body);
-  byId("all-metrics").textContent = allMetricsText(state.all, every.length);
-  byId("all-metrics").setAttribute("aria-pressed", state.all);
+  byId("all-metrics").textContent = state.all ? "Key metrics only" : `All ${every.length} metrics`;
+  pressed("all-metrics", state.all);
   byId("all-metrics").hidden = every.length <= headline.length;
-  byId("intervals").setAttribute("aria-pressed", state.intervals);
+  pressed("intervals", state.intervals);
   const caption = ["Dot and bar: the value and its 95% confidence interval on the column's range."];
   if (data.baseline !== null)
     caption.push(el("span", "", " Compared with ", el("strong", "", plain(points[data.baseline].name)), " (thin line): ",

@@ -18,13 +18,12 @@ const NAMES = {
 };
 const INVISIBLE = /[\u0000-\u001f\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb]|[\u{e0000}-\u{e0fff}]|\p{Cs}|\p{Co}/gu;
 
+const codePoint = (char) => `U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
 const markOf = (char) => {
-  const code = char.codePointAt(0);
   if (char === "\n") return "↵";
   if (char === "\t") return "⇥";
-  const name = C0[code] ?? NAMES[code];
-  if (name) return `⟨${name}⟩`;
-  return `⟨U+${code.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  const code = char.codePointAt(0);
+  return `⟨${C0[code] ?? NAMES[code] ?? codePoint(char)}⟩`;
 };
 
 // Append text to a node; `breaks`: a newline also breaks the line.
@@ -32,9 +31,7 @@ const write = (node, text, breaks) => {
   let end = 0;
   for (const match of text.matchAll(INVISIBLE)) {
     if (match.index > end) node.append(text.slice(end, match.index));
-    const mark = el("span", "mark", markOf(match[0]));
-    mark.title = "U+" + match[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
-    node.append(mark);
+    node.append(titled(el("span", "mark", markOf(match[0])), codePoint(match[0])));
     if (breaks && (match[0] === "\n" || match[0] === "\t")) node.append(match[0]);
     end = match.index + match[0].length;
   }
@@ -68,6 +65,29 @@ const button = (cls, title, ...children) => {
 
 const clear = (node, ...children) => {
   node.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+};
+
+const titled = (node, title) => Object.assign(node, { title });
+const headCell = (scope, ...children) => Object.assign(el("th", "", ...children), { scope });
+const pressed = (id, is) => byId(id).setAttribute("aria-pressed", is);
+
+// Call the function of each node once it comes near the window; a box has one such set of nodes at a time.
+const observers = new WeakMap();
+const whenNear = (box, rootMargin, waiting) => {
+  observers.get(box)?.disconnect();
+  const observer = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) if (isIntersecting) { observer.unobserve(target); waiting.get(target)(); }
+  }, { rootMargin });
+  observers.set(box, observer);
+  for (const node of waiting.keys()) observer.observe(node);
+};
+
+// A bar filled up to a fraction, for the eye only.
+const filledBar = (cls, fraction) => {
+  const node = el("span", cls, el("i"));
+  node.firstChild.style.width = `${100 * fraction}%`;
+  node.setAttribute("aria-hidden", "true");
   return node;
 };
 

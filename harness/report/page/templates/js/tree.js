@@ -13,13 +13,7 @@ const growTree = (leaves, from) => {
     if (texts.size !== 1 || texts.has(null)) break;
     to++;
   }
-  const groups = new Map();
-  for (const leaf of leaves) {
-    if (to >= leaf.steps.count) continue;
-    const text = textAt(leaf.steps, to);
-    if (!groups.has(text)) groups.set(text, []);
-    groups.get(text).push(leaf);
-  }
+  const groups = Map.groupBy(leaves.filter((leaf) => to < leaf.steps.count), (leaf) => textAt(leaf.steps, to));
   const children = [...groups.values()].map((group) => growTree(group, to)).sort((a, b) => b.leaves.length - a.leaves.length);
   return { leaves, from, to, children, done: leaves.filter((leaf) => to >= leaf.steps.count) };
 };
@@ -31,17 +25,8 @@ const leafName = (leaf, several) => el("span", "leaf", dot(leaf.point), named(le
 const branchChances = (node, several) => {
   const box = el("div", "chances");
   const logprobs = node.leaves[0].steps.logprob;
-  if (logprobs) {
-    const bar = el("span", "meter", el("i"));
-    bar.firstChild.style.width = `${100 * probability(logprobs[node.from])}%`;
-    box.append(el("span", "raw", `${percentOf(logprobs[node.from])} model`), bar);
-  }
-  const groups = new Map();
-  for (const each of node.leaves) {
-    const processed = each.steps.warped_logprob ? percentOf(each.steps.warped_logprob[node.from]) : "";
-    if (!groups.has(processed)) groups.set(processed, []);
-    groups.get(processed).push(each);
-  }
+  if (logprobs) box.append(el("span", "raw", `${percentOf(logprobs[node.from])} model`), filledBar("meter", probability(logprobs[node.from])));
+  const groups = Map.groupBy(node.leaves, ({ steps }) => (steps.warped_logprob ? percentOf(steps.warped_logprob[node.from]) : ""));
   const line = el("div", "who", groups.has("") ? null : el("span", "warped", "processed "));
   for (const [processed, leaves] of groups) {
     const names = leaves.length > 4 ? [...leaves.slice(0, 3).map((each) => leafName(each, several)), el("span", "leaf", `+${leaves.length - 3}`)] : leaves.map((each) => leafName(each, several));
@@ -80,8 +65,8 @@ const branchNode = (node, several, root) => {
   if (!root) segment.append(branchChances(node, several));
   if (node.to > node.from) segment.append(runOfTokens(node));
   else if (root) segment.append(el("p", "soft", "Outputs diverge at the first token."));
-  if (node.done.length && node.children.length) segment.append(el("p", "ends", "end here: ", ...node.done.map((leaf) => leafName(leaf, several))));
-  else if (node.done.length && root) segment.append(el("p", "ends", ...node.done.map((leaf) => leafName(leaf, several))));
+  if (node.done.length && (node.children.length || root))
+    segment.append(el("p", "ends", node.children.length ? "end here: " : null, ...node.done.map((leaf) => leafName(leaf, several))));
   const branch = el("li", "branch", segment);
   branch.style.setProperty("--weight", `${Math.min(6, 0.75 + node.leaves.length * 0.75)}px`);
   if (node.children.length) {
