@@ -205,7 +205,7 @@ def test_interrupted_while_decoding(
     sweep = ["-m", *BASE, "engine.fuse=false", "decoding=greedy,repetition_penalty,top_p"]
     with no_penalties(KeyboardInterrupt):
         assert main(sweep) == 130
-    assert "1 of 3 points are kept; the same command goes on from here" in capsys.readouterr().out
+    assert "1 of 3 points are kept; the same command resumes from here" in capsys.readouterr().out
     assert statuses(store, "sweep") == {"sweep": "KILLED"}
     assert statuses(store, "generation") == {"fable_tiny/fp32/greedy": "FINISHED"}
     decoded.clear()
@@ -237,12 +237,10 @@ def test_what_stops_in_the_middle_of_telling_leaves_no_run_running(
 def test_a_report_that_cannot_be_written_leaves_no_run_running(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import harness.report
-
     def full(*_: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(harness.report, "write_sweep_reports", full)
+    monkeypatch.setattr("harness.run.sweep.write_sweep_reports", full)
     assert main([*BASE, "decoding=greedy"]) == 1
     assert statuses(store, "sweep") == {"sweep": "FINISHED"}
 
