@@ -237,7 +237,6 @@ def test_what_stops_in_the_middle_of_telling_leaves_no_run_running(
 def test_a_report_that_cannot_be_written_leaves_no_run_running(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     def full(*_: Any) -> None:
         raise OSError("no space left on device")
 
