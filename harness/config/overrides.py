@@ -21,6 +21,9 @@ from harness.errors import ConfigError, Mistake
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
+# Hydra's keys for running jobs; it only composes here.
+_NOT_HYDRAS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.callbacks", "hydra.job.chdir")
+
 
 @dataclass
 class CheckedOverrides:
@@ -123,7 +126,8 @@ def _mistake(override: Override, groups: ConfigGroups) -> Mistake | None:
     """What is wrong with the key or the choice of one override."""
     key, text = override.key_or_group, override.input_line or ""
     if override.is_hydra_override():
-        return None
+        ours = key.startswith(_NOT_HYDRAS)
+        return Mistake(text, "the harness runs a sweep itself, as a whole; leave this out") if ours else None
     if override.package is not None:
         return Mistake(text, f"a package (@{override.package}) is not supported; write {key}=CHOICE")
     if override.is_delete():

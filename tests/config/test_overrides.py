@@ -30,6 +30,7 @@ def lines(groups, *overrides):
         ("temperature=0.5", "no such key; did you mean decoding.temperature?"),
         ("model.temperature=0.5", "no such key; did you mean decoding.temperature?"),
         ("generation.sampels=2", "no such key; did you mean generation.samples?"),
+        ("hydra/launcher=joblib", "the harness runs a sweep itself, as a whole; leave this out"),
         ("decodin=greedy", "no such key; did you mean decoding?"),
         ("decoding=top_pp", "no such choice; did you mean top_p? (choices: beam, "),
         ("decoding=greedy,top_pp", "decoding=top_pp: no such choice; did you mean top_p?"),
