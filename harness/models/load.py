@@ -246,6 +246,9 @@ def _load_error(error: Exception, model: Model, device: str) -> HarnessError:
             f"model.id: {model.id} does not fit into the memory of {device}; use a smaller quantization "
             "(bnb_nf4), another device, or a smaller model"
         )
+    if "ignore_mismatched_sizes" in str(error):
+        problem = f"{model.id}: the weights have other shapes than its config.json says; get its files again"
+        return ConfigError.of("model.id", problem)
     text = str(error) if isinstance(error, ValueError) else ""
     if "does not recognize this architecture" in text:
         problem = f"{model.id}: the installed transformers does not know its architecture: {line}"

@@ -174,7 +174,7 @@ def test_incomplete_checkpoints_are_refused(small_model: Any, tmp_path: Path) ->
 
 def test_wrong_shapes_are_an_error(small_model: Any, tmp_path: Path) -> None:
     folder = changed(small_model, tmp_path, intermediate_size=192)
-    with pytest.raises(HarnessError) as caught:
+    with pytest.raises(ConfigError, match=r"other shapes than its config\.json says") as caught:
         loaded(folder)
     assert len(str(caught.value).splitlines()) == 1
 
