@@ -17,6 +17,8 @@ from harness.models.load import load
 from harness.models.locate import ModelFiles, locate
 from harness.models.memory import kv_cache_bytes
 
+FP32 = next(one for one in TRIED if one.name == "fp32")
+
 CACHES = {cache.name: cache for cache in TRIED_CACHES}
 INT4 = CACHES["quantized_int4"]
 
@@ -113,7 +115,7 @@ def test_the_cache_is_estimated_from_above(small_model: Any, name: str, steps: i
 
     if CACHES[name].backend == "hqq" and find_spec("hqq") is None:
         pytest.skip("hqq is not installed")
-    loaded = load(Model(name="m", id=str(small_model("llama"))), TRIED[0])
+    loaded = load(Model(name="m", id=str(small_model("llama"))), FP32)
     config = CACHES[name]
     if config.backend == "hqq":
         config = config.model_copy(update={"residual_length": 16})
@@ -140,7 +142,7 @@ def test_the_quantization_error_is_that_of_the_bits(small_model: Any) -> None:
 
     from harness.backends.hf.forward import forward
 
-    loaded = load(Model(name="m", id=str(small_model("llama"))), TRIED[0])
+    loaded = load(Model(name="m", id=str(small_model("llama"))), FP32)
     ids = torch.randint(10, 300, (1, 41), generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
         _, plain = forward(loaded.model, ids, torch.ones_like(ids), None)
