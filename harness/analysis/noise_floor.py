@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.analysis.metric_catalog import METRICS
-from harness.analysis.metrics.point_metrics import finite_mean
 
 PROMPTS = 2
 """Number of prompts that are decoded again: alone, each takes as many steps as the whole sweep."""
@@ -19,6 +18,8 @@ PROMPTS = 2
 
 def mean_metrics(samples: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return metrics by key: the mean over samples of each column of the catalogue."""
+    from harness.analysis.metrics.point_metrics import finite_mean
+
     means = {
         metric.key: finite_mean(sample.get(metric.per_sample or "", math.nan) for sample in samples)
         for metric in METRICS
