@@ -138,13 +138,8 @@ def _candidates(
 ) -> Iterator[Candidate]:
     """Yield the candidates of these ids; `raw` and `warped` are (V,) logprobs."""
     for id_ in ids:
-        yield Candidate(
-            token=detokenizer.token_text(id_),
-            id=id_,
-            logit=float(logits[id_]),
-            probability=float(raw[id_].exp()),
-            warped_probability=float(warped[id_].exp()),
-        )
+        numbers = [float(value) for value in (logits[id_], raw[id_].exp(), warped[id_].exp())]
+        yield Candidate(detokenizer.token_text(id_), id_, *numbers)
 
 
 def _print_tables(tokens: list[tuple[str, int]], steps: Iterator[Step]) -> None:

@@ -72,15 +72,7 @@ class StoredSamples:
 
 @dataclass(frozen=True)
 class _Replay:
-    """A point's samples under another strategy.
-
-    Attributes:
-        samples: the point.
-        effective: all fields of the other strategy.
-        depth: recorded alternatives per step.
-        results: of each sample, and the texts of the stored and the other token where it changes.
-        summary: over all samples.
-    """
+    """A point's samples under another strategy; with the texts of both tokens where a sample changes."""
 
     samples: StoredSamples
     effective: Mapping[str, Any]

@@ -17,14 +17,7 @@ ChunkRef = tuple[int, int]
 
 
 class CompressedChunks:
-    """Collects the chunks of one page and keeps account of its budget.
-
-    Args:
-        budget_mb: megabytes that the chunks may take together.
-
-    Attributes:
-        left: characters left of the budget; negative once it is exceeded.
-    """
+    """Collects the chunks of one page; `left` is what is left of its budget, in characters, or negative."""
 
     def __init__(self, budget_mb: float) -> None:
         self.left = int(budget_mb * MEGABYTE)

@@ -61,11 +61,7 @@ def recorded(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 class PageVocabulary:
-    """The tokens that the chunks of a page refer to, out of all that were read.
-
-    Args:
-        tokens: those that were read; blocks have indices into it.
-    """
+    """The tokens that the chunks of a page refer to, out of all `tokens` that were read for its blocks."""
 
     def __init__(self, tokens: TokenVocabulary) -> None:
         self.tokens = tokens

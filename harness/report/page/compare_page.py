@@ -40,8 +40,7 @@ def compare_html(
     Args:
         sweep: the sweep.
         points: the results of its points.
-        pages: address of each point's tokens page by label, relative to this one; linked when opened from
-            disk.
+        pages: address of each point's tokens page by label, relative to this one.
         budget_mb: megabytes of texts and tokens; past it, the prompts on which strategies disagree most keep
             their tokens, the others their texts.
         comparison: of these points; without one the page shows their values alone.

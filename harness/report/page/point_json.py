@@ -35,14 +35,7 @@ def metric_json(metric: Metric) -> dict[str, Any]:
 
 
 def point_json(p: PointResult, name: str, cells: Mapping[str, Cell], address: str | None) -> dict[str, Any]:
-    """Return a point as the pages have it.
-
-    Args:
-        p: its result.
-        name: what it is called.
-        cells: its metrics.
-        address: of its tokens page, relative to the page.
-    """
+    """Return a point as the pages have it; `address` is that of its tokens page, relative to the page."""
     latencies = latency_quantiles(p.stored) if p.stored else {}
     return {
         **{fact: getattr(p.point, fact) for fact in FACTS},

@@ -42,14 +42,7 @@ PROMPT_COLUMNS = ("token", "rank", "logprob", "entropy")
 
 @dataclass
 class _Prompt(PagePrompt):
-    """A prompt with its texts.
-
-    Attributes:
-        first: its index among all prompts.
-        samples: how many there are, of all points.
-        start: of its text, for the list.
-        texts_at: the chunk of its texts, once that is in the page.
-    """
+    """A prompt with its texts: its index, its number of samples, how it starts, the chunk of its texts."""
 
     first: int = 0
     samples: int = 0

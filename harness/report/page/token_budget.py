@@ -17,13 +17,7 @@ STEPS_AT_ONCE = 400_000
 
 @dataclass
 class PagePrompt:
-    """A prompt while its data is collected.
-
-    Attributes:
-        id: its id.
-        steps: how many steps its samples have, by index of the point.
-        tokens_at: the chunk of its tokens, once that is in the page.
-    """
+    """A prompt while its data is collected: how many steps it has by index of the point, and their chunk."""
 
     id: str
     steps: dict[int, int] = field(default_factory=dict)
@@ -48,20 +42,13 @@ def samples_of(
 ) -> dict[tuple[str, int], TokenColumns]:
     """Return the samples of some prompts in a point's token table, by prompt id and sample.
 
-    Args:
-        p: the point; one that is not stored has no samples.
-        table: the table's name.
-        columns: to read.
-        prompt_ids: of the prompts.
-        tokens: gets the tokens.
-        most: steps the table has of these prompts; reading stops once they were found.
+    `tokens` gets their tokens; reading stops once `most` steps were found.
     """
     if not p.stored:
         return {}
     names = ("position", *columns)
-    return collect_samples(
-        read_samples(p.stored, table, names, prompts=prompt_ids, vocabulary=tokens, most=most)
-    )
+    found = read_samples(p.stored, table, names, prompts=prompt_ids, vocabulary=tokens, most=most)
+    return collect_samples(found)
 
 
 def add_tokens(
@@ -77,8 +64,7 @@ def add_tokens(
     Args:
         prompts: in the order in which they are wanted.
         read: the blocks of some prompts, by prompt id.
-        chunks: gets a chunk for each prompt.
-        vocabulary: gets the tokens.
+        chunks, vocabulary: get a chunk for each prompt, and its tokens.
         room: characters that chunks and vocabulary may take.
         least_step_size: characters that no step takes less of; so steps past room / this are not read.
 
