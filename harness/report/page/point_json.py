@@ -11,7 +11,7 @@ from harness.analysis.comparison import Cell, Front
 from harness.analysis.curves import entropy_curve, latency_quantiles
 from harness.analysis.metric_catalog import METRICS, Metric
 from harness.analysis.point_results import PointResult
-from harness.report.page.numbers import short
+from harness.report.page.shell import short
 
 FACTS = (
     "label", "model", "quantization", "prompts", "decoding", "status", "error", "traceback", "warnings",
@@ -71,17 +71,14 @@ def front_json(front: Front | None, indices: Mapping[str, int]) -> dict[str, Any
 
 def expectation_json(expectation: Any, indices: Mapping[str, int]) -> dict[str, Any]:
     """Return an expectation, whatever record it is, as the page has it; its point by index."""
-
-    def get(name: str) -> Any:
-        return getattr(expectation, name, None)
-
-    label, got = get("label"), get("got")
+    names = ("text", "label", "prompt_id", "passed", "got")
+    text, label, prompt_id, passed, got = (getattr(expectation, name, None) for name in names)
     return {
-        "text": str(get("text") or ""),
+        "text": str(text or ""),
         "point": indices.get(label) if label is not None else None,
-        "prompt": get("prompt_id"),
-        "passed": bool(get("passed")),
-        "got": None if got is None else str(got),
+        "prompt": prompt_id,
+        "passed": bool(passed),
+        "got": _text(got),
     }
 
 
@@ -93,17 +90,16 @@ def feedback_json(feedback: Mapping[str, Any], indices: Mapping[str, int]) -> di
     value = feedback.get("value")
     if isinstance(value, float) and not math.isfinite(value):
         value = None
-    if not isinstance(value, bool | int | float | str | None):
-        value = str(value)
-    comment, source = (
-        None if (text := feedback.get(name)) is None else str(text) for name in ("comment", "source")
-    )
     return {
         "point": index,
         "prompt": str(feedback.get("prompt_id")),
         "sample": feedback.get("sample") or 0,
         "name": str(feedback.get("name") or "feedback"),
-        "value": value,
-        "comment": comment,
-        "source": source,
+        "value": value if isinstance(value, bool | int | float) else _text(value),
+        "comment": _text(feedback.get("comment")),
+        "source": _text(feedback.get("source")),
     }
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -15,8 +15,7 @@ from harness.analysis.metric_catalog import Metric
 from harness.analysis.point_results import PointResult
 from harness.report.page.chunks import ChunkRef, CompressedChunks
 from harness.report.page.columns import Block, PageVocabulary, recorded
-from harness.report.page.numbers import short
-from harness.report.page.shell import packed, safe_json
+from harness.report.page.shell import packed, safe_json, short
 from harness.report.page.token_budget import PagePrompt, add_tokens, samples_of
 from harness.store.stored_point import StoredPoint
 from harness.store.token_table import TokenColumns, TokenVocabulary

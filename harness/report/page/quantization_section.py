@@ -13,7 +13,7 @@ from harness.analysis.drift_details import cost_intervals, divergence_steps, kl_
 from harness.analysis.point_results import PointResult
 from harness.report.page.chunks import CompressedChunks
 from harness.report.page.columns import Block, PageVocabulary, recorded
-from harness.report.page.numbers import short
+from harness.report.page.shell import short
 from harness.report.page.token_budget import PagePrompt, add_tokens, samples_of
 from harness.store.token_table import TokenColumns, TokenVocabulary
 

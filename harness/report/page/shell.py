@@ -11,6 +11,7 @@ import base64
 import gzip
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -49,6 +50,14 @@ def safe_json(data: Any) -> str:
     """
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+def short(value: float | None, digits: int = 4) -> float | int | None:
+    """Return the number rounded to `digits` significant digits; None where it is not finite."""
+    if value is None or not math.isfinite(value):
+        return None
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 
 
 @cache
