@@ -10,8 +10,6 @@ from typing import Any
 
 from harness.report.page.shell import packed, safe_json
 
-MEGABYTE = 1_000_000
-
 ChunkRef = tuple[int, int]
 """Offset and length of a chunk, in characters."""
 
@@ -20,7 +18,7 @@ class CompressedChunks:
     """Collects the chunks of one page; `left` is what is left of its budget, in characters, or negative."""
 
     def __init__(self, budget_mb: float) -> None:
-        self.left = int(budget_mb * MEGABYTE)
+        self.left = int(budget_mb * 1e6)
         self._size = 0
         self._chunks: list[str] = []
 

@@ -65,7 +65,6 @@ def front_json(front: Front | None, indices: Mapping[str, int]) -> dict[str, Any
     return {
         "metrics": list(front.metrics),
         "points": [indices[label] for label in front.labels if label in indices],
-        "compared": [indices[label] for label in front.compared if label in indices],
     }
 
 

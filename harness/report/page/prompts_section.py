@@ -219,6 +219,4 @@ def _notes(prompts: int, added: int, with_tokens: int, ranked: bool) -> tuple[st
         )
     if added < prompts:
         notes.append(f"{prompts - added} of {prompts} prompts are left out of this page.")
-    if notes:
-        notes.append("generations.parquet and tokens.parquet contain everything.")
-    return tuple(notes)
+    return (*notes, "generations.parquet and tokens.parquet contain everything.") if notes else ()

@@ -28,9 +28,8 @@ STYLES = ("base", "shell", "overview", "prompts", "tokens", "tree", "runs", "qua
 SCRIPTS = (
     "data", "columns", "text", "numbers", "colours", "routes", "tokens", "detail", "diff",
     "findings", "table", "panels", "charts", "overview_charts", "overview",
-    "list", "samples", "tree", "prompts", "runs",
-    "quantization_steps", "quantization_table", "quantization_charts", "quantization_reader", "quantization",
-    "export", "keys", "start",
+    "list", "samples", "tree", "prompts", "runs", "quantization_reader", "quantization_table",
+    "quantization_charts", "quantization", "export", "keys", "start",
 )  # fmt: skip
 """Files of `templates/js`, joined in this order."""
 

@@ -23,11 +23,6 @@ class PagePrompt:
     steps: dict[int, int] = field(default_factory=dict)
     tokens_at: ChunkRef | None = None
 
-    @property
-    def all_steps(self) -> int:
-        """Steps of all points together."""
-        return sum(self.steps.values())
-
 
 P = TypeVar("P", bound=PagePrompt)
 
@@ -97,13 +92,13 @@ def _groups(prompts: Sequence[P], most: int) -> Iterator[list[P]]:
     group: list[P] = []
     size = total = 0
     for prompt in prompts:
-        if group and size + prompt.all_steps > STEPS_AT_ONCE:
+        steps = sum(prompt.steps.values())
+        if group and size + steps > STEPS_AT_ONCE:
             yield group
             group, size = [], 0
         if total > most:
             break
         group.append(prompt)
-        size += prompt.all_steps
-        total += prompt.all_steps
+        size, total = size + steps, total + steps
     if group:
         yield group

@@ -76,15 +76,12 @@ const drawDifferences = async (all, run, other) => {
   if (differencesOf === mine) identical.textContent = text;
 };
 
-const drawProblems = (index) => {
-  const point = points[index];
-  const problems = [];
-  if (point.error) problems.push(el("p", "problem error", plain(point.error)));
-  if (point.traceback)
-    problems.push(el("details", "", el("summary", "", "Traceback"), el("pre", "", point.traceback.split("\n").map(plain).join("\n"))));
-  for (const warning of point.warnings) problems.push(el("p", "problem warning", plain(warning)));
-  clear(byId("problems"), ...problems);
-};
+const drawProblems = ({ error, traceback, warnings }) => clear(
+  byId("problems"),
+  error ? el("p", "problem error", plain(error)) : null,
+  traceback ? el("details", "", el("summary", "", "Traceback"), el("pre", "", traceback.split("\n").map(plain).join("\n"))) : null,
+  ...warnings.map((warning) => el("p", "problem warning", plain(warning))),
+);
 
 const settingRows = (all, run, other) => {
   const mine = all[run] ?? {}, theirs = other === null ? {} : (all[other] ?? {});
@@ -137,7 +134,7 @@ const drawRuns = async () => {
   const { run } = state, other = otherRun();
   clear(byId("run"), ...pointOptions(run));
   clear(byId("other"), ...pointOptions(other));
-  drawProblems(run);
+  drawProblems(points[run]);
   const all = await allSettings();
   if (differencesOf !== `${run}/${other}`) drawDifferences(all, run, other);
   drawSettings(all, run, other);
