@@ -35,5 +35,5 @@ class CompressedChunks:
         return self.put(packed(safe_json(data).encode()))
 
     def text(self) -> str:
-        """Return all chunks, as they stand in the page."""
+        """Return all chunks, as one text."""
         return "".join(self._chunks)

@@ -90,8 +90,7 @@ def page(title: str, data: Mapping[str, Any], chunks: str = "", charts: bool = F
         title: of the window; any text.
         data: what the script draws at once, as JSON.
         chunks: what it draws on demand, compressed.
-        charts: whether to include the charting library (half a megabyte, compressed). It writes style
-            elements, so that styles are then not restricted to a hash.
+        charts: whether to include the charting library (half a megabyte), whose styles have no hash.
     """
     from jinja2 import Environment
 
