@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from harness.store.stored_point import StoredPoint
@@ -45,8 +43,5 @@ def latency_quantiles(stored: StoredPoint) -> dict[str, list[float]]:
         "ttft": [value for value in columns["ttft_ms"] if value is not None],
         "itl": [value for values in columns["itl_ms"] for value in values or ()],
     }
-    return {name: _quantiles(values) for name, values in times.items() if values}
-
-
-def _quantiles(values: Sequence[float]) -> list[float]:
-    return np.quantile(values, np.linspace(0, 1, QUANTILES)).tolist()
+    steps = np.linspace(0, 1, QUANTILES)
+    return {name: np.quantile(values, steps).tolist() for name, values in times.items() if values}

@@ -48,7 +48,7 @@ def effects_of(points: Sequence[PointResult], metrics: Sequence[str]) -> tuple[E
 
 
 def _effect(metric: str, values: np.ndarray, name: str, factors: Mapping[str, Sequence[str]]) -> Effect:
-    others = [levels for other, levels in factors.items() if other != name and _choice_of(other) != name]
+    others = [levels for other, levels in factors.items() if name not in (other, other.partition(".")[0])]
     share = effect_share(values, factors[name], others)
     levels = {str(level): mean for level, mean in level_means(values, factors[name]).items()}
     return Effect(
@@ -58,8 +58,3 @@ def _effect(metric: str, values: np.ndarray, name: str, factors: Mapping[str, Se
         spread=max(levels.values()) - min(levels.values()),
         levels=levels,
     )
-
-
-def _choice_of(key: str) -> str | None:
-    """Return the choice that a dotted key belongs to; None for a choice itself."""
-    return key.partition(".")[0] if "." in key else None

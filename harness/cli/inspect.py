@@ -14,7 +14,6 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from harness.backends.hf.forward import forward
-from harness.backends.hf.generation_config import generation_config
 from harness.cli.inspect_arguments import InspectArguments
 from harness.cli.output import print_json
 from harness.config.effective import effective_decoding
@@ -22,7 +21,6 @@ from harness.config.point import Point, Prompts
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import draw, noise_key
 from harness.decoding.processors import stock_processors
-from harness.decoding.strategy import Strategy
 from harness.errors import ConfigError
 from harness.models.load import LoadedModel, free, load
 from harness.models.locate import locate
@@ -99,19 +97,14 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
 
 def _decode(loaded: LoadedModel, point: Point, prompt: Prompt, max_steps: int, top_k: int) -> Iterator[Step]:
     """Yield the steps of a sample until it ends, at most `max_steps`."""
-    eos = loaded.model.generation_config.eos_token_id
-    eos_ids = [eos] if isinstance(eos, int) else list(eos or ())
+    eos_ids = loaded.model.generation_config.eos_token_id or []
     loaded.model.generation_config = GenerationConfig()
-    strategy = Strategy(
-        effective=effective_decoding(point.decoding),
+    config = GenerationConfig(
+        **effective_decoding(point.decoding),
         max_new_tokens=max_steps,
-        seed=point.generation.seed,
-        stop_strings=(),
-        eos_token_ids=tuple(eos_ids),
+        eos_token_id=eos_ids or None,
         pad_token_id=loaded.tokenizer.pad_token_id or 0,
-        top_k=top_k,
     )
-    config = generation_config(strategy)
     detokenizer = Detokenizer(loaded.tokenizer)
     processors = stock_processors(loaded.model, config, len(prompt.ids), loaded.device)
     key = torch.tensor([noise_key(point.generation.seed, prompt.id, 0)], device=loaded.device)
@@ -138,13 +131,8 @@ def _candidates(
 ) -> Iterator[Candidate]:
     """Yield the candidates of these ids; `raw` and `warped` are (V,) logprobs."""
     for id_ in ids:
-        yield Candidate(
-            token=detokenizer.token_text(id_),
-            id=id_,
-            logit=float(logits[id_]),
-            probability=float(raw[id_].exp()),
-            warped_probability=float(warped[id_].exp()),
-        )
+        numbers = [float(value) for value in (logits[id_], raw[id_].exp(), warped[id_].exp())]
+        yield Candidate(detokenizer.token_text(id_), id_, *numbers)
 
 
 def _print_tables(tokens: list[tuple[str, int]], steps: Iterator[Step]) -> None:

@@ -165,12 +165,12 @@ def _inspect(words: list[str]) -> int:
 
 def _replay(words: list[str]) -> int:
     arguments = replay_arguments(words)
-    from harness.cli.replay import StoredSamples, show_replay
+    from harness.cli.replay import find_samples, show_replay
     from harness.store.files import outputs_folder
 
-    samples = StoredSamples.find(outputs_folder(), arguments.point)
-    point = app.one_point(arguments.applied_to(samples.requested))
-    return show_replay(samples, point.decoding, as_json=arguments.as_json)
+    stored, name = find_samples(outputs_folder(), arguments.point)
+    point = app.one_point(arguments.applied_to(stored.config()["requested"]["decoding"]))
+    return show_replay(stored, name, point.decoding, as_json=arguments.as_json)
 
 
 def _report(words: list[str]) -> int:

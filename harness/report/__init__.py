@@ -3,7 +3,6 @@
 Everything is read from the store, so a report needs no model and can be written again at any time.
 """
 
-from harness.report.page.tokens_page import tokens_html
-from harness.report.write import print_sweep, tokens_page, write, write_sweep_reports
+from harness.report.write import print_sweep, write, write_sweep_reports
 
-__all__ = ["print_sweep", "tokens_html", "tokens_page", "write", "write_sweep_reports"]
+__all__ = ["print_sweep", "write", "write_sweep_reports"]

@@ -170,9 +170,8 @@ def _words(name: str) -> list[str]:
 
 def _shared(points: Sequence[PointResult]) -> list[str]:
     """Return one line that names what all points have in common; none when that is nothing."""
-    same = []
-    for name in CHOICES:
-        values = {getattr(p.point, name) for p in points}
-        if len(values) == 1 and (value := values.pop()):
-            same.append(f"{name} {value}")
+    values = {name: {getattr(p.point, name) for p in points} for name in CHOICES}
+    same = [
+        f"{name} {value}" for name, found in values.items() for value in found if value and len(found) == 1
+    ]
     return [visible("all: " + ", ".join(same))] if same and len(points) > 1 else []

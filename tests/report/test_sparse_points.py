@@ -13,9 +13,10 @@ from rich.console import Console
 from sparse_points import LOGPROBS, sparse_sweep, write_sparse_point
 
 from harness.analysis.point_results import point_results
-from harness.report import tokens_html, write
+from harness.report import write
 from harness.report.csv_files import summary_csv
 from harness.report.page.compare_page import compare_html
+from harness.report.page.tokens_page import tokens_html
 from harness.report.terminal_table import sweep_table
 
 

@@ -10,24 +10,15 @@ from typing import Any
 
 from harness.report.page.shell import packed, safe_json
 
-MEGABYTE = 1_000_000
-
 ChunkRef = tuple[int, int]
 """Offset and length of a chunk, in characters."""
 
 
 class CompressedChunks:
-    """Collects the chunks of one page and keeps account of its budget.
-
-    Args:
-        budget_mb: megabytes that the chunks may take together.
-
-    Attributes:
-        left: characters left of the budget; negative once it is exceeded.
-    """
+    """Collects the chunks of one page; `left` is what is left of its budget, in characters, or negative."""
 
     def __init__(self, budget_mb: float) -> None:
-        self.left = int(budget_mb * MEGABYTE)
+        self.left = int(budget_mb * 1e6)
         self._size = 0
         self._chunks: list[str] = []
 
@@ -44,5 +35,5 @@ class CompressedChunks:
         return self.put(packed(safe_json(data).encode()))
 
     def text(self) -> str:
-        """Return all chunks, as they stand in the page."""
+        """Return all chunks, as one text."""
         return "".join(self._chunks)

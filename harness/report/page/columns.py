@@ -9,8 +9,7 @@ A chunk is one line of JSON, its header, followed by the bytes of the columns of
 block refers to its list by index. The types are `u24`, an unsigned integer of three bytes (0xFFFFFF: none);
 `f16`, a half-precision float, which keeps a logprob to 1 part in 2,000; and `f24`, the upper three bytes of a
 float32, which keep 1 part in 60,000 of numbers over many powers of ten. A column is stored byte plane by byte
-plane, all lowest bytes first, because gzip compresses that better. Columns that repeat, as where strategies
-agree, cost nearly nothing.
+plane, all lowest bytes first, because gzip compresses that better.
 """
 
 from __future__ import annotations
@@ -39,12 +38,10 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Block:
-    """The T steps of one sample in a page.
+    """The T steps of one sample in a page: the facts of its header, and its columns by name.
 
-    Attributes:
-        facts: what its header says of it; JSON.
-        columns: by name, (T,) or, of the k alternatives, (T, k); tokens as indices of a TokenVocabulary, -1
-            where an alternative is missing.
+    A column is (T,) or, of k alternatives, (T, k). Tokens are indices of a TokenVocabulary, -1 where an
+    alternative is missing.
     """
 
     facts: Mapping[str, Any]
@@ -61,11 +58,7 @@ def recorded(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 class PageVocabulary:
-    """The tokens that the chunks of a page refer to, out of all that were read.
-
-    Args:
-        tokens: those that were read; blocks have indices into it.
-    """
+    """The tokens that the chunks of a page refer to, out of all `tokens` that were read for its blocks."""
 
     def __init__(self, tokens: TokenVocabulary) -> None:
         self.tokens = tokens

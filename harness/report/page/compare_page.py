@@ -9,7 +9,6 @@ from harness.analysis.comparison import Comparison, plain_comparison
 from harness.analysis.point_results import PointResult
 from harness.report.page.chunks import CompressedChunks
 from harness.report.page.findings import findings
-from harness.report.page.numbers import short
 from harness.report.page.palette import PALETTE
 from harness.report.page.point_json import (
     expectation_json,
@@ -21,7 +20,7 @@ from harness.report.page.point_json import (
 from harness.report.page.prompts_section import prompts_section
 from harness.report.page.quantization_section import quantization_section
 from harness.report.page.settings import settings
-from harness.report.page.shell import page
+from harness.report.page.shell import page, short
 from harness.report.point_names import short_names
 from harness.store.sweeps import Sweep
 
@@ -40,8 +39,7 @@ def compare_html(
     Args:
         sweep: the sweep.
         points: the results of its points.
-        pages: address of each point's tokens page by label, relative to this one; linked when opened from
-            disk.
+        pages: address of each point's tokens page by label, relative to this one.
         budget_mb: megabytes of texts and tokens; past it, the prompts on which strategies disagree most keep
             their tokens, the others their texts.
         comparison: of these points; without one the page shows their values alone.

@@ -8,7 +8,7 @@ from typing import Any
 from harness.analysis.point_results import PointResult
 
 Span = str | dict[str, Any]
-"""Text, or a link: {"point": index} or {"prompt": id}, with its own text as `text` if it has one."""
+"""Text, or a link: {"point": index} or {"prompt": id}."""
 
 SPEED = (("latency/itl_p50_ms", False, "ms between tokens"), ("throughput/tokens_per_s", True, "tokens/s"))
 REPETITION = (

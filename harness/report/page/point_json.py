@@ -11,7 +11,7 @@ from harness.analysis.comparison import Cell, Front
 from harness.analysis.curves import entropy_curve, latency_quantiles
 from harness.analysis.metric_catalog import METRICS, Metric
 from harness.analysis.point_results import PointResult
-from harness.report.page.numbers import short
+from harness.report.page.shell import short
 
 FACTS = (
     "label", "model", "quantization", "prompts", "decoding", "status", "error", "traceback", "warnings",
@@ -35,14 +35,7 @@ def metric_json(metric: Metric) -> dict[str, Any]:
 
 
 def point_json(p: PointResult, name: str, cells: Mapping[str, Cell], address: str | None) -> dict[str, Any]:
-    """Return a point as the pages have it.
-
-    Args:
-        p: its result.
-        name: what it is called.
-        cells: its metrics.
-        address: of its tokens page, relative to the page.
-    """
+    """Return a point as the pages have it; `address` is that of its tokens page, relative to the page."""
     latencies = latency_quantiles(p.stored) if p.stored else {}
     return {
         **{fact: getattr(p.point, fact) for fact in FACTS},
@@ -72,23 +65,19 @@ def front_json(front: Front | None, indices: Mapping[str, int]) -> dict[str, Any
     return {
         "metrics": list(front.metrics),
         "points": [indices[label] for label in front.labels if label in indices],
-        "compared": [indices[label] for label in front.compared if label in indices],
     }
 
 
 def expectation_json(expectation: Any, indices: Mapping[str, int]) -> dict[str, Any]:
     """Return an expectation, whatever record it is, as the page has it; its point by index."""
-
-    def get(name: str) -> Any:
-        return getattr(expectation, name, None)
-
-    label, got = get("label"), get("got")
+    names = ("text", "label", "prompt_id", "passed", "got")
+    text, label, prompt_id, passed, got = (getattr(expectation, name, None) for name in names)
     return {
-        "text": str(get("text") or ""),
+        "text": str(text or ""),
         "point": indices.get(label) if label is not None else None,
-        "prompt": get("prompt_id"),
-        "passed": bool(get("passed")),
-        "got": None if got is None else str(got),
+        "prompt": prompt_id,
+        "passed": bool(passed),
+        "got": _text(got),
     }
 
 
@@ -100,17 +89,16 @@ def feedback_json(feedback: Mapping[str, Any], indices: Mapping[str, int]) -> di
     value = feedback.get("value")
     if isinstance(value, float) and not math.isfinite(value):
         value = None
-    if not isinstance(value, bool | int | float | str | None):
-        value = str(value)
-    comment, source = (
-        None if (text := feedback.get(name)) is None else str(text) for name in ("comment", "source")
-    )
     return {
         "point": index,
         "prompt": str(feedback.get("prompt_id")),
         "sample": feedback.get("sample") or 0,
         "name": str(feedback.get("name") or "feedback"),
-        "value": value,
-        "comment": comment,
-        "source": source,
+        "value": value if isinstance(value, bool | int | float) else _text(value),
+        "comment": _text(feedback.get("comment")),
+        "source": _text(feedback.get("source")),
     }
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

@@ -15,8 +15,7 @@ from harness.analysis.metric_catalog import Metric
 from harness.analysis.point_results import PointResult
 from harness.report.page.chunks import ChunkRef, CompressedChunks
 from harness.report.page.columns import Block, PageVocabulary, recorded
-from harness.report.page.numbers import short
-from harness.report.page.shell import packed, safe_json
+from harness.report.page.shell import packed, safe_json, short
 from harness.report.page.token_budget import PagePrompt, add_tokens, samples_of
 from harness.store.stored_point import StoredPoint
 from harness.store.token_table import TokenColumns, TokenVocabulary
@@ -42,14 +41,7 @@ PROMPT_COLUMNS = ("token", "rank", "logprob", "entropy")
 
 @dataclass
 class _Prompt(PagePrompt):
-    """A prompt with its texts.
-
-    Attributes:
-        first: its index among all prompts.
-        samples: how many there are, of all points.
-        start: of its text, for the list.
-        texts_at: the chunk of its texts, once that is in the page.
-    """
+    """A prompt with its texts: its index, its number of samples, how it starts, the chunk of its texts."""
 
     first: int = 0
     samples: int = 0
@@ -227,6 +219,4 @@ def _notes(prompts: int, added: int, with_tokens: int, ranked: bool) -> tuple[st
         )
     if added < prompts:
         notes.append(f"{prompts - added} of {prompts} prompts are left out of this page.")
-    if notes:
-        notes.append("generations.parquet and tokens.parquet contain everything.")
-    return tuple(notes)
+    return (*notes, "generations.parquet and tokens.parquet contain everything.") if notes else ()

@@ -13,7 +13,7 @@ from harness.analysis.drift_details import cost_intervals, divergence_steps, kl_
 from harness.analysis.point_results import PointResult
 from harness.report.page.chunks import CompressedChunks
 from harness.report.page.columns import Block, PageVocabulary, recorded
-from harness.report.page.numbers import short
+from harness.report.page.shell import short
 from harness.report.page.token_budget import PagePrompt, add_tokens, samples_of
 from harness.store.token_table import TokenColumns, TokenVocabulary
 
@@ -35,11 +35,7 @@ ALTERNATIVES = ("top_tokens", "top_logprobs")
 
 @dataclass
 class _DriftPrompt(PagePrompt):
-    """A prompt with its drift.
-
-    Attributes:
-        kl_mean, kl_max: nats, by index of the quantized point.
-    """
+    """A prompt with its KL divergences in nats, by index of the quantized point."""
 
     kl_mean: dict[int, float] = field(default_factory=dict)
     kl_max: dict[int, float] = field(default_factory=dict)
@@ -59,6 +55,7 @@ def quantization_section(points: Sequence[PointResult], chunks: CompressedChunks
     if not report:
         return None
     indices = {p.point.label: index for index, p in enumerate(points)}
+    points_of = [[indices[label] for label in cost.labels] for cost in report.costs]
     references = _references(points)
     prompts = _prompts_of(points, references)
     vocabulary = PageVocabulary(TokenVocabulary())
@@ -68,7 +65,8 @@ def quantization_section(points: Sequence[PointResult], chunks: CompressedChunks
 
     added = add_tokens(prompts, read, chunks, vocabulary, int(chunks.left * SHARE), LEAST_STEP_SIZE)
     return {
-        "costs": [_cost_json(cost, points, indices, references) for cost in report.costs],
+        "costs": [_cost_json(cost, mine, points, references)
+                  for cost, mine in zip(report.costs, points_of, strict=True)],
         "front": report.front,
         "agreements": _agreements_json(report),
         "drifted": [
@@ -78,7 +76,7 @@ def quantization_section(points: Sequence[PointResult], chunks: CompressedChunks
         ],
         "prompts": chunks.put_json([[prompt.id, prompt.tokens_at] for prompt in prompts]),
         "vocabulary": chunks.put_json(vocabulary.as_json()),
-        "worst": chunks.put_json([_worst_json(cost, points, indices) for cost in report.costs]),
+        "worst": chunks.put_json([_worst_json(mine, points) for mine in points_of]),
         "notes": _notes(report, len(prompts), added),
     }  # fmt: skip
 
@@ -148,13 +146,9 @@ def _drift_block(point: int, reference_block: int, steps: TokenColumns) -> Block
 
 
 def _cost_json(
-    cost: Cost,
-    points: Sequence[PointResult],
-    indices: Mapping[str, int],
-    references: Mapping[int, int | None],
+    cost: Cost, mine: Sequence[int], points: Sequence[PointResult], references: Mapping[int, int | None]
 ) -> dict[str, Any]:
-    """Return a quantization as the page has it; each metric is [value, low, high]."""
-    mine = [indices[label] for label in cost.labels]
+    """Return a quantization of the points `mine` as the page has it; a metric is [value, low, high]."""
     results = [points[index] for index in mine]
     intervals = cost_intervals(cost, results)
     steps, never = divergence_steps(results)
@@ -190,11 +184,8 @@ def _agreements_json(report: PrecisionReport) -> list[tuple[Any, ...]]:
     ]
 
 
-def _worst_json(
-    cost: Cost, points: Sequence[PointResult], indices: Mapping[str, int]
-) -> list[dict[str, Any]]:
-    """Return the steps of a quantization with the largest divergence."""
-    mine = [indices[label] for label in cost.labels]
+def _worst_json(mine: Sequence[int], points: Sequence[PointResult]) -> list[dict[str, Any]]:
+    """Return the steps of a quantization of the points `mine` with the largest divergence."""
     return [
         {
             "point": mine[i],

@@ -11,9 +11,6 @@ from harness.store.stored_point import StoredPoint
 LONGEST = 300
 """Characters of a value that are shown; prompts written into a config are longer, and shown elsewhere."""
 
-PROVENANCE = ("model_generation_config",)
-"""Sections of the effective config that say where its values came from."""
-
 
 def settings(stored: StoredPoint) -> dict[str, dict[str, str]]:
     """Return `requested`, `effective` and `environment` as text by dotted key; empty where not written."""
@@ -24,7 +21,8 @@ def settings(stored: StoredPoint) -> dict[str, dict[str, str]]:
         requested = {**requested, "prompts": {**prompts, "items": f"{len(items)} prompts"}}
     return {
         "requested": flattened(requested),
-        "effective": flattened({k: v for k, v in effective.items() if k not in PROVENANCE}),
+        # Without the section that says where values came from.
+        "effective": flattened({k: v for k, v in effective.items() if k != "model_generation_config"}),
         "environment": flattened(stored.environment() if stored.has("environment.json") else {}),
     }
 

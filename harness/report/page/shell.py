@@ -11,6 +11,7 @@ import base64
 import gzip
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -27,9 +28,8 @@ STYLES = ("base", "shell", "overview", "prompts", "tokens", "tree", "runs", "qua
 SCRIPTS = (
     "data", "columns", "text", "numbers", "colours", "routes", "tokens", "detail", "diff",
     "findings", "table", "panels", "charts", "overview_charts", "overview",
-    "list", "samples", "tree", "prompts", "runs",
-    "quantization_steps", "quantization_table", "quantization_charts", "quantization_reader", "quantization",
-    "export", "keys", "start",
+    "list", "samples", "tree", "prompts", "runs", "quantization_reader", "quantization_table",
+    "quantization_charts", "quantization", "export", "keys", "start",
 )  # fmt: skip
 """Files of `templates/js`, joined in this order."""
 
@@ -49,6 +49,14 @@ def safe_json(data: Any) -> str:
     """
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+def short(value: float | None, digits: int = 4) -> float | int | None:
+    """Return the number rounded to `digits` significant digits; None where it is not finite."""
+    if value is None or not math.isfinite(value):
+        return None
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 
 
 @cache
@@ -82,8 +90,7 @@ def page(title: str, data: Mapping[str, Any], chunks: str = "", charts: bool = F
         title: of the window; any text.
         data: what the script draws at once, as JSON.
         chunks: what it draws on demand, compressed.
-        charts: whether to include the charting library (half a megabyte, compressed). It writes style
-            elements, so that styles are then not restricted to a hash.
+        charts: whether to include the charting library (half a megabyte), whose styles have no hash.
     """
     from jinja2 import Environment
 

@@ -17,22 +17,11 @@ STEPS_AT_ONCE = 400_000
 
 @dataclass
 class PagePrompt:
-    """A prompt while its data is collected.
-
-    Attributes:
-        id: its id.
-        steps: how many steps its samples have, by index of the point.
-        tokens_at: the chunk of its tokens, once that is in the page.
-    """
+    """A prompt while its data is collected: how many steps it has by index of the point, and their chunk."""
 
     id: str
     steps: dict[int, int] = field(default_factory=dict)
     tokens_at: ChunkRef | None = None
-
-    @property
-    def all_steps(self) -> int:
-        """Steps of all points together."""
-        return sum(self.steps.values())
 
 
 P = TypeVar("P", bound=PagePrompt)
@@ -48,13 +37,7 @@ def samples_of(
 ) -> dict[tuple[str, int], TokenColumns]:
     """Return the samples of some prompts in a point's token table, by prompt id and sample.
 
-    Args:
-        p: the point; one that is not stored has no samples.
-        table: the table's name.
-        columns: to read.
-        prompt_ids: of the prompts.
-        tokens: gets the tokens.
-        most: steps the table has of these prompts; reading stops once they were found.
+    `tokens` gets their tokens; reading stops once `most` steps were found.
     """
     if not p.stored:
         return {}
@@ -77,8 +60,7 @@ def add_tokens(
     Args:
         prompts: in the order in which they are wanted.
         read: the blocks of some prompts, by prompt id.
-        chunks: gets a chunk for each prompt.
-        vocabulary: gets the tokens.
+        chunks, vocabulary: get a chunk for each prompt, and its tokens.
         room: characters that chunks and vocabulary may take.
         least_step_size: characters that no step takes less of; so steps past room / this are not read.
 
@@ -111,13 +93,13 @@ def _groups(prompts: Sequence[P], most: int) -> Iterator[list[P]]:
     group: list[P] = []
     size = total = 0
     for prompt in prompts:
-        if group and size + prompt.all_steps > STEPS_AT_ONCE:
+        steps = sum(prompt.steps.values())
+        if group and size + steps > STEPS_AT_ONCE:
             yield group
             group, size = [], 0
         if total > most:
             break
         group.append(prompt)
-        size += prompt.all_steps
-        total += prompt.all_steps
+        size, total = size + steps, total + steps
     if group:
         yield group

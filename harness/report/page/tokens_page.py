@@ -21,9 +21,6 @@ def tokens_html(
 ) -> str:
     """Return a self-contained page with the outputs of a point and the probabilities behind each token.
 
-    It is the comparison page of one point, without its overview. It requests nothing from elsewhere and
-    treats every text as hostile.
-
     Args:
         stored: the point; `generations.parquet` must exist.
         label: the page's title.

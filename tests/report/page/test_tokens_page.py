@@ -8,7 +8,7 @@ import pytest
 from fake_points import HOSTILE, PROMPTS, write_point
 from read_page import Page
 
-from harness.report.page.numbers import short
+from harness.report.page.shell import short
 from harness.report.page.tokens_page import tokens_html
 from harness.store.stored_point import StoredPoint
 

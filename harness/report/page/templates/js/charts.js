@@ -31,7 +31,8 @@ const hover = (B, plot, renderers, tooltips) => {
   plot.add_tools(new B.HoverTool({ renderers, tooltips, attachment: "vertical" }));
 };
 
-const axisName = (metric) => `${metric.name}${metric.unit ? ` (${metric.unit})` : ""}${metric.better ? `, ${metric.better} is better` : ""}`;
+const nameAndUnit = (metric) => `${metric.name}${metric.unit ? ` (${metric.unit})` : ""}`;
+const axisName = (metric) => `${nameAndUnit(metric)}${metric.better ? `, ${metric.better} is better` : ""}`;
 
 // Draw glyphs of a figure: `fields` are the columns of `columns` that its coordinates come from.
 const glyphs = (B, plot, kind, fields, columns, options) =>
@@ -94,9 +95,8 @@ const intervalBars = (B, plot, bars) => {
 
 // A choice of a metric for an axis; it is kept in the state under `key`.
 const axisChoice = (label, key, metrics, current) => {
-  const select = el("select", "field");
+  const select = el("select", "field", ...metrics.map((metric) => option(metric.key, nameAndUnit(metric), metric.key === current)));
   select.setAttribute("aria-label", label);
-  for (const metric of metrics) select.append(option(metric.key, `${metric.name}${metric.unit ? ` (${metric.unit})` : ""}`, metric.key === current));
   select.addEventListener("change", () => go({ [key]: select.value }, false));
   return select;
 };

@@ -55,13 +55,8 @@ const fillLegend = (box, description, namedTicks) => {
   box.title = description;
   const ramp = el("div", "ramp");
   ramp.style.background = `linear-gradient(to right, ${(isDark() ? data.palette.dark : data.palette.light).join(", ")})`;
-  const ticks = el("div", "ticks");
-  for (const [name, at] of namedTicks) {
-    const tick = el("span", "", name);
-    tick.style.left = `${100 * at}%`;
-    ticks.append(tick);
-  }
-  clear(box, ramp, ticks);
+  const ticks = namedTicks.map(([name, at]) => { const tick = el("span", "", name); tick.style.left = `${100 * at}%`; return tick; });
+  clear(box, ramp, el("div", "ticks", ...ticks));
 };
 const drawLegend = () => {
   const mode = MODES[state.colour];
@@ -86,8 +81,7 @@ const seriesDot = (index) => {
   return node;
 };
 const dot = (point) => {
-  if (points.length <= LIGHT_COLOURS.length) return seriesDot(point);
-  const node = seriesDot(0);
-  node.style.background = colourOfPoint(point);
+  const node = seriesDot(point);
+  if (points.length > LIGHT_COLOURS.length) node.style.background = colourOfPoint(point);
   return node;
 };

@@ -20,19 +20,17 @@ const readColumns = (bytes, vocabulary) => {
   const end = bytes.indexOf(10);
   const header = JSON.parse(decodeText(bytes.subarray(0, end)));
   let offset = end + 1;
-  const u24 = (count) => {
+  // Integers of `width` bytes, plane by plane, the lowest bytes first.
+  const integers = (count, width) => {
     const values = new Uint32Array(count);
-    for (let i = 0; i < count; i++) values[i] = bytes[offset + i] | (bytes[offset + count + i] << 8) | (bytes[offset + 2 * count + i] << 16);
-    offset += 3 * count;
+    for (let shift = 0; shift < 8 * width; shift += 8) for (let i = 0; i < count; i++) values[i] |= bytes[offset++] << shift;
     return values;
   };
-  const f16 = (count) => {
-    const values = new Float32Array(count);
-    for (let i = 0; i < count; i++) values[i] = halves[bytes[offset + i] | (bytes[offset + count + i] << 8)];
-    offset += 2 * count;
-    return values;
+  const readers = {
+    u24: (count) => integers(count, 3),
+    f16: (count) => { const values = new Float32Array(count); integers(count, 2).forEach((bits, i) => { values[i] = halves[bits]; }); return values; },
+    f24: (count) => new Float32Array(integers(count, 3).map((bits) => bits << 8).buffer),
   };
-  const readers = { u24, f16, f24: (count) => new Float32Array(u24(count).map((bits) => bits << 8).buffer) };
   return header.blocks.map(({ columns, steps: count, ...facts }) => {
     const block = { ...facts, count, vocabulary, k: {} };
     for (const [name, type, width] of header.columns[columns]) {

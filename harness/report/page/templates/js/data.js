@@ -35,8 +35,11 @@ const jsonChunk = async (ref) => JSON.parse(decodeText(await chunk(ref)));
 
 // A function that computes its result, often a promise, once.
 const once = (compute) => {
-  let result = null;
-  return () => (result ??= compute());
+  let result, done = false;
+  return () => {
+    if (!done) { done = true; result = compute(); }
+    return result;
+  };
 };
 
 const promptList = once(async () => {

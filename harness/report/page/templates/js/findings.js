@@ -2,14 +2,10 @@
 
 const spanNode = (span) => {
   if (typeof span === "string") return span;
-  if (span.point !== undefined) return pointLink(span.point, span.text);
-  if (span.prompt !== undefined) return link({ view: "prompts", prompt: span.prompt }, named(span.text ?? span.prompt));
-  return "";
+  return span.point === undefined ? link({ view: "prompts", prompt: span.prompt }, named(span.prompt)) : pointLink(span.point);
 };
 
 const drawFindings = () => {
-  const box = byId("findings");
-  clear(box);
   const missed = data.expectations.filter((expectation) => !expectation.passed).length;
   const rows = data.findings.map(({ title, tone, spans }) => [title, tone, spans.map(spanNode)]);
   if (data.expectations.length) {
@@ -19,7 +15,7 @@ const drawFindings = () => {
     jump.addEventListener("click", (event) => { event.preventDefault(); byId("expectations").scrollIntoView({ block: "start" }); });
     rows.push(["Expected", missed ? "bad" : "good", [jump, "."]]);
   }
-  for (const [title, tone, sentence] of rows) box.append(el("div", tone, el("dt", "", title), el("dd", "", ...sentence)));
+  clear(byId("findings"), ...rows.map(([title, tone, sentence]) => el("div", tone, el("dt", "", title), el("dd", "", ...sentence))));
 };
 
 const drawNotes = () => {

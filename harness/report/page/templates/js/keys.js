@@ -7,12 +7,7 @@ const KEYS = [
   [["c"], "cycle colouring", () => { const all = Object.keys(MODES); if (all.length) go({ view: "prompts", colour: all[(all.indexOf(state.colour) + 1) % all.length] }, false); }],
   [["t"], "side by side or tree", () => go({ view: "prompts", layout: state.layout === "tree" ? "columns" : "tree" }, false)],
   [["d"], "diff vs. the chosen run", () => { if (points.length > 1) go({ view: "prompts", layout: "columns", diff: !state.diff }, false); }],
-  ...(quantization
-    ? [
-        [["n"], "in Quantization: next most affected token", () => stepWorst(1)],
-        [["p"], "and the previous one", () => stepWorst(-1)],
-      ]
-    : []),
+  ...(quantization ? [[["n"], "in Quantization: next most affected token", () => stepWorst(1)], [["p"], "and the previous one", () => stepWorst(-1)]] : []),
   [["←", "→"], "from token to token, once one is focused (Tab); Enter pins its details", null],
   [["Esc"], "close or unpin", null],
   [["?"], "this help", () => byId("help").showModal()],
@@ -39,9 +34,9 @@ const readyKeys = () => {
     else if (event.key === "j" || (event.key === "ArrowDown" && inList)) state.view === "prompts" ? stepPrompt(1) : go({ view: "prompts" });
     else if (event.key === "k" || (event.key === "ArrowUp" && inList)) state.view === "prompts" ? stepPrompt(-1) : go({ view: "prompts" });
     else {
-      const shortcut = KEYS.find(([keys, , act]) => act && keys.includes(event.key));
-      if (!shortcut) return;
-      shortcut[2]();
+      const act = KEYS.find(([keys, , each]) => each && keys.includes(event.key))?.[2];
+      if (!act) return;
+      act();
     }
     event.preventDefault();
     if (inList) document.querySelector("#prompt-list [aria-current]")?.focus();

@@ -41,8 +41,7 @@ const listItem = (prompt) => {
 };
 
 const drawList = () => {
-  const box = byId("prompt-list");
-  clear(box);
+  const box = clear(byId("prompt-list"));
   let drawn = 0;
   const more = () => {
     const end = Math.min(listed.length, drawn + ITEMS_AT_ONCE);

@@ -38,17 +38,13 @@ const noisePanel = () => {
 const expectationsPanel = () => {
   if (!data.expectations.length) return null;
   const ordered = [...data.expectations].sort((a, b) => a.passed - b.passed);
-  const items = ordered.map((expectation) => {
-    const item = el("li", expectation.passed ? "passed" : "missed", el("span", "state", expectation.passed ? "✓ passed" : "✗ missed"), el("span", "what", plain(expectation.text)));
-    if (expectation.point !== null) item.append(pointLink(expectation.point));
-    if (known(expectation.prompt)) item.append(link({ view: "prompts", prompt: expectation.prompt }, named(String(expectation.prompt))));
-    if (!expectation.passed && expectation.got !== null) item.append(el("span", "got", "got ", el("q", "", plain(expectation.got))));
-    return item;
-  });
-  const node = panel("Expectations", null, el("ul", "expectations", ...items));
-  node.id = "expectations";
-  node.classList.add("wide");
-  return node;
+  const items = ordered.map(({ passed, text, point, prompt, got }) => el(
+    "li", passed ? "passed" : "missed", el("span", "state", passed ? "✓ passed" : "✗ missed"), el("span", "what", plain(text)),
+    point === null ? null : pointLink(point),
+    known(prompt) ? link({ view: "prompts", prompt }, named(String(prompt))) : null,
+    passed || got === null ? null : el("span", "got", "got ", el("q", "", plain(got))),
+  ));
+  return Object.assign(panel("Expectations", null, el("ul", "expectations", ...items)), { id: "expectations", className: "panel wide" });
 };
 
 const drawPanels = () => clear(byId("panels"), expectationsPanel(), importancePanel(), noisePanel());

@@ -11,10 +11,7 @@ const segments = (box, choices, current, choose) => {
   }));
 };
 
-let promptsReady = false;
-const readyPrompts = () => {
-  if (promptsReady) return;
-  promptsReady = true;
+const readyPrompts = once(() => {
   clear(byId("order"), ...Object.entries(ORDERS).filter(([key]) => points.length > 1 || !key.includes("agreement")).map(([key, [name]]) => option(key, name)));
   byId("order").addEventListener("change", () => go({ order: byId("order").value }, false));
   byId("search").addEventListener("input", () => go({ search: byId("search").value }, false));
@@ -29,7 +26,7 @@ const readyPrompts = () => {
   const one = points.length < 2;
   for (const id of ["vs-choice", "diff", "run-filter"]) byId(id).hidden = one;
   byId("view-prompts").classList.toggle("alone", one);
-};
+});
 
 const stepPrompt = (by) => {
   const index = listed.findIndex((prompt) => prompt.id === state.prompt);
@@ -78,8 +75,7 @@ const drawPrompt = (prompt, opened) => {
   if (prompt.disagreement !== null) facts.push(`${share(prompt.disagreement)} disagreement`);
   if (known(data.selfBleu[prompt.id])) facts.push(`self-BLEU across strategies ${digits(data.selfBleu[prompt.id], 3)}`);
   byId("prompt-facts").textContent = facts.join(" · ");
-  const text = byId("prompt-text");
-  clear(text);
+  const text = clear(byId("prompt-text"));
   if (opened.promptSteps) {
     for (let i = 0; i < opened.promptSteps.count; i++) text.append(tokenNode(opened.promptSteps, i, false));
     listen(text);

@@ -1,6 +1,28 @@
 // The reference's outputs coloured by KL; at each token, what either model made of it.
 
-const driftOf = (point) => quantization.drifted.find(([each]) => each === point) ?? null;
+const quantization = data.quantization;
+
+const driftPrompts = once(async () => (await jsonChunk(quantization.prompts)).map(([id, tokens]) => ({ id, tokens })));
+const driftVocabulary = once(() => vocabularyAt(quantization.vocabulary));
+const worstSteps = once(() => jsonChunk(quantization.worst));
+
+// On a log scale from 1e-5 to 1 nat, the same for all quantizations.
+const KL_TICKS = [["≤ 10⁻⁵", 0], ["10⁻⁴", 0.2], ["10⁻³", 0.4], ["0.01", 0.6], ["0.1", 0.8], ["≥ 1", 1]];
+const fromKl = (kl) => (kl > 0 ? Math.max(0, Math.min(1, (Math.log10(kl) + 5) / 5)) : 0);
+
+// The samples of a point's reference, each step with what both models made of it.
+const driftSteps = (bytes, vocabulary, point) => {
+  const blocks = readColumns(bytes, vocabulary);
+  return blocks.filter((block) => block.kind === "drift" && block.point === point).map((block) => {
+    const reference = blocks[block.reference];
+    const steps = { ...reference, ...block, k: { ...reference.k, ...block.k }, reference: reference.point };
+    steps.shade = (index) => Math.round(fromKl(steps.kl[index]) * (SHADES - 1));
+    steps.detail = (box, index) => fillDriftDetail(box, steps, index);
+    return steps;
+  });
+};
+
+const driftOf = (point) => quantization.drifted.find(([each]) => each === point);
 const worstLink = (row, ...children) => {
   const node = link({ view: "quantization", drifted: row.point, drifted_prompt: row.prompt, at: row.at.join(".") }, ...children);
   node.classList.add("worst-link");
@@ -81,16 +103,14 @@ const drawWorst = async () => {
 let reading = null; // what the reader shows: { key, outputs: [{ steps, box }], worst: [[index of the output, step]], stepped, at }
 const MOST_STEPPED = 20;
 
-// Prompts of a quantized point, the most affected first: [index of the prompt, mean KL, maximum].
-const promptsUnder = (point) => [...(driftOf(point)?.[2] ?? [])].sort((a, b) => b[2] - a[2]);
-
+// Choose a run and a prompt; returns the run's prompts, the most affected first: [index of the prompt, mean KL, maximum].
 const chooseReading = (prompts) => {
   const withDrift = quantization.drifted.filter(([, , under]) => under.length).map(([point]) => point);
   if (!withDrift.includes(state.drifted)) {
     const most = (point) => Math.max(0, ...driftOf(point)[2].map((each) => each[2]));
     state.drifted = withDrift.reduce((best, point) => (most(point) > most(best) ? point : best));
   }
-  const under = promptsUnder(state.drifted);
+  const under = [...driftOf(state.drifted)[2]].sort((a, b) => b[2] - a[2]);
   if (!under.some(([i]) => prompts[i].id === state.drifted_prompt)) {
     const [first] = under.find(([i]) => prompts[i].tokens) ?? under[0];
     state.drifted_prompt = prompts[first].id;

@@ -82,9 +82,8 @@ const link = (changes, ...children) => {
   });
   return node;
 };
-const pointLink = (point, text) => {
-  const node = link({ view: "runs", run: point }, dot(point), named(text ?? points[point].name));
-  node.title = plain(points[point].label);
+const pointLink = (point) => {
+  const node = link({ view: "runs", run: point }, dot(point), named(points[point].name));
   node.classList.add("point-link");
-  return node;
+  return titled(node, plain(points[point].label));
 };

@@ -59,8 +59,8 @@ const identicalOutputs = async (run, other) => {
 
 let differencesOf = null;
 const drawDifferences = async (all, run, other) => {
-  const box = byId("differences");
-  clear(box);
+  const mine = (differencesOf = `${run}/${other}`);
+  const box = clear(byId("differences"));
   box.hidden = other === null;
   if (other === null) return;
   const texts = metricChanges(TEXT_KEYS, run, other);
@@ -72,31 +72,27 @@ const drawDifferences = async (all, run, other) => {
     line("Speed", ...(speed.length ? speed : ["not measured"])),
     line("Outputs", identical, ...(texts.length ? ["; ", ...texts] : [])),
   );
-  const mine = (differencesOf = `${run}/${other}`);
   const text = await identicalOutputs(run, other);
   if (differencesOf === mine) identical.textContent = text;
 };
 
-const drawProblems = (index) => {
-  const point = points[index];
-  const problems = [];
-  if (point.error) problems.push(el("p", "problem error", plain(point.error)));
-  if (point.traceback)
-    problems.push(el("details", "", el("summary", "", "Traceback"), el("pre", "", point.traceback.split("\n").map(plain).join("\n"))));
-  for (const warning of point.warnings) problems.push(el("p", "problem warning", plain(warning)));
-  clear(byId("problems"), ...problems);
-};
+const drawProblems = ({ error, traceback, warnings }) => clear(
+  byId("problems"),
+  error ? el("p", "problem error", plain(error)) : null,
+  traceback ? el("details", "", el("summary", "", "Traceback"), el("pre", "", traceback.split("\n").map(plain).join("\n"))) : null,
+  ...warnings.map((warning) => el("p", "problem warning", plain(warning))),
+);
 
 const settingRows = (all, run, other) => {
-  const rows = [];
   const mine = all[run] ?? {}, theirs = other === null ? {} : (all[other] ?? {});
-  const keys = [...new Set(["requested", "effective"].flatMap((section) => [mine, theirs].flatMap((each) => Object.keys(each[section] ?? {}))))];
-  for (const group of new Set(keys.map((key) => key.split(".")[0])))
-    for (const key of keys.filter((each) => each.split(".")[0] === group))
-      rows.push({ group, key, requested: mine.requested?.[key], effective: mine.effective?.[key] ?? mine.requested?.[key], resolved: key in (mine.effective ?? {}), other: theirs.effective?.[key] ?? theirs.requested?.[key] });
-  for (const key of new Set([mine, theirs].flatMap((each) => Object.keys(each.environment ?? {}))))
-    rows.push({ group: "environment", key, requested: undefined, effective: mine.environment?.[key], resolved: true, other: theirs.environment?.[key] });
-  return rows;
+  const keysOf = (...sections) => new Set(sections.flatMap((section) => [mine, theirs].flatMap((each) => Object.keys(each[section] ?? {}))));
+  const groups = Map.groupBy(keysOf("requested", "effective"), (key) => key.split(".")[0]);
+  const configured = [...groups].flatMap(([group, keys]) => keys.map((key) => ({
+    group, key, requested: mine.requested?.[key], effective: mine.effective?.[key] ?? mine.requested?.[key],
+    resolved: key in (mine.effective ?? {}), other: theirs.effective?.[key] ?? theirs.requested?.[key],
+  })));
+  const environment = [...keysOf("environment")].map((key) => ({ group: "environment", key, effective: mine.environment?.[key], resolved: true, other: theirs.environment?.[key] }));
+  return [...configured, ...environment];
 };
 
 let differencesOnly = false;
@@ -126,22 +122,20 @@ const drawSettings = (all, run, other) => {
   pressed("differences-only", differencesOnly);
 };
 
-let runsDrawn = null;
+const readyRuns = once(() => {
+  byId("run").addEventListener("change", () => go({ run: Number(byId("run").value) }));
+  byId("other").addEventListener("change", () => go({ other: Number(byId("other").value) }));
+  byId("settings-filter").addEventListener("input", () => drawRuns());
+  byId("differences-only").addEventListener("click", () => { differencesOnly = !differencesOnly; drawRuns(); });
+  byId("pair").hidden = points.length < 2;
+});
 const drawRuns = async () => {
-  const again = () => drawRuns();
-  if (!runsDrawn) {
-    runsDrawn = {};
-    byId("run").addEventListener("change", () => go({ run: Number(byId("run").value) }));
-    byId("other").addEventListener("change", () => go({ other: Number(byId("other").value) }));
-    byId("settings-filter").addEventListener("input", again);
-    byId("differences-only").addEventListener("click", () => { differencesOnly = !differencesOnly; again(); });
-    byId("pair").hidden = points.length < 2;
-  }
+  readyRuns();
   const { run } = state, other = otherRun();
-  for (const [id, current] of [["run", run], ["other", other]]) clear(byId(id), ...pointOptions(current));
-  drawProblems(run);
+  clear(byId("run"), ...pointOptions(run));
+  clear(byId("other"), ...pointOptions(other));
+  drawProblems(points[run]);
   const all = await allSettings();
-  const key = `${run}/${other}`;
-  if (runsDrawn.key !== key) { runsDrawn.key = key; drawDifferences(all, run, other); }
+  if (differencesOf !== `${run}/${other}`) drawDifferences(all, run, other);
   drawSettings(all, run, other);
 };

@@ -38,14 +38,12 @@ const listen = (box) => {
     node.tabIndex = 0;
     node.focus();
   };
-  box.addEventListener("mouseover", (event) => { const node = nodeOf(event); if (node && moved(event)) showDetail(node, false); });
-  box.addEventListener("mouseleave", () => hideDetail());
-  box.addEventListener("focusin", (event) => { const node = nodeOf(event); if (node) showDetail(node, false); });
-  box.addEventListener("focusout", () => hideDetail());
-  box.addEventListener("click", (event) => { const node = nodeOf(event); if (node) { walk(node); showDetail(node, true); } });
-  box.addEventListener("keydown", (event) => {
-    const node = nodeOf(event);
-    if (!node) return;
+  const on = (kind, act) => box.addEventListener(kind, (event) => { const node = nodeOf(event); if (node) act(node, event); });
+  for (const kind of ["mouseleave", "focusout"]) box.addEventListener(kind, hideDetail);
+  on("mouseover", (node, event) => { if (moved(event)) showDetail(node, false); });
+  on("focusin", (node) => showDetail(node, false));
+  on("click", (node) => { walk(node); showDetail(node, true); });
+  on("keydown", (node, event) => {
     const all = [...box.querySelectorAll(".tok")];
     const index = all.indexOf(node);
     const next = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: all.length - 1 }[event.key];
