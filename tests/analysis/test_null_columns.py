@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from valued_points import sweep_of, sweep_point
 
-from harness.analysis.compare import compare
+from harness.analysis.compare_points import compare
 from harness.analysis.drift_costs import precision_report
 from harness.analysis.expectations import check_expectations
 from harness.analysis.metrics.requested import RequestedMetrics

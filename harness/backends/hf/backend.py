@@ -14,7 +14,7 @@ from transformers import GenerationConfig
 
 from harness.backends.backend import Capabilities, Failure, Request, TokenIds, Usage
 from harness.backends.hf.adaptive_batches import AdaptiveBatches, out_of_memory
-from harness.backends.hf.batching import batch_rows, request_cache_bytes
+from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.backends.hf.cuda_graphs import capturable
 from harness.backends.hf.decoding_method import Method, Runtime, StrategyError, Work
 from harness.backends.hf.latency_pass import time_strategy

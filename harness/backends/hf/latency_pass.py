@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
 from harness.analysis.latency import repetition, whole_run
-from harness.backends.hf.batch import pad_left
 from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.methods import method_of
+from harness.backends.hf.padded_batch import pad_left
 from harness.config.point import Timing
 from harness.decoding.strategy import Strategy
 from harness.models.load import LoadedModel

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from harness.backends.backend import Request
-from harness.backends.hf.batch import pad_left
 from harness.backends.hf.generation_config import generation_config
+from harness.backends.hf.padded_batch import pad_left
 from harness.backends.hf.tree import decode_tree
 from harness.config.effective import effective_decoding
 from harness.config.point import Decoding

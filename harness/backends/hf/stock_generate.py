@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from harness.backends.backend import Request
-from harness.backends.hf.batch import generate_batch
 from harness.backends.hf.finished import finished_sample
 from harness.backends.hf.generation_config import generation_config
+from harness.backends.hf.padded_batch import generate_batch
 from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.sampler import BatchRows, Sequences, choose_tokens
 from harness.config.effective import effective_decoding

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.backends.backend import Backend, BatchEstimate, Request, Target
-from harness.backends.hf.batching import batch_rows, request_cache_bytes
+from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.backends.hf.methods import method_of
 from harness.config.point import Model, Point, Quantization
 from harness.models.caches import NOTE, PACKAGES, cache_config, check_cache

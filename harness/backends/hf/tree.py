@@ -15,13 +15,13 @@ from torch import Tensor
 
 from harness.backends.backend import Request
 from harness.backends.hf.adaptive_batches import out_of_memory
-from harness.backends.hf.batch import pad_left
 from harness.backends.hf.clock import Clock
 from harness.backends.hf.cuda_graphs import CudaGraphRunner
 from harness.backends.hf.decoding_method import StrategyError, Work
 from harness.backends.hf.finished import finished_sample
 from harness.backends.hf.forward import forward
 from harness.backends.hf.generation_config import generation_config
+from harness.backends.hf.padded_batch import pad_left
 from harness.backends.hf.recorder import RawStep, Recorder
 from harness.backends.hf.row_cache import RowLayer, row_cache, select_rows
 from harness.backends.hf.sampler import BatchRows, Sequences, choose_tokens, choose_truncated

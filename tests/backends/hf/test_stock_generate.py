@@ -12,8 +12,8 @@ from packaging.version import Version
 from scipy import stats
 
 from harness.backends.backend import Request
-from harness.backends.hf.batch import find_end
 from harness.backends.hf.beams import beam_search
+from harness.backends.hf.padded_batch import find_end
 from harness.backends.hf.stock_generate import stock_generate
 from harness.decoding.detokenizer import Detokenizer
 

@@ -13,7 +13,7 @@ from fake_points import make_sweep
 from scipy import stats
 from valued_points import rows, store, sweep_of, sweep_point, timed
 
-from harness.analysis.compare import compare
+from harness.analysis.compare_points import compare
 from harness.analysis.comparison import Comparison
 from harness.analysis.point_results import point_results
 from harness.analysis.statistics.bootstrap import mean_intervals

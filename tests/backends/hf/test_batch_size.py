@@ -11,7 +11,7 @@ import pytest
 from harness.artifacts.job import Job, families
 from harness.artifacts.samples import prompts_per_batch
 from harness.backends.backend import Request, TokenIds
-from harness.backends.hf.batching import batch_rows, request_cache_bytes
+from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.plan.plan import make_plan
 
 BASE = [
