@@ -173,7 +173,7 @@ def _config(spec: SmallModel, vocab_size: int, ids: dict[str, Any]) -> Any:
     return LlamaConfig(**shape, **common)
 
 
-def _scale_head(model: Any, nats: float = 1.5) -> None:
+def scale_head(model: Any, nats: float = 1.5) -> None:
     """Scale the head until the mean next-token entropy on random ids is `nats`."""
     import torch
 
@@ -209,7 +209,7 @@ def make_small_model(folder: Path, spec: SmallModel) -> Path:
     finally:
         torch.random.set_rng_state(state)
     if not spec.tied:
-        _scale_head(model)
+        scale_head(model)
     model = model.to(getattr(torch, spec.dtype))
     model.generation_config = GenerationConfig(**ids, **dict(spec.generation))
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,9 @@ from rich.text import Text
 from torch import Tensor
 from transformers import GenerationConfig
 
-from harness.backends.hf.forward import forward
+from harness.backends.hf.backend import HfBackend
+from harness.backends.hf.finite import check_finite
+from harness.backends.hf.forward import forward, read_texts
 from harness.cli.inspect_arguments import InspectArguments
 from harness.cli.output import print_json
 from harness.config.effective import effective_decoding
@@ -76,7 +78,8 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
     loaded = load(point.model, point.quantization)
     try:
         tokens = [(str(loaded.tokenizer.convert_ids_to_tokens(id_)), id_) for id_ in prompt.ids]
-        decoded = _decode(loaded, point, prompt, arguments.steps, arguments.top_k)
+        backend = HfBackend(loaded)
+        decoded = _decode(backend, loaded, point, prompt, arguments.steps, arguments.top_k)
         if arguments.as_json:
             print_json(
                 {
@@ -95,15 +98,16 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
     return 0
 
 
-def _decode(loaded: LoadedModel, point: Point, prompt: Prompt, max_steps: int, top_k: int) -> Iterator[Step]:
+def _decode(
+    backend: HfBackend, loaded: LoadedModel, point: Point, prompt: Prompt, max_steps: int, top_k: int
+) -> Iterator[Step]:
     """Yield the steps of a sample until it ends, at most `max_steps`."""
-    eos_ids = loaded.model.generation_config.eos_token_id or []
-    loaded.model.generation_config = GenerationConfig()
+    eos_ids = backend.token_ids.eos
     config = GenerationConfig(
         **effective_decoding(point.decoding),
         max_new_tokens=max_steps,
-        eos_token_id=eos_ids or None,
-        pad_token_id=loaded.tokenizer.pad_token_id or 0,
+        eos_token_id=list(eos_ids) or None,
+        pad_token_id=backend.token_ids.pad,
     )
     detokenizer = Detokenizer(loaded.tokenizer)
     processors = stock_processors(loaded.model, config, len(prompt.ids), loaded.device)
@@ -112,8 +116,12 @@ def _decode(loaded: LoadedModel, point: Point, prompt: Prompt, max_steps: int, t
     cache = None
     with torch.inference_mode():
         for position in range(max_steps):
-            output, cache = forward(loaded.model, new_ids, torch.ones_like(ids), cache)
+            if backend.tree_is_right:
+                output, cache = forward(loaded.model, new_ids, torch.ones_like(ids), cache)
+            else:
+                output = read_texts(loaded.model, ids, keep=1).float()
             logits = output[:, -1]
+            check_finite(logits, loaded, f"step {position}")
             raw, warped = logits.log_softmax(-1), processors(ids, logits).log_softmax(-1)
             token = draw(warped, key, position) if config.do_sample else warped.argmax(-1)
             top = raw[0].topk(min(top_k, raw.shape[-1])).indices.tolist()

@@ -76,7 +76,12 @@ def print_warnings(console: Console, plan: Plan) -> None:
     counts = Counter(warning for job in plan.jobs for warning in job.warnings)
     for warning, count in counts.items():
         where = "" if count == len(plan.jobs) else f" ({count} of {len(plan.jobs)} points)"
-        console.print(Text.assemble(("warning ", "yellow"), warning, where), soft_wrap=True)
+        print_warning(console, warning + where)
+
+
+def print_warning(console: Console, warning: str) -> None:
+    """Print a warning."""
+    console.print(Text.assemble(("warning ", "yellow"), warning), soft_wrap=True)
 
 
 def print_hints(console: Console, plan: Plan) -> None:

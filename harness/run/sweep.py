@@ -17,7 +17,7 @@ from harness.config.point import Point
 from harness.errors import ConfigError
 from harness.plan.plan import Plan, make_plan
 from harness.report import print_sweep, write_sweep_reports
-from harness.run.display import Display, print_hints, print_warnings
+from harness.run.display import Display, print_hints, print_warning, print_warnings
 from harness.run.executor import Executor, Outcome
 from harness.run.local import LocalExecutor
 from harness.store.files import remove_unfinished, write_text
@@ -69,6 +69,7 @@ class _Run:
         self._sweep = sweep
         self._console = console
         self._save_after = 0.0
+        self._known_warnings = {warning for job in plan.jobs for warning in job.warnings}
 
     def go(self, executor: Executor) -> int:
         tracker = BackgroundTracker(open_tracker(self._sweep))
@@ -116,6 +117,10 @@ class _Run:
         display.point(point.label, point.status, _STYLES[point.status])
         if outcome.error is not None:
             self._console.print(Text(f"     {outcome.error}", style="red"), soft_wrap=True)
+        for warning in outcome.warnings:
+            if warning not in self._known_warnings:
+                self._known_warnings.add(warning)
+                print_warning(self._console, warning)
 
     def _save_now_and_then(self) -> None:
         """Write plan.json, but not so often that saving dominates a sweep of many points."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness.backends.hf.beams import beam_search
-from harness.backends.hf.self_test import tree_handles
+from harness.backends.hf.self_test import tree_is_right
 from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.tree import decode_tree
 from harness.decoding.detokenizer import Detokenizer
@@ -50,7 +50,7 @@ def test_greedy_equals_stock(
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_self_test_at_load_passes(kind: str, on_device: Any) -> None:
     loaded = on_device(kind)
-    assert tree_handles(loaded, Detokenizer(loaded.tokenizer))
+    assert tree_is_right(loaded, Detokenizer(loaded.tokenizer))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from harness.backends.backend import Request
+from harness.backends.backend import Failure, Request
 from harness.backends.hf.finished import finished_sample
 from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.padded_batch import generate_batch
@@ -23,14 +23,16 @@ def beam_search(
     requests: Sequence[Request],
     detokenizer: Detokenizer,
     *,
+    use_cache: bool = True,
     on_step: Callable[[int], None] = lambda _: None,
-) -> list[Sample]:
+) -> list[Sample | Failure]:
     """Search for the best sequence of each request; return one Sample a request, with `sequence_score`.
 
     Args:
         loaded: the model.
         requests: of one strategy; several only if `methods.Beams.batches_requests`.
         detokenizer: of the model's tokenizer; finds stop strings.
+        use_cache: False computes every step from the whole text.
         on_step: called after each step with the number of requests.
     """
     strategy = requests[0].strategy
@@ -40,9 +42,11 @@ def beam_search(
             first = requests[0]
             # The key of the shared noise; the global generator takes 64 bits.
             torch.manual_seed(noise_key(strategy.seed, first.prompt.id, first.sample) & (2**63 - 1))
-        found = generate_batch(loaded, requests, detokenizer, generation_config(strategy), on_step)
+        config = generation_config(strategy, use_cache=use_cache)
+        found = generate_batch(loaded, requests, detokenizer, config, on_step)
     samples = []
     for request, (token_ids, reason, times) in zip(requests, found, strict=True):
         steps, score = rescore(loaded, strategy, request.prompt.ids, token_ids)
-        samples.append(finished_sample(request, token_ids, reason, steps, times, detokenizer, score))
+        sample = finished_sample(loaded, request, token_ids, reason, steps, times, detokenizer, score)
+        samples.append(sample)
     return samples

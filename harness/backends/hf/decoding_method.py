@@ -8,10 +8,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from harness.backends.backend import Request
+from harness.backends.backend import Failure, Request
 from harness.decoding.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -33,6 +32,39 @@ class StrategyError(Exception):
 
 
 @dataclass(frozen=True)
+class GenerateMode:
+    """How stock `generate` reads prompts with a model, as the self-test found it to be right.
+
+    Attributes:
+        together: which prompts share a batch: `any` (padded on the left), those of `equal_length`, or `none`.
+        use_cache: False computes every step from the whole text.
+    """
+
+    together: Literal["any", "equal_length", "none"] = "any"
+    use_cache: bool = True
+
+    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Return the indices of the prompts that share a batch, given the prompts' lengths."""
+        if self.together == "any":
+            return [list(range(len(lengths)))]
+        if self.together == "none":
+            return [[index] for index in range(len(lengths))]
+        by_length: dict[int, list[int]] = {}
+        for index, length in enumerate(lengths):
+            by_length.setdefault(length, []).append(index)
+        return list(by_length.values())
+
+
+GENERATE_MODES = (
+    GenerateMode("any"),
+    GenerateMode("equal_length"),
+    GenerateMode("none"),
+    GenerateMode("none", use_cache=False),
+)
+"""From the fastest to the slowest; the last is right for every model that predicts from left to right."""
+
+
+@dataclass(frozen=True)
 class Work:
     """What decoding took: decoder rows computed, and tokens generated over all requests."""
 
@@ -48,6 +80,7 @@ class Runtime:
         capture: run steps as CUDA graphs, where the method can.
         on_step: called after each step with the number of tokens it generated.
         on_work: called once a batch is done.
+        mode: how stock `generate` reads prompts with the model.
     """
 
     loaded: LoadedModel
@@ -55,6 +88,7 @@ class Runtime:
     capture: bool
     on_step: Callable[[int], None]
     on_work: Callable[[Work], None]
+    mode: GenerateMode = GenerateMode()
 
 
 class Method(ABC):
@@ -83,8 +117,8 @@ class Method(ABC):
         """Return whether several requests of a strategy are decoded at once."""
 
     @abstractmethod
-    def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample]:
-        """Return one sample a request, in their order.
+    def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
+        """Return one sample a request, in their order, or why there is none.
 
         Raises:
             StrategyError: a strategy failed by itself.
@@ -92,23 +126,39 @@ class Method(ABC):
 
 
 def decode_each_strategy(
-    method: Method, decode: Callable[..., list[Sample]], runtime: Runtime, requests: Sequence[Request]
-) -> list[Sample]:
-    """Decode neighbouring requests of one strategy together, or one by one where the method wants that."""
+    method: Method,
+    decode: Callable[..., list[Sample | Failure]],
+    runtime: Runtime,
+    requests: Sequence[Request],
+) -> list[Sample | Failure]:
+    """Decode the requests of one strategy together, as far as the method and the model's mode allow."""
     from harness.backends.hf.adaptive_batches import out_of_memory
 
-    samples: list[Sample] = []
-    for _, group in groupby(requests, key=lambda request: id(request.strategy)):
-        same = list(group)
-        strategy = same[0].strategy
-        together = method.batches_requests(strategy.effective, strategy.cache)
-        for batch in [same] if together else [[request] for request in same]:
+    by_strategy: dict[int, list[int]] = {}
+    for index, request in enumerate(requests):
+        by_strategy.setdefault(id(request.strategy), []).append(index)
+    answers: dict[int, Sample | Failure] = {}
+    for indices in by_strategy.values():
+        strategy = requests[indices[0]].strategy
+        mode = runtime.mode
+        if not method.batches_requests(strategy.effective, strategy.cache):
+            mode = GenerateMode("none", mode.use_cache)
+        for batch in mode.batches([len(requests[index].prompt.ids) for index in indices]):
+            chosen = [indices[member] for member in batch]
             try:
-                samples += decode(runtime.loaded, batch, runtime.detokenizer, on_step=runtime.on_step)
+                found = decode(
+                    runtime.loaded,
+                    [requests[index] for index in chosen],
+                    runtime.detokenizer,
+                    use_cache=mode.use_cache,
+                    on_step=runtime.on_step,
+                )
             except Exception as error:
                 if out_of_memory(error):
                     raise
                 raise StrategyError(strategy, error) from error
-    tokens = sum(sample.output_tokens or 0 for sample in samples)
+            answers |= zip(chosen, found, strict=True)
+    in_order = [answers[index] for index in range(len(requests))]
+    tokens = sum(0 if isinstance(answer, Failure) else answer.output_tokens or 0 for answer in in_order)
     runtime.on_work(Work(tokens, tokens))
-    return samples
+    return in_order

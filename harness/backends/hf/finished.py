@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.backends.backend import Request
+from harness.backends.backend import Failure, Request
+from harness.backends.hf.finite import first_not_finite, not_finite
 from harness.decoding.detokenizer import Detokenizer
+from harness.errors import HarnessError
+from harness.models.load import LoadedModel
 from harness.store.records import FinishReason, Sample, Steps, Times
 
 
 def finished_sample(
+    loaded: LoadedModel,
     request: Request,
     token_ids: Sequence[int],
     finish_reason: FinishReason,
@@ -18,13 +22,20 @@ def finished_sample(
     times: Times,
     detokenizer: Detokenizer,
     sequence_score: float | None = None,
-) -> Sample:
-    """Return the record of one generated sequence.
+) -> Sample | Failure:
+    """Return the record of one generated sequence; a Failure if a step of it was not finite.
 
     `token_ids` include the EOS that ended it, nothing after it; `steps` have one entry an id, without texts;
     `sequence_score` is that of beams.
     """
     prompt = request.prompt
+    if (found := first_not_finite(steps)) is not None:
+        step, raw = found
+        where = f"prompt {prompt.id}, sample {request.sample}, step {step}"
+        if raw:
+            return Failure(not_finite(loaded, where))
+        problem = "the strategy leaves no token, or its numbers overflow; relax its bans, or its temperature"
+        return Failure(HarnessError(f"{where}: {problem}"))
     text = detokenizer.output_text(prompt.ids, token_ids)
     tops = [] if steps.top_ids is None else steps.top_ids.tolist()
     top_tokens = tuple(tuple(detokenizer.token_text(token) for token in step) for step in tops)

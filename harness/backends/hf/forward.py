@@ -1,7 +1,7 @@
-"""One forward pass over a cache, whatever this transformers calls its argument.
+"""One forward pass, over a cache or without one, whatever this transformers calls its arguments.
 
 From 5.24 on models take and return their keys and values as `cache`; before that, and in models with code of
-their own, as `past_key_values`.
+their own, as `past_key_values`. Some take neither, or no `use_cache`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from functools import lru_cache
 from inspect import signature
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
 @lru_cache(maxsize=8)
-def _cache_name(kind: type) -> str:
-    return "cache" if "cache" in signature(kind.forward).parameters else "past_key_values"  # type: ignore[attr-defined]
+def _arguments(kind: Any) -> frozenset[str]:
+    return frozenset(signature(kind.forward).parameters)
 
 
 def forward(model: Any, ids: Tensor, mask: Tensor, cache: Any, **arguments: Any) -> tuple[Tensor, Any]:
@@ -24,6 +25,17 @@ def forward(model: Any, ids: Tensor, mask: Tensor, cache: Any, **arguments: Any)
     `mask` is (R, length) of everything up to and with them, 0 where padded; `cache` of what was read before,
     None at the beginning; `arguments` are further ones of the model's `forward`.
     """
-    name = _cache_name(type(model))  # type: ignore[arg-type]
+    name = "cache" if "cache" in _arguments(model.__class__) else "past_key_values"
     output = model(input_ids=ids, attention_mask=mask, use_cache=True, **{name: cache}, **arguments)
     return output.logits.float(), output.get(name)
+
+
+def read_texts(model: Any, ids: Tensor, keep: int = 0) -> Tensor:
+    """Read (R, N) whole texts without a cache; return the logits as the model gives them, (R, N, V).
+
+    Only those of the last `keep` positions where that is more than 0 and the model can.
+    """
+    options: dict[str, Any] = {"use_cache": False, "logits_to_keep": keep}
+    known = _arguments(model.__class__)
+    options = {name: value for name, value in options.items() if name in known}
+    return model(input_ids=ids, attention_mask=torch.ones_like(ids), **options).logits

@@ -50,6 +50,7 @@ def time_strategy(
     timing: Timing,
     *,
     context_length: int | None,
+    use_cache: bool = True,
     on_repetition: Callable[[], None] = lambda: None,
 ) -> list[Repetition]:
     """Time the first `timing.prompts` prompts, `timing.repeats` times each after `timing.warmup`.
@@ -72,16 +73,18 @@ def time_strategy(
         for start in range(0, len(chosen), timing.batch_size):
             batch = chosen[start : start + timing.batch_size]
             for number in range(timing.warmup + timing.repeats):
-                timed = _time_once(loaded, fixed, batch, number - timing.warmup)
+                timed = _time_once(loaded, fixed, batch, number - timing.warmup, use_cache)
                 if number >= timing.warmup:
                     repetitions.append(timed)
                 on_repetition()
     return repetitions
 
 
-def _time_once(loaded: LoadedModel, strategy: Strategy, batch: Sequence[Prompt], repeat: int) -> Repetition:
+def _time_once(
+    loaded: LoadedModel, strategy: Strategy, batch: Sequence[Prompt], repeat: int, use_cache: bool
+) -> Repetition:
     name = ",".join(prompt.id for prompt in batch)
-    config = generation_config(strategy)
+    config = generation_config(strategy, use_cache=use_cache)
     streams = method_of(strategy.effective, strategy.cache).streams
     tokens = _TokenTimes()
     synchronize(loaded.device)

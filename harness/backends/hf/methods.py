@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.backends.backend import Request
+from harness.backends.backend import Failure, Request
 from harness.backends.hf.decoding_method import Method, Runtime, Settings, decode_each_strategy
 from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
@@ -31,7 +31,7 @@ class Tree(Method):
     def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
         return True
 
-    def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample]:
+    def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
         from harness.backends.hf.tree import decode_tree
 
         return decode_tree(
@@ -66,7 +66,7 @@ class Beams(Method):
         without_processors = ("num_beams", "length_penalty", "early_stopping")
         return all(effective[name] == neutral[name] for name in neutral if name not in without_processors)
 
-    def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample]:
+    def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
         from harness.backends.hf.beams import beam_search
 
         return decode_each_strategy(self, beam_search, runtime, requests)
@@ -84,7 +84,7 @@ class StockGenerate(Method):
         """Return whether the cache is the model's default: a quantized one shares scales over the batch."""
         return cache is None
 
-    def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample]:
+    def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
         from harness.backends.hf.stock_generate import stock_generate
 
         return decode_each_strategy(self, stock_generate, runtime, requests)

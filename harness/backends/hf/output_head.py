@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.backends.hf.forward import read_texts
+
 _TOLERANCE = 1e-6
 _PROBE_TOKENS = 12
 
@@ -107,7 +109,7 @@ def find_head(model: Any) -> OutputHead | None:
     config = model.config.get_text_config()
     ids = torch.arange(3, 3 + _PROBE_TOKENS, device=model.device)[None] % config.vocab_size
     with capture_inputs(module, last_only=False) as inputs:
-        expected = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits.float()
+        expected = read_texts(model, ids).float()
     if len(inputs) != 1 or inputs[0].shape[:-1] != ids.shape:
         return None
     hidden = inputs[0]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from harness.backends.backend import Request
+from harness.backends.backend import Failure, Request
 from harness.backends.hf.finished import finished_sample
 from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.padded_batch import generate_batch
@@ -56,15 +56,17 @@ def stock_generate(
     requests: Sequence[Request],
     detokenizer: Detokenizer,
     *,
+    use_cache: bool = True,
     recorder: Recorder | None = None,
     on_step: Callable[[int], None] = lambda _: None,
-) -> list[Sample]:
-    """Decode requests of one strategy together; return one Sample a request, in their order.
+) -> list[Sample | Failure]:
+    """Decode requests of one strategy together; return one Sample a request, in their order, or a Failure.
 
     Args:
         loaded: the model.
         requests: of one strategy that needs a single row a request; prompts may be of different lengths.
         detokenizer: of the model's tokenizer; finds stop strings.
+        use_cache: False computes every step from the whole text.
         recorder: a fresh one that sees every step; made here when None.
         on_step: called after each step with the number of requests.
     """
@@ -76,11 +78,13 @@ def stock_generate(
     processors = Processors(loaded.model, generation_config(strategy), loaded.device)
     chooser = _TokenChooser(processors, recorder, keys, [len(request.prompt.ids) for request in requests])
     # `generate` itself changes nothing: it has the budget, the end tokens and the cache.
-    neutral = generation_config(replace(strategy, effective=effective_decoding(Decoding(name="neutral"))))
+    neutral = generation_config(
+        replace(strategy, effective=effective_decoding(Decoding(name="neutral"))), use_cache=use_cache
+    )
     generated = generate_batch(loaded, requests, detokenizer, neutral, on_step, chooser)
     recorded = recorder.finish()
     samples = []
     for index, (request, (token_ids, reason, times)) in enumerate(zip(requests, generated, strict=True)):
         steps = recorded.steps(index, len(token_ids), strategy.top_k)
-        samples.append(finished_sample(request, token_ids, reason, steps, times, detokenizer))
+        samples.append(finished_sample(loaded, request, token_ids, reason, steps, times, detokenizer))
     return samples

@@ -1,65 +1,76 @@
 """Teacher forcing: the hidden states and logits of a model along texts that exist already.
 
-On a CPU a text is read by itself; on a GPU neighbouring texts are read as one batch, padded on the right. A
-long text is read in slices with the KV cache kept; logits exist for a few positions at a time only.
+A text is read in one pass without a cache, which is right for every model: some forget what they have read
+where several tokens are added to a cache at once. On a CPU a text is read by itself; on a GPU neighbouring
+texts are read as one batch, padded on the right. Logits exist for a few positions at a time only, where the
+model's head is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from harness.backends.hf.forward import forward
-from harness.backends.hf.output_head import capture_inputs, find_head
+from harness.backends.hf.finite import check_finite
+from harness.backends.hf.forward import read_texts
+from harness.backends.hf.output_head import OutputHead, capture_inputs, find_head
 from harness.models.load import LoadedModel
 from harness.prompts.passages import Passage
 
 LOGIT_ROWS = 128
 """Most positions whose logits are computed from hidden states at once."""
-_LOGIT_SLICE = 32
-"""Tokens that the model itself computes logits of in one forward pass."""
-_HIDDEN_SLICE = 512
-"""Tokens per forward pass when only hidden states are collected."""
+_LONG = 512
+"""Texts longer than this are read by themselves."""
 _BATCH_TOKENS = 4096
 
-
-def read_in_slices(
-    model: Any, ids: Tensor, edges: Iterable[int], logits_from: int = 0
-) -> Iterator[tuple[int, Tensor]]:
-    """Run a model over (R, N) token ids slice by slice, the KV cache kept between slices.
-
-    Args:
-        model: a causal language model.
-        ids: without padding on the left.
-        edges: where slices begin, in order, then where the last one ends.
-        logits_from: in slices that begin before this index, only the last position gets logits.
-
-    Yields:
-        (start, logits) of each slice: float32, (R, positions, V).
-    """
-    cache = None
-    for start, end in pairwise(edges):
-        options = {} if start >= logits_from else {"logits_to_keep": 1}
-        mask = torch.ones_like(ids[:, :end])
-        logits, cache = forward(model, ids[:, start:end], mask, cache, **options)
-        yield start, logits
+_HEADS: WeakKeyDictionary[Any, OutputHead | None] = WeakKeyDictionary()
 
 
+def head_of(model: Any) -> OutputHead | None:
+    """Return a model's head as `find_head` does, found once a model."""
+    if model not in _HEADS:
+        _HEADS[model] = find_head(model)
+    return _HEADS[model]
+
+
+@torch.inference_mode()
 def logits_along(loaded: LoadedModel, ids: Sequence[int], first: int) -> Iterator[tuple[int, Tensor]]:
     """Yield (start, logits) a slice at a time: `logits[i]` (float32, (V,)) predicts `ids[start + i]`.
 
     Of the tokens before `first` there are none.
+
+    Raises:
+        HarnessError: a logit is not finite.
     """
-    # Logits at index i predict token i + 1, and none before `first - 1` are needed.
-    edges = sorted({0, *range(first - 1, len(ids) - 1, _LOGIT_SLICE), len(ids) - 1})
-    read = read_in_slices(loaded.model, torch.tensor([list(ids)], device=loaded.device), edges, first - 1)
-    for start, logits in read:
-        if start >= first - 1:
-            yield start + 1, logits[0]
+    if first >= len(ids):
+        return
+    head = head_of(loaded.model)
+    text = torch.tensor([list(ids[:-1])], device=loaded.device)
+    if head is None:
+        logits = read_texts(loaded.model, text, len(ids) - first)[0, first - len(ids) :].float()
+        slices = iter(logits.split(LOGIT_ROWS))
+    else:
+        slices = _head_logits(head, _hidden_states(loaded.model, text)[0, first - 1 :])
+    start = first
+    for logits in slices:
+        check_finite(logits, loaded, f"token {start}")
+        yield start, logits
+        start += len(logits)
+
+
+def _hidden_states(model: Any, ids: Tensor) -> Tensor:
+    """Return the inputs of the model's head along (R, N) texts, (R, N, H)."""
+    with capture_inputs(model.get_output_embeddings(), last_only=True) as inputs:
+        read_texts(model, ids)
+    return inputs[0]
+
+
+def _head_logits(head: OutputHead, hidden: Tensor) -> Iterator[Tensor]:
+    return map(head.logits, hidden.split(LOGIT_ROWS))
 
 
 class TeacherForcing:
@@ -67,15 +78,21 @@ class TeacherForcing:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
-        self.head = find_head(loaded.model)
+        self.head = head_of(loaded.model)
 
     @torch.inference_mode()
     def hidden_states(self, passages: Sequence[Passage]) -> Iterator[tuple[Passage, Tensor]]:
-        """Yield each passage with the head's inputs that predict its scored tokens, (scored tokens, H)."""
+        """Yield each passage with the head's inputs that predict its scored tokens, (scored tokens, H).
+
+        Raises:
+            HarnessError: one of them is not finite.
+        """
         for batch in _batches(passages, self._loaded.device):
             hidden = self._batch_hidden_states(batch)
             for row, passage in enumerate(batch):
-                yield passage, hidden[row, passage.first_target - 1 : len(passage.ids) - 1]
+                scored = hidden[row, passage.first_target - 1 : len(passage.ids) - 1]
+                check_finite(scored.abs(), self._loaded, _name(passage))
+                yield passage, scored
 
     @torch.inference_mode()
     def logits(self, passages: Sequence[Passage]) -> Iterator[tuple[Passage, Iterator[tuple[int, Tensor]]]]:
@@ -83,22 +100,24 @@ class TeacherForcing:
 
         `logits[i]` (float32, (V,)) predicts the scored token `start + i`. Consume a passage's slices before
         the next passage is requested.
+
+        Raises:
+            HarnessError: a logit is not finite.
         """
         if self.head is None:
             for passage in passages:
-                yield passage, self._model_logits(passage)
+                slices = logits_along(self._loaded, passage.ids, passage.first_target)
+                yield passage, ((start - passage.first_target, logits) for start, logits in slices)
             return
         for passage, hidden in self.hidden_states(passages):
-            yield passage, self._head_logits(hidden)
+            yield passage, self._slices(passage, _head_logits(self.head, hidden))
 
-    def _head_logits(self, hidden: Tensor) -> Iterator[tuple[int, Tensor]]:
-        assert self.head is not None
-        for start in range(0, len(hidden), LOGIT_ROWS):
-            yield start, self.head.logits(hidden[start : start + LOGIT_ROWS])
-
-    def _model_logits(self, passage: Passage) -> Iterator[tuple[int, Tensor]]:
-        for start, logits in logits_along(self._loaded, passage.ids, passage.first_target):
-            yield start - passage.first_target, logits
+    def _slices(self, passage: Passage, slices: Iterable[Tensor]) -> Iterator[tuple[int, Tensor]]:
+        start = 0
+        for logits in slices:
+            check_finite(logits, self._loaded, _name(passage))
+            yield start, logits
+            start += len(logits)
 
     def _batch_hidden_states(self, passages: Sequence[Passage]) -> Tensor:
         """Return the head's inputs, (R, longest - 1, H); the last token of a text predicts nothing."""
@@ -106,15 +125,11 @@ class TeacherForcing:
         ids = torch.zeros((len(passages), width), dtype=torch.long)
         for row, passage in enumerate(passages):
             ids[row, : len(passage.ids) - 1] = torch.tensor(passage.ids[:-1])
-        ids = ids.to(self._loaded.device)
-        model = self._loaded.model
-        with capture_inputs(model.get_output_embeddings(), last_only=True) as inputs:
-            if width <= _HIDDEN_SLICE:
-                model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
-            else:
-                for _ in read_in_slices(model, ids, [*range(0, width, _HIDDEN_SLICE), width]):
-                    pass
-        return inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1)
+        return _hidden_states(self._loaded.model, ids.to(self._loaded.device))
+
+
+def _name(passage: Passage) -> str:
+    return f"text {passage.prompt_id}, sample {passage.sample}"
 
 
 def _batches(passages: Sequence[Passage], device: str) -> Iterator[list[Passage]]:
@@ -123,7 +138,7 @@ def _batches(passages: Sequence[Passage], device: str) -> Iterator[list[Passage]
     longest = 0
     for passage in passages:
         longest = max(longest, len(passage.ids))
-        single = not device.startswith("cuda") or longest > _HIDDEN_SLICE
+        single = not device.startswith("cuda") or longest > _LONG
         if batch and (single or longest * (len(batch) + 1) > _BATCH_TOKENS):
             yield batch
             batch, longest = [], len(passage.ids)

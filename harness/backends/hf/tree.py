@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from harness.backends.backend import Request
+from harness.backends.backend import Failure, Request
 from harness.backends.hf.adaptive_batches import out_of_memory
 from harness.backends.hf.clock import Clock
 from harness.backends.hf.cuda_graphs import CudaGraphRunner
@@ -65,7 +65,7 @@ def decode_tree(
     recorder: Recorder | None = None,
     on_step: Callable[[int], None] = lambda _: None,
     on_work: Callable[[Work], None] = lambda _: None,
-) -> list[Sample]:
+) -> list[Sample | Failure]:
     """Decode requests of any single-row strategies together.
 
     Args:
@@ -80,7 +80,7 @@ def decode_tree(
         on_work: called once at the end.
 
     Returns:
-        One Sample a request, in their order.
+        One Sample a request, in their order; a Failure where its numbers are not finite.
 
     Raises:
         StrategyError: a strategy's processors raised.
@@ -121,7 +121,8 @@ def decode_tree(
         steps = recorded.steps(sequence.number, length, request.strategy.top_k)
         times = clock.times(length, len(requests))
         reason = sequence.finish_reason or "length"
-        samples.append(finished_sample(request, sequence.tokens, reason, steps, times, detokenizer))
+        sample = finished_sample(loaded, request, sequence.tokens, reason, steps, times, detokenizer)
+        samples.append(sample)
     return samples
 
 

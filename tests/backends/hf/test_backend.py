@@ -140,7 +140,7 @@ def test_a_strategy_that_fails_fails_alone(
 def test_a_strategy_fails_alone_in_stock_generate_too(
     loaded_model: Any, prompts_of: Any, strategy_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "tree_handles", lambda *_: False)
+    monkeypatch.setattr(module, "tree_is_right", lambda *_: False)
     loaded = loaded_model("llama")
     backend = HfBackend(loaded)
     (warning,) = backend.warnings

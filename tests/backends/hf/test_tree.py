@@ -10,7 +10,7 @@ import torch
 from harness.backends.backend import Request
 from harness.backends.hf.adaptive_batches import AdaptiveBatches
 from harness.backends.hf.decoding_method import StrategyError, Work
-from harness.backends.hf.self_test import tree_handles
+from harness.backends.hf.self_test import tree_is_right
 from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.tree import decode_tree
 from harness.decoding.detokenizer import Detokenizer
@@ -127,7 +127,7 @@ def test_a_strategy_that_fails_is_named(
 def test_the_self_test_accepts_caches_that_work(loaded_model: Any) -> None:
     for kind in KINDS:
         loaded = loaded_model(kind)
-        assert tree_handles(loaded, Detokenizer(loaded.tokenizer)), kind
+        assert tree_is_right(loaded, Detokenizer(loaded.tokenizer)), kind
 
 
 def test_the_self_test_catches_a_cache_that_forgets(
@@ -137,7 +137,7 @@ def test_the_self_test_catches_a_cache_that_forgets(
 
     loaded = loaded_model("llama")
     monkeypatch.setattr(RowLayer, "move", lambda self, sources, targets: None)
-    assert not tree_handles(loaded, Detokenizer(loaded.tokenizer))
+    assert not tree_is_right(loaded, Detokenizer(loaded.tokenizer))
 
 
 def test_rows_move_in_place() -> None:
