@@ -17,7 +17,6 @@ from torch import Tensor
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.adaptive_batches import out_of_memory
 from harness.backends.hf.decoding_method import GENERATE_MODES, GenerateMode
-from harness.backends.hf.finite import check_finite
 from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.padded_batch import pad_left
 from harness.backends.hf.stock_generate import stock_generate
@@ -27,6 +26,7 @@ from harness.config.effective import effective_decoding
 from harness.config.point import Decoding
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
+from harness.errors import HarnessError, first_line
 from harness.models.load import LoadedModel
 from harness.prompts.prompt import Prompt
 from harness.store.records import Sample
@@ -147,10 +147,18 @@ class _Expected:
         self._exact = loaded.model.dtype in (torch.float32, torch.float64) and not rounds
 
     def check(self, prompts: Sequence[Prompt]) -> None:
-        """Check that the model's logits are finite."""
-        for prompt in prompts:
-            for _, logits in logits_along(self._loaded, (*prompt.ids, 0), len(prompt.ids)):
-                check_finite(logits, self._loaded, f"model.id: {self._loaded.files.id}")
+        """Check that the model reads the prompts, and that its logits are finite."""
+        name = f"model.id: {self._loaded.files.id}"
+        try:
+            for prompt in prompts:
+                self.log_p(prompt.ids, [0])
+        except HarnessError as error:
+            raise HarnessError(f"{name}: {error}") from error
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            problem = f"its forward pass fails in {self._loaded.dtype}: {first_line(error)}"
+            raise HarnessError(f"{name}: {problem}; choose another quantization or model") from error
 
     def log_p(self, prompt: Sequence[int], tokens: Sequence[int]) -> Tensor:
         """Return the (T, V) log-probabilities at each of a text's tokens, on the CPU."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -28,15 +28,15 @@ CLOSE = 1e-3
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Callable[[str], HfBackend]:
+def opened(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Callable[..., HfBackend]:
     """`opened("Rwkv")`: the backend of a small random model of that architecture."""
     root = tmp_path_factory.mktemp("unusual")
+    folder = cache(lambda name: make_unusual_model(root / name, name))
 
     @cache
-    def backend(name: str) -> HfBackend:
-        folder = make_unusual_model(root / name, name)
-        model = Model(name=name, id=str(folder), device="cpu")
-        return HfBackend(load(model, Quantization(name="fp32", dtype="float32")))
+    def backend(name: str, dtype: Literal["float32", "bfloat16", "float16"] = "float32") -> HfBackend:
+        model = Model(name=name, id=str(folder(name)), device="cpu")
+        return HfBackend(load(model, Quantization(name=dtype, dtype=dtype)))
 
     return backend
 
@@ -74,7 +74,7 @@ def check_sample(loaded: LoadedModel, prompt: Prompt, sample: Sample, *, greedy:
 
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in REFUSED])
 def test_every_number_is_that_of_the_text_alone(
-    opened: Callable[[str], HfBackend], strategy_of: Any, tmp_path: Path, name: str
+    opened: Callable[..., HfBackend], strategy_of: Any, tmp_path: Path, name: str
 ) -> None:
     backend = opened(name)
     loaded = backend._loaded
@@ -130,7 +130,7 @@ def check_drift(backend: HfBackend, folder: Path) -> None:
 
 
 def test_a_prompt_of_one_token_is_read_right_or_refused(
-    opened: Callable[[str], HfBackend], strategy_of: Any
+    opened: Callable[..., HfBackend], strategy_of: Any
 ) -> None:
     refused = []
     prompt = Prompt("alone", "", (17,))
@@ -151,14 +151,14 @@ def test_a_prompt_of_one_token_is_read_right_or_refused(
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_model_that_does_not_predict_from_left_to_right_is_refused(
-    opened: Callable[[str], HfBackend], name: str
+    opened: Callable[..., HfBackend], name: str
 ) -> None:
     with pytest.raises(HarnessError, match=r"model\.id: .* cannot be decoded: .*; choose another model"):
         opened(name)
 
 
 def test_a_model_that_reads_no_padded_batch_says_how_it_is_decoded(
-    opened: Callable[[str], HfBackend],
+    opened: Callable[..., HfBackend],
 ) -> None:
     (warning,) = opened("Rwkv").warnings[:1]
     assert "one prompt is decoded at a time" in warning
@@ -167,5 +167,21 @@ def test_a_model_that_reads_no_padded_batch_says_how_it_is_decoded(
     assert opened("Bamba").warnings == ()
 
 
-def test_what_is_left_of_the_models_own_settings_is_neutral(opened: Callable[[str], HfBackend]) -> None:
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_rounding_is_not_mistaken_for_a_wrong_way_of_decoding(
+    opened: Callable[..., HfBackend], dtype: str
+) -> None:
+    for name in ("Rwkv", "MiniMax", "RecurrentGemma", "OpenAIGPT", "Bamba", "Qwen3Next", "GptOss", "CTRL"):
+        exact, rounded = opened(name), opened(name, dtype)
+        assert rounded.tree_is_right == exact.tree_is_right, name
+        assert rounded._generate_mode == exact._generate_mode, name
+        assert rounded._beam_mode == exact._beam_mode, name
+
+
+def test_a_model_that_fails_in_a_dtype_says_so(opened: Callable[..., HfBackend]) -> None:
+    with pytest.raises(HarnessError, match=r"model\.id: .*: its forward pass fails in bfloat16: "):
+        opened("XLNet", "bfloat16")
+
+
+def test_what_is_left_of_the_models_own_settings_is_neutral(opened: Callable[..., HfBackend]) -> None:
     assert opened("Mamba")._loaded.model.generation_config.to_diff_dict() == GenerationConfig().to_diff_dict()
