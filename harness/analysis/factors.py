@@ -23,7 +23,8 @@ def factors_of(points: Sequence[PointResult]) -> dict[str, list[str]]:
             found[key] = [value_text(p.point.varied[key]) if key in p.point.varied else UNSET for p in points]
     seen, distinct = set(), {}
     for name, levels in found.items():
-        grouping = tuple(levels.index(level) for level in levels)
+        index_of = {level: index for index, level in enumerate(dict.fromkeys(levels))}
+        grouping = tuple(index_of[level] for level in levels)
         # Two factors that group the points alike are confounded: the first represents both.
         if len(set(levels)) > 1 and grouping not in seen:
             seen.add(grouping)

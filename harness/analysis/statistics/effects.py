@@ -30,17 +30,28 @@ def effect_share(
 
 def level_means(values: np.ndarray, factor: Sequence[Hashable]) -> dict[Hashable, float]:
     """Return the mean of the values at each level, in the order in which levels first occur."""
-    values = np.asarray(values, dtype=np.float64)
-    return {level: float(values[[one == level for one in factor]].mean()) for level in dict.fromkeys(factor)}
+    levels, codes = _codes(factor)
+    means = np.bincount(codes, np.asarray(values, dtype=np.float64)) / np.bincount(codes)
+    return dict(zip(levels, means.tolist(), strict=True))
+
+
+def _codes(factor: Sequence[Hashable]) -> tuple[list[Hashable], np.ndarray]:
+    """Return a factor's levels, in the order in which they first occur, and the index of each point's."""
+    index_of = {level: index for index, level in enumerate(dict.fromkeys(factor))}
+    return list(index_of), np.array([index_of[level] for level in factor], dtype=np.int64)
 
 
 def _residual(values: np.ndarray, factors: Sequence[Sequence[Hashable]]) -> float:
     """Sum of squares that is left after an intercept and an indicator of each level."""
-    columns = [np.ones(len(values))]
+    if len(factors) == 1:  # the fit is the mean of each level, however many there are
+        _, codes = _codes(factors[0])
+        left = values - (np.bincount(codes, values) / np.bincount(codes))[codes]
+        return float(left @ left)
+    columns = [np.ones((len(values), 1))]
     for factor in factors:
-        for level in dict.fromkeys(factor):
-            columns.append(np.array([one == level for one in factor], dtype=np.float64))
-    design = np.stack(columns, axis=1)
+        levels, codes = _codes(factor)
+        columns.append(np.eye(len(levels))[codes])
+    design = np.concatenate(columns, axis=1)
     # Indicators of a factor add up to the intercept: least squares of least norm takes them as they are.
     solution, *_ = np.linalg.lstsq(design, values, rcond=None)
     left = values - design @ solution
