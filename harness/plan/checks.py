@@ -49,6 +49,10 @@ def expected_prompts(jobs: Sequence[Job]) -> Iterator[Mistake]:
         if one.sample >= samples:
             cure = f"the first sample is 0 and there are generation.samples={samples}"
             yield Mistake(f"expect[{index}].sample={one.sample}", cure)
+        steps = max(job.point.generation.max_new_tokens for job in chosen)
+        if one.position >= steps:
+            cure = f"the first step is 0 and there are generation.max_new_tokens={steps}"
+            yield Mistake(f"expect[{index}].position={one.position}", cure)
 
 
 def _unknown(key: str, value: str, problem: str, noun: str, known: Sequence[str]) -> Mistake:
