@@ -47,10 +47,9 @@ def read_sections(config: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list
     good: dict[str, BaseModel] = {}
     mistakes: list[Mistake] = []
     for name in sections():
-        try:
-            text = json.dumps(config.get(name) or {})
-        except (TypeError, ValueError) as error:
-            mistakes.append(Mistake(name, f"contains a value that is not plain YAML: {error}"))
+        text, unusable = _as_json(name, config.get(name) or {})
+        if unusable is not None:
+            mistakes.append(unusable)
             continue
         section, wrong = _read_section(name, text)
         mistakes += wrong
@@ -69,14 +68,28 @@ def read_expectations(expect: Any) -> tuple[tuple[Expectation, ...], list[Mistak
     good, mistakes = [], []
     for index, entry in enumerate(expect):
         key = f"expect[{index}]"
+        text, unusable = _as_json(key, entry)
+        if unusable is not None:
+            mistakes.append(unusable)
+            continue
         try:
-            good.append(Expectation.model_validate_json(json.dumps(entry)))
+            good.append(Expectation.model_validate_json(text))
         except ValidationError as error:
             details = error.errors(include_url=False)
             mistakes += [_expectation_mistake(key, entry, detail) for detail in details]
-        except TypeError as error:
-            mistakes.append(Mistake(key, f"contains a value that is not plain YAML: {error}"))
     return tuple(good), list(dict.fromkeys(mistakes))
+
+
+def _as_json(key: str, values: Mapping[str, Any]) -> tuple[str, Mistake | None]:
+    """Values as JSON; or the mistake that they cannot be: dates, huge numbers, bytes that are no text."""
+    for name, value in values.items():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return "", Mistake(f"{key}.{name}", "contains bytes that are not UTF-8; write it as UTF-8 text")
+        except (TypeError, ValueError) as error:
+            return "", Mistake(f"{key}.{name}", f"contains a value that is not plain YAML: {error}")
+    return json.dumps(values), None
 
 
 def format_value(value: Any) -> str:
