@@ -34,6 +34,9 @@ def check_experiments(names: Iterable[str], groups: ConfigGroups) -> list[Mistak
             continue
         prefix = f"experiments/{path.name}: "
         mistakes += _check_package(path, prefix)
+        if not isinstance(content.get("defaults") or [], list):
+            key = f"{prefix}defaults: {content['defaults']}"
+            mistakes.append(Mistake(key, "must be a list, as in `- override /decoding: top_p`"))
         defaults = check_overrides(_defaults(content), groups, prefix)
         mistakes += [*defaults.mistakes, *defaults.repeated, *_check_keys(content, prefix, groups)]
         mistakes += _check_hydra(content, prefix)
@@ -114,7 +117,8 @@ def _check_keys(content: dict[str, Any], prefix: str, groups: ConfigGroups) -> l
 def _check_hydra(content: dict[str, Any], prefix: str) -> list[Mistake]:
     """What the file sets of Hydra's own but the mode and the params of the sweep, in its body or defaults."""
     hydra, defaults = content.get("hydra"), content.get("defaults")
-    keys = [str(key) for entry in defaults or () if isinstance(entry, dict) for key in entry]
+    entries = defaults if isinstance(defaults, list) else []
+    keys = [str(key) for entry in entries if isinstance(entry, dict) for key in entry]
     wrong = [key for key in keys if key.split()[-1].lstrip("/").startswith("hydra")]
     for key, value in (
         hydra.items() if isinstance(hydra, dict) else [("", hydra)] if hydra is not None else []

@@ -15,7 +15,7 @@ from harness.config.groups import ConfigGroups
 from harness.config.hydra_node import check_hydra_node
 from harness.config.hydra_output import HydraFiles, hydra_files
 from harness.config.messages import explain, format_mistake
-from harness.config.overrides import CheckedOverrides, check_overrides, parse_override
+from harness.config.overrides import PARAMS, CheckedOverrides, check_overrides, parse_override
 from harness.config.point import Point
 from harness.config.points import Composed, make_points
 from harness.config.search_path import CONFIG_NAME, EXPERIMENTS
@@ -56,6 +56,9 @@ def run(words: Sequence[str], action: Action) -> int:
         cure = "several values make a sweep: add -m; quote a value containing a comma"
         checked.mistakes += [Mistake(text, cure) for text in checked.sweeps]
         overrides = [text for text in overrides if text not in checked.sweeps]
+    if "hydra.mode=MULTIRUN" not in overrides:
+        params = (text for text in overrides if text.lstrip("+").startswith(PARAMS))
+        checked.mistakes += [Mistake(text, "no effect without a sweep: add -m") for text in params]
     if checked.mistakes:
         raise ConfigError([*checked.mistakes, *_wrong_values(checked, overrides, groups)])
     from hydra.core.utils import configure_log, env_override

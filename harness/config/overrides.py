@@ -22,7 +22,8 @@ from harness.errors import ConfigError, Mistake
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-HYDRA_KEYS = ("hydra.mode", "hydra.sweeper.params", "hydra.searchpath", "hydra.verbose", "hydra.job.env_set")
+PARAMS = "hydra.sweeper.params"
+HYDRA_KEYS = ("hydra.mode", PARAMS, "hydra.searchpath", "hydra.verbose", "hydra.job.env_set")
 """The keys of Hydra's own that a command may set: it only composes here, the others have no effect."""
 
 
@@ -167,7 +168,7 @@ def _mistake(override: Override, groups: ConfigGroups) -> Mistake | None:
     """What is wrong with the key or the choice of one override."""
     key, text = override.key_or_group, override.input_line or ""
     if override.is_hydra_override():
-        return hydra_mistake(key, text)
+        return hydra_mistake(key, text) or (_wrong_params(override, groups) if key == PARAMS else None)
     if override.package is not None:
         return Mistake(text, f"a package (@{override.package}) is not supported; write {key}=CHOICE")
     if override.is_delete():
@@ -194,6 +195,16 @@ def _mistake(override: Override, groups: ConfigGroups) -> Mistake | None:
         unknown = [name for name in value if f"{key}.{name}" not in value_keys()]
         return unknown_key(f"{key}.{unknown[0]}", text, groups) if unknown else None
     return None if key in value_keys() else unknown_key(key, text, groups)
+
+
+def _wrong_params(override: Override, groups: ConfigGroups) -> Mistake | None:
+    """The first mistake in the product of a sweep that a command gives as a mapping."""
+    value, text = override.value(), override.input_line or ""
+    if not isinstance(value, dict):
+        return Mistake(text, f"must be a mapping, as in '{PARAMS}={{decoding: \"greedy,top_p\"}}'")
+    checked = check_overrides((f"{key}={one}" for key, one in value.items()), groups)
+    wrong = [*checked.mistakes, *of_one_point(checked, "")]
+    return Mistake(text, str(wrong[0])) if wrong else None
 
 
 def _set_again(override: Override, given: dict[str, Override]) -> list[Override]:

@@ -142,7 +142,7 @@ def read_custom_metrics(specs: Sequence[str]) -> tuple[CustomMetric, ...]:
     for spec in dict.fromkeys(specs):
         file, _, name = spec.rpartition(":")
         try:
-            path = user_path(f"compare.metrics={spec}", file)
+            path = user_path("compare.metrics", file)
             looked_in = f"(looked in {path.parent.absolute()})"
             source = path.read_bytes()
             names = _top_level(ast.parse(source))
