@@ -105,6 +105,15 @@ def token_ids_fit(point: Point, vocabulary: int | None) -> list[Mistake]:
     return mistakes
 
 
+def compile_fits(point: Point, device: str) -> list[Mistake]:
+    """Return a mistake where CUDA graphs are asked for on another device."""
+    if point.engine.compile != "on" or device.startswith("cuda"):
+        return []
+    return [
+        Mistake("engine.compile=on", f"no effect, CUDA graphs need a CUDA device, this is {device}; use auto")
+    ]
+
+
 def timings_agree(jobs: Sequence[Job]) -> list[Mistake]:
     """Return a mistake where points with the same samples, which share one address, want two timings."""
     specs: dict[str, dict[str, Any]] = {}

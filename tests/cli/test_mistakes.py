@@ -56,6 +56,7 @@ LONG = f"prompts.items=['{'word ' * 600}']"
         (["model=custom", "model.id=nobody/nothing"], "'nobody/nothing'", "HF_HUB_OFFLINE=1 forbids"),
         (["model.device=cuda:9"], "model.device: 'cuda:9'", "use one of auto, cpu"),
         (["model.attention=flash_attention_2", "model.device=cpu"], "flash_attention_2", "use sdpa or eager"),
+        (["engine.compile=on", "model.device=cpu"], "engine.compile=on", "use auto"),
         (["decoding.suppress_tokens=[2048]"], "decoding.suppress_tokens: 2048", "its ids are 0 to 2047"),
         (["decoding.begin_suppress_tokens=[1,9999]"], "begin_suppress_tokens: 9999", "ids are 0 to 2047"),
         (["decoding.bad_words_ids=[[1],[2,2048]]"], "decoding.bad_words_ids: 2048", "ids are 0 to 2047"),
