@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from harness.errors import ConfigError, Mistake
 
+_KEYS = ("prompt", "steps", "top_k", "chat")
+
 
 @dataclass
 class InspectArguments:
@@ -31,11 +33,15 @@ def inspect_arguments(words: Sequence[str]) -> InspectArguments:
     """
     found = InspectArguments()
     mistakes: list[Mistake] = []
+    given: set[str] = set()
     for word in words:
         key, equals, value = word.partition("=")
+        if equals and key in _KEYS and key in given:
+            mistakes.append(Mistake(word, f"{key} is given twice; remove one of them"))
+        given.add(key)
         if word == "--json":
             found.as_json = True
-        elif not equals or key not in ("prompt", "steps", "top_k", "chat"):
+        elif not equals or key not in _KEYS:
             found.overrides.append(word)
         elif key == "prompt":
             found.prompt = value
@@ -43,10 +49,10 @@ def inspect_arguments(words: Sequence[str]) -> InspectArguments:
             if value.lower() not in ("true", "false"):
                 mistakes.append(Mistake(word, "must be true or false"))
             found.chat = value.lower() == "true"
-        elif value.isascii() and value.isdigit() and int(value) >= 1:
+        elif value.isascii() and value.isdigit() and len(value) < 10 and int(value) >= 1:
             setattr(found, key, int(value))
         else:
-            mistakes.append(Mistake(word, "must be a whole number from 1"))
+            mistakes.append(Mistake(word, "must be a whole number from 1 to 999999999"))
     if not found.prompt:
         mistakes.append(
             Mistake("prompt", 'must be given: harness inspect model=M prompt="It was a dark and stormy"')

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _terminable() as terminated:
         try:
-            status = _run(words)
+            status = _run_interruptibly(words)
         except HarnessError as error:
             _print_traceback()
             for line in explain(error):
@@ -102,6 +102,19 @@ def _terminable() -> Iterator[list[int]]:
         yield received
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _run_interruptibly(words: list[str]) -> int:
+    """Run a command; the error of a library that was interrupted in its midst is the interrupt."""
+    try:
+        return _run(words)
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, KeyboardInterrupt):
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
 def _run(words: list[str]) -> int:

@@ -58,6 +58,8 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
                 value = words.pop(0)
             found.flags += [name, value]
             if name in ("--config-dir", "-cd"):
+                if found.config_dir is not None:
+                    raise ConfigError.of(name, f"given twice, {found.config_dir} and {value}; leave one out")
                 found.config_dir = value
         elif name in INFO:
             takes = bool(words) and "=" not in words[0] and not words[0].startswith("-")

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+LARGEST = 2**31 - 1
+"""The largest count: what tables, tensors and `range` take everywhere."""
+SMALLEST_REAL, LARGEST_REAL = 1e-15, 1e15
+"""Sizes within which products of two numbers and a logit are finite in 32-bit floats, and no zero."""
+SIZE = "size"
+"""The type of pydantic's error for a `Real` of another size."""
+
+
+def _of_sensible_size(value: float) -> float:
+    if value and not SMALLEST_REAL <= abs(value) <= LARGEST_REAL:
+        raise PydanticCustomError(SIZE, "its size must be from 1e-15 to 1e15")
+    return value
+
+
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+Natural = Annotated[int, Field(ge=0, le=LARGEST)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+SENSIBLE_SIZE = AfterValidator(_of_sensible_size)
+"""Leaves room to compute with a number."""
+PositiveReal = Annotated[float, Field(gt=0), SENSIBLE_SIZE]
 
 
 class Section(BaseModel):

@@ -14,10 +14,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness.config.experiment_file import experiment_overrides
+from harness.config.groups import ConfigGroups
+from harness.config.interpolated import converted
 from harness.config.overrides import normalize_plus, parse_override
 from harness.config.points import EXPECT, Composed
 from harness.config.schema import sections, value_keys
 from harness.config.search_path import EXPERIMENTS
+from harness.config.sweep_size import check_product
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -83,9 +86,16 @@ def base_config(full: DictConfig) -> BaseConfig:
     from omegaconf import OmegaConf
 
     config = OmegaConf.masked_copy(full, [*sections(), EXPECT])
+    raw: Any = OmegaConf.to_container(config)
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     choices = {str(key): value for key, value in full.hydra.runtime.choices.items()}
-    return BaseConfig(resolved, choices, plain=OmegaConf.to_container(config) == resolved)
+    if raw == resolved:
+        return BaseConfig(resolved, choices, plain=True)
+    for section in sections():
+        before, values = raw.get(section), resolved.get(section)
+        if isinstance(before, dict) and isinstance(values, dict):
+            values |= {key: converted(section, key, before.get(key), value) for key, value in values.items()}
+    return BaseConfig(resolved, choices, plain=False)
 
 
 class Composer:
@@ -184,18 +194,26 @@ def merge_overrides(base: Iterable[str], extra: Sequence[str]) -> list[str]:
     return list(merged.values())
 
 
-def sweep_jobs(config: DictConfig) -> list[list[str]]:
+def sweep_jobs(config: DictConfig, groups: ConfigGroups) -> list[list[str]]:
     """Return the overrides of each job of a sweep, from Hydra's config of the command.
 
     First the product of `hydra.sweeper.params` and the command line, the first key slowest; then the `cases`.
+
+    Raises:
+        ConfigError: there are too many points.
     """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from omegaconf import OmegaConf
 
     typed = [str(text) for text in config.hydra.overrides.task]
     params = config.hydra.sweeper.get("params") or {}
-    swept = [*(f"{key}={value}" for key, value in params.items()), *typed]
-    (product,) = BasicSweeper.split_arguments([_parsed(text) for text in swept], max_batch_size=None)
+    swept = [parse_override(f"{key}={value}") for key, value in params.items()] + [
+        *map(parse_override, typed)
+    ]
+    check_product(swept, groups.choices)
+    for override in swept:
+        override.config_loader = groups.loader  # for `glob(...)`
+    (product,) = BasicSweeper.split_arguments(swept, max_batch_size=None)
     cases = OmegaConf.to_container(config.cases) if config.get("cases") else []
     return jobs_with_cases(product, cases, typed, params)
 

@@ -39,6 +39,10 @@ ASKED = ("prompt_ids", "prompt_ids_start", "output", "output_start", "output_ids
 """The fields that expect something; an entry sets at least one of them."""
 
 
+OF_A_SAMPLE = ("output", "output_start", "output_ids", "top")
+"""Those of them that are about one sample; the others are about a prompt or the point."""
+
+
 def matches(pattern: str | None, label: str) -> bool:
     """Return whether an expectation with the point `pattern` is about the point with this label."""
     return pattern is None or re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), label) is not None

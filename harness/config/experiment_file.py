@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.groups import ConfigGroups
-from harness.config.overrides import check_cases, check_overrides, unknown_key
+from harness.config.overrides import check_cases, check_overrides, of_one_point, unknown_key
 from harness.config.schema import SWEEP_KEYS, sections, value_keys
 from harness.config.search_path import experiment_file
+from harness.config.yaml_file import check_yaml, unreadable
 from harness.errors import ConfigError, Mistake
+
+ONLY = "files may set only hydra.mode and hydra.sweeper.params of Hydra's own keys; remove it"
 
 
 def check_experiments(names: Iterable[str], groups: ConfigGroups) -> list[Mistake]:
@@ -31,11 +34,16 @@ def check_experiments(names: Iterable[str], groups: ConfigGroups) -> list[Mistak
             continue
         prefix = f"experiments/{path.name}: "
         mistakes += _check_package(path, prefix)
+        if not isinstance(content.get("defaults") or [], list):
+            key = f"{prefix}defaults: {content['defaults']}"
+            mistakes.append(Mistake(key, "must be a list, as in `- override /decoding: top_p`"))
         defaults = check_overrides(_defaults(content), groups, prefix)
-        mistakes += [*defaults.mistakes, *_check_keys(content, prefix, groups)]
+        mistakes += [*defaults.mistakes, *defaults.repeated, *_check_keys(content, prefix, groups)]
+        mistakes += _check_hydra(content, prefix)
         params, wrong = _params(content, prefix, groups)
         swept = check_overrides(params, groups, prefix)
-        mistakes += [*wrong, *swept.mistakes, *check_cases(content.get("cases"), groups, prefix)]
+        mistakes += [*wrong, *swept.mistakes, *swept.repeated, *of_one_point(swept, prefix)]
+        mistakes += check_cases(content.get("cases"), groups, prefix)
         waiting += [one for one in (*defaults.experiments, *swept.experiments) if one not in waiting]
     return mistakes
 
@@ -58,11 +66,11 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    check_yaml(path, f"experiments={name}")
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
-    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError.of(f"experiments={name}", f"{path} cannot be read as YAML: {reason}") from None
+    except (YAMLError, OmegaConfBaseException, OSError, ValueError, OverflowError) as error:
+        raise ConfigError.of(f"experiments={name}", f"{path} {unreadable(error)}") from None
     if not isinstance(content, dict):
         raise ConfigError.of(f"experiments={name}", f"{path} must be a mapping of keys to values")
     return {str(key): value for key, value in content.items()}
@@ -104,6 +112,21 @@ def _check_keys(content: dict[str, Any], prefix: str, groups: ConfigGroups) -> l
                 if (dotted := f"{section}.{key}") not in value_keys():
                     mistakes.append(unknown_key(dotted, f"{prefix}{dotted}={_as_typed(value)}", groups))
     return mistakes
+
+
+def _check_hydra(content: dict[str, Any], prefix: str) -> list[Mistake]:
+    """What the file sets of Hydra's own but the mode and the params of the sweep, in its body or defaults."""
+    hydra, defaults = content.get("hydra"), content.get("defaults")
+    entries = defaults if isinstance(defaults, list) else []
+    keys = [str(key) for entry in entries if isinstance(entry, dict) for key in entry]
+    wrong = [key for key in keys if key.split()[-1].lstrip("/").startswith("hydra")]
+    for key, value in (
+        hydra.items() if isinstance(hydra, dict) else [("", hydra)] if hydra is not None else []
+    ):
+        inner = value if key == "sweeper" and isinstance(value, dict) else {"": value}
+        dotted = (f"hydra.{key}.{name}".rstrip(".") for name in inner)
+        wrong += [one for one in dotted if one not in ("hydra.mode", "hydra.sweeper.params")]
+    return [Mistake(f"{prefix}{key}", ONLY) for key in wrong]
 
 
 def _params(content: dict[str, Any], prefix: str, groups: ConfigGroups) -> tuple[list[str], list[Mistake]]:

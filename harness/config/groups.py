@@ -38,6 +38,7 @@ class ConfigGroups:
         from hydra.core.config_search_path import SearchPathQuery
         from hydra.core.utils import setup_globals
 
+        from harness.config.checked_repository import CheckedRepository
         from harness.config.experiment_source import ExperimentSource
 
         version.setbase("1.3")
@@ -50,7 +51,9 @@ class ConfigGroups:
             folder = Path(self.config_dir).absolute()
             path.prepend(provider="command-line", path=f"file://{folder}", anchor=before_schema)
         path.prepend(provider=EXPERIMENTS, path=f"{EXPERIMENTS}://", anchor=before_schema)
-        return ConfigLoaderImpl(config_search_path=path)
+        loader = ConfigLoaderImpl(config_search_path=path)
+        loader.repository = CheckedRepository(config_search_path=path)
+        return loader
 
     @cached_property
     def repository(self) -> CachingConfigRepository:
@@ -77,6 +80,11 @@ class ConfigGroups:
         ours = [*schema.choice_sections(), EXPERIMENTS]
         order = [name for name in ours if name in found] + sorted(set(found) - set(ours))
         return {name: sorted(found[name]) for name in order}
+
+    @property
+    def has_files_of_the_user(self) -> bool:
+        """Return whether choices may come from the user's own files."""
+        return self.config_dir is not None or self.searchpath is not None
 
     def duplicates(self) -> list[Mistake]:
         """Return the choices that two sources define; Hydra would silently take the first."""

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config.arguments import Arguments, parse_arguments
 from harness.config.compose import Composer, base_config, custom_sections, sweep_jobs
 from harness.config.experiment_file import check_experiments
 from harness.config.groups import ConfigGroups
+from harness.config.hydra_node import check_hydra_node
 from harness.config.hydra_output import HydraFiles, hydra_files
-from harness.config.messages import explain
-from harness.config.overrides import CheckedOverrides, check_overrides
+from harness.config.messages import explain, format_mistake
+from harness.config.overrides import PARAMS, CheckedOverrides, check_overrides, parse_override
 from harness.config.point import Point
 from harness.config.points import Composed, make_points
 from harness.config.search_path import CONFIG_NAME, EXPERIMENTS
+from harness.config.user_path import user_path
 from harness.errors import ConfigError, HarnessError, Mistake
 
 if TYPE_CHECKING:
@@ -55,16 +56,22 @@ def run(words: Sequence[str], action: Action) -> int:
         cure = "several values make a sweep: add -m; quote a value containing a comma"
         checked.mistakes += [Mistake(text, cure) for text in checked.sweeps]
         overrides = [text for text in overrides if text not in checked.sweeps]
+    if "hydra.mode=MULTIRUN" not in overrides:
+        params = (text for text in overrides if text.lstrip("+").startswith(PARAMS))
+        checked.mistakes += [Mistake(text, "no effect without a sweep: add -m") for text in params]
     if checked.mistakes:
         raise ConfigError([*checked.mistakes, *_wrong_values(checked, overrides, groups)])
     from hydra.core.utils import configure_log, env_override
+    from omegaconf import OmegaConf
 
     config, composed = _compose(overrides, groups)
     points = make_points(composed)
     name = str(config.hydra.runtime.choices.get(EXPERIMENTS) or "sweep")
-    configure_log(config.hydra.job_logging, config.hydra.verbose)
+    configure_log(OmegaConf.create({"root": None}), config.hydra.verbose)
     with env_override(config.hydra.job.env_set):
-        return action(points, name, hydra_files(config))
+        status = action(points, name, hydra_files(config))
+    _say(checked.repeated)
+    return status
 
 
 def one_point(words: Sequence[str]) -> Point:
@@ -79,20 +86,30 @@ def one_point(words: Sequence[str]) -> Point:
     message = "one value only: this command runs no sweep"
     if mistakes := checked.mistakes + [Mistake(text, message) for text in checked.sweeps]:
         raise ConfigError(mistakes)
-    return make_points(_compose([*checked.overrides, "hydra.mode=RUN"], groups)[1])[0]
+    point = make_points(_compose([*checked.overrides, "hydra.mode=RUN"], groups)[1])[0]
+    _say(checked.repeated)
+    return point
 
 
 def config_groups(arguments: Arguments) -> ConfigGroups:
     """Return the groups and choices that a command can name.
 
     Raises:
-        ConfigError: `--config-dir` is not a folder.
+        ConfigError: `--config-dir` or an entry of `hydra.searchpath` is not a folder.
     """
     folder = arguments.config_dir
-    if folder is not None and not Path(folder).is_dir():
+    if folder is not None and not user_path("--config-dir", folder).is_dir():
         raise ConfigError.of(f"--config-dir {folder}", "no such folder")
     more = [text for text in arguments.overrides if text.lstrip("+").startswith("hydra.searchpath=")]
-    return ConfigGroups(folder, more[0] if more else None)
+    for text in more[-1:]:
+        folders = parse_override(text).value()
+        for entry in folders if isinstance(folders, list) else []:
+            place = str(entry)
+            if "://" in place and not place.startswith("file://"):
+                continue
+            if not user_path("hydra.searchpath", place.removeprefix("file://")).is_dir():
+                raise ConfigError.of(f"hydra.searchpath: {place}", "no such folder; check the path")
+    return ConfigGroups(folder, more[-1] if more else None)
 
 
 def check(arguments: Arguments, groups: ConfigGroups) -> CheckedOverrides:
@@ -106,10 +123,19 @@ def check(arguments: Arguments, groups: ConfigGroups) -> CheckedOverrides:
     return checked
 
 
+def _say(repeated: Iterable[Mistake]) -> None:
+    """Print what has no effect, but is no reason to stop: scripts put their own words behind others."""
+    for mistake in repeated:
+        print(format_mistake(mistake), file=sys.stderr)
+
+
 def _with_mode(checked: CheckedOverrides, arguments: Arguments) -> list[str]:
     """The right overrides; `-m`, an experiment or cases make a sweep, unless `hydra.mode` says otherwise."""
     overrides = list(checked.overrides)
     multirun = arguments.has("-m", "--multirun")
+    if multirun and "hydra.mode=RUN" in overrides:
+        checked.mistakes.append(Mistake("hydra.mode=RUN", "contradicts -m; leave one of them out"))
+        return overrides
     if not any(text.lstrip("+").startswith("hydra.mode=") for text in overrides):
         multirun |= bool(checked.experiments) or any(text.startswith("cases=") for text in overrides)
     return [*overrides, "hydra.mode=MULTIRUN"] if multirun else overrides
@@ -138,17 +164,25 @@ def _compose(overrides: list[str], groups: ConfigGroups) -> tuple[DictConfig, li
     with _explained(groups):
         if "hydra.mode=RUN" not in overrides:
             config = loader.load_configuration(CONFIG_NAME, overrides, RunMode.MULTIRUN)
+            _check_files(config, overrides, groups)
             if config.hydra.mode == RunMode.MULTIRUN:
                 HydraConfig.instance().set_config(config)
                 load = partial(loader.load_sweep_config, config)
                 composer = Composer(load, groups.is_self_contained)
-                return config, [composer.compose(job) for job in sweep_jobs(config)]
+                return config, [composer.compose(job) for job in sweep_jobs(config, groups)]
             overrides = [*overrides, "hydra.mode=RUN"]
         custom, implied = custom_sections(overrides)
         config = loader.load_configuration(CONFIG_NAME, [*implied, *overrides], RunMode.RUN)
+        _check_files(config, overrides, groups)
         HydraConfig.instance().set_config(config)
         base = base_config(config)
         return config, [Composed(base.config, base.choices, custom)]
+
+
+def _check_files(config: DictConfig, overrides: Sequence[str], groups: ConfigGroups) -> None:
+    """Check what experiments and the user's choices set of Hydra's; the built-in files are right."""
+    if groups.has_files_of_the_user or config.hydra.runtime.choices.get(EXPERIMENTS):
+        check_hydra_node(config, overrides)
 
 
 @contextmanager
@@ -166,11 +200,17 @@ def _show(arguments: Arguments, overrides: list[str], groups: ConfigGroups) -> i
     """Let Hydra show what its flags ask for; returns the exit status."""
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import get_args_parser
+    from hydra.types import RunMode
 
     parser = get_args_parser()
     flags = parser.parse_args([*overrides, *arguments.flags])
     sys.argv[0] = "harness"  # the name that a completion script is made for
     with _explained(groups):
+        if not flags.shell_completion:  # which reads no logging config
+            config = groups.loader.load_configuration(
+                CONFIG_NAME, overrides, RunMode.RUN, validate_sweep_overrides=False
+            )
+            _check_files(config, overrides, groups)
         hydra = Hydra("harness", groups.loader)
         if flags.hydra_help:
             hydra.hydra_help(CONFIG_NAME, parser, flags)

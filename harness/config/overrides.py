@@ -15,14 +15,16 @@ from harness.config.groups import ConfigGroups
 from harness.config.schema import SWEEP_KEYS, sections, value_keys
 from harness.config.search_path import EXPERIMENTS
 from harness.config.suggest import did_you_mean
+from harness.config.sweep_size import values_mistake
 from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 from harness.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-# Hydra's keys for running jobs; it only composes here.
-_NOT_HYDRAS = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.callbacks", "hydra.job.chdir")
+PARAMS = "hydra.sweeper.params"
+HYDRA_KEYS = ("hydra.mode", PARAMS, "hydra.searchpath", "hydra.verbose", "hydra.job.env_set")
+"""The keys of Hydra's own that a command may set: it only composes here, the others have no effect."""
 
 
 @dataclass
@@ -36,11 +38,14 @@ class CheckedOverrides:
     # The overrides that give several values.
     sweeps: list[str] = field(default_factory=list)
     experiments: list[str] = field(default_factory=list)
+    # Those that set what a later one sets again.
+    repeated: list[Mistake] = field(default_factory=list)
 
 
 def check_overrides(overrides: Iterable[str], groups: ConfigGroups, prefix: str = "") -> CheckedOverrides:
     """Check the names in `overrides`; `prefix` (the file they are from) begins the key of each mistake."""
     checked = CheckedOverrides()
+    given: dict[str, Override] = {}
     for text in overrides:
         try:
             if "=" not in text and text[:1] != "~":
@@ -54,11 +59,18 @@ def check_overrides(overrides: Iterable[str], groups: ConfigGroups, prefix: str 
             checked.faulty.add(text.lstrip("+~").partition("=")[0].partition(".")[0])
             continue
         assert override is not None
+        for earlier in _set_again(override, given):
+            before = earlier.input_line or ""
+            message = f"no effect, {text} comes after it and sets the same; remove one of them"
+            checked.repeated.append(Mistake(prefix + before, message))
+            if not isinstance(earlier.value(), dict):
+                checked.overrides.remove(normalize_plus(earlier))
+                checked.sweeps = [one for one in checked.sweeps if one != before.lstrip("+")]
         if override.is_sweep_override():
             checked.sweeps.append(text.lstrip("+"))
         checked.overrides.append(normalize_plus(override))
         if override.key_or_group == EXPERIMENTS:
-            checked.experiments += [str(value) for value in _values(override) if value is not None]
+            checked.experiments = [str(value) for value in _values(override)]
     return checked
 
 
@@ -72,12 +84,22 @@ def check_cases(cases: Any, groups: ConfigGroups, prefix: str = "") -> list[Mist
             mistakes.append(Mistake(key, message))
             continue
         checked = check_overrides(case, groups, f"{prefix}cases: ")
-        mistakes += checked.mistakes
+        mistakes += [*checked.mistakes, *checked.repeated]
         if checked.sweeps:
             mistakes.append(Mistake(key, "a case is one point; write one case per value"))
+        mistakes += of_one_point(checked, f"{prefix}cases: ")
         if checked.experiments:
             mistakes.append(Mistake(key, "a case cannot name an experiment"))
     return mistakes
+
+
+def of_one_point(checked: CheckedOverrides, prefix: str) -> list[Mistake]:
+    """Return the mistakes of right overrides that are no point's own: they set the sweep as a whole."""
+    whole = ("hydra.", *(f"{name}=" for name in SWEEP_KEYS))
+    message = "is about the whole sweep, not one point; set it beside the points"
+    return [
+        Mistake(prefix + text, message) for text in checked.overrides if text.lstrip("+").startswith(whole)
+    ]
 
 
 def parse_override(text: str) -> Override:
@@ -105,7 +127,14 @@ def parse_override(text: str) -> Override:
 def normalize_plus(override: Override) -> str:
     """Return the override without a needless `+`, and with the one that a group of the user's needs."""
     text, key = override.input_line or "", override.key_or_group
-    if override.is_hydra_override() or override.is_delete():
+    if override.is_hydra_override():
+        # What has no default, as the params of a sweep, is added; the rest is replaced.
+        return (
+            "++" + text.lstrip("+")
+            if key.startswith(("hydra.job.env_set.", "hydra.sweeper.params."))
+            else text
+        )
+    if override.is_delete():
         return text
     in_schema = key.partition(".")[0] in (*sections(), EXPERIMENTS, *SWEEP_KEYS)
     return ("" if in_schema else "+") + text.lstrip("+")
@@ -118,26 +147,44 @@ def unknown_key(key: str, text: str, groups: ConfigGroups) -> Mistake:
     parent = next((name for name in value_keys() if key.startswith(f"{name}.")), None)
     if parent is not None:
         return Mistake(text, f"{parent} can only be set as a whole: {parent}=...")
+    section, _, name = key.partition(".")
+    if key in value_keys():
+        return Mistake(text, f"a key of a file is not dotted; write `{section}:`, and below it `{name}: ...`")
     known = [*sections(), *groups.choices, *SWEEP_KEYS, *value_keys()]
     return Mistake(text, f"no such key{did_you_mean(key, known)}")
+
+
+def hydra_mistake(key: str, text: str) -> Mistake | None:
+    """Return the mistake of setting one of Hydra's own keys; None for those that have an effect."""
+    if f"{key}.".startswith(tuple(f"{known}." for known in HYDRA_KEYS)):
+        return None
+    if key.startswith(("hydra.run", "hydra.sweep.", "hydra.output_subdir")):
+        cure = "leave this out; HARNESS_OUTPUTS=FOLDER names the folder of the results"
+        return Mistake(text, f"no effect, the harness names its folders itself; {cure}")
+    return Mistake(text, "the harness runs a sweep itself, as a whole; leave this out")
 
 
 def _mistake(override: Override, groups: ConfigGroups) -> Mistake | None:
     """What is wrong with the key or the choice of one override."""
     key, text = override.key_or_group, override.input_line or ""
     if override.is_hydra_override():
-        ours = key.startswith(_NOT_HYDRAS)
-        return Mistake(text, "the harness runs a sweep itself, as a whole; leave this out") if ours else None
+        return hydra_mistake(key, text) or (_wrong_params(override, groups) if key == PARAMS else None)
     if override.package is not None:
         return Mistake(text, f"a package (@{override.package}) is not supported; write {key}=CHOICE")
     if override.is_delete():
         is_group = key in groups.choices
         cure = f"choose another: {key}=CHOICE" if is_group else f"set it to null: {key}=null"
         return Mistake(text, f"cannot be deleted; {cure}")
+    if key in SWEEP_KEYS and override.is_sweep_override():
+        return Mistake(text, f"is about the whole sweep; write one list: {key}=[...]")
+    if override.is_sweep_override() and key != EXPERIMENTS:
+        mistake = values_mistake(override, groups.choices)
+        if mistake is not None:
+            return mistake
     if key in groups.choices:
         return _wrong_choice(override, groups.choices[key])
     if key == "cases":
-        mistakes = [] if override.is_sweep_override() else check_cases(override.value(), groups)
+        mistakes = check_cases(override.value(), groups)
         return mistakes[0] if mistakes else None
     if key in SWEEP_KEYS:
         return None
@@ -150,16 +197,36 @@ def _mistake(override: Override, groups: ConfigGroups) -> Mistake | None:
     return None if key in value_keys() else unknown_key(key, text, groups)
 
 
+def _wrong_params(override: Override, groups: ConfigGroups) -> Mistake | None:
+    """The first mistake in the product of a sweep that a command gives as a mapping."""
+    value, text = override.value(), override.input_line or ""
+    if not isinstance(value, dict):
+        return Mistake(text, f"must be a mapping, as in '{PARAMS}={{decoding: \"greedy,top_p\"}}'")
+    checked = check_overrides((f"{key}={one}" for key, one in value.items()), groups)
+    wrong = [*checked.mistakes, *of_one_point(checked, "")]
+    return Mistake(text, str(wrong[0])) if wrong else None
+
+
+def _set_again(override: Override, given: dict[str, Override]) -> list[Override]:
+    """The earlier ones, in `given` by key, that set what this one sets too; it takes their place there."""
+    key, value = override.key_or_group, override.value()
+    of_section = value if isinstance(value, dict) and key in sections() else None
+    keys = [key] if of_section is None else [f"{key}.{name}" for name in of_section]
+    earlier = {id(given[one]): given[one] for one in keys if one in given}
+    given.update(dict.fromkeys(keys, override))
+    return list(earlier.values())
+
+
 def _wrong_choice(override: Override, known: list[str]) -> Mistake | None:
     """What is wrong with the choices of a group that an override names."""
     from hydra.core.override_parser.types import ValueType
 
     key, text = override.key_or_group, override.input_line or ""
-    if override.value_type in (ValueType.GLOB_CHOICE_SWEEP, ValueType.RANGE_SWEEP, ValueType.INTERVAL_SWEEP):
+    if key == EXPERIMENTS and (override.is_sweep_override() or override.value() is None):
+        return Mistake(text, "one experiment at a time; leave it out for none")
+    if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
         return None
     values = _values(override)
-    if key == EXPERIMENTS and (len(values) > 1 or values == [None]):
-        return Mistake(text, "one experiment at a time; leave it out for none")
     wrong = [value for value in values if _unquoted(value) not in known]
     if not wrong:
         return None
@@ -168,7 +235,7 @@ def _wrong_choice(override: Override, known: list[str]) -> Mistake | None:
     hints = "".join(did_you_mean(name, known) for name in names[:3])
     if any(isinstance(value, bool) for value in wrong):
         hints = "; YAML reads an unquoted off, no or on as a boolean: quote it"
-    problem = "no such choice" if len(names) == 1 else f"no such choices as {', '.join(names)}"
+    problem = "no such choice" if len(names) == 1 else f"no such choices as {', '.join(names[:9])}"
     return Mistake(one, f"{problem}{hints} (choices: {', '.join(known)})")
 
 

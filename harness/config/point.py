@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.config.base import Choice, Natural, Positive, Section
+from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive, PositiveReal, Section, Seed
 from harness.config.expectation import Expectation
 
 
@@ -45,7 +45,7 @@ class Quantization(Choice):
     )
     load_in_8bit: bool = False
     load_in_4bit: bool = False
-    llm_int8_threshold: float = Field(6.0, ge=0)
+    llm_int8_threshold: Annotated[float, Field(ge=0), SENSIBLE_SIZE] = 6.0
     llm_int8_skip_modules: tuple[str, ...] | None = None
     llm_int8_has_fp16_weight: bool = False
     bnb_4bit_compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None
@@ -131,8 +131,8 @@ class Decoding(Choice):
     """
 
     do_sample: Annotated[bool | None, DecodingField("method", False)] = None
-    num_beams: Annotated[Positive | None, DecodingField("method", 1)] = None
-    temperature: Annotated[float | None, Field(gt=0), DecodingField("temperature", 1.0)] = None
+    num_beams: Annotated[int | None, Field(ge=1, le=1024), DecodingField("method", 1)] = None
+    temperature: Annotated[PositiveReal | None, DecodingField("temperature", 1.0)] = None
     top_k: Annotated[Positive | None, DecodingField("truncation", 0)] = None
     top_p: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", 1.0)] = None
     min_p: Annotated[float | None, Field(ge=0, le=1), DecodingField("truncation", None)] = None
@@ -140,16 +140,17 @@ class Decoding(Choice):
     epsilon_cutoff: Annotated[float | None, Field(ge=0, lt=1), DecodingField("truncation", 0.0)] = None
     eta_cutoff: Annotated[float | None, Field(ge=0, lt=1), DecodingField("truncation", 0.0)] = None
     top_h: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", None)] = None
-    repetition_penalty: Annotated[float | None, Field(gt=0), DecodingField("penalty", 1.0)] = None
-    no_repeat_ngram_size: Annotated[Natural | None, DecodingField("penalty", 0)] = None
-    length_penalty: Annotated[float | None, DecodingField("beam", 1.0)] = None
+    repetition_penalty: Annotated[PositiveReal | None, DecodingField("penalty", 1.0)] = None
+    no_repeat_ngram_size: Annotated[int | None, Field(ge=0, le=1024), DecodingField("penalty", 0)] = None
+    # A score is divided by its length to this power, which must be finite.
+    length_penalty: Annotated[float | None, Field(ge=-5, le=5), DecodingField("beam", 1.0)] = None
     early_stopping: Annotated[Literal[True, False, "never"] | None, DecodingField("beam", False)] = None
     min_new_tokens: Annotated[Natural | None, DecodingField("length", None)] = None
     bad_words_ids: Annotated[tuple[tuple[Natural, ...], ...] | None, DecodingField("filter", None)] = None
     suppress_tokens: Annotated[tuple[Natural, ...] | None, DecodingField("filter", None)] = None
     begin_suppress_tokens: Annotated[tuple[Natural, ...] | None, DecodingField("filter", None)] = None
     exponential_decay_length_penalty: Annotated[
-        tuple[Natural, float] | None, DecodingField("length", None)
+        tuple[Natural, Annotated[float, SENSIBLE_SIZE]] | None, DecodingField("length", None)
     ] = None
     renormalize_logits: Annotated[bool | None, DecodingField("numerics", False)] = None
     remove_invalid_values: Annotated[bool | None, DecodingField("numerics", False)] = None
@@ -159,8 +160,8 @@ class Generation(Section):
     """The token budget of a sample, and the seed of its noise."""
 
     max_new_tokens: Positive = 64
-    samples: Positive = Field(1, description="outputs per prompt")
-    seed: Natural = 0
+    samples: int = Field(1, ge=1, le=100_000, description="outputs per prompt")
+    seed: Seed = 0
     stop_strings: tuple[str, ...] = Field((), description="end a sample once its output contains one")
     ignore_eos: bool = Field(False, description="generate past the end-of-text token, up to max_new_tokens")
 
@@ -169,7 +170,9 @@ class Engine(Section):
     """How a group is run; never changes the samples."""
 
     batch_rows: Literal["auto"] | Positive = Field("auto", description="sequences decoded in one batch")
-    threads: Literal["auto"] | Positive = Field("auto", description="CPU threads of torch")
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+        "auto", description="CPU threads of torch; auto: as many as this process may use"
+    )
     fuse: bool = Field(True, description="decode the strategies of a sweep together, as a tree")
     compile: Literal["auto", "off", "on"] = Field("auto", description="capture steps as CUDA graphs")
     fresh: bool = Field(False, description="run again what is stored already, and replace it")
@@ -189,7 +192,7 @@ class Timing(Choice):
     prompts: Positive = Field(3, description="how many of the prompts are timed")
     repeats: Positive = Field(3, description="timed repetitions per prompt")
     warmup: Natural = Field(1, description="repetitions before the timed ones")
-    batch_size: Positive = Field(1, description="prompts decoded together")
+    batch_size: int = Field(1, ge=1, le=10_000, description="prompts decoded together")
     new_tokens: Positive = Field(16, description="tokens per repetition, end-of-text ignored")
 
 
@@ -200,7 +203,7 @@ class Tracking(Choice):
     uri: str | None = Field(
         None, description="tracking URI; null: MLFLOW_TRACKING_URI, else outputs/mlflow.db"
     )
-    experiment: str = "harness"
+    experiment: str = Field("harness", description="name of the MLflow experiment, at most 500 characters")
     traces: bool = Field(False, description="log one MLflow trace per sample")
 
 
@@ -216,7 +219,7 @@ class Compare(Section):
         description="metrics of the Pareto front, two or more",
     )
     noise: bool = Field(True, description="measure run-to-run noise: one strategy of each group is run again")
-    budget_mb: float = Field(20.0, gt=0, description="megabytes of outputs and tokens in compare.html")
+    budget_mb: PositiveReal = Field(20.0, description="megabytes of outputs and tokens in compare.html")
 
 
 class Drift(Section):
@@ -230,8 +233,8 @@ class Drift(Section):
         None,
         description="also compare along a fixed text: a .txt file, or `reference`, the prompts' column",
     )
-    budget_mb: float = Field(
-        512.0, gt=0, description="megabytes of disk for the reference distributions of a model"
+    budget_mb: PositiveReal = Field(
+        512.0, description="megabytes of disk for the reference distributions of a model"
     )
 
 

@@ -5,6 +5,7 @@ Only rules on the config itself; prompts, model files and devices are checked wh
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
@@ -12,7 +13,7 @@ from typing import cast
 from pydantic import BaseModel
 
 from harness.config.effective import decoding_fields, draws, is_beam
-from harness.config.expectation import ASKED, Expectation
+from harness.config.expectation import ASKED, OF_A_SAMPLE, Expectation
 from harness.config.point import (
     Cache,
     Compare,
@@ -24,6 +25,7 @@ from harness.config.point import (
     Quantization,
     Record,
     Timing,
+    Tracking,
 )
 from harness.config.suggest import did_you_mean
 from harness.config.validation import format_value
@@ -31,6 +33,8 @@ from harness.errors import Mistake
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 ATTENTION = ("auto", "eager", "sdpa", "flash_attention_2")
+_MOST_DIGITS = 30  # of a product of two, which 32-bit floats hold
+_LONGEST_NAME = 500  # of an experiment, in MLflow
 PROMPTS_REFERENCE = "reference"
 """The `drift.text` that means the prompts' column of that name."""
 
@@ -50,6 +54,12 @@ def expectation_rules(expect: Sequence[Expectation], sections: Mapping[str, Base
     for index, one in enumerate(expect):
         key = f"expect[{index}]"
         expected = [name for name in ASKED if getattr(one, name) is not None]
+        for name in ("output_start", "prompt_ids_start", "top"):
+            if name in expected and not getattr(one, name):
+                yield Mistake(f"{key}.{name}", "is empty, which everything meets; name what is expected")
+        for name, of in (("position", ("top",)), ("tolerance", ("top",)), ("sample", OF_A_SAMPLE)):
+            if expected and name in one.model_fields_set and not set(of) & set(expected):
+                yield Mistake(f"{key}.{name}", f"no effect without {' or '.join(of)}; remove it")
         if not expected:
             yield Mistake(key, f"expects nothing; give one of {', '.join(ASKED)}")
         if one.metric is not None and one.min is None and one.max is None:
@@ -164,6 +174,13 @@ def _budget(decoding: Decoding, generation: Generation) -> Iterator[Mistake]:
     if (least := decoding.min_new_tokens) is not None and least > generation.max_new_tokens:
         most = generation.max_new_tokens
         yield Mistake(f"decoding.min_new_tokens={least}", f"must be at most generation.max_new_tokens={most}")
+    if (decay := decoding.exponential_decay_length_penalty) is not None:
+        start, factor = decay
+        steps = max(0, generation.max_new_tokens - start)
+        if factor == 0 or steps * abs(math.log10(abs(factor))) > _MOST_DIGITS:
+            text = f"decoding.exponential_decay_length_penalty={format_value(decay)}"
+            cure = f"take a factor nearer to 1, as in [{start}, 1.05]"
+            yield Mistake(text, f"{factor:g} to the power of up to {steps} is no finite size; {cure}")
     if not all(generation.stop_strings):
         text = f"generation.stop_strings={format_value(generation.stop_strings)}"
         yield Mistake(text, "contains an empty string; remove it")
@@ -173,6 +190,13 @@ def _timing(timing: Timing) -> Iterator[Mistake]:
     if timing.enabled and timing.new_tokens < 2:
         cure = "the time between tokens needs at least 2, or use timing=off"
         yield Mistake(f"timing.new_tokens={timing.new_tokens}", cure)
+
+
+def _tracking(tracking: Tracking) -> Iterator[Mistake]:
+    name = tracking.experiment
+    if not name.strip() or len(name) > _LONGEST_NAME:
+        text = f"tracking.experiment={name[:40]}"
+        yield Mistake(text, f"must be a name of 1 to {_LONGEST_NAME} characters that are not all blank")
 
 
 def _compare(compare: Compare) -> Iterator[Mistake]:
@@ -202,6 +226,7 @@ _RULES: dict[Callable[..., Iterator[Mistake]], tuple[str, ...]] = {
     _prompts: ("prompts",),
     _decoding: ("decoding",),
     _timing: ("timing",),
+    _tracking: ("tracking",),
     _compare: ("compare",),
     _drift: ("drift",),
     _budget: ("decoding", "generation"),

@@ -24,7 +24,8 @@ def conf_folder() -> Path:
 
 def experiment_names() -> list[str]:
     """Return the name of every experiment, sorted."""
-    return sorted({path.stem for folder in _experiment_folders() for path in folder.glob("*.yaml")})
+    files = (path for folder in _experiment_folders() for path in folder.glob("*.yaml") if path.is_file())
+    return sorted({path.stem for path in files})
 
 
 def experiment_file(name: str) -> Path | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from harness.config.base import LARGEST, SIZE
 from harness.config.expectation import Expectation
 from harness.config.schema import MISSING, choice_sections, section_fields, sections
 from harness.config.suggest import did_you_mean
@@ -46,10 +47,9 @@ def read_sections(config: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list
     good: dict[str, BaseModel] = {}
     mistakes: list[Mistake] = []
     for name in sections():
-        try:
-            text = json.dumps(config.get(name) or {})
-        except (TypeError, ValueError) as error:
-            mistakes.append(Mistake(name, f"contains a value that is not plain YAML: {error}"))
+        text, unusable = _as_json(name, config.get(name) or {})
+        if unusable is not None:
+            mistakes.append(unusable)
             continue
         section, wrong = _read_section(name, text)
         mistakes += wrong
@@ -68,14 +68,28 @@ def read_expectations(expect: Any) -> tuple[tuple[Expectation, ...], list[Mistak
     good, mistakes = [], []
     for index, entry in enumerate(expect):
         key = f"expect[{index}]"
+        text, unusable = _as_json(key, entry)
+        if unusable is not None:
+            mistakes.append(unusable)
+            continue
         try:
-            good.append(Expectation.model_validate_json(json.dumps(entry)))
+            good.append(Expectation.model_validate_json(text))
         except ValidationError as error:
             details = error.errors(include_url=False)
             mistakes += [_expectation_mistake(key, entry, detail) for detail in details]
-        except TypeError as error:
-            mistakes.append(Mistake(key, f"contains a value that is not plain YAML: {error}"))
     return tuple(good), list(dict.fromkeys(mistakes))
+
+
+def _as_json(key: str, values: Mapping[str, Any]) -> tuple[str, Mistake | None]:
+    """Values as JSON; or the mistake that they cannot be: dates, huge numbers, bytes that are no text."""
+    for name, value in values.items():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return "", Mistake(f"{key}.{name}", "contains bytes that are not UTF-8; write it as UTF-8 text")
+        except (TypeError, ValueError) as error:
+            return "", Mistake(f"{key}.{name}", f"contains a value that is not plain YAML: {error}")
+    return json.dumps(values), None
 
 
 def format_value(value: Any) -> str:
@@ -87,7 +101,12 @@ def format_value(value: Any) -> str:
 
 def describe(section: str, key: str) -> str:
     """Return what values a key takes: `a number above 0 and at most 1`, `auto or a whole number from 1`."""
-    return _describe_schema(sections()[section].model_json_schema()["properties"][key])
+    return _describe_schema(_schema_of(section, key))
+
+
+def _schema_of(section: str, key: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = sections()[section].model_json_schema()["properties"][key]
+    return found
 
 
 @lru_cache(maxsize=4096)
@@ -97,15 +116,14 @@ def _read_section(name: str, text: str) -> tuple[BaseModel | None, tuple[Mistake
         return sections()[name].model_validate_json(text), ()
     except ValidationError as error:
         values = json.loads(text)
-        found: dict[str, Mistake] = {}  # one per key, however many ways pydantic tried to read its value
+        by_key: dict[str, list[Any]] = {}  # pydantic may have tried several ways to read one value
         for detail in error.errors(include_url=False):
-            key = str(detail["loc"][0]) if detail["loc"] else ""
-            if key and key not in found:
-                found[key] = _section_mistake(name, key, values, detail)
-        return None, tuple(found.values())
+            if detail["loc"]:
+                by_key.setdefault(str(detail["loc"][0]), []).append(detail)
+        return None, tuple(_section_mistake(name, key, values, details) for key, details in by_key.items())
 
 
-def _section_mistake(section: str, key: str, values: Mapping[str, Any], detail: Any) -> Mistake:
+def _section_mistake(section: str, key: str, values: Mapping[str, Any], details: Sequence[Any]) -> Mistake:
     dotted = f"{section}.{key}"
     if key not in section_fields(section):
         return Mistake(dotted, "no such key")
@@ -116,9 +134,10 @@ def _section_mistake(section: str, key: str, values: Mapping[str, Any], detail: 
         return Mistake(dotted, f"must be given: {dotted}={example}")
     if dotted == "decoding.temperature" and value == 0 and not isinstance(value, bool):
         return Mistake(text, "must be above 0; without sampling use decoding=greedy")
-    message = _range(detail) if len(detail["loc"]) == 1 else None
+    message = _range(details[0]) if len(details[0]["loc"]) == 1 or details[0]["type"] == SIZE else None
     if message is None:
-        accepted = describe(section, key)
+        too_large = any(detail["type"] == "less_than_equal" for detail in details)
+        accepted = _describe_schema(_schema_of(section, key), most=2**63 if too_large else LARGEST - 1)
         message = f"must be {accepted}"
         if "text" in accepted.split(" or ") and isinstance(value, (int, float)):
             message += f"""; quote it: "{dotted}='{format_value(value)}'\""""
@@ -137,6 +156,8 @@ def _expectation_mistake(where: str, entry: Mapping[str, Any], detail: Any) -> M
 def _range(detail: Any) -> str | None:
     """The message for a value of the right type that is out of range; None for other errors."""
     bounds = detail.get("ctx", {})
+    if detail["type"] == SIZE:
+        return str(detail["msg"])
     messages = {
         "greater_than": f"must be above {bounds.get('gt')}",
         "greater_than_equal": f"must be at least {bounds.get('ge')}",
@@ -148,10 +169,14 @@ def _range(detail: Any) -> str | None:
     return None if message is None else message.replace(".0", "")
 
 
-def _describe_schema(schema: Mapping[str, Any]) -> str:
-    """A JSON schema in words."""
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:g}"
+
+
+def _describe_schema(schema: Mapping[str, Any], most: float = LARGEST - 1) -> str:
+    """A JSON schema in words; upper bounds above `most`, which few will meet, are left out."""
     if "anyOf" in schema:
-        options = [_describe_schema(one) for one in schema["anyOf"] if one.get("type") != "null"]
+        options = [_describe_schema(one, most) for one in schema["anyOf"] if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(options))
     if "const" in schema:
         return format_value(schema["const"])
@@ -167,13 +192,14 @@ def _describe_schema(schema: Mapping[str, Any]) -> str:
             "exclusiveMaximum": "below",
             "maximum": "at most",
         }
-        bounds = [f"{names[name]} {schema[name]:g}" for name in names if name in schema]
+        known = [name for name in names if name in schema and abs(schema[name]) <= most]
+        bounds = [f"{names[name]} {_number(schema[name])}" for name in known]
         return " ".join([word, " and ".join(bounds)]).strip()
     if kind == "array":
         inner = schema.get("items") or {}
         several = schema.get("prefixItems")
         if several:
-            return f"a list [{', '.join(_describe_schema(item) for item in several)}]"
-        return f"a list, each {_describe_schema(inner)}" if inner else "a list"
+            return f"a list [{', '.join(_describe_schema(item, most) for item in several)}]"
+        return f"a list, each {_describe_schema(inner, most)}" if inner else "a list"
     names = {"boolean": "true or false", "string": "text", "object": "a mapping"}
     return names.get(str(kind), "something else")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib.util
+import math
+import os
 import platform
 import re
 import sys
@@ -71,11 +74,74 @@ def resolve_device(name: str) -> str:
     return device
 
 
+def check_attention(attention: str, device: str, dtype: str) -> None:
+    """Check that an attention implementation can run here.
+
+    Raises:
+        ConfigError: it cannot; with those that can.
+    """
+    if attention != "flash_attention_2":
+        return
+    if not device.startswith("cuda"):
+        problem = f"needs a CUDA device, this is {device}; use sdpa or eager"
+    elif importlib.util.find_spec("flash_attn") is None:
+        problem = "needs the package flash-attn, which is not installed; use sdpa"
+    elif dtype == "float32":
+        problem = "runs in half precision only; set quantization=bf16, or use sdpa"
+    else:
+        return
+    raise ConfigError.of("model.attention", f"flash_attention_2 {problem}")
+
+
 def device_name(device: str) -> str:
     """Return the name of the GPU or the processor."""
     import torch
 
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else cpu_name()
+
+
+def cpu_threads() -> int:
+    """Return how many threads this process is to use: OMP_NUM_THREADS, else the CPUs that it may run on.
+
+    These are limited by its affinity (`taskset`, SLURM) and by the quota of its cgroup (containers).
+    """
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if first.isdecimal() and int(first) > 0:
+        return int(first)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cpus, cpu_quota())))
+
+
+def cpu_quota(mounted: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Return the CPUs' worth of time that the process's cgroup and those around it allow; inf for no limit.
+
+    Args:
+        mounted: where cgroups are mounted, of version 2 or 1.
+        own: names the process's cgroup by version and controller.
+    """
+    quota = math.inf
+    with contextlib.suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            top = mounted / "cpu" if controllers else mounted
+            # In a container its own cgroup is the top one, whatever its name outside.
+            inner = top / name.lstrip("/")
+            for folder in (top, inner, *inner.parents):
+                quota = min(quota, _quota_of(folder))
+    return quota
+
+
+def _quota_of(folder: Path) -> float:
+    """Return the quota of one cgroup in CPUs; inf where it has none."""
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        limit, period = (folder / "cpu.max").read_text().split()
+        return float(limit) / float(period) if limit != "max" else math.inf
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        limit, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return float(limit) / float(period) if float(limit) > 0 else math.inf
+    return math.inf
 
 
 @cache

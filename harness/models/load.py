@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.point import Model, Quantization
 from harness.errors import ConfigError, HarnessError, first_line
-from harness.models.device import device_name, resolve_device
+from harness.models.device import check_attention, device_name, resolve_device
 from harness.models.hub import fetch_weights
 from harness.models.locate import ModelFiles, locate
 from harness.models.memory import peak_memory_mb, reset_peak_memory, resolve_dtype
@@ -195,25 +194,6 @@ def read_model(
             "quantization", f"{quantization.name} finds no linear layer in {model.id}; use bnb_nf4"
         )
     return loaded
-
-
-def check_attention(attention: str, device: str, dtype: str) -> None:
-    """Check that an attention implementation can run here.
-
-    Raises:
-        ConfigError: it cannot; with those that can.
-    """
-    if attention != "flash_attention_2":
-        return
-    if not device.startswith("cuda"):
-        problem = f"needs a CUDA device, this is {device}; use sdpa or eager"
-    elif importlib.util.find_spec("flash_attn") is None:
-        problem = "needs the package flash-attn, which is not installed; use sdpa"
-    elif dtype == "float32":
-        problem = "runs in half precision only; set quantization=bf16, or use sdpa"
-    else:
-        return
-    raise ConfigError.of("model.attention", f"flash_attention_2 {problem}")
 
 
 def footprint_bytes(model: PreTrainedModel) -> int:

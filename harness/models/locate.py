@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.point import Model
+from harness.config.user_path import user_path
 from harness.errors import ConfigError, Mistake, first_line
 from harness.models.fable import FABLE_MODELS, fable_folder
 from harness.models.hub import fetch_small_files, nearest_builtin, remote_weights
@@ -170,7 +171,7 @@ def locate(model: Model) -> ModelFiles:
 def _find(model: Model) -> tuple[Path, str | None]:
     """Return the folder, and the commit of a hub model."""
     builtin = model.id in FABLE_MODELS
-    folder = fable_folder(model.id) if builtin else Path(model.id).expanduser()
+    folder = fable_folder(model.id) if builtin else user_path("model.id", model.id)
     if builtin or folder.is_dir():
         if model.revision is not None:
             raise ConfigError.of(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config.point import Model
+from harness.config.user_path import user_path
 from harness.errors import ConfigError, HarnessError, first_line
 from harness.models.locate import ModelFiles
 
@@ -53,7 +53,7 @@ def chat_template(model: Model) -> str | None:
     if template is None:
         return None
     if "{" not in template:
-        path = Path(template).expanduser()
+        path = user_path("model.chat_template", template)
         try:
             template = path.read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.artifacts.job import Job
 from harness.artifacts.timing import timing_spec
+from harness.config.effective import decoding_fields
 from harness.config.expectation import matches
 from harness.config.point import Point
 from harness.config.suggest import did_you_mean
@@ -48,6 +49,10 @@ def expected_prompts(jobs: Sequence[Job]) -> Iterator[Mistake]:
         if one.sample >= samples:
             cure = f"the first sample is 0 and there are generation.samples={samples}"
             yield Mistake(f"expect[{index}].sample={one.sample}", cure)
+        steps = max(job.point.generation.max_new_tokens for job in chosen)
+        if one.position >= steps:
+            cure = f"the first step is 0 and there are generation.max_new_tokens={steps}"
+            yield Mistake(f"expect[{index}].position={one.position}", cure)
 
 
 def _unknown(key: str, value: str, problem: str, noun: str, known: Sequence[str]) -> Mistake:
@@ -78,6 +83,35 @@ def alternatives_fit(point: Point, vocabulary: int | None) -> list[Mistake]:
         return []
     message = f"{point.model.name} has a vocabulary of {vocabulary} tokens; take at most that many"
     return [Mistake(f"record.top_k={asked}", message)]
+
+
+def token_ids_fit(point: Point, vocabulary: int | None) -> list[Mistake]:
+    """Return a mistake for each field with a token id that the model does not have, or with all of them."""
+    if vocabulary is None:
+        return []
+    fields = [(f"decoding.{name}", getattr(point.decoding, name)) for name in decoding_fields("filter")]
+    for index, one in enumerate(point.expect):
+        if matches(one.point, point.label):
+            names = ("prompt_ids", "prompt_ids_start", "output_ids")
+            fields += [(f"expect[{index}].{name}", getattr(one, name)) for name in names]
+    mistakes = []
+    for key, ids in fields:
+        flat = {i for one in ids or () for i in (one if isinstance(one, tuple) else (one,))}
+        if flat and (largest := max(flat)) >= vocabulary:
+            message = f"{point.model.name} has no such token, its ids are 0 to {vocabulary - 1}; remove it"
+            mistakes.append(Mistake(f"{key}: {largest}", message))
+        elif key.endswith("suppress_tokens") and len(flat) >= vocabulary:
+            mistakes.append(Mistake(key, f"forbids all tokens of {point.model.name}; leave some out"))
+    return mistakes
+
+
+def compile_fits(point: Point, device: str) -> list[Mistake]:
+    """Return a mistake where CUDA graphs are asked for on another device."""
+    if point.engine.compile != "on" or device.startswith("cuda"):
+        return []
+    return [
+        Mistake("engine.compile=on", f"no effect, CUDA graphs need a CUDA device, this is {device}; use auto")
+    ]
 
 
 def timings_agree(jobs: Sequence[Job]) -> list[Mistake]:

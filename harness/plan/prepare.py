@@ -18,7 +18,7 @@ from harness.config.effective import effective_decoding
 from harness.config.point import Point
 from harness.errors import ConfigError
 from harness.once import Once
-from harness.plan.checks import alternatives_fit, timing_fits
+from harness.plan.checks import alternatives_fit, compile_fits, timing_fits, token_ids_fit
 from harness.prompts import PreparedPrompts, prepare_prompts
 from harness.prompts.passages import fixed_text
 from harness.prompts.prompt import Prompt
@@ -41,6 +41,8 @@ def prepare(point: Point, once: Once) -> Job:
     prepared = _prompts(point, target, once)
     mistakes = timing_fits(point, prepared.prompts, target.info.context_length)
     mistakes += alternatives_fit(point, target.info.vocab_size)
+    mistakes += token_ids_fit(point, target.info.vocab_size)
+    mistakes += compile_fits(point, target.device)
     if mistakes:
         raise ConfigError(mistakes)
     effective = effective_decoding(point.decoding)

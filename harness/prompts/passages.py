@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.config.rules import PROMPTS_REFERENCE
+from harness.config.user_path import user_path
 from harness.errors import ConfigError
 from harness.prompts.prompt import Prompt
 from harness.prompts.render import encode
@@ -83,7 +83,7 @@ def fixed_text(
     """
     if text == PROMPTS_REFERENCE:
         return _references(prompts, tokenizer, context)
-    path = Path(text).expanduser()
+    path = user_path("drift.text", text)
     try:
         content = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:

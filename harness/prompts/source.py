@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.point import Prompts
+from harness.config.user_path import user_path
 from harness.errors import ConfigError, Mistake, first_line
 
 FORMATS = (".txt", ".jsonl", ".csv", ".parquet")
@@ -189,7 +190,7 @@ def _inline(items: tuple[str | dict[str, Any], ...]) -> Iterator[_RawRow]:
 
 
 def _open(name: str) -> Iterator[_RawRow]:
-    path = Path(name).expanduser()
+    path = user_path("prompts.file", name)
     kind = path.suffix.lower()
     if kind not in FORMATS:
         raise ConfigError.of("prompts.file", f"{name}: unsupported file type; use {', '.join(FORMATS)}")

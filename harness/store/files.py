@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness.config.user_path import user_path
 from harness.errors import StoreError
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
@@ -20,7 +21,7 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 
 def outputs_folder() -> Path:
     """Return `outputs/` of the working folder, or the folder that `HARNESS_OUTPUTS` names; absolute."""
-    return Path(os.environ.get("HARNESS_OUTPUTS") or "outputs").expanduser().resolve()
+    return user_path("HARNESS_OUTPUTS", os.environ.get("HARNESS_OUTPUTS") or "outputs").resolve()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness.config.user_path import user_path
 from harness.errors import ConfigError
 from harness.store.files import outputs_folder
 
@@ -28,7 +29,7 @@ def tracking_uri(tracking: Mapping[str, Any]) -> str:
     if not uri:
         return f"{SQLITE}{outputs_folder() / 'mlflow.db'}"
     if uri.startswith(SQLITE):
-        return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).expanduser().resolve()}"
+        return f"{SQLITE}{user_path('tracking.uri', uri.removeprefix(SQLITE)).resolve()}"
     if urlsplit(uri).scheme in ("", "file"):
         raise ConfigError.of(
             "tracking.uri",

@@ -264,6 +264,9 @@ def test_a_broken_file_of_the_user(harness, tmp_path):
         (["sync", "a", "b"], "b: `harness sync` takes no more arguments"),
         (["inspect"], "prompt: must be given"),
         (["inspect", "prompt=x", "steps=0"], "steps=0: must be a whole number from 1"),
+        (["inspect", "prompt=x", f"steps={'9' * 5000}"], "must be a whole number from 1 to 999999999"),
+        (["inspect", "prompt=x", "prompt=y"], "prompt=y: prompt is given twice"),
+        (["--config-dir", ".", "--config-dir=.."], "--config-dir: given twice"),
         (["inspect", "prompt=x", "decoding=greedy,beam"], "one value only"),
     ],
 )
@@ -425,3 +428,16 @@ def test_report_reads_feedback_first(harness, stub, words, name):
     written = stub("harness.report", "write")
     assert harness(*words).status == 0
     assert feedback == written == [((name,), {})]
+
+
+@pytest.mark.parametrize("kind", ["ValueError", "HarnessError"])
+def test_an_interrupt_in_the_midst_of_a_library_is_an_interrupt(harness, kind):
+    """OmegaConf, for instance, fails in the clean-up after one, and its error is explained as a mistake."""
+    from harness.errors import HarnessError
+
+    error = {"ValueError": ValueError, "HarnessError": HarnessError}[kind]("'NoneType' object")
+    error.__cause__ = AttributeError("'NoneType' object")
+    error.__cause__.__context__ = KeyboardInterrupt()
+    done = harness(raises=error)
+    assert done.status == 130
+    assert done.err == "\ninterrupted\n"

@@ -55,6 +55,18 @@ LONG = f"prompts.items=['{'word ' * 600}']"
         (["model=custom", "model.id=/nowhere/at/all"], "'/nowhere/at/all'", "there is no folder"),
         (["model=custom", "model.id=nobody/nothing"], "'nobody/nothing'", "HF_HUB_OFFLINE=1 forbids"),
         (["model.device=cuda:9"], "model.device: 'cuda:9'", "use one of auto, cpu"),
+        (["model.attention=flash_attention_2", "model.device=cpu"], "flash_attention_2", "use sdpa or eager"),
+        (["engine.compile=on", "model.device=cpu"], "engine.compile=on", "use auto"),
+        (["decoding.suppress_tokens=[2048]"], "decoding.suppress_tokens: 2048", "its ids are 0 to 2047"),
+        (["decoding.begin_suppress_tokens=[1,9999]"], "begin_suppress_tokens: 9999", "ids are 0 to 2047"),
+        (["decoding.bad_words_ids=[[1],[2,2048]]"], "decoding.bad_words_ids: 2048", "ids are 0 to 2047"),
+        (["expect=[{output_ids: [2048]}]"], "expect[0].output_ids: 2048", "its ids are 0 to 2047"),
+        (["expect=[{top: {a: 0.1}, position: 64}]"], "expect[0].position=64", "max_new_tokens=64"),
+        (
+            ["decoding.exponential_decay_length_penalty=[2,10000]"],
+            "exponential_decay_length_penalty=[2, 10000.0]",
+            "take a factor nearer to 1",
+        ),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )

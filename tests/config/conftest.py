@@ -27,6 +27,7 @@ CONFIG = {
     "timing": {},
     "tracking": {},
     "compare": {},
+    "drift": {},
 }
 
 

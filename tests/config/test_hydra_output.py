@@ -5,6 +5,7 @@ from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
 from harness.config import hydra_app as app
+from harness.config import overrides
 from harness.config.groups import ConfigGroups
 from harness.config.search_path import CONFIG_NAME
 
@@ -13,6 +14,8 @@ from harness.config.search_path import CONFIG_NAME
 def files(monkeypatch, tmp_path):
     """`files("decoding=greedy")`: what would be written of this command, by path."""
     monkeypatch.chdir(tmp_path)
+    # The harness itself refuses the folders that Hydra must be given here.
+    monkeypatch.setattr(overrides, "HYDRA_KEYS", ("hydra",))
 
     def of(*words):
         found = {}

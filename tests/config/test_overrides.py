@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from harness.config.groups import ConfigGroups
-from harness.config.overrides import check_overrides, parse_override
+from harness.config.overrides import check_overrides, parse_override, unknown_key
 from harness.config.schema import value_keys
 from harness.config.suggest import most_similar
 from harness.config.unsupported_keys import UNSUPPORTED_KEYS
@@ -141,3 +141,76 @@ def test_every_one_letter_slip_in_a_key_finds_it():
         section, _, name = key.partition(".")
         if len(name) > 3:
             assert most_similar(f"{section}.{name[:-2]}{name[-1]}", value_keys()) == key
+
+
+@pytest.mark.parametrize(
+    ("overrides", "earlier", "kept"),
+    [
+        (["generation.seed=1", "generation.seed=2"], "generation.seed=1", ["generation.seed=2"]),
+        (["generation.seed=1", "+generation.seed=1"], "generation.seed=1", ["generation.seed=1"]),
+        (["decoding=greedy,beam", "decoding=top_p"], "decoding=greedy,beam", ["decoding=top_p"]),
+        (["timing=off", "record.top_k=1", "timing=quick"], "timing=off", ["record.top_k=1", "timing=quick"]),
+        (["generation.seed=2", "generation={seed: 1}"], "generation.seed=2", ["generation={seed: 1}"]),
+        (["hydra.mode=RUN", "hydra.mode=MULTIRUN"], "hydra.mode=RUN", ["hydra.mode=MULTIRUN"]),
+        (
+            ["experiments=demo", "experiments=seed_notebook"],
+            "experiments=demo",
+            ["experiments=seed_notebook"],
+        ),
+        (  # of a mapping only a part is replaced
+            ["generation={seed: 1, samples: 2}", "generation.seed=3"],
+            "generation={seed: 1, samples: 2}",
+            ["generation={seed: 1, samples: 2}", "generation.seed=3"],
+        ),
+    ],
+)
+def test_the_last_of_several_counts_and_the_others_are_said(groups, overrides, earlier, kept):
+    checked = check_overrides(overrides, groups)
+    assert checked.mistakes == []
+    assert checked.overrides == kept
+    assert set(checked.sweeps) <= set(kept)
+    (said,) = checked.repeated
+    assert said.key == earlier
+    assert "no effect" in said.message
+    assert "comes after it" in said.message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "repeated"),
+    [
+        (["decoding=top_p", "decoding.top_p=0.5"], []),
+        (["timing=quick", "timing={prompts: 2}"], []),
+        (["generation={seed: 1}", "generation={samples: 2}"], []),
+    ],
+)
+def test_a_choice_and_its_keys_are_no_repetition(groups, overrides, repeated):
+    assert check_overrides(overrides, groups).repeated == repeated
+
+
+@pytest.mark.parametrize(
+    ("override", "cure"),
+    [
+        ("hydra.run.dir=x", "HARNESS_OUTPUTS=FOLDER names the folder"),
+        ("hydra.sweep.dir=x", "HARNESS_OUTPUTS=FOLDER names the folder"),
+        ("hydra.sweep.subdir=x", "HARNESS_OUTPUTS=FOLDER names the folder"),
+        ("hydra.output_subdir=x", "HARNESS_OUTPUTS=FOLDER names the folder"),
+        ("hydra.job.name=x", "leave this out"),
+        ("hydra.job.chdir=true", "leave this out"),
+        ("+hydra.callbacks.x._target_=os.getcwd", "leave this out"),
+        ("++hydra.job_logging.handlers.x.class=logging.FileHandler", "leave this out"),
+        ("hydra/job_logging=default", "leave this out"),
+        ("hydra.sweeper.max_batch_size=3", "leave this out"),
+        ("hydra.sweeper.params=5", "must be a mapping"),
+        ("hydra.sweeper.params={decodin: beam}", "did you mean decoding?"),
+        ("hydra.modes=RUN", "leave this out"),
+    ],
+)
+def test_a_key_of_hydra_without_effect_is_refused(groups, override, cure):
+    (line,) = lines(groups, override)
+    assert line.startswith(override)
+    assert cure in line
+
+
+def test_no_key_is_suggested_for_itself(groups):
+    for key in value_keys():
+        assert f"did you mean {key}?" not in str(unknown_key(key, key, groups))

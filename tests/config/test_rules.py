@@ -141,6 +141,14 @@ def test_a_mistake_names_the_points_it_concerns_when_not_all(composed):
     [
         ({}, "expect[0]: expects nothing; give one of prompt_ids, "),
         ({"outptu": "x"}, "expect[0].outptu: no such key; did you mean output?"),
+        ({"tolerance": 0.1}, "expect[0]: expects nothing; give one of prompt_ids, "),
+        ({"output_start": ""}, "expect[0].output_start: is empty, which everything meets"),
+        ({"prompt_ids_start": []}, "expect[0].prompt_ids_start: is empty, which everything meets"),
+        ({"top": {}}, "expect[0].top: is empty, which everything meets"),
+        ({"output": "x", "position": 3}, "expect[0].position: no effect without top"),
+        ({"output": "x", "tolerance": 0.1}, "expect[0].tolerance: no effect without top"),
+        ({"metric": "text/distinct_2", "min": 0, "sample": 0}, "expect[0].sample: no effect without output"),
+        ({"output": "\ud800"}, "expect[0].output: contains bytes that are not UTF-8"),
         ({"output": 3}, "expect[0].output=3: must be text"),
         ({"top": {"night": 1.5}}, 'expect[0].top={"night": 1.5}: '),
         ({"top": {"a": 0.1, "b": 0.1, "c": 0.1, "d": 0.1, "e": 0.1, "f": 0.1}}, "set record.top_k=6"),
@@ -163,7 +171,7 @@ def test_expectations_that_make_no_sense(composed, entry, expected):
     assert expected in line
 
 
-def test_expectations_of_unknown_points_and_prompts(composed):
+def test_expectations_of_unknown_points_prompts_and_tokens(composed):
     from harness.config.points import make_points
     from harness.errors import ConfigError
     from harness.plan.plan import make_plan
@@ -182,6 +190,11 @@ def test_expectations_of_unknown_points_and_prompts(composed):
     one.config["expect"] = [{"point": "*/greedy", "prompt": "nobody", "output": "x"}]
     with pytest.raises(ConfigError, match=r"prompt=nobody: no prompt has this id"):
         make_plan(make_points([one]), "sweep")
+    one.config["expect"] = []
+    one.config["decoding"]["suppress_tokens"] = list(range(2048))
+    with pytest.raises(ConfigError, match="suppress_tokens: forbids all tokens of fable_small"):
+        make_plan(make_points([one]), "sweep")
+    del one.config["decoding"]["suppress_tokens"]
     one.config["expect"] = [{"sample": 1, "output": "x"}]
     with pytest.raises(ConfigError, match=r"sample=1: .*there are generation\.samples=1"):
         make_plan(make_points([one]), "sweep")

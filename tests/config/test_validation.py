@@ -79,3 +79,53 @@ def test_every_key_can_be_described():
             words = describe(section, key)
             assert words
             assert "something else" not in words
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "most"),
+    [
+        ("generation.seed", 2**63, "must be at most 9223372036854775807"),
+        ("generation.seed", 10**30, "must be at most 9223372036854775807"),
+        ("generation.samples", 10**9, "must be at most 100000"),
+        ("prompts.limit", 2**63, "must be at most 2147483647"),
+        ("engine.threads", 100_000, "must be auto or a whole number from 1 and at most 1024"),
+        ("engine.batch_rows", 2**31, "must be auto or a whole number from 1 and at most 2147483647"),
+        ("decoding.num_beams", 100_000, "must be at most 1024"),
+        ("decoding.no_repeat_ngram_size", 10**9, "must be at most 1024"),
+        ("decoding.length_penalty", 1e308, "must be at most 5"),
+        ("decoding.length_penalty", -1e308, "must be at least -5"),
+        ("decoding.temperature", 1e-320, "its size must be from 1e-15 to 1e15"),
+        ("decoding.repetition_penalty", 1e308, "its size must be from 1e-15 to 1e15"),
+        ("compare.budget_mb", 1e308, "its size must be from 1e-15 to 1e15"),
+        ("drift.budget_mb", 1e-320, "its size must be from 1e-15 to 1e15"),
+        ("decoding.suppress_tokens", [2**31], "each a whole number from 0 and at most 2147483647"),
+        ("prompts.items", ["\ud800"], "contains bytes that are not UTF-8"),
+        ("tracking.experiment", "", "must be a name of 1 to 500 characters"),
+        ("tracking.experiment", "x" * 501, "must be a name of 1 to 500 characters"),
+    ],
+)
+def test_a_value_that_only_a_run_would_fail_on_is_out_of_range(mistakes, key, value, most):
+    (line,) = mistakes({"decoding.do_sample": True, "decoding.num_beams": 2, key: value})
+    assert line.startswith(key)
+    assert most in line
+
+
+def test_every_number_has_bounds(mistakes):
+    """No field of a number takes whatever Python can hold."""
+    found = 0
+    for section, model in sections().items():
+        for key, schema in model.model_json_schema()["properties"].items():
+            kinds = {one.get("type") for one in schema.get("anyOf", [schema])}
+            for kind, value in (("integer", 10**40), ("number", 1e300), ("number", -1e300)):
+                if kind in kinds and section in (
+                    "decoding",
+                    "generation",
+                    "engine",
+                    "record",
+                    "timing",
+                    "compare",
+                ):
+                    found += 1
+                    lines = mistakes({"decoding.do_sample": True, f"{section}.{key}": value})
+                    assert any(line.startswith(f"{section}.{key}=") for line in lines), (section, key, value)
+    assert found > 30

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import os
+from pathlib import Path
+
 import pytest
 
 from harness.errors import ConfigError
 from harness.models import device
-from harness.models.device import cpu_name, resolve_device
+from harness.models.device import cpu_name, cpu_quota, cpu_threads, resolve_device
 
 
 def test_auto_prefers_cuda_then_mps_then_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +36,53 @@ def test_an_unavailable_device_is_refused_with_those_available(
 
 def test_the_processor_has_a_name() -> None:
     assert cpu_name().strip()
+
+
+V2, V1 = "0::/a/b\n", "3:cpuset:/\n2:cpu,cpuacct:/a/b\n0::/\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cpus"),
+    [
+        (V2, {}, math.inf),
+        (V2, {"a/b/cpu.max": "max 100000"}, math.inf),
+        (V2, {"a/b/cpu.max": "250000 100000"}, 2.5),
+        (V2, {"cpu.max": "50000 100000"}, 0.5),  # the own cgroup of a container is the top one
+        (V2, {"a/cpu.max": "150000 100000", "a/b/cpu.max": "800000 100000"}, 1.5),
+        (V2, {"a/b/cpu.max": "garbage"}, math.inf),
+        (V1, {"cpu/a/b/cpu.cfs_quota_us": "300000", "cpu/a/b/cpu.cfs_period_us": "100000"}, 3),
+        (V1, {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+    ],
+)
+def test_the_quota_of_a_cgroup(tmp_path: Path, own: str, files: dict[str, str], cpus: float) -> None:
+    (tmp_path / "own").write_text(own)
+    for name, text in files.items():
+        path = tmp_path / "mounted" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    assert cpu_quota(tmp_path / "mounted", tmp_path / "own") == cpus
+    assert cpu_quota(tmp_path / "mounted", tmp_path / "nothing") == math.inf
+
+
+@pytest.mark.parametrize(
+    ("variable", "affinity", "quota", "threads"),
+    [
+        (None, 8, math.inf, 8),
+        (None, 8, 2.5, 3),
+        (None, 1, 4, 1),
+        (None, 8, 0.2, 1),
+        ("3", 8, 1, 3),
+        ("5,2", 8, math.inf, 5),
+        ("0", 8, math.inf, 8),
+        ("many", 8, math.inf, 8),
+    ],
+)
+def test_threads_are_those_that_the_process_may_use(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None, affinity: int, quota: float, threads: int
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(affinity)), raising=False)
+    monkeypatch.setattr(device, "cpu_quota", lambda: quota)
+    assert cpu_threads() == threads

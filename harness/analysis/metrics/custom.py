@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, SupportsFloat
 
 from harness.analysis.metric_catalog import Metric
 from harness.config.suggest import did_you_mean
+from harness.config.user_path import user_path
 from harness.errors import ConfigError, HarnessError, Mistake, one_line
 
 
@@ -140,11 +141,14 @@ def read_custom_metrics(specs: Sequence[str]) -> tuple[CustomMetric, ...]:
     found: dict[str, CustomMetric] = {}
     for spec in dict.fromkeys(specs):
         file, _, name = spec.rpartition(":")
-        path = Path(file).expanduser()
-        looked_in = f"(looked in {path.parent.absolute()})"
         try:
+            path = user_path("compare.metrics", file)
+            looked_in = f"(looked in {path.parent.absolute()})"
             source = path.read_bytes()
             names = _top_level(ast.parse(source))
+        except ConfigError as error:
+            mistakes += error.mistakes
+            continue
         except FileNotFoundError:
             problem = f"{file} not found {looked_in}"
         except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -32,6 +31,7 @@ from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
 from harness.errors import HarnessError
 from harness.models.describe import environment
+from harness.models.device import cpu_threads
 from harness.models.load import LoadedModel, free, load
 from harness.models.memory import (
     available_bytes,
@@ -95,6 +95,7 @@ class HfBackend:
             self.warnings = (f"{_TREE_IS_WRONG}; {_MODE_NOTES[self._generate_mode]}",)
         self._reads_one_token = reads_one_token(loaded, self._detokenizer, self._generate_mode)
         self._engine = Engine()
+        self._callers_threads = torch.get_num_threads()
         self._start_usage()
 
     @classmethod
@@ -105,7 +106,7 @@ class HfBackend:
     def configure(self, engine: Engine) -> None:
         """Set threads, batch rows and compilation, and start a new `usage`."""
         self._engine = engine
-        torch.set_num_threads((os.cpu_count() or 1) if engine.threads == "auto" else engine.threads)
+        torch.set_num_threads(cpu_threads() if engine.threads == "auto" else engine.threads)
         self._start_usage()
 
     def batch_size(self, requests: Sequence[Request]) -> int:
@@ -193,8 +194,9 @@ class HfBackend:
         }
 
     def close(self) -> None:
-        """Free the model."""
+        """Free the model, and give torch back the threads that the caller had."""
         free(self._loaded)
+        torch.set_num_threads(self._callers_threads)
 
     @cached_property
     def _generate_mode(self) -> GenerateMode:

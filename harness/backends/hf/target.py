@@ -11,7 +11,7 @@ from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.backends.hf.methods import method_of
 from harness.config.point import Model, Point, Quantization
 from harness.models.caches import NOTE, PACKAGES, cache_config, check_cache
-from harness.models.device import resolve_device
+from harness.models.device import check_attention, resolve_device
 from harness.models.locate import ModelFiles, locate
 from harness.models.memory import BYTES, available_bytes, resolve_dtype, weight_bytes
 from harness.models.packages import package_version
@@ -87,6 +87,10 @@ def hf_target(point: Point, once: Once) -> HfTarget:
     once(
         ("quantization", quantization, device, model),
         lambda: check_quantization(quantization, device, files),
+    )
+    once(
+        ("attention", model, quantization, device),
+        lambda: check_attention(model.attention, device, resolve_dtype(quantization, files)),
     )
     once(("cache", point.cache, device, model), lambda: check_cache(point.cache, device, files))
 

@@ -134,8 +134,10 @@ def u24(values: Any) -> bytes:
 
 
 def f16(values: Any) -> bytes:
-    """Return half-precision floats as two planes of bytes."""
-    return _planes(np.asarray(values, np.float32).reshape(-1).astype("<f2"), 2)
+    """Return half-precision floats as two planes of bytes; a larger one is infinite."""
+    with np.errstate(over="ignore"):
+        halves = np.asarray(values, np.float32).reshape(-1).astype("<f2")
+    return _planes(halves, 2)
 
 
 def f24(values: Any) -> bytes:

@@ -250,3 +250,15 @@ def test_open_loads_and_close_frees(small_model: Any, prompts_of: Any, strategy_
     assert isinstance(answer, Sample)
     backend.close()
     assert not list(loaded.model.parameters())
+
+
+def test_the_caller_gets_its_threads_back(loaded_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "free", lambda loaded: None)
+    before = torch.get_num_threads()
+    backend = HfBackend(loaded_model("llama"))
+    for threads, found in ((2, 2), ("auto", 1)):  # OMP_NUM_THREADS=1 in all tests
+        backend.configure(Engine(threads=threads))
+        assert torch.get_num_threads() == found
+    backend.configure(Engine(threads=before + 1))
+    backend.close()
+    assert torch.get_num_threads() == before

@@ -1,0 +1,32 @@
+"""The config files of Hydra's search path, of which the user's are checked before they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from harness.config.yaml_file import check_yaml, unreadable
+from harness.errors import ConfigError
+
+
+class CheckedRepository(ConfigRepository):
+    """Hydra's repository; a user's file that cannot become a config is a ConfigError that names it."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Read a choice, as in `decoding/top_p`; None where there is none."""
+        source = self._find_object_source(config_path=config_path, object_type=ObjectType.CONFIG)
+        if source is None or source.scheme() != "file" or source.provider == "main":
+            return super().load_config(config_path)
+        group, _, choice = config_path.removesuffix(".yaml").rpartition("/")
+        key = f"{group.lstrip('/')}={choice}"
+        path = Path(source.path) / f"{group.lstrip('/')}" / f"{choice}.yaml"
+        check_yaml(path, key)
+        try:
+            return super().load_config(config_path)
+        except (YAMLError, OmegaConfBaseException, ValueError, OverflowError) as error:
+            raise ConfigError.of(key, f"{path} {unreadable(error)}") from None
