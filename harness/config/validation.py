@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from harness.config.expectation import Expectation
 from harness.config.schema import MISSING, choice_sections, section_fields, sections
 from harness.config.suggest import did_you_mean
+from harness.config.text_file import AS_UTF8, not_unicode
 from harness.errors import Mistake
 
 
@@ -46,6 +47,9 @@ def read_sections(config: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list
     good: dict[str, BaseModel] = {}
     mistakes: list[Mistake] = []
     for name in sections():
+        if wrong_texts := list(_not_unicode(name, config.get(name) or {})):
+            mistakes += wrong_texts
+            continue
         try:
             text = json.dumps(config.get(name) or {})
         except (TypeError, ValueError) as error:
@@ -58,6 +62,13 @@ def read_sections(config: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list
     return good, mistakes
 
 
+def _not_unicode(prefix: str, values: Any) -> Iterator[Mistake]:
+    """Yield the keys whose texts hold lone surrogates: escapes of YAML, bytes of the environment."""
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if found := not_unicode(json.dumps(value, ensure_ascii=False, default=str)):
+            yield Mistake(f"{prefix}.{key}", f"holds {found}; {AS_UTF8}")
+
+
 def read_expectations(expect: Any) -> tuple[tuple[Expectation, ...], list[Mistake]]:
     """Return the entries of `expect` that are right, and the mistakes in the others."""
     if expect in (None, []):
@@ -68,6 +79,9 @@ def read_expectations(expect: Any) -> tuple[tuple[Expectation, ...], list[Mistak
     good, mistakes = [], []
     for index, entry in enumerate(expect):
         key = f"expect[{index}]"
+        if wrong_texts := list(_not_unicode(key, entry)):
+            mistakes += wrong_texts
+            continue
         try:
             good.append(Expectation.model_validate_json(json.dumps(entry)))
         except ValidationError as error:
