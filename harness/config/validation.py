@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,13 @@ def read_sections(config: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list
     good: dict[str, BaseModel] = {}
     mistakes: list[Mistake] = []
     for name in sections():
-        if wrong_texts := list(_not_unicode(name, config.get(name) or {})):
-            mistakes += wrong_texts
-            continue
         try:
             text = json.dumps(config.get(name) or {})
         except (TypeError, ValueError) as error:
             mistakes.append(Mistake(name, f"contains a value that is not plain YAML: {error}"))
+            continue
+        if wrong_texts := _not_unicode(name, config.get(name), text):
+            mistakes += wrong_texts
             continue
         section, wrong = _read_section(name, text)
         mistakes += wrong
@@ -62,11 +62,15 @@ def read_sections(config: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list
     return good, mistakes
 
 
-def _not_unicode(prefix: str, values: Any) -> Iterator[Mistake]:
-    """Yield the keys whose texts hold lone surrogates: escapes of YAML, bytes of the environment."""
-    for key, value in values.items() if isinstance(values, dict) else ():
-        if found := not_unicode(json.dumps(value, ensure_ascii=False, default=str)):
-            yield Mistake(f"{prefix}.{key}", f"holds {found}; {AS_UTF8}")
+def _not_unicode(prefix: str, values: Any, text: str) -> list[Mistake]:
+    """Return the keys whose texts hold lone surrogates: escapes of YAML, bytes of the environment.
+
+    `text` is the JSON of the values.
+    """
+    if "\\ud" not in text or not isinstance(values, dict):
+        return []
+    found = {key: not_unicode(json.dumps(value, ensure_ascii=False)) for key, value in values.items()}
+    return [Mistake(f"{prefix}.{key}", f"holds {what}; {AS_UTF8}") for key, what in found.items() if what]
 
 
 def read_expectations(expect: Any) -> tuple[tuple[Expectation, ...], list[Mistake]]:
@@ -79,11 +83,12 @@ def read_expectations(expect: Any) -> tuple[tuple[Expectation, ...], list[Mistak
     good, mistakes = [], []
     for index, entry in enumerate(expect):
         key = f"expect[{index}]"
-        if wrong_texts := list(_not_unicode(key, entry)):
-            mistakes += wrong_texts
-            continue
         try:
-            good.append(Expectation.model_validate_json(json.dumps(entry)))
+            text = json.dumps(entry)
+            if wrong_texts := _not_unicode(key, entry, text):
+                mistakes += wrong_texts
+            else:
+                good.append(Expectation.model_validate_json(text))
         except ValidationError as error:
             details = error.errors(include_url=False)
             mistakes += [_expectation_mistake(key, entry, detail) for detail in details]
