@@ -14,6 +14,7 @@ from harness.config.base import LARGEST, SIZE
 from harness.config.expectation import Expectation
 from harness.config.schema import MISSING, choice_sections, section_fields, sections
 from harness.config.suggest import did_you_mean
+from harness.config.text_file import AS_UTF8, not_unicode
 from harness.errors import Mistake
 
 
@@ -51,11 +52,25 @@ def read_sections(config: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list
         if unusable is not None:
             mistakes.append(unusable)
             continue
+        if wrong_texts := _not_unicode(name, config.get(name), text):
+            mistakes += wrong_texts
+            continue
         section, wrong = _read_section(name, text)
         mistakes += wrong
         if section is not None:
             good[name] = section
     return good, mistakes
+
+
+def _not_unicode(prefix: str, values: Any, text: str) -> list[Mistake]:
+    """Return the keys whose texts hold lone surrogates: escapes of YAML, bytes of the environment.
+
+    `text` is the JSON of the values.
+    """
+    if "\\ud" not in text or not isinstance(values, dict):
+        return []
+    found = {key: not_unicode(json.dumps(value, ensure_ascii=False)) for key, value in values.items()}
+    return [Mistake(f"{prefix}.{key}", f"holds {what}; {AS_UTF8}") for key, what in found.items() if what]
 
 
 def read_expectations(expect: Any) -> tuple[tuple[Expectation, ...], list[Mistake]]:
@@ -73,7 +88,10 @@ def read_expectations(expect: Any) -> tuple[tuple[Expectation, ...], list[Mistak
             mistakes.append(unusable)
             continue
         try:
-            good.append(Expectation.model_validate_json(text))
+            if wrong_texts := _not_unicode(key, entry, text):
+                mistakes += wrong_texts
+            else:
+                good.append(Expectation.model_validate_json(text))
         except ValidationError as error:
             details = error.errors(include_url=False)
             mistakes += [_expectation_mistake(key, entry, detail) for detail in details]
