@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness.config.point import Model
-from harness.config.user_path import user_path
+from harness.config.text_file import read_text
 from harness.errors import ConfigError, HarnessError, first_line
 from harness.models.locate import ModelFiles
 
@@ -53,12 +53,7 @@ def chat_template(model: Model) -> str | None:
     if template is None:
         return None
     if "{" not in template:
-        path = user_path("model.chat_template", template)
-        try:
-            template = path.read_text(encoding="utf-8-sig")
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8"
-            raise ConfigError.of("model.chat_template", f"{path} cannot be read: {reason}") from None
+        template = read_text(template, "model.chat_template")
     import jinja2
 
     # `{% generation %}` is a tag of transformers, which plain Jinja does not know.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _MAX_CHARACTER = 4  # bytes of a character in UTF-8, so at most as many byte-level tokens
+_MAX_TOKEN = (
+    16  # characters per token of a text, on average; only the beginning of a longer one is encoded first
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,11 @@ def prepare_prompts(
         if tokenizer is None:
             done.append(Prompt(row.id, entry.text, (), row.fields))
             continue
-        ids = encode(tokenizer, entry.text)
+        most = None if context is None or prompts.too_long != "error" else _MAX_TOKEN * context
+        ids = encode(tokenizer, entry.text[:most])
+        whole = most is None or len(entry.text) <= most
+        if not whole and context is not None and len(ids) <= context:
+            ids, whole = encode(tokenizer, entry.text), True
         try:
             if not ids:
                 raise ValueError("the prompt has no tokens; write one or take the row out")
@@ -63,10 +70,10 @@ def prepare_prompts(
                     f"the tokenizer yields token {max(ids)}, which the model lacks (it has {vocab_size}); "
                     "model and tokenizer do not belong together"
                 )
-            if context is None or len(ids) + max_new_tokens <= context:
+            if context is None or (whole and len(ids) + max_new_tokens <= context):
                 done.append(Prompt(row.id, entry.text, ids, row.fields))
             else:
-                shortened, warning = _shorten(prompts, entry, ids, tokenizer, context, max_new_tokens)
+                shortened, warning = _shorten(prompts, entry, ids, whole, tokenizer, context, max_new_tokens)
                 done += shortened
                 warnings.append(warning)
         except ValueError as error:
@@ -85,17 +92,21 @@ def _shorten(
     prompts: Prompts,
     entry: RenderedRow,
     ids: tuple[int, ...],
+    whole: bool,
     tokenizer: PreTrainedTokenizerBase,
     context: int,
     max_new_tokens: int,
 ) -> tuple[list[Prompt], str]:
     """Return the prompts that `prompts.too_long` makes of one that does not fit, and a warning.
 
+    `ids` are those of its beginning only, if it is not the `whole` prompt; then it cannot be shortened.
+
     Raises:
         ValueError: it cannot be shortened, or must not be.
     """
     row = entry.row
-    size = f"{len(ids)} tokens + {max_new_tokens} new ones > the model's {context}"
+    tokens = f"{len(ids)} tokens" if whole else f"more than {len(ids)} tokens"
+    size = f"{tokens} + {max_new_tokens} new ones > the model's {context}"
     if prompts.too_long == "error" or (prompts.too_long == "split" and entry.chat):
         cure = "shorten it, lower generation.max_new_tokens, or set prompts.too_long=truncate_left"
         cure += " (a chat prompt cannot be split)" if prompts.too_long == "split" else " or split"

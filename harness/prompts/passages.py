@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.config.rules import PROMPTS_REFERENCE
-from harness.config.user_path import user_path
+from harness.config.text_file import read_text
 from harness.errors import ConfigError
 from harness.prompts.prompt import Prompt
 from harness.prompts.render import encode
@@ -83,12 +83,7 @@ def fixed_text(
     """
     if text == PROMPTS_REFERENCE:
         return _references(prompts, tokenizer, context)
-    path = user_path("drift.text", text)
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise ConfigError.of(f"drift.text={text}", f"{path} cannot be read: {reason}") from None
+    content = read_text(text, f"drift.text={text}")
     ids = encode(tokenizer, content)
     if len(ids) < 2:
         raise ConfigError.of(f"drift.text={text}", "has fewer than two tokens; give a longer text")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.config.point import Prompts
-from harness.errors import ConfigError, Mistake, first_line
-from harness.prompts.source import PromptRow
+from harness.errors import ConfigError, Mistake
+from harness.prompts.chat import TemplateLimitError, changing_parts, chat_text, check_system
+from harness.prompts.source import PromptRow, line_end_warnings
 from harness.prompts.template import fill, parse_template
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ def render_rows(
         return [], list(error.mistakes), []
     rendered: list[RenderedRow] = []
     mistakes: list[Mistake] = []
+    contents: set[str] = set()
     for row in rows:
         try:
             text = row.prompt if segments is None else fill(segments, row.values())
@@ -47,13 +50,29 @@ def render_rows(
             if turns is None:
                 rendered.append(RenderedRow(row, text or "", chat=False))
             elif tokenizer is not None and tokenizer.chat_template:
-                rendered.append(RenderedRow(row, _chat_text(tokenizer, turns, model_id), chat=True))
+                tools = row.fields.get("tools") if row.messages is not None else None
+                chat = chat_text(tokenizer, turns, model_id, tools)
+                if turns[0] == {"role": "system", "content": prompts.system}:
+                    check_system(tokenizer, turns, chat, model_id, tools)
+                rendered.append(RenderedRow(row, chat, chat=True))
+                contents.add(json.dumps([turns, tools], default=str))
             else:
                 mistakes.append(Mistake("prompts.chat", _no_chat_template(tokenizer, row, model_id)))
                 break
         except ValueError as error:
             mistakes.append(Mistake(row.where, str(error)))
-    warnings = []
+            if isinstance(error, TemplateLimitError):
+                break
+    chats = [entry.text for entry in rendered if entry.chat]
+    if len(contents) > 1 and len(set(chats)) == 1:
+        message = f"the chat template of {model_id} makes one text of {len(chats)} different chats"
+        mistakes.append(Mistake("model.chat_template", f"{message}: it does not read their turns"))
+    warnings = [*line_end_warnings(prompts, rows)]
+    if chats and tokenizer is not None and (parts := ", ".join(changing_parts(tokenizer.chat_template))):
+        warnings.append(
+            f"model.chat_template: the chat template of {model_id} uses {parts}: the same command can make "
+            "other prompts another day, and then decodes them again; a template without it keeps them"
+        )
     # A set with both chat prompts and texts uses the template deliberately.
     unused = rendered and not any(entry.chat for entry in rendered)
     if unused and prompts.chat is not False and tokenizer is not None and tokenizer.chat_template:
@@ -87,14 +106,14 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool) -> lis
 
 def _turns(
     prompts: Prompts, row: PromptRow, text: str | None, *, templated: bool
-) -> list[Mapping[str, str]] | None:
+) -> list[Mapping[str, Any]] | None:
     """Return the chat turns of a row; None when its text is to be taken as it is."""
     if row.messages is not None:
         if prompts.chat is False:
             raise ValueError("holds `messages`, which prompts.chat=false cannot use; set prompts.chat=auto")
         if templated:
             raise ValueError("holds `messages`, which prompts.template cannot fill; use a `prompt` column")
-        turns: list[Mapping[str, str]] = list(row.messages)
+        turns: list[Mapping[str, Any]] = list(row.messages)
     elif prompts.chat is True:
         turns = [{"role": "user", "content": text or ""}]
     elif prompts.system is not None:
@@ -104,23 +123,6 @@ def _turns(
     if prompts.system is not None and turns[0]["role"] != "system":
         turns.insert(0, {"role": "system", "content": prompts.system})
     return turns
-
-
-def _chat_text(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], model_id: str) -> str:
-    import jinja2
-
-    # A last turn of the assistant is the beginning of an answer, which the model continues.
-    continued = turns[-1]["role"] == "assistant"
-    conversation: list[Any] = [dict(turn) for turn in turns]
-    ending: Any = {"add_generation_prompt": not continued, "continue_final_message": continued}
-    try:
-        text = tokenizer.apply_chat_template(conversation, tokenize=False, **ending)
-    except (jinja2.TemplateError, ValueError, TypeError) as error:
-        problem = f"the chat template of {model_id} refuses these turns: {first_line(error)}"
-        raise ValueError(problem) from None
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"the chat template of {model_id} makes an empty text of these turns")
-    return text
 
 
 def _no_chat_template(tokenizer: PreTrainedTokenizerBase | None, row: PromptRow, model_id: str) -> str:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, islice
-from pathlib import Path
 from typing import Any
 
 from harness.config.point import Prompts
-from harness.config.user_path import user_path
-from harness.errors import ConfigError, Mistake, first_line
+from harness.config.text_file import not_unicode
+from harness.errors import ConfigError, Mistake
+from harness.prompts.prompt_file import LINE_LIKE, RawRow, parse_json, read_file
 
-FORMATS = (".txt", ".jsonl", ".csv", ".parquet")
 ROLES = ("system", "user", "assistant", "tool")
 _NOT_FIELDS = ("id", "prompt", "messages")
 _ID_LENGTH = 100
+_DEEPEST = 100  # levels of a value; far below what JSON and recursion allow
 
 
 @dataclass(frozen=True)
@@ -33,24 +31,21 @@ class PromptRow:
         id: given, or made from the row's content, so that adding other rows does not change it.
         where: file and line, or the index among the inline items; the key of mistakes in it.
         prompt: the text; None when the row holds `messages`, or when a template makes the text.
-        messages: chat turns, each with `role` and `content`; None when the row holds a text.
+        messages: chat turns, each with `role`, `content` and what else the row says of it (`tool_calls`);
+            None when the row holds a text.
         fields: its other columns, `reference` among them.
     """
 
     id: str
     where: str
     prompt: str | None = None
-    messages: tuple[Mapping[str, str], ...] | None = None
+    messages: tuple[Mapping[str, Any], ...] | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def values(self) -> dict[str, Any]:
         """Return what a template can name: every field, `prompt` and `id`."""
         prompt = {"prompt": self.prompt} if self.prompt is not None else {}
         return {"id": self.id, **prompt, **self.fields}
-
-
-_RawRow = tuple[str, Mapping[str, Any] | str]
-"""A row of the source: where it is, and its columns or what is wrong with it."""
 
 
 def read_rows(prompts: Prompts) -> list[PromptRow]:
@@ -61,7 +56,7 @@ def read_rows(prompts: Prompts) -> list[PromptRow]:
     Raises:
         ConfigError: every mistake found, each with its file and line.
     """
-    source = _inline(prompts.items) if prompts.items is not None else _open(prompts.file or "")
+    source = _inline(prompts.items) if prompts.items is not None else read_file(prompts.file or "")
     name = "prompts.items" if prompts.items is not None else str(prompts.file)
     mistakes: list[Mistake] = []
     rows: list[PromptRow] = []
@@ -93,6 +88,8 @@ def _row(where: str, found: Mapping[str, Any] | str, *, templated: bool) -> Prom
     if isinstance(found, str):
         raise ValueError(found)
     columns = {key: value for key, value in found.items() if value is not None}
+    for key, value in columns.items():
+        _check_value(f"`{key}`", [key, value])
     prompt, messages = columns.get("prompt"), columns.get("messages")
     row_id = _given_id(columns.get("id"))
     if prompt is not None and messages is not None:
@@ -114,6 +111,23 @@ def _row(where: str, found: Mapping[str, Any] | str, *, templated: bool) -> Prom
     return PromptRow(row_id, where, prompt, turns, fields)
 
 
+def _check_value(name: str, value: Any) -> None:
+    """Raise a ValueError where a value, however nested, cannot be stored as it is."""
+    waiting = [(value, 0)]
+    while waiting:
+        one, depth = waiting.pop()
+        if isinstance(one, str) and (found := not_unicode(one)):
+            raise ValueError(f"{name} holds {found}, which is no Unicode text; take it out")
+        if depth > _DEEPEST:
+            raise ValueError(f"{name} is nested more than {_DEEPEST} levels deep; make it flatter")
+        if isinstance(one, Mapping):
+            if len({isinstance(key, str) for key in one}) > 1:
+                raise ValueError(f"{name} has both texts and numbers as keys; quote the numbers")
+            waiting += [(part, depth + 1) for item in one.items() for part in item]
+        elif isinstance(one, list | tuple):
+            waiting += [(part, depth + 1) for part in one]
+
+
 def _given_id(value: Any) -> str:
     """Return the row's id as text; empty when it has none."""
     if value is None or value == "":
@@ -126,26 +140,35 @@ def _given_id(value: Any) -> str:
     return text
 
 
-def _messages(value: Any) -> tuple[Mapping[str, str], ...]:
+def _messages(value: Any) -> tuple[Mapping[str, Any], ...]:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except ValueError:
-            raise ValueError("`messages` must be a list of turns (or that as JSON)") from None
+            value = parse_json(value)
+        except ValueError as error:
+            raise ValueError(f"`messages` must be a list of turns (or that as JSON): {error}") from None
+        _check_value("`messages`", value)
     if not isinstance(value, list | tuple) or not value:
         raise ValueError("`messages` must be a list of at least one turn")
-    turns = []
-    for number, turn in enumerate(value, 1):
-        if not isinstance(turn, Mapping) or not {"role", "content"} <= set(turn):
-            raise ValueError(f"turn {number} of `messages` needs `role` and `content`")
-        if turn["role"] not in ROLES:
-            raise ValueError(
-                f"turn {number} of `messages` has role {turn['role']!r:.40}; roles are {', '.join(ROLES)}"
-            )
-        if not isinstance(turn["content"], str) or not turn["content"].strip():
-            raise ValueError(f"turn {number} of `messages` is empty or not text")
-        turns.append({"role": turn["role"], "content": turn["content"]})
-    return tuple(turns)
+    return tuple(_turn(number, turn) for number, turn in enumerate(value, 1))
+
+
+def _turn(number: int, turn: Any) -> Mapping[str, Any]:
+    """Return a turn's role, content, and what else is said of it."""
+    given = (
+        {key: value for key, value in turn.items() if value is not None} if isinstance(turn, Mapping) else {}
+    )
+    more = {str(key): value for key, value in given.items() if key not in ("role", "content") and value != []}
+    # A call of a tool needs no text.
+    content = given.get("content", "" if "tool_calls" in more else None)
+    if "role" not in given or content is None:
+        raise ValueError(f"turn {number} of `messages` needs `role` and `content`")
+    if given["role"] not in ROLES:
+        raise ValueError(
+            f"turn {number} of `messages` has role {given['role']!r:.40}; roles are {', '.join(ROLES)}"
+        )
+    if not isinstance(content, str) or not (content.strip() or "tool_calls" in more):
+        raise ValueError(f"turn {number} of `messages` is empty or not text")
+    return {"role": given["role"], "content": content, **more}
 
 
 def _with_ids(rows: list[PromptRow]) -> list[PromptRow]:
@@ -184,91 +207,17 @@ def content_id(row: PromptRow) -> str:
     return slug + digest[:4] if slug else "p-" + digest[:8]
 
 
-def _inline(items: tuple[str | dict[str, Any], ...]) -> Iterator[_RawRow]:
+def line_end_warnings(prompts: Prompts, rows: Sequence[PromptRow]) -> Iterator[str]:
+    """Yield a warning for each prompt of a .txt file that some editors would show as several lines."""
+    if str(prompts.file).lower().endswith(".txt"):
+        for row in rows:
+            for char in sorted(set(row.prompt or "").intersection(LINE_LIKE)):
+                yield (
+                    f"{row.where}: U+{ord(char):04X} looks like a line end but is part of the prompt: "
+                    "prompts of a .txt file are separated by LF, CRLF or CR"
+                )
+
+
+def _inline(items: tuple[str | dict[str, Any], ...]) -> Iterator[RawRow]:
     for index, item in enumerate(items):
         yield f"prompts.items[{index}]", {"prompt": item} if isinstance(item, str) else item
-
-
-def _open(name: str) -> Iterator[_RawRow]:
-    path = user_path("prompts.file", name)
-    kind = path.suffix.lower()
-    if kind not in FORMATS:
-        raise ConfigError.of("prompts.file", f"{name}: unsupported file type; use {', '.join(FORMATS)}")
-    if not path.is_file():
-        problem = "is a folder; name a file in it" if path.is_dir() else "not found; check the path"
-        raise ConfigError.of("prompts.file", f"{name} {problem} (looked in {path.parent.absolute()})")
-    if kind == ".parquet":
-        return _parquet(path, name)
-    try:
-        data = path.read_bytes()
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError.of("prompts.file", f"{name} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        problem = f"is not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8"
-        raise ConfigError.of(f"{name}:{line}", problem) from None
-    return {".txt": _txt, ".jsonl": _jsonl, ".csv": _csv}[kind](text, name)
-
-
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    # Not splitlines(): U+2028 and form feeds may be part of a prompt.
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.removesuffix("\r")
-        if line.strip():
-            yield number, line
-
-
-def _txt(text: str, name: str) -> Iterator[_RawRow]:
-    for number, line in _lines(text):
-        yield f"{name}:{number}", {"prompt": line}
-
-
-def _jsonl(text: str, name: str) -> Iterator[_RawRow]:
-    for number, line in _lines(text):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            found: dict[str, Any] | str = f"invalid JSON: {error.msg} at column {error.colno}"
-        except (ValueError, RecursionError):
-            found = "invalid JSON: nested too deeply"
-        else:
-            row = {"prompt": row} if isinstance(row, str) else row
-            found = row if isinstance(row, dict) else "must be a JSON object or a string"
-        yield f"{name}:{number}", found
-
-
-def _csv(text: str, name: str) -> Iterator[_RawRow]:
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = [column.strip() for column in next(reader, [])]
-        if duplicates := [column for column, count in Counter(header).items() if count > 1]:
-            yield f"{name}:1", f"names the column {duplicates[0]!r} twice"
-            return
-        line = reader.line_num + 1
-        for values in reader:
-            where, line = f"{name}:{line}", reader.line_num + 1
-            if not any(value.strip() for value in values):
-                continue
-            if len(values) != len(header):
-                yield where, f"has {len(values)} values where the header names {len(header)} columns"
-                continue
-            columns = zip(header, values, strict=True)
-            # An empty cell is a missing value, but an empty prompt is a mistake of its own.
-            yield where, {key: value for key, value in columns if value or key == "prompt"}
-    except csv.Error as error:
-        yield f"{name}:{reader.line_num}", f"invalid CSV: {error}"
-
-
-def _parquet(path: Path, name: str) -> Iterator[_RawRow]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        problem = f"{name} cannot be read as parquet: {first_line(error)}"
-        raise ConfigError.of("prompts.file", problem) from None
-    for number, columns in enumerate(table.to_pylist(), 1):
-        yield f"{name} row {number}", columns

@@ -16,7 +16,7 @@ def parse_template(template: str) -> tuple[Segment, ...]:
     """Split a template into its segments.
 
     Raises:
-        ConfigError: a brace is not closed, or a field is more than a name.
+        ConfigError: a brace is not closed, a field is more than a name, or there is none.
     """
     segments: list[Segment] = []
     try:
@@ -28,6 +28,11 @@ def parse_template(template: str) -> tuple[Segment, ...]:
     except ValueError as error:
         message = f"{template!r:.80}: {error}; a field is {{name}}, a literal brace is doubled: {{{{ or }}}}"
         raise ConfigError.of("prompts.template", message) from None
+    if all(name is None for _, name in segments):
+        message = (
+            f"{template!r:.80}: names no field, so all prompts would be this text; name one, as {{prompt}}"
+        )
+        raise ConfigError.of("prompts.template", message)
     return tuple(segments)
 
 
