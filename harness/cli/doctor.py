@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from harness.config.point import Cache, Model, Quantization
 from harness.config.search_path import conf_folder
@@ -22,6 +21,7 @@ from harness.models.device import device_name, devices
 from harness.models.locate import locate
 from harness.models.memory import available_bytes
 from harness.models.quantize import check_quantization
+from harness.report.console import SafeConsole
 
 
 def _choices(group: str) -> Iterator[dict[str, Any]]:
@@ -46,7 +46,7 @@ class Trial:
 
 def doctor() -> int:
     """Print devices, memory, versions, and which quantizations work here; returns the exit status."""
-    console = Console()
+    console = SafeConsole(highlight=True)
     facts = environment()
     versions = _table("Versions", "what", "version")
     for name, found in facts["versions"].items():
@@ -59,7 +59,7 @@ def doctor() -> int:
     threads = f"{facts['machine']['threads']} of {facts['machine']['cpu_count']}"
     for device in available:
         free = f"{available_bytes(device) / 1024**3:.1f} GiB"
-        machine.add_row(device, escape(device_name(device)), free, threads if device == "cpu" else "")
+        machine.add_row(device, device_name(device), free, threads if device == "cpu" else "")
     console.print(machine)
 
     title = "Quantizations, tried on a tiny random model"
@@ -70,8 +70,8 @@ def doctor() -> int:
             trials = [try_quantization(folder, one, device) for device in available for one in TRIED]
             trials += [try_cache(folder, cache, device) for device in available for cache in TRIED_CACHES]
     for trial in trials:
-        answer = "[green]yes[/]" if trial.works else "[red]no[/]"
-        tried.add_row(trial.quantization, trial.device, answer, escape(trial.reason))
+        answer = Text("yes", "green") if trial.works else Text("no", "red")
+        tried.add_row(trial.quantization, trial.device, answer, trial.reason)
     console.print(tried)
     return 0
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
@@ -29,6 +28,7 @@ from harness.models.locate import locate
 from harness.models.tokenizer import load_tokenizer
 from harness.prompts import prepare_prompts
 from harness.prompts.prompt import Prompt
+from harness.report.console import SafeConsole
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _candidates(
 
 
 def _print_tables(tokens: list[tuple[str, int]], steps: Iterator[Step]) -> None:
-    console = Console()
+    console = SafeConsole(highlight=True)
     table = Table(title=Text(f"{len(tokens)} tokens of the prompt"), title_justify="left")
     table.add_column("#", justify="right", style="dim")
     table.add_column("token")

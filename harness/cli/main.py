@@ -23,6 +23,7 @@ from harness.config.messages import explain
 from harness.config.point import Point
 from harness.config.suggest import did_you_mean
 from harness.errors import ConfigError, HarnessError
+from harness.terminal import visible_streams
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -55,9 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(argv)
     # Read by OpenMP when torch is loaded: threads that spin while they wait slow down a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with _terminable() as terminated:
+    with visible_streams(), _terminable() as terminated:
         try:
             status = _run_interruptibly(words)
+            sys.stdout.flush()
         except HarnessError as error:
             _print_traceback()
             for line in explain(error):

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from harness.errors import ConfigError
+from harness.report.console import SafeConsole
 from harness.run.display import Display
 from harness.run.group_file import read_group
 from harness.run.local import run_group as run_jobs
@@ -27,7 +26,7 @@ def run_group(words: Sequence[str]) -> int:
         raise ConfigError.of("run-group", "takes one file, written by an executor: harness run-group FILE")
     plan, group = read_group(Path(words[0]))
     failed = False
-    with Display(Console(stderr=True), len(group.jobs)) as display:
+    with Display(SafeConsole(stderr=True), len(group.jobs)) as display:
         for outcome in run_jobs(plan, group, display):
             print(outcome.to_json(), flush=True)
             failed |= outcome.status == "failed"

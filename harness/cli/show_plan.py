@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -15,7 +14,9 @@ from harness.backends.backend import TokenIds
 from harness.config.point import Point
 from harness.models.memory import format_bytes
 from harness.plan.plan import Group, Plan, make_plan
+from harness.report.console import SafeConsole
 from harness.run.display import print_hints, print_warnings
+from harness.terminal import visible
 
 _MOST_ROWS = 60
 
@@ -74,7 +75,7 @@ def _points_table(plan: Plan) -> Table:
     table.add_column("to do")
     for job, lacking in list(zip(plan.jobs, plan.missing, strict=True))[:_MOST_ROWS]:
         table.add_row(
-            Text(job.point.label, overflow="fold"),
+            Text(visible(job.point.label), overflow="fold"),
             f"{len(job.prompts):,}",
             f"{job.samples:,}",
             f"{job.tokens:,}",
@@ -90,7 +91,7 @@ def _groups_table(plan: Plan) -> Table:
         table.add_column(column, justify="right")
     for group in plan.groups:
         table.add_row(
-            group.name,
+            Text(visible(group.name)),
             str(len(group.jobs)),
             str(sum(bool(plan.missing[index]) for index in group.jobs)),
             *_memory(plan, group),
@@ -138,9 +139,9 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
-def _prepared(points: Sequence[Point], name: str) -> tuple[Plan, Console]:
+def _prepared(points: Sequence[Point], name: str) -> tuple[Plan, SafeConsole]:
     """The plan of a sweep, its warnings printed."""
     plan = make_plan(points, name)
-    console = Console(highlight=False)
+    console = SafeConsole()
     print_warnings(console, plan)
     return plan, console

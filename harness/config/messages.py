@@ -21,7 +21,7 @@ def explain(error: BaseException, groups: ConfigGroups | None = None) -> list[st
     """
     if isinstance(error, HarnessError):
         mistakes = getattr(error, "mistakes", None)
-        return [format_mistake(mistake) for mistake in mistakes] if mistakes else [str(error)]
+        return [format_mistake(mistake) for mistake in mistakes] if mistakes else [_joined(str(error))]
     chain = _chain(error)
     text = " ".join(str(one) for one in chain)
     file, key = _IN_FILE.search(text), _FULL_KEY.search(text)
@@ -36,7 +36,7 @@ def explain(error: BaseException, groups: ConfigGroups | None = None) -> list[st
     if len(chain) > 1 and cause and cause[0].strip() not in " ".join(lines):
         lines.append(cause[0].strip())
     prefix += f"{key.group(1)}: " if key else ""
-    return [prefix + (" ".join(lines) or first)]
+    return [_joined(prefix + (" ".join(lines) or first))]
 
 
 def format_mistake(mistake: Mistake) -> str:
@@ -45,6 +45,10 @@ def format_mistake(mistake: Mistake) -> str:
     if mistake.points:
         more = len(mistake.points) - 3
         text += f" (at {', '.join(mistake.points[:3])}{f' and {more} more' if more > 0 else ''})"
+    return _joined(text)
+
+
+def _joined(text: str) -> str:
     return " ".join(text.split("\n"))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from harness.analysis.point_results import CHOICES
 from harness.config.labels import short, value_text
-from harness.report.visible import visible
 from harness.store.sweeps import SweepPoint
+from harness.terminal import visible
 
 
 def short_names(points: Sequence[SweepPoint]) -> list[str]:

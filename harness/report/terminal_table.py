@@ -16,7 +16,7 @@ from harness.analysis.metric_catalog import HEADLINES
 from harness.analysis.point_results import CHOICES, PointResult
 from harness.analysis.statistics.multiple_comparisons import NO_DIFFERENCE
 from harness.report.point_names import short_names
-from harness.report.visible import visible
+from harness.terminal import visible
 
 STATUS_SIGNS = {"done": ("✓", "green"), "reused": ("↺", "cyan"), "failed": ("✗", "bold red")}
 FINISHES = {

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from harness.analysis.compare_points import compare
@@ -16,15 +15,16 @@ from harness.analysis.comparison import Comparison
 from harness.analysis.drift_costs import precision_report
 from harness.analysis.expectations import CheckedExpectation, check_expectations, check_summary, missed
 from harness.analysis.point_results import PointResult, point_results
+from harness.report.console import SafeConsole
 from harness.report.csv_files import comparison_csv, summary_csv
 from harness.report.page.compare_page import compare_html
 from harness.report.page.tokens_page import tokens_html
 from harness.report.terminal_table import sweep_table
-from harness.report.visible import visible
 from harness.store.feedback import known_feedback
 from harness.store.files import outputs_folder, write_text
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint, find_sweep
+from harness.terminal import visible
 
 TOKENS_BUDGET_MB = 8.0
 """Of a tokens page."""
@@ -91,14 +91,14 @@ def write_sweep_reports(sweep: Sweep, anew: bool = False) -> Written:
 
 def print_sweep(sweep: Sweep, written: Written) -> None:
     """Print the sweep's table, its expectations and the paths of its files."""
-    console = Console(highlight=False)
+    console = SafeConsole()
     console.print(sweep_table(written.points, console.width, written.comparison))
     console.print()
     for line in _expectation_lines(written.checked):
         console.print(line, soft_wrap=True)
     for path in (sweep.folder / "compare.html", sweep.folder / "summary.csv"):
         if path.is_file():
-            console.print(_relative(path), soft_wrap=True, markup=False)
+            console.print(_relative(path), soft_wrap=True)
 
 
 def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool = False) -> Path:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,12 +18,14 @@ from rich.progress import (
 from rich.text import Text
 
 from harness.plan.plan import Plan
+from harness.report.console import SafeConsole
+from harness.terminal import visible, visible_streams
 
 
 class Display:
     """The terminal's `harness.progress.Progress`. Without a terminal the bars are silent."""
 
-    def __init__(self, console: Console, points: int) -> None:
+    def __init__(self, console: SafeConsole, points: int) -> None:
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
@@ -36,23 +38,26 @@ class Display:
             transient=True,
             disable=not console.is_terminal,
         )
+        self._open = ExitStack()
         self._points = points
         self._sweep = self._progress.add_task("sweep", total=points, unit="points")
         self._stage: TaskID | None = None
         self._done = 0
 
     def __enter__(self) -> Display:
-        self._progress.start()
+        self._open.enter_context(self._progress)
+        # The bars take the standard streams, and what is printed on those beside them is hostile text too.
+        self._open.enter_context(visible_streams())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._open.close()
 
     def stage(self, label: str, total: int, unit: str) -> None:
         """Show a bar for a new stage in place of the last one's."""
         if self._stage is not None:
             self._progress.remove_task(self._stage)
-        self._stage = self._progress.add_task(label, total=total, unit=unit)
+        self._stage = self._progress.add_task(visible(label), total=total, unit=unit)
 
     def advance(self, amount: int = 1) -> None:
         """Move the stage's bar."""
@@ -61,17 +66,19 @@ class Display:
 
     def message(self, text: str) -> None:
         """Print a line above the bars."""
-        self._progress.console.print(Text(text), soft_wrap=True)
+        self._progress.console.print(Text(visible(text)), soft_wrap=True)
 
     def point(self, label: str, outcome: str, style: str) -> None:
         """Print the outcome of a point, and move the sweep's bar."""
         self._done += 1
-        line = Text.assemble((f"{self._done:>4}/{self._points} ", "dim"), (f"{outcome:<8}", style), label)
+        line = Text.assemble(
+            (f"{self._done:>4}/{self._points} ", "dim"), (f"{outcome:<8}", style), visible(label)
+        )
         self._progress.console.print(line, soft_wrap=True)
         self._progress.advance(self._sweep)
 
 
-def print_warnings(console: Console, plan: Plan) -> None:
+def print_warnings(console: SafeConsole, plan: Plan) -> None:
     """Print each warning of a plan's points once, and of how many points it is where not of all."""
     counts = Counter(warning for job in plan.jobs for warning in job.warnings)
     for warning, count in counts.items():
@@ -79,12 +86,12 @@ def print_warnings(console: Console, plan: Plan) -> None:
         print_warning(console, warning + where)
 
 
-def print_warning(console: Console, warning: str) -> None:
+def print_warning(console: SafeConsole, warning: str) -> None:
     """Print a warning."""
-    console.print(Text.assemble(("warning ", "yellow"), warning), soft_wrap=True)
+    console.print(Text.assemble(("warning ", "yellow"), visible(warning)), soft_wrap=True)
 
 
-def print_hints(console: Console, plan: Plan) -> None:
+def print_hints(console: SafeConsole, plan: Plan) -> None:
     """Print a plan's lines of advice."""
     for hint in plan.hints:
-        console.print(Text.assemble(("hint ", "cyan"), hint), soft_wrap=True)
+        console.print(Text.assemble(("hint ", "cyan"), visible(hint)), soft_wrap=True)

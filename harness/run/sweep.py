@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.text import Text
 
 from harness.analysis.expectations import missed
@@ -17,12 +16,14 @@ from harness.config.point import Point
 from harness.errors import ConfigError
 from harness.plan.plan import Plan, make_plan
 from harness.report import print_sweep, write_sweep_reports
+from harness.report.console import SafeConsole
 from harness.run.display import Display, print_hints, print_warning, print_warnings
 from harness.run.executor import Executor, Outcome
 from harness.run.local import LocalExecutor
 from harness.store.files import remove_unfinished, write_text
 from harness.store.locks import lock
 from harness.store.sweeps import Sweep
+from harness.terminal import visible
 from harness.tracking import BackgroundTracker, Tracker, closing_lines, open_tracker
 
 SAVING = 30
@@ -47,7 +48,7 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: E
     Raises:
         ConfigError: a point cannot be prepared; nothing was loaded.
     """
-    console = Console()
+    console = SafeConsole(highlight=True)
     plan = make_plan(points, name)
     _check_outputs(plan.outputs)
     sweep = plan.sweep()
@@ -64,7 +65,7 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: E
 class _Run:
     """One sweep going on: the plan, and what has become of its points so far."""
 
-    def __init__(self, plan: Plan, sweep: Sweep, console: Console) -> None:
+    def __init__(self, plan: Plan, sweep: Sweep, console: SafeConsole) -> None:
         self._plan = plan
         self._sweep = sweep
         self._console = console
@@ -96,7 +97,7 @@ class _Run:
                 tracker.close(self._sweep, status)
         print_sweep(self._sweep, written)
         for line in closing_lines(self._sweep, tracker.links(self._sweep), tracker.uri):
-            self._console.print(Text(line), soft_wrap=True)
+            self._console.print(Text(visible(line)), soft_wrap=True)
         return 1 if failed or missed(written.checked) else 0
 
     def _record(self, outcome: Outcome, display: Display, tracker: Tracker) -> None:
@@ -116,7 +117,7 @@ class _Run:
         point = self._sweep.points[outcome.job]
         display.point(point.label, point.status, _STYLES[point.status])
         if outcome.error is not None:
-            self._console.print(Text(f"     {outcome.error}", style="red"), soft_wrap=True)
+            self._console.print(Text(f"     {visible(outcome.error)}", style="red"), soft_wrap=True)
         for warning in outcome.warnings:
             if warning not in self._known_warnings:
                 self._known_warnings.add(warning)

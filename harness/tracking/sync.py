@@ -10,6 +10,7 @@ from harness.report.write import write_sweep_reports
 from harness.store.files import outputs_folder
 from harness.store.mlflow_uri import tracking_uri
 from harness.store.sweeps import find_sweep
+from harness.terminal import visible
 from harness.tracking.links import closing_lines
 from harness.tracking.mlflow_store import reason_of
 from harness.tracking.tracker import LOGGABLE, MlflowTracker
@@ -55,7 +56,7 @@ def sync(name: str | None) -> int:
         f"{sweep.folder.name}: {tracker.written} of {points} points logged to {uri}, the rest was up to date"
     )
     for label in gone:
-        print(f"{label}: no longer in the store; run the sweep again to generate it")
+        print(f"{visible(label)}: no longer in the store; run the sweep again to generate it")
     for line in closing_lines(sweep, tracker.links(sweep), uri):
         print(line)
     return 1 if gone else 0

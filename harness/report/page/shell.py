@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.report.visible import visible
+from harness.terminal import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
 

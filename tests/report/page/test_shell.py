@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from read_page import Page
 
 from harness.report.page.shell import SCRIPTS, STYLES, TEMPLATES, page, safe_json
-from harness.report.visible import visible
+from harness.terminal import visible
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=60)
 
