@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from harness.config.text_file import not_unicode
 from harness.errors import ConfigError, Mistake
 
 _KEYS = ("prompt", "steps", "top_k", "chat")
@@ -45,6 +46,8 @@ def inspect_arguments(words: Sequence[str]) -> InspectArguments:
             found.overrides.append(word)
         elif key == "prompt":
             found.prompt = value
+            if what := not_unicode(value):
+                mistakes.append(Mistake("prompt", f"holds {what}; write it in UTF-8"))
         elif key == "chat":
             if value.lower() not in ("true", "false"):
                 mistakes.append(Mistake(word, "must be true or false"))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from harness.config.suggest import did_you_mean
-from harness.errors import ConfigError
+from harness.config.text_file import AS_UTF8, not_unicode
+from harness.errors import ConfigError, Mistake
 
 # Hydra's flags that are followed by a value; `--flag=value` is one word.
 WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd"}
@@ -40,10 +41,12 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     """Separate the flags, which may be anywhere, from the overrides.
 
     Raises:
-        ConfigError: an unknown flag, or one without its value.
+        ConfigError: an unknown flag, one without its value, or bytes that are not UTF-8.
     """
     found = Arguments()
     words = list(argv)
+    if wrong := [Mistake(word, f"holds {what}; {AS_UTF8}") for word in words if (what := not_unicode(word))]:
+        raise ConfigError(wrong)
     while words:
         word = words.pop(0)
         name, equals, value = word.partition("=")

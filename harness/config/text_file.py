@@ -7,6 +7,9 @@ import re
 from harness.config.user_path import user_path
 from harness.errors import ConfigError
 
+AS_UTF8 = "write it in UTF-8, and rename a file that is not named so"
+"""What to do with a value that `not_unicode` finds something in."""
+
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -110,7 +110,8 @@ SOURCES: dict[str, Callable[[str], list[str]]] = {
     "a value": lambda text: [f"decoding.top_p='{text}'", "prompts.items=[a]"],
     "a choice": lambda text: [f"decoding={text}", "prompts.items=[a]"],
     "an override": lambda text: [text, "prompts.items=[a]"],
-    "a label": lambda text: ["-m", "decoding=greedy,top_p", f"generation.stop_strings=['{text}'],[]", "prompts.items=[a]"],
+    "a label": lambda text: ["-m", "decoding=greedy,top_p",
+        f"generation.stop_strings=['{text}'],[]", "prompts.items=[a]"],
     "a key of an experiment": in_an_experiment("TEXT: 1"),
     "a value of an experiment": in_an_experiment("generation: {seed: TEXT}"),
 }  # fmt: skip
@@ -248,3 +249,41 @@ def test_every_way_to_print_goes_through_the_same_function(
     assert not HOSTILE.search(own.sub("", printed)), printed
     assert "[bold]" in printed
     assert ":smile:" in printed
+
+
+@pytest.mark.parametrize("text", ["caf\udce9", "a\ud800"], ids=["a byte", "a surrogate"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["inspect", "prompt=TEXT"],
+        ["check", "prompts.items=['TEXT']"],
+        ["check", "prompts.file='TEXT.txt'"],
+        ["check", "generation.stop_strings=['TEXT']"],
+        ["check", "TEXT=1"],
+        ["check", "decoding=TEXT"],
+        ["check", "+cases=[[decoding=TEXT]]"],
+        ["check", "prompts.system=${oc.env:TEXT_HERE}"],
+        ["check", "experiments=e"],
+        ["check", "--config-dir", "TEXT"],
+        ["help", "TEXT"],
+        ["report", "TEXT"],
+        ["replay", "TEXT", "decoding=greedy"],
+        ["TEXT"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_no_unicode_is_a_mistake_of_its_key(
+    run: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], text: str
+) -> None:
+    Path("experiments").mkdir()
+    escaped = json.dumps(text)
+    Path("experiments/e.yaml").write_text(f"# @package _global_\nprompts: {{template: {escaped}}}\n")
+    monkeypatch.setenv("TEXT_HERE", "caf\udce9")
+    given = [word.replace("TEXT", text) if "TEXT_" not in word else word for word in words]
+    status, printed = run(
+        given[0], *(["model=fable_tiny"] if len(words) == 2 and "=" in words[1] else []), *given[1:]
+    )
+    assert status == 2, printed
+    assert printed.count("\n") == 1, printed
+    assert not printed.startswith("unexpected")
+    assert re.search("byte 0xe9|U\\+D|no sweep was run yet", printed)
