@@ -55,6 +55,34 @@ def write_hostile(folder: Path) -> Path:
     return path
 
 
+NAMES_OF_OBJECTS = (
+    "constructor",
+    "__proto__",
+    "toString",
+    "hasOwnProperty",
+    "valueOf",
+    "then",
+    "length",
+    "0",
+)
+"""Names that every object of JavaScript has, or that its order depends on."""
+
+
+def write_names_of_objects(folder: Path) -> Path:
+    """compare.html whose prompts, models and settings are called as an object's own properties are."""
+    texts = {name: f"It was {name}" for name in NAMES_OF_OBJECTS}
+    sweep = make_sweep(folder / "outputs", models=("m",), texts=texts, scores=True, tokens=12)
+    points = tuple(
+        replace(p, label=name, model=name, decoding=name, varied={"model": name, name: name})
+        for p, name in zip(sweep.points, NAMES_OF_OBJECTS, strict=False)
+    )
+    found = point_results(replace(sweep, points=points))
+    compared = replace(made_up_comparison(found), self_bleu={})
+    path = folder / "names.html"
+    path.write_text(compare_html(replace(sweep, points=points), found, comparison=compared), encoding="utf-8")
+    return path
+
+
 def write_tokens(folder: Path) -> Path:
     """tokens.html of one point."""
     stored = write_point(folder / "outputs", "point", PROMPTS, scores=True, tokens=20)

@@ -13,7 +13,14 @@ from fake_points import HOSTILE, PROMPTS
 
 sys.path.append(str(Path(__file__).parent))
 
-from made_pages import rows_of, write_compare, write_hostile, write_tokens
+from made_pages import (
+    NAMES_OF_OBJECTS,
+    rows_of,
+    write_compare,
+    write_hostile,
+    write_names_of_objects,
+    write_tokens,
+)
 
 DESKTOP, PHONE = (1440, 900), (390, 844)
 Open = Callable[..., Any]
@@ -238,6 +245,24 @@ def test_a_cell_of_a_csv_is_never_a_formula(hostile: Path, open_page: Open) -> N
     rows = rows_of(view.input_value("#export-text"))
     assert rows[0]["output"] == HOSTILE["long"]
     assert all(not value.startswith(("=", "+", "@")) for row in rows for value in row.values())
+
+
+def test_names_that_every_object_has_are_only_names(tmp_path: Path, open_page: Open) -> None:
+    path = write_names_of_objects(tmp_path)
+    for name in ("constructor", "__proto__", "0"):
+        view = open_page(
+            path, f"#/prompts/{name}?colour={name}&order={name}&layout={name}&sample={name}"
+        ).view
+        view.wait_for_selector("#columns .text")
+        assert view.text_content("#prompt-id") == name
+        assert view.text_content("#prompt-text").replace("␣", " ").strip()
+        assert view.locator("#columns .column").count() == 3
+        assert view.locator("#prompt-list li").count() == len(NAMES_OF_OBJECTS)
+    name = "constructor"
+    view = open_page(path, f"#/overview?sort={name}&x={name}&y={name}").view
+    view.wait_for_selector("#metrics tbody tr")
+    view = open_page(path, f"#/runs?run={name}&other=__proto__").view
+    view.wait_for_selector("#settings tbody tr")
 
 
 def test_the_keyboard_reaches_everything(compare: Path, open_page: Open) -> None:

@@ -74,7 +74,7 @@ def compare_html(
         "front": front_json(compared.front, indices),
         "quantization": quantization,
         "noise": {key: short(value) for key, value in compared.noise.items()},
-        "selfBleu": {key: short(value, 3) for key, value in compared.self_bleu.items()},
+        "selfBleu": [[prompt_id, short(value, 3)] for prompt_id, value in compared.self_bleu.items()],
         "expectations": [expectation_json(e, indices) for e in expectations],
         "feedback": [found for f in feedback if (found := feedback_json(f, indices))],
         **prompts,

@@ -3,11 +3,13 @@
 
 const byId = (id) => document.getElementById(id);
 const data = {
-  baseline: null, front: null, quantization: null, findings: [], effects: [], noise: {}, selfBleu: {}, expectations: [], feedback: [],
+  baseline: null, front: null, quantization: null, findings: [], effects: [], noise: {}, selfBleu: [], expectations: [], feedback: [],
   ...JSON.parse(byId("data").textContent),
 };
 const points = data.points;
 const pointIndices = points.map((_, point) => point);
+// Ids and names of a user are keys of Maps: an object has keys of its own, such as "constructor".
+const selfBleuOf = new Map(data.selfBleu);
 const metricOf = new Map(data.metrics.map((metric) => [metric.key, metric]));
 
 // The chunks come after this script, so that the first view need not wait for them.

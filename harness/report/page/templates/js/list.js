@@ -75,7 +75,7 @@ const fillList = async () => {
   const key = `${state.order}|${state.search}`;
   if (key === listKey) return;
   listKey = key;
-  const prompts = [...(await promptList())].sort((ORDERS[state.order] ?? ORDERS[DEFAULTS.order])[1]);
+  const prompts = [...(await promptList())].sort(ORDERS[Object.hasOwn(ORDERS, state.order) ? state.order : DEFAULTS.order][1]);
   const words = wordsOf(state.search);
   if (!words.length) { listed = prompts; byId("found").textContent = ""; drawList(); return; }
   const hits = new Set();

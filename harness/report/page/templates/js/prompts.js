@@ -39,7 +39,7 @@ const openedPrompt = async () => (await promptList()).find((prompt) => prompt.id
 let promptKey = null;
 const drawPrompts = async () => {
   readyPrompts();
-  byId("order").value = state.order in ORDERS ? state.order : DEFAULTS.order;
+  byId("order").value = Object.hasOwn(ORDERS, state.order) ? state.order : DEFAULTS.order;
   for (const [id, key] of [["search", "search"], ["run-filter", "filter"]]) if (byId(id).value !== state[key]) byId(id).value = state[key];
   segments(byId("layouts"), LAYOUTS, state.layout, (layout) => go({ layout }, false));
   byId("modes").hidden = !state.colour;
@@ -73,7 +73,7 @@ const drawPrompt = (prompt, opened) => {
   const facts = [];
   if (known(opened.promptTokens)) facts.push(plural(opened.promptTokens, "prompt token"));
   if (prompt.disagreement !== null) facts.push(`${share(prompt.disagreement)} disagreement`);
-  if (known(data.selfBleu[prompt.id])) facts.push(`self-BLEU across strategies ${digits(data.selfBleu[prompt.id], 3)}`);
+  if (known(selfBleuOf.get(prompt.id))) facts.push(`self-BLEU across strategies ${digits(selfBleuOf.get(prompt.id), 3)}`);
   byId("prompt-facts").textContent = facts.join(" · ");
   const text = clear(byId("prompt-text"));
   if (opened.promptSteps) {
@@ -87,7 +87,8 @@ const drawPrompt = (prompt, opened) => {
   byId("sample-choice").hidden = numbers.length < 2;
   byId("layouts").hidden = opened.samples.length < 2;
   clear(byId("sample"), option("all", "all"), ...numbers.map((n) => option(n, String(n))));
-  byId("sample").value = state.sample === "all" || numbers.includes(Number(state.sample)) ? state.sample : "all";
+  if (!numbers.some((n) => String(n) === state.sample)) state.sample = "all";
+  byId("sample").value = state.sample;
   byId("reading-note").textContent = prompt.tokens ? "" : "The tokens of this prompt are not in this page: its outputs are shown without probabilities.";
   const tree = state.layout === "tree";
   byId("columns").hidden = tree;

@@ -46,7 +46,7 @@ const readFragment = (fragment) => {
     } else if (FLAGS.includes(key)) found[key] = text === "1";
     else found[key] = text;
   }
-  if (!MODES[found.colour]) found.colour = DEFAULTS.colour;
+  if (!Object.hasOwn(MODES, found.colour)) found.colour = DEFAULTS.colour;
   return found;
 };
 
