@@ -59,7 +59,7 @@ def chat_text(
     for key in sorted({key for turn in turns for key in turn} - {"role", "content"}):
         without = [{name: value for name, value in turn.items() if name != key} for turn in turns]
         if _makes(text, tokenizer, without, model_id, tools):
-            raise ValueError(_unused(model_id, f"`{key}` of `messages`"))
+            raise ValueError(_unused(model_id, f"`{key:.60}` of `messages`"))
     if tools and _makes(text, tokenizer, turns, model_id, None):
         raise ValueError(_unused(model_id, "`tools`"))
     return text

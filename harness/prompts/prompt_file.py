@@ -100,7 +100,7 @@ def _csv(text: str, name: str) -> Iterator[RawRow]:
     try:
         header = [column.strip() for column in next(reader, [])]
         if duplicates := _duplicates(header):
-            yield f"{name}:1", f"names the column {duplicates[0]!r} twice"
+            yield f"{name}:1", f"names the column {duplicates[0]!r:.60} twice"
             return
         line = reader.line_num + 1
         for values in reader:
@@ -127,7 +127,7 @@ def _parquet(path: Path, name: str) -> Iterator[RawRow]:
         problem = f"{name} cannot be read as parquet: {first_line(error)}"
         raise ConfigError.of("prompts.file", problem) from None
     if duplicates := _duplicates(table.column_names):
-        yield name, f"names the column {duplicates[0]!r} twice"
+        yield name, f"names the column {duplicates[0]!r:.60} twice"
         return
     for number in range(table.num_rows):
         where = f"{name} row {number + 1}"

@@ -89,7 +89,7 @@ def _row(where: str, found: Mapping[str, Any] | str, *, templated: bool) -> Prom
         raise ValueError(found)
     columns = {key: value for key, value in found.items() if value is not None}
     for key, value in columns.items():
-        _check_value(f"`{key}`", [key, value])
+        _check_value(f"`{key!s:.60}`", [key, value])
     prompt, messages = columns.get("prompt"), columns.get("messages")
     row_id = _given_id(columns.get("id"))
     if prompt is not None and messages is not None:
@@ -98,7 +98,7 @@ def _row(where: str, found: Mapping[str, Any] | str, *, templated: bool) -> Prom
     if prompt is None and messages is None and not templated:
         present = ", ".join(map(str, found)) or "nothing"
         raise ValueError(
-            f"has no `prompt` and no `messages` (it has: {present}); rename one, or set prompts.template"
+            f"has no `prompt` and no `messages` (it has: {present:.200}); rename one, or set prompts.template"
         )
     if not isinstance(prompt, str | None):
         raise ValueError(f"`prompt` must be text, not {type(prompt).__name__}: {prompt!r:.60}")

@@ -49,7 +49,9 @@ def fill(segments: tuple[Segment, ...], values: Mapping[str, Any]) -> str:
             continue
         value, named = values.get(name), f"prompts.template names {{{name}}}"
         if value is None:
-            raise ValueError(f"{named}, which the row lacks; its fields are: {', '.join(values) or 'none'}")
+            raise ValueError(
+                f"{named}, which the row lacks; its fields are: {', '.join(values) or 'none':.200}"
+            )
         if not isinstance(value, str | int | float):
             raise ValueError(f"{named}, whose value is neither text nor a number: {value!r:.60}")
         texts.append(str(value))
