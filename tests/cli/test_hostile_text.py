@@ -117,11 +117,10 @@ SOURCES: dict[str, Callable[[str], list[str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ESCAPES)
 @pytest.mark.parametrize("source", SOURCES)
-def test_nothing_hostile_is_printed(run: Run, source: str, kind: str) -> None:
+def test_nothing_hostile_is_printed(run: Run, source: str) -> None:
     words = [word for word in WORDS if not word.startswith("model=")]
-    status, printed = run("check", "model=fable_tiny", *words, *SOURCES[source](ESCAPES[kind]))
+    status, printed = run("check", "model=fable_tiny", *words, *SOURCES[source]("".join(ESCAPES.values())))
     assert status in (0, 2), printed
     assert not HOSTILE.search(printed), printed
     assert not re.search("^unexpected ", printed, re.MULTILINE)
@@ -134,7 +133,7 @@ def test_a_sweep_whose_labels_and_names_are_hostile(run: Run) -> None:
     text = "".join(ESCAPES.values())
     Path("p.jsonl").write_text(json.dumps({"prompt": f"a {text}"}))
     words = ["-m", *WORDS, "prompts.file=p.jsonl", f'generation.stop_strings=["{text}"],["b"]']
-    for command in (["plan", *words], words, ["report"], ["plan", *words]):
+    for command in (["plan", *words], words, ["report"]):
         status, printed = run(*command)
         assert status == 0, printed
         assert not HOSTILE.search(printed), printed
@@ -145,7 +144,7 @@ def test_a_sweep_whose_labels_and_names_are_hostile(run: Run) -> None:
         assert not HOSTILE.search(printed), printed
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_every_command_prints_in_every_encoding(run: Run, encoding: str) -> None:
     Path("p.txt").write_text("naïve 漢字 👩\n“quoted”\n", encoding="utf-8")
     words = [*WORDS, "prompts.file=p.txt", "-m", "decoding=greedy,top_p"]
@@ -161,7 +160,6 @@ def test_every_command_prints_in_every_encoding(run: Run, encoding: str) -> None
         (0, ["check", *words]),
         (0, ["plan", *words]),
         *(decoding if encoding == "ascii" else ()),
-        (0, ["help"]),
         (0, ["help", "decoding"]),
         (0, ["--cfg", "job", *words[:-2], "decoding=greedy"]),
         (2, ["check", "prompts.items=[漢字", "漢字=1"]),
