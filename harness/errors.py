@@ -34,7 +34,8 @@ class Mistake:
     points: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.message}" if self.key else self.message
+        text = f"{self.key}: {self.message}" if self.key else self.message
+        return text.replace("\n", " ")  # a name from a file may hold a line end
 
 
 class ConfigError(HarnessError):

@@ -1,7 +1,7 @@
 """Prompts: rows of a source, templates, the chat template, and token ids that fit the model.
 
-`prepare_prompts` does all of it; the modules are its steps, in the order of the data: source, template,
-render, fit. `passages` are the texts that a model is scored on.
+`prepare_prompts` does all of it; the modules are its steps, in the order of the data: prompt_file, source,
+template, chat, render, fit. `passages` are the texts that a model is scored on.
 """
 
 from harness.prompts.fit import PreparedPrompts, prepare_prompts
