@@ -18,14 +18,15 @@ def read_text(name: str, key: str) -> str:
     """Return the content of a UTF-8 file, without a byte order mark at its beginning.
 
     Args:
-        name: the file's path, as the config names it.
+        name: the file, as the config names it.
         key: the key that names it.
 
     Raises:
         ConfigError: it cannot be read, or is in another encoding, such as UTF-16 with or without its mark.
     """
+    path = user_path(key, name)
     try:
-        data = user_path(key, name).read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigError.of(key, f"{name} cannot be read: {error.strerror}") from None
     try:

@@ -60,6 +60,8 @@ def chat_template(model: Model) -> str | None:
     plain = re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template)
     try:
         jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain)
+    except RecursionError:
+        raise ConfigError.of("model.chat_template", "not a valid Jinja template: nested too deeply") from None
     except jinja2.TemplateSyntaxError as error:
         raise ConfigError.of(
             "model.chat_template", f"not a valid Jinja template: line {error.lineno}: {error.message}"

@@ -31,10 +31,10 @@ def read_file(name: str) -> Iterator[RawRow]:
     Raises:
         ConfigError: there is no such file, it cannot be read, or is not UTF-8.
     """
-    kind = Path(name).suffix.lower()
+    path = user_path("prompts.file", name)
+    kind = path.suffix.lower()
     if kind not in FORMATS:
         raise ConfigError.of("prompts.file", f"{name}: unsupported file type; use {', '.join(FORMATS)}")
-    path = user_path("prompts.file", name)
     if not path.is_file():
         problem = "is a folder; name a file in it" if path.is_dir() else "not found; check the path"
         raise ConfigError.of("prompts.file", f"{name} {problem} (looked in {path.parent.absolute()})")

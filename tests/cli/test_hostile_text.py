@@ -284,4 +284,4 @@ def test_what_is_no_unicode_is_a_mistake_of_its_key(
     assert status == 2, printed
     assert printed.count("\n") == 1, printed
     assert not printed.startswith("unexpected")
-    assert re.search("byte 0xe9|U\\+D|no sweep was run yet", printed)
+    assert re.search("byte 0xe9|U\\+D|not UTF-8|no sweep was run yet", printed)

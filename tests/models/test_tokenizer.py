@@ -86,6 +86,12 @@ def test_invalid_templates_are_refused(small_model: Any, tmp_path: Path) -> None
         load(folder, chat_template=str(tmp_path / "none.jinja"))
     with pytest.raises(ConfigError, match=r"^model\.chat_template: not a valid Jinja template: line 1: "):
         load(folder, chat_template="{% for %}")
+    with pytest.raises(ConfigError, match=r"^model\.chat_template: .*: nested too deeply"):
+        load(folder, chat_template="{{ " + "(" * 3000)
+    for data, line in (("{{ 1 }}".encode("utf-16-le"), 1), (b"a\r{{ 1 }}\xff", 2)):
+        (tmp_path / "t.jinja").write_bytes(data)
+        with pytest.raises(ConfigError, match=rf"t\.jinja:{line}: is not UTF-8"):
+            load(folder, chat_template=str(tmp_path / "t.jinja"))
     marked = "{% generation %}{{ messages[0].content }}{% endgeneration %}{% break %}"
     assert load(folder, chat_template=marked.replace("{% break %}", "")).chat_template
 

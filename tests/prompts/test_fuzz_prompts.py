@@ -227,8 +227,8 @@ def fuzz(tmp_path: Path, tokenizer: Any, kind: str, cases: range) -> tuple[int, 
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files_are_read_or_refused(tmp_path: Path, tokenizer: Any, kind: str) -> None:
     read, refused = fuzz(tmp_path, tokenizer, kind, range(CASES))
-    assert read > CASES / 10
-    assert refused > CASES / 10
+    assert read > CASES / 20
+    assert refused > CASES / 20
 
 
 @pytest.mark.slow
@@ -237,7 +237,7 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, tokenizer: Any, kind:
 def test_many_damaged_files(tmp_path: Path, tokenizer: Any, kind: str, part: int) -> None:
     first = CASES + part * MANY_CASES
     read, refused = fuzz(tmp_path, tokenizer, kind, range(first, first + MANY_CASES))
-    assert min(read, refused) > MANY_CASES / 10
+    assert min(read, refused) > MANY_CASES / 20
 
 
 def test_the_command_says_the_same(
