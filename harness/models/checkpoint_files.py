@@ -1,0 +1,97 @@
+"""The small JSON files of a checkpoint: damage is one line, and values are checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ConfigError, Mistake, first_line
+
+CONTEXT_KEYS = (
+    "max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx",
+)  # fmt: skip
+_MAX_BYTES = 64 * 1024 * 1024
+_MAX_DEPTH = 100
+_COUNT, _IDS, _OBJECT = "a whole number", "a token id or a list of them", "an object"
+_KINDS: Mapping[str, str] = {
+    **dict.fromkeys(("vocab_size", *CONTEXT_KEYS), _COUNT),
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "num_hidden_layers", "n_layer"), _COUNT),
+    **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), _IDS),
+    **dict.fromkeys(("text_config", "quantization_config", "compression_config", "auto_map"), _OBJECT),
+    "tie_word_embeddings": "true or false",
+    "model_type": "a text",
+    "dtype": "a text",
+    "torch_dtype": "a text",
+}
+"""What a key's value must be, where it is not null; others are transformers' to check."""
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn what reading files of a checkpoint raises into a ConfigError of one line that names `what`.
+
+    A link that leads to itself, a name that is too long, a file that may not be read, text that is not
+    UTF-8, JSON of any depth.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        where = f" ({Path(str(error.filename)).name[:100]})" if error.filename is not None else ""
+        raise ConfigError.of("model.id", f"{what} cannot be read: {reason}{where}; {_CURE}") from None
+    except RecursionError:
+        raise ConfigError.of("model.id", f"{what} cannot be read: nested too deeply; {_CURE}") from None
+    except (ValueError, RuntimeError, MemoryError) as error:
+        raise ConfigError.of("model.id", f"{what} cannot be read: {first_line(error)}; {_CURE}") from None
+
+
+_CURE = "give a folder whose files can be read, or fetch it again"
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object of a JSON file.
+
+    Raises:
+        ConfigError: it cannot be read, is larger than 64 MiB, is no object, or is nested too deeply.
+    """
+    with reading(str(path)):
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"{path.stat().st_size:,} bytes are no configuration")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ConfigError.of("model.id", f"{path} is not a JSON object; fetch it again")
+    if _deeper(found, _MAX_DEPTH):
+        raise ConfigError.of("model.id", f"{path} is nested more than {_MAX_DEPTH} deep; fetch it again")
+    return found
+
+
+def wrong_values(name: str, found: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield the values of a checkpoint's file (`name` in messages) that are of another type than theirs."""
+    for key, value in found.items():
+        kind = _KINDS.get(key)
+        if kind is not None and value is not None and not _is(kind, value):
+            shown = json.dumps(value)
+            shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+            yield Mistake("model.id", f"{name}: {key} is {shown}, not {kind}; correct it, or fetch it again")
+    inner = found.get("text_config")
+    if isinstance(inner, dict):
+        yield from wrong_values(f"{name}: text_config", inner)
+
+
+def _is(kind: str, value: object) -> bool:
+    if kind == _COUNT:
+        return type(value) is int and value >= 0
+    if kind == _IDS:
+        return all(type(one) is int for one in (value if isinstance(value, list) else [value]))
+    if kind == _OBJECT:
+        return isinstance(value, dict)
+    return isinstance(value, bool if kind == "true or false" else str)
+
+
+def _deeper(value: object, depth: int) -> bool:
+    """Return whether a value is nested more than `depth` deep."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth == 0 or any(_deeper(one, depth - 1) for one in inner)
