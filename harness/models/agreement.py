@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Mistake
-from harness.models.checkpoint_files import read_object
+from harness.models.checkpoint_files import read_object, reading
 from harness.models.fable import FABLE_MODELS
 from harness.models.weights import Tensor
 
@@ -165,6 +165,7 @@ def _is_ordinary_text(pad: str, folder: Path, tokenizer: PreTrainedTokenizerBase
     path = folder / "tokenizer.json"
     if pad in (tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token) or not path.is_file():
         return False
-    added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens") or ()
+    with reading(str(path)):
+        added = json.loads(path.read_text(encoding="utf-8")).get("added_tokens") or ()
     listed = (read_object(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}).values()
     return pad not in {one.get("content") for one in (*added, *listed)}

@@ -38,14 +38,15 @@ def reading(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or first_line(error)
-        where = f" ({Path(str(error.filename)).name[:100]})" if error.filename is not None else ""
-        raise ConfigError.of("model.id", f"{what} cannot be read: {reason}{where}; {_CURE}") from None
-    except RecursionError:
-        raise ConfigError.of("model.id", f"{what} cannot be read: nested too deeply; {_CURE}") from None
-    except (ValueError, RuntimeError, MemoryError) as error:
-        raise ConfigError.of("model.id", f"{what} cannot be read: {first_line(error)}; {_CURE}") from None
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        reason = first_line(error)
+        if isinstance(error, RecursionError):
+            reason = "it is nested too deeply"
+        elif isinstance(error, OSError) and error.strerror:
+            name = "" if error.filename is None else Path(str(error.filename)).name[:100]
+            reason = f"{error.strerror} ({name!r})" if name else error.strerror
+        what = what if len(what) <= 300 else f"{what[:297]}..."
+        raise ConfigError.of("model.id", f"{what} cannot be read: {reason}; {_CURE}") from None
 
 
 _CURE = "give a folder whose files can be read, or fetch it again"
