@@ -15,6 +15,7 @@ CONTEXT_KEYS = (
 )  # fmt: skip
 _MAX_BYTES = 64 * 1024 * 1024
 _MAX_DEPTH = 100
+_MAX_INT = 2**31
 _COUNT, _IDS, _OBJECT = "a whole number", "a token id or a list of them", "an object"
 _KINDS: Mapping[str, str] = {
     **dict.fromkeys(("vocab_size", *CONTEXT_KEYS), _COUNT),
@@ -84,9 +85,10 @@ def wrong_values(name: str, found: Mapping[str, Any]) -> Iterator[Mistake]:
 
 def _is(kind: str, value: object) -> bool:
     if kind == _COUNT:
-        return type(value) is int and value >= 0
+        return type(value) is int and 0 <= value < _MAX_INT
     if kind == _IDS:
-        return all(type(one) is int for one in (value if isinstance(value, list) else [value]))
+        ids = value if isinstance(value, list) else [value]
+        return all(type(one) is int and -_MAX_INT < one < _MAX_INT for one in ids)
     if kind == _OBJECT:
         return isinstance(value, dict)
     return isinstance(value, bool if kind == "true or false" else str)

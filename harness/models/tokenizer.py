@@ -32,7 +32,12 @@ def load_tokenizer(model: Model, files: ModelFiles) -> PreTrainedTokenizerBase:
     template = chat_template(model)
     try:
         tokenizer = _load(model, files)
-    except Exception as error:
+        # A wrong value of its files may show only when it is used.
+        assert tokenizer.all_special_ids is not None
+        tokenizer.decode(tokenizer("a")["input_ids"], skip_special_tokens=True)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
         problem = f"the tokenizer of {files.id} cannot be loaded: {first_line(error)}; fetch its files again"
         raise ConfigError.of("model.id", problem) from error
     if mistakes := list(tokenizer_contradictions(files, tokenizer)):

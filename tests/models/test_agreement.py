@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from changed_files import SHORT, change_weights, edit_json
 
+from harness.cli.main import main
 from harness.config.point import Model, Quantization
 
 ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "some/base", "r": 8}
@@ -140,6 +141,19 @@ def test_checkpoints_that_agree_are_not_warned_of(check: Any) -> None:
     for model in ("fable_tiny", "fable_small"):
         _, _, out = check(model, "prompts.chat=true")
         assert "warning" not in out
+
+
+def test_what_is_warned_of_runs(changed: Any, check: Any, outputs: Path) -> None:
+    def change(folder: Path) -> None:
+        adapter(folder)
+        added_pad(folder)
+        edit_json(folder / "generation_config.json", eos_token_id=[-1, 9999])
+
+    folder = changed(change, chat="plain")
+    words = ["model=custom", f"model.id={folder}", *SHORT, "decoding.min_new_tokens=2", "tracking=off"]
+    words += ["prompts.chat=true", "timing=off", "compare.noise=false", "engine.threads=1"]
+    assert main(["-m", "decoding=greedy,top_p,beam", *words]) == 0
+    assert len(list(outputs.glob("points/*/generations.parquet"))) == 3
 
 
 def test_an_adapter_that_transformers_would_apply_is_refused(

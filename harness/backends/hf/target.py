@@ -150,4 +150,5 @@ def _ids(found: int | list[int] | None) -> tuple[int, ...]:
 
 def _named(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
     """Return ids with their token texts, for a message."""
-    return " and ".join(f"{id_} ({tokenizer.convert_ids_to_tokens(id_)!r})" for id_ in ids) or "no token"
+    known = {id_: token for token, id_ in tokenizer.get_vocab().items()}
+    return " and ".join(f"{id_} ({known.get(id_, 'no token')!r})" for id_ in ids) or "no token"
