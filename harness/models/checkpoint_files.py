@@ -47,7 +47,7 @@ def reading(what: str) -> Iterator[None]:
             name = "" if error.filename is None else Path(str(error.filename)).name[:100]
             reason = f"{error.strerror} ({name!r})" if name else error.strerror
         what = what if len(what) <= 300 else f"{what[:297]}..."
-        raise ConfigError.of("model.id", f"{what} cannot be read: {reason}; {_CURE}") from None
+        raise ConfigError.of("model.id", f"{what} cannot be read: {reason}; {_CURE}") from error
 
 
 _CURE = "give a folder whose files can be read, or fetch it again"

@@ -19,7 +19,7 @@ from harness.cli.main import main
 BASE = ["model=custom", "quantization=fp32", "generation.max_new_tokens=12", "engine.threads=1", "timing=off",
         "compare.noise=false", "tracking=off", "prompts=custom", "generation.samples=1"]  # fmt: skip
 BEGIN, END = 0, 1  # ids of <|begin|> and <|end|>; the template ends a turn with the latter
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"id": "chat", "messages": [{"role": "user", "content": "What is the color of the house?"}]},
     {"id": "long", "messages": [{"role": "user", "content": "A list of colors: red, blue, green"}]},
     {"id": "text", "prompt": "It was a dark and stormy"},
@@ -144,3 +144,22 @@ def test_only_points_that_it_changes_have_another_address(
     changed = {name for name in cases if now[name][0] != before[name][0]}
     warned = {name for name in cases if "ends a turn" in now[name][1]}
     assert changed == warned == {"differs"}
+
+
+@pytest.mark.parametrize("source", ["generation_config.json", "none"])
+def test_inspect_ends_chat_answers_there_too(
+    eager: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
+    folder = shutil.copytree(eager, tmp_path / "m")
+    if source == "none":  # but the tokenizer
+        for name in ("generation_config.json", "config.json"):
+            content = json.loads((folder / name).read_text())
+            (folder / name).write_text(json.dumps(content | {"eos_token_id": None}))
+    else:
+        ends_elsewhere(folder, source)
+    words = ["inspect", "model=custom", f"model.id={folder}", "steps=12", "chat=true", "--json"]
+    assert main([*words, f"prompt={ROWS[0]['messages'][0]['content']}"]) == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    chosen = [step["chosen"]["id"] for step in steps]
+    assert chosen[-1] == END
+    assert END not in chosen[:-1]
