@@ -17,12 +17,17 @@ _MAX_BYTES = 64 * 1024 * 1024
 _MAX_DEPTH = 100
 _MAX_INT = 2**31
 _COUNT, _IDS, _OBJECT = "a whole number", "a token id or a list of them", "an object"
+_COUNTS, _NUMBER, _FLAG = "a whole number or a list of them", "a number", "true or false"
 _KINDS: Mapping[str, str] = {
     **dict.fromkeys(("vocab_size", *CONTEXT_KEYS), _COUNT),
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "num_hidden_layers", "n_layer"), _COUNT),
+    # A list has one a layer.
+    **dict.fromkeys(("intermediate_size", "num_attention_heads", "num_key_value_heads", "head_dim"), _COUNTS),
+    **dict.fromkeys(("initializer_range", "rms_norm_eps", "layer_norm_epsilon"), _NUMBER),
     **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), _IDS),
     **dict.fromkeys(("text_config", "quantization_config", "compression_config", "auto_map"), _OBJECT),
-    "tie_word_embeddings": "true or false",
+    **dict.fromkeys(("rope_scaling", "rope_parameters"), _OBJECT),
+    **dict.fromkeys(("tie_word_embeddings", "attention_bias", "mlp_bias", "use_cache"), _FLAG),
     "model_type": "a text",
     "dtype": "a text",
     "torch_dtype": "a text",
@@ -84,14 +89,17 @@ def wrong_values(name: str, found: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _is(kind: str, value: object) -> bool:
-    if kind == _COUNT:
-        return type(value) is int and 0 <= value < _MAX_INT
+    if kind in (_COUNT, _COUNTS):
+        counts = value if isinstance(value, list) and kind == _COUNTS else [value]
+        return all(one is None or (type(one) is int and 0 <= one < _MAX_INT) for one in counts)
+    if kind == _NUMBER:
+        return type(value) in (int, float)
     if kind == _IDS:
         ids = value if isinstance(value, list) else [value]
         return all(type(one) is int and -_MAX_INT < one < _MAX_INT for one in ids)
     if kind == _OBJECT:
         return isinstance(value, dict)
-    return isinstance(value, bool if kind == "true or false" else str)
+    return isinstance(value, bool if kind == _FLAG else str)
 
 
 def _deeper(value: object, depth: int) -> bool:

@@ -125,6 +125,10 @@ WRONG: Mapping[str, tuple[Any, ...]] = {
     "text_config": ("x", [1]),
     "quantization_config": ("x", [1]),
     "tie_word_embeddings": ("yes", 1),
+    "num_key_value_heads": ("2", 1e308, ["2"], True),
+    "rms_norm_eps": ("x", [1e-6], True),
+    "rope_parameters": ("x", [1]),
+    "mlp_bias": ("no", 0),
     "model_type": (["llama"], 5, {"a": 1}),
     "dtype": (["float32"], 16),
 }
