@@ -92,7 +92,7 @@ def families(jobs: Sequence[Job]) -> list[list[int]]:
     found: dict[Any, list[int]] = {}
     for index, job in enumerate(jobs):
         engine = job.point.engine
-        prompts = tuple((prompt.id, prompt.ids, prompt.text) for prompt in job.prompts)
+        prompts = tuple((prompt.id, prompt.ids, prompt.text, prompt.chat) for prompt in job.prompts)
         shared = engine.fuse and job.target.shares_batches(job.effective)
         found.setdefault((prompts, engine, job.point.cache) if shared else index, []).append(index)
     return list(found.values())

@@ -76,6 +76,8 @@ def chat_template(model: Model) -> str | None:
         raise ConfigError.of(
             "model.chat_template", f"not a valid Jinja template: line {error.lineno}: {error.message}"
         ) from None
+    except RecursionError:
+        raise ConfigError.of("model.chat_template", "not a valid Jinja template: nested too deeply") from None
     return template
 
 

@@ -97,6 +97,11 @@ def test_invalid_templates_are_refused(small_model: Any, tmp_path: Path) -> None
         load(folder, chat_template=str(tmp_path / "none.jinja"))
     with pytest.raises(ConfigError, match=r"^model\.chat_template: not a valid Jinja template: line 1: "):
         load(folder, chat_template="{% for %}")
+    for name in ("~no-such-user-here/a", "/" + "x" * 300, "/dev/zero", str(tmp_path), "a\0b"):
+        with pytest.raises(ConfigError, match=r"^model\.chat_template: [^\n]*$"):
+            load(folder, chat_template=name)
+    with pytest.raises(ConfigError, match=r"^model\.chat_template: not a valid Jinja template: nested"):
+        load(folder, chat_template="{{" + "(" * 5000 + "1" + ")" * 5000 + "}}")
     marked = "{% generation %}{{ messages[0].content }}{% endgeneration %}{% break %}"
     assert load(folder, chat_template=marked.replace("{% break %}", "")).chat_template
 
