@@ -55,9 +55,13 @@ class ConfigError(HarnessError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, at most 300 characters; its type's name where it has none."""
+    """Return the first line of an error's text, at most 300 characters; its type's name where it has none.
+
+    A line that ends in a colon goes on in the next one.
+    """
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]
+    goes_on = lines[0].endswith(":") and len(lines) > 1
+    return (f"{lines[0]} {lines[1].strip()}" if goes_on else lines[0])[:300]
 
 
 def one_line(error: BaseException) -> str:

@@ -35,6 +35,8 @@ class Environment(Artifact):
             backend.environment() | {name: facts[name] for name in _FACTS if name in facts},
         )
         effective = {"decoding": dict(job.effective)} | backend.effective(strategy)
+        if job.chat_eos:
+            effective["chat_eos_token_id"] = list(strategy.for_chat.eos_token_ids)
         stored.write_config({"requested": point_config(job.point), "effective": effective})
         complete(stored, self.name, True)
         return ()

@@ -28,6 +28,7 @@ class Job:
         warnings: what its user should know, one line each.
         measures_noise: whether its group's noise floor is measured at this point.
         drift: its role in drift.
+        chat_eos: ids that end a sample of its chat prompts beside the model's own EOS.
     """
 
     point: Point
@@ -39,6 +40,7 @@ class Job:
     warnings: tuple[str, ...] = ()
     measures_noise: bool = False
     drift: DriftRole = field(default_factory=DriftRole)
+    chat_eos: tuple[int, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -62,17 +64,22 @@ class Job:
             pad_token_id=token_ids.pad,
             top_k=self.point.record.top_k,
             cache=self.target.cache,
+            chat_eos_token_ids=self.chat_eos,
         )
+
+    def request(self, prompt: Prompt, sample: int, strategy: Strategy) -> Request:
+        """Return the request for one sample of a prompt."""
+        return Request(prompt, sample, strategy.for_chat if prompt.chat else strategy)
 
     def requests(self, prompts: Sequence[Prompt], strategy: Strategy) -> Iterator[Request]:
         """Yield a request for each sample of these prompts."""
         for prompt in prompts:
             for sample in range(self.point.generation.samples):
-                yield Request(prompt, sample, strategy)
+                yield self.request(prompt, sample, strategy)
 
     def longest_request(self, strategy: Strategy) -> Request:
         """Return the request that needs the most memory."""
-        return Request(max(self.prompts, key=lambda prompt: len(prompt.ids)), 0, strategy)
+        return self.request(max(self.prompts, key=lambda prompt: len(prompt.ids)), 0, strategy)
 
 
 def families(jobs: Sequence[Job]) -> list[list[int]]:
@@ -85,7 +92,7 @@ def families(jobs: Sequence[Job]) -> list[list[int]]:
     found: dict[Any, list[int]] = {}
     for index, job in enumerate(jobs):
         engine = job.point.engine
-        prompts = tuple((prompt.id, prompt.ids, prompt.text) for prompt in job.prompts)
+        prompts = tuple((prompt.id, prompt.ids, prompt.text, prompt.chat) for prompt in job.prompts)
         shared = engine.fuse and job.target.shares_batches(job.effective)
         found.setdefault((prompts, engine, job.point.cache) if shared else index, []).append(index)
     return list(found.values())

@@ -39,7 +39,7 @@ class NoiseFloor(Artifact):
         strategy = job.strategy(bench.backend.token_ids)
         tokens = 3 * len(prompts) * strategy.max_new_tokens
         bench.progress.stage(f"decoding {job.point.label} for the noise floor", tokens, "tokens")
-        requests = [Request(prompt, 0, strategy) for prompt in prompts]
+        requests = [job.request(prompt, 0, strategy) for prompt in prompts]
         together, again = _decoded(requests, bench), _decoded(requests, bench)
         alone = [sample for request in requests for sample in _decoded([request], bench)]
         floor = changes(_metrics(together), [_metrics(again), _metrics(alone)])

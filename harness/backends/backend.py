@@ -93,6 +93,14 @@ class TokenIds:
     pad: int = 0
 
 
+@dataclass(frozen=True)
+class ChatEnd:
+    """Ids that end a chat answer beside the model's own EOS, and what its users should know of them."""
+
+    ids: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 class Backend(Protocol):
     """A loaded model, or a server that is ready to answer; `warnings` are for users of its samples."""
 
@@ -235,6 +243,10 @@ class Target(ABC):
     @abstractmethod
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Return the model's tokenizer; None where the backend takes texts."""
+
+    def chat_end(self) -> ChatEnd:
+        """Return what ends a chat answer beside the EOS that the backend stops at anyway: nothing."""
+        return ChatEnd()
 
     @abstractmethod
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:

@@ -23,6 +23,7 @@ from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import draw, noise_key
 from harness.decoding.processors import stock_processors
 from harness.errors import ConfigError
+from harness.models.end_of_turn import end_of_turn
 from harness.models.load import LoadedModel, free, load
 from harness.models.locate import locate
 from harness.models.tokenizer import load_tokenizer
@@ -103,6 +104,8 @@ def _decode(
 ) -> Iterator[Step]:
     """Yield the steps of a sample until it ends, at most `max_steps`."""
     eos_ids = backend.token_ids.eos
+    if prompt.chat and (end := end_of_turn(loaded.tokenizer)) is not None:
+        eos_ids = (*eos_ids, end)
     config = GenerationConfig(
         **effective_decoding(point.decoding),
         max_new_tokens=max_steps,

@@ -35,7 +35,7 @@ class FastMinNewTokens:
             return scores
         if self._ids is None:
             ids = self._stock.eos_token_id
-            self._ids = ids[ids < scores.shape[1]].to(scores.device)
+            self._ids = ids[(ids >= 0) & (ids < scores.shape[1])].to(scores.device)
         return scores.index_fill(1, self._ids, _NEG_INF)
 
 

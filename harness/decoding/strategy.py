@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 
@@ -20,6 +21,7 @@ class Strategy:
         pad_token_id: fills the left of a ragged batch.
         top_k: alternatives recorded a step.
         cache: `cache_config` of a quantized key-value cache; None for the model's own.
+        chat_eos_token_ids: further ids that end a sample of a chat prompt.
     """
 
     effective: Mapping[str, Any]
@@ -30,6 +32,15 @@ class Strategy:
     pad_token_id: int
     top_k: int
     cache: Mapping[str, Any] | None = None
+    chat_eos_token_ids: tuple[int, ...] = ()
+
+    @cached_property
+    def for_chat(self) -> Strategy:
+        """The strategy as requests of chat prompts carry it, with all that ends them in `eos_token_ids`."""
+        if not self.chat_eos_token_ids:
+            return self
+        every = (*self.eos_token_ids, *self.chat_eos_token_ids)
+        return replace(self, eos_token_ids=every, chat_eos_token_ids=())
 
     @property
     def do_sample(self) -> bool:

@@ -161,7 +161,8 @@ def read_model(
 
     if uses_bitsandbytes(quantization, stored):
         import_bitsandbytes()
-    pickled = not any(folder.glob("*.safetensors")) and model.allow_pickle
+    # An adapter beside the weights (adapter_model.safetensors) is not one of them.
+    pickled = not any(folder.glob("model*.safetensors*")) and model.allow_pickle
     arguments: dict[str, Any] = {
         "dtype": getattr(torch, dtype),
         "device_map": {"": device},
@@ -228,6 +229,9 @@ def _load_error(error: Exception, model: Model, device: str) -> HarnessError:
         )
     if "ignore_mismatched_sizes" in str(error):
         problem = f"{model.id}: the weights have other shapes than its config.json says; get its files again"
+        return ConfigError.of("model.id", problem)
+    if line.startswith(("Validation error", "Class validation error")):
+        problem = f"{model.id}: its config.json has a wrong value: {line}; correct it, or fetch it again"
         return ConfigError.of("model.id", problem)
     text = str(error) if isinstance(error, ValueError) else ""
     if "does not recognize this architecture" in text:

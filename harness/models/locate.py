@@ -11,7 +11,9 @@ from typing import Any
 
 from harness.config.point import Model
 from harness.config.user_path import user_path
-from harness.errors import ConfigError, Mistake, first_line
+from harness.errors import ConfigError, Mistake
+from harness.models.agreement import adapter_alone, contradictions
+from harness.models.checkpoint_files import CONTEXT_KEYS, read_object, reading, wrong_values
 from harness.models.fable import FABLE_MODELS, fable_folder
 from harness.models.hub import fetch_small_files, nearest_builtin, remote_weights
 from harness.models.prequantized import StoredQuantization, stored_quantization
@@ -21,9 +23,6 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tekken.json",
     "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
-_CONTEXT_KEYS = (
-    "max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx",
 )  # fmt: skip
 _ENCODER_DECODERS = {
     "t5", "mt5", "umt5", "longt5", "switch_transformers", "bart", "mbart", "marian", "pegasus", "pegasus_x",
@@ -70,7 +69,7 @@ class ModelFiles:
     @property
     def context_length(self) -> int | None:
         """The number of positions; None when config.json has none (recurrent models)."""
-        found = (self.text_config.get(key) for key in _CONTEXT_KEYS)
+        found = (self.text_config.get(key) for key in CONTEXT_KEYS)
         return next((value for value in found if isinstance(value, int) and value > 0), None)
 
     @property
@@ -94,7 +93,7 @@ class ModelFiles:
     def generation_config(self) -> dict[str, Any]:
         """Content of generation_config.json, {} when there is none."""
         path = self.folder / "generation_config.json"
-        return _read_json(path) if path.is_file() else {}
+        return read_object(path) if path.is_file() else {}
 
     @cached_property
     def eos_token_ids(self) -> tuple[int, ...]:
@@ -104,6 +103,13 @@ class ModelFiles:
             if found is not None:
                 return tuple(found) if isinstance(found, list) else (found,)
         return ()
+
+    @property
+    def eos_source(self) -> str:
+        """The file that `eos_token_ids` come from; where they are empty, the tokenizer's."""
+        if self.generation_config.get("eos_token_id") is not None:
+            return "generation_config.json"
+        return "config.json" if self.eos_token_ids else "tokenizer_config.json"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -130,14 +136,19 @@ def locate(model: Model) -> ModelFiles:
     Raises:
         ConfigError: it is not found or cannot be used; one line per reason.
     """
+    with reading(model.id):
+        return _locate(model)
+
+
+def _locate(model: Model) -> ModelFiles:
     folder, revision = _find(model)
     config_path = folder / "config.json"
     if not config_path.is_file():
-        raise ConfigError.of(
-            "model.id",
-            f"{model.id} is not a model folder: it has no config.json; give the folder that has it",
-        )
-    config = _read_json(config_path)
+        missing = f"{model.id} is not a model folder: it has no config.json; give the folder that has it"
+        raise ConfigError.of("model.id", adapter_alone(model.id, folder) or missing)
+    config = read_object(config_path)
+    if mistakes := list(wrong_values(str(config_path), config)):
+        raise ConfigError(mistakes)
     if not config.get("model_type"):
         raise ConfigError.of(
             "model.id",
@@ -152,7 +163,7 @@ def locate(model: Model) -> ModelFiles:
         )
     names, tensors = _weights(model, folder, revision)
     tokenizer = folder / "tokenizer_config.json"
-    has_code = "auto_map" in config or (tokenizer.is_file() and "auto_map" in _read_json(tokenizer))
+    has_code = "auto_map" in config or (tokenizer.is_file() and "auto_map" in read_object(tokenizer))
     files = ModelFiles(
         id=model.id,
         folder=folder,
@@ -163,7 +174,11 @@ def locate(model: Model) -> ModelFiles:
         tensors=tensors,
         has_remote_code=has_code,
     )
-    if mistakes := list(_refusals(model, files)):
+    generation = files.folder / "generation_config.json"
+    mistakes += wrong_values(str(generation), files.generation_config)
+    mistakes += _refusals(model, files)
+    mistakes += contradictions(files)
+    if mistakes:
         raise ConfigError(mistakes)
     return files
 
@@ -198,15 +213,14 @@ def _weights(model: Model, folder: Path, revision: str | None) -> tuple[tuple[st
         problem = "has no weights (safetensors or .bin files); give a folder that has them"
         if missing:
             problem = f"lacks {len(missing)} of its weight files ({missing[0]}); fetch it again"
-        raise ConfigError.of("model.id", f"{model.id} {problem}")
+        raise ConfigError.of("model.id", adapter_alone(model.id, folder) or f"{model.id} {problem}")
     remote, tensors = remote_weights(model.id, revision)
     names, _ = _choose(folder, remote)
     if not names:
-        raise ConfigError.of(
-            "model.id",
-            f"{model.id} has no weights on the hub that can be used (safetensors, .bin); choose another "
-            "model",
+        missing_ones = (
+            f"{model.id} has no weights on the hub that can be used (safetensors, .bin); choose another model"
         )
+        raise ConfigError.of("model.id", adapter_alone(model.id, folder) or missing_ones)
     return names, tensors
 
 
@@ -219,8 +233,11 @@ def _choose(folder: Path, present: list[str]) -> tuple[tuple[str, ...], list[str
         if single in present:
             return (single,), []
         if index in present and (folder / index).is_file():
-            found = _read_json(folder / index).get("weight_map")
-            names = sorted(set(found.values())) if isinstance(found, dict) else []
+            found = read_object(folder / index).get("weight_map")
+            if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+                problem = "has no weight_map from tensors to names of files; fetch it again"
+                raise ConfigError.of("model.id", f"{folder / index} {problem}")
+            names = sorted(set(found.values()))
             return tuple(names), [name for name in names if name not in present]
     return (), []
 
@@ -246,13 +263,3 @@ def _is_in_transformers(model_type: str) -> bool:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return model_type in CONFIG_MAPPING_NAMES
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError.of("model.id", f"{path} cannot be read: {first_line(error)}") from None
-    if not isinstance(found, dict):
-        raise ConfigError.of("model.id", f"{path} is not a JSON object; fetch it again")
-    return found

@@ -58,8 +58,8 @@ def stored_quantization(config: Mapping[str, Any]) -> StoredQuantization | None:
         return StoredQuantization("bitsandbytes", 8 if eight else 4, None, dtype)
     bits, group = _first(found, "bits", "w_bit", "nbits"), _first(found, "group_size", "q_group_size")
     if method == "compressed-tensors":
-        groups = (found.get("config_groups") or {}).values()
-        weights: Mapping[str, Any] = next((one["weights"] for one in groups if one.get("weights")), {})
+        groups = (_object(one).get("weights") for one in _object(found.get("config_groups")).values())
+        weights = next((one for one in groups if one and isinstance(one, Mapping)), {})
         bits, group = _first(weights, "num_bits"), _first(weights, "group_size")
     elif method == "torchao":
         bits, group = _torchao_bits_and_group(found)
@@ -88,6 +88,10 @@ def stored_note(name: str, stored: StoredQuantization) -> str:
 def _first(found: Mapping[str, Any], *keys: str) -> int | None:
     values = (found.get(key) for key in keys)
     return next((value for value in values if isinstance(value, int) and not isinstance(value, bool)), None)
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _torchao_bits_and_group(found: Mapping[str, Any]) -> tuple[int | None, int | None]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from harness.config.point import Model
 from harness.config.text_file import read_text
-from harness.errors import ConfigError, HarnessError, first_line
+from harness.errors import ConfigError, first_line
+from harness.models.agreement import tokenizer_contradictions
 from harness.models.locate import ModelFiles
 
 if TYPE_CHECKING:
@@ -20,24 +21,30 @@ _GENERIC_CLASSES = {"PreTrainedTokenizerFast", "TokenizersBackend"}
 def load_tokenizer(model: Model, files: ModelFiles) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a located model.
 
-    It pads on the left. Where it has no pad token, EOS (else any token) is used: pads are always masked out,
-    so the vocabulary need not grow. Torch is not imported where tokenizer.json alone decides the ids (see
-    `is_self_contained`).
+    It pads on the left. Where it has no pad token, or one that the model lacks, EOS is used: pads are always
+    masked out, so the vocabulary need not grow. Torch is not imported where tokenizer.json alone decides the
+    ids (see `is_self_contained`).
 
     Raises:
-        ConfigError: `model.chat_template` names a file that cannot be read, or is not a Jinja template.
-        HarnessError: the tokenizer cannot be loaded.
+        ConfigError: the tokenizer cannot be loaded, or has ids that the model lacks; `model.chat_template`
+            names a file that cannot be read, or is not a Jinja template.
     """
     template = chat_template(model)
     try:
         tokenizer = _load(model, files)
-    except Exception as error:
-        raise HarnessError(
-            f"model.id: the tokenizer of {files.id} cannot be loaded: {first_line(error)}"
-        ) from error
+        # A wrong value of its files may show only when it is used.
+        assert tokenizer.all_special_ids is not None
+        tokenizer.decode(tokenizer("a")["input_ids"], skip_special_tokens=True)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
+        problem = f"the tokenizer of {files.id} cannot be loaded: {first_line(error)}; fetch its files again"
+        raise ConfigError.of("model.id", problem) from error
+    if mistakes := list(tokenizer_contradictions(files, tokenizer)):
+        raise ConfigError(mistakes)
     tokenizer.padding_side = "left"
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    if _lacks(files, tokenizer.pad_token_id):
+        tokenizer.pad_token = None if _lacks(files, tokenizer.eos_token_id) else tokenizer.eos_token
     if template is not None:
         tokenizer.chat_template = template
     return tokenizer
@@ -87,6 +94,11 @@ def is_self_contained(files: ModelFiles) -> bool:
     except (OSError, ValueError):
         return False
     return config.get("tokenizer_class") in _GENERIC_CLASSES and "auto_map" not in config
+
+
+def _lacks(files: ModelFiles, token_id: int | None) -> bool:
+    """Return whether the model has no such token."""
+    return token_id is None or (files.vocab_size is not None and token_id >= files.vocab_size)
 
 
 def _load(model: Model, files: ModelFiles) -> PreTrainedTokenizerBase:

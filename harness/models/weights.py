@@ -11,7 +11,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, first_line
+from harness.models.checkpoint_files import reading
 
 DTYPE_BYTES = {
     "F64": 8, "I64": 8, "U64": 8, "C64": 8,
@@ -21,6 +22,7 @@ DTYPE_BYTES = {
 }  # fmt: skip
 DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
+MAX_HEADER = 25_000_000  # bytes, of some hundred thousand tensors
 MAX_FULL_HASH = 64 * 1024 * 1024
 _BLOCK = 1024 * 1024
 _SAMPLED_BLOCKS = 16
@@ -57,15 +59,22 @@ def read_header(path: Path) -> tuple[Tensor, ...]:
     """Return the tensors that a safetensors file declares, in the file's order.
 
     Raises:
-        ConfigError: it is not a safetensors file, or it is truncated.
+        ConfigError: it is not a safetensors file, it is truncated, or it holds nothing.
     """
     try:
+        with path.open("rb") as start:
+            size = int.from_bytes(start.read(8), "little")
+        if size > MAX_HEADER:
+            raise SafetensorError(f"it begins with a header of {size:,} bytes, more than any model has")
         with safe_open(path, framework="numpy") as file:
             headers = [(name, file.get_slice(name)) for name in file.offset_keys()]
-            return tuple(Tensor(name, one.get_dtype(), tuple(one.get_shape())) for name, one in headers)
+            found = tuple(Tensor(name, one.get_dtype(), tuple(one.get_shape())) for name, one in headers)
+        if not found:
+            raise SafetensorError("it holds no tensor")
     except (OSError, SafetensorError) as error:
-        problem = f"{path} cannot be read as safetensors: {error}; fetch it again"
+        problem = f"{path} cannot be read as safetensors: {first_line(error)}; fetch it again"
         raise ConfigError.of("model.id", problem) from None
+    return found
 
 
 def main_dtype(tensors: Sequence[Tensor]) -> str | None:
@@ -101,8 +110,9 @@ def fingerprint_files(folder: Path, names: Iterable[str], *extra: str) -> str:
     digest = hashlib.sha256()
     for name in sorted(set(names)):
         path = folder / name
-        if path.is_file():
-            digest.update(f"{name}={fingerprint_file(path)}\n".encode())
+        with reading(str(path)):
+            if path.is_file():
+                digest.update(f"{name}={fingerprint_file(path)}\n".encode())
     for text in extra:
         digest.update(b"\0" + text.encode("utf-8", errors="surrogatepass"))
     return digest.hexdigest()[:16]

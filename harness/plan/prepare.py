@@ -12,7 +12,7 @@ from harness.analysis.metrics.custom import CustomMetric, read_custom_metrics
 from harness.analysis.metrics.requested import RequestedMetrics
 from harness.artifacts.drift_role import DriftRole, FixedTextRole
 from harness.artifacts.job import Job
-from harness.backends.backend import Target
+from harness.backends.backend import ChatEnd, Target
 from harness.backends.targets import target_of
 from harness.config.effective import effective_decoding
 from harness.config.point import Point
@@ -46,15 +46,17 @@ def prepare(point: Point, once: Once) -> Job:
     if mistakes:
         raise ConfigError(mistakes)
     effective = effective_decoding(point.decoding)
+    chat_end = _chat_end(point, target, prepared, once)
     return Job(
         point=point,
-        point_id=_address(point, target, prepared, effective, once),
+        point_id=_address(point, target, prepared, effective, chat_end, once),
         target=target,
         prompts=prepared.prompts,
         effective=effective,
         metrics=_metrics(custom, prepared, once),
-        warnings=(*prepared.warnings, *target.notes),
+        warnings=(*prepared.warnings, *target.notes, *chat_end.notes),
         drift=DriftRole(fixed_text=_fixed_text(point, target, prepared, once)),
+        chat_eos=chat_end.ids,
     )
 
 
@@ -66,8 +68,20 @@ def _prompts(point: Point, target: Target, once: Once) -> PreparedPrompts:
     )
 
 
+def _chat_end(point: Point, target: Target, prepared: PreparedPrompts, once: Once) -> ChatEnd:
+    """Return what ends the point's chat prompts beside the model's EOS; nothing where it has none."""
+    if point.generation.ignore_eos or not any(prompt.chat for prompt in prepared.prompts):
+        return ChatEnd()
+    return once(("chat end", id(target)), target.chat_end)
+
+
 def _address(
-    point: Point, target: Target, prepared: PreparedPrompts, effective: Mapping[str, Any], once: Once
+    point: Point,
+    target: Target,
+    prepared: PreparedPrompts,
+    effective: Mapping[str, Any],
+    chat_end: ChatEnd,
+    once: Once,
 ) -> str:
     """Return the hash of everything that the point's samples depend on."""
     prompts = once(
@@ -84,6 +98,8 @@ def _address(
             # The seed counts only where tokens are drawn.
             "generation": generation if effective["do_sample"] else generation | {"seed": None},
             **({} if target.cache is None else {"cache": target.cache}),
+            # Only what differs from before: points without it keep their address.
+            **({"chat eos": chat_end.ids} if chat_end.ids else {}),
         }
     )
 

@@ -17,9 +17,11 @@ class Prompt:
         ids: its token ids, special tokens included exactly once; empty only where the model's tokenizer is
             not known, of a server that takes texts.
         row: the row's other columns (`reference` among them), for templates and metrics.
+        chat: it went through the chat template.
     """
 
     id: str
     text: str
     ids: tuple[int, ...]
     row: Mapping[str, Any] = field(default_factory=dict)
+    chat: bool = False

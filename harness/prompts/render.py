@@ -80,6 +80,13 @@ def render_rows(
             f"prompts.chat: {model_id} has a chat template that no prompt uses; prompts.chat=true uses it, "
             "prompts.chat=false silences this warning"
         )
+    template = "" if tokenizer is None else str(tokenizer.chat_template)
+    if "strftime_now" in template and any(entry.chat for entry in rendered):
+        warnings.append(
+            f"prompts.chat: the chat template of {model_id} writes today's date into the prompts, so that on "
+            "another day they are other prompts and nothing is reused; name a copy with a fixed date in "
+            "model.chat_template"
+        )
     return rendered, mistakes, warnings
 
 

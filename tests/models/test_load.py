@@ -179,6 +179,25 @@ def test_wrong_shapes_are_an_error(small_model: Any, tmp_path: Path) -> None:
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_wrong_values_that_only_transformers_knows_are_named(small_model: Any, tmp_path: Path) -> None:
+    folder = changed(small_model, tmp_path, attention_dropout="x")
+    with pytest.raises(
+        ConfigError, match=r"^model\.id: .* 'attention_dropout'.* got str.*; correct it"
+    ) as caught:
+        loaded(folder)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_adapter_beside_pickled_weights_is_not_taken_for_them(small_model: Any, tmp_path: Path) -> None:
+    import torch
+
+    folder = shutil.copytree(small_model("llama", pickle=True), tmp_path / "m")
+    plain = loaded(folder, allow_pickle=True)
+    shutil.copy(small_model("llama") / "model.safetensors", folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text("{}")
+    assert torch.equal(logits(plain.model), logits(loaded(folder, allow_pickle=True).model))
+
+
 def test_architectures_that_are_not_known_or_cannot_decode(small_model: Any, tmp_path: Path) -> None:
     folder = changed(small_model, tmp_path, model_type="no_such_llm")
     with pytest.raises(ConfigError, match="the installed transformers does not know its architecture"):

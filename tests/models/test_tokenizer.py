@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from changed_files import edit_json
 from small_models import SENTENCES
 
 from harness.config.point import Model
@@ -64,6 +66,15 @@ def test_pads_left_and_uses_eos_without_a_pad_token(small_model: Any) -> None:
         )
 
 
+def test_a_tokenizer_without_eos_gets_no_pad_token(small_model: Any, tmp_path: Path) -> None:
+    """Token 0 as the pad token would be special, and missing from the outputs."""
+    folder = shutil.copytree(small_model("llama", pad=False, bos=False), tmp_path / "m")
+    edit_json(folder / "tokenizer_config.json", eos_token=None, bos_token=None)
+    tokenizer = load(folder)
+    assert tokenizer.pad_token_id is None
+    assert tokenizer.all_special_ids == []
+
+
 def test_a_custom_chat_template_is_a_text_or_a_file(small_model: Any, tmp_path: Path) -> None:
     folder = small_model("llama", chat="plain")
     template = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
@@ -92,13 +103,16 @@ def test_invalid_templates_are_refused(small_model: Any, tmp_path: Path) -> None
         (tmp_path / "t.jinja").write_bytes(data)
         with pytest.raises(ConfigError, match=rf"t\.jinja:{line}: is not UTF-8"):
             load(folder, chat_template=str(tmp_path / "t.jinja"))
+    for name in ("~no-such-user-here/a", "/" + "x" * 300, "/dev/zero", str(tmp_path), "a\0b"):
+        with pytest.raises(ConfigError, match=r"^model\.chat_template: [^\n]*$"):
+            load(folder, chat_template=name)
+    with pytest.raises(ConfigError, match=r"^model\.chat_template: not a valid Jinja template: nested"):
+        load(folder, chat_template="{{" + "(" * 5000 + "1" + ")" * 5000 + "}}")
     marked = "{% generation %}{{ messages[0].content }}{% endgeneration %}{% break %}"
     assert load(folder, chat_template=marked.replace("{% break %}", "")).chat_template
 
 
 def test_a_tokenizer_that_cannot_be_read(small_model: Any, tmp_path: Path) -> None:
-    import shutil
-
     folder = shutil.copytree(small_model("llama"), tmp_path / "m")
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(HarnessError, match=r"^model\.id: the tokenizer of .* cannot be loaded: ") as caught:

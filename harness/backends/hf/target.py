@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.backends.backend import Backend, BatchEstimate, Request, Target
+from harness.backends.backend import Backend, BatchEstimate, ChatEnd, Request, Target
 from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.backends.hf.methods import method_of
 from harness.config.point import Model, Point, Quantization
+from harness.models.agreement import disagreements
 from harness.models.caches import NOTE, PACKAGES, cache_config, check_cache
 from harness.models.device import check_attention, resolve_device
+from harness.models.end_of_turn import end_of_turn
 from harness.models.locate import ModelFiles, locate
 from harness.models.memory import BYTES, available_bytes, resolve_dtype, weight_bytes
 from harness.models.packages import package_version
@@ -44,6 +46,19 @@ class HfTarget(Target):
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the model's tokenizer."""
         return self.loaded_tokenizer
+
+    def chat_end(self) -> ChatEnd:
+        """Return the chat template's end of turn, where the model's EOS is another token."""
+        tokenizer, info = self.loaded_tokenizer, self.info
+        eos = info.eos_token_ids or _ids(tokenizer.eos_token_id)
+        end = end_of_turn(tokenizer)
+        if end is None or end in eos or (info.vocab_size is not None and end >= info.vocab_size):
+            return ChatEnd()
+        note = (
+            f"{self.model.name}: the chat template ends a turn with {_named([end], tokenizer)}, "
+            f"{info.eos_source} ends a text with {_named(eos, tokenizer)}: chat prompts stop at both"
+        )
+        return ChatEnd((end,), (note,))
 
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:
         """Return whether a strategy decodes in one batch with others."""
@@ -95,11 +110,13 @@ def hf_target(point: Point, once: Once) -> HfTarget:
     once(("cache", point.cache, device, model), lambda: check_cache(point.cache, device, files))
 
     def make() -> HfTarget:
+        tokenizer = once(("tokenizer", model), lambda: load_tokenizer(model, files))
         cache = cache_config(point.cache, files)
         packages = packages_of(quantization, files.stored)
         packages += () if cache is None else PACKAGES[cache["backend"]]
         notes = [] if files.stored is None else [stored_note(model.name, files.stored)]
         notes += [] if cache is None else [NOTE]
+        notes += disagreements(files, model.name, tokenizer)
         return HfTarget(
             model=model,
             quantization=quantization,
@@ -119,7 +136,19 @@ def hf_target(point: Point, once: Once) -> HfTarget:
             precision=precision(quantization, files),
             checkpoint_precision=checkpoint_precision(files),
             weight_bytes=weight_bytes(files, quantization),
-            loaded_tokenizer=once(("tokenizer", model), lambda: load_tokenizer(model, files)),
+            loaded_tokenizer=tokenizer,
         )
 
     return once(("target", model, quantization, point.cache), make)
+
+
+def _ids(found: int | list[int] | None) -> tuple[int, ...]:
+    if found is None:
+        return ()
+    return (found,) if isinstance(found, int) else tuple(found)
+
+
+def _named(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return ids with their token texts, for a message."""
+    known = {id_: token for token, id_ in tokenizer.get_vocab().items()}
+    return " and ".join(f"{id_} ({known.get(id_, 'no token')!r})" for id_ in ids) or "no token"
