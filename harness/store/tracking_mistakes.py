@@ -85,10 +85,10 @@ def _wrong_driver(uri: str) -> str:
 
     try:
         make_url(uri).get_dialect().import_dbapi()
-    except (ArgumentError, ValueError):
-        return "is not an address of a database; write it as DATABASE://USER@HOST:PORT/NAME"
     except NoSuchModuleError:
         return "names a driver that SQLAlchemy does not know; leave out what follows the +"
+    except (ArgumentError, ValueError):
+        return "is not an address of a database; write it as DATABASE://USER@HOST:PORT/NAME"
     except ImportError as error:
         driver = error.name or "its driver"
         return f"needs the driver {driver}; `pip install {_PACKAGES.get(driver, driver)}` installs it"
