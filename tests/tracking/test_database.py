@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import shutil
 import signal
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 from fake_points import make_sweep
 from forked import Forked
 from mlflow import MlflowClient
-from mlflow_runs import log_sweep, runs
+from mlflow_runs import log_sweep, runs, statuses
 
 from harness.cli import ui
 from harness.cli.main import main
@@ -51,6 +53,25 @@ def test_interrupted_at_any_moment_the_next_command_tracks_all(
 @pytest.mark.parametrize("seed", range(5))
 def test_interrupted_at_many_moments(outputs: Path, forked: Callable[..., Forked], seed: int) -> None:
     interrupt(forked, outputs, trials=60, seed=seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seed", range(7))
+def test_a_whole_run_is_interrupted_while_it_is_made(
+    outputs: Path, forked: Callable[..., Forked], seed: int, number: signal.Signals
+) -> None:
+    words = ["model=fable_tiny", "prompts.limit=1", "generation.max_new_tokens=2", "timing=off"]
+    first = forked(*words)
+    first.until(lambda: any(outputs.glob(".mlflow.db.*.part")))
+    time.sleep(random.Random(f"{seed} {number}").uniform(0, 4))
+    first.send(number)
+    assert first.wait() in (-number, 130, 143, 0)
+    again = forked(*words)
+    assert again.wait() == 0, again.stderr
+    assert again.stderr == ""
+    assert list(statuses(f"sqlite:///{outputs / 'mlflow.db'}", "generation").values()) == ["FINISHED"]
+    assert not [*outputs.glob("*mlflow.db.*.part*"), *outputs.glob("*.incomplete")]
 
 
 def tables(path: Path) -> list[str]:
