@@ -21,6 +21,7 @@ from harness.config.arguments import parse_arguments
 from harness.config.hydra_output import HydraFiles
 from harness.config.messages import explain
 from harness.config.point import Point
+from harness.config.secret_text import without_secrets
 from harness.config.suggest import did_you_mean
 from harness.errors import ConfigError, HarnessError
 from harness.terminal import visible_streams
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             # A defect of ours or of a library: one line too, since the lines above it show what was done.
             _print_traceback()
-            text = " ".join(str(error).split())
+            text = without_secrets(" ".join(str(error).split()))
             print(f"unexpected {type(error).__name__}: {text} ({FULL_ERROR}=1 shows where)", file=sys.stderr)
             return 1
     return 143 if terminated and status == 130 else status
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _print_traceback() -> None:
     if os.environ.get(FULL_ERROR) == "1":
-        traceback.print_exc()
+        print(without_secrets(traceback.format_exc()), end="", file=sys.stderr)
 
 
 @contextmanager

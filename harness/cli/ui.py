@@ -9,14 +9,22 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
+from harness.config.secret_text import bare_address, safe_address
 from harness.errors import ConfigError, HarnessError
 from harness.store.files import outputs_folder
-from harness.store.mlflow_uri import SQLITE, artifacts_uri, is_server, prepare_environment, tracking_uri
+from harness.store.mlflow_uri import (
+    artifacts_uri,
+    is_server,
+    openable_uri,
+    prepare_environment,
+    sqlite_path,
+    tracking_uri,
+)
 from harness.store.sweeps import find_sweep
+from harness.tracking.database import opened, reason_of
 
 
 def serve(argv: Sequence[str]) -> int:
@@ -27,7 +35,7 @@ def serve(argv: Sequence[str]) -> int:
 
     Raises:
         ConfigError: nothing was tracked yet, or runs are sent to a server with its own address.
-        HarnessError: the port is in use.
+        HarnessError: the port is in use, or MLflow cannot open the database.
     """
     parser = argparse.ArgumentParser(
         prog="harness ui",
@@ -40,21 +48,30 @@ def serve(argv: Sequence[str]) -> int:
     uri = _uri()
     if is_server(uri):
         raise ConfigError.of(
-            "", f"runs are stored by the MLflow server at {uri}; open that address in a browser"
+            "", f"runs are stored by the MLflow server at {bare_address(uri)}; open that address in a browser"
         )
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+    path = sqlite_path(uri)
+    if path and not path.is_file():
         raise ConfigError.of(
             "", f"nothing is tracked yet in {uri}; `harness experiments=demo` runs a first sweep"
         )
     _check_free(known.host, known.port)
+    _check_usable(uri)
     host = "127.0.0.1" if known.host in ("0.0.0.0", "::") else known.host
     print(f"Starting MLflow UI at http://{host}:{known.port} (Ctrl-C to stop)", flush=True)
-    return _run(server_command(uri, known.host, known.port, rest))
+    # Not among the words, which everybody on the machine can read.
+    secret = {"MLFLOW_BACKEND_STORE_URI": uri} if safe_address(uri) != uri else {}
+    return _run(server_command(uri, known.host, known.port, rest), secret)
 
 
 def server_command(uri: str, host: str, port: int, rest: Sequence[str]) -> list[str]:
-    """Return the server's command line. It reads artifacts itself, by the file URIs in the runs."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
+    """Return the server's command line, without a database's URI that has a secret in it.
+
+    The server reads artifacts itself, by the file URIs in the runs.
+    """
+    command = [sys.executable, "-m", "mlflow", "server"]
+    if safe_address(uri) == uri:
+        command += ["--backend-store-uri", openable_uri(uri)]
     root = artifacts_uri(uri)
     if root:
         command += ["--default-artifact-root", root, "--artifacts-destination", root]
@@ -83,11 +100,22 @@ def _check_free(host: str, port: int) -> None:
             ) from error
 
 
-def _run(command: Sequence[str]) -> int:
+def _check_usable(uri: str) -> None:
+    try:
+        with opened(uri):
+            pass
+    except HarnessError:
+        raise
+    except Exception as error:
+        message = f"tracking.uri: MLflow cannot open {safe_address(uri)} ({reason_of(error)})"
+        raise HarnessError(message) from error
+
+
+def _run(command: Sequence[str], variables: Mapping[str, str] | None = None) -> int:
     """Run the server in a session of its own, and end all of its processes with ours."""
     prepare_environment()
     # Off: runners of features that are not used here, more processes to start and to end.
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ, **(variables or {})}
     server = subprocess.Popen(command, env=environment, start_new_session=True)
     ended_by_user = False
 

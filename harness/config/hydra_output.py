@@ -12,13 +12,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.config.secret_text import hide_secrets
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 HydraFiles = Callable[[Path], Mapping[str, str]]
 """Given the sweep's folder, returns the text of each file by its path in that folder."""
 
-_USER_OF_A_URL = re.compile(r"://[^/@\s]+@")
 _ENVIRONMENT = re.compile(r"(env_set[^=\n]*=).*")
 
 
@@ -54,4 +55,5 @@ def _yaml(config: DictConfig) -> str:
     """As YAML with interpolations unresolved, and without the passwords of URLs (`tracking.uri`)."""
     from omegaconf import OmegaConf
 
-    return _ENVIRONMENT.sub(r"\1***", _USER_OF_A_URL.sub("://***@", OmegaConf.to_yaml(config)))
+    plain = hide_secrets(OmegaConf.to_container(config))
+    return _ENVIRONMENT.sub(r"\1***", OmegaConf.to_yaml(OmegaConf.create(plain)))

@@ -6,6 +6,7 @@ import re
 
 from harness.config.groups import ConfigGroups
 from harness.config.overrides import unknown_key
+from harness.config.secret_text import without_secrets
 from harness.errors import HarnessError, Mistake
 
 _FULL_KEY = re.compile(r"full_key: (\S+)")
@@ -13,12 +14,16 @@ _IN_FILE = re.compile(r"In '([^']+)'")
 
 
 def explain(error: BaseException, groups: ConfigGroups | None = None) -> list[str]:
-    """Return what to print for an exception, one line per mistake.
+    """Return what to print for an exception, one line per mistake, without secrets of addresses.
 
     Args:
         error: what was raised; the text of a HarnessError is printed as it is.
         groups: for the suggestion of a known key; only needed for Hydra's errors.
     """
+    return [without_secrets(line) for line in _lines(error, groups)]
+
+
+def _lines(error: BaseException, groups: ConfigGroups | None) -> list[str]:
     if isinstance(error, HarnessError):
         mistakes = getattr(error, "mistakes", None)
         return [format_mistake(mistake) for mistake in mistakes] if mistakes else [_joined(str(error))]

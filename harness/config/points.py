@@ -62,4 +62,5 @@ def point_config(point: Point) -> dict[str, Any]:
 
     Without nulls, and without what concerns the sweep as a whole.
     """
-    return point.model_dump(mode="json", exclude_none=True, exclude={"label", "compare", "drift", EXPECT})
+    of_the_sweep = {"label", "tracking", "compare", "drift", EXPECT}
+    return point.model_dump(mode="json", exclude_none=True, exclude=of_the_sweep)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
+from harness.config.secret_text import without_secrets
 from harness.errors import one_line
 from harness.plan.plan import Plan
 from harness.progress import Progress
@@ -47,8 +48,9 @@ class Outcome:
 
 def failure(job: int, error: BaseException, ended: float, started: float | None = None) -> Outcome:
     """Return the outcome of a job that an exception ended."""
-    details = "".join(traceback.format_exception(error))
-    return Outcome(job, "failed", ended, started, error=one_line(error), traceback=details)
+    details = without_secrets("".join(traceback.format_exception(error)))
+    reason = without_secrets(one_line(error))
+    return Outcome(job, "failed", ended, started, error=reason, traceback=details)
 
 
 class Executor(Protocol):

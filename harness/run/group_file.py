@@ -11,20 +11,24 @@ import json
 import os
 from pathlib import Path
 
-from harness.config.point import Point
+from harness.config.point import Point, Tracking
 from harness.errors import ConfigError
 from harness.plan.plan import Group, Plan, make_plan
 from harness.store.files import read_json, write_text
 
 
 def write_group(plan: Plan, group: Group, path: Path) -> None:
-    """Write a group of a plan; relative paths in its config are meant from the present working folder."""
+    """Write a group of a plan; relative paths in its config are meant from the present working folder.
+
+    Without its tracking, which is done by whoever planned it, and may hold secrets.
+    """
+    untracked = {"tracking": Tracking(name="off", enabled=False)}
     facts = {
         "name": plan.name,
         "outputs": str(plan.outputs),
         "folder": os.getcwd(),
         "group": plan.groups.index(group),
-        "points": [job.point.model_dump(mode="json") for job in plan.jobs],
+        "points": [job.point.model_copy(update=untracked).model_dump(mode="json") for job in plan.jobs],
         "point_ids": [job.point_id for job in plan.jobs],
     }
     write_text(path, json.dumps(facts, indent=1) + "\n")

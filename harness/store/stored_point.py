@@ -86,12 +86,17 @@ class StoredPoint:
         return json.loads(self.path(name).read_text(encoding="utf-8")) if self.has(name) else {}
 
     def config(self) -> dict[str, Any]:
-        """Return config.yaml, `requested` beside `effective`; empty where it is not there."""
+        """Return config.yaml, `requested` beside `effective`; empty where it is not there.
+
+        Without the tracking that points stored by earlier versions have in it, with what may be secret.
+        """
         import yaml
 
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         path = self.path("config.yaml")
-        return yaml.load(path.read_bytes(), Loader=loader) or {} if path.is_file() else {}
+        config = yaml.load(path.read_bytes(), Loader=loader) or {} if path.is_file() else {}
+        (config.get("requested") or {}).pop("tracking", None)
+        return config
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a table by atomic rename."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.config.secret_text import safe_address
 from harness.errors import ConfigError
 from harness.store.files import write_text
 
@@ -77,8 +78,10 @@ class Sweep:
         return replace(self, points=tuple(points))
 
     def save(self) -> None:
-        """Write plan.json by atomic rename."""
+        """Write plan.json by atomic rename, without the secrets of the tracking URI."""
         facts = asdict(self)
+        if self.tracking.get("uri"):
+            facts["tracking"]["uri"] = safe_address(self.tracking["uri"])
         del facts["folder"]
         text = json.dumps(facts, indent=1, ensure_ascii=False, default=str)
         write_text(self.folder / "plan.json", text + "\n")

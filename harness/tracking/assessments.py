@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.point_results import stored_of
 from harness.store.feedback import keep_feedback, known_feedback
 from harness.store.files import outputs_folder
-from harness.store.mlflow_uri import SQLITE, prepare_environment, tracking_uri
+from harness.store.mlflow_uri import sqlite_path, tracking_uri
 from harness.store.sweeps import Sweep, find_sweep
-from harness.tracking.mlflow_store import reason_of
+from harness.tracking.database import opened, reason_of
 from harness.tracking.traces import find_traces, identity_of, trace_id_of
 
 if TYPE_CHECKING:
@@ -57,12 +56,11 @@ def read_feedback(sweep: Sweep) -> tuple[dict[str, Any], ...]:
 
 def _read(sweep: Sweep, uri: str) -> tuple[dict[str, Any], ...] | None:
     """Return the feedback in MLflow; None when it has no trace of the sweep."""
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file():
+    path = sqlite_path(uri)
+    if path and not path.is_file():
         return None
-    prepare_environment()
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
+    with opened(uri) as client:
+        pass
     experiment = client.get_experiment_by_name(str(sweep.tracking.get("experiment") or "harness"))
     if experiment is None:
         return None

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.analysis.metric_catalog import HEADLINES
+from harness.config.secret_text import bare_address
 from harness.store.mlflow_uri import is_server
 from harness.store.sweeps import Sweep, SweepPoint
 
@@ -87,7 +88,7 @@ def sweep_links(
         run_ids: ids of the points' runs by label, to choose those that are put side by side.
         parent: id of the sweep's run, which has compare.html.
     """
-    base = (uri if is_server(uri) else LOCAL).rstrip("/")
+    base = (bare_address(uri) if is_server(uri) else LOCAL).rstrip("/")
     points = points_filter(sweep)
     finished = f"{points} and attributes.status = 'FINISHED'"
 

@@ -5,20 +5,17 @@ Only MlflowClient is used, never MLflow's global state, so that a user's own MLf
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from filelock import FileLock
 
-from harness.errors import first_line
-from harness.store.mlflow_uri import SQLITE, artifacts_uri, prepare_environment
+from harness.store.mlflow_uri import artifacts_uri
+from harness.tracking.database import opened
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,12 +35,9 @@ class MlflowStore:
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
-        prepare_environment()
-        with _creation_lock(uri):
-            from mlflow import MlflowClient
-
-            self.uri = uri
-            self.client: MlflowClient = MlflowClient(tracking_uri=uri)
+        self.uri = uri
+        self.client: MlflowClient
+        with opened(uri) as self.client:
             self.experiment_id = self._find_or_create(experiment)
 
     def _find_or_create(self, name: str) -> str:
@@ -117,20 +111,6 @@ def pages(search: Callable[..., Any], *args: Any, **keys: Any) -> Iterator[Any]:
         token = page.token
         if not token:
             return
-
-
-def _creation_lock(uri: str) -> contextlib.AbstractContextManager[Any]:
-    """Keep other processes out while a new sqlite file is filled: two at once corrupt it for good."""
-    if not uri.startswith(SQLITE):
-        return contextlib.nullcontext()
-    path = Path(uri.removeprefix(SQLITE))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f".{path.name}.lock"))
-
-
-def reason_of(error: BaseException) -> str:
-    """Return in one line why MLflow failed; of a request that it failed, without the client's internals."""
-    return first_line(error).partition(" with exception ")[0]
 
 
 def owner_tags() -> dict[str, str]:

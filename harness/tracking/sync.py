@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.analysis.point_results import stored_of
+from harness.config.secret_text import safe_address
 from harness.errors import HarnessError
 from harness.report.write import write_sweep_reports
 from harness.store.files import outputs_folder
 from harness.store.mlflow_uri import tracking_uri
 from harness.store.sweeps import find_sweep
 from harness.terminal import visible
+from harness.tracking.database import reason_of
 from harness.tracking.links import closing_lines
-from harness.tracking.mlflow_store import reason_of
 from harness.tracking.tracker import LOGGABLE, MlflowTracker
 
 
@@ -48,12 +49,13 @@ def sync(name: str | None) -> int:
         raise
     except Exception as error:
         raise HarnessError(
-            f"tracking.uri: logging to MLflow at {uri} failed ({reason_of(error)}); check that it runs, "
-            "then run `harness sync` again"
+            f"tracking.uri: logging to MLflow at {safe_address(uri)} failed ({reason_of(error)}); "
+            "check that it runs, then run `harness sync` again"
         ) from error
     points = sum(point.status in LOGGABLE for point in present.points)
     print(
-        f"{sweep.folder.name}: {tracker.written} of {points} points logged to {uri}, the rest was up to date"
+        f"{sweep.folder.name}: {tracker.written} of {points} points logged to {safe_address(uri)}, "
+        "the rest was up to date"
     )
     for label in gone:
         print(f"{visible(label)}: no longer in the store; run the sweep again to generate it")

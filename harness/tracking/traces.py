@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from harness.store.mlflow_uri import openable_uri
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
 from harness.tracking.facts import point_tags
@@ -67,7 +68,7 @@ def log_traces(
     from mlflow.tracing.client import TracingClient
     from mlflow.tracing.constant import TraceMetadataKey
 
-    client = TracingClient(store.uri)
+    client = TracingClient(openable_uri(store.uri))
     location = TraceLocation.from_experiment_id(store.experiment_id)
     rows_of_times = stored.rows("times") if stored.has("times.parquet") else ()
     times = {(t["prompt_id"], t["sample"]): t for t in rows_of_times}

@@ -20,11 +20,13 @@ from pathlib import Path
 from harness.analysis.expectations import check_expectations, check_point
 from harness.analysis.point_results import stored_of
 from harness.artifacts.registry import point_files
+from harness.config.secret_text import safe_address
 from harness.errors import HarnessError
 from harness.report.write import tokens_page
 from harness.store.mlflow_uri import tracking_uri
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
+from harness.tracking.database import reason_of
 from harness.tracking.facts import (
     EXPECTATIONS,
     TABLE_TAG,
@@ -38,7 +40,7 @@ from harness.tracking.facts import (
     varied_params,
 )
 from harness.tracking.links import Link, sweep_links, table_view, view_key
-from harness.tracking.mlflow_store import MlflowStore, is_orphan, owner_tags, reason_of
+from harness.tracking.mlflow_store import MlflowStore, is_orphan, owner_tags
 from harness.tracking.traces import delete_traces, log_traces
 
 log = logging.getLogger(__name__)
@@ -125,7 +127,7 @@ class MlflowTracker(Tracker):
             self._broken = True
             log.warning(
                 "logging to MLflow at %s failed (%s); the results are kept, `harness sync` logs them later",
-                self.uri,
+                safe_address(self.uri),
                 reason_of(error),
             )
             # The parent run must not stay RUNNING.
