@@ -36,5 +36,5 @@ class Environment(Artifact):
         )
         effective = {"decoding": dict(job.effective)} | backend.effective(strategy)
         stored.write_config({"requested": point_config(job.point), "effective": effective})
-        complete(stored, self.name, True)
+        complete(stored, self, True)
         return ()

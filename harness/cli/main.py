@@ -59,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             status = _run(words)
         except HarnessError as error:
+            if terminated:  # Hydra, or another library, took the interruption for a mistake
+                print("\ninterrupted", file=sys.stderr)
+                return 143
             _print_traceback()
             for line in explain(error):
                 print(line, file=sys.stderr)
