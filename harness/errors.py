@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class HarnessError(Exception):
@@ -17,6 +18,13 @@ class HarnessError(Exception):
 
 class StoreError(HarnessError):
     """The store cannot be written any more; what is stored is complete. It is not the failure of a point."""
+
+
+class DamagedFileError(HarnessError):
+    """A stored file is missing, cannot be read, or is not as it was written."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path} {problem}; running its sweep again makes it anew")
 
 
 @dataclass(frozen=True)

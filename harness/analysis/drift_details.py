@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.analysis.drift_costs import Cost
 from harness.analysis.point_results import PointResult
+from harness.store.parquet_files import open_parquet
 
 MOST_TOKENS = 12
 """Tokens listed of a quantization by their share of its total KL divergence."""
@@ -26,11 +27,11 @@ def kl_by(p: PointResult, *keys: str) -> list[dict[str, Any]]:
     KL divergences that are not finite count as 0.
     """
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     assert p.stored is not None
     texts = [key for key in keys if key != "token_id"]
-    table = pq.read_table(p.stored.path("drift.parquet"), columns=[*keys, "kl"], read_dictionary=texts)
+    with open_parquet(p.stored.path("drift.parquet"), read_dictionary=texts) as file:
+        table = file.read(columns=[*keys, "kl"])
     table = table.unify_dictionaries()
     kl = pc.if_else(pc.is_finite(table["kl"]), table["kl"], 0.0)
     grouped = table.set_column(len(keys), "kl", kl).group_by(list(keys), use_threads=False)

@@ -108,6 +108,8 @@ def _missing(point: SweepPoint, stored: StoredPoint) -> str:
         return "nothing, the point was not run"
     if not stored.has("generations.parquet"):
         return "nothing, the point is no longer in the store"
+    if damage := stored.damage():
+        return f"nothing, {damage}"
     return ""
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.analysis.metric_catalog import Metric, metrics_from_json
 from harness.store.feedback import feedback_means, known_feedback
-from harness.store.stored_point import StoredPoint
+from harness.store.stored_point import StoredPoint, stored_point
 from harness.store.sweeps import Sweep, SweepPoint
 
 CHOICES = ("model", "quantization", "prompts", "decoding")
@@ -44,21 +44,33 @@ class PointResult:
 
 
 def stored_of(sweep: Sweep, point: SweepPoint) -> StoredPoint | None:
-    """Return the folder of a sweep's point; None when it is not complete."""
+    """Return the folder of a sweep's point; None when it is not complete, or damaged."""
     if not point.point_id or point.status not in COMPLETED:
         return None
-    stored = StoredPoint(sweep.folder.parent.parent / "points" / point.point_id)
-    return stored if stored.has("generations.parquet") else None
+    stored = stored_point(sweep.folder.parent.parent, point.point_id)
+    return stored if stored.has("generations.parquet") and not stored.damage() else None
+
+
+def damage_of(sweep: Sweep, point: SweepPoint) -> str | None:
+    """Return in one line which file of a completed point is damaged, and the cure; None where none is."""
+    if not point.point_id or point.status not in COMPLETED:
+        return None
+    found = stored_point(sweep.folder.parent.parent, point.point_id).damage()
+    return found and f"{found}; run the sweep again to make it anew"
 
 
 def point_results(sweep: Sweep) -> list[PointResult]:
-    """Return the results of every point of the sweep, in order."""
+    """Return the results of every point of the sweep, in order; a damaged point counts as failed."""
     means = feedback_means(known_feedback(sweep.folder))
     results = []
     for point in sweep.points:
         stored = stored_of(sweep, point)
-        feedback = means.get(point.label, {})
-        results.append(point_result(point, stored, feedback) if stored else PointResult(point, None))
+        if stored:
+            results.append(point_result(point, stored, means.get(point.label, {})))
+            continue
+        damage = damage_of(sweep, point)
+        shown = replace(point, status="failed", error=damage) if damage else point
+        results.append(PointResult(shown, None))
     return results
 
 

@@ -11,6 +11,7 @@ from itertools import chain, pairwise, zip_longest
 import numpy as np
 
 from harness.analysis.metrics.bleu import self_bleu
+from harness.store.parquet_files import open_parquet
 from harness.store.stored_point import StoredPoint
 
 MOST_SCORED = 2_500
@@ -121,10 +122,8 @@ def _read_in_step(points: Sequence[StoredPoint]) -> Iterator[tuple[str, int, lis
 
 
 def _texts(point: StoredPoint) -> Iterator[list[tuple[str, int, str]]]:
-    import pyarrow.parquet as pq
-
     names = ["prompt_id", "sample", "output"]
     # Without pre-buffering: a column chunk may be all of a point's texts.
-    with pq.ParquetFile(point.path("generations.parquet"), pre_buffer=False, buffer_size=1 << 16) as file:
+    with open_parquet(point.path("generations.parquet"), pre_buffer=False, buffer_size=1 << 16) as file:
         for batch in file.iter_batches(batch_size=_ROWS, columns=names):
             yield list(zip(*(batch.column(name).to_pylist() for name in names), strict=True))

@@ -11,12 +11,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.artifacts.job import Job
 from harness.backends.backend import Backend
 from harness.progress import Progress
 from harness.store.stored_point import StoredPoint, stored_point
+
+if TYPE_CHECKING:
+    from harness.artifacts.inventory import Inventory
 
 
 class Workbench:
@@ -69,6 +72,7 @@ class Artifact(ABC):
         name: its key in parts.json.
         action: what is to be done, as `harness plan` lists it.
         files: its files in the point's folder, which MLflow gets as well.
+        optional: those of them that it may be complete without.
         after: names of artifacts that it is computed from: when one of them is made anew, so is this.
         needs_backend: whether a model must be loaded for it.
         per_family: whether it is made for all jobs of a family at once (`make_family`).
@@ -78,6 +82,7 @@ class Artifact(ABC):
     name: str
     action: str
     files: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     needs_backend: bool = True
     per_family: bool = False
@@ -91,14 +96,21 @@ class Artifact(ABC):
         """Return whether an artifact made for the spec `stored` serves the spec `requested`."""
         return bool(stored == requested)
 
-    def is_missing(self, job: Job, outputs: Path) -> bool:
-        """Return whether it is requested and the store does not have it."""
+    def is_missing(self, job: Job, inventory: Inventory) -> bool:
+        """Return whether it is requested and the store does not have it undamaged."""
         requested = self.spec(job)
         if requested is None:
             return False
-        parts = stored_point(outputs, job.point_id).parts()
+        parts = inventory.parts(job.point_id)
         fresh = job.point.engine.fresh and self.needs_backend
-        return fresh or self.name not in parts or not self.covers(parts[self.name], requested)
+        return fresh or self.name not in parts or not self._covers(parts[self.name], requested)
+
+    def _covers(self, stored: Any, requested: Any) -> bool:
+        """Return `covers`; an entry of another form, of another version or damaged, does not cover."""
+        try:
+            return self.covers(stored, requested)
+        except (KeyError, TypeError):
+            return False
 
     def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
         """Compute it and write it, its entry in parts.json last.
@@ -113,6 +125,6 @@ class Artifact(ABC):
         raise TypeError(f"{self.name} is made a job at a time")
 
 
-def complete(stored: StoredPoint, name: str, spec: Any) -> None:
-    """List an artifact in a point's parts.json."""
-    stored.write_json("parts.json", stored.parts() | {name: spec})
+def complete(stored: StoredPoint, artifact: Artifact, spec: Any, **facts: Any) -> None:
+    """List an artifact in a point's parts.json, with the seals of its files, and perhaps further entries."""
+    stored.write_parts(stored.parts() | {artifact.name: spec, **facts}, sealed=artifact.files)

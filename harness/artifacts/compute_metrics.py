@@ -6,9 +6,11 @@ many prompts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,23 +23,31 @@ from harness.analysis.metrics.reference_metrics import chrf, exact_match, rouge_
 from harness.analysis.metrics.requested import RequestedMetrics
 from harness.analysis.metrics.text_metrics import text_metrics
 from harness.errors import HarnessError
-from harness.store.files import atomic_path
+from harness.store.files import finite_or_null
+from harness.store.parquet_files import open_parquet, write_parquet
 from harness.store.stored_point import StoredPoint
 from harness.store.tables import GENERATIONS, repetitions_of
 from harness.store.token_table import TokenColumns, read_samples
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _GENERATION_COLUMNS = [
     "prompt_id", "sample", "prompt", "output", "finish_reason", "output_tokens", "mean_logprob"
 ]  # fmt: skip
 _ROWS_AT_ONCE = 1024
+_SAMPLES = "generations.parquet"
 
 
 def add_metrics(
-    stored: StoredPoint, requested: RequestedMetrics, on_sample: Callable[[], None] = lambda: None
+    stored: StoredPoint,
+    requested: RequestedMetrics,
+    on_sample: Callable[[], None] = lambda: None,
+    files: Sequence[str] = (),
 ) -> None:
     """Add metrics to a stored point: columns in generations.parquet, metrics.json, an entry in parts.json.
 
-    `on_sample` is called once a sample.
+    `on_sample` is called once a sample; `files` are those that are sealed beside generations.parquet.
 
     Raises:
         HarnessError: a custom metric fails; then nothing was changed.
@@ -46,15 +56,20 @@ def add_metrics(
     custom = [metric.described() for metric in requested.custom]
     samples = _sample_metrics(stored, requested, on_sample)
     parts = stored.parts()
-    if parts.pop("metrics", None) is not None:
-        # From here on the old ones do not count any more.
-        stored.write_json("parts.json", parts)
+    parts.pop("metrics", None)
+    # From here on the old ones do not count any more, and the table of samples has no seal.
+    stored.write_parts(parts, unsealed=[_SAMPLES, *files])
     _write_columns(stored, samples, requested.references)
     timed = repetitions_of(stored.table("timing")) if "timing" in parts else []
     metrics = point_metrics(samples, timed, _run_metrics(stored, parts), custom)
     add_drift(metrics, stored)
-    stored.write_json("metrics.json", metrics)
-    stored.write_json("parts.json", parts | {"metrics": requested.spec(parts)})
+    # A number that is not finite is one that the point does not have.
+    metrics["metrics"] = {key: value for key, value in metrics["metrics"].items() if math.isfinite(value)}
+    metrics["intervals"] = {
+        key: ends for key, ends in metrics["intervals"].items() if all(map(math.isfinite, ends))
+    }
+    stored.write_json("metrics.json", finite_or_null(metrics))
+    stored.write_parts(parts | {"metrics": requested.spec(parts)}, sealed=[_SAMPLES, *files])
 
 
 def sample_values(row: Mapping[str, Any], sums: np.ndarray) -> dict[str, float]:
@@ -171,25 +186,32 @@ def _belong_together(row: Mapping[str, Any], steps: TokenColumns | None) -> bool
 def _write_columns(stored: StoredPoint, samples: SampleMetrics, references: Mapping[str, str]) -> None:
     """Write generations.parquet with these metrics as columns, in place of those it has."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    path = stored.path("generations.parquet")
+    path = stored.path(_SAMPLES)
     added = {name: values for name, values in samples.columns.items() if name not in GENERATIONS.names}
-    with atomic_path(path) as scratch, pq.ParquetFile(path) as file:
-        fields = [field for field in file.schema_arrow if field.name in GENERATIONS.names]
-        base = [field.name for field in fields]
-        fields += [pa.field("reference", pa.string())] if references else []
-        fields += [pa.field(name, pa.float64()) for name in added]
-        with pq.ParquetWriter(scratch, pa.schema(fields), compression="zstd") as writer:
-            start = 0
-            for group in range(file.num_row_groups):
-                table = file.read_row_group(group, columns=base)
-                rows = slice(start, start := start + table.num_rows)
-                if references:
-                    texts = [references.get(prompt) for prompt in table["prompt_id"].to_pylist()]
-                    table = table.append_column("reference", pa.array(texts, pa.string()))
-                for name, values in added.items():
-                    # A value that a sample does not have is null, not NaN, which is not even equal to itself.
-                    numbers = np.array(values[rows])
-                    table = table.append_column(name, pa.array(numbers, mask=~np.isfinite(numbers)))
-                writer.write_table(table)
+    fields = [field for field in stored.schema("generations") if field.name in GENERATIONS.names]
+    base = [field.name for field in fields]
+    fields += [pa.field("reference", pa.string())] if references else []
+    fields += [pa.field(name, pa.float64()) for name in added]
+
+    def tables() -> Iterator[pa.Table]:
+        start = 0
+        for table in _row_groups(path, base):
+            rows = slice(start, start := start + table.num_rows)
+            if references:
+                texts = [references.get(prompt) for prompt in table["prompt_id"].to_pylist()]
+                table = table.append_column("reference", pa.array(texts, pa.string()))
+            for name, values in added.items():
+                # A value that a sample does not have is null, not NaN, which is not even equal to itself.
+                numbers = np.array(values[rows])
+                table = table.append_column(name, pa.array(numbers, mask=~np.isfinite(numbers)))
+            yield table
+
+    write_parquet(path, pa.schema(fields), tables(), stored.point_id)
+
+
+def _row_groups(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield these columns of a Parquet file, one row group at a time."""
+    with open_parquet(path) as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=columns)

@@ -38,5 +38,5 @@ class Environment(Artifact):
         if job.chat_eos:
             effective["chat_eos_token_id"] = list(strategy.for_chat.eos_token_ids)
         stored.write_config({"requested": point_config(job.point), "effective": effective})
-        complete(stored, self.name, True)
+        complete(stored, self, True)
         return ()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.artifacts.artifact import Artifact, Workbench
 from harness.artifacts.job import Job
-from harness.store.stored_point import stored_point
+
+if TYPE_CHECKING:
+    from harness.artifacts.inventory import Inventory
 
 
 class Metrics(Artifact):
@@ -16,6 +17,7 @@ class Metrics(Artifact):
     name = "metrics"
     action = "metrics"
     files = ("drift.json", "metrics.json")
+    optional = ("drift.json",)
     after = ("record", "timing", "drift", "drift_text")
     needs_backend = False
     implied = True
@@ -24,9 +26,9 @@ class Metrics(Artifact):
         """Return which metrics are requested, and of which version."""
         return job.metrics.spec({})
 
-    def is_missing(self, job: Job, outputs: Path) -> bool:
+    def is_missing(self, job: Job, inventory: Inventory) -> bool:
         """Return whether they are missing, or of another timing or drift than the store holds now."""
-        parts = stored_point(outputs, job.point_id).parts()
+        parts = inventory.parts(job.point_id)
         return bool(parts.get(self.name) != job.metrics.spec(parts))
 
     def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
@@ -34,5 +36,5 @@ class Metrics(Artifact):
         from harness.artifacts.compute_metrics import add_metrics
 
         bench.progress.stage(f"metrics of {job.point.label}", job.samples, "samples")
-        add_metrics(bench.stored(job), job.metrics, bench.progress.advance)
+        add_metrics(bench.stored(job), job.metrics, bench.progress.advance, files=self.files)
         return ()

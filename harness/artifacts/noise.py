@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,9 @@ class NoiseFloor(Artifact):
             timed = repetitions_of(stored.table("timing"))
             first, second = (latency_metrics(runs)[0] for runs in (timed, measure(job, bench)))
             floor |= changes(first, [second])
+        floor = {key: value for key, value in floor.items() if math.isfinite(value)}
         stored.write_json("noise.json", {"metrics": floor, "prompts": len(prompts)})
-        complete(stored, self.name, self.spec(job))
+        complete(stored, self, self.spec(job))
         return ()
 
 

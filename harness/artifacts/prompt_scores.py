@@ -27,5 +27,5 @@ class PromptScores(Artifact):
         if not bench.backend.capabilities.teacher_forcing:
             return ("prompts are not scored: the backend does not tell how likely a given text is",)
         stored.write_table("prompt_tokens", prompt_tokens_table(list(bench.backend.score(job.prompts))))
-        complete(stored, self.name, True)
+        complete(stored, self, True)
         return ()

@@ -10,6 +10,7 @@ from harness.artifacts.drift.along_samples import DriftAlongSamples
 from harness.artifacts.drift.fixed_text import DriftOnFixedText
 from harness.artifacts.drift.reference import ReferenceDistributions
 from harness.artifacts.environment import Environment
+from harness.artifacts.inventory import Inventory
 from harness.artifacts.job import Job
 from harness.artifacts.metrics import Metrics
 from harness.artifacts.noise import NoiseFloor
@@ -31,12 +32,21 @@ ARTIFACTS: tuple[Artifact, ...] = (
 )
 
 
-def missing(job: Job, outputs: Path) -> tuple[Artifact, ...]:
-    """Return the artifacts that are requested of a job and that the store lacks, in the order of making."""
+def inventory(outputs: Path, thorough: bool = False) -> Inventory:
+    """Return what the store holds; large files are read only with `thorough`."""
+    return Inventory(outputs, ARTIFACTS, thorough)
+
+
+def missing(job: Job, outputs: Path, held: Inventory | None = None) -> tuple[Artifact, ...]:
+    """Return the artifacts that are requested of a job and that the store lacks, in the order of making.
+
+    `held` is what the store holds, where that is known already.
+    """
+    held = held or inventory(outputs)
     found: dict[str, Artifact] = {}
     for artifact in ARTIFACTS:
         outdated = artifact.spec(job) is not None and not found.keys().isdisjoint(artifact.after)
-        if outdated or artifact.is_missing(job, outputs):
+        if outdated or artifact.is_missing(job, held):
             found[artifact.name] = artifact
     return tuple(found.values())
 
@@ -62,14 +72,17 @@ def outdate(job: Job, lacking: Sequence[Artifact], stored: StoredPoint) -> None:
     parts = stored.parts()
     names = {artifact.name for artifact in lacking}
     dropped = names
+    changing = {file for artifact in lacking for file in artifact.files}
     if job.point.engine.fresh and Samples.name in names:
         dropped = set(parts)
         for artifact in ARTIFACTS:
             if artifact.name not in names:
                 for file in artifact.files:
+                    changing.add(file)
                     stored.path(file).unlink(missing_ok=True)
     if not dropped.isdisjoint(parts):
-        stored.write_json("parts.json", {name: spec for name, spec in parts.items() if name not in dropped})
+        left = {name: spec for name, spec in parts.items() if name not in dropped}
+        stored.write_parts(left, unsealed=changing)
 
 
 def dependents(artifact: Artifact) -> set[str]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.artifacts.artifact import Artifact, Workbench
+from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.job import Job
 from harness.backends.backend import Failure, Request
 from harness.errors import StoreError
@@ -31,6 +31,7 @@ class Samples(Artifact):
     name = "record"
     action = "decode"
     files = ("generations.parquet", "times.parquet", "tokens.parquet")
+    optional = ("times.parquet",)
     per_family = True
 
     def spec(self, job: Job) -> Any:
@@ -51,7 +52,7 @@ class Samples(Artifact):
             deepest.setdefault(job.point_id, job)
         in_order = [job for job in jobs if deepest[job.point_id] is job]
         try:
-            failed: Mapping[str, Exception] = _decode(in_order, bench)
+            failed: Mapping[str, Exception] = _decode(in_order, bench, self)
         except StoreError:
             raise
         except Exception as error:
@@ -59,7 +60,7 @@ class Samples(Artifact):
         return {index: failed[job.point_id] for index, job in enumerate(jobs) if job.point_id in failed}
 
 
-def _decode(jobs: Sequence[Job], bench: Workbench) -> dict[str, Exception]:
+def _decode(jobs: Sequence[Job], bench: Workbench, artifact: Samples) -> dict[str, Exception]:
     """Decode jobs of distinct addresses; return the errors of those that failed, by address."""
     from harness.store.partial import Partial
 
@@ -82,6 +83,8 @@ def _decode(jobs: Sequence[Job], bench: Workbench) -> dict[str, Exception]:
     started = time.perf_counter()
     for batch in range(batches):
         going = [job for job in jobs if job.point_id not in failed]
+        for line in (line for job in going for line in partials[job.point_id].damage(batch)):
+            bench.progress.message(f"{line}; this batch is decoded again")
         if all(partials[job.point_id].has(batch) for job in going):
             continue
         chosen = prompts[batch * batch_prompts : (batch + 1) * batch_prompts]
@@ -93,12 +96,8 @@ def _decode(jobs: Sequence[Job], bench: Workbench) -> dict[str, Exception]:
     for job in jobs:
         if job.point_id not in failed:
             partials[job.point_id].merge(batches)
-            parts = {
-                "record": {"top_k": job.point.record.top_k},
-                "facts": {"decode_seconds": seconds, "fused_points": len(jobs)} | vars(backend.usage()),
-            }
-            stored = bench.stored(job)
-            stored.write_json("parts.json", stored.parts() | parts)
+            facts = {"decode_seconds": seconds, "fused_points": len(jobs)} | vars(backend.usage())
+            complete(bench.stored(job), artifact, {"top_k": job.point.record.top_k}, facts=facts)
             partials[job.point_id].clear()
     return failed
 

@@ -47,5 +47,5 @@ class Timing(Artifact):
 
         stored = bench.stored(job)
         stored.write_table("timing", timing_table(measure(job, bench)))
-        complete(stored, self.name, timing_spec(job.point))
+        complete(stored, self, timing_spec(job.point))
         return ()

@@ -62,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = _run_interruptibly(words)
             sys.stdout.flush()
         except HarnessError as error:
+            if terminated:  # Hydra, or another library, took the interruption for a mistake
+                print("\ninterrupted", file=sys.stderr)
+                return 143
             _print_traceback()
             for line in explain(error):
                 print(line, file=sys.stderr)

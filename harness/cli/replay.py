@@ -55,6 +55,8 @@ def find_samples(outputs: Path, wanted: str) -> tuple[StoredPoint, str]:
         if not stored.has(file):
             message = f"{file} of point {stored.point_id} not found; run its sweep again to complete it"
             raise ConfigError.of(wanted, message)
+    if damage := stored.damage():
+        raise ConfigError.of(wanted, f"{damage}; run its sweep again to make it anew")
     return stored, name
 
 

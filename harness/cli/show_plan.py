@@ -15,7 +15,7 @@ from harness.config.point import Point
 from harness.models.memory import format_bytes
 from harness.plan.plan import Group, Plan, make_plan
 from harness.report.console import SafeConsole
-from harness.run.display import print_hints, print_warnings
+from harness.run.display import print_hints, print_warning, print_warnings
 from harness.terminal import visible
 
 _MOST_ROWS = 60
@@ -32,6 +32,8 @@ def show_plan(points: Sequence[Point], name: str) -> int:
     if len(plan.jobs) > _MOST_ROWS:
         console.print(f"... and {len(plan.jobs) - _MOST_ROWS} more points", style="dim")
     console.print(_groups_table(plan))
+    for line in plan.held.damage(job.point_id for job in plan.jobs):
+        print_warning(console, f"{line}; the run makes it again")
     complete = sum(not lacking for lacking in plan.missing)
     loads = sum(any(_needs_backend(plan, index) for index in group.jobs) for group in plan.groups)
     tokens = sum(job.tokens for index, job in enumerate(plan.jobs) if _decodes(plan, index))

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.artifacts.artifact import Artifact
+from harness.artifacts.inventory import Inventory
 from harness.artifacts.job import Job
-from harness.artifacts.registry import missing
+from harness.artifacts.registry import inventory, missing
 from harness.config.labels import varied
 from harness.config.point import Point
 from harness.errors import ConfigError, Mistake
@@ -68,7 +69,12 @@ class Plan:
     @cached_property
     def missing(self) -> tuple[tuple[Artifact, ...], ...]:
         """What the store lacks of each job, as it is when this is first asked."""
-        return tuple(missing(job, self.outputs) for job in self.jobs)
+        return tuple(missing(job, self.outputs, self.held) for job in self.jobs)
+
+    @cached_property
+    def held(self) -> Inventory:
+        """What the store holds, as it is when this is first asked; large files are not read for it."""
+        return inventory(self.outputs)
 
     def sweep(self) -> Sweep:
         """Return the initial record of the sweep: every point is `planned`."""

@@ -52,7 +52,7 @@ def write(name: str | None) -> int:
         name: the sweep's folder or id; the last one when None.
 
     Returns:
-        The exit status: 0, or 1 when an expectation is missed.
+        The exit status: 0, or 1 when an expectation is missed or a point is damaged.
 
     Raises:
         ConfigError: there is no such sweep.
@@ -60,7 +60,8 @@ def write(name: str | None) -> int:
     sweep = find_sweep(outputs_folder(), name)
     written = write_sweep_reports(sweep, anew=True)
     print_sweep(sweep, written)
-    return 1 if missed(written.checked) else 0
+    damaged = [found.point for found in written.points] != list(sweep.points)
+    return 1 if damaged or missed(written.checked) else 0
 
 
 def write_sweep_reports(sweep: Sweep, anew: bool = False) -> Written:

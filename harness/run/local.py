@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.artifacts.artifact import Artifact, Workbench
 from harness.artifacts.job import Job, families
-from harness.artifacts.registry import dependents, missing, outdate
+from harness.artifacts.registry import dependents, inventory, missing, outdate
 from harness.errors import StoreError
 from harness.plan.plan import Group, Plan
 from harness.progress import Progress
@@ -30,17 +30,20 @@ class LocalExecutor:
 def run_group(plan: Plan, group: Group, progress: Progress) -> Iterator[Outcome]:
     """Make what the store lacks of each job of a group; yield their outcomes.
 
-    What the plan found complete is not looked at again; all else is asked for once more under the lock, since
-    another process may have made it meanwhile.
+    What the plan found complete is reused if its files are what was written; all else is asked for once more
+    under the lock, since another process may have made it meanwhile.
 
     Raises:
         StoreError: the store cannot be written any more.
     """
     jobs = {index: plan.jobs[index] for index in group.jobs}
-    for index in jobs:
-        if not plan.missing[index]:
+    waiting = []
+    held = inventory(plan.outputs, thorough=True)
+    for index, job in jobs.items():
+        if plan.missing[index] or held.damage([job.point_id]):
+            waiting.append(index)
+        else:
             yield Outcome(index, "reused", time.time())
-    waiting = [index for index in jobs if plan.missing[index]]
     bench = Workbench(plan.outputs, progress, lambda: jobs[waiting[0]].target.open(progress))
     try:
         for family in families([jobs[index] for index in waiting]):
@@ -55,7 +58,11 @@ def run_group(plan: Plan, group: Group, progress: Progress) -> Iterator[Outcome]
 def _run_family(jobs: dict[int, Job], bench: Workbench) -> Iterator[Outcome]:
     """Make what the store lacks of jobs that decode together, whose locks are held."""
     started = time.time()
-    lacking = {index: missing(job, bench.outputs) for index, job in jobs.items()}
+    held = inventory(bench.outputs, thorough=True)
+    for point_id in {job.point_id: None for job in jobs.values()}:
+        for line in held.repair(point_id):
+            bench.progress.message(f"{line}; it is made again")
+    lacking = {index: missing(job, bench.outputs, held) for index, job in jobs.items()}
     for index, job in jobs.items():
         remove_unfinished(bench.stored(job).folder)
         if lacking[index]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 
 from harness.store.files import read_json, write_text
 
+log = logging.getLogger(__name__)
+
 FILE = "feedback.json"
+_KEYS = {"label", "prompt_id", "sample", "name", "value", "comment", "source"}
 
 
 def known_feedback(folder: Path) -> tuple[dict[str, Any], ...]:
@@ -21,12 +25,28 @@ def known_feedback(folder: Path) -> tuple[dict[str, Any], ...]:
         bool, number, text, list or map; None for a comment), `comment` and `source`; empty where none was
         read.
     """
-    return tuple(read_json(folder / FILE) or ())
+    entries = read_json(folder / FILE)
+    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+        if (folder / FILE).exists():
+            log.warning("%s is damaged; the feedback in it is left out", folder / FILE)
+        return ()
+    return tuple(entries)
 
 
 def keep_feedback(folder: Path, feedback: Sequence[Mapping[str, Any]]) -> None:
     """Write feedback.json atomically."""
     write_text(folder / FILE, json.dumps(list(feedback), indent=1, ensure_ascii=False) + "\n")
+
+
+def _is_entry(entry: Any) -> bool:
+    """Return whether an entry of the file is whole."""
+    texts = ("label", "prompt_id", "name", "comment", "source")
+    return (
+        isinstance(entry, dict)
+        and entry.keys() >= _KEYS
+        and all(isinstance(entry[key], str) for key in texts)
+        and isinstance(entry["sample"], int)
+    )
 
 
 def feedback_means(feedback: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -16,7 +16,7 @@ from typing import Any
 from harness.config.user_path import user_path
 from harness.errors import StoreError
 
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
 
 
 def outputs_folder() -> Path:
@@ -28,6 +28,8 @@ def outputs_folder() -> Path:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a scratch path in the folder of `path`, renamed to `path` if the block succeeds.
 
+    Its bytes are on the disk before its name is, so that a power failure leaves no empty file.
+
     Raises:
         StoreError: the disk is full or not writable; an earlier file is unchanged.
     """
@@ -35,7 +37,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield scratch
+        _flush(scratch)
         os.replace(scratch, path)
+        # Not every file system can flush a folder.
+        with contextlib.suppress(OSError):
+            _flush(path.parent)
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise
@@ -46,6 +52,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.store.files import read_json
+from harness.store.integrity import checked, problem_of, seal, with_check
 from harness.store.records import Sample
 from harness.store.stored_point import StoredPoint
 from harness.store.tables import generations_table, times_table, tokens_table
@@ -35,21 +36,41 @@ class Partial:
         Returns:
             The prompts per batch to use: those of the plan that is there, else `batch_prompts`.
         """
-        plan = read_json(self._batches.path("plan.json"))
-        if plan is not None and plan["top_k"] == top_k:
+        path = self._batches.path("plan.json")
+        plan = checked(read_json(path), self.stored.point_id) or {}
+        if plan.get("top_k") == top_k and isinstance(plan.get("batch_prompts"), int):
             return int(plan["batch_prompts"])
         self.clear()
-        self._batches.write_json("plan.json", {"batch_prompts": batch_prompts, "top_k": top_k})
+        plan = {"batch_prompts": batch_prompts, "top_k": top_k}
+        self._batches.write_json("plan.json", with_check(plan, self.stored.point_id))
         return batch_prompts
 
     def has(self, batch: int) -> bool:
-        """Return whether a batch is done."""
-        return self._batches.has(f"{_name('generations', batch)}.parquet")
+        """Return whether a batch is done and sound."""
+        return self._batches.has(f"{_name('generations', batch)}.parquet") and not self.damage(batch)
+
+    def damage(self, batch: int) -> tuple[str, ...]:
+        """Return a line for each damaged file of a batch; none for a batch that is not done."""
+        if not self._batches.has(f"{_name('generations', batch)}.parquet"):
+            return ()
+        seals = checked(read_json(self._batches.path(_seals(batch))), self.stored.point_id) or {}
+        lines = []
+        for name in _TABLES:
+            path = self._batches.path(f"{_name(name, batch)}.parquet")
+            if name == "times" and not seals and not path.exists():  # a batch of an older version has none
+                continue
+            if problem := problem_of(path, seals.get(path.name), self.stored.point_id, thorough=True):
+                lines.append(f"{path} {problem}")
+        return tuple(lines)
 
     def write(self, batch: int, samples: Sequence[Sample]) -> None:
-        """Write a batch; it counts once its last file is there."""
+        """Write a batch; it counts once its last table is there."""
+        self._batches.path(_seals(batch)).unlink(missing_ok=True)
         for name, table_of in _TABLES.items():
             self._batches.write_table(_name(name, batch), table_of(samples))
+        paths = [self._batches.path(f"{_name(name, batch)}.parquet") for name in _TABLES]
+        seals = {path.name: seal(path) for path in paths}
+        self._batches.write_json(_seals(batch), with_check(seals, self.stored.point_id))
 
     def merge(self, batches: int) -> None:
         """Write the point's tables by concatenating its batches."""
@@ -65,12 +86,18 @@ class Partial:
 
     def clear(self) -> None:
         """Delete every batch."""
-        if self._batches.folder.exists():
+        if self._batches.folder.is_dir():
             shutil.rmtree(self._batches.folder)
+        self._batches.folder.unlink(missing_ok=True)
 
     @property
     def _batches(self) -> StoredPoint:
-        return StoredPoint(self.stored.path("partial"))
+        return StoredPoint(self.stored.path("partial"), owner=self.stored.point_id)
+
+
+def _seals(batch: int) -> str:
+    """Return the name of the file with the seals of a batch's tables."""
+    return f"batch-{batch:06d}.json"
 
 
 def _name(table: str, batch: int) -> str:

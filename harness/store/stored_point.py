@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.store.files import atomic_path, write_text
+from harness.errors import DamagedFileError
+from harness.store.files import read_json, write_text
+from harness.store.integrity import checked, problem_of, seal, with_check
+from harness.store.parquet_files import open_parquet, write_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Filter = list[tuple[str, str, Any]]
 
+_SUFFIXES = (".parquet", ".json", ".yaml")
+_SEALS = "files"
+"""The key of parts.json under which the seals of the files of complete artifacts are."""
+
 
 @dataclass(frozen=True)
 class StoredPoint:
-    """One point's folder."""
+    """One point's folder.
+
+    Attributes:
+        folder: where its files are.
+        owner: the point that files written there are of, where that is not the folder's name.
+    """
 
     folder: Path
+    owner: str = ""
 
     @property
     def point_id(self) -> str:
         """The point's address, which is its folder's name."""
-        return self.folder.name
+        return self.owner or self.folder.name
 
     def path(self, name: str) -> Path:
         """Return the path of a file of the point, whether or not it exists."""
@@ -37,19 +50,18 @@ class StoredPoint:
 
     def table(self, name: str, columns: Sequence[str] | None = None, where: Filter | None = None) -> pa.Table:
         """Return a table, or some columns of it; `where` filters rows, as in `[("sample", "=", 0)]`."""
-        import pyarrow.parquet as pq
-
         path, wanted = self.path(f"{name}.parquet"), None if columns is None else list(columns)
-        if where:
-            return pq.read_table(path, columns=wanted, filters=where)
-        with pq.ParquetFile(path) as file:  # `read_table` would import pandas
-            return file.read(columns=wanted)
+        with open_parquet(path) as file:
+            if where:
+                import pyarrow.parquet as pq
+
+                return pq.read_table(path, columns=wanted, filters=where, page_checksum_verification=True)
+            return file.read(columns=wanted)  # `read_table` would import pandas
 
     def schema(self, name: str) -> pa.Schema:
         """Return the names and types of a table's columns."""
-        import pyarrow.parquet as pq
-
-        return pq.read_schema(self.path(f"{name}.parquet"))
+        with open_parquet(self.path(f"{name}.parquet")) as file:
+            return file.schema_arrow
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Return a table as a list of rows."""
@@ -63,9 +75,7 @@ class StoredPoint:
         self, name: str, size: int, columns: Sequence[str] | None = None
     ) -> Iterator[list[dict[str, Any]]]:
         """Yield a table's rows, or some columns of them, at most `size` at a time."""
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(self.path(f"{name}.parquet")) as file:
+        with open_parquet(self.path(f"{name}.parquet")) as file:
             for batch in file.iter_batches(batch_size=size, columns=columns):
                 yield batch.to_pylist()
 
@@ -78,12 +88,62 @@ class StoredPoint:
         return self._json("environment.json")
 
     def parts(self) -> dict[str, Any]:
-        """Return parts.json: the spec of each complete artifact by its name, and `facts` of the decoding."""
-        return self._json("parts.json")
+        """Return parts.json: the spec of each complete artifact by its name, and `facts` of the decoding.
+
+        Empty where it is not there, or damaged.
+        """
+        return {name: spec for name, spec in self._parts_file().items() if name != _SEALS}
+
+    def seals(self) -> dict[str, Any]:
+        """Return the seals of the files of complete artifacts, by name."""
+        return dict(self._parts_file().get(_SEALS) or {})
+
+    def write_parts(
+        self, parts: Mapping[str, Any], sealed: Iterable[str] = (), unsealed: Iterable[str] = ()
+    ) -> None:
+        """Write parts.json by atomic rename.
+
+        Args:
+            parts: the spec of each complete artifact by its name, and `facts`.
+            sealed: files that are complete now, if they are there; their seals are made.
+            unsealed: files that are about to change; their seals are dropped.
+        """
+        names = {*sealed, *unsealed}
+        seals = {name: known for name, known in self.seals().items() if name not in names}
+        seals |= {name: seal(self.path(name)) for name in sealed if self.has(name)}
+        self.write_json("parts.json", with_check({**parts, _SEALS: seals}, self.point_id))
+
+    def parts_problem(self) -> str | None:
+        """Return what is wrong with parts.json; None where it is sound, or not there."""
+        path = self.path("parts.json")
+        if path.exists() and checked(read_json(path), self.point_id) is None:
+            return "is damaged"
+        return None
+
+    def damage(self) -> str | None:
+        """Return, in one line, which file of the point is not as it was written; None where all are."""
+        if problem := self.parts_problem():
+            return f"{self.path('parts.json')} {problem}"
+        if not self.folder.is_dir():
+            return None
+        seals = self.seals()
+        present = (path.name for path in self.folder.iterdir() if path.suffix in _SUFFIXES)
+        for name in sorted({*seals, *present}):
+            if problem := problem_of(self.path(name), seals.get(name), self.point_id, thorough=True):
+                return f"{self.path(name)} {problem}"
+        return None
+
+    def _parts_file(self) -> dict[str, Any]:
+        return checked(read_json(self.path("parts.json")), self.point_id) or {}
 
     def _json(self, name: str) -> dict[str, Any]:
         """Return a JSON file; empty where it is not there."""
-        return json.loads(self.path(name).read_text(encoding="utf-8")) if self.has(name) else {}
+        if not self.has(name):
+            return {}
+        values = read_json(self.path(name))
+        if not isinstance(values, dict):
+            raise DamagedFileError(self.path(name), "is not valid JSON")
+        return values
 
     def config(self) -> dict[str, Any]:
         """Return config.yaml, `requested` beside `effective`; empty where it is not there.
@@ -94,9 +154,17 @@ class StoredPoint:
 
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         path = self.path("config.yaml")
-        config = yaml.load(path.read_bytes(), Loader=loader) or {} if path.is_file() else {}
-        (config.get("requested") or {}).pop("tracking", None)
-        return config
+        if not path.is_file():
+            return {}
+        try:
+            values = yaml.load(path.read_bytes(), Loader=loader) or {}
+        except yaml.YAMLError:
+            values = None
+        if not isinstance(values, dict):
+            raise DamagedFileError(path, "is not valid YAML")
+        if isinstance(requested := values.get("requested"), dict):
+            requested.pop("tracking", None)
+        return values
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a table by atomic rename."""
@@ -104,14 +172,7 @@ class StoredPoint:
 
     def write_tables(self, name: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
         """Write a table as its rows come, by atomic rename."""
-        import pyarrow.parquet as pq
-
-        with (
-            atomic_path(self.path(f"{name}.parquet")) as scratch,
-            pq.ParquetWriter(scratch, schema, compression="zstd") as writer,
-        ):
-            for table in tables:
-                writer.write_table(table)
+        write_parquet(self.path(f"{name}.parquet"), schema, tables, self.point_id)
 
     def write_json(self, name: str, values: Any) -> None:
         """Write a JSON file by atomic rename; NaN and infinities are refused."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.config.secret_text import safe_address
 from harness.errors import ConfigError
-from harness.store.files import write_text
+from harness.store.files import read_json, storable, write_text
+from harness.store.integrity import checked, with_check
+
+_CURE = "the same command again writes it anew, and decodes nothing that is stored"
 
 Status = Literal["planned", "done", "reused", "failed", "interrupted"]
 
@@ -83,7 +86,9 @@ class Sweep:
         if self.tracking.get("uri"):
             facts["tracking"]["uri"] = safe_address(self.tracking["uri"])
         del facts["folder"]
-        text = json.dumps(facts, indent=1, ensure_ascii=False, default=str)
+        # As it will be read: a checksum over what JSON makes of it.
+        facts = json.loads(storable(json.dumps(facts, default=str, ensure_ascii=False)))
+        text = json.dumps(with_check(facts, self.sweep_id), indent=1, ensure_ascii=False)
         write_text(self.folder / "plan.json", text + "\n")
 
 
@@ -93,11 +98,36 @@ def sweep_id_of(point_ids: Iterable[str]) -> str:
 
 
 def load_sweep(folder: Path) -> Sweep:
-    """Read a sweep's plan.json."""
-    facts = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    points = tuple(SweepPoint(**{**p, "warnings": tuple(p["warnings"])}) for p in facts.pop("points"))
-    expect = tuple(facts.pop("expect", ()))
-    return Sweep(folder=folder, points=points, expect=expect, **facts)
+    """Read a sweep's plan.json; what a newer version wrote beside what is known here is left out.
+
+    Raises:
+        ConfigError: it is damaged, or of another version that says less than is needed.
+    """
+    path = folder / "plan.json"
+    values = read_json(path)
+    sweep_id = str(values.get("sweep_id")) if isinstance(values, dict) else ""
+    facts = checked(values, sweep_id)
+    if facts is None:
+        raise ConfigError.of("", f"{path} is damaged; {_CURE}")
+    if not folder.name.endswith(sweep_id):
+        raise ConfigError.of("", f"{path} is of another sweep ({sweep_id}); {_CURE}")
+    try:
+        points = tuple(
+            SweepPoint(**{**_known(SweepPoint, point), "warnings": tuple(point.get("warnings", ()))})
+            for point in facts["points"]
+        )
+        rest = _known(Sweep, facts) | {"folder": folder, "points": points}
+        return Sweep(**rest | {"expect": tuple(facts.get("expect", ()))})
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConfigError.of(
+            "", f"{path} is of another version ({' '.join(str(error).split())}); {_CURE}"
+        ) from error
+
+
+def _known(record: type, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that a record has fields for."""
+    names = {one.name for one in fields(record)}
+    return {name: value for name, value in facts.items() if name in names}
 
 
 def find_sweep(outputs: Path, wanted: str | None) -> Sweep:

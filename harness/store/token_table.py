@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.store.parquet_files import open_parquet
 from harness.store.stored_point import StoredPoint
 
 if TYPE_CHECKING:
@@ -168,12 +169,11 @@ def _batches(
         return
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     wanted = None if prompts is None else pa.array(list(prompts), pa.string())
     names = list(dict.fromkeys(columns))
     seen = 0
-    with pq.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         known = [name for name in names if name in file.schema_arrow.names]
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=known):
             if wanted is not None:

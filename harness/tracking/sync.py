@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.analysis.point_results import stored_of
+from harness.analysis.point_results import damage_of, stored_of
 from harness.config.secret_text import safe_address
 from harness.errors import HarnessError
 from harness.report.write import write_sweep_reports
@@ -24,7 +24,7 @@ def sync(name: str | None) -> int:
         name: the sweep's folder or id; the last one when None.
 
     Returns:
-        The exit status: 0, or 1 when a point is no longer in the store.
+        The exit status: 0, or 1 when a point is no longer in the store, or damaged.
 
     Raises:
         ConfigError: there is no such sweep, or MLflow cannot log to `tracking.uri`.
@@ -39,7 +39,7 @@ def sync(name: str | None) -> int:
     if statuses <= {"done", "reused"} and not gone:
         status = "FINISHED"
     tracker = MlflowTracker(uri, strict=True)
-    write_sweep_reports(present)
+    write_sweep_reports(sweep)
     try:
         tracker.open(present)
         for index in range(len(present.points)):
@@ -57,8 +57,10 @@ def sync(name: str | None) -> int:
         f"{sweep.folder.name}: {tracker.written} of {points} points logged to {safe_address(uri)}, "
         "the rest was up to date"
     )
-    for label in gone:
-        print(f"{visible(label)}: no longer in the store; run the sweep again to generate it")
+    for point in sweep.points:
+        if point.label in gone:
+            gone_line = "no longer in the store; run the sweep again to generate it"
+            print(visible(f"{point.label}: {damage_of(sweep, point) or gone_line}"))
     for line in closing_lines(sweep, tracker.links(sweep), uri):
         print(line)
     return 1 if gone else 0

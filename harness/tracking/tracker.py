@@ -18,10 +18,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness.analysis.expectations import check_expectations, check_point
-from harness.analysis.point_results import stored_of
+from harness.analysis.point_results import damage_of, stored_of
 from harness.artifacts.registry import point_files
 from harness.config.secret_text import safe_address
-from harness.errors import HarnessError
 from harness.report.write import tokens_page
 from harness.store.mlflow_uri import tracking_uri
 from harness.store.stored_point import StoredPoint
@@ -179,7 +178,9 @@ class MlflowTracker(Tracker):
         assert store is not None, "the tracker was not opened"
         stored = stored_of(sweep, point)
         if stored is None and point.status != "failed":
-            raise HarnessError(f"{point.label}: no longer in the store; run the sweep again to generate it")
+            gone = damage_of(sweep, point) or "no longer in the store; run the sweep again to generate it"
+            log.warning("%s is not logged: %s", point.label, gone)
+            return
         expected = expectations_tag(check_point(sweep, point))
         old_id, old_tags = self._children.get((point.point_id, point.label), ("", {}))
         digest = point_digest(stored, "" if stored else f"{point.error}\n{point.traceback}")

@@ -115,7 +115,7 @@ class DriftAlongSamples(Artifact):
                 partial.write_table(chunks[-1], table)
             bench.progress.advance(sum(map(len, passages)))
         stored.write_tables("drift", DRIFT, map(partial.table, chunks))
-        complete(stored, self.name, {
+        complete(stored, self, {
             "reference": source.point_id, "top_k": top_k, "kind": index.kind, "share": index.share,
             "whole": index.exact and not index.left_out, "texts": index.texts, "left_out": index.left_out,
         })  # fmt: skip

@@ -33,6 +33,7 @@ class DriftOnFixedText(Artifact):
     name = "drift_text"
     action = "drift of the fixed text"
     files = ("drift_text.parquet",)
+    optional = files
 
     def spec(self, job: Job) -> Any:
         """Return the keys of the text under the model and under its reference."""
@@ -64,7 +65,7 @@ class DriftOnFixedText(Artifact):
             left_out = reference.index.left_out
             self._compare(job, role, distributions, reference, bench)
             score = score | {"reference": read_json(_score_path(bench.outputs, role.reference))}
-        complete(stored, self.name, {
+        complete(stored, self, {
             "text": role.key, "reference": role.reference, "left_out": left_out, "score": score,
         })  # fmt: skip
         return drift_warnings(stored.parts())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.artifacts.artifact import Artifact, Workbench
 from harness.artifacts.drift.along_samples import DriftAlongSamples, sample_passages, share_of_budget
@@ -12,6 +12,9 @@ from harness.artifacts.job import Job
 from harness.prompts.passages import Passage
 from harness.store.reference_index import heads_folder, read_index, samples_folder, text_folder
 from harness.store.stored_point import stored_point
+
+if TYPE_CHECKING:
+    from harness.artifacts.inventory import Inventory
 
 
 class ReferenceDistributions(Artifact):
@@ -24,11 +27,12 @@ class ReferenceDistributions(Artifact):
         """Return the points that are compared with this one."""
         return list(job.drift.dependents) or None
 
-    def is_missing(self, job: Job, outputs: Path) -> bool:
+    def is_missing(self, job: Job, inventory: Inventory) -> bool:
         """Return whether a dependent still lacks its drift, and too little is kept to compute it."""
+        outputs = inventory.outputs
         fresh, share = job.point.engine.fresh, share_of_budget(job, job.tokens)
         wanted = {"reference": job.point_id, "top_k": job.point.record.top_k, "share": share}
-        dependents = [stored_point(outputs, point_id).parts() for point_id in job.drift.dependents]
+        dependents = [inventory.parts(point_id) for point_id in job.drift.dependents]
 
         def lacks(parts: dict[str, Any]) -> bool:
             known = parts.get(DriftAlongSamples.name)

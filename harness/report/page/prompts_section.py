@@ -17,6 +17,7 @@ from harness.report.page.chunks import ChunkRef, CompressedChunks
 from harness.report.page.columns import Block, PageVocabulary, recorded
 from harness.report.page.shell import packed, safe_json, short
 from harness.report.page.token_budget import PagePrompt, add_tokens, samples_of
+from harness.store.parquet_files import open_parquet
 from harness.store.stored_point import StoredPoint
 from harness.store.token_table import TokenColumns, TokenVocabulary
 
@@ -151,10 +152,9 @@ def _rows(stored: StoredPoint, prompt_ids: Sequence[str]) -> Iterator[dict[str, 
     """Yield the rows of generations.parquet of these prompts, read some at a time."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     wanted = pa.array(prompt_ids, pa.string())
-    with pq.ParquetFile(stored.path("generations.parquet")) as file:
+    with open_parquet(stored.path("generations.parquet")) as file:
         for batch in file.iter_batches(batch_size=4096):
             yield from batch.filter(pc.is_in(batch.column("prompt_id"), value_set=wanted)).to_pylist()
 
