@@ -89,14 +89,10 @@ def token_ids_fit(point: Point, vocabulary: int | None) -> list[Mistake]:
     """Return a mistake for each field with a token id that the model does not have, or with all of them."""
     if vocabulary is None:
         return []
-    fields = [(f"decoding.{name}", getattr(point.decoding, name)) for name in decoding_fields("filter")]
-    for index, one in enumerate(point.expect):
-        if matches(one.point, point.label):
-            names = ("prompt_ids", "prompt_ids_start", "output_ids")
-            fields += [(f"expect[{index}].{name}", getattr(one, name)) for name in names]
     mistakes = []
-    for key, ids in fields:
-        flat = {i for one in ids or () for i in (one if isinstance(one, tuple) else (one,))}
+    for name in decoding_fields("filter"):
+        key, ids = f"decoding.{name}", getattr(point.decoding, name) or ()
+        flat = {i for one in ids for i in (one if isinstance(one, tuple) else (one,))}
         if flat and (largest := max(flat)) >= vocabulary:
             message = f"{point.model.name} has no such token, its ids are 0 to {vocabulary - 1}; remove it"
             mistakes.append(Mistake(f"{key}: {largest}", message))

@@ -60,7 +60,6 @@ LONG = f"prompts.items=['{'word ' * 600}']"
         (["decoding.suppress_tokens=[2048]"], "decoding.suppress_tokens: 2048", "its ids are 0 to 2047"),
         (["decoding.begin_suppress_tokens=[1,9999]"], "begin_suppress_tokens: 9999", "ids are 0 to 2047"),
         (["decoding.bad_words_ids=[[1],[2,2048]]"], "decoding.bad_words_ids: 2048", "ids are 0 to 2047"),
-        (["expect=[{output_ids: [2048]}]"], "expect[0].output_ids: 2048", "its ids are 0 to 2047"),
         (["expect=[{top: {a: 0.1}, position: 64}]"], "expect[0].position=64", "max_new_tokens=64"),
         (
             ["decoding.exponential_decay_length_penalty=[2,10000]"],

@@ -121,12 +121,12 @@ def test_a_point_that_failed_has_missed_what_was_expected(
     store: str, no_penalties: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with no_penalties(ValueError):
-        words = ["-m", *BASE, "decoding=greedy,repetition_penalty", expect({"output_start": ""})]
+        words = ["-m", *BASE, "decoding=greedy,repetition_penalty", expect({"output_start": " "})]
         assert main(words) == 1
     assert "expectations: 1 of 3 missed" in capsys.readouterr().out
     failed = next(run for run in runs(store, "generation") if run.info.status == "FAILED")
     assert failed.data.tags["expectations"] == (
-        "1 of 1 missed: expected output start ''; got nothing, the point failed: ValueError: no luck today"
+        "1 of 1 missed: expected output start ' '; got nothing, the point failed: ValueError: no luck today"
     )
 
 
