@@ -27,5 +27,5 @@ def user_path(key: str, text: str) -> Path:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise ConfigError.of(key, f"{shown!r} cannot be looked up: {reason}; check the path") from None
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        raise ConfigError.of(key, f"{text!r} is neither a file nor a folder; check the path")
+        raise ConfigError.of(key, f"{text!r} is not a file, nor a folder; check the path")
     return path

@@ -49,7 +49,7 @@ def tracking_uri(tracking: Mapping[str, Any]) -> str:
     path = sqlite_path(uri)
     # Whether the outputs can be written is checked for all that goes there.
     if path and (asked or variable):
-        user_path(key, str(path))
+        user_path(key, uri.removeprefix(SQLITE).removesuffix(_options(uri)))
     known = asked or variable or (path and path.exists())
     if known and (problem := wrong_uri(uri, path)):
         raise ConfigError.of(key, f"{safe_address(uri)!r} {problem}")

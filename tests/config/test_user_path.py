@@ -46,7 +46,7 @@ def test_it_is_one_line(key, path, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
 def test_a_device_is_no_file(path):
-    with pytest.raises(ConfigError, match="is neither a file nor a folder"):
+    with pytest.raises(ConfigError, match="is not a file, nor a folder"):
         user_path("prompts.file", path)
 
 
