@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -25,6 +26,12 @@ def test_a_file_name_stands_once() -> None:
 def test_no_file_is_long() -> None:
     long = {path.name: lines for path in files() if (lines := len(path.read_text().splitlines())) > 350}
     assert not long
+
+
+def test_there_is_one_console() -> None:
+    """Another one would print hostile text as it is (`report/console.py`)."""
+    users = [path.name for path in files() if re.search(r"(?m)^from rich.*\bConsole\b", path.read_text())]
+    assert users == ["console.py"]
 
 
 def test_a_plan_imports_nothing_heavy() -> None:

@@ -24,11 +24,11 @@ MOST_BYTES = 512 * 1024**2
 
 _COMMENT = re.compile(r"{#.*?#}", re.DOTALL)
 _CHANGING = {
-    "strftime_now (the date)": re.compile(r"\bstrftime_now\s*\("),
-    "random (chance)": re.compile(r"\|\s*random\b"),
-    "lipsum (chance)": re.compile(r"\blipsum\s*\("),
+    "writes today's date into the prompts (strftime_now)": re.compile(r"\bstrftime_now\s*\("),
+    "draws at random (random)": re.compile(r"\|\s*random\b"),
+    "draws at random (lipsum)": re.compile(r"\blipsum\s*\("),
 }
-"""What a template can use that makes another text of the same turns in another run."""
+"""What a template can do that makes another text of the same turns in another run."""
 
 Turns = Sequence[Mapping[str, Any]]
 
@@ -74,7 +74,7 @@ def check_system(
 
 
 def changing_parts(template: Any) -> Iterator[str]:
-    """Yield what makes another text of the same turns in another run: a clock, a random choice."""
+    """Yield what the template does that makes another text of the same turns in another run."""
     if isinstance(template, str):
         code = _COMMENT.sub("", template)
         yield from (name for name, pattern in _CHANGING.items() if pattern.search(code))

@@ -68,10 +68,10 @@ def render_rows(
         message = f"the chat template of {model_id} makes one text of {len(chats)} different chats"
         mistakes.append(Mistake("model.chat_template", f"{message}: it does not read their turns"))
     warnings = [*line_end_warnings(prompts, rows)]
-    if chats and tokenizer is not None and (parts := ", ".join(changing_parts(tokenizer.chat_template))):
+    if chats and tokenizer is not None and (parts := " and ".join(changing_parts(tokenizer.chat_template))):
         warnings.append(
-            f"model.chat_template: the chat template of {model_id} uses {parts}: the same command can make "
-            "other prompts another day, and then decodes them again; a template without it keeps them"
+            f"prompts.chat: the chat template of {model_id} {parts}, so that another run has other prompts "
+            "and nothing is reused; name a copy without it in model.chat_template"
         )
     # A set with both chat prompts and texts uses the template deliberately.
     unused = rendered and not any(entry.chat for entry in rendered)
@@ -79,13 +79,6 @@ def render_rows(
         warnings.append(
             f"prompts.chat: {model_id} has a chat template that no prompt uses; prompts.chat=true uses it, "
             "prompts.chat=false silences this warning"
-        )
-    template = "" if tokenizer is None else str(tokenizer.chat_template)
-    if "strftime_now" in template and any(entry.chat for entry in rendered):
-        warnings.append(
-            f"prompts.chat: the chat template of {model_id} writes today's date into the prompts, so that on "
-            "another day they are other prompts and nothing is reused; name a copy with a fixed date in "
-            "model.chat_template"
         )
     return rendered, mistakes, warnings
 

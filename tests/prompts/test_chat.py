@@ -130,17 +130,21 @@ def test_a_template_that_reads_no_turns_makes_one_text_of_all() -> None:
 @pytest.mark.parametrize(
     ("part", "source"),
     [
-        ("{% set today = strftime_now('%d %b %Y') %}{{ today }}", "strftime_now (the date)"),
-        ("{{ ['a', 'b'] | random }}", "random (chance)"),
-        ("{{ lipsum(1) }}", "lipsum (chance)"),
+        (
+            "{% set today = strftime_now('%d %b %Y') %}{{ today }}",
+            "writes today's date into the prompts (strftime_now)",
+        ),
+        ("{{ ['a', 'b'] | random }}", "draws at random (random)"),
+        ("{{ lipsum(1) }}", "draws at random (lipsum)"),
     ],
 )
 def test_a_template_that_changes_by_itself_is_said(part: str, source: str) -> None:
     """Its texts, and with them the point's address, are others in another run."""
     _, mistakes, (warning,) = render(part + PLAIN, {"messages": TURNS})
     assert mistakes == []
-    assert warning.startswith("model.chat_template: the chat template of model-x uses ")
+    assert warning.startswith("prompts.chat: the chat template of model-x ")
     assert source in warning
+    assert "model.chat_template" in warning
     assert render(f"{{# {part[3:-3]} #}}" + PLAIN, {"messages": TURNS})[2] == []
     assert len(render(part + PLAIN, "no chat", chat=False)[2]) == 0
 
