@@ -50,7 +50,7 @@ def tracking_uri(tracking: Mapping[str, Any]) -> str:
     # Whether the outputs can be written is checked for all that goes there.
     if path and (asked or variable):
         user_path(key, uri.removeprefix(SQLITE).removesuffix(_options(uri)))
-    known = asked or variable or (path and path.exists())
+    known = asked or variable or (path and os.path.exists(path))
     if known and (problem := wrong_uri(uri, path)):
         raise ConfigError.of(key, f"{safe_address(uri)!r} {problem}")
     return f"{SQLITE}{path}{_options(uri)}" if path else uri
@@ -63,7 +63,7 @@ def sqlite_path(uri: str) -> Path | None:
     path = uri.removeprefix(SQLITE).removesuffix(_options(uri))
     try:
         return Path(path).expanduser().resolve()
-    except (OSError, RuntimeError):  # a user or a link that cannot be resolved: opening it says why
+    except (OSError, RuntimeError, ValueError):  # a user, link or name that cannot be: opening it says why
         return Path(path).absolute()
 
 

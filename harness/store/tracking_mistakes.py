@@ -49,12 +49,13 @@ def wrong_uri(uri: str, path: Path | None) -> str:
 def _wrong_sqlite(uri: str, path: Path | None) -> str:
     if path is None or path.name == ":memory:":
         return "names no file; write sqlite:/// and a path, as in sqlite:///outputs/mlflow.db"
-    if path.is_dir():
+    # os.path, since pathlib raises where a folder may not be read or a name is too long.
+    if os.path.isdir(path):
         return f"is a folder; name a file in it, as in {SQLITE}{path}/mlflow.db"
-    existing = path if path.exists() else next(one for one in path.parents if one.exists())
-    if path.exists() and not path.is_file():
+    existing = next(one for one in (path, *path.parents) if os.path.exists(one))
+    if existing == path and not os.path.isfile(path):
         return "is not a file; name one, as in sqlite:///outputs/mlflow.db"
-    if existing != path and not existing.is_dir():
+    if existing != path and not os.path.isdir(existing):
         return f"cannot be made: {existing} is not a folder; name another file"
     if not os.access(existing, os.R_OK | os.W_OK):
         return f"cannot be written: {existing} is not writable; name another file"

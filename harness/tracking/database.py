@@ -66,7 +66,8 @@ def opened(uri: str) -> Iterator[MlflowClient]:
 
 def reason_of(error: BaseException) -> str:
     """Return in one line why MLflow failed; of a request that it failed, without the client's internals."""
-    return without_secrets(first_line(error)).partition(" with exception ")[0]
+    text = str(error) if isinstance(error, HarnessError) else first_line(error)
+    return without_secrets(text).partition(" with exception ")[0]
 
 
 def _lock(path: Path) -> FileLock:

@@ -173,6 +173,7 @@ def test_an_unusable_database_stays_and_every_command_says_what_to_do(
         (line,) = capsys.readouterr().err.splitlines()
         lines.append(line)
     assert all(str(path) in line and cure in line for line in lines), lines
+    assert "sync SWEEP` logs" in lines[0] or "another file" in lines[0], "the cure is not cut off"
     assert path.read_bytes() == before
     path.rename(path.with_name("moved"))
     assert sync(None) == 0
