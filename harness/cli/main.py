@@ -59,16 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             status = _run(words)
         except HarnessError as error:
-            if terminated:  # Hydra, or another library, took the interruption for a mistake
-                print("\ninterrupted", file=sys.stderr)
-                return 143
             _print_traceback()
+            if terminated or _of_interruption(error):
+                return _interrupted(terminated)
             for line in explain(error):
                 print(line, file=sys.stderr)
             return error.exit_status
         except KeyboardInterrupt:
-            print("\ninterrupted", file=sys.stderr)
-            return 143 if terminated else 130
+            return _interrupted(terminated)
         except BrokenPipeError:
             # The reader of our output has gone, as in `harness --help | head -1`.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -76,10 +74,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             # A defect of ours or of a library: one line too, since the lines above it show what was done.
             _print_traceback()
+            if terminated or _of_interruption(error):
+                return _interrupted(terminated)
             text = " ".join(str(error).split())
             print(f"unexpected {type(error).__name__}: {text} ({FULL_ERROR}=1 shows where)", file=sys.stderr)
             return 1
-    return 143 if terminated and status == 130 else status
+    return 143 if terminated and status else status
+
+
+def _interrupted(terminated: Sequence[int]) -> int:
+    print("\ninterrupted", file=sys.stderr)
+    return 143 if terminated else 130
+
+
+def _of_interruption(error: BaseException) -> bool:
+    """Return whether an error is what a library made of an interruption, or came of one."""
+    below = error.__cause__ or error.__context__
+    return isinstance(error, KeyboardInterrupt) or (below is not None and _of_interruption(below))
 
 
 def _print_traceback() -> None:
