@@ -214,6 +214,45 @@ def test_files_of_batches(
         assert stored.table("tokens").num_rows == sum(rows["output_tokens"])
 
 
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [
+        ("points/*/drift/000000.safetensors", 1),
+        pytest.param("points/*/drift/index.json", 1, marks=pytest.mark.slow),
+        pytest.param("drift/heads/*.safetensors", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_what_a_reference_keeps(made: Path, name: str, runs: int, outputs: Path) -> None:
+    """A damaged file of a reference is made again where a point lacks its drift; none fails for ever."""
+    shutil.copytree(made, outputs)
+    for path in list(outputs.glob(name)):
+        flip(path, path)
+    lost = next(outputs.glob("points/*/drift.parquet"))
+    lost.unlink()
+    for _ in range(runs):
+        assert main(POINTS) == 0
+    assert pq.read_table(lost).num_rows > 0
+
+
+def test_other_points_are_synced_and_replayed(
+    made: Path, outputs: Path, store: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shutil.copytree(made, outputs, dirs_exist_ok=True)
+    damaged, whole, *_ = points(outputs)
+    path = damaged / "tokens.parquet"
+    flip(path, path)
+    assert main(["sync"]) == 1
+    said = capsys.readouterr().out
+    assert f"{path} " in said
+    assert "11 of 12 points logged" in said or "11 of 11 points logged" in said
+    assert main(["replay", whole.name, "decoding.top_p=0.5"]) == 0
+    capsys.readouterr()
+    assert main(["replay", damaged.name, "decoding.top_p=0.5"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert str(path) in line
+
+
 @pytest.mark.parametrize("name", ["plan.json", "feedback.json"])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_files_of_sweeps(
