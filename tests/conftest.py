@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,9 @@ sys.path.append(str(Path(__file__).parent))
 
 from forked import COMMAND, Forked
 from small_models import SmallModels, quiet_transformers
+
+# A shell starts its background jobs with SIGINT ignored, which all processes below them would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

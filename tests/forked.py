@@ -92,8 +92,6 @@ def _run(
 ) -> None:
     for number, path in enumerate(output, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
-    # A shell starts its background jobs with SIGINT ignored, which every process below them inherits.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.environ.clear()
     os.environ.update(environment)

@@ -62,16 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = _run_interruptibly(words)
             sys.stdout.flush()
         except HarnessError as error:
-            if terminated:  # Hydra, or another library, took the interruption for a mistake
-                print("\ninterrupted", file=sys.stderr)
-                return 143
             _print_traceback()
+            if terminated:
+                return _interrupted(terminated)
             for line in explain(error):
                 print(line, file=sys.stderr)
             return error.exit_status
         except KeyboardInterrupt:
-            print("\ninterrupted", file=sys.stderr)
-            return 143 if terminated else 130
+            return _interrupted(terminated)
         except BrokenPipeError:
             # The reader of our output has gone, as in `harness --help | head -1`.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -79,10 +77,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             # A defect of ours or of a library: one line too, since the lines above it show what was done.
             _print_traceback()
+            if terminated:
+                return _interrupted(terminated)
             text = without_secrets(" ".join(str(error).split()))
             print(f"unexpected {type(error).__name__}: {text} ({FULL_ERROR}=1 shows where)", file=sys.stderr)
             return 1
-    return 143 if terminated and status == 130 else status
+    return 143 if terminated and status else status
+
+
+def _interrupted(terminated: Sequence[int]) -> int:
+    print("\ninterrupted", file=sys.stderr)
+    return 143 if terminated else 130
 
 
 def _print_traceback() -> None:

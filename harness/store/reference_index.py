@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.store.files import read_json
+from harness.store.files import read_json, write_text
+from harness.store.integrity import checked, problem_of, seal, with_check
 
 if TYPE_CHECKING:
     from harness.store.stored_point import StoredPoint
@@ -54,9 +56,30 @@ class ReferenceIndex:
 
 
 def read_index(folder: Path) -> ReferenceIndex | None:
-    """Return the index of a folder; None when there is no complete one."""
-    facts = read_json(folder / INDEX)
-    return None if facts is None else ReferenceIndex(**{**facts, "pieces": tuple(facts["pieces"])})
+    """Return the index of a folder; None when there is no complete one, or a file is damaged."""
+    facts = checked(read_json(folder / INDEX), "")
+    if facts is None:
+        return None
+    files = facts.pop("files", {})
+    try:
+        index = ReferenceIndex(**{**facts, "pieces": tuple(facts["pieces"])})
+    except (KeyError, TypeError):
+        return None
+    paths = [chunk_path(folder, number) for number in range(len(index.pieces))]
+    return None if any(problem_of(path, files.get(path.name), "", thorough=True) for path in paths) else index
+
+
+def write_index(folder: Path, index: ReferenceIndex) -> None:
+    """Write the index of a folder whose files are complete, with their seals."""
+    paths = [chunk_path(folder, number) for number in range(len(index.pieces))]
+    facts = asdict(index) | {"files": {path.name: seal(path) for path in paths}}
+    facts = json.loads(json.dumps(facts))
+    write_text(folder / INDEX, json.dumps(with_check(facts, "")) + "\n")
+
+
+def chunk_path(folder: Path, number: int) -> Path:
+    """Return the path of the distributions of a chunk of texts."""
+    return folder / f"{number:06d}.safetensors"
 
 
 def samples_folder(stored: StoredPoint) -> Path:

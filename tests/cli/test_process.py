@@ -49,12 +49,13 @@ def test_a_signal_ends_it_with_its_status(tmp_path, number, status, words):
         stderr=subprocess.PIPE,
         text=True,
     )
-    try:
-        assert process.stdout.readline() == "running\n"
-        process.send_signal(number)
-        _, printed = process.communicate(timeout=20)
-    finally:
-        process.kill()
+    with process:
+        try:
+            assert process.stdout.readline() == "running\n"
+            process.send_signal(number)
+            _, printed = process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == status
     assert printed.strip() == "interrupted"
     assert list(tmp_path.iterdir()) == []

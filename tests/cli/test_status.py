@@ -11,6 +11,9 @@ import pytest
 from forked import Forked
 from mlflow_runs import runs
 
+from harness.cli.main import main
+from harness.errors import ConfigError
+
 
 def test_status_1_when_a_point_fails_and_the_rest_is_kept(
     forked: Callable[..., Forked], small_model: Callable[..., Path], outputs: Path
@@ -48,3 +51,23 @@ def test_a_signal_in_the_middle_of_a_sweep(
     statuses = [point["status"] for point in plan["points"]]
     assert set(statuses) == {"done", "interrupted"}
     assert not list(outputs.rglob("*.part"))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("taken_for", [ConfigError.of("key", "is wrong"), RuntimeError("no module"), None])
+def test_a_signal_while_composing(
+    number: signal.Signals, status: int, taken_for: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library may make another error of the interruption; the status is the interruption's."""
+
+    def compose(*_: object) -> int:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as error:
+            if taken_for is not None:
+                raise taken_for from error
+            raise
+        return 0
+
+    monkeypatch.setattr("harness.cli.main.app.run", compose)
+    assert main(["model=fable_tiny"]) == status

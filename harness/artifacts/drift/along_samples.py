@@ -14,6 +14,7 @@ from harness.backends.backend import Distributions, PassageDrift, Reference
 from harness.prompts.passages import Passage
 from harness.prompts.prompt import Prompt
 from harness.store.files import read_json, storable
+from harness.store.integrity import problem_of
 from harness.store.reference_index import heads_folder, samples_folder
 from harness.store.stored_point import StoredPoint, stored_point
 
@@ -103,14 +104,15 @@ class DriftAlongSamples(Artifact):
         bench.progress.stage(f"drift of {job.point.label}", index.positions, "tokens")
         spec = {"reference": source.point_id, "pieces": index.pieces, "top_k": top_k, "kind": index.kind}
         # Chunks that a process which died has compared are kept.
-        partial = StoredPoint(stored.path("drift-partial"))
+        partial = StoredPoint(stored.path("drift-partial"), owner=stored.point_id)
         if read_json(partial.path("plan.json")) != json.loads(json.dumps(spec)):
             shutil.rmtree(partial.folder, ignore_errors=True)
             partial.write_json("plan.json", spec)
         chunks = []
         for number, passages in reference.chunks(sample_passages(source, job.prompts)):
             chunks.append(f"{number:06d}")
-            if not partial.has(f"{number:06d}.parquet"):
+            path = partial.path(f"{number:06d}.parquet")
+            if problem_of(path, None, stored.point_id, thorough=True):
                 table = drift_table(distributions.compare(reference, number, passages, top_k))
                 partial.write_table(chunks[-1], table)
             bench.progress.advance(sum(map(len, passages)))

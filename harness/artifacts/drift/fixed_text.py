@@ -15,6 +15,8 @@ from harness.artifacts.drift_role import FixedTextRole
 from harness.artifacts.job import Job
 from harness.backends.backend import Distributions, Reference
 from harness.store.files import atomic_path, read_json, write_text
+from harness.store.integrity import checked, problem_of, with_check
+from harness.store.parquet_files import SHARED
 from harness.store.reference_index import text_folder
 from harness.store.stored_point import StoredPoint
 
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 def _score_path(outputs: Path, key: str) -> Path:
     """Return where a text's score is kept: beside the folder of distributions, which may be made anew."""
     return text_folder(outputs, f"{key}.json")
+
+
+def _read_score(outputs: Path, key: str) -> dict[str, Any] | None:
+    """Return a text's score; None where there is none, or it is damaged."""
+    return checked(read_json(_score_path(outputs, key)), key)
 
 
 class DriftOnFixedText(Artifact):
@@ -64,7 +71,7 @@ class DriftOnFixedText(Artifact):
                 return (MISSING_REFERENCE,)
             left_out = reference.index.left_out
             self._compare(job, role, distributions, reference, bench)
-            score = score | {"reference": read_json(_score_path(bench.outputs, role.reference))}
+            score = score | {"reference": _read_score(bench.outputs, role.reference)}
         complete(stored, self, {
             "text": role.key, "reference": role.reference, "left_out": left_out, "score": score,
         })  # fmt: skip
@@ -75,13 +82,13 @@ class DriftOnFixedText(Artifact):
     ) -> dict[str, Any]:
         """Return the text's log-likelihood under the model, and what it is divided by."""
         path = _score_path(bench.outputs, role.key)
-        score: dict[str, Any] | None = read_json(path)
+        score = _read_score(bench.outputs, role.key)
         if score is None or job.point.engine.fresh:
             text = role.text
             bench.progress.stage(f"drift of {job.point.label}", text.tokens, "tokens")
             logprob = distributions.log_likelihood(text.passages, bench.progress)
             score = {"logprob": logprob, "tokens": text.tokens, "bytes": text.bytes}
-            write_text(path, json.dumps(score) + "\n")
+            write_text(path, json.dumps(with_check(score, role.key)) + "\n")
         return score
 
     def _compare(
@@ -95,7 +102,7 @@ class DriftOnFixedText(Artifact):
         from harness.store.tables import DRIFT
 
         top_k, index = job.point.record.top_k, reference.index
-        shared = StoredPoint(_score_path(bench.outputs, role.key).parent)
+        shared = StoredPoint(_score_path(bench.outputs, role.key).parent, owner=SHARED)
         name = f"{role.key}-against-{role.reference}-{top_k}-{index.texts}"
 
         def tables() -> Iterator[pa.Table]:
@@ -103,7 +110,7 @@ class DriftOnFixedText(Artifact):
                 yield drift_table(distributions.compare(reference, number, passages, top_k))
                 bench.progress.advance(sum(map(len, passages)))
 
-        if not shared.has(f"{name}.parquet"):
+        if problem_of(shared.path(f"{name}.parquet"), None, SHARED, thorough=True):
             bench.progress.stage(f"drift of {job.point.label}", index.positions, "tokens")
             shared.write_tables(name, DRIFT, tables())
         with atomic_path(bench.stored(job).path("drift_text.parquet")) as scratch:

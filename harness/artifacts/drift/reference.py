@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.artifacts.artifact import Artifact, Workbench
 from harness.artifacts.drift.along_samples import DriftAlongSamples, sample_passages, share_of_budget
 from harness.artifacts.job import Job
+from harness.artifacts.samples import Samples
 from harness.prompts.passages import Passage
 from harness.store.reference_index import heads_folder, read_index, samples_folder, text_folder
 from harness.store.stored_point import stored_point
@@ -39,7 +40,9 @@ class ReferenceDistributions(Artifact):
             return fresh or known is None or not DriftAlongSamples().covers(known, wanted)
 
         folder = samples_folder(stored_point(outputs, job.point_id))
-        if any(map(lacks, dependents)) and (fresh or _keeps_too_little(folder, share)):
+        # Samples that are decoded again lose what was kept along them.
+        anew = fresh or Samples().is_missing(job, inventory)
+        if any(map(lacks, dependents)) and (anew or _keeps_too_little(folder, share)):
             return True
         role = job.drift.fixed_text
         if role is None or all(

@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -24,8 +25,8 @@ from harness.backends.hf.divergence import TopTokens, top_tokens
 from harness.backends.hf.output_head import LogitsTransform, OutputHead, linear_head
 from harness.backends.hf.teacher_forcing import TeacherForcing
 from harness.prompts.passages import Passage
-from harness.store.files import atomic_path, write_text
-from harness.store.reference_index import INDEX, ReferenceIndex, read_index
+from harness.store.files import atomic_path, read_json, write_text
+from harness.store.reference_index import INDEX, ReferenceIndex, chunk_path, read_index, write_index
 
 _CHUNK_BYTES = 8 * 2**20
 _CHUNK_POSITIONS = 4096
@@ -84,7 +85,7 @@ def write_reference(
         "kind": storage.kind, "k": storage.k, "head": head, "row_bytes": storage.row_bytes, "limit": limit,
     }  # fmt: skip
     plan_path = folder / "plan.json"
-    if not plan_path.is_file() or json.loads(plan_path.read_text(encoding="utf-8")) != plan:
+    if read_json(plan_path) != plan:
         shutil.rmtree(folder, ignore_errors=True)
         write_text(plan_path, json.dumps(plan) + "\n")
     chunk_sizes: list[int] = []
@@ -101,8 +102,8 @@ def write_reference(
                 positions += len(passage)
         if not fitting:
             continue
-        path = _chunk_path(folder, len(chunk_sizes))
-        if not path.is_file():
+        path = chunk_path(folder, len(chunk_sizes))
+        if not _can_be_loaded(path):
             _save(path, _chunk_tensors(forced, fitting, storage))
         chunk_sizes.append(len(fitting))
         advance(sum(map(len, fitting)))
@@ -111,7 +112,7 @@ def write_reference(
         left_out=left_out, bytes=positions * storage.row_bytes, share=share,
         processing=asdict(forced.head.transform) if forced.head and head else {},
     )  # fmt: skip
-    write_text(folder / INDEX, json.dumps(asdict(index)) + "\n")
+    write_index(folder, index)
     plan_path.unlink(missing_ok=True)
 
 
@@ -128,7 +129,13 @@ class StoredReference:
         self._device = device
         self._head: OutputHead | None = None
         if index.head is not None:
-            tensors = _load(heads / f"{index.head}.safetensors", device)
+            path = heads / f"{index.head}.safetensors"
+            if _name_of(path) != index.head:
+                # Missing or damaged: the head, and what is worth nothing without it, are stored again.
+                path.unlink(missing_ok=True)
+                (folder / INDEX).unlink()
+                raise FileNotFoundError(path)
+            tensors = _load(path, device)
             transform = LogitsTransform(**index.processing)
             self._head = linear_head(tensors["weight"], tensors.get("bias"), transform)
 
@@ -145,7 +152,7 @@ class StoredReference:
 
         It takes their start and end; it returns logits where hidden states are stored, else top tokens.
         """
-        columns = _load(_chunk_path(self._folder, chunk), self._device)
+        columns = _load(chunk_path(self._folder, chunk), self._device)
 
         def distributions(offset: int, start: int, end: int) -> Tensor | TopTokens:
             rows = slice(offset + start, offset + end)
@@ -214,21 +221,36 @@ def _chunked(passages: Iterable[Passage], positions: int) -> Iterator[list[Passa
         yield chunk
 
 
-def _chunk_path(folder: Path, number: int) -> Path:
-    return folder / f"{number:06d}.safetensors"
-
-
 def _store_head(head: OutputHead | None, heads: Path) -> str:
     """Store one copy of a head under the hash of its tensors; return the hash."""
     assert head is not None
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in head.tensors().items()}
+    name = _hash(tensors)
+    path = heads / f"{name}.safetensors"
+    if _name_of(path) != name:
+        _save(path, tensors)
+    return name
+
+
+def _name_of(path: Path) -> str | None:
+    """Return the hash of a stored head; None where it cannot be loaded."""
+    return _hash(load_file(path)) if _can_be_loaded(path) else None
+
+
+def _can_be_loaded(path: Path) -> bool:
+    """Return whether a file is there and its header fits its size."""
+    try:
+        with safe_open(path, "pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+def _hash(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.blake2b(digest_size=12)
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items(), reverse=True):  # weight, bias
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.view(torch.uint8).numpy().data)
-    path = heads / f"{digest.hexdigest()}.safetensors"
-    if not path.is_file():
-        _save(path, tensors)
     return digest.hexdigest()
 
 
