@@ -20,7 +20,7 @@ test: $(READY)
 
 # Minutes: a sweep killed at twenty random moments.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 -m slow
 
 # The wheel, installed elsewhere, finds its configs, experiments and models. Builds need the package registry.
 test-wheel: $(READY)

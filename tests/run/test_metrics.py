@@ -200,12 +200,19 @@ def test_a_reference_must_be_text(here: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_references_of_all_kinds(here: Path, outputs: Path) -> None:
-    values = [0, 1.5, "  ", "", None, float("nan"), "a\ud800b", "x" * 10_000, "</script>\u202e\x00"]
+    values = [0, 1.5, "  ", "", None, float("nan"), "x" * 10_000, "</script>\u202e\x00"]
     rows = [{"id": f"p{place}", "prompt": "Hello", "reference": value} for place, value in enumerate(values)]
     (here / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     assert main([*BASE, *SET]) == 0
     stored = [row["reference"] for row in only_point(outputs).rows("generations")]
-    assert stored == ["0", "1.5", None, None, None, None, "a?b", *values[-2:]]
+    assert stored == ["0", "1.5", None, None, None, None, *values[-2:]]
+
+
+def test_a_reference_must_be_unicode(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "set.jsonl").write_text('{"prompt": "a", "reference": "a\\ud800b"}\n', encoding="utf-8")
+    assert main(["check", *BASE, *SET]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("set.jsonl:1: `reference` holds lone surrogate U+D800")
 
 
 def test_two_references_of_one_prompt_in_a_sweep(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
