@@ -102,11 +102,14 @@ class ChatEnd:
 
 
 class Backend(Protocol):
-    """A loaded model, or a server that is ready to answer; `warnings` are for users of its samples."""
+    """A loaded model, or a server that is ready to answer."""
 
     capabilities: Capabilities
     token_ids: TokenIds
-    warnings: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What users of the samples made so far should know, one line each."""
 
     @property
     def distributions(self) -> Distributions | None:

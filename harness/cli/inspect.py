@@ -119,7 +119,7 @@ def _decode(
     cache = None
     with torch.inference_mode():
         for position in range(max_steps):
-            if backend.tree_is_right:
+            if backend.modes.tree_is_right:
                 output, cache = forward(loaded.model, new_ids, torch.ones_like(ids), cache)
             else:
                 output = read_texts(loaded.model, ids, keep=1).float()

@@ -15,17 +15,12 @@ from harness.backends.backend import Capabilities, Failure, Request, TokenIds, U
 from harness.backends.hf.adaptive_batches import AdaptiveBatches, out_of_memory
 from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.backends.hf.cuda_graphs import capturable
-from harness.backends.hf.decoding_method import GenerateMode, Method, Runtime, StrategyError, Work
+from harness.backends.hf.decoding_method import Method, Runtime, StrategyError, Work
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.methods import method_of
 from harness.backends.hf.reference_comparison import ReferenceComparison
 from harness.backends.hf.rescore import score_prompt
-from harness.backends.hf.self_test import (
-    beam_mode,
-    generate_mode,
-    reads_one_token,
-    tree_is_right,
-)
+from harness.backends.hf.verified_modes import VerifiedModes
 from harness.config.point import Engine, Model, Quantization, Timing
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
@@ -44,27 +39,12 @@ from harness.progress import Progress
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample
 
-_TREE_IS_WRONG = (
-    "the tree does not handle this model's cache (a self-test at load differed from its forward pass): each "
-    "strategy is decoded by stock `generate`, one after the other"
-)
-_ONE_TOKEN = (
-    "prompt {prompt}: it has one token, which this model does not read as the beginning of a text; give it a "
-    "longer prompt"
-)
-_MODE_NOTES = {
-    GenerateMode("any"): "batches are padded",
-    GenerateMode("equal_length"): "it misreads padded batches, so only prompts of one length share a batch",
-    GenerateMode("none"): "it misreads batches, so one prompt is decoded at a time",
-    GenerateMode("none", use_cache=False): "its cache is not right either, so each step reads the whole text",
-}
-
 
 class HfBackend:
     """A loaded transformers model that answers requests; a `backends.backend.Backend`.
 
     Attributes:
-        tree_is_right: whether the tree decodes the model, so that its cache can be read step by step.
+        modes: which ways of decoding are right with the model.
     """
 
     capabilities = Capabilities(
@@ -89,11 +69,7 @@ class HfBackend:
         self.token_ids = TokenIds(eos, loaded.tokenizer.pad_token_id or 0)
         # Every id is passed explicitly: what is left here would replace a None.
         loaded.model.generation_config = GenerationConfig()
-        self.warnings: tuple[str, ...] = ()
-        self.tree_is_right = tree_is_right(loaded, self._detokenizer)
-        if not self.tree_is_right:
-            self.warnings = (f"{_TREE_IS_WRONG}; {_MODE_NOTES[self._generate_mode]}",)
-        self._reads_one_token = reads_one_token(loaded, self._detokenizer, self._generate_mode)
+        self.modes = VerifiedModes(loaded, self._detokenizer)
         self._engine = Engine()
         self._callers_threads = torch.get_num_threads()
         self._start_usage()
@@ -102,6 +78,11 @@ class HfBackend:
     def open(cls, model: Model, quantization: Quantization, progress: Progress) -> HfBackend:
         """Load a model; raises as `models.load.load`."""
         return cls(load(model, quantization, _LoadProgress(progress)))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What users of the samples should know."""
+        return self.modes.warnings
 
     def configure(self, engine: Engine) -> None:
         """Set threads, batch rows and compilation, and start a new `usage`."""
@@ -129,10 +110,14 @@ class HfBackend:
         by_method: dict[Method, list[int]] = {}
         answers: dict[int, Sample | Failure] = {}
         for index, request in enumerate(requests):
-            if not self._reads_one_token and len(request.prompt.ids) == 1:
-                answers[index] = Failure(HarnessError(_ONE_TOKEN.format(prompt=request.prompt.id)))
+            method = self._method_of(request.strategy)
+            try:
+                self.modes.check_prompt(request.prompt)
+                self.modes.mode_of(method, request.strategy)
+            except HarnessError as error:
+                answers[index] = Failure(error)
             else:
-                by_method.setdefault(self._method_of(request.strategy), []).append(index)
+                by_method.setdefault(method, []).append(index)
         for method, indices in by_method.items():
             chosen = [requests[index] for index in indices]
             answers |= zip(indices, self._decode(method, chosen, progress), strict=True)
@@ -160,16 +145,16 @@ class HfBackend:
         Raises:
             HarnessError: the model misreads batches, and one is asked for.
         """
-        mode = self._mode_of(self._method_of(requests[0].strategy))
-        if timing.batch_size > 1 and mode.together != "any":
-            raise HarnessError(f"timing.batch_size={timing.batch_size}: {_MODE_NOTES[mode]}; use 1")
+        strategy = requests[0].strategy
+        method = self._method_of(strategy)
+        self.modes.check_batch_size(method, strategy, timing.batch_size)
         return time_strategy(
             self._loaded,
-            requests[0].strategy,
+            strategy,
             [request.prompt for request in requests],
             timing,
             context_length=self._loaded.files.context_length,
-            use_cache=mode.use_cache,
+            use_cache=self.modes.mode_of(method, strategy).use_cache,
             on_repetition=progress.advance,
         )
 
@@ -199,35 +184,6 @@ class HfBackend:
         torch.set_num_threads(self._callers_threads)
 
     @cached_property
-    def _generate_mode(self) -> GenerateMode:
-        """How stock `generate` decodes the model right."""
-        if self.tree_is_right:
-            return GenerateMode()
-        if (mode := generate_mode(self._loaded, self._detokenizer)) is None:
-            raise HarnessError(
-                f"model.id: {self._loaded.files.id} ({self._loaded.facts['architecture']}) cannot be "
-                "decoded: token by token it gives other probabilities than its forward pass over the same "
-                "text; it is no left-to-right language model, or its code is broken; choose another model"
-            )
-        return mode
-
-    @cached_property
-    def _beam_mode(self) -> GenerateMode:
-        """How stock beam search decodes the model right; found out when beams are first asked for."""
-        if (mode := beam_mode(self._loaded)) is None:
-            raise HarnessError(
-                f"decoding.num_beams: stock beam search is not right with {self._loaded.files.id} "
-                f"({self._loaded.facts['architecture']}): its scores are not those of its texts; use a "
-                "strategy without beams"
-            )
-        if mode != GenerateMode():
-            self.warnings = (*self.warnings, f"beam search: {_MODE_NOTES[mode]}")
-        return mode
-
-    def _mode_of(self, method: Method) -> GenerateMode:
-        return self._beam_mode if method.name == "beams" else self._generate_mode
-
-    @cached_property
     def distributions(self) -> ReferenceComparison:
         """Full distributions along given texts."""
         return ReferenceComparison(self._loaded, self._detokenizer)
@@ -252,17 +208,13 @@ class HfBackend:
         return self._engine.compile == "auto" and capturable(self._loaded)
 
     def _method_of(self, strategy: Strategy) -> Method:
-        handled = self.tree_is_right
-        return method_of(strategy.effective, strategy.cache, tree_handles_model=handled)
+        return method_of(strategy.effective, strategy.cache, tree_is_right=self.modes.tree_is_right)
 
     def _decode(
         self, method: Method, requests: Sequence[Request], progress: Progress
     ) -> list[Sample | Failure]:
         """Decode requests of one method; a strategy that fails is left out, and the rest decoded again."""
-        try:
-            mode = self._mode_of(method)
-        except HarnessError as error:
-            return [Failure(error)] * len(requests)
+        mode = self.modes.mode_of(method, requests[0].strategy)
         runtime = Runtime(
             self._loaded, self._detokenizer, self._captures(), progress.advance, self._add_work, mode
         )

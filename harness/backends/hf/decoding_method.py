@@ -97,15 +97,17 @@ class Method(ABC):
     Attributes:
         name: for people.
         streams: tokens come one by one, so that there is a time to first token.
+        searches: sequences compete for each request; the self-test tries it apart.
         shares_batches: different strategies are decoded in one batch.
     """
 
     name: str
     streams = True
+    searches = False
     shares_batches = False
 
     @abstractmethod
-    def accepts(self, effective: Settings, cache: Settings | None, tree_handles_model: bool) -> bool:
+    def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
         """Return whether it decodes a strategy with this cache."""
 
     def rows_per_request(self, effective: Settings) -> int:

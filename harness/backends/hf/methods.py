@@ -25,8 +25,8 @@ class Tree(Method):
     name = "tree"
     shares_batches = True
 
-    def accepts(self, effective: Settings, cache: Settings | None, tree_handles_model: bool) -> bool:
-        return effective["num_beams"] == 1 and cache is None and tree_handles_model
+    def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
+        return effective["num_beams"] == 1 and cache is None and tree_is_right
 
     def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
         return True
@@ -49,8 +49,9 @@ class Beams(Method):
 
     name = "beams"
     streams = False
+    searches = True
 
-    def accepts(self, effective: Settings, cache: Settings | None, tree_handles_model: bool) -> bool:
+    def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
         return effective["num_beams"] > 1
 
     def rows_per_request(self, effective: Settings) -> int:
@@ -77,7 +78,7 @@ class StockGenerate(Method):
 
     name = "stock_generate"
 
-    def accepts(self, effective: Settings, cache: Settings | None, tree_handles_model: bool) -> bool:
+    def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
         return effective["num_beams"] == 1
 
     def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
@@ -94,8 +95,6 @@ METHODS: tuple[Method, ...] = (Tree(), Beams(), StockGenerate())
 """All methods; a strategy takes the first that accepts it."""
 
 
-def method_of(
-    effective: Settings, cache: Settings | None = None, *, tree_handles_model: bool = True
-) -> Method:
-    """Return the method that decodes a strategy; `tree_handles_model` is what the self-test at load found."""
-    return next(method for method in METHODS if method.accepts(effective, cache, tree_handles_model))
+def method_of(effective: Settings, cache: Settings | None = None, *, tree_is_right: bool = True) -> Method:
+    """Return the method that decodes a strategy; `tree_is_right` is what the self-test at load found."""
+    return next(method for method in METHODS if method.accepts(effective, cache, tree_is_right))

@@ -10,7 +10,7 @@ import torch
 
 from harness.backends.backend import Failure, Request, TokenIds
 from harness.backends.hf import backend as module
-from harness.backends.hf import tree
+from harness.backends.hf import tree, verified_modes
 from harness.backends.hf.backend import HfBackend
 from harness.backends.hf.beams import beam_search
 from harness.backends.hf.stock_generate import stock_generate
@@ -140,7 +140,7 @@ def test_a_strategy_that_fails_fails_alone(
 def test_a_strategy_fails_alone_in_stock_generate_too(
     loaded_model: Any, prompts_of: Any, strategy_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "tree_is_right", lambda *_: False)
+    monkeypatch.setattr(verified_modes, "tree_is_right", lambda *_: False)
     loaded = loaded_model("llama")
     backend = HfBackend(loaded)
     (warning,) = backend.warnings

@@ -13,7 +13,6 @@ import torch
 
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.backend import HfBackend
-from harness.backends.hf.decoding_method import GenerateMode
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.progress import SILENT
@@ -49,8 +48,7 @@ def test_a_sample_whose_logits_are_not_finite_is_a_failure_and_the_others_are_no
     strategy = strategy_of(loaded, ends=False, max_new_tokens=4, **fields)
     backend = HfBackend(loaded)
     if method == "stock_generate":
-        monkeypatch.setattr(backend, "tree_is_right", False)
-        monkeypatch.setattr(backend, "_generate_mode", GenerateMode())
+        monkeypatch.setattr(backend.modes, "tree_is_right", False)
     with poisoned(loaded, value):
         answers = [
             next(backend.generate([Request(prompt, 0, strategy)], SILENT)) for prompt in (GOOD, BAD, GOOD)

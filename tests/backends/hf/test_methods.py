@@ -29,8 +29,8 @@ def test_the_method_of_a_strategy() -> None:
     assert method_of(beams).name == "beams"
     assert method_of(effective(do_sample=True, num_beams=2)).name == "beams"
     assert method_of(greedy, FP8).name == "stock_generate"
-    assert method_of(greedy, tree_handles_model=False).name == "stock_generate"
-    assert method_of(beams, tree_handles_model=False).name == "beams"
+    assert method_of(greedy, tree_is_right=False).name == "stock_generate"
+    assert method_of(beams, tree_is_right=False).name == "beams"
 
 
 def test_facts_of_the_methods() -> None:
@@ -72,7 +72,7 @@ def test_another_method_is_one_more_entry(monkeypatch: pytest.MonkeyPatch) -> No
     class Contrastive(StockGenerate):
         name = "contrastive"
 
-        def accepts(self, effective: Any, cache: Any, tree_handles_model: bool) -> bool:
+        def accepts(self, effective: Any, cache: Any, tree_is_right: bool) -> bool:
             return effective["penalty_alpha"] is not None
 
     monkeypatch.setattr(methods, "METHODS", (Contrastive(), *METHODS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +14,9 @@ import torch
 from transformers import GenerationConfig
 from unusual_models import CONFIGS, REFUSED, make_unusual_model
 
-from harness.backends.backend import Request
+from harness.backends.backend import Failure, Request
 from harness.backends.hf.backend import HfBackend
-from harness.config.point import Engine, Model, Quantization
+from harness.config.point import Engine, Model, Quantization, Timing
 from harness.errors import HarnessError
 from harness.models.load import LoadedModel, load
 from harness.progress import SILENT
@@ -173,9 +174,9 @@ def test_rounding_is_not_mistaken_for_a_wrong_way_of_decoding(
 ) -> None:
     for name in ("Rwkv", "MiniMax", "RecurrentGemma", "OpenAIGPT", "Bamba", "Qwen3Next", "GptOss", "CTRL"):
         exact, rounded = opened(name), opened(name, dtype)
-        assert rounded.tree_is_right == exact.tree_is_right, name
-        assert rounded._generate_mode == exact._generate_mode, name
-        assert rounded._beam_mode == exact._beam_mode, name
+        assert rounded.modes.tree_is_right == exact.modes.tree_is_right, name
+        assert rounded.modes.generate == exact.modes.generate, name
+        assert rounded.modes.beams == exact.modes.beams, name
 
 
 def test_a_model_that_fails_in_a_dtype_says_so(opened: Callable[..., HfBackend]) -> None:
@@ -185,3 +186,40 @@ def test_a_model_that_fails_in_a_dtype_says_so(opened: Callable[..., HfBackend])
 
 def test_what_is_left_of_the_models_own_settings_is_neutral(opened: Callable[..., HfBackend]) -> None:
     assert opened("Mamba")._loaded.model.generation_config.to_diff_dict() == GenerationConfig().to_diff_dict()
+
+
+def test_beams_that_are_right_in_no_mode_are_refused(
+    opened: Callable[..., HfBackend], strategy_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = opened("Bamba")
+    monkeypatch.setitem(backend.modes.__dict__, "beams", None)
+    beams = strategy_of(backend._loaded, max_new_tokens=4, num_beams=2)
+    greedy = strategy_of(backend._loaded, max_new_tokens=4)
+    requests = [Request(prompt, 0, strategy) for strategy in (beams, greedy) for prompt in prompts()[:2]]
+    answers = list(backend.generate(requests, SILENT))
+    assert [isinstance(answer, Failure) for answer in answers] == [True, True, False, False]
+    assert isinstance(answers[0], Failure)
+    assert str(answers[0].error).startswith("decoding.num_beams: stock beam search is not right with ")
+
+
+def test_a_quantized_cache_is_refused_where_no_cache_is_right(
+    opened: Callable[..., HfBackend], strategy_of: Any
+) -> None:
+    backend = opened("RecurrentGemma")
+    beams = strategy_of(backend._loaded, max_new_tokens=4, num_beams=2)
+    quantized = replace(beams, cache={"backend": "fp8"})
+    (answer,) = backend.generate([Request(prompts()[0], 0, quantized)], SILENT)
+    assert isinstance(answer, Failure)
+    assert str(answer.error).endswith("is not right with any cache; use cache=default")
+
+
+def test_batches_that_a_model_misreads_are_not_timed(
+    opened: Callable[..., HfBackend], strategy_of: Any
+) -> None:
+    backend = opened("MiniMax")
+    strategy = strategy_of(backend._loaded, max_new_tokens=4)
+    requests = [Request(prompt, 0, strategy) for prompt in prompts()[:2]]
+    timing = Timing(name="t", prompts=2, repeats=1, warmup=0, batch_size=2, new_tokens=3)
+    with pytest.raises(HarnessError, match=r"^timing\.batch_size=2: .*; use timing\.batch_size=1$"):
+        backend.time(requests, timing, SILENT)
+    assert len(backend.time(requests, timing.model_copy(update={"batch_size": 1}), SILENT)) == 2
