@@ -28,7 +28,15 @@ def write_compare(folder: Path) -> Path:
         SimpleNamespace(text="<b>a missed one", label=label, prompt_id="chat", passed=False, got="<i>else"),
     ]
     feedback = [
-        {"label": label, "prompt_id": "chat", "sample": 0, "name": "rating", "value": 4, "comment": "<u>good"}
+        {
+            "label": label,
+            "prompt_id": "chat",
+            "sample": 0,
+            "name": "rating",
+            "value": 4,
+            "comment": "<u>good",
+            "source": "<b>mia",
+        }
     ]
     keep_feedback(sweep.folder, feedback)
     points = point_results(sweep)

@@ -128,6 +128,21 @@ def test_hostile_texts_stay_texts_in_every_view(
     assert "OWNED" not in found[2].replace("document.title='OWNED'", "")
 
 
+def test_no_chart_has_a_glyph_for_each_run(compare: Path, open_page: Open) -> None:
+    """A sweep may have a thousand runs, and Bokeh takes milliseconds a glyph."""
+    view = open_page(compare).view
+    runs = view.locator("#metrics tbody tr").count()
+    for chart in ("pareto", "entropy", "ttft", "itl"):
+        view.locator(f"#chart-{chart}").scroll_into_view_if_needed()
+        view.wait_for_selector(f"#chart-{chart}[data-drawn]")
+    glyphs = view.evaluate(
+        "[...Bokeh.index.roots].flatMap((each) => [...each.model.references()])"
+        ".filter((model) => model.type === 'Figure').map((figure) => figure.renderers.length)"
+    )
+    assert len(glyphs) == 4
+    assert max(glyphs) <= 5 < runs
+
+
 def test_a_link_to_a_view_opens_it_again(compare: Path, open_page: Open) -> None:
     first = open_page(compare)
     view = first.view
