@@ -17,7 +17,7 @@ class HarnessError(Exception):
 
 
 class StoreError(HarnessError):
-    """The store cannot be written any more; what is stored is complete. It is not the failure of a point."""
+    """The store cannot be written or read any more; what is stored is complete. It is no point's failure."""
 
 
 class DamagedFileError(HarnessError):

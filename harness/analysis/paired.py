@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.analysis.statistics.clusters import ratio_residuals
 from harness.store.stored_point import StoredPoint
+from harness.store.token_table import numpy_of
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,18 @@ class SampleTable:
 
 def read_sample_table(stored: StoredPoint, columns: Collection[str]) -> SampleTable:
     """Return the columns of generations.parquet that the point has among these."""
-    import pyarrow as pa
-
     present = set(stored.schema("generations").names)
     wanted = [name for name in dict.fromkeys([*columns, "output_tokens"]) if name in present]
     table = stored.table("generations", ["prompt_id", "sample", *wanted])
     prompts = table["prompt_id"].combine_chunks().dictionary_encode()
 
     def numbers(name: str) -> np.ndarray:
-        return table[name].cast(pa.float64(), safe=False).to_numpy()
+        return numpy_of(table[name].combine_chunks()).astype(np.float64)
 
     return SampleTable(
         prompt_ids=tuple(prompts.dictionary.to_pylist()),
-        prompt=prompts.indices.to_numpy().astype(np.int64),
-        sample=table["sample"].to_numpy().astype(np.int64),
+        prompt=numpy_of(prompts.indices).astype(np.int64),
+        sample=numpy_of(table["sample"].combine_chunks()).astype(np.int64),
         tokens=numbers("output_tokens") if "output_tokens" in wanted else np.ones(len(table)),
         columns={name: numbers(name) for name in wanted if name in columns},
     )

@@ -11,13 +11,10 @@ from itertools import chain, pairwise, zip_longest
 import numpy as np
 
 from harness.analysis.metrics.bleu import self_bleu
-from harness.store.parquet_files import open_parquet
 from harness.store.stored_point import StoredPoint
 
 MOST_SCORED = 2_500
 """Distinct texts that are scored with BLEU, about 0.6 ms each; prompts after these have no self-BLEU."""
-
-_ROWS = 256  # of a point at a time: points x rows texts are in memory
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ def mean_self_bleu(texts: Sequence[str]) -> float:
 def _read_in_step(points: Sequence[StoredPoint]) -> Iterator[tuple[str, int, list[str]]]:
     """Yield (prompt id, sample, texts of the points that have it), where at least two points have it.
 
-    The points are read in step, a few rows at a time. Points of one prompt set have its prompts in the same
+    The points are read in step, a row group at a time. Points of one prompt set have its prompts in the same
     order, so that a text soon meets the others; what only some points have comes at the end.
     """
     waiting: dict[tuple[str, int], list[str]] = defaultdict(list)
@@ -122,8 +119,5 @@ def _read_in_step(points: Sequence[StoredPoint]) -> Iterator[tuple[str, int, lis
 
 
 def _texts(point: StoredPoint) -> Iterator[list[tuple[str, int, str]]]:
-    names = ["prompt_id", "sample", "output"]
-    # Without pre-buffering: a column chunk may be all of a point's texts.
-    with open_parquet(point.path("generations.parquet"), pre_buffer=False, buffer_size=1 << 16) as file:
-        for batch in file.iter_batches(batch_size=_ROWS, columns=names):
-            yield list(zip(*(batch.column(name).to_pylist() for name in names), strict=True))
+    for table in point.row_groups("generations", ["prompt_id", "sample", "output"]):
+        yield list(zip(*(column.to_pylist() for column in table.columns), strict=True))

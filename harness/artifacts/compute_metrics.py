@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from harness.analysis.metrics.requested import RequestedMetrics
 from harness.analysis.metrics.text_metrics import text_metrics
 from harness.errors import HarnessError
 from harness.store.files import finite_or_null
-from harness.store.parquet_files import open_parquet, write_parquet
+from harness.store.parquet_files import write_parquet
 from harness.store.stored_point import StoredPoint
 from harness.store.tables import GENERATIONS, repetitions_of
 from harness.store.token_table import TokenColumns, read_samples
@@ -196,7 +195,7 @@ def _write_columns(stored: StoredPoint, samples: SampleMetrics, references: Mapp
 
     def tables() -> Iterator[pa.Table]:
         start = 0
-        for table in _row_groups(path, base):
+        for table in stored.row_groups("generations", base):
             rows = slice(start, start := start + table.num_rows)
             if references:
                 texts = [references.get(prompt) for prompt in table["prompt_id"].to_pylist()]
@@ -208,10 +207,3 @@ def _write_columns(stored: StoredPoint, samples: SampleMetrics, references: Mapp
             yield table
 
     write_parquet(path, pa.schema(fields), tables(), stored.point_id)
-
-
-def _row_groups(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield these columns of a Parquet file, one row group at a time."""
-    with open_parquet(path) as file:
-        for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=columns)

@@ -18,6 +18,9 @@ from harness.errors import StoreError
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
 
+_OF_THE_FILE = {None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+"""Errors of reading that a damaged or missing file has; Arrow's own have no number."""
+
 
 def outputs_folder() -> Path:
     """Return `outputs/` of the working folder, or the folder that `HARNESS_OUTPUTS` names; absolute."""
@@ -75,11 +78,32 @@ def storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
+def check_readable(path: Path, error: OSError) -> None:
+    """Check that an error of reading a file is one of the file: a file that is sound must not be made again.
+
+    Raises:
+        StoreError: the system is to blame, as with too many open files or missing permission.
+    """
+    if error.errno not in _OF_THE_FILE:
+        raise StoreError(
+            f"{path} cannot be read ({os.strerror(error.errno or 0)}); nothing was changed: make it readable "
+            "and run the same command again"
+        ) from error
+
+
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds; None where it is not there or not complete."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads(path.read_text(encoding="utf-8"))
-    return None
+    """Return what a JSON file holds; None where it is not there or not complete.
+
+    Raises:
+        StoreError: as `check_readable`.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    except OSError as error:
+        check_readable(path, error)
+        return None
 
 
 def write_text(path: Path, text: str) -> None:

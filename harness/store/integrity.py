@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.store.address import digest
+from harness.store.files import check_readable
 from harness.store.parquet_files import read_problem
 
 SMALL = 64 * 1024
@@ -39,6 +40,9 @@ def problem_of(path: Path, sealed: Mapping[str, Any] | None, owner: str, thoroug
         sealed: its seal; None where it has none.
         owner: the point that it must be of.
         thorough: whether the whole of a large file is read; otherwise only its size and its ends.
+
+    Raises:
+        StoreError: the system does not let it be read, which says nothing of the file.
     """
     try:
         size = path.stat().st_size
@@ -58,6 +62,7 @@ def problem_of(path: Path, sealed: Mapping[str, Any] | None, owner: str, thoroug
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
+        check_readable(path, error)
         return f"cannot be read ({error.strerror or error})"
 
 
@@ -93,7 +98,7 @@ def _has_magic(path: Path) -> bool:
     """Return whether a file begins and ends as Parquet files do."""
     with path.open("rb") as file:
         start = file.read(4)
-        file.seek(-4, 2)
+        file.seek(max(0, path.stat().st_size - 4))
         return start == _MAGIC == file.read(4)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import DamagedFileError
-from harness.store.files import atomic_path
+from harness.store.files import atomic_path, check_readable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,6 +44,7 @@ def open_parquet(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
 
     Raises:
         DamagedFileError: it is missing or cannot be read.
+        StoreError: the system does not let it be read.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -54,7 +55,21 @@ def open_parquet(path: Path, **options: Any) -> Iterator[pq.ParquetFile]:
     except FileNotFoundError as error:
         raise DamagedFileError(path, "is missing") from error
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError):
+            check_readable(path, error)
         raise DamagedFileError(path, f"cannot be read ({_reason(error)})") from error
+
+
+def count_row_groups(path: Path) -> int:
+    """Return how many row groups a Parquet file has."""
+    with open_parquet(path) as file:
+        return int(file.num_row_groups)
+
+
+def read_row_group(path: Path, group: int, columns: Sequence[str]) -> pa.Table:
+    """Return columns of one row group of a Parquet file."""
+    with open_parquet(path) as file:
+        return file.read_row_group(group, columns=list(columns))
 
 
 def read_problem(path: Path, owner: str) -> str | None:
@@ -72,6 +87,8 @@ def read_problem(path: Path, owner: str) -> str | None:
             if known.get(_POINT, owner.encode()) not in (owner.encode(), SHARED.encode()):
                 return f"is of another point ({known[_POINT].decode(errors='replace')})"
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError):
+            check_readable(path, error)
         return f"cannot be read ({_reason(error)})"
     return None
 

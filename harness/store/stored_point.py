@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import DamagedFileError
 from harness.store.files import read_json, write_text
 from harness.store.integrity import checked, problem_of, seal, with_check
-from harness.store.parquet_files import open_parquet, write_parquet
+from harness.store.parquet_files import count_row_groups, open_parquet, read_row_group, write_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,6 +78,14 @@ class StoredPoint:
         with open_parquet(self.path(f"{name}.parquet")) as file:
             for batch in file.iter_batches(batch_size=size, columns=columns):
                 yield batch.to_pylist()
+
+    def row_groups(self, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield columns of a table by row group, which is a batch of prompts.
+
+        The file is opened for each, so that many points can be read in step.
+        """
+        path = self.path(f"{name}.parquet")
+        yield from (read_row_group(path, group, columns) for group in range(count_row_groups(path)))
 
     def metrics(self) -> dict[str, Any]:
         """Return metrics.json: `metrics` (flat, `section/name`), `intervals`, `per_prompt`, `own`."""

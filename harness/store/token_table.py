@@ -198,7 +198,7 @@ def _nulls(name: str, rows: int) -> pa.Array:
 def _starts(batch: pa.RecordBatch) -> list[int]:
     """Return the rows at which the samples start."""
     codes, _ = _dictionary(batch.column("prompt_id"))
-    samples = _numpy(_filled(batch.column("sample"), PROMPT))
+    samples = numpy_of(_filled(batch.column("sample"), PROMPT))
     changes = (codes[1:] != codes[:-1]) | (samples[1:] != samples[:-1])
     return [0, *(np.flatnonzero(changes) + 1).tolist()]
 
@@ -208,7 +208,7 @@ def _block(
 ) -> TokenBlock:
     rows = batch.num_rows
     lengths = {
-        name: _numpy(_filled(batch.column(name).value_lengths(), 0)) for name in names if _is_list(name)
+        name: numpy_of(_filled(batch.column(name).value_lengths(), 0)) for name in names if _is_list(name)
     }
     k = np.arange(max((int(counts.max()) for counts in lengths.values()), default=0))
     found = {}
@@ -218,17 +218,17 @@ def _block(
             ids = _entries(batch, _TEXTS[name])
             known = len(ids) == len(entries)  # a server may name alternatives by their texts only
             values = vocabulary.indices(
-                _numpy(_filled(ids, UNKNOWN_ID)) if known else np.full(len(entries), UNKNOWN_ID), entries
+                numpy_of(_filled(ids, UNKNOWN_ID)) if known else np.full(len(entries), UNKNOWN_ID), entries
             )
         else:
-            values = _numpy(entries)
+            values = numpy_of(entries)
         if _is_list(name):
             padded = np.full((rows, len(k)), _FILLERS[values.dtype.kind], values.dtype)
             padded[k < lengths[name][:, None]] = values
             values = padded
         found[name] = values
     prompt_ids = batch.column("prompt_id")
-    samples = _numpy(_filled(batch.column("sample"), PROMPT))
+    samples = numpy_of(_filled(batch.column("sample"), PROMPT))
     return TokenBlock(
         [prompt_ids[row].as_py() for row in starts], samples[starts].tolist(), [*starts, rows], found
     )
@@ -246,7 +246,7 @@ def _entries(batch: pa.RecordBatch, name: str) -> pa.Array:
 def _dictionary(texts: pa.Array) -> tuple[np.ndarray, list[str]]:
     """Return (N,) indices into the distinct texts, and those; a null counts as an empty text."""
     coded = _filled(texts, "").dictionary_encode()
-    return _numpy(coded.indices), coded.dictionary.to_pylist()
+    return numpy_of(coded.indices), coded.dictionary.to_pylist()
 
 
 def _filled(array: pa.Array, value: Any) -> pa.Array:
@@ -254,7 +254,7 @@ def _filled(array: pa.Array, value: Any) -> pa.Array:
     return array.fill_null(value) if array.null_count else array
 
 
-def _numpy(array: pa.Array) -> np.ndarray:
+def numpy_of(array: pa.Array) -> np.ndarray:
     """Return a column as NumPy; nulls are NaN, of texts None. (pyarrow's `to_numpy` would import pandas.)"""
     import pyarrow as pa
 
