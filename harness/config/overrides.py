@@ -109,7 +109,6 @@ def parse_override(text: str) -> Override:
         ConfigError: it is not `key=value`, or its value needs quotes.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import Quote, QuotedString
     from hydra.errors import HydraException
 
     key, equals, value = text.partition("=")
@@ -119,9 +118,19 @@ def parse_override(text: str) -> Override:
         if not equals:
             raise ConfigError.of(text, "expected key=value") from None
         # Quoted twice: for Hydra, which must take it as one string, and around that for the shell.
-        quoted = shlex.quote(f"{key}={QuotedString(text=value, quote=Quote.double).with_quotes()}")
+        quoted = shlex.quote(f"{key}={_in_quotes(value)}")
         cure = f"quote a value containing commas, quotes, colons or brackets: {quoted}"
         raise ConfigError.of(text, f"cannot be parsed; {cure}") from None
+
+
+def _in_quotes(value: str) -> str:
+    """Return a value as Hydra takes it for a text; of a plain list, for a list of texts."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    items = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else []
+    if items and not set('[]{}"').intersection(value[1:-1]):
+        return f"[{','.join(_in_quotes(item.strip()) for item in items)}]"
+    return QuotedString(text=value, quote=Quote.double).with_quotes()
 
 
 def normalize_plus(override: Override) -> str:

@@ -80,6 +80,12 @@ def test_the_cure_can_be_copied_into_a_shell(groups, value):
     assert parse_override(word).value() == value
 
 
+def test_the_cure_of_a_list_is_a_list_of_texts(groups):
+    (shown,) = lines(groups, "prompts.items=[it's, two]")
+    (word,) = shlex.split(shown.partition("brackets: ")[2])
+    assert parse_override(word).value() == ["it's", "two"]
+
+
 @pytest.mark.parametrize(
     "override",
     [
