@@ -54,11 +54,11 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: E
     sweep = plan.sweep()
     print_warnings(console, plan)
     print_hints(console, plan)
-    sweep.save()
-    for path, text in files(sweep.folder).items():
-        write_text(sweep.folder / path, text)
     with lock(plan.outputs, [sweep.sweep_id], lambda: console.print(_WAITING)):
         remove_unfinished(sweep.folder)
+        sweep.save()
+        for path, text in files(sweep.folder).items():
+            write_text(sweep.folder / path, text)
         return _Run(plan, sweep, console).go(executor or LocalExecutor())
 
 

@@ -7,7 +7,10 @@ import errno
 import json
 import math
 import os
+import platform
 import secrets
+import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,9 @@ from harness.config.user_path import user_path
 from harness.errors import StoreError
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
+
+ABANDONED_S = 3600
+"""A scratch file that was not written to for this many seconds has no writer any more."""
 
 _OF_THE_FILE = {None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 """Errors of reading that a damaged or missing file has; Arrow's own have no number."""
@@ -36,7 +42,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         StoreError: the disk is full or not writable; an earlier file is unchanged.
     """
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    scratch = path.with_name(f".{path.name}.{_writer(os.getpid())}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield scratch
@@ -67,10 +73,34 @@ def _flush(path: Path) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that died was still writing; call it with the lock of the folder."""
+    """Remove the scratch files that no process writes any more.
+
+    Those of another machine are left alone for an hour: whether their writer lives cannot be seen from here.
+    """
     for scratch in folder.rglob(".*.part"):
+        writer = scratch.name.split(".")[-3]
         with contextlib.suppress(OSError):
-            scratch.unlink()
+            if _is_dead(writer) or time.time() - scratch.stat().st_mtime > ABANDONED_S:
+                scratch.unlink()
+
+
+def _writer(process: int) -> str:
+    """Return what a scratch file's name says of its writer: a checksum of the machine, and the process."""
+    return f"{zlib.crc32(platform.node().encode()):08x}-{process}"
+
+
+def _is_dead(writer: str) -> bool:
+    """Whether a writer was a process of this machine that has ended."""
+    process = writer.partition("-")[2]
+    if not process.isdecimal() or writer != _writer(int(process)):
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def storable(text: str) -> str:

@@ -38,7 +38,8 @@ def start_at_once(outputs: Path, processes: int) -> None:
         for number in range(processes)
     ]
     said = [process.communicate(timeout=400)[0] for process in started]
-    assert [process.returncode for process in started] == [0] * processes, "\n".join(said)
+    failed = [one for process, one in zip(started, said, strict=True) if process.returncode]
+    assert not failed, "\n".join(failed)
     assert not any("logging to MLflow" in one for one in said), "\n".join(said)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,3 +155,45 @@ def test_batches_of_an_older_version_have_no_times(tmp_path: Path) -> None:
     partial.merge(2)
     assert not partial.stored.has("times.parquet")
     assert [row["prompt_id"] for row in partial.stored.rows("generations")] == ["p0", "p1"]
+
+
+def test_only_scratch_files_without_a_writer_are_removed(tmp_path: Path) -> None:
+    """A process that cleans up must not take a file away from one that is about to rename it."""
+    import subprocess
+    import sys
+    import time
+
+    from harness.store.files import ABANDONED_S, remove_unfinished
+
+    held = (
+        "import sys, time; from pathlib import Path; from harness.store.files import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as scratch:\n"
+        "    scratch.write_text('whole'); print(flush=True); sys.stdin.readline()\n"
+    )
+    folder = tmp_path / "sweep"
+
+    def start(name: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", held, str(folder / name)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process
+
+    alive, killed = start("alive.json"), start("killed.json")
+    killed.kill()
+    killed.communicate()
+    old, foreign = folder / ".a.b.00000000-1.abcd.part", folder / ".a.b.00000000-2.abcd.part"
+    for path in (old, foreign):
+        path.touch()
+    past = time.time() - ABANDONED_S - 10
+    os.utime(old, (past, past))
+    remove_unfinished(folder)
+    left = sorted(path.name.split(".")[1] for path in folder.iterdir())
+    assert left == ["a", "alive"]
+    assert foreign.exists()
+    alive.communicate("\n")
+    assert (folder / "alive.json").read_text() == "whole"
