@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.analysis.answer import Answer
 from harness.analysis.metric_catalog import Metric, in_order, metric_of
 from harness.analysis.point_results import PointResult
 from harness.analysis.statistics.multiple_comparisons import Verdict, Word
+from harness.analysis.swept import BestSet, Interaction, SweptKey, Trend
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class Difference:
         mean: of the differences over prompts; not always the difference of the two values, which may weight
             prompts by their tokens, or be quantiles.
         low, high: 95% confidence interval over prompts; None where there are too few.
-        p: two-sided, corrected for the many comparisons of the sweep; None without an interval.
+        p: two-sided, simultaneous over the points in this metric, as the interval is: it is below 0.05
+            just where the interval leaves 0 out. None without an interval.
         word: `higher` or `lower` only where p is below 0.05.
         verdict: where the metric has a direction and the difference is significant.
         within_noise: whether it is no larger than the change from running the same strategy again.
@@ -37,12 +40,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one point: its value, interval and difference from the baseline."""
+    """One metric of one point: its value, interval and difference from the baseline.
+
+    `constant` is whether all samples have this value, so that there is no interval.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
     difference: Difference | None = None
+    constant: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Effect:
         share: eta squared, the share of the variance over the points that its levels explain.
         spread: largest minus smallest mean over the factor's levels.
         levels: mean of the metric by level.
+        confounded: factors that group the points alike, so that the effect may be theirs.
     """
 
     metric: str
@@ -62,6 +70,7 @@ class Effect:
     share: float
     spread: float
     levels: Mapping[str, float]
+    confounded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,12 @@ class Comparison:
         self_bleu: by prompt id, mean BLEU of a text and those of the other points, 0 to 100.
         approximate: whether there are so few prompts (under 20) that intervals are approximate.
         notes: lines that reports must show, such as what could not be compared.
+        answer: what the sweep says about its question; None when no point is complete.
+        swept: the numeric keys that vary.
+        trends: of every metric with samples over every swept key.
+        interactions: of every pair of swept keys.
+        best: by metric key, the best points; of metrics with a better direction and samples.
+        tested: what the p-values of this sweep test, in one line.
     """
 
     baseline: str | None
@@ -106,6 +121,12 @@ class Comparison:
     self_bleu: Mapping[str, float] = field(default_factory=dict)
     approximate: bool = False
     notes: tuple[str, ...] = ()
+    answer: Answer | None = None
+    swept: tuple[SweptKey, ...] = ()
+    trends: tuple[Trend, ...] = ()
+    interactions: tuple[Interaction, ...] = ()
+    best: Mapping[str, BestSet] = field(default_factory=dict)
+    tested: str = ""
 
 
 def metrics_of(points: Sequence[PointResult]) -> tuple[Metric, ...]:

@@ -213,6 +213,9 @@ class Compare(Section):
     baseline: str | None = Field(
         None, description="label of the point that the others are compared with; null: the first"
     )
+    goal: str | None = Field(
+        None, description="metric that the question is about; null: one with a reference, where there are any"
+    )
     metrics: tuple[str, ...] = Field((), description="custom metrics, each FILE.py:FUNCTION")
     pareto: tuple[str, ...] = Field(
         ("latency/itl_p50_ms", "text/repeated_4", "probability/mean_logprob"),
