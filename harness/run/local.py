@@ -57,6 +57,8 @@ def run_group(plan: Plan, group: Group, progress: Progress) -> Iterator[Outcome]
 
 def _run_family(jobs: dict[int, Job], bench: Workbench) -> Iterator[Outcome]:
     """Make what the store lacks of jobs that decode together, whose locks are held."""
+    from harness.store.partial import Partial
+
     started = time.time()
     held = inventory(bench.outputs, thorough=True)
     for point_id in {job.point_id: None for job in jobs.values()}:
@@ -65,6 +67,7 @@ def _run_family(jobs: dict[int, Job], bench: Workbench) -> Iterator[Outcome]:
     lacking = {index: missing(job, bench.outputs, held) for index, job in jobs.items()}
     for index, job in jobs.items():
         remove_unfinished(bench.stored(job).folder)
+        Partial(bench.stored(job)).clear_if_complete()
         if lacking[index]:
             outdate(job, lacking[index], bench.stored(job))
     if any(artifact.needs_backend for some in lacking.values() for artifact in some):

@@ -90,6 +90,11 @@ class Partial:
             shutil.rmtree(self._batches.folder)
         self._batches.folder.unlink(missing_ok=True)
 
+    def clear_if_complete(self) -> None:
+        """Delete the batches of a point that has its samples: what a process left that died while deleting."""
+        if "samples" in self.stored.parts():
+            self.clear()
+
     @property
     def _batches(self) -> StoredPoint:
         return StoredPoint(self.stored.path("partial"), owner=self.stored.point_id)

@@ -141,3 +141,16 @@ def test_nothing_half_written_is_left(forked: Callable[..., Forked], outputs: Pa
 @pytest.mark.slow
 def test_twenty_kills(forked: Callable[..., Forked], migrated: Path, tmp_path: Path) -> None:
     survive(forked, migrated, tmp_path, 20)
+
+
+def test_a_kill_while_batches_are_deleted_leaves_none_for_good(
+    forked: Callable[..., Forked], outputs: Path
+) -> None:
+    words = [word for word in COMMAND if not word.startswith("decoding=")] + ["tracking=off"]
+    assert forked(*words).wait() == 0
+    (point,) = (outputs / "points").iterdir()
+    (point / "partial").mkdir()
+    (point / "partial" / "plan.json").write_text("{}")
+    (point / "metrics.json").unlink()  # made after the samples, whose batches were being deleted
+    assert forked(*words).wait() == 0
+    assert not (point / "partial").exists()
