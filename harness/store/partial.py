@@ -91,8 +91,8 @@ class Partial:
         self._batches.folder.unlink(missing_ok=True)
 
     def clear_if_complete(self) -> None:
-        """Delete the batches of a point that has its samples: what a process left that died while deleting."""
-        if "samples" in self.stored.parts():
+        """Delete the batches of a point that has its samples: a process died while it deleted them."""
+        if "record" in self.stored.parts():
             self.clear()
 
     @property
