@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from harness.analysis.answer_sentences import answer_of
+from harness.analysis.best_points import best_sets
 from harness.analysis.comparison import Cell, Comparison, Difference, Front, metrics_of
 from harness.analysis.factors import effects_of
 from harness.analysis.latency_differences import (
-    BY_REPETITION,
     MeanDifference,
+    difference_at,
     latency_differences,
     read_timed,
 )
 from harness.analysis.metric_catalog import Metric
-from harness.analysis.paired import (
-    SampleTable,
-    mean_residuals,
-    paired_differences,
-    read_sample_table,
-    same_prompts,
-)
 from harness.analysis.point_results import PointResult, finite_numbers
-from harness.analysis.statistics.bootstrap import mean_intervals, stack_rows
-from harness.analysis.statistics.clusters import residual_intervals
-from harness.analysis.statistics.multiple_comparisons import holm, verdict_of, word_of
+from harness.analysis.prompt_values import PromptValues, prompt_values
+from harness.analysis.sample_table import read_sample_table
 from harness.analysis.statistics.pareto import pareto_front
+from harness.analysis.statistics.simultaneous import simultaneous_intervals
+from harness.analysis.statistics.verdicts import verdict_of, word_of
+from harness.analysis.swept_keys import swept_keys, trends_of
 from harness.analysis.text_overlap import text_overlap
+from harness.analysis.value_intervals import Intervals, is_binary, value_intervals
 from harness.store.files import read_json
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep
 
 FEW = 20
-"""With fewer prompts intervals are approximate."""
+"""With fewer prompts the intervals of values, which stand alone, are approximate."""
+
+TESTED = (
+    "Tested: whether the mean difference over prompts is 0, for all runs and one metric together (max-t of a "
+    "joint bootstrap and of sign flips, the wider of both); of latencies, over the repetitions of the timed "
+    "prompts (Welch, Šidák)."
+)
 
 _LISTED = 3  # labels in a note
 
@@ -45,11 +49,11 @@ _Key = tuple[str, str]
 def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
     """Return the sweep's comparison.
 
-    Samples of two points are paired by prompt and sample, since they share their Gumbel noise; their
-    differences are averaged within a prompt, and the interval is over prompts. Latencies are paired by timed
-    prompt, with an interval over repetitions. Other metrics have only a value. p-values are corrected over
-    all differences of the sweep. A point that is not complete has no cells. `sweep.compare` has the baseline
-    and the metrics of the Pareto front.
+    Points are paired by prompt: of each prompt the means of a point's samples, which share their Gumbel noise
+    with those of the other points, are subtracted from each other, and the interval is over prompts.
+    Latencies are paired by timed prompt, with an interval over repetitions. Other metrics have only a value.
+    The intervals of all points' differences in one metric hold together. A point that is not complete has no
+    cells. `sweep.compare` has the baseline, the goal and the metrics of the Pareto front.
     """
     notes: list[str] = []
     completed = [p for p in points if p.stored]
@@ -58,36 +62,38 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
     baseline = _baseline(sweep, completed, notes)
     columns = [metric.per_sample for metric in metrics if metric.per_sample]
     samples = {p.point.label: read_sample_table(_stored(p), columns) for p in completed}
-    intervals = _intervals(completed, metrics, samples)
+    values = prompt_values(completed, samples)
+    binary = {metric.key for metric in metrics if is_binary(metric, samples.values())}
+    intervals = value_intervals(completed, metrics, samples, binary)
     noise = _noise_floor(completed)
     differences: dict[_Key, Difference] = {}
-    approximate = 0 < min((len(p.prompt_ids) for p in completed), default=0) < FEW
     if baseline is not None and len(completed) > 1:
-        uncorrected = _differences(baseline, completed, metrics, samples, notes)
-        differences = _corrected(uncorrected, by_key, noise)
-        paired = [d.prompts for (_, key), d in uncorrected.items() if key not in BY_REPETITION]
-        approximate = min(paired, default=0 if approximate else FEW) < FEW
+        found = _sample_differences(baseline, completed, metrics, values, binary, notes)
+        found |= _latency_differences(baseline, completed, notes)
+        differences = _worded(found, by_key, noise)
     texts = text_overlap([_stored(p) for p in completed])
     if texts.unscored:
         notes.append(f"self-BLEU was not computed for {texts.unscored} prompts: there are too many outputs")
-    cells: dict[str, dict[str, Cell]] = {}
-    for p in completed:
-        cells[p.point.label] = row = {}
-        for key, value in p.metrics.items():
-            low, high = intervals.get((p.point.label, key), (None, None))
-            row[key] = Cell(value, low, high, differences.get((p.point.label, key)))
-    return Comparison(
+    swept = swept_keys(completed)
+    trends, interactions = trends_of(swept, values, metrics, binary)
+    comparison = Comparison(
         baseline=baseline.point.label if baseline else None,
         metrics=metrics,
-        cells=cells,
+        cells={p.point.label: _cells(p, intervals, differences) for p in completed},
         effects=effects_of(completed, list(by_key)),
         front=_front(sweep, completed, by_key, notes),
         noise=noise,
         disagreement=texts.disagreement,
         self_bleu=texts.self_bleu,
-        approximate=approximate,
+        approximate=0 < min((len(p.prompt_ids) for p in completed), default=0) < FEW,
         notes=tuple(notes),
+        swept=swept,
+        trends=trends,
+        interactions=interactions,
+        best=best_sets(values, metrics, binary),
+        tested=TESTED if differences else "",
     )
+    return replace(comparison, answer=answer_of(sweep, points, comparison, values, binary))
 
 
 def _stored(p: PointResult) -> StoredPoint:
@@ -109,69 +115,62 @@ def _baseline(sweep: Sweep, completed: Sequence[PointResult], notes: list[str]) 
     return first
 
 
-def _intervals(
-    completed: Sequence[PointResult], metrics: Sequence[Metric], samples: Mapping[str, SampleTable]
-) -> dict[_Key, tuple[float, float]]:
-    """Return the stored intervals (latencies) and those of means of samples."""
-    found: dict[_Key, tuple[float, float]] = {}
-    means = {}
-    for p in completed:
-        label, mine = p.point.label, samples[p.point.label]
-        found |= {(label, key): interval for key, interval in p.intervals.items()}
-        for metric in metrics:
-            if metric.per_sample not in mine.columns or metric.key not in p.metrics:
-                continue
-            # Probability metrics are means over all tokens.
-            weights = mine.tokens if metric.key.startswith("probability/") else None
-            value = p.metrics[metric.key]
-            residuals = mean_residuals(value, mine, str(metric.per_sample), weights)
-            if residuals is not None:
-                means[label, metric.key] = (value, residuals, metric.bounds)
-    intervals = zip(means, residual_intervals(list(means.values())), strict=True)
-    return found | {key: interval for key, interval in intervals if interval is not None}
+def _cells(p: PointResult, intervals: Intervals, differences: Mapping[_Key, Difference]) -> dict[str, Cell]:
+    cells = {}
+    for key, value in p.metrics.items():
+        where = (p.point.label, key)
+        low, high = intervals.bounds.get(where, (None, None))
+        cells[key] = Cell(value, low, high, differences.get(where), where in intervals.constant)
+    return cells
 
 
-def _differences(
+def _sample_differences(
     baseline: PointResult,
     completed: Sequence[PointResult],
     metrics: Sequence[Metric],
-    samples: Mapping[str, SampleTable],
+    values: PromptValues,
+    binary: Collection[str],
     notes: list[str],
 ) -> dict[_Key, MeanDifference]:
-    """Return the difference of every point from the baseline, before the correction."""
+    """Return the difference of every point from the baseline in each metric that its samples have."""
     found: dict[_Key, MeanDifference] = {}
-    rows: dict[_Key, np.ndarray] = {}
-    fewer_prompts, timed_differently = [], []
-    theirs, their_times = samples[baseline.point.label], read_timed(_stored(baseline))
+    others = [p.point.label for p in completed if p is not baseline]
+    for metric in metrics:
+        if metric.per_sample not in values.means:
+            continue
+        column = str(metric.per_sample)
+        rows = values.of(column, others) - values.of(column, [baseline.point.label])
+        family = simultaneous_intervals(rows, metric.key in binary)
+        for i, label in enumerate(others):
+            if family.count[i]:
+                found[label, metric.key] = difference_at(family, i)
+    theirs = values.present[values.row_of[baseline.point.label]]
+    fewer = [label for label in others if (values.present[values.row_of[label]] != theirs).any()]
+    if fewer:
+        notes.append(
+            f"{_listed(fewer)}: not all prompts are those of the baseline; differences are over the "
+            "common prompts"
+        )
+    return found
+
+
+def _latency_differences(
+    baseline: PointResult, completed: Sequence[PointResult], notes: list[str]
+) -> dict[_Key, MeanDifference]:
+    """Return the difference of every point from the baseline in each latency."""
+    timed = {p.point.label: read_timed(_stored(p)) for p in completed}
+    theirs = timed.pop(baseline.point.label)
+    comparisons = max(1, sum(1 for times in timed.values() if times))
+    found: dict[_Key, MeanDifference] = {}
+    timed_differently = []
     for p in completed:
         label = p.point.label
         if p is baseline:
             continue
-        other_set = p.point.prompts != baseline.point.prompts
-        allowed = same_prompts(_stored(p), _stored(baseline)) if other_set else None
-        shared, differences = paired_differences(samples[label], theirs, allowed)
-        if shared < max(len(p.prompt_ids), len(baseline.prompt_ids)):
-            fewer_prompts.append(label)
-        for metric in metrics:
-            row = differences.get(metric.per_sample or "")
-            if row is not None and np.isfinite(row).any():
-                rows[label, metric.key] = row
-        times = read_timed(_stored(p))
-        latencies = latency_differences(times, their_times)
-        if times and their_times and not latencies:
+        latencies = latency_differences(timed[label], theirs, comparisons)
+        if timed[label] and theirs and not latencies:
             timed_differently.append(label)
         found |= {(label, key): latencies[key] for key in latencies if key in p.metrics}
-    means = mean_intervals(stack_rows(list(rows.values())))
-    for i, key in enumerate(rows):
-        low, high, p_value = (
-            float(side[i]) if math.isfinite(side[i]) else None for side in (means.low, means.high, means.p)
-        )
-        found[key] = MeanDifference(float(means.mean[i]), low, high, p_value, int(means.count[i]))
-    if fewer_prompts:
-        notes.append(
-            f"{_listed(fewer_prompts)}: not all prompts are those of the baseline; differences are over the "
-            "common prompts"
-        )
     if timed_differently:
         notes.append(
             f"{_listed(timed_differently)}: latencies are not compared with the baseline, since other "
@@ -180,28 +179,26 @@ def _differences(
     return found
 
 
-def _corrected(
-    uncorrected: Mapping[_Key, MeanDifference], metrics: Mapping[str, Metric], noise: Mapping[str, float]
+def _worded(
+    found: Mapping[_Key, MeanDifference], metrics: Mapping[str, Metric], noise: Mapping[str, float]
 ) -> dict[_Key, Difference]:
-    """Return the differences with p-values corrected over all of them, and their words."""
-    corrected = holm(np.array([math.nan if d.p is None else d.p for d in uncorrected.values()]))
-    found = {}
-    for ((label, key), d), p in zip(uncorrected.items(), corrected, strict=True):
-        p_value = float(p) if math.isfinite(p) else None
-        word = word_of(d.mean, p_value)
+    """Return the differences within what is possible, and in words."""
+    worded = {}
+    for (label, key), d in found.items():
+        word = word_of(d.mean, d.p)
         least, most = metrics[key].bounds
         width = most - least  # no difference is larger
-        found[label, key] = Difference(
+        worded[label, key] = Difference(
             mean=d.mean,
             low=None if d.low is None else max(-width, d.low),
             high=None if d.high is None else min(width, d.high),
-            p=p_value,
+            p=d.p,
             word=word,
             verdict=verdict_of(word, metrics[key].better),
             within_noise=abs(d.mean) <= noise.get(key, -1.0),
             prompts=d.prompts,
         )
-    return found
+    return worded
 
 
 def _noise_floor(completed: Sequence[PointResult]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from harness.analysis.answer import Answer
 from harness.analysis.metric_catalog import Metric, in_order, metric_of
 from harness.analysis.point_results import PointResult
-from harness.analysis.statistics.multiple_comparisons import Verdict, Word
+from harness.analysis.statistics.verdicts import Verdict, Word
 from harness.analysis.swept import BestSet, Interaction, SweptKey, Trend
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from harness.analysis.statistics.simultaneous import Simultaneous
 from harness.analysis.statistics.welch import welch_interval
 from harness.store.records import Repetition
 from harness.store.stored_point import StoredPoint
@@ -17,13 +18,21 @@ Timed = Mapping[tuple[str, int, int], Sequence[Repetition]]
 
 
 class MeanDifference(NamedTuple):
-    """A mean of differences over prompts; None where it has no interval and no (uncorrected) p-value."""
+    """A mean of differences over prompts; None where it has no interval and no p-value."""
 
     mean: float
     low: float | None
     high: float | None
     p: float | None
     prompts: int
+
+
+def difference_at(found: Simultaneous, index: int) -> MeanDifference:
+    """Return one of the differences that were computed together."""
+    low, high, p = (
+        float(side[index]) if np.isfinite(side[index]) else None for side in (found.low, found.high, found.p)
+    )
+    return MeanDifference(float(found.mean[index]), low, high, p, int(found.count[index]))
 
 
 def _itl(r: Repetition, q: float) -> float | None:
@@ -51,11 +60,11 @@ def read_timed(stored: StoredPoint) -> Timed:
     return found
 
 
-def latency_differences(ours: Timed, theirs: Timed) -> dict[str, MeanDifference]:
+def latency_differences(ours: Timed, theirs: Timed, comparisons: int = 1) -> dict[str, MeanDifference]:
     """Return, by metric, the difference over the prompts that both were timed on in the same way.
 
     A point's metric is a quantile over all its repetitions; its difference is the mean over prompts of the
-    difference between mean times, with the interval of `welch_interval`.
+    difference between mean times, with the interval of `welch_interval`, one of so many `comparisons`.
     """
     found = {}
     for metric, value_of in BY_REPETITION.items():
@@ -67,5 +76,5 @@ def latency_differences(ours: Timed, theirs: Timed) -> dict[str, MeanDifference]
         pairs = [pair for pair in pairs if all(pair)]
         if pairs:
             mine, others = zip(*pairs, strict=True)
-            found[metric] = MeanDifference(*welch_interval(mine, others), len(pairs))
+            found[metric] = MeanDifference(*welch_interval(mine, others, comparisons), len(pairs))
     return found

@@ -29,6 +29,7 @@ class Metric:
             summary.csv and the page, so that MLflow has few charts.
         per_sample: the column of generations.parquet with its value for each sample; None without one.
         bounds: its least and greatest possible value, which no interval exceeds.
+        binary: whether each sample's value is 0 or 1, so that the metric is a share of samples.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Metric:
     visibility: Visibility = "mlflow"
     per_sample: str | None = None
     bounds: Bounds = (-math.inf, math.inf)
+    binary: bool = False
 
     def format(self, value: float | None) -> str:
         """Return a value as it is shown; a dash for None."""
@@ -55,10 +57,11 @@ def _mean(
     bounds: Bounds = POSITIVE,
     visibility: Visibility = "mlflow",
     column: str = "",
+    binary: bool = False,
 ) -> Metric:
     """Return a mean over samples of `column`, without it of the column with the metric's name."""
     column = column or key.partition("/")[2]
-    return Metric(key, name, description, "", decimals, better, visibility, column, bounds)
+    return Metric(key, name, description, "", decimals, better, visibility, column, bounds, binary)
 
 
 METRICS: tuple[Metric, ...] = (
@@ -101,15 +104,16 @@ METRICS: tuple[Metric, ...] = (
     _mean("text/compression_ratio", "compression", "bytes over compressed bytes",
           "lower", 3, POSITIVE, "tables"),
     _mean("text/looped_share", "looped", "fraction of outputs that end stuck in a loop",
-          "lower", 3, SHARE, column="looped"),
+          "lower", 3, SHARE, column="looped", binary=True),
     _mean("text/self_bleu", "self-BLEU", "BLEU of an output compared with its prompt's others",
           "lower", 1, PERCENT),
     _mean("text/output_tokens", "tokens", "mean number of tokens of an output",
           None, 0, POSITIVE, "headline"),
     _mean("text/words", "words", "mean number of words of an output", None, 0, POSITIVE, "tables"),
-    _mean("text/eos_share", "EOS", "fraction of outputs that ended with EOS", None, 3, SHARE, column="eos"),
+    _mean("text/eos_share", "EOS", "fraction of outputs that ended with EOS", None, 3, SHARE,
+          column="eos", binary=True),
     _mean("text/cut_share", "hit max_new_tokens", "fraction of outputs that reached max_new_tokens",
-          None, 3, SHARE, "tables", column="cut"),
+          None, 3, SHARE, "tables", column="cut", binary=True),
     _mean("reference/chrf", "chrF", "F-score of character n-grams compared with the reference",
           "higher", 1, PERCENT),
     Metric("reference/bleu", "BLEU", "corpus BLEU of all outputs and their references", "", 1, "higher"),
@@ -118,7 +122,7 @@ METRICS: tuple[Metric, ...] = (
     _mean("reference/rouge_l", "ROUGE-L", "F-score of the longest common subsequence of words",
           "higher", 3, SHARE),
     _mean("reference/exact_match", "exact", "fraction of outputs that equal their reference",
-          "higher", 3, SHARE),
+          "higher", 3, SHARE, binary=True),
     Metric("memory/weights_mb", "weights", "memory of the model's weights", "MB", 0, "lower"),
     Metric("memory/peak_mb", "peak", "peak memory of the device while decoding", "MB", 0, "lower"),
     Metric("drift/kl_mean", "KL", "mean KL divergence from the reference on its outputs", "nats", 5, "lower"),
@@ -173,7 +177,10 @@ def metrics_from_json(known: Mapping[str, Any]) -> dict[str, Metric]:
 def metrics_to_json(custom: Iterable[Metric]) -> list[dict[str, Any]]:
     """Return the entry `own` of a metrics.json, which `metrics_from_json` reads."""
     entries = [asdict(metric) for metric in custom]
-    return [{_FILE_NAMES.get(name, name): e[name] for name in e if name != "bounds"} for e in entries]
+    return [
+        {_FILE_NAMES.get(name, name): e[name] for name in e if name not in ("bounds", "binary")}
+        for e in entries
+    ]
 
 
 def in_order(keys: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The metrics of samples: differences of two points paired by prompt and sample, and errors of means."""
+"""The metrics of a point's samples, and the errors of their means."""
 
 from __future__ import annotations
 
@@ -51,32 +51,6 @@ def read_sample_table(stored: StoredPoint, columns: Collection[str]) -> SampleTa
     )
 
 
-def paired_differences(
-    ours: SampleTable, theirs: SampleTable, allowed: Collection[str] | None = None
-) -> tuple[int, dict[str, np.ndarray]]:
-    """Return our values minus theirs, joined on prompt and sample, averaged within each prompt.
-
-    `allowed` are the ids of the prompts that are the same in both; all prompts with equal ids when None.
-
-    Returns:
-        The number of common prompts, and by common column (P,) their differences; NaN without values.
-    """
-    indices = {name: i for i, name in enumerate(theirs.prompt_ids) if allowed is None or name in allowed}
-    common = np.array([indices.get(prompt_id, -1) for prompt_id in ours.prompt_ids], dtype=np.int64)
-    size = 1 + int(max(ours.sample.max(initial=0), theirs.sample.max(initial=0)))
-    paired = common[ours.prompt] >= 0 if len(common) else np.zeros(0, dtype=bool)
-    mine = np.flatnonzero(paired)
-    keys = common[ours.prompt[mine]] * size + ours.sample[mine]
-    _, left, right = np.intersect1d(keys, theirs.prompt * size + theirs.sample, return_indices=True)
-    left = mine[left]
-    prompts, group = np.unique(ours.prompt[left], return_inverse=True)
-    return len(prompts), {
-        name: _means(values[left] - theirs.columns[name][right], group, len(prompts))
-        for name, values in ours.columns.items()
-        if name in theirs.columns
-    }
-
-
 def mean_residuals(
     value: float, samples: SampleTable, column: str, weights: np.ndarray | None = None
 ) -> np.ndarray | None:
@@ -91,20 +65,3 @@ def mean_residuals(
     clusters = len(samples.prompt_ids)
     mean, residuals = ratio_residuals(np.where(known, values, 0.0), samples.prompt, clusters, weight)
     return residuals if math.isclose(mean, value, rel_tol=1e-3, abs_tol=1e-6) else None
-
-
-def same_prompts(ours: StoredPoint, theirs: StoredPoint) -> set[str]:
-    """Return the ids under which two points of different prompt sets have the same text."""
-    mine, other = (
-        dict(zip(*stored.columns("generations", ["prompt_id", "prompt"]).values(), strict=True))
-        for stored in (ours, theirs)
-    )
-    return {prompt_id for prompt_id, text in mine.items() if other.get(prompt_id) == text}
-
-
-def _means(values: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
-    """Return (groups,) the mean of the finite values of each group; NaN without any."""
-    known = np.isfinite(values)
-    counts = np.bincount(group[known], minlength=groups)
-    sums = np.bincount(group[known], values[known], groups)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-Shape = Literal["rises", "falls", "optimum", "flat"]
+Shape = Literal["rises", "falls", "optimum", "curved", "flat"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Trend:
         p: of a slope of 0 (likewise simultaneous); None without an interval.
         curvature_p: of no curvature; None with fewer than three values.
         shape: `rises` or `falls` where the slope is significant; `optimum` where the curvature is and the
-            best value lies inside; else `flat`: no significant trend.
+            best value lies inside; `curved` where only the curvature is; else `flat`: no significant trend.
         best: the value with the best mean; None where the metric has no better direction.
         plateau: the values that are not significantly worse than the best one, `best` included.
         means: (value, mean, low, high) of each value; a band over prompts, None where there are too few.
@@ -85,8 +85,17 @@ class BestSet:
         label: of the point with the best mean.
         ties: labels that are not significantly worse, in order of their means; without `label`.
         worse: labels that are significantly worse (simultaneous over all pairs of points).
+        ahead: by label, by how much the best one is ahead: (mean, low, high), the last two None without an
+            interval; positive is better.
+        prompts: number of prompts that all these points have.
+        deviation: largest standard deviation of a difference from the best over prompts.
+        comparisons: number of pairs.
     """
 
     label: str
     ties: tuple[str, ...]
     worse: tuple[str, ...]
+    ahead: Mapping[str, tuple[float, float | None, float | None]] = field(default_factory=dict)
+    prompts: int = 0
+    deviation: float = 0.0
+    comparisons: int = 0

@@ -14,7 +14,7 @@ from rich.text import Text
 from harness.analysis.comparison import Comparison, Difference
 from harness.analysis.metric_catalog import HEADLINES
 from harness.analysis.point_results import CHOICES, PointResult
-from harness.analysis.statistics.multiple_comparisons import NO_DIFFERENCE
+from harness.analysis.statistics.verdicts import NO_DIFFERENCE
 from harness.report.point_names import short_names
 from harness.terminal import visible
 

@@ -10,7 +10,7 @@ from harness.analysis.statistics.bootstrap import CONFIDENCE
 
 
 def welch_interval(
-    ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]]
+    ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]], comparisons: int = 1
 ) -> tuple[float, float | None, float | None, float | None]:
     """Return the mean over prompts of the difference in mean time, with Welch's interval over repetitions.
 
@@ -23,6 +23,7 @@ def welch_interval(
 
     Args:
         ours, theirs: times of each prompt's repetitions; of the same prompts.
+        comparisons: number of differences whose intervals hold together (Šidák 1967, JASA 62:626).
 
     Returns:
         (mean, low, high, p); the last three None where a prompt was timed only once, or no times vary.
@@ -40,5 +41,7 @@ def welch_interval(
 
     freedom = variance**2 / float((variances**2 / [len(side) - 1 for side in sides]).sum())
     error = variance**0.5
-    reach = -float(stdtrit(freedom, (1 - CONFIDENCE) / 2)) * error
-    return mean, mean - reach, mean + reach, 2 * float(stdtr(freedom, -abs(mean) / error))
+    level = 1 - CONFIDENCE ** (1 / comparisons)
+    reach = -float(stdtrit(freedom, level / 2)) * error
+    single = 2 * float(stdtr(freedom, -abs(mean) / error))
+    return mean, mean - reach, mean + reach, 1 - (1 - single) ** comparisons

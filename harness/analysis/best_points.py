@@ -1,0 +1,108 @@
+"""The best points in a metric, and which are significantly worse: simultaneous over all pairs of points.
+
+Whichever point turns out best, its differences from the others are among the pairs, so that choosing it after
+the fact is paid for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from harness.analysis.metric_catalog import Metric
+from harness.analysis.prompt_values import PromptValues
+from harness.analysis.statistics.sample_size import critical_t
+from harness.analysis.statistics.simultaneous import LEVEL, Simultaneous, simultaneous_intervals
+from harness.analysis.swept import BestSet
+
+MOST_POINTS = 32
+"""Of more points, the best is compared with each by Student's t, corrected by Šidák for all pairs."""
+
+
+def best_sets(values: PromptValues, metrics: Sequence[Metric], binary: set[str]) -> dict[str, BestSet]:
+    """Return the best points of each metric that has samples and a better direction, by key."""
+    found = {}
+    for metric in metrics:
+        if metric.better and metric.per_sample in values.means:
+            best = best_set(values, metric, list(values.row_of), metric.key in binary)
+            if best:
+                found[metric.key] = best
+    return found
+
+
+def best_set(values: PromptValues, metric: Metric, labels: Sequence[str], shares: bool) -> BestSet | None:
+    """Return the best of these points, compared over the prompts that all have; None of fewer than two.
+
+    `shares` is whether the metric's samples are 0 or 1.
+    """
+    means = values.of(str(metric.per_sample), labels)
+    have = np.isfinite(means).any(axis=1)
+    labels = [label for label, has in zip(labels, have, strict=True) if has]
+    means = means[have]
+    common = means[:, np.isfinite(means).all(axis=0)]
+    if len(labels) < 2 or not common.shape[1]:
+        return None
+    gains = common if metric.better == "higher" else -common
+    totals = gains.mean(axis=1)
+    order = np.argsort(-totals, kind="stable")
+    best = int(order[0])
+    ahead = _ahead(gains, best, shares)
+    others = [int(i) for i in order[1:]]
+    worse = {i for i in others if ahead.p[i] < LEVEL and ahead.mean[i] > 0}
+    return BestSet(
+        label=labels[best],
+        ties=tuple(labels[i] for i in others if i not in worse),
+        worse=tuple(labels[i] for i in others if i in worse),
+        ahead={labels[i]: _interval(ahead, i) for i in others},
+        prompts=common.shape[1],
+        deviation=float(np.nan_to_num(ahead.deviation).max()),
+        comparisons=len(labels) * (len(labels) - 1) // 2,
+    )
+
+
+def _interval(found: Simultaneous, index: int) -> tuple[float, float | None, float | None]:
+    low, high = (float(side[index]) for side in (found.low, found.high))
+    return float(found.mean[index]), *((low, high) if np.isfinite(low) else (None, None))
+
+
+def _ahead(gains: np.ndarray, best: int, shares: bool) -> Simultaneous:
+    """Return the best row minus each row (P, n), simultaneous over all pairs of rows."""
+    rows, prompts = gains.shape
+    if rows > MOST_POINTS:
+        return _corrected(gains[best] - gains)
+    first, second = np.triu_indices(rows, 1)
+    pairs = simultaneous_intervals(gains[first] - gains[second], shares)
+    index: Mapping[tuple[int, int], int] = {
+        (int(a), int(b)): i for i, (a, b) in enumerate(zip(first, second, strict=True))
+    }
+    mean, deviation, low, high, p = np.full((5, rows), np.nan)
+    for row in range(rows):
+        if row == best:
+            continue
+        i = index[min(row, best), max(row, best)]
+        bounds = (pairs.low[i], pairs.high[i])
+        mean[row], (low[row], high[row]) = pairs.mean[i], bounds
+        if best > row:
+            mean[row], low[row], high[row] = -pairs.mean[i], -bounds[1], -bounds[0]
+        deviation[row], p[row] = pairs.deviation[i], pairs.p[i]
+    return Simultaneous(mean, deviation, low, high, p, np.full(rows, prompts))
+
+
+def _corrected(differences: np.ndarray) -> Simultaneous:
+    """Return Student's intervals of (P, n) differences, one row of which is 0, corrected for all pairs."""
+    from scipy.special import stdtr
+
+    rows, prompts = differences.shape
+    comparisons = rows * (rows - 1) // 2
+    mean = differences.mean(axis=1)
+    if prompts < 2:
+        nothing = np.full(rows, np.nan)
+        return Simultaneous(mean, nothing, nothing, nothing, nothing, np.full(rows, prompts))
+    deviation = differences.std(axis=1, ddof=1)
+    error = deviation / prompts**0.5
+    reach = critical_t(prompts, comparisons) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        single = 2 * stdtr(prompts - 1, -np.abs(np.nan_to_num(mean / error, nan=0.0)))
+    p = -np.expm1(comparisons * np.log1p(-np.minimum(single, 1 - 1e-16)))
+    return Simultaneous(mean, deviation, mean - reach, mean + reach, p, np.full(rows, prompts))
