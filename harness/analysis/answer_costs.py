@@ -23,6 +23,7 @@ from harness.analysis.swept import BestSet
 
 ITL = "latency/itl_p50_ms"
 WEIGHTS = "memory/weights_mb"
+PEAK = "memory/peak_mb"
 
 MOST_TIMED = 64
 """Points of which every pair's latencies are compared."""
@@ -90,6 +91,23 @@ def _goal_differences(
     ]
     found = simultaneous_intervals(np.stack(rows), shares)
     return {key: difference_at(found, i) for i, key in enumerate(pairs) if found.count[i]}
+
+
+def cost_sentence(completed: Sequence[PointResult], best: BestSet | None) -> Sentence | None:
+    """Return what the best point takes, in time per token and memory, beside the least of all."""
+    metrics = next((p.metrics for p in completed if best and p.point.label == best.label), {})
+    costs = []
+    for key, what in ((ITL, "per token"), (WEIGHTS, "of weights"), (PEAK, "at the peak of decoding")):
+        if key in metrics:
+            metric = metric_of(key)
+            least = min(p.metrics[key] for p in completed if key in p.metrics)
+            times = (
+                f" ({metrics[key] / least:.1f}x the least)" if least and metrics[key] > 1.05 * least else ""
+            )
+            costs.append(f"{metric.format(metrics[key])} {metric.unit} {what}{times}")
+    if best is None or not costs:
+        return None
+    return Sentence("Cost", (Link("point", best.label), f" takes {', '.join(costs)}."))
 
 
 def speed_sentences(completed: Sequence[PointResult], best: BestSet | None) -> list[Sentence]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from harness.analysis.answer import Answer
-from harness.analysis.answer_costs import quantization_sentences, speed_sentences
+from harness.analysis.answer_costs import cost_sentence, quantization_sentences, speed_sentences
 from harness.analysis.answer_notices import disagreement_sentence, failure_sentence, loop_sentence
 from harness.analysis.answer_trends import trend_sentences
 from harness.analysis.comparison import Comparison
@@ -55,6 +55,7 @@ def answer_of(
         found += [_no_goal(comparison), *_traits(comparison)]
     found += trend_sentences(comparison, goal)
     if len(completed) > 1:
+        found.append(cost_sentence(completed, best))
         found += quantization_sentences(completed, values, goal, goal is not None and goal.key in binary)
         found += speed_sentences(completed, best)
         found.append(disagreement_sentence(comparison))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,21 +16,31 @@ UNSET = "–"
 """The level of a point that does not have a varied key."""
 
 
-def factors_of(points: Sequence[PointResult]) -> dict[str, list[str]]:
-    """Return, by factor, the level of each point: choices and varied keys that differ, each grouping once."""
+@dataclass(frozen=True)
+class Factor:
+    """What varies among points.
+
+    Attributes:
+        levels: of each point.
+        confounded: other choices and keys that group the points in the same way.
+    """
+
+    levels: list[str]
+    confounded: tuple[str, ...] = ()
+
+
+def factors_of(points: Sequence[PointResult]) -> dict[str, Factor]:
+    """Return the choices and varied keys that differ, by name; the first of those that are confounded."""
     found = {name: [str(getattr(p.point, name)) for p in points] for name in CHOICES}
     for key in dict.fromkeys(key for p in points for key in p.point.varied):
         if key not in found:
             found[key] = [value_text(p.point.varied[key]) if key in p.point.varied else UNSET for p in points]
-    seen, distinct = set(), {}
+    groupings: dict[tuple[int, ...], list[str]] = {}
     for name, levels in found.items():
         index_of = {level: index for index, level in enumerate(dict.fromkeys(levels))}
-        grouping = tuple(index_of[level] for level in levels)
-        # Two factors that group the points alike are confounded: the first represents both.
-        if len(set(levels)) > 1 and grouping not in seen:
-            seen.add(grouping)
-            distinct[name] = levels
-    return distinct
+        if len(index_of) > 1:
+            groupings.setdefault(tuple(index_of[level] for level in levels), []).append(name)
+    return {first: Factor(found[first], tuple(others)) for first, *others in groupings.values()}
 
 
 def effects_of(points: Sequence[PointResult], metrics: Sequence[str]) -> tuple[Effect, ...]:
@@ -48,14 +59,15 @@ def effects_of(points: Sequence[PointResult], metrics: Sequence[str]) -> tuple[E
     return tuple(sorted(found, key=lambda effect: -effect.share))
 
 
-def _effect(metric: str, values: np.ndarray, name: str, factors: Mapping[str, Sequence[str]]) -> Effect:
-    others = [levels for other, levels in factors.items() if name not in (other, other.partition(".")[0])]
-    share = effect_share(values, factors[name], others)
-    levels = {str(level): mean for level, mean in level_means(values, factors[name]).items()}
+def _effect(metric: str, values: np.ndarray, name: str, factors: Mapping[str, Factor]) -> Effect:
+    others = [f.levels for other, f in factors.items() if name not in (other, other.partition(".")[0])]
+    share = effect_share(values, factors[name].levels, others)
+    levels = {str(level): mean for level, mean in level_means(values, factors[name].levels).items()}
     return Effect(
         metric=metric,
         factor=name,
         share=0.0 if np.isnan(share) else share,
         spread=max(levels.values()) - min(levels.values()),
         levels=levels,
+        confounded=factors[name].confounded,
     )

@@ -40,7 +40,7 @@ def comparison_csv(comparison: Comparison) -> str:
     """Return CSV with a header: each metric of each point, and its difference from the baseline.
 
     There is a row per point and metric, which a spreadsheet can filter and pivot. `low` and `high` bound 95%
-    confidence intervals; `p` is corrected for all the rows.
+    confidence intervals; those of the differences, and `p`, are simultaneous over all points of a metric.
     """
     rows = []
     for label, cells in comparison.cells.items():

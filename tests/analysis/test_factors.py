@@ -55,6 +55,8 @@ def test_factors_that_group_alike_count_once_and_those_that_do_not_vary_never() 
         (sweep_point("greedy", "b", generation__seed=2), 2),
     )
     assert list(factors_of(found)) == ["model"]
+    assert factors_of(found)["model"].confounded == ("generation.seed",)
+    assert {effect.confounded for effect in effects_of(found, [KEY])} == {("generation.seed",)}
     assert effects_of(found[:1], [KEY]) == ()
     assert by_factor(points((sweep_point("a"), 1.0), (sweep_point("b"), 1.0)))["decoding"].share == 0
 
