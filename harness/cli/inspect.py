@@ -10,25 +10,17 @@ import torch
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
-from transformers import GenerationConfig
 
-from harness.backends.hf.backend import HfBackend
-from harness.backends.hf.finite import check_finite
-from harness.backends.hf.forward import forward, read_texts
 from harness.cli.inspect_arguments import InspectArguments
 from harness.cli.output import print_json
-from harness.config.effective import effective_decoding
+from harness.cli.token_walk import TokenWalk
 from harness.config.point import Point, Prompts
 from harness.decoding.detokenizer import Detokenizer
-from harness.decoding.gumbel import draw, noise_key
-from harness.decoding.processors import stock_processors
 from harness.errors import ConfigError
-from harness.models.end_of_turn import end_of_turn
-from harness.models.load import LoadedModel, free, load
+from harness.models.load import free, load
 from harness.models.locate import locate
 from harness.models.tokenizer import load_tokenizer
 from harness.prompts import prepare_prompts
-from harness.prompts.prompt import Prompt
 from harness.report.console import SafeConsole
 
 
@@ -78,9 +70,13 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
     (prompt,) = prepare_prompts(source, files, load_tokenizer(point.model, files), arguments.steps).prompts
     loaded = load(point.model, point.quantization)
     try:
+        walk = TokenWalk(loaded, prompt)
+        if arguments.page is not None:
+            from harness.cli.inspect_page import serve_walk
+
+            return serve_walk(walk, loaded, point, arguments)
         tokens = [(str(loaded.tokenizer.convert_ids_to_tokens(id_)), id_) for id_ in prompt.ids]
-        backend = HfBackend(loaded)
-        decoded = _decode(backend, loaded, point, prompt, arguments.steps, arguments.top_k)
+        decoded = _decode(walk, Detokenizer(loaded.tokenizer), point, arguments)
         if arguments.as_json:
             print_json(
                 {
@@ -100,41 +96,20 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
 
 
 def _decode(
-    backend: HfBackend, loaded: LoadedModel, point: Point, prompt: Prompt, max_steps: int, top_k: int
+    walk: TokenWalk, detokenizer: Detokenizer, point: Point, arguments: InspectArguments
 ) -> Iterator[Step]:
-    """Yield the steps of a sample until it ends, at most `max_steps`."""
-    eos_ids = backend.token_ids.eos
-    if prompt.chat and (end := end_of_turn(loaded.tokenizer)) is not None:
-        eos_ids = (*eos_ids, end)
-    config = GenerationConfig(
-        **effective_decoding(point.decoding),
-        max_new_tokens=max_steps,
-        eos_token_id=list(eos_ids) or None,
-        pad_token_id=backend.token_ids.pad,
-    )
-    detokenizer = Detokenizer(loaded.tokenizer)
-    processors = stock_processors(loaded.model, config, len(prompt.ids), loaded.device)
-    key = torch.tensor([noise_key(point.generation.seed, prompt.id, 0)], device=loaded.device)
-    ids = new_ids = torch.tensor([prompt.ids], device=loaded.device)
-    cache = None
-    with torch.inference_mode():
-        for position in range(max_steps):
-            if backend.modes.tree_is_right:
-                output, cache = forward(loaded.model, new_ids, torch.ones_like(ids), cache)
-            else:
-                output = read_texts(loaded.model, ids, keep=1).float()
-            logits = output[:, -1]
-            check_finite(logits, loaded, f"step {position}")
-            raw, warped = logits.log_softmax(-1), processors(ids, logits).log_softmax(-1)
-            token = draw(warped, key, position) if config.do_sample else warped.argmax(-1)
-            top = raw[0].topk(min(top_k, raw.shape[-1])).indices.tolist()
-            *candidates, chosen = _candidates(detokenizer, [*top, int(token)], logits[0], raw[0], warped[0])
-            entropy = float(torch.special.entr(raw.exp()).sum())
-            yield Step(position, tuple(candidates), chosen, entropy)
-            if chosen.id in eos_ids:
-                return
-            new_ids = token[:, None]
-            ids = torch.cat([ids, new_ids], dim=1)
+    """Yield the steps of a sample until it ends."""
+    tokens: list[int] = []
+    for position in range(arguments.steps):
+        logits, warped = walk.logits(tokens)[0], walk.warped(tokens, point.decoding)
+        raw = logits.log_softmax(-1)
+        top = raw.topk(min(arguments.top_k, len(raw))).indices.tolist()
+        tokens.append(walk.choose(warped, position, point.decoding, point.generation.seed))
+        *candidates, chosen = _candidates(detokenizer, [*top, tokens[-1]], logits, raw, warped[0])
+        entropy = float(torch.special.entr(raw.exp()).sum())
+        yield Step(position, tuple(candidates), chosen, entropy)
+        if chosen.id in walk.eos_ids:
+            return
 
 
 def _candidates(

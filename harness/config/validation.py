@@ -48,18 +48,22 @@ def read_sections(config: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list
     good: dict[str, BaseModel] = {}
     mistakes: list[Mistake] = []
     for name in sections():
-        text, unusable = _as_json(name, config.get(name) or {})
-        if unusable is not None:
-            mistakes.append(unusable)
-            continue
-        if wrong_texts := _not_unicode(name, config.get(name), text):
-            mistakes += wrong_texts
-            continue
-        section, wrong = _read_section(name, text)
+        section, wrong = read_section(name, config.get(name) or {})
         mistakes += wrong
         if section is not None:
             good[name] = section
     return good, mistakes
+
+
+def read_section(name: str, values: Any) -> tuple[BaseModel | None, list[Mistake]]:
+    """Return one section where its values are right, and the mistakes in them."""
+    text, unusable = _as_json(name, values)
+    if unusable is not None:
+        return None, [unusable]
+    if wrong_texts := _not_unicode(name, values, text):
+        return None, wrong_texts
+    section, mistakes = _read_section(name, text)
+    return section, list(mistakes)
 
 
 def _not_unicode(prefix: str, values: Any, text: str) -> list[Mistake]:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.terminal import visible
 
@@ -83,8 +83,23 @@ def packed(raw: bytes, level: int = 6) -> str:
     return base64.b64encode(gzip.compress(raw, level, mtime=0)).decode("ascii")
 
 
+class Sources(NamedTuple):
+    """Which templates a page consists of: its body, and the files of `templates/css` and `templates/js`."""
+
+    body: str
+    styles: tuple[str, ...]
+    scripts: tuple[str, ...]
+
+
+class Page(NamedTuple):
+    """A page, and its Content-Security-Policy, which it states itself as well."""
+
+    html: str
+    policy: str
+
+
 def page(title: str, data: Mapping[str, Any], chunks: str = "", charts: bool = False) -> str:
-    """Return `templates/page.html` filled in.
+    """Return the page of a sweep or a point.
 
     Args:
         title: of the window; any text.
@@ -92,17 +107,32 @@ def page(title: str, data: Mapping[str, Any], chunks: str = "", charts: bool = F
         chunks: what it draws on demand, compressed.
         charts: whether to include the charting library (half a megabyte), whose styles have no hash.
     """
+    return filled(Sources("body.html", STYLES, SCRIPTS), title, data, chunks, charts).html
+
+
+def filled(
+    sources: Sources,
+    title: str,
+    data: Mapping[str, Any],
+    chunks: str = "",
+    charts: bool = False,
+    served: bool = False,
+) -> Page:
+    """Return `templates/page.html` filled in; `served` by a process of ours, to which its script may talk."""
     from jinja2 import Environment
 
-    style = "\n".join(_source(f"css/{name}.css") for name in STYLES)
-    body = "\n".join(_source(f"js/{name}.js") for name in SCRIPTS)
+    style = "\n".join(_source(f"css/{name}.css") for name in sources.styles)
+    body = "\n".join(_source(f"js/{name}.js") for name in sources.scripts)
     script = f'(() => {{\n"use strict";\n{body}\n}})();'
     library_hash, library = _library() if charts else ("", "")
     styles = "style-src 'unsafe-inline'; img-src data:" if charts else f"style-src {_hash(style)}"
     scripts = f"script-src {_hash(script)} {library_hash}".rstrip()
     policy = f"default-src 'none'; {scripts}; {styles}; base-uri 'none'; form-action 'none'"
+    if served:
+        policy += "; connect-src 'self'; img-src data:"
     template = Environment(autoescape=True, keep_trailing_newline=True).from_string(_source("page.html"))
-    return template.render(
-        title=visible(title), body=_source("body.html"), style=style, script=script, policy=policy,
-        data=safe_json(data), chunks=chunks, library=library,
+    html = template.render(
+        title=visible(title), body=_source(sources.body), style=style, script=script, policy=policy,
+        data=safe_json(data), chunks=chunks, library=library, served=served,
     )  # fmt: skip
+    return Page(html, policy)
