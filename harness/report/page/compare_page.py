@@ -51,7 +51,9 @@ def compare_html(
     indices = {p.point.label: index for index, p in enumerate(points)}
     chunks = CompressedChunks(budget_mb)
     quantization = quantization_section(points, chunks)
-    prompts, notes = prompts_section(points, chunks, compared.metrics, compared.disagreement)
+    prompts, notes = prompts_section(
+        points, chunks, compared.metrics, compared.disagreement, sweep.compare.get("goal")
+    )
     names = short_names([p.point for p in points])
     data: dict[str, Any] = {
         "kind": "compare",

@@ -7,6 +7,7 @@ const KEYS = [
   [["c"], "cycle colouring", () => { const all = Object.keys(MODES); if (all.length) go({ view: "prompts", colour: all[(all.indexOf(state.colour) + 1) % all.length] }, false); }],
   [["t"], "side by side or tree", () => go({ view: "prompts", layout: state.layout === "tree" ? "columns" : "tree" }, false)],
   [["d"], "diff vs. the chosen run", () => { if (points.length > 1) go({ view: "prompts", layout: "columns", diff: !state.diff }, false); }],
+  [["i"], "show or fold runs with identical outputs", () => go({ view: "prompts", identical: !state.identical }, false)],
   ...(quantization ? [[["n"], "in Quantization: next most affected token", () => stepWorst(1)], [["p"], "and the previous one", () => stepWorst(-1)]] : []),
   [["←", "→"], "from token to token, once one is focused (Tab); Enter pins its details", null],
   [["Esc"], "close or unpin", null],

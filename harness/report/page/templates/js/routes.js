@@ -3,17 +3,17 @@
 const VIEWS = data.kind === "compare" ? ["overview", "prompts", "runs", ...(data.quantization ? ["quantization"] : [])] : ["prompts", "runs"];
 const VIEW_NAMES = { overview: "Overview", prompts: "Prompts", runs: data.kind === "compare" ? "Runs" : "Settings", quantization: "Quantization" };
 const DEFAULTS = {
-  view: VIEWS[0], prompt: null, colour: Object.keys(MODES)[0] ?? null, layout: "columns", vs: data.baseline ?? 0, diff: false, sample: "all",
+  view: VIEWS[0], prompt: null, colour: Object.keys(MODES)[0] ?? null, layout: "columns", vs: data.baseline ?? 0, diff: false, sample: "all", hide: "", identical: false, rendered: false,
   order: points.length > 1 ? "disagreement" : "prompts", search: "", filter: "", run: 0, other: null, sort: null, all: false, intervals: false, x: null, y: null,
   drifted: null, drifted_prompt: null, at: null, worst: null, per_run: false, drift_axis: null, cost_axis: null,
 };
 const state = { ...DEFAULTS };
 
 const POINT_KEYS = ["vs", "run", "other", "drifted"]; // linked by label, which stays when points are added
-const FLAGS = ["diff", "all", "intervals", "per_run"];
+const FLAGS = ["diff", "identical", "rendered", "all", "intervals", "per_run"];
 const KEYS_OF_VIEW = {
   overview: ["sort", "all", "intervals", "x", "y"],
-  prompts: ["colour", "layout", "vs", "diff", "sample", "order", "search", "filter"],
+  prompts: ["colour", "layout", "vs", "diff", "sample", "order", "search", "filter", "hide", "identical", "rendered"],
   runs: ["run", "other"],
   quantization: ["drifted", "drifted_prompt", "at", "worst", "per_run", "drift_axis", "cost_axis"],
 };
@@ -83,7 +83,7 @@ const link = (changes, ...children) => {
   return node;
 };
 const pointLink = (point) => {
-  const node = link({ view: "runs", run: point }, dot(point), named(points[point].name));
+  const node = link({ view: "runs", run: point }, dot(point), breakable(named(points[point].name)));
   node.classList.add("point-link");
   return titled(node, plain(points[point].label));
 };
