@@ -20,9 +20,8 @@ def scores_of(metrics: Sequence[Metric], goal: str | None) -> list[Metric]:
         goal: key of the metric that the question is about, where it is known.
     """
     scores = [m for m in metrics if m.per_sample and (m.key.partition("/")[0] in SECTIONS or m.key == goal)]
-    return sorted(
-        scores, key=lambda m: (m.key != goal, m.per_sample != "chrf", m.per_sample != "exact_match")
-    )
+    first = {goal: 0, "reference/chrf": 1, "reference/exact_match": 2}
+    return sorted(scores, key=lambda m: first.get(m.key, 3))
 
 
 def score_json(score: Metric) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 // The view Prompts: a prompt, its samples side by side or as a tree.
 
-const LAYOUTS = { columns: "Side by side", tree: "Tree" };
+const LAYOUTS = { columns: "Side by side", tree: "Tree", ...(data.kind === "compare" && points.length > 1 ? { blind: "Blind" } : {}) };
 
 const segments = (box, choices, current, choose) => {
   clear(box, ...Object.entries(choices).map(([key, name]) => {
@@ -51,14 +51,18 @@ const drawPrompts = async () => {
   byId("order").value = Object.hasOwn(ORDERS, state.order) ? state.order : DEFAULTS.order;
   for (const [id, key] of [["search", "search"], ["run-filter", "filter"]]) if (byId(id).value !== state[key]) byId(id).value = state[key];
   segments(byId("layouts"), LAYOUTS, state.layout, (layout) => go({ layout }, false));
-  byId("modes").hidden = !state.colour;
+  if (!Object.hasOwn(LAYOUTS, state.layout)) state.layout = DEFAULTS.layout;
+  const blind = state.layout === "blind";
+  byId("modes").hidden = !state.colour || blind;
   segments(byId("modes"), MODES, state.colour, (colour) => go({ colour }, false));
   byId("vs").value = state.vs;
   pressed("diff", state.diff);
   pressed("identical", state.identical);
   drawRunPicker();
   byId("diff").disabled = state.layout === "tree";
+  if (points.length > 1) for (const id of ["vs-choice", "diff"]) byId(id).hidden = blind;
   drawLegend();
+  if (blind) byId("legend").hidden = true;
   const filling = fillList();
   if (!listed.length) await filling;
   const prompts = await promptList();
@@ -69,7 +73,7 @@ const drawPrompts = async () => {
   }
   revealCurrent();
   filling.then(revealCurrent);
-  const key = JSON.stringify([state.prompt, state.layout, state.vs, state.diff, state.sample, state.filter, state.hide, state.identical, state.rendered]);
+  const key = JSON.stringify([state.prompt, state.layout, state.vs, state.diff, state.sample, state.filter, state.hide, state.identical, state.rendered, blind ? state.votes : null]);
   if (key === promptKey) { repaint(); return; }
   promptKey = key;
   const prompt = prompts.find((each) => each.id === state.prompt);
@@ -117,10 +121,14 @@ const drawPrompt = (prompt, opened) => {
   byId("sample").value = state.sample;
   byId("reading-note").textContent = prompt.tokens ? "" : "The tokens of this prompt are not in this page: its outputs are shown without probabilities.";
   const tree = state.layout === "tree";
-  byId("columns").hidden = tree;
+  const blind = state.layout === "blind";
+  byId("columns").hidden = tree || blind;
+  byId("blind").hidden = !blind;
   byId("tree").hidden = !tree;
-  clear(byId(tree ? "columns" : "tree"));
-  if (tree) byId("identical").hidden = true;
+  for (const id of ["columns", "tree", "blind"]) if (byId(id).hidden) clear(byId(id));
+  if (tree || blind) byId("identical").hidden = true;
+  if (blind) byId("sample-choice").hidden = true;
   if (tree) drawTree(opened);
+  else if (blind) drawBlind(prompt, opened);
   else drawColumns(prompt, opened);
 };
