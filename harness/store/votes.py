@@ -1,4 +1,4 @@
-"""Votes of blind comparisons in a sweep's page: files that the page saves, kept in the sweep's `votes.json`."""
+"""Votes of blind comparisons: files that a sweep's page saves, brought home to the sweep's `votes.json`."""
 
 from __future__ import annotations
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.analysis.agreement import agreement
 from harness.analysis.comparison import Comparison, plain_comparison
 from harness.analysis.point_results import PointResult
 from harness.report.page.chunks import CompressedChunks
 from harness.report.page.findings import findings
 from harness.report.page.palette import PALETTE
 from harness.report.page.point_json import (
+    agreement_json,
     expectation_json,
     feedback_json,
     front_json,
@@ -84,6 +86,7 @@ def compare_html(
         "selfBleu": [[prompt_id, short(value, 3)] for prompt_id, value in compared.self_bleu.items()],
         "expectations": [expectation_json(e, indices) for e in expectations],
         "feedback": [found for f in feedback if (found := feedback_json(f, indices))],
+        "agreement": agreement_json(agreement(points)),
         "voteCount": len(votes),
         "preferences": preferences_json(votes, indices),
         **prompts,

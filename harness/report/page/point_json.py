@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from harness.analysis.agreement import Agreement
 from harness.analysis.comparison import Cell, Front
 from harness.analysis.curves import entropy_curve, latency_quantiles
 from harness.analysis.metric_catalog import METRICS, Metric
@@ -100,6 +101,14 @@ def feedback_json(feedback: Mapping[str, Any], indices: Mapping[str, int]) -> di
         "comment": _text(feedback.get("comment")),
         "source": _text(feedback.get("source")),
     }
+
+
+def agreement_json(found: Agreement | None) -> dict[str, Any] | None:
+    """Return the agreement of the points as the page has it."""
+    if found is None:
+        return None
+    matrix = [[short(value, 3) for value in row] for row in found.matrix.tolist()]
+    return {"unit": found.unit, "prompts": found.prompts, "matrix": matrix}
 
 
 def preferences_json(votes: Sequence[Vote], indices: Mapping[str, int]) -> list[list[Any]]:

@@ -65,7 +65,7 @@ const saveVotes = async () =>
   showExport("Votes", "The votes in this link, as a file", await votesFile(), `${fileName(data.label)}-votes.json`, "application/json", "harness report votes=FILE brings them home.");
 
 const blindResults = () => {
-  const mine = allVotes(), home = data.preferences ?? [];
+  const mine = allVotes(), home = data.preferences;
   const box = el("details", "results");
   box.open = resultsOpen;
   box.addEventListener("toggle", () => { resultsOpen = box.open; });

@@ -3,7 +3,7 @@
 
 const byId = (id) => document.getElementById(id);
 const data = {
-  baseline: null, front: null, quantization: null, findings: [], effects: [], noise: {}, selfBleu: [], expectations: [], feedback: [], scores: [],
+  baseline: null, front: null, quantization: null, findings: [], effects: [], noise: {}, selfBleu: [], expectations: [], feedback: [], scores: [], preferences: [], agreement: null,
   ...JSON.parse(byId("data").textContent),
 };
 const points = data.points;
