@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.analysis.agreement import agreement
 from harness.analysis.comparison import Comparison, plain_comparison
+from harness.analysis.output_agreement import agreement
 from harness.analysis.point_results import PointResult
 from harness.report.page.chunks import CompressedChunks
 from harness.report.page.findings import findings

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.analysis.agreement import Agreement
 from harness.analysis.comparison import Cell, Front
 from harness.analysis.curves import entropy_curve, latency_quantiles
 from harness.analysis.metric_catalog import METRICS, Metric
+from harness.analysis.output_agreement import Agreement
 from harness.analysis.point_results import PointResult
 from harness.analysis.preferences import WIN_RATE, preferences
 from harness.report.page.shell import short

@@ -10,7 +10,7 @@ import pytest
 from fake_points import TEXTS_ONLY, make_sweep, write_samples
 from scored_sweep import scored_sweep
 
-from harness.analysis.agreement import agreement, mean_agreement, pairwise_agreement
+from harness.analysis.output_agreement import agreement, mean_agreement, pairwise_agreement
 from harness.analysis.point_results import PointResult, point_results
 from harness.store.sweeps import SweepPoint
 
