@@ -45,8 +45,8 @@ class Page(HTMLParser):
         """Each prompt with its texts and, where the page has them, its steps by (point, sample)."""
         found = []
         vocabulary = self.vocabulary(self.data["vocabulary"])
-        for name, start, disagreement, first, texts, tokens in self.json(self.data["prompts"]):
-            prompt = {"id": name, "start": start, "disagreement": disagreement, "first": first}
+        for name, title, disagreement, first, texts, tokens, ends in self.json(self.data["prompts"]):
+            prompt = {"id": name, "title": title, "disagreement": disagreement, "first": first, "ends": ends}
             prompt |= self.json(texts)
             blocks = read_columns(self.chunk(tokens), vocabulary) if tokens else []
             prompt["steps"] = {(block["point"], block["sample"]): block for block in blocks}

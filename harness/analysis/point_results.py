@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.analysis.metric_catalog import Metric, metrics_from_json
+from harness.analysis.preferences import WIN_RATE, preferences
 from harness.store.feedback import feedback_means, known_feedback
 from harness.store.stored_point import StoredPoint, stored_point
 from harness.store.sweeps import Sweep, SweepPoint
+from harness.store.votes import known_votes
 
 CHOICES = ("model", "quantization", "prompts", "decoding")
 """The choices that a point is composed of, as attributes of a SweepPoint."""
@@ -27,7 +29,8 @@ class PointResult:
     Attributes:
         point: its entry in the sweep.
         stored: its folder; None when it has no generations (failed, not run yet, deleted).
-        metrics: finite numbers by `section/name`; `feedback/` has the means of numeric feedback.
+        metrics: finite numbers by `section/name`; `feedback/` has the means of numeric feedback, and
+            `preference/` how often its outputs were found better in blind comparisons.
         intervals: low and high of some of them.
         custom_metrics: the entries of the custom metrics among them, by key.
         finishes: number of samples by finish reason; None where that is not known.
@@ -62,11 +65,19 @@ def damage_of(sweep: Sweep, point: SweepPoint) -> str | None:
 def point_results(sweep: Sweep) -> list[PointResult]:
     """Return the results of every point of the sweep, in order; a damaged point counts as failed."""
     means = feedback_means(known_feedback(sweep.folder))
+    preferred = {p.label: p for p in preferences(known_votes(sweep.folder))}
     results = []
     for point in sweep.points:
         stored = stored_of(sweep, point)
         if stored:
-            results.append(point_result(point, stored, means.get(point.label, {})))
+            result = point_result(point, stored, means.get(point.label, {}))
+            if preference := preferred.get(point.label):
+                result = replace(
+                    result,
+                    metrics={**result.metrics, WIN_RATE: preference.rate},
+                    intervals={**result.intervals, WIN_RATE: preference.interval},
+                )
+            results.append(result)
             continue
         damage = damage_of(sweep, point)
         shown = replace(point, status="failed", error=damage) if damage else point

@@ -58,7 +58,7 @@ def add_metrics(
     parts.pop("metrics", None)
     # From here on the old ones do not count any more, and the table of samples has no seal.
     stored.write_parts(parts, unsealed=[_SAMPLES, *files])
-    _write_columns(stored, samples, requested.references)
+    _write_columns(stored, samples, requested.prompt_columns())
     timed = repetitions_of(stored.table("timing")) if "timing" in parts else []
     metrics = point_metrics(samples, timed, _run_metrics(stored, parts), custom)
     add_drift(metrics, stored)
@@ -182,24 +182,29 @@ def _belong_together(row: Mapping[str, Any], steps: TokenColumns | None) -> bool
     return count in (None, len(steps)) and np.array_equal(steps["position"], np.arange(len(steps)))
 
 
-def _write_columns(stored: StoredPoint, samples: SampleMetrics, references: Mapping[str, str]) -> None:
-    """Write generations.parquet with these metrics as columns, in place of those it has."""
+def _write_columns(
+    stored: StoredPoint, samples: SampleMetrics, of_prompts: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Write generations.parquet with these metrics as columns, in place of those it has.
+
+    `of_prompts` are texts by column and prompt id.
+    """
     import pyarrow as pa
 
     path = stored.path(_SAMPLES)
     added = {name: values for name, values in samples.columns.items() if name not in GENERATIONS.names}
     fields = [field for field in stored.schema("generations") if field.name in GENERATIONS.names]
     base = [field.name for field in fields]
-    fields += [pa.field("reference", pa.string())] if references else []
+    fields += [pa.field(name, pa.string()) for name in of_prompts]
     fields += [pa.field(name, pa.float64()) for name in added]
 
     def tables() -> Iterator[pa.Table]:
         start = 0
         for table in stored.row_groups("generations", base):
             rows = slice(start, start := start + table.num_rows)
-            if references:
-                texts = [references.get(prompt) for prompt in table["prompt_id"].to_pylist()]
-                table = table.append_column("reference", pa.array(texts, pa.string()))
+            for name, of_prompt in of_prompts.items():
+                texts = [of_prompt.get(prompt) for prompt in table["prompt_id"].to_pylist()]
+                table = table.append_column(name, pa.array(texts, pa.string()))
             for name, values in added.items():
                 # A value that a sample does not have is null, not NaN, which is not even equal to itself.
                 numbers = np.array(values[rows])

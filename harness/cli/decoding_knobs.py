@@ -129,7 +129,9 @@ def choices_of(groups: ConfigGroups) -> dict[str, dict[str, Any]]:
         config = groups.repository.load_config(f"decoding/{name}")
         if config is not None and groups.is_self_contained("decoding", name):
             values = OmegaConf.to_container(config.config)
-            found[name] = {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
+            found[name] = (
+                {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
+            )
     return found
 
 
@@ -154,9 +156,7 @@ def overrides_of(decoding: Decoding, choices: Mapping[str, Mapping[str, Any]]) -
 
 
 def _differing(choice: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterable[str]:
-    return [
-        key for key, neutral in NEUTRAL.items() if _plain(choice.get(key), neutral) != wanted[key]
-    ]
+    return [key for key, neutral in NEUTRAL.items() if _plain(choice.get(key), neutral) != wanted[key]]
 
 
 def _plain(value: Any, neutral: Any) -> Any:

@@ -106,7 +106,6 @@ class WalkServer(ThreadingHTTPServer):
             line = f"unexpected {without_secrets(one_line(error))}"
             return HTTPStatus.INTERNAL_SERVER_ERROR, {"mistakes": [line]}
 
-
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print nothing of a browser that has gone away in the midst of an answer."""
         if not isinstance(sys.exception(), OSError):

@@ -201,7 +201,18 @@ def _report(words: list[str]) -> int:
     from harness.report import write
     from harness.tracking.assessments import update_feedback
 
-    sweep = _sweep_argument("report", words)
+    files = [word.removeprefix("votes=") for word in words if word.startswith("votes=")]
+    sweep = _sweep_argument("report", [word for word in words if not word.startswith("votes=")])
+    if files:
+        from harness.store.files import outputs_folder
+        from harness.store.sweeps import find_sweep
+        from harness.store.votes import add_ballot, read_ballot
+
+        for name in files:
+            ballot = read_ballot(name)
+            found = find_sweep(outputs_folder(), sweep or ballot.sweep_id)
+            add_ballot(found, ballot, name)
+            sweep = found.folder.name
     update_feedback(sweep)
     return write(sweep)
 
@@ -255,7 +266,7 @@ COMMANDS = {
     "replay": Command(
         _replay, "POINT decoding=... [--json]  stored samples under another decoding, without the model"
     ),
-    "report": Command(_report, "[SWEEP]  write the comparison again from the store"),
+    "report": Command(_report, "[SWEEP] [votes=FILE]  write the comparison again from the store"),
     "sync": Command(_sync, "[SWEEP]  send MLflow what it missed"),
     "ui": Command(_ui, "[--port N]  open the MLflow UI on this project's store"),
     "doctor": Command(_doctor, "what this machine offers: devices, memory, versions, quantizations"),

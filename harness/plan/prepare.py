@@ -5,6 +5,7 @@ Nothing is loaded and no heavy library imported.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -107,7 +108,9 @@ def _address(
 def _metrics(custom: tuple[CustomMetric, ...], prepared: PreparedPrompts, once: Once) -> RequestedMetrics:
     return once(
         ("metrics", custom, id(prepared)),
-        lambda: RequestedMetrics(custom, dict(_references(prepared.prompts))),
+        lambda: RequestedMetrics(
+            custom, dict(_references(prepared.prompts)), dict(_messages(prepared.prompts))
+        ),
     )
 
 
@@ -118,6 +121,14 @@ def _references(prompts: Sequence[Prompt]) -> Iterator[tuple[str, str]]:
         text = "" if value is None or value != value else storable(str(value))
         if text.strip():
             yield prompt.id, text
+
+
+def _messages(prompts: Sequence[Prompt]) -> Iterator[tuple[str, str]]:
+    """Yield prompt ids and the turns of chat prompts, as JSON."""
+    for prompt in prompts:
+        if prompt.chat:
+            turns = [dict(turn) for turn in prompt.turns]
+            yield prompt.id, storable(json.dumps(turns, ensure_ascii=False, default=str))
 
 
 def _fixed_text(point: Point, target: Target, prepared: PreparedPrompts, once: Once) -> FixedTextRole | None:

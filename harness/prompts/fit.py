@@ -71,7 +71,7 @@ def prepare_prompts(
                     "model and tokenizer do not belong together"
                 )
             if context is None or (whole and len(ids) + max_new_tokens <= context):
-                done.append(Prompt(row.id, entry.text, ids, row.fields, entry.chat))
+                done.append(Prompt(row.id, entry.text, ids, row.fields, entry.turns))
             else:
                 shortened, warning = _shorten(prompts, entry, ids, whole, tokenizer, context, max_new_tokens)
                 done += shortened
@@ -119,7 +119,7 @@ def _shorten(
     body = ids[len(bos) :]
     if prompts.too_long == "truncate_left":
         end = _from_character(body[-room:], body, tokenizer)
-        prompt = Prompt(row.id, _decode(tokenizer, end), bos + end, row.fields, entry.chat)
+        prompt = Prompt(row.id, _decode(tokenizer, end), bos + end, row.fields, entry.turns)
         return [prompt], f"prompt {row.id!r} was truncated on the left to {len(prompt.ids)} tokens: {size}"
     chunks = split_ids(body, room, tokenizer)
     split = [

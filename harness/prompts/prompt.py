@@ -17,11 +17,16 @@ class Prompt:
         ids: its token ids, special tokens included exactly once; empty only where the model's tokenizer is
             not known, of a server that takes texts.
         row: the row's other columns (`reference` among them), for templates and metrics.
-        chat: it went through the chat template.
+        turns: of a chat, the messages that its text was made of; empty for a text.
     """
 
     id: str
     text: str
     ids: tuple[int, ...]
     row: Mapping[str, Any] = field(default_factory=dict)
-    chat: bool = False
+    turns: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def chat(self) -> bool:
+        """Whether it went through the chat template."""
+        return bool(self.turns)

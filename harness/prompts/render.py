@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RenderedRow:
-    """A row with the text that the model would get, and whether that went through the chat template."""
+    """A row with the text that the model would get; of a chat, the turns that its template made it of."""
 
     row: PromptRow
     text: str
-    chat: bool
+    turns: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def chat(self) -> bool:
+        """Whether it went through the chat template."""
+        return bool(self.turns)
 
 
 def render_rows(
@@ -48,13 +53,13 @@ def render_rows(
                 raise ValueError("the prompt is empty after prompts.template")
             turns = _turns(prompts, row, text, templated=segments is not None)
             if turns is None:
-                rendered.append(RenderedRow(row, text or "", chat=False))
+                rendered.append(RenderedRow(row, text or ""))
             elif tokenizer is not None and tokenizer.chat_template:
                 tools = row.fields.get("tools") if row.messages is not None else None
                 chat = chat_text(tokenizer, turns, model_id, tools)
                 if turns[0] == {"role": "system", "content": prompts.system}:
                     check_system(tokenizer, turns, chat, model_id, tools)
-                rendered.append(RenderedRow(row, chat, chat=True))
+                rendered.append(RenderedRow(row, chat, tuple(turns)))
                 contents.add(json.dumps([turns, tools], default=str))
             else:
                 mistakes.append(Mistake("prompts.chat", _no_chat_template(tokenizer, row, model_id)))

@@ -24,6 +24,7 @@ from harness.store.feedback import known_feedback
 from harness.store.files import outputs_folder, write_text
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint, find_sweep
+from harness.store.votes import known_votes
 from harness.terminal import visible
 
 TOKENS_BUDGET_MB = 8.0
@@ -79,7 +80,8 @@ def write_sweep_reports(sweep: Sweep, anew: bool = False) -> Written:
     if drift := precision_report(points):
         write_text(sweep.folder / "drift.json", json.dumps(drift.as_json(), indent=1) + "\n")
     budget = float(sweep.compare.get("budget_mb") or BUDGET_MB)
-    html = compare_html(sweep, points, pages, budget, comparison, checked, known_feedback(sweep.folder))
+    feedback, votes = known_feedback(sweep.folder), known_votes(sweep.folder)
+    html = compare_html(sweep, points, pages, budget, comparison, checked, feedback, votes)
     write_text(sweep.folder / "compare.html", html)
     expectations = sweep.folder / "expectations.json"
     if checked:

@@ -39,7 +39,7 @@ GENERATIONS = _schema(
     "prompt_id sample prompt output finish_reason prompt_tokens output_tokens seed mean_logprob"
     " sequence_score"
 )
-"""Columns of a sample; `reference` and those of its metrics are added to them (`artifacts.metrics`)."""
+"""Columns of a sample; `reference`, `messages` and its metrics are added to them (`artifacts.metrics`)."""
 
 TOKENS = _schema(
     "prompt_id sample position token_id token logprob warped_logprob rank entropy warped_entropy kept"

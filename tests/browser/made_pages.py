@@ -11,8 +11,10 @@ from types import SimpleNamespace
 from drifting_sweep import drifting_sweep
 from fake_points import HOSTILE, PROMPTS, make_sweep, write_point
 from made_comparison import made_up_comparison
+from scored_sweep import scored_sweep
 from sparse_points import sparse_sweep
 
+from harness.analysis.compare_points import compare
 from harness.analysis.point_results import point_results
 from harness.report.page.compare_page import compare_html
 from harness.report.page.tokens_page import tokens_html
@@ -105,6 +107,15 @@ def write_quantizations(folder: Path, hostile: bool = False, budget_mb: float = 
     sweep = drifting_sweep(folder / "outputs", texts, kl_error=0.002, tokens=tokens, samples=2)
     path = folder / "quantizations.html"
     path.write_text(compare_html(sweep, point_results(sweep), budget_mb=budget_mb), encoding="utf-8")
+    return path
+
+
+def write_scored(folder: Path, hostile: bool = False) -> Path:
+    """compare.html of prompts with references, chats among them; `hostile`: all of it hostile text."""
+    sweep = scored_sweep(folder / "outputs", hostile)
+    points = point_results(sweep)
+    path = folder / "scored.html"
+    path.write_text(compare_html(sweep, points, comparison=compare(sweep, points)), encoding="utf-8")
     return path
 
 

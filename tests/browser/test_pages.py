@@ -110,13 +110,11 @@ def test_hostile_texts_stay_texts_in_every_view(
             ".map((c) => c.querySelector('.text')?.textContent ?? '')"
         )
         if name == "bidi":
-            assert "user⟨RLO⟩evil⟨PDF⟩ ⟨LRI⟩inside⟨PDI⟩ ⟨ZWSP⟩⟨RLM⟩⟨BOM⟩⟨SHY⟩ end" in shown[0].replace(
-                "⋔", ""
-            )
+            assert "user⟨RLO⟩evil⟨PDF⟩ ⟨LRI⟩inside⟨PDI⟩ ⟨ZWSP⟩⟨RLM⟩⟨BOM⟩⟨SHY⟩ end" in shown[0]
         if name == "control":
-            assert "nul⟨NUL⟩ bell⟨BEL⟩ esc⟨ESC⟩[31mred" in shown[0].replace("⋔", "")
+            assert "nul⟨NUL⟩ bell⟨BEL⟩ esc⟨ESC⟩[31mred" in shown[0]
         if name == "script":
-            assert HOSTILE["script"] in shown[0].replace("⋔", "")
+            assert HOSTILE["script"] in shown[0]
         assert not re.search("[\u202a-\u202e\u2066-\u2069\x1b\x00]", "".join(shown))
         page.tab.keyboard.press("j")
         view.wait_for_timeout(60)
@@ -161,6 +159,7 @@ def test_a_link_to_a_view_opens_it_again(compare: Path, open_page: Open) -> None
     first.tab.keyboard.press("j")
     first.tab.keyboard.press("c")
     view.select_option("#vs", label="fable_small/greedy")
+    view.click("#open-runs")
     view.fill("#run-filter", "greedy")
     address = view.evaluate("() => location.hash")
     again = open_page(compare, address).view
@@ -168,7 +167,8 @@ def test_a_link_to_a_view_opens_it_again(compare: Path, open_page: Open) -> None
     assert again.text_content("#prompt-id") == view.text_content("#prompt-id") == "email"
     assert again.text_content("#modes [aria-pressed=true]") == "Processed"
     assert again.locator("#columns .column").count() == 2
-    assert again.text_content("#columns .column.chosen .point-link") == "fable_small/greedy"
+    parts = again.locator("#columns .column.chosen .stacked > span").all_text_contents()
+    assert parts == ["fable_small", "greedy"]
 
     view.click("#tabs a[data-view=runs]")
     view.select_option("#run", label="fable_small/temperature")
@@ -193,7 +193,7 @@ def test_a_reader_finds_where_outputs_diverge_and_how_likely_each_token_was(
     line = view.locator("#columns .column:not(.chosen) .divergence").first
     assert re.search(r"token \d+ .*% model, .*% processed.*% model, .*% processed", line.text_content())
     line.locator("button").click()
-    token = view.locator("#columns .column:not(.chosen) .diverges + .tok").first
+    token = view.locator("#columns .column:not(.chosen) .forks").first
     token.hover()
     detail = view.text_content("#detail")
     for word in ("alternatives", "model", "processed", "rank", "candidates"):
@@ -215,11 +215,7 @@ def test_the_list_is_sorted_by_disagreement_and_searched_through_texts(
     assert names == list(reversed(PROMPTS))
     view.select_option("#order", "prompts")
     view.wait_for_function("() => document.querySelector('#prompt-list .name').textContent === 'seed-1'")
-    word = (
-        view.evaluate("() => document.querySelector('#columns .text').textContent")
-        .replace("⋔", "")[5:40]
-        .split("↵")[0]
-    )
+    word = view.evaluate("() => document.querySelector('#columns .text').textContent")[5:40].split("↵")[0]
     view.fill("#search", word)
     view.wait_for_function("() => /^\\d+ prompt/.test(document.querySelector('#found').textContent)")
     assert view.locator("#prompt-list li").count() >= 1
@@ -249,7 +245,7 @@ def test_what_is_shown_is_exported_as_csv(compare: Path, open_page: Open) -> Non
     assert len(rows) == 8  # four points, two samples each
     assert {row["prompt_id"] for row in rows} == {"chat"}
     shown = view.evaluate("() => document.querySelector('#columns .text').textContent")
-    assert rows[0]["output"].split("\n")[0][:20] in shown.replace("⋔", "")
+    assert rows[0]["output"].split("\n")[0][:20] in shown
     assert [row["feedback rating"] for row in rows if row["feedback rating"]] == ["4"]
 
 

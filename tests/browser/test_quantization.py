@@ -94,7 +94,7 @@ def test_a_token_shows_both_models(quantizations: Path, open_page: Open) -> None
     view.wait_for_selector("#detail.pinned .both-sides")
     detail = view.text_content("#detail")
     assert "KL 0.05 nats ± 0.002 · total variation 0.25" in detail, "kl is 0.01 (position + 1)"
-    assert "step 4" in detail
+    assert "token 5" in detail
     assert view.locator("#detail .both-sides table").count() == 2
     assert HOSTILE["script"] in view.locator("#detail .both-sides table").nth(1).text_content()
     assert "50.0%" in detail

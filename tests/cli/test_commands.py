@@ -1,5 +1,6 @@
 """The commands: what each calls with what, and the message for a wrong one."""
 
+import json
 import shlex
 import sys
 import types
@@ -441,3 +442,26 @@ def test_an_interrupt_in_the_midst_of_a_library_is_an_interrupt(harness, kind):
     done = harness(raises=error)
     assert done.status == 130
     assert done.err == "\ninterrupted\n"
+
+
+def test_report_brings_votes_home_to_their_sweep(harness, stub, tmp_path, monkeypatch):
+    from fake_points import make_sweep
+
+    from harness.store.votes import known_votes
+
+    monkeypatch.setenv("HARNESS_OUTPUTS", str(tmp_path / "outputs"))
+    sweep = make_sweep(tmp_path / "outputs", models=("m",))
+    make_sweep(tmp_path / "outputs", models=("n",))  # the last one
+    stub("harness.tracking.assessments", "update_feedback")
+    written = stub("harness.report", "write")
+    vote = {"prompt_id": "chat", "sample": 0, "left": "m/fp32/greedy", "right": "m/fp32/top_p"}
+    ballot = {"sweep_id": sweep.sweep_id, "ballot": "b", "votes": [vote | {"choice": "tie"}]}
+    file = tmp_path / "votes.json"
+    file.write_text(json.dumps(ballot), encoding="utf-8")
+    assert harness("report", f"votes={file}").status == 0
+    assert written == [((sweep.folder.name,), {})]
+    assert [one.choice for one in known_votes(sweep.folder)] == ["tie"]
+    done = harness("report", f"votes={tmp_path}/none.json")
+    assert done.status == 2
+    assert "not found" in done.err
+    assert len(done.err.splitlines()) == 1

@@ -16,15 +16,22 @@ METRICS_VERSION = 1
 
 @dataclass(frozen=True)
 class RequestedMetrics:
-    """The metrics of a point beside the built-in ones.
+    """The metrics of a point beside the built-in ones, and what is stored of its prompts with them.
 
     Attributes:
         custom: the user's own metrics.
         references: by prompt id, of the prompts that have one.
+        messages: by prompt id, the turns of the chat prompts, as JSON.
     """
 
     custom: tuple[CustomMetric, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict)
+    messages: Mapping[str, str] = field(default_factory=dict)
+
+    def prompt_columns(self) -> dict[str, Mapping[str, str]]:
+        """Return the columns of generations.parquet that they add to a sample, by prompt id."""
+        columns = {"reference": self.references, "messages": self.messages}
+        return {name: values for name, values in columns.items() if values}
 
     def spec(self, parts: Mapping[str, Any]) -> dict[str, Any]:
         """Return the entry `metrics` in the `parts.json` of a point that has these metrics.
@@ -35,6 +42,8 @@ class RequestedMetrics:
             "version": METRICS_VERSION,
             "own": {metric.name: metric.code for metric in self.custom},
             "references": self._references,
+            # Points without chat prompts keep the metrics that they have.
+            **({"messages": self._messages} if self.messages else {}),
             "timing": parts.get("timing"),
             "drift": [parts.get("drift"), parts.get("drift_text")],
         }
@@ -42,3 +51,7 @@ class RequestedMetrics:
     @cached_property
     def _references(self) -> str | None:
         return digest(dict(self.references)) if self.references else None
+
+    @cached_property
+    def _messages(self) -> str:
+        return digest(dict(self.messages))

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-Z = 1.959963984540054
-"""The 97.5% quantile of the normal distribution."""
+Z95 = 1.959963984540054
+"""The 97.5% quantile of the standard normal distribution."""
 
 
-def wilson(successes: float, trials: float) -> tuple[float, float]:
-    """Return the 95% score interval of a share (Wilson 1927, JASA 22:209); (0, 1) without trials."""
-    if not trials > 0:
+def wilson(successes: float, trials: float, z: float = Z95) -> tuple[float, float]:
+    """Return the score interval of a proportion (Wilson 1927, JASA 22:209), 95% for the default `z`.
+
+    Args:
+        successes: may be fractional, where a tie counts half.
+        trials: how many there were; of none, the interval is all of 0 to 1.
+        z: quantile of the standard normal distribution.
+    """
+    if trials <= 0:
         return 0.0, 1.0
-    share, square = successes / trials, Z * Z / trials
-    centre = (share + square / 2) / (1 + square)
-    reach = Z / (1 + square) * (share * (1 - share) / trials + square / (4 * trials)) ** 0.5
-    return max(0.0, centre - reach), min(1.0, centre + reach)
+    share, z2 = successes / trials, z * z
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = z / (1 + z2 / trials) * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials))
+    # Exact at the ends, where rounding would leave 1e-17.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == trials else min(1.0, centre + half)
+    return low, high
 
 
 def clustered_wilson(means: np.ndarray, counts: np.ndarray) -> tuple[float, float]:

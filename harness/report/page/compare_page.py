@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.analysis.comparison import Comparison, plain_comparison
+from harness.analysis.output_agreement import agreement
 from harness.analysis.point_results import PointResult
 from harness.report.page.chunks import CompressedChunks
 from harness.report.page.findings import findings
 from harness.report.page.palette import PALETTE
 from harness.report.page.point_json import (
+    agreement_json,
     expectation_json,
     feedback_json,
     front_json,
     metric_json,
     point_json,
+    preferences_json,
 )
 from harness.report.page.prompts_section import prompts_section
 from harness.report.page.quantization_section import quantization_section
@@ -23,6 +26,7 @@ from harness.report.page.settings import settings
 from harness.report.page.shell import page, short
 from harness.report.point_names import short_names
 from harness.store.sweeps import Sweep
+from harness.store.votes import Vote
 
 
 def compare_html(
@@ -33,6 +37,7 @@ def compare_html(
     comparison: Comparison | None = None,
     expectations: Sequence[Any] = (),
     feedback: Sequence[Mapping[str, Any]] = (),
+    votes: Sequence[Vote] = (),
 ) -> str:
     """Return the page, a self-contained HTML file.
 
@@ -46,16 +51,20 @@ def compare_html(
         expectations: what was expected and what came: `text`, `label`, `prompt_id`, `passed`, `got`.
         feedback: what people said of samples: `label`, `prompt_id`, `sample`, `name`, `value`, `comment`,
             `source`.
+        votes: of blind comparisons.
     """
     compared = comparison or plain_comparison(points)
     indices = {p.point.label: index for index, p in enumerate(points)}
     chunks = CompressedChunks(budget_mb)
     quantization = quantization_section(points, chunks)
-    prompts, notes = prompts_section(points, chunks, compared.metrics, compared.disagreement)
+    prompts, notes = prompts_section(
+        points, chunks, compared.metrics, compared.disagreement, sweep.compare.get("goal")
+    )
     names = short_names([p.point for p in points])
     data: dict[str, Any] = {
         "kind": "compare",
         "label": sweep.name,
+        "sweepId": sweep.sweep_id,
         "facts": _facts(sweep, points),
         "notes": [*compared.notes, *notes],
         "approximate": compared.approximate,
@@ -77,6 +86,9 @@ def compare_html(
         "selfBleu": [[prompt_id, short(value, 3)] for prompt_id, value in compared.self_bleu.items()],
         "expectations": [expectation_json(e, indices) for e in expectations],
         "feedback": [found for f in feedback if (found := feedback_json(f, indices))],
+        "agreement": agreement_json(agreement(points)),
+        "voteCount": len(votes),
+        "preferences": preferences_json(votes, indices),
         **prompts,
         "settings": chunks.put_json([settings(p.stored) if p.stored else {} for p in points]),
     }

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from harness.analysis.comparison import Cell, Front
 from harness.analysis.curves import entropy_curve, latency_quantiles
 from harness.analysis.metric_catalog import METRICS, Metric
+from harness.analysis.output_agreement import Agreement
 from harness.analysis.point_results import PointResult
+from harness.analysis.preferences import WIN_RATE, preferences
 from harness.report.page.shell import short
+from harness.store.votes import Vote
 
 FACTS = (
     "label", "model", "quantization", "prompts", "decoding", "status", "error", "traceback", "warnings",
@@ -30,7 +33,7 @@ def metric_json(metric: Metric) -> dict[str, Any]:
             for name in ("key", "name", "description", "unit", "decimals", "better")
         },
         "known": any(known.key == metric.key for known in METRICS) or metric.unit == "feedback",
-        "headline": metric.visibility == "headline",
+        "headline": metric.visibility == "headline" or metric.key == WIN_RATE,
     }
 
 
@@ -98,6 +101,23 @@ def feedback_json(feedback: Mapping[str, Any], indices: Mapping[str, int]) -> di
         "comment": _text(feedback.get("comment")),
         "source": _text(feedback.get("source")),
     }
+
+
+def agreement_json(found: Agreement | None) -> dict[str, Any] | None:
+    """Return the agreement of the points as the page has it."""
+    if found is None:
+        return None
+    matrix = [[short(value, 3) for value in row] for row in found.matrix.tolist()]
+    return {"unit": found.unit, "prompts": found.prompts, "matrix": matrix}
+
+
+def preferences_json(votes: Sequence[Vote], indices: Mapping[str, int]) -> list[list[Any]]:
+    """Return [point, wins, ties, losses, win rate, low, high] of each point, the highest rate first."""
+    return [
+        [indices[p.label], p.wins, p.ties, p.losses, short(p.rate), *map(short, p.interval)]
+        for p in preferences(votes)
+        if p.label in indices
+    ]
 
 
 def _text(value: Any) -> str | None:

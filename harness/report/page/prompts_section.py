@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.analysis.metric_catalog import Metric
 from harness.analysis.point_results import PointResult
+from harness.analysis.prompt_titles import prompt_title, turns_of
 from harness.report.page.chunks import ChunkRef, CompressedChunks
 from harness.report.page.columns import Block, PageVocabulary, recorded
+from harness.report.page.output_scores import mean_scores, score_json, scores_of
 from harness.report.page.shell import packed, safe_json, short
 from harness.report.page.token_budget import PagePrompt, add_tokens, samples_of
 from harness.store.parquet_files import open_parquet
@@ -26,9 +28,6 @@ LEAST_SAMPLE_SIZE = 30
 
 LEAST_STEP_SIZE = 8
 """Characters of a page that no step takes less of, even where strategies agree."""
-
-START = 120
-"""Characters of a prompt in the list."""
 
 COLUMNS = (
     "token", "rank", "kept", "logprob", "warped_logprob", "entropy", "warped_entropy", "kept_mass",
@@ -42,17 +41,18 @@ PROMPT_COLUMNS = ("token", "rank", "logprob", "entropy")
 
 @dataclass
 class _Prompt(PagePrompt):
-    """A prompt with its texts: its index, its number of samples, how it starts, the chunk of its texts."""
+    """A prompt with its texts: its index, its number of samples, its title, its mean scores by point, ..."""
 
     first: int = 0
     samples: int = 0
-    start: str = ""
+    title: str = ""
+    scores: dict[int, float] = field(default_factory=dict)
     texts_at: ChunkRef | None = None
 
     @property
     def entry_size(self) -> int:
         """Characters of its entry in the list, at the most."""
-        return len(safe_json([self.id, self.start])) + 60
+        return len(safe_json([self.id, self.title])) + 80
 
 
 def prompts_section(
@@ -60,6 +60,7 @@ def prompts_section(
     chunks: CompressedChunks,
     metrics: Sequence[Metric],
     disagreement: Mapping[str, float],
+    goal: str | None = None,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Add the prompts of these points to a page.
 
@@ -68,6 +69,8 @@ def prompts_section(
         chunks: of the page; their budget is kept.
         metrics: those with a column in generations.parquet are shown for each sample.
         disagreement: of prompts by id, 0 to 1; where it is empty the prompts keep the order of the points.
+        goal: key of the metric that prompts are sorted by; None, or one that a sample does not have by
+            itself: the first score.
 
     Returns:
         What the page's script gets: the chunks with the list of prompts and with the tokens, the columns that
@@ -76,7 +79,9 @@ def prompts_section(
     prompts = _prompts_of(points)
     ordered = sorted(prompts.values(), key=lambda p: (-disagreement.get(p.id, -1.0), p.first))
     vocabulary = PageVocabulary(TokenVocabulary())
-    added = _add_texts(points, ordered, chunks, [m.per_sample for m in metrics if m.per_sample])
+    scores = scores_of(metrics, goal)
+    columns_of_metrics = [m.per_sample for m in metrics if m.per_sample]
+    added = _add_texts(points, ordered, chunks, columns_of_metrics, scores[0].per_sample if scores else None)
     columns: dict[str, set[str]] = {}
 
     def read(some: Sequence[_Prompt]) -> dict[str, list[Block]]:
@@ -88,12 +93,14 @@ def prompts_section(
     room = chunks.left - sum(p.entry_size for p in added)  # the list comes last, and must fit as well
     with_tokens = add_tokens(added, read, chunks, vocabulary, room, LEAST_STEP_SIZE)
     rows = [
-        [p.id, p.start, short(disagreement.get(p.id), 3), p.first, p.texts_at, p.tokens_at] for p in added
+        [p.id, p.title, short(disagreement.get(p.id), 3), p.first, p.texts_at, p.tokens_at, _ends(p.scores)]
+        for p in added
     ]
     section = {
         "vocabulary": chunks.put_json(vocabulary.as_json()),
         "prompts": chunks.put_json(rows),
         "promptCount": len(added),
+        "scores": [score_json(score) for score in scores],
         "tokenColumns": sorted(set().union(*(columns[p.id] for p in added if p.tokens_at))),
     }
     return section, _notes(len(ordered), len(added), with_tokens, bool(disagreement))
@@ -121,6 +128,7 @@ def _add_texts(
     ordered: Sequence[_Prompt],
     chunks: CompressedChunks,
     metric_columns: Sequence[str],
+    score: str | None,
 ) -> list[_Prompt]:
     """Add the texts of the prompts, in order, as far as they fit; return the prompts whose texts do."""
     rows: dict[str, list[tuple[int, dict[str, Any]]]] = {}
@@ -137,9 +145,9 @@ def _add_texts(
     list_size = 0
     for prompt in ordered[: len(rows)]:
         samples = rows.pop(prompt.id)
-        text = samples[0][1]["prompt"] or ""
-        prompt.start = text if len(text) <= START else "…" + text[-START:]
-        chunk = packed(safe_json(_texts_json(text, samples, metric_columns)).encode())
+        prompt.title = prompt_title(samples[0][1]["prompt"] or "", samples[0][1].get("messages"))
+        prompt.scores = mean_scores(samples, score)
+        chunk = packed(safe_json(_texts_json(samples, metric_columns)).encode())
         list_size += prompt.entry_size
         if len(chunk) + list_size > chunks.left:
             break
@@ -159,13 +167,19 @@ def _rows(stored: StoredPoint, prompt_ids: Sequence[str]) -> Iterator[dict[str, 
             yield from batch.filter(pc.is_in(batch.column("prompt_id"), value_set=wanted)).to_pylist()
 
 
-def _texts_json(
-    prompt: str, rows: Sequence[tuple[int, dict[str, Any]]], metric_columns: Sequence[str]
-) -> dict[str, Any]:
-    """Return the chunk of texts of one prompt: its own, and those of its samples."""
+def _ends(scores: Mapping[int, float]) -> list[float | int | None] | None:
+    """Return the least and the greatest mean score of the points; None where no point has one."""
+    return [short(min(scores.values())), short(max(scores.values()))] if scores else None
+
+
+def _texts_json(rows: Sequence[tuple[int, dict[str, Any]]], metric_columns: Sequence[str]) -> dict[str, Any]:
+    """Return the chunk of texts of one prompt: its own, its turns and reference, and those of its samples."""
+    first = rows[0][1]
     return {
-        "text": prompt,
-        "promptTokens": rows[0][1]["prompt_tokens"] if rows else None,
+        "text": first["prompt"] or "",
+        "turns": [[turn.role, turn.content] for turn in turns_of(first.get("messages"))],
+        "reference": next((row["reference"] for _, row in rows if row.get("reference")), None),
+        "promptTokens": first["prompt_tokens"],
         "samples": [
             {
                 "point": index,

@@ -181,6 +181,17 @@ def test_references(point: Callable[..., StoredPoint]) -> None:
     assert not {"reference", "chrf"} & set(stored.table("generations").column_names)
 
 
+def test_turns_of_chats_are_stored_beside_the_metrics(point: Callable[..., StoredPoint]) -> None:
+    stored = point([sample("a", 0, [-1.0], "x"), sample("b", 0, [-1.0], "y")])
+    requested = RequestedMetrics(messages={"b": '[{"role": "user", "content": "Hi"}]'})
+    add_metrics(stored, requested)
+    assert [row["messages"] for row in stored.rows("generations")] == [None, requested.messages["b"]]
+    assert (
+        stored.parts()["metrics"] == requested.spec(stored.parts()) != RequestedMetrics().spec(stored.parts())
+    )
+    assert "messages" not in RequestedMetrics().spec({})  # points without chats keep their metrics
+
+
 def test_again_is_the_same_byte_for_byte(point: Callable[..., StoredPoint]) -> None:
     stored = point(SAMPLES)
 

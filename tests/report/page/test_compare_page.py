@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 from fake_points import PROMPTS, make_sweep
 from made_comparison import made_up_comparison
 from read_page import Page
+from scored_sweep import scored_sweep
 
 from harness.analysis.point_results import point_results
 from harness.report.page.compare_page import compare_html
@@ -127,3 +129,40 @@ def test_curves_are_means_by_position_and_latencies_quantiles(outputs: Path) -> 
         assert abs(shown["entropy"][position] - sum(values) / len(values)) < 1e-3
     assert shown["latency"]["ttft"][0] == shown["latency"]["ttft"][-1] == 5
     assert set(shown["latency"]["itl"]) == {2}
+
+
+def test_prompts_have_their_reference_turns_title_and_scores(outputs: Path) -> None:
+    sweep = scored_sweep(outputs)
+    page = Page(compare_html(sweep, point_results(sweep)))
+    scores = [(score["column"], score["passes"]) for score in page.data["scores"]]
+    assert scores[:2] == [("chrf", False), ("exact_match", True)]
+    assert scores[-1] == ("own_politeness", False)
+    found = {prompt["id"]: prompt for prompt in page.prompts}
+    assert found["capital"]["title"] == "What is the capital of Portugal?"
+    assert found["capital"]["reference"] == "Lisbon."
+    assert found["hello"]["reference"] is None
+    assert found["hello"]["ends"] is None
+    assert found["hello"]["turns"] == [["system", "Be kind."], ["user", "Say hello."]]
+    assert found["hello"]["text"] == "<|system|>Be kind.<|user|>Say hello.<|assistant|>"
+    assert found["colours"]["turns"] == []
+    greedy = found["capital"]["samples"][0]["metrics"]
+    assert greedy["exact_match"] == 1
+    values = [sample["metrics"]["chrf"] for sample in found["capital"]["samples"]]
+    assert found["capital"]["ends"] == [min(values), max(values)]
+
+
+def test_prompts_are_sorted_by_the_metric_that_the_question_is_about(outputs: Path) -> None:
+    sweep = scored_sweep(outputs)
+    goal = replace(sweep, compare={"goal": "own/politeness"})
+    page = Page(compare_html(goal, point_results(sweep)))
+    assert page.data["scores"][0]["column"] == "own_politeness"
+    assert {tuple(prompt["ends"]) for prompt in page.prompts} == {(0, 0)}
+
+
+def test_a_store_without_references_and_turns_is_shown_as_before(outputs: Path) -> None:
+    sweep = make_sweep(outputs)
+    page = Page(compare_html(sweep, point_results(sweep)))
+    assert page.data["scores"] == []
+    for prompt in page.prompts:
+        assert (prompt["reference"], prompt["turns"], prompt["ends"]) == (None, [], None)
+        assert prompt["title"] == " ".join(PROMPTS[prompt["id"]].split())

@@ -19,7 +19,7 @@ const SHADES = data.palette.light.length;
 const shades = new CSSStyleSheet();
 shades.replaceSync(
   data.palette.light
-    .map((paper, i) => `.tok[data-shade="${i}"]{background:light-dark(${paper},${data.palette.dark[i]});color:light-dark(${data.palette.lightInk[i]},${data.palette.darkInk[i]})}`)
+    .map((paper, i) => `:is(.tok, .ink)[data-shade="${i}"]{background:light-dark(${paper},${data.palette.dark[i]});color:light-dark(${data.palette.lightInk[i]},${data.palette.darkInk[i]})}`)
     .join(""),
 );
 document.adoptedStyleSheets = [...document.adoptedStyleSheets, shades];

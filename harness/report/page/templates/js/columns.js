@@ -37,9 +37,15 @@ const readColumns = (bytes, vocabulary) => {
       block[name] = readers[type](count * width);
       if (width !== 1 || name.includes("top_")) block.k[name] = width;
     }
+    if (isUntruncated(block)) { block.untruncated = true; delete block.kept; delete block.removed_mass; }
     return block;
   });
 };
+
+// Whether nothing was truncated: the same many candidates at each step, with all of the mass but for rounding.
+const LEAST_VOCABULARY = 256;
+const isUntruncated = ({ kept, removed_mass: removed }) =>
+  Boolean(kept?.length && removed) && kept[0] >= LEAST_VOCABULARY && kept.every((each) => each === kept[0]) && removed.every((each) => !(each > 1e-5));
 
 const textAt = (steps, index) => steps.vocabulary.texts[steps.token[index]];
 const idAt = (steps, index) => steps.vocabulary.ids[steps.token[index]];

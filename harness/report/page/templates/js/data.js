@@ -3,7 +3,7 @@
 
 const byId = (id) => document.getElementById(id);
 const data = {
-  baseline: null, front: null, quantization: null, findings: [], effects: [], noise: {}, selfBleu: [], expectations: [], feedback: [],
+  baseline: null, front: null, quantization: null, findings: [], effects: [], noise: {}, selfBleu: [], expectations: [], feedback: [], scores: [], preferences: [], agreement: null,
   ...JSON.parse(byId("data").textContent),
 };
 const points = data.points;
@@ -46,7 +46,7 @@ const once = (compute) => {
 
 const promptList = once(async () => {
   const list = await jsonChunk(data.prompts);
-  return list.map(([id, start, disagreement, first, texts, tokens]) => ({ id, start, disagreement, first, texts, tokens }));
+  return list.map(([id, title, disagreement, first, texts, tokens, ends]) => ({ id, title, disagreement, first, texts, tokens, ends }));
 });
 const vocabularyAt = async (ref) => {
   const [ids, texts] = await jsonChunk(ref);

@@ -59,6 +59,9 @@ const topsTable = (vocabulary, corner, columns, rows, chosen, chosenLogprobs, en
   return el("table", "tops", el("thead", "", el("tr", "", ...heads)), body);
 };
 
+// Tokens are numbered from 1 everywhere in the page; tokens.parquet has positions, from 0.
+const tokenNumber = (index) => `token ${index + 1}`;
+
 const fillDetail = (box, node) => {
   const { steps, index, ends, owner } = stepOf.get(node);
   if (steps.detail) { steps.detail(box, index); return; }
@@ -72,12 +75,13 @@ const fillDetail = (box, node) => {
   const line = [];
   if (withoutContext) line.push("first token: it has no context");
   else if (steps.rank) line.push(`rank ${steps.rank[index].toLocaleString("en")}`);
-  if (steps.kept) line.push(`${plural(steps.kept[index], "candidate")}${steps.removed_mass ? `, ${percent(1 - (steps.removed_mass[index] || 0))} of probability mass` : ""}`);
+  if (steps.untruncated) line.push("no truncation");
+  else if (steps.kept) line.push(`${plural(steps.kept[index], "candidate")}${steps.removed_mass ? `, ${percent(1 - (steps.removed_mass[index] || 0))} of probability mass` : ""}`);
   if (!table && !withoutContext) line.push("probabilities were not recorded");
   const columns = DISTRIBUTIONS.slice(0, steps.top_warped_logprobs ? 2 : 1);
   clear(
     box,
-    el("p", "chosen", code, el("span", "", [owner ? plain(owner) : null, `step ${index}`, known(id) ? `id ${id}` : null].filter(Boolean).join(" · "))),
+    el("p", "chosen", code, titled(el("span", "", [owner ? plain(owner) : null, tokenNumber(index), known(id) ? `id ${id}` : null].filter(Boolean).join(" · ")), `position ${index} in tokens.parquet`)),
     table,
     line.length ? el("p", "line", line.join(" · ")) : null,
     steps.k.top_tokens

@@ -54,20 +54,29 @@ const EXPORTS = {
   quantization: ["The table of quantizations", quantizationCsv],
 };
 
-const openExport = async () => {
-  const [what, rows] = EXPORTS[state.view];
-  byId("export-what").textContent = `${what}. Where downloads are not allowed, as in MLflow's viewer, copy the text.`;
-  byId("export-text").value = csvOf(await rows());
+// Show a file to download, or to copy where downloads are not allowed.
+const fileName = (text) => text.replace(/[^A-Za-z0-9._-]+/g, "-") || "comparison";
+let exported = { download: "", type: "" };
+const showExport = (title, what, text, download, type, note = "") => {
+  exported = { download, type };
+  byId("h-export").textContent = title;
+  byId("export-what").textContent = `${what}. Where downloads are not allowed, as in MLflow's viewer, copy the text. ${note}`;
+  byId("export-text").value = text;
+  byId("export-text").setAttribute("aria-label", title);
   byId("copied").textContent = "";
   byId("export").showModal();
+};
+
+const openExport = async () => {
+  const [what, rows] = EXPORTS[state.view];
+  showExport("Export CSV", what, csvOf(await rows()), `${fileName(data.label)}-${state.view}.csv`, "text/csv");
 };
 
 const readyExport = () => {
   byId("open-export").addEventListener("click", openExport);
   byId("download").addEventListener("click", () => {
-    const address = URL.createObjectURL(new Blob([byId("export-text").value], { type: "text/csv" }));
-    const download = `${data.label.replace(/[^A-Za-z0-9._-]+/g, "-") || "comparison"}-${state.view}.csv`;
-    Object.assign(el("a"), { href: address, download }).click();
+    const address = URL.createObjectURL(new Blob([byId("export-text").value], { type: exported.type }));
+    Object.assign(el("a"), { href: address, download: exported.download }).click();
     setTimeout(() => URL.revokeObjectURL(address), 10_000);
   });
   byId("copy").addEventListener("click", async () => {

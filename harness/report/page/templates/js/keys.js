@@ -6,7 +6,12 @@ const KEYS = [
   [["/"], "search prompts and outputs", null],
   [["c"], "cycle colouring", () => { const all = Object.keys(MODES); if (all.length) go({ view: "prompts", colour: all[(all.indexOf(state.colour) + 1) % all.length] }, false); }],
   [["t"], "side by side or tree", () => go({ view: "prompts", layout: state.layout === "tree" ? "columns" : "tree" }, false)],
+  ...(Object.hasOwn(LAYOUTS, "blind") ? [
+    [["b"], "blind comparison", () => go({ view: "prompts", layout: state.layout === "blind" ? "columns" : "blind" }, false)],
+    [["←", "=", "→"], "there: the left is better, a tie, the right is better; u takes a vote back", null],
+  ] : []),
   [["d"], "diff vs. the chosen run", () => { if (points.length > 1) go({ view: "prompts", layout: "columns", diff: !state.diff }, false); }],
+  [["i"], "show or fold runs with identical outputs", () => go({ view: "prompts", identical: !state.identical }, false)],
   ...(quantization ? [[["n"], "in Quantization: next most affected token", () => stepWorst(1)], [["p"], "and the previous one", () => stepWorst(-1)]] : []),
   [["←", "→"], "from token to token, once one is focused (Tab); Enter pins its details", null],
   [["Esc"], "close or unpin", null],
@@ -27,6 +32,10 @@ const readyKeys = () => {
       return;
     }
     if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || byId("help").open || byId("export").open) return;
+    if (isBlind()) {
+      const choice = { ArrowLeft: "l", "=": "t", ArrowRight: "r" }[event.key];
+      if (choice || event.key === "u") { choice ? judge(choice) : undoVote(); event.preventDefault(); return; }
+    }
     const view = VIEWS[Number(event.key) - 1];
     const inList = event.target.closest?.("#prompt-list");
     if (view) go({ view });

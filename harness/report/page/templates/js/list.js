@@ -6,6 +6,7 @@ const pointOptions = (chosen) => pointIndices.map((point) => option(point, point
 const ORDERS = {
   disagreement: ["Most disagreement first", (a, b) => (b.disagreement ?? -1) - (a.disagreement ?? -1) || a.first - b.first],
   agreement: ["Least disagreement first", (a, b) => (a.disagreement ?? 2) - (b.disagreement ?? 2) || a.first - b.first],
+  ...scoreOrders,
   prompts: ["Original order", (a, b) => a.first - b.first],
   id: ["By name", (a, b) => a.id.localeCompare(b.id)],
 };
@@ -18,7 +19,7 @@ const wordsOf = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
 const includesAll = (text, words) => words.every((word) => text.includes(word));
 
 // The searched text of a prompt; its outputs are opened when the first search needs them.
-const headText = (prompt) => (prompt.headText ??= `${prompt.id}\n${prompt.start}`.toLowerCase());
+const headText = (prompt) => (prompt.headText ??= `${prompt.id}\n${prompt.title}`.toLowerCase());
 const fullText = async (prompt) => {
   if (prompt.fullText === undefined) {
     const texts = await textsOf(prompt);
@@ -29,12 +30,15 @@ const fullText = async (prompt) => {
 
 const listItem = (prompt) => {
   const id = el("span", "id", el("span", "name", named(prompt.id)));
-  if (prompt.disagreement !== null) {
+  if (prompt.ends && Object.hasOwn(scoreOrders, state.order)) {
+    id.append(el("span", "", endsText(prompt.ends)));
+    id.title = `${plain(scores[0].name)} of the runs`;
+  } else if (prompt.disagreement !== null) {
     id.append(filledBar("meter", prompt.disagreement), el("span", "", share(prompt.disagreement)));
     id.title = "disagreement between strategies";
   }
   if (!prompt.tokens) id.append(el("span", "chip", "no tokens"));
-  const item = button("", "", id, el("span", "start", plain(prompt.start)));
+  const item = button("", "", id, el("span", "start", named(prompt.title, 200)));
   item.addEventListener("click", () => { go({ prompt: prompt.id }); byId("picker").classList.remove("open"); });
   prompt.item = item;
   return el("li", "", item);

@@ -6,7 +6,7 @@ const nats = (value) => (!known(value) ? "–" : value === -Infinity ? "−∞" 
 const probability = (logprob) => (known(logprob) ? Math.exp(logprob) : 0);
 const percent = (p) => {
   if (p === 0) return "0";
-  if (p < 0.00001) return minus(p.toExponential(0));
+  if (p < 0.00001) return "<0.001%";
   const value = 100 * p;
   return (value >= 99.95 ? value.toFixed(p === 1 ? 0 : 1) : value >= 10 ? value.toFixed(1) : value >= 0.1 ? value.toFixed(2) : value.toPrecision(1)) + "%";
 };

@@ -47,4 +47,4 @@ const expectationsPanel = () => {
   return Object.assign(panel("Expectations", null, el("ul", "expectations", ...items)), { id: "expectations", className: "panel wide" });
 };
 
-const drawPanels = () => clear(byId("panels"), expectationsPanel(), importancePanel(), noisePanel());
+const drawPanels = () => clear(byId("panels"), expectationsPanel(), agreementPanel(), importancePanel(), noisePanel());

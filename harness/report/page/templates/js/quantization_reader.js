@@ -39,7 +39,7 @@ const fillDriftDetail = (box, steps, index) => {
     (steps.k[tokens] ? topsTable(vocabulary, null, [[title, kind]], alternativesAt(steps, index, tokens, [logprobs]), token, [chosenLogprob], false) : null);
   clear(
     box,
-    el("p", "chosen", code, el("span", "", `step ${index} · id ${id}`)),
+    el("p", "chosen", code, el("span", "", `${tokenNumber(index)} · id ${id}`)),
     el("p", "kl-line", "KL ", el("b", "", `${scientific(steps.kl[index], 3)} nats`), error > 0 ? ` ± ${scientific(error)}` : "", ` · total variation ${scientific(steps.total_variation[index])}`),
     factsTable([["reference", "raw"], ["quantized", "warped"]], [
       ["probability", percentOf(logprob), percentOf(drifted)],
@@ -82,7 +82,7 @@ const worstItem = (row, withQuantization) => {
   const facts = el("span", "worst-facts", el("b", "", scientific(row.kl)), withQuantization ? namedCost(row.cost) : null,
     el("span", "", `${percentOf(row.logprob)} → ${percentOf(row.drift_logprob)}`),
     row.best === null || row.best === row.token ? null : el("span", "", "now prefers ", quoted(row.best)));
-  return el("li", "", titled(worstLink(row, facts, context), `${plain(points[row.point].label)} · ${plain(row.prompt)}, step ${row.at[1]}`));
+  return el("li", "", titled(worstLink(row, facts, context), `${plain(points[row.point].label)} · ${plain(row.prompt)}, ${tokenNumber(row.at[1])}`));
 };
 
 const drawWorst = async () => {

@@ -3,27 +3,29 @@
 const VIEWS = data.kind === "compare" ? ["overview", "prompts", "runs", ...(data.quantization ? ["quantization"] : [])] : ["prompts", "runs"];
 const VIEW_NAMES = { overview: "Overview", prompts: "Prompts", runs: data.kind === "compare" ? "Runs" : "Settings", quantization: "Quantization" };
 const DEFAULTS = {
-  view: VIEWS[0], prompt: null, colour: Object.keys(MODES)[0] ?? null, layout: "columns", vs: data.baseline ?? 0, diff: false, sample: "all",
+  view: VIEWS[0], prompt: null, colour: Object.keys(MODES)[0] ?? null, layout: "columns", vs: data.baseline ?? 0, diff: false, sample: "all", ballot: null, votes: null, hide: "", identical: false, rendered: false,
   order: points.length > 1 ? "disagreement" : "prompts", search: "", filter: "", run: 0, other: null, sort: null, all: false, intervals: false, x: null, y: null,
   drifted: null, drifted_prompt: null, at: null, worst: null, per_run: false, drift_axis: null, cost_axis: null,
 };
 const state = { ...DEFAULTS };
 
 const POINT_KEYS = ["vs", "run", "other", "drifted"]; // linked by label, which stays when points are added
-const FLAGS = ["diff", "all", "intervals", "per_run"];
+const FLAGS = ["diff", "identical", "rendered", "all", "intervals", "per_run"];
 const KEYS_OF_VIEW = {
   overview: ["sort", "all", "intervals", "x", "y"],
-  prompts: ["colour", "layout", "vs", "diff", "sample", "order", "search", "filter"],
+  prompts: ["colour", "layout", "vs", "diff", "sample", "order", "search", "filter", "hide", "identical", "rendered"],
   runs: ["run", "other"],
   quantization: ["drifted", "drifted_prompt", "at", "worst", "per_run", "drift_axis", "cost_axis"],
 };
+
+const KEYS_OF_ALL = ["ballot", "votes"]; // a link keeps the votes of blind comparisons, whatever it shows
 
 const encoded = (text) => { try { return encodeURIComponent(text); } catch { return encodeURIComponent(text.replace(/\p{Cs}/gu, "\ufffd")); } };
 const decoded = (text) => { try { return decodeURIComponent(text.replace(/\+/g, " ")); } catch { return text; } };
 
 const fragmentOf = (target) => {
   const path = target.view === "prompts" && target.prompt !== null ? `/${encoded(target.prompt)}` : "";
-  const query = KEYS_OF_VIEW[target.view]
+  const query = [...KEYS_OF_VIEW[target.view], ...KEYS_OF_ALL]
     .filter((key) => target[key] !== DEFAULTS[key] && target[key] !== null)
     .map((key) => `${key}=${encoded(POINT_KEYS.includes(key) ? points[target[key]].label : FLAGS.includes(key) ? "1" : String(target[key]))}`);
   return `#/${target.view}${path}${query.length ? "?" + query.join("&") : ""}`;
@@ -39,13 +41,15 @@ const readFragment = (fragment) => {
   for (const pair of query.split("&").filter(Boolean)) {
     const [key, ...value] = pair.split("=");
     const text = decoded(value.join("="));
-    if (!KEYS_OF_VIEW[view].includes(key)) continue;
+    if (!KEYS_OF_VIEW[view].includes(key) && !KEYS_OF_ALL.includes(key)) continue;
     if (POINT_KEYS.includes(key)) {
       const point = points.findIndex((each) => each.label === text);
       if (point >= 0) found[key] = point;
     } else if (FLAGS.includes(key)) found[key] = text === "1";
     else found[key] = text;
   }
+  found.ballot = state.ballot ?? found.ballot;
+  found.votes = mergedVotes(state.votes, found.votes);
   if (!Object.hasOwn(MODES, found.colour)) found.colour = DEFAULTS.colour;
   return found;
 };
@@ -83,7 +87,7 @@ const link = (changes, ...children) => {
   return node;
 };
 const pointLink = (point) => {
-  const node = link({ view: "runs", run: point }, dot(point), named(points[point].name));
+  const node = link({ view: "runs", run: point }, dot(point), breakable(named(points[point].name)));
   node.classList.add("point-link");
   return titled(node, plain(points[point].label));
 };

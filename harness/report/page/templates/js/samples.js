@@ -1,8 +1,8 @@
-// The samples of a prompt side by side, one column per run.
+// The samples of a prompt side by side, one column per run; the reference first.
 
 const FINISHES = { eos: "EOS", stop_string: "stop string", length: "hit max_new_tokens" };
 const SAMPLES_AT_ONCE = 4; // of a run, before "more" is clicked
-const DIVERGENCE = "⋔";
+const COLUMNS_AT_ONCE = 12; // drawn before they come near
 
 const ended = (sample) => sample.finish === "eos";
 const isOfSample = (feedback, prompt, sample) => feedback.point === sample.point && feedback.prompt === prompt.id && feedback.sample === sample.sample;
@@ -29,13 +29,13 @@ const divergenceLine = (sample, other, at) => {
   }
   const branch = (each, index) => el("span", "way", dot(each.point), el("b", "", quoted(units(each)[index])), chances(each, index));
   const unit = sample.steps ? "token" : "word";
-  const jump = button("inline", `Jump to ${unit}`, `${DIVERGENCE} ${unit} ${at[0] + 1}`);
+  const jump = button("inline", `Jump to ${unit}`, fork(), ` ${sample.steps ? tokenNumber(at[0]) : `word ${at[0] + 1}`}`);
   const line = el("p", "divergence", jump, " ", branch(sample, at[0]), " ", branch(other, at[1]));
   jump.addEventListener("click", () => {
-    const mark = line.parentNode.querySelector(".diverges");
-    const box = mark?.closest(".text");
-    if (box) box.scrollTop = mark.offsetTop - box.offsetTop - box.clientHeight / 3;
-    mark?.parentNode.querySelector(".diverges + .tok")?.focus();
+    const token = line.parentNode.querySelector(".forks");
+    const box = token?.closest(".text");
+    if (box) box.scrollTop = token.offsetTop - box.offsetTop - box.clientHeight / 3;
+    token?.focus();
   });
   return line;
 };
@@ -58,8 +58,11 @@ const fillText = (box, sample, other, all) => {
     }
   }
   const unit = (index) => {
-    if (marks.has(index)) box.append(titled(el("span", "diverges", DIVERGENCE), plain(marks.get(index))));
     const node = steps ? tokenNode(steps, index, ended(sample)) : write(el("span", "word"), a[index], true);
+    if (marks.has(index)) {
+      node.insertBefore(titled(el("span", "diverges", fork()), plain(marks.get(index))), node.querySelector(".ink") ?? node.firstChild);
+      node.classList.add("forks");
+    }
     box.append(node);
     return node;
   };
@@ -89,11 +92,11 @@ const sampleNode = (prompt, sample, all, several) => {
   const facts = [];
   if (several) facts.push(`sample ${sample.sample}`);
   if (known(sample.tokens)) facts.push(plural(sample.tokens, "token"));
-  if (known(sample.logprob)) facts.push(`mean logprob ${nats(sample.logprob)}`);
-  if (known(sample.score)) facts.push(`score ${nats(sample.score)}`);
   if (known(sample.finish)) facts.push(FINISHES[sample.finish] ?? plain(String(sample.finish)));
+  if (known(sample.logprob)) facts.push(`logprob ${nats(sample.logprob)}`);
+  if (known(sample.score)) facts.push(`beam score ${nats(sample.score)}`);
   const values = Object.entries(sample.metrics).map(([name, value]) => `${name} ${known(value) ? digits(value) : "–"}`);
-  const line = titled(el("p", "sample-facts", facts.join(" · ")), [`seed ${sample.seed}`, ...values].join("\n"));
+  const line = el("p", "sample-facts", ...scoreNodes(sample), titled(el("span", "", facts.join(" · ")), [facts.join(" · "), `seed ${sample.seed}`, ...values].join("\n")));
   const box = el("div", "text");
   fillText(box, sample, other, all);
   const node = el("div", "sample", line, other ? divergenceLine(sample, other, divergesAt(sample, other)) : null);
@@ -103,14 +106,44 @@ const sampleNode = (prompt, sample, all, several) => {
   return node;
 };
 
-const columnOf = (prompt, index, opened) => {
+// The runs whose outputs are those of an earlier run, by that run; a run of which more is to be said stays by itself.
+const identicalRuns = (prompt, shown, opened) => {
+  const leaders = new Map(), folded = new Map();
+  for (const point of shown) {
+    const samples = opened.samples.filter((sample) => sample.point === point && inSelection(sample));
+    const own = data.expectations.some((each) => each.point === point && each.prompt === prompt.id) || samples.some((sample) => data.feedback.some((each) => isOfSample(each, prompt, sample)));
+    if (!samples.length || own) continue;
+    const key = JSON.stringify(samples.map((sample) => [sample.sample, sample.text, sample.finish, Boolean(sample.steps)]));
+    if (leaders.has(key)) folded.get(leaders.get(key)).push(point);
+    else { leaders.set(key, point); folded.set(point, []); }
+  }
+  return folded;
+};
+
+const sameAs = (same) => {
+  const names = namesAmong(same);
+  const line = el("p", "same-as", "same output: ");
+  same.forEach((point, i) => line.append(i ? ", " : "", el("span", "run", dot(point), breakable(names.get(point).slice(0, 300)))));
+  const show = button("inline", "Show runs with identical outputs (i)", "show");
+  show.addEventListener("click", () => go({ identical: true }, false));
+  line.append(" ", show);
+  return line;
+};
+
+const columnHead = (index) => {
+  const name = link({ view: "runs", run: index }, dot(index), stackedName(index));
+  name.classList.add("point-link");
+  return el("header", "", titled(name, plain(points[index].label)), index === data.baseline ? el("span", "chip", "baseline") : null);
+};
+
+const columnOf = (prompt, index, opened, same) => {
   const point = points[index];
   const card = el("article", "column");
   card.classList.toggle("chosen", index === state.vs && points.length > 1);
-  const head = el("header", "", pointLink(index));
-  if (index === data.baseline) head.append(el("span", "chip", "baseline"));
+  const head = columnHead(index);
   if (point.page && location.protocol === "file:") head.append(Object.assign(el("a", "tokens-page", "Token view"), { href: point.page }));
   card.append(head);
+  if (same?.length) card.append(sameAs(same));
   for (const expectation of data.expectations)
     if (expectation.point === index && expectation.prompt === prompt.id)
       card.append(el("p", `expected ${expectation.passed ? "passed" : "missed"}`, `${expectation.passed ? "✓" : "✗"} expected ${plain(expectation.text)}`, !expectation.passed && expectation.got !== null ? `: got ${plain(expectation.got)}` : ""));
@@ -130,19 +163,25 @@ const columnOf = (prompt, index, opened) => {
   return card;
 };
 
-const matchesFilter = (point) => includesAll(points[point].label.toLowerCase(), wordsOf(state.filter));
+const referenceColumn = (reference) =>
+  el("article", "column reference", el("header", "", el("b", "", "Reference")), el("p", "sample-facts", "outputs are compared with this"), write(el("div", "text"), reference, true));
 
 // Columns far below are drawn when they come near.
 const drawColumns = (prompt, opened) => {
   const shown = pointIndices.filter(matchesFilter);
   if (data.kind === "compare" && shown.includes(state.vs)) shown.sort((a, b) => (b === state.vs) - (a === state.vs) || a - b);
+  const identical = identicalRuns(prompt, shown, opened);
+  const folded = state.identical ? new Set() : new Set([...identical.values()].flat());
+  byId("identical").hidden = ![...identical.values()].some((same) => same.length);
   const waiting = new Map();
   const later = (point) => {
-    const column = el("article", "column later", el("header", "", pointLink(point)));
-    waiting.set(column, () => column.replaceWith(columnOf(prompt, point, opened)));
+    const column = el("article", "column later", columnHead(point));
+    waiting.set(column, () => column.replaceWith(columnOf(prompt, point, opened, folded.size ? identical.get(point) : null)));
     return column;
   };
-  const box = clear(byId("columns"), ...shown.map((point, i) => (i < 12 ? columnOf(prompt, point, opened) : later(point))));
+  const columns = shown.filter((point) => !folded.has(point))
+    .map((point, i) => (i < COLUMNS_AT_ONCE ? columnOf(prompt, point, opened, folded.size ? identical.get(point) : null) : later(point)));
+  const box = clear(byId("columns"), opened.reference === null ? null : referenceColumn(opened.reference), ...columns);
   whenNear(box, "500px", waiting);
   if (!shown.length) box.append(el("p", "soft", "No runs match."));
 };

@@ -56,6 +56,16 @@ const quoted = (text) => (text === "" ? "end of text" : `“${plain(text)}”`);
 // A name in a line, whatever its length.
 const named = (text, most = 90) => (text === "" ? "⟨empty⟩" : plain(text.length > most ? `${text.slice(0, most)}…` : text));
 
+// A name that breaks between its words, never within one.
+const breakable = (text) => {
+  const node = el("span", "breakable");
+  plain(text).split(/(?<=[/_=,-])/u).forEach((part, i) => node.append(i ? el("wbr") : "", part));
+  return node;
+};
+
+// A fork as a drawing: it is not copied with the text, and no font need have it.
+const fork = () => byId("fork").content.firstElementChild.cloneNode(true);
+
 const button = (cls, title, ...children) => {
   const node = el("button", cls, ...children);
   node.type = "button";

@@ -1,25 +1,34 @@
 // Tokens as nodes that are coloured, walked through by keyboard and inspected.
 
-const stepOf = new WeakMap(); // by node, the step that it shows: { steps, index, ends, owner }
+const stepOf = new WeakMap(); // by node, the step that it shows: { steps, index, ends, owner, ink }
 
 const paint = (node) => {
-  const { steps, index } = stepOf.get(node);
+  const { steps, index, ink } = stepOf.get(node);
   const shade = shadeOf(steps, index);
-  if (shade < 0) delete node.dataset.shade;
-  else node.dataset.shade = shade;
+  if (shade < 0) delete ink.dataset.shade;
+  else ink.dataset.shade = shade;
+};
+
+// A token's text within its node. Spaces at its ends stay outside the coloured ink: at the end of a line they would leave a sliver of it.
+const writeInk = (node, ink, text) => {
+  const [, before, body, after] = /^( *)(.*?)( *)$/su.exec(text);
+  if (body === "") { ink.append(text); node.append(ink); return; }
+  node.append(before, ink, after);
+  write(ink, body, true);
+  if (after === "" && body.endsWith("\n")) node.append(ink.lastChild);
 };
 
 // A token's node. `ends`: the last step is an end-of-text token; `owner`: whose step it is.
 const tokenNode = (steps, index, ends, owner) => {
-  const node = el("span", "tok");
+  const node = el("span", "tok"), ink = el("span", "ink");
   const text = textAt(steps, index);
-  stepOf.set(node, { steps, index, ends, owner });
+  stepOf.set(node, { steps, index, ends, owner, ink });
   node.tabIndex = -1;
   node.setAttribute("role", "button");
   const last = ends && index === steps.count - 1;
   if (last) node.classList.add("end");
-  if (text === "") node.append(last ? "end" : el("span", "mark", "·"));
-  else write(node, text, true);
+  if (text === "") { ink.append(last ? "end" : el("span", "mark", "·")); node.append(ink); }
+  else writeInk(node, ink, text);
   const spoken = last ? "end of text" : plain(text) || "part of a character";
   const logprob = steps.logprob?.[index];
   node.setAttribute("aria-label", known(logprob) ? `${spoken}, ${percentOf(logprob)}` : spoken);

@@ -18,8 +18,29 @@ const growTree = (leaves, from) => {
   return { leaves, from, to, children, done: leaves.filter((leaf) => to >= leaf.steps.count) };
 };
 
-const leafTitle = (leaf, several) => points[leaf.point].name + (several ? ` #${leaf.sample}` : "");
-const leafName = (leaf, several) => el("span", "leaf", dot(leaf.point), named(leafTitle(leaf, several), 40));
+let treeNames = new Map(); // by run, its name without what all runs of the tree have in common
+const leafTitle = (leaf, several) => treeNames.get(leaf.point) + (several ? ` #${leaf.sample}` : "");
+const leafName = (leaf, several) => el("span", "leaf", dot(leaf.point), breakable(leafTitle(leaf, several).slice(0, 300)));
+
+// Some outputs: one by its name, several as dots and a count, which show the names when they are clicked.
+const MOST_DOTS = 8;
+const leafGroup = (leaves, several) => {
+  if (leaves.length === 1) return leafName(leaves[0], several);
+  const runs = [...new Set(leaves.map((leaf) => leaf.point))];
+  const box = el("span", "leaves");
+  const names = leaves.map((leaf) => plain(leafTitle(leaf, several)));
+  const show = button("dots", names.join("\n"), ...runs.slice(0, MOST_DOTS).map(dot), String(leaves.length));
+  show.setAttribute("aria-label", plural(leaves.length, "output"));
+  show.setAttribute("aria-expanded", "false");
+  show.addEventListener("click", () => {
+    const list = box.querySelector(".names");
+    show.setAttribute("aria-expanded", !list);
+    if (list) list.remove();
+    else box.append(el("span", "names", ...leaves.map((leaf) => leafName(leaf, several))));
+  });
+  box.append(show);
+  return box;
+};
 
 // The probability of a branch's first token: in the model's distribution, and after each run's sampling transforms.
 const branchChances = (node, several) => {
@@ -28,23 +49,18 @@ const branchChances = (node, several) => {
   if (logprobs) box.append(el("span", "raw", `${percentOf(logprobs[node.from])} model`), filledBar("meter", probability(logprobs[node.from])));
   const groups = Map.groupBy(node.leaves, ({ steps }) => (steps.warped_logprob ? percentOf(steps.warped_logprob[node.from]) : ""));
   const line = el("div", "who", groups.has("") ? null : el("span", "warped", "processed "));
-  for (const [processed, leaves] of groups) {
-    const names = leaves.length > 4 ? [...leaves.slice(0, 3).map((each) => leafName(each, several)), el("span", "leaf", `+${leaves.length - 3}`)] : leaves.map((each) => leafName(each, several));
-    const group = el("span", "group", ...names, el("span", "warped", processed), " ");
-    if (leaves.length > 4) group.title = leaves.map((each) => plain(leafTitle(each, several))).join("\n");
-    line.append(group);
-  }
+  for (const [processed, leaves] of groups) line.append(el("span", "group", el("span", "warped", processed), " ", leafGroup(leaves, several)), " ");
   box.append(line);
   return box;
 };
 
-const runOfTokens = (node) => {
+const runOfTokens = (node, root) => {
   const leaf = node.leaves[0];
   const box = el("div", "text run");
   const owner = node.leaves.length > 1 ? `${points[leaf.point].name} and ${node.leaves.length - 1} more` : points[leaf.point].name;
   const token = (index) => {
     const made = tokenNode(leaf.steps, index, ended(leaf), owner);
-    if (index === node.from && node.from > 0) made.classList.add("branch-token");
+    if (index === node.from && !root) made.classList.add("branch-token");
     return made;
   };
   const put = (from, to, before) => { for (let i = from; i < to; i++) before ? box.insertBefore(token(i), before) : box.append(token(i)); };
@@ -62,15 +78,15 @@ const runOfTokens = (node) => {
 
 const branchNode = (node, several, root) => {
   const segment = el("div", "segment");
+  if (node.to > node.from) segment.append(runOfTokens(node, root));
   if (!root) segment.append(branchChances(node, several));
-  if (node.to > node.from) segment.append(runOfTokens(node));
-  else if (root) segment.append(el("p", "soft", "Outputs diverge at the first token."));
+  else if (node.to === node.from) segment.append(el("p", "soft", "Outputs diverge at the first token."));
   if (node.done.length && (node.children.length || root))
-    segment.append(el("p", "ends", node.children.length ? "end here: " : null, ...node.done.map((leaf) => leafName(leaf, several))));
+    segment.append(el("p", "ends", node.children.length ? "end here: " : null, leafGroup(node.done, several)));
   const branch = el("li", "branch", segment);
   branch.style.setProperty("--weight", `${Math.min(6, 0.75 + node.leaves.length * 0.75)}px`);
   if (node.children.length) {
-    segment.append(el("p", "at-token", `${DIVERGENCE} token ${node.to + 1}`));
+    segment.append(el("p", "at-token", fork(), ` ${tokenNumber(node.to)}`));
     branch.append(el("ul", "", ...node.children.map((child) => branchNode(child, several, false))));
   } else segment.classList.add("last");
   return branch;
@@ -85,6 +101,7 @@ const drawTree = (opened) => {
     caption.push(`The first ${MOST_LEAVES} of ${leaves.length} outputs.`);
     leaves = leaves.slice(0, MOST_LEAVES);
   }
+  treeNames = namesAmong([...new Set(leaves.map((leaf) => leaf.point))]);
   const several = leaves.some((leaf) => leaf.sample > 0);
   const root = growTree(leaves, 0);
   const total = leaves.reduce((sum, leaf) => sum + leaf.steps.count, 0);
