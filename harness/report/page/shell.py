@@ -26,8 +26,8 @@ STYLES = ("base", "shell", "overview", "prompts", "tokens", "tree", "runs", "qua
 """Files of `templates/css`, joined in this order."""
 
 SCRIPTS = (
-    "data", "columns", "text", "numbers", "colours", "routes", "tokens", "detail", "diff",
-    "findings", "table", "panels", "charts", "overview_charts", "overview",
+    "data", "columns", "text", "scrolling", "numbers", "colours", "encoding", "routes", "tokens", "detail", "diff",
+    "answer", "table", "charts", "curves", "heat_map", "parallel", "panels", "overview_charts", "overview",
     "list", "samples", "tree", "prompts", "runs", "quantization_reader", "quantization_table",
     "quantization_charts", "quantization", "export", "keys", "start",
 )  # fmt: skip

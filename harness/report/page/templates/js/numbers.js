@@ -6,12 +6,17 @@ const nats = (value) => (!known(value) ? "–" : value === -Infinity ? "−∞" 
 const probability = (logprob) => (known(logprob) ? Math.exp(logprob) : 0);
 const percent = (p) => {
   if (p === 0) return "0";
-  if (p < 0.00001) return minus(p.toExponential(0));
+  if (p < 0.00001) return "<0.001%";
   const value = 100 * p;
   return (value >= 99.95 ? value.toFixed(p === 1 ? 0 : 1) : value >= 10 ? value.toFixed(1) : value >= 0.1 ? value.toFixed(2) : value.toPrecision(1)) + "%";
 };
 const percentOf = (logprob) => (known(logprob) ? percent(Math.exp(logprob)) : "–");
 const share = (value) => (value < 0.00005 ? "0%" : value >= 0.1 ? `${Math.round(100 * value)}%` : `${Number((100 * value).toPrecision(2))}%`);
+// A relative change, with its sign: "+1.2%", "−0.03%".
+const changePercent = (ratio) => {
+  const change = 100 * Math.abs(ratio - 1);
+  return change < 0.005 ? "±0.00%" : `${ratio >= 1 ? "+" : "−"}${change >= 99.95 ? digits(change, 3) : change.toFixed(change >= 9.995 ? 1 : 2)}%`;
+};
 const fixed = (value, decimals) => minus(value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }));
 const digits = (value, count = 4) => minus(Number(value.toPrecision(count)).toLocaleString("en", { maximumSignificantDigits: count }));
 // A metric's value: with the decimals of its catalogue entry, without one with four digits.
