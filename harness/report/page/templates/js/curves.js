@@ -27,6 +27,12 @@ const linesOver = (swept, metric) => {
   return [...lines.values()].map((line) => line.sort((a, b) => swept.of[a] - swept.of[b]));
 };
 
+const MOST_LEVELS = 6;
+const withoutKey = (swept, metric) => {
+  const found = pointIndices.filter((point) => !known(swept.of[point]) && points[point].cells[metric.key]);
+  return found.length <= MOST_LEVELS ? found : [];
+};
+
 // Values in runs without a gap, as [first, last]: those of a plateau.
 const stretches = (values, wanted) => {
   const found = [];
@@ -39,23 +45,35 @@ const stretches = (values, wanted) => {
 };
 const stretchText = ([first, last]) => (first === last ? digits(first) : `${digits(first)} to ${digits(last)}`);
 
+const pText = (p, before = "", after = "") => (known(p) ? `${before}p ${p < 0.001 ? "< 0.001" : `= ${digits(p, 2)}`}${after}` : "");
 const trendSentence = (metric, swept, trend) => {
   const [slope, low, high, p] = trend.slope;
   const span = swept.values.at(-1) - swept.values[0];
   const change = `${signed(metric, slope * span)}${known(low) ? ` [${signed(metric, low * span)}, ${signed(metric, high * span)}]` : ""} from ${digits(swept.values[0])} to ${digits(swept.values.at(-1))}`;
-  const chance = known(p) ? `, p ${p < 0.001 ? "< 0.001" : `= ${digits(p, 2)}`}` : "";
-  const words = { rises: `Rises: ${change}${chance}.`, falls: `Falls: ${change}${chance}.`, flat: `No significant trend: ${change}${chance}.`, optimum: `Optimum at ${digits(trend.best ?? NaN)}${known(trend.curvature_p) ? `, curvature p ${trend.curvature_p < 0.001 ? "< 0.001" : `= ${digits(trend.curvature_p, 2)}`}` : ""}.` };
+  const chance = pText(p, ", ");
+  const words = { rises: `Rises: ${change}${chance}.`, falls: `Falls: ${change}${chance}.`, flat: `No significant trend: ${change}${chance}.`, optimum: `Optimum inside the range${pText(trend.curvature_p, " (curvature ", ")")}.` };
   return [words[trend.shape], plateauSentence(swept, trend)].filter(Boolean).join(" ");
 };
 const plateauSentence = (swept, trend) => {
   if (!known(trend.best)) return "";
-  if (trend.plateau.length === swept.values.length && trend.shape === "flat") return "No value is significantly better than another.";
+  if (trend.plateau.length === swept.values.length) return "No value is significantly better than another.";
   const plateau = stretches(swept.values, trend.plateau).map(stretchText).join(", ");
-  return trend.plateau.length > 1 ? `Best at ${digits(trend.best)}; ${plateau} equally good.` : `Best at ${digits(trend.best)}.`;
+  return `Best at ${digits(trend.best)}${trend.plateau.length > 1 ? `; no significant difference within ${plateau}` : ""}.`;
 };
 
 // Values over more than a factor of thirty are on a logarithmic axis.
 const logarithmic = ({ values }) => values[0] > 0 && values.at(-1) / values[0] > 30;
+
+// The values that have a tick, by index: those that leave room for each other's labels.
+const ticksOf = (places, width) => {
+  const pixels = places.map((place) => (width * (place - places[0])) / (places.at(-1) - places[0]));
+  let last = -Infinity;
+  return places.map((_, i) => i).filter((i) => {
+    if (pixels[i] - last < 34 || (i < places.length - 1 && pixels.at(-1) - pixels[i] < 34)) return false;
+    last = pixels[i];
+    return true;
+  });
+};
 
 const curveChart = (swept, metric) => (B, width, colour, several) => {
   const grey = cssColour("--line");
@@ -69,14 +87,12 @@ const curveChart = (swept, metric) => (B, width, colour, several) => {
     const moved = (log ? Math.log(value) : value) + share * (last - first);
     return log ? Math.exp(moved) : moved;
   };
-  const yRange = rangeAround(lines.flat().flatMap((point) => cell(point).slice(0, 3)), 0.06);
+  const yRange = rangeAround([...lines.flat(), ...(several ? [] : withoutKey(swept, metric))].flatMap((point) => cell(point).slice(0, 3)), 0.06);
   const plot = figureOf(B, plain(swept.name), nameAndUnit(metric), {
     height: several ? 190 : 250, x_axis_type: log ? "log" : "linear", x_range: rangeOn(B, [place(values[0], -0.05), place(values.at(-1), 0.05)]), y_range: rangeOn(B, yRange),
   });
-  if (values.length <= 7) {
-    const labels = new Map(values.map((value) => [value, digits(value)]));
-    plot.below[0].setv({ ticker: new B.FixedTicker({ ticks: values }), major_label_overrides: labels, minor_tick_line_color: null });
-  }
+  const ticks = ticksOf(values.map((value) => (log ? Math.log(value) : value)), Math.max(120, width - 70)).map((i) => values[i]);
+  plot.below[0].setv({ ticker: new B.FixedTicker({ ticks }), major_label_overrides: new Map(ticks.map((value) => [value, digits(value)])), minor_tick_line_color: null });
   const [bottom, top] = yRange;
   if (trend) {
     const plateau = known(trend.best) && trend.plateau.length < values.length ? stretches(values, trend.plateau) : [];
@@ -94,6 +110,10 @@ const curveChart = (swept, metric) => (B, width, colour, several) => {
   glyphs(B, plot, "patches", ["x", "y"], bands, { fill_color: { field: "colour" }, fill_alpha: lines.length > 4 ? 0.07 : 0.14, line_color: null, name: "bands" });
   const columns = { x: lines.map((line) => line.map(at)), y: lines.map((line) => line.map((point) => cell(point)[0])), colour: lines.map((line) => colour(line[0], swept)), dash: lines.map((line) => dashOf(line[0])) };
   glyphs(B, plot, "multi_line", ["x", "y"], columns, { line_color: { field: "colour" }, line_dash: { field: "dash" }, line_width: 2, name: "lines" });
+  // Runs without the key, as greedy has no temperature, are lines at their level.
+  const levels = several ? [] : withoutKey(swept, metric);
+  glyphs(B, plot, "multi_line", ["x", "y"], { x: levels.map(() => [place(values[0], -0.05), place(values.at(-1), 0.05)]), y: levels.map((point) => [cell(point)[0], cell(point)[0]]), colour: levels.map((point) => colour(point, swept)), dash: levels.map(dashOf) },
+    { line_color: { field: "colour" }, line_dash: { field: "dash" }, line_width: 1.2, line_alpha: 0.8, name: "levels" });
   const marked = lines.flat();
   const interval = ([, low, high]) => (known(low) ? `${figure(metric, low)} to ${figure(metric, high)}` : "–");
   const marks = {
@@ -121,7 +141,7 @@ const drawCurves = () => {
   };
   const sections = data.swept.map((swept, index) => {
     const shown = metrics.filter((metric) => linesOver(swept, metric).length);
-    const runs = pointIndices.filter((point) => known(swept.of[point]) && shown.some((metric) => points[point].cells[metric.key]));
+    const runs = [...new Set(shown.flatMap((metric) => [...linesOver(swept, metric).flat(), ...withoutKey(swept, metric)]))].sort((a, b) => a - b);
     const charts = el("div", "charts small");
     const section = el("section", "curves", el("div", "section-head", el("h2", "", "Over ", plain(swept.name)), el("p", "chart-legend", ...legendOf(runs, { line: true, except: swept }))), charts);
     return [section, charts, shown.map((metric) => {

@@ -42,7 +42,7 @@ const toneOf = (hue, place, dark) => {
   const base = (dark ? DARK_HUES : LIGHT_HUES)[(hue ?? 0) % MOST_HUES];
   if (place === null) return base;
   const [pale, strong] = dark ? ["#1b1c22", "#ffffff"] : ["#ffffff", "#1b1c20"];
-  return place < 0.5 ? mixed(base, pale, 0.55 - 1.1 * place) : mixed(base, strong, 1.1 * place - 0.55);
+  return place < 0.5 ? mixed(base, pale, 0.44 - 0.88 * place) : mixed(base, strong, 1.1 * place - 0.55);
 };
 
 // The swept key that lightness shows: the first that the run has a value of, other than `except`.

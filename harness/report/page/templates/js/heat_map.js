@@ -52,8 +52,7 @@ const heatTable = (metric, [x, y], runs) => {
 const interactionSentence = (metric, pair) => {
   const found = data.interactions.find((each) => each.metric === metric.key && pair.every(({ key }) => each.keys.includes(key)));
   if (!found || !known(found.slope[3])) return "";
-  const p = found.slope[3];
-  return ` ${p < 0.05 ? "The two keys interact" : "No significant interaction of the two keys"} (p ${p < 0.001 ? "< 0.001" : `= ${digits(p, 2)}`}).`;
+  return ` ${found.slope[3] < 0.05 ? "The two keys interact" : "No significant interaction of the two keys"}${pText(found.slope[3], " (", ")")}.`;
 };
 
 const drawHeatMap = () => {

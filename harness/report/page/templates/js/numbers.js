@@ -21,7 +21,11 @@ const fixed = (value, decimals) => minus(value.toLocaleString("en", { minimumFra
 const digits = (value, count = 4) => minus(Number(value.toPrecision(count)).toLocaleString("en", { maximumSignificantDigits: count }));
 // A metric's value: with the decimals of its catalogue entry, without one with four digits.
 const figure = (metric, value) => (!known(value) ? "–" : metric.known ? fixed(value, metric.decimals) : digits(value, Math.abs(value) < 1000 ? 3 : 4));
-const signed = (metric, value) => (value > 0 ? "+" : "") + (metric.known ? fixed(value, metric.decimals + (Math.abs(value) < 10 ** -metric.decimals ? 2 : 0)) : digits(value, 3));
+const signed = (metric, value) => {
+  const small = metric.known && Math.abs(value) < 10 ** -metric.decimals;
+  if (value === 0 || (small && Math.abs(value) < 0.5 * 10 ** -(metric.decimals + 2))) return "0";
+  return (value > 0 ? "+" : "") + (metric.known ? fixed(value, metric.decimals + (small ? 2 : 0)) : digits(value, 3));
+};
 const plural = (count, word) => `${count.toLocaleString("en")} ${count === 1 ? word : word.endsWith("y") ? `${word.slice(0, -1)}ies` : `${word}s`}`;
 
 // Numbers over many powers of ten.

@@ -38,7 +38,11 @@ const paretoChart = inFacets((B, width, colour, several) => {
   const xRange = rangeAround(ends(xKey), 0.07), yRange = rangeAround(ends(yKey), 0.1);
   plot.x_range = rangeOn(B, xRange);
   plot.y_range = rangeOn(B, yRange);
-  if (!several && shown.length <= MOST_NAMES) labelMarks(B, plot, marks, xRange, yRange, width);
+  if (several) return plot;
+  // Where there is no room for all names: those of the front and of the best run.
+  const crowded = shown.length > MOST_NAMES || marks.name.reduce((sum, name) => sum + 100 * name.length, 0) > 0.2 * 280 * Math.max(150, width - 75);
+  const named = shown.map((point) => !crowded || onFront(point) || point === data.answer?.best);
+  if (named.filter(Boolean).length <= MOST_NAMES) labelMarks(B, plot, { ...marks, name: marks.name.map((name, i) => (named[i] ? name : "")) }, xRange, yRange, width);
   return plot;
 });
 

@@ -106,7 +106,7 @@ const pointHeader = (index) => {
   const cell = titled(headCell("row", pointLink(index)), plain(point.label));
   if (index === data.baseline) cell.append(chip("baseline", "baseline for all comparisons"));
   if (index === data.answer?.best) cell.append(chip("best", `best ${metricNames([data.answer.goal])}`, "chip good"));
-  else if (data.answer?.ties.includes(index)) cell.append(chip("not worse", `not significantly worse than the best in ${metricNames([data.answer.goal])}`));
+  else if (data.answer?.ties.includes(index)) cell.append(chip("tied", `${metricNames([data.answer.goal])}: not significantly worse than the best`));
   if (data.front?.points.includes(index)) cell.append(chip("Pareto-optimal", `not dominated on ${metricNames(data.front.metrics)}`));
   if (point.status === "failed") cell.append(el("small", "error", plain(point.error ?? "failed")));
   else if (!Object.keys(point.cells).length) cell.append(el("small", "soft", "no results stored"));
