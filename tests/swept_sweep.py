@@ -1,4 +1,4 @@
-"""Sweeps over numeric keys, and comparisons of them that are made up: known curves, no statistics behind them."""
+"""Sweeps over numeric keys, and made-up comparisons of them: known curves, no statistics behind them."""
 
 from __future__ import annotations
 
@@ -68,9 +68,7 @@ def swept_sweep(
             settings = "".join(f" {short(key)}={value}" for key, value in varied.items())
             label = f"m/{quantization}/{decoding}{settings}"
             varied |= {"decoding": decoding} if len(decodings) > 1 else {}
-            points.append(
-                SweepPoint(label, point_id, "m", quantization, "made_up", decoding, varied, "done")
-            )
+            points.append(SweepPoint(label, point_id, "m", quantization, "made_up", decoding, varied, "done"))
     sweep = Sweep("swept", "0123456789", outputs / "sweeps" / "swept-0123456789", {}, tuple(points), 0.0)
     sweep.save()
     return sweep
@@ -142,11 +140,13 @@ def swept_comparison(points: Sequence[PointResult], half: float = 1.5) -> Compar
         Sentence("Most loops", ("none.",)),
         Sentence("Look at", ("prompt ", Link("prompt", "chat"), " has the largest spread."), "chrF 12 to 55"),
     ]  # fmt: skip
+    factors = factors_of(points)
     effects = [
-        Effect(key, name, 0.8 if i == 0 else 0.15, 3.0, _level_means(levels, [metrics[x][key] for x in labels]),
-               ("quantization",) if i else ())
+        Effect(key, name, 0.8 if name == next(iter(factors)) else 0.15, 3.0,
+               _level_means(levels, [metrics[label][key] for label in labels]),
+               ("quantization",) if name == "decoding.top_p" else ())
         for key in numbers
-        for i, (name, levels) in enumerate(factors_of(points).items())
+        for name, levels in factors.items()
     ]  # fmt: skip
     front = ("latency/itl_p50_ms", GOAL)
     return Comparison(

@@ -26,9 +26,9 @@ STYLES = ("base", "shell", "overview", "prompts", "tokens", "tree", "runs", "qua
 """Files of `templates/css`, joined in this order."""
 
 SCRIPTS = (
-    "data", "columns", "text", "scrolling", "numbers", "colours", "encoding", "routes", "tokens", "detail", "diff",
-    "answer", "table", "charts", "curves", "heat_map", "parallel", "panels", "overview_charts", "overview",
-    "list", "samples", "tree", "prompts", "runs", "quantization_reader", "quantization_table",
+    "data", "columns", "text", "scrolling", "numbers", "colours", "encoding", "routes", "tokens", "detail",
+    "diff", "answer", "table", "charts", "curves", "heat_map", "parallel", "panels", "overview_charts",
+    "overview", "list", "samples", "tree", "prompts", "runs", "quantization_reader", "quantization_table",
     "quantization_charts", "quantization", "export", "keys", "start",
 )  # fmt: skip
 """Files of `templates/js`, joined in this order."""

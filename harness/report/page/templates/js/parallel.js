@@ -36,10 +36,10 @@ const shortened = (text, most) => { const shown = plain(text); return shown.leng
 
 const parallelChart = (B, width) => {
   const axes = [...data.factors.map(choiceAxis), ...axisMetrics().map(metricAxis)];
-  const pitch = Math.max(AXIS_WIDTH, width / axes.length);
+  const pitch = Math.max(AXIS_WIDTH, width / (axes.length + 0.1));
   const plot = figureOf(B, null, null, {
-    height: 330, sizing_mode: "fixed", width: Math.round(pitch * axes.length), min_border: 0,
-    x_range: rangeOn(B, [-0.35, axes.length - 0.35]), y_range: rangeOn(B, [-0.06, 1.16]),
+    height: 330, sizing_mode: "fixed", width: Math.round(pitch * (axes.length + 0.1)), min_border: 0,
+    x_range: rangeOn(B, [-0.5, axes.length - 0.4]), y_range: rangeOn(B, [-0.06, 1.16]),
   });
   for (const axis of [...plot.below, ...plot.left, ...plot.center]) axis.visible = false;
   const best = data.answer?.best;
