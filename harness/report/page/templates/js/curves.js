@@ -1,6 +1,7 @@
 // How metrics move over the numbers that a sweep varies: one panel per metric, one line per other choice.
 
 const MOST_CURVES = 4;
+const MOST_BANDS = 12; // of more lines, bands would be one blot
 const trendOf = (metric, swept) => data.trends.find((trend) => trend.metric === metric.key && trend.key === swept.key) ?? null;
 
 // Metrics to choose from: those that two runs have. First the goal, then the key metrics that differ between runs.
@@ -101,7 +102,7 @@ const curveChart = (swept, metric) => (B, width, colour, several) => {
     const best = known(trend.best) && (plateau.length || trend.shape !== "flat") ? [trend.best] : [];
     glyphs(B, plot, "segment", ["x", "y0", "x", "y1"], { x: best, y0: best.map(() => bottom), y1: best.map(() => top) }, { line_color: cssColour("--good"), line_dash: "dashed", line_width: 1.5, name: "best" });
   }
-  const banded = lines.map((line) => line.filter((point) => known(cell(point)[1]) && known(cell(point)[2]))).filter((line) => line.length > 1);
+  const banded = lines.length > MOST_BANDS ? [] : lines.map((line) => line.filter((point) => known(cell(point)[1]) && known(cell(point)[2]))).filter((line) => line.length > 1);
   const at = (point) => values[swept.of[point]];
   const bands = {
     x: banded.map((line) => [...line.map(at), ...line.map(at).reverse()]), y: banded.map((line) => [...line.map((point) => cell(point)[1]), ...line.map((point) => cell(point)[2]).reverse()]),

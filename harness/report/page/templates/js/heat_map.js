@@ -45,7 +45,7 @@ const heatTable = (metric, [x, y], runs) => {
   };
   const body = grid.map((cells, row) => el("tr", "", headCell("row", digits(y.values[rows[row]])), ...cells.map((point, column) => cellFor(point, row, column))));
   const last = el("tr", "", el("th"), ...columns.map((column) => headCell("col", digits(x.values[column]))));
-  const table = el("table", "heat", el("tbody", "", ...body), el("tfoot", "", last));
+  const table = el("table", columns.length > 12 ? "heat many" : "heat", el("tbody", "", ...body), el("tfoot", "", last));
   return { table, low, high, best, region };
 };
 
@@ -81,7 +81,7 @@ const drawHeatMap = () => {
   const outlined = slice.some((point) => region.has(point));
   const legend = !outlined ? (best === null ? "" : ["Best run: ", pointLink(best), "."])
     : [`Outlined: the best (bold)${region.size > 1 ? " and what is not significantly worse" : "; all others are significantly worse"}.`, slice.includes(best) ? "" : [" Best run: ", pointLink(best), "."]].flat();
-  const scale = el("span", "key", el("b", "", nameAndUnit(metric)), figure(metric, low), " ", rampOfShades(), " ", figure(metric, high), metric.better ? el("span", "soft", `, ${metric.better} is better`) : "");
+  const scale = el("span", "key", el("b", "", nameAndUnit(metric)), figure(metric, low), " ", rampOfShades(), " ", figure(metric, high), metric.better ? el("span", "soft", `${metric.better} is better`) : "");
   clear(box,
     el("div", "section-head", el("h2", "", plain(`${x.name} × ${y.name}`)), el("div", "controls", ...controls)),
     el("p", "caption", ...legend, interactionSentence(metric, pair)),

@@ -51,15 +51,15 @@ const divergenceChart = (B) => {
     ys.push(identical / all);
     ends.push([index, identical / all]);
     const source = new B.ColumnDataSource({ data: { x: xs, y: ys, name: xs.map(() => costName(costs[index])), share: ys.map(percent) } });
-    return plot.step({ field: "x" }, { field: "y" }, "after", { source, line_color: costColour(index), line_dash: DASHES[costMark(index)], line_width: 2, line_alpha: 0.85 });
+    return plot.step({ field: "x" }, { field: "y" }, "after", { source, name: "identical", line_color: costColour(index), line_dash: DASHES[costMark(index)], line_width: 2, line_alpha: 0.85 });
   });
   // Names at the ends of the lines, one above the other where these meet.
   ends.sort((a, b) => a[1] - b[1]);
   let below = -1;
   const levels = ends.map(([, level]) => (below = Math.max(level, below + 0.075)));
-  plot.x_range = rangeOn(B, [0, last * 1.01]);
+  plot.x_range = rangeOn(B, [0, last * 1.22]);
   glyphs(B, plot, "text", ["x", "y", "name"], { x: ends.map(() => last), y: levels, name: ends.map(([index]) => costName(costs[index])) },
-    { text_align: "right", text_baseline: "bottom", y_offset: -3, text_color: cssColour("--ink"), text_font_size: "12px", text_font: "system-ui" });
+    { text_baseline: "middle", x_offset: 6, text_color: cssColour("--ink"), text_font_size: "12px", text_font: "system-ui", name: "names" });
   hover(B, plot, lines, [["", "@name"], ["step", "@x"], ["identical", "@share"]]);
   return plot;
 };
