@@ -154,6 +154,7 @@ def test_parallel_coordinates_lead_from_choices_to_metrics(grid: Path, open_page
     assert plot["names"]["text"][:3] == ["temperature", "top_p", "chrF ↑"]
     lines = dict(zip(plot["lines"]["name"], plot["lines"]["y"], strict=True))
     assert len(lines) == 12
+    assert len(plot) == 4, "no glyph of its own for each run"
     values = [chrf("fp32", "top_p", {T: t, P: p}) for t in GRID[T] for p in GRID[P]]
     place = (chrf("fp32", "top_p", {T: 1.0, P: 0.8}) - min(values)) / (max(values) - min(values))
     assert lines["temperature=1.0 top_p=0.8"][:3] == pytest.approx([2 / 3, 0, place], abs=1e-4)
