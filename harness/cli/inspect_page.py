@@ -118,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "harness"
     sys_version = ""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Send the page."""
         name = self._allowed_name()
         if name == "":
@@ -126,11 +126,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif name is not None:
             self._refuse(HTTPStatus.NOT_FOUND, "no such page")
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Send the answer to a request of the page."""
         name = self._allowed_name()
         if name is None:
-            return
+            return None
         if self.headers.get_content_type() != "application/json":
             return self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "requests are JSON")
         length = self.headers.get("Content-Length", "")
@@ -152,9 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
         origin, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site", "none")
         if self.headers.get("Host") not in self.server.hosts:
             refusal = "wrong host"
-        elif origin is not None and origin not in {f"http://{host}" for host in self.server.hosts}:
-            refusal = "wrong origin"
-        elif self.command == "POST" and site not in ("same-origin", "none"):
+        elif (origin is not None and origin not in {f"http://{host}" for host in self.server.hosts}) or (
+            self.command == "POST" and site not in ("same-origin", "none")
+        ):
             refusal = "wrong origin"
         elif slash or not secrets.compare_digest(token.encode(), self.server.token.encode()):
             refusal = "wrong address"

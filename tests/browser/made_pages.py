@@ -7,12 +7,14 @@ import io
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from drifting_sweep import drifting_sweep
 from fake_points import HOSTILE, PROMPTS, make_sweep, write_point
 from made_comparison import made_up_comparison
 from scored_sweep import scored_sweep
 from sparse_points import sparse_sweep
+from swept_sweep import swept_comparison, swept_sweep
 
 from harness.analysis.compare_points import compare
 from harness.analysis.point_results import point_results
@@ -125,6 +127,33 @@ def write_sparse(folder: Path, complete: bool = True) -> Path:
     path = folder / "sparse.html"
     path.write_text(compare_html(sweep, point_results(sweep)), encoding="utf-8")
     return path
+
+
+def write_swept(folder: Path, **options: Any) -> Path:
+    """compare.html of a sweep over numbers; `options` of `swept_sweep`."""
+    sweep = swept_sweep(folder / "outputs", **options)
+    points = point_results(sweep)
+    path = folder / "swept.html"
+    path.write_text(compare_html(sweep, points, comparison=swept_comparison(points)), encoding="utf-8")
+    return path
+
+
+CHART = """(id) => {
+  const box = document.getElementById(`chart-${id}`);
+  const columns = (source) => Object.fromEntries(Object.entries(source.data).map(([name, values]) =>
+    [name, Array.from(values, (each) => (typeof each === "object" && each ? Array.from(each) : each))]));
+  const figures = [...Bokeh.index.roots].filter((view) => box.contains(view.el))
+    .flatMap((view) => [...view.model.references()].filter((model) => model.type === "Figure"));
+  return figures.map((figure) => Object.fromEntries(
+    figure.renderers.map((each) => [each.name, columns(each.data_source)])));
+}"""
+
+
+def plots_of(view: Any, chart: str) -> list[dict[str, dict[str, Any]]]:
+    """Draw a chart of an open page; returns the columns of every plot in it, by the names of its glyphs."""
+    view.locator(f"#chart-{chart}").scroll_into_view_if_needed()
+    view.wait_for_selector(f"#chart-{chart}[data-drawn]")
+    return view.evaluate(CHART, chart)
 
 
 def rows_of(text: str) -> list[dict[str, str]]:

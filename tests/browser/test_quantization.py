@@ -13,7 +13,7 @@ from fake_points import HOSTILE, PROMPTS
 
 sys.path.append(str(Path(__file__).parent))
 
-from made_pages import rows_of, write_compare, write_quantizations
+from made_pages import plots_of, rows_of, write_compare, write_quantizations
 
 DESKTOP, PHONE = (1440, 900), (390, 844)
 Open = Callable[..., Any]
@@ -138,6 +138,35 @@ def test_the_table_is_exported(quantizations: Path, open_page: Open) -> None:
     assert [float(row["memory/weights_mb"]) for row in rows] == [8, 4, 2]
     assert rows[0]["drift/kl_mean"] == ""
     assert float(rows[2]["drift/kl_mean low"]) <= float(rows[2]["drift/kl_mean"])
+
+
+def test_the_table_begins_with_size_speed_kl_same_top_and_perplexity(
+    quantizations: Path, open_page: Open
+) -> None:
+    view = open_page(quantizations, "#/quantization", size=PHONE).view
+    view.wait_for_selector("#quantization-table tbody tr")
+    names = view.locator("#quantization-table thead th").all_inner_texts()
+    assert [name.split("\n")[0] for name in names[1:6]] == ["weights", "ITL", "KL", "same top", "PPL ratio"]
+    assert len(set(names)) == len(names)
+    view.wait_for_selector(".scroll-frame.more-right #quantization-table")
+
+
+def test_a_quantization_has_its_own_shape_and_dash_in_one_colour(
+    quantizations: Path, open_page: Open
+) -> None:
+    view = open_page(quantizations, "#/quantization").view
+    (plot,) = plots_of(view, "drift")
+    assert plot["marks"]["name"] == ["fp32", "bnb_int8", "bnb_nf4"]
+    assert plot["marks"]["shape"] == ["circle", "square", "triangle"]
+    assert len(set(plot["marks"]["colour"])) == 1, "hue is the strategy"
+    (plot,) = plots_of(view, "divergence")
+    assert sorted(plot["names"]["name"]) == ["bnb_int8", "bnb_nf4"]
+    upper, lower = sorted(plot["names"]["y"], reverse=True)
+    assert upper - lower >= 0.07, "names at the ends of lines do not cover each other"
+    dots = view.locator("#quantization-findings .dot").evaluate_all(
+        "(all) => all.map((dot) => dot.className)"
+    )
+    assert dots == ["dot circle", "dot square", "dot triangle"]
 
 
 def test_prompts_are_offered_the_worst_first(quantizations: Path, open_page: Open) -> None:

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.analysis.comparison import Comparison, plain_comparison
+from harness.analysis.factors import factors_of
 from harness.analysis.output_agreement import agreement
 from harness.analysis.point_results import PointResult
+from harness.report.page.answer_json import answer_data, first_metrics
 from harness.report.page.chunks import CompressedChunks
-from harness.report.page.findings import findings
 from harness.report.page.palette import PALETTE
 from harness.report.page.point_json import (
     agreement_json,
+    effect_json,
     expectation_json,
     feedback_json,
     front_json,
@@ -61,6 +63,8 @@ def compare_html(
         points, chunks, compared.metrics, compared.disagreement, sweep.compare.get("goal")
     )
     names = short_names([p.point for p in points])
+    first = first_metrics(compared)
+    metrics = sorted(compared.metrics, key=lambda m: first.index(m.key) if m.key in first else len(first))
     data: dict[str, Any] = {
         "kind": "compare",
         "label": sweep.name,
@@ -70,16 +74,14 @@ def compare_html(
         "approximate": compared.approximate,
         "palette": PALETTE,
         "baseline": None if compared.baseline is None else indices.get(compared.baseline),
-        "metrics": [metric_json(metric) for metric in compared.metrics],
+        "metrics": [metric_json(metric, metric.key in first) for metric in metrics],
         "points": [
             point_json(p, name, compared.cells.get(p.point.label, {}), (pages or {}).get(p.point.label))
             for p, name in zip(points, names, strict=True)
         ],
-        "findings": findings(points, compared.disagreement),
-        "effects": [
-            [e.metric, e.factor, short(e.share), short(e.spread), {k: short(v) for k, v in e.levels.items()}]
-            for e in compared.effects
-        ],
+        **answer_data(compared, list(indices)),
+        "factors": [[name, *_levels(levels)] for name, levels in factors_of(points).items()],
+        "effects": [effect_json(effect) for effect in compared.effects],
         "front": front_json(compared.front, indices),
         "quantization": quantization,
         "noise": {key: short(value) for key, value in compared.noise.items()},
@@ -93,6 +95,12 @@ def compare_html(
         "settings": chunks.put_json([settings(p.stored) if p.stored else {} for p in points]),
     }
     return page(f"{sweep.name} · comparison", data, chunks.text(), charts=True)
+
+
+def _levels(levels: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Return the distinct levels, and the index of each point's level among them."""
+    distinct = {level: index for index, level in enumerate(dict.fromkeys(levels))}
+    return list(distinct), [distinct[level] for level in levels]
 
 
 def _facts(sweep: Sweep, points: Sequence[PointResult]) -> list[tuple[str, Any]]:

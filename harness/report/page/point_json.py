@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.analysis.comparison import Cell, Front
+from harness.analysis.comparison import Cell, Effect, Front
 from harness.analysis.curves import entropy_curve, latency_quantiles
 from harness.analysis.metric_catalog import METRICS, Metric
 from harness.analysis.output_agreement import Agreement
@@ -22,8 +22,8 @@ FACTS = (
 """Of a SweepPoint, what the pages show as it is."""
 
 
-def metric_json(metric: Metric) -> dict[str, Any]:
-    """Return a metric as the pages have it; means of feedback are shown among the key metrics."""
+def metric_json(metric: Metric, first: bool = False) -> dict[str, Any]:
+    """Return a metric as the pages have it; means of feedback are shown among the key metrics, as `first`."""
     if metric.key.startswith("feedback/"):
         metric = replace(metric, description="mean of the feedback given in MLflow", unit="feedback",
                          decimals=2, visibility="headline")  # fmt: skip
@@ -33,7 +33,7 @@ def metric_json(metric: Metric) -> dict[str, Any]:
             for name in ("key", "name", "description", "unit", "decimals", "better")
         },
         "known": any(known.key == metric.key for known in METRICS) or metric.unit == "feedback",
-        "headline": metric.visibility == "headline" or metric.key == WIN_RATE,
+        "headline": first or metric.visibility == "headline" or metric.key == WIN_RATE,
     }
 
 
@@ -52,13 +52,25 @@ def point_json(p: PointResult, name: str, cells: Mapping[str, Cell], address: st
 
 
 def _cell_json(cell: Cell) -> list[Any]:
-    """Return [value, low, high] and, where it is compared with the baseline, the difference."""
+    """Return [value, low, high, difference from the baseline, whether it is constant], without empty ends."""
     row: list[Any] = [short(cell.value, 6), short(cell.low), short(cell.high)]
+    if cell.constant:
+        row[1:] = [None, None]
     d = cell.difference
     if d is not None:
         numbers = [short(d.mean), short(d.low), short(d.high), short(d.p, 2)]
         row.append([*numbers, d.word, d.verdict, d.within_noise, d.prompts])
-    return row
+    elif cell.constant:
+        row.append(None)
+    return [*row, True] if cell.constant else row
+
+
+def effect_json(effect: Effect) -> list[Any]:
+    """Return [metric, factor, share, spread, [level, mean] of each level, what it is confounded with]."""
+    levels = [[level, short(mean)] for level, mean in effect.levels.items()]
+    return [
+        effect.metric, effect.factor, short(effect.share), short(effect.spread), levels, effect.confounded,
+    ]  # fmt: skip
 
 
 def front_json(front: Front | None, indices: Mapping[str, int]) -> dict[str, Any] | None:

@@ -26,11 +26,11 @@ STYLES = ("base", "shell", "overview", "prompts", "tokens", "tree", "runs", "qua
 """Files of `templates/css`, joined in this order."""
 
 SCRIPTS = (
-    "data", "columns", "text", "numbers", "colours", "routes", "names", "tokens", "detail", "diff",
-    "findings", "table", "panels", "agreement", "charts", "overview_charts", "overview",
-    "scores", "list", "samples", "tree", "votes", "blind", "prompts", "runs",
-    "quantization_reader", "quantization_table", "quantization_charts", "quantization",
-    "export", "keys", "start",
+    "data", "columns", "text", "scrolling", "numbers", "colours", "encoding", "routes", "names", "tokens",
+    "detail", "diff", "answer", "table", "charts", "curves", "heat_map", "parallel", "panels", "agreement",
+    "overview_charts", "overview", "scores", "list", "samples", "tree", "votes", "blind", "prompts", "runs",
+    "quantization_reader", "quantization_table", "quantization_charts", "quantization", "export", "keys",
+    "start",
 )  # fmt: skip
 """Files of `templates/js`, joined in this order."""
 

@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from fake_points import PROMPTS, make_sweep
 from made_comparison import made_up_comparison
 from read_page import Page
 from scored_sweep import scored_sweep
+from swept_sweep import GOAL, swept_comparison, swept_sweep
 
 from harness.analysis.point_results import point_results
 from harness.report.page.compare_page import compare_html
@@ -26,6 +28,7 @@ def test_every_cell_effect_and_front_is_in_the_page(outputs: Path) -> None:
         assert set(shown["cells"]) == set(cells)
         for key, cell in cells.items():
             value, low, high, *difference = shown["cells"][key]
+            assert difference[1:] == ([True] if cell.constant else [])
             assert abs(value - cell.value) <= 1e-5 * abs(cell.value)
             assert (low is None) == (cell.low is None)
             assert (high is None) == (cell.high is None)
@@ -37,6 +40,7 @@ def test_every_cell_effect_and_front_is_in_the_page(outputs: Path) -> None:
         ["latency/itl_p50_ms", "decoding"],
         ["latency/itl_p50_ms", "model"],
     ]
+    assert data["effects"][1][4:] == [[["fable_tiny", 2], ["fable_small", 2.5]], ["prompts"]]
     front = data["front"]
     assert [data["points"][index]["label"] for index in front["points"]] == list(comparison.front.labels)
     assert data["noise"] == {"latency/itl_p50_ms": 0.125}
@@ -56,20 +60,71 @@ def test_prompts_come_by_disagreement_and_keep_their_tokens_in_that_order(output
     assert len(page.scripts[3]) - page.data["settings"][1] <= 40_000
 
 
-def test_findings_name_the_fastest_the_most_repetitive_and_the_prompt_of_most_disagreement(
-    outputs: Path,
-) -> None:
+def test_the_answer_is_in_the_page_with_links_by_index(outputs: Path) -> None:
     sweep = make_sweep(outputs, failed="top_p", tokens=5)
     points = point_results(sweep)
-    data = Page(compare_html(sweep, points, comparison=made_up_comparison(points))).data
-    found = {finding["title"]: finding["spans"] for finding in data["findings"]}
-    done = [index for index, p in enumerate(points) if p.metrics]
-    fastest = min(done, key=lambda index: points[index].metrics["latency/itl_p50_ms"])
-    assert found["Fastest"][0] == {"point": fastest}
-    least = min(done, key=lambda index: points[index].metrics["text/distinct_2"])
-    assert found["Most repetitive"][0] == {"point": least}
-    assert {"prompt": list(PROMPTS)[-1]} in found["Largest disagreement"]
-    assert found["Failed"][0] == "2 of 6 runs: "
+    comparison = made_up_comparison(points)
+    data = Page(compare_html(sweep, points, comparison=comparison)).data
+    labels = [point["label"] for point in data["points"]]
+    answer = data["answer"]
+    assert (answer["goal"], labels[answer["best"]]) == ("text/distinct_2", comparison.answer.best)
+    best, tied, prompt, failed = answer["sentences"]
+    assert best == {
+        "title": "Best dist-2",
+        "spans": [{"point": answer["best"]}, " with dist-2 0.91."],
+        "evidence": "0.85 to 0.95",
+        "tone": "good",
+    }
+    assert [labels[span["point"]] for span in tied["spans"] if isinstance(span, dict)] == [
+        p.point.label for p in points if p.metrics
+    ][:3]
+    assert prompt["spans"][1] == {"prompt": list(PROMPTS)[-1]}
+    assert failed["spans"][1] == "of another sweep", "what is no point of the page is text"
+    assert data["tested"] == "what is tested"
+
+
+def test_the_goal_and_reference_metrics_come_first(outputs: Path) -> None:
+    sweep = swept_sweep(outputs, keys={"decoding.temperature": (0.5, 1.0)}, tokens=5)
+    points = point_results(sweep)
+    compared = swept_comparison(points)
+    assert compared.answer
+    goal = replace(compared.answer, goal="text/repeated_4")
+    data = Page(compare_html(sweep, points, comparison=replace(compared, answer=goal))).data
+    keys = [metric["key"] for metric in data["metrics"]]
+    assert keys[:2] == ["text/repeated_4", "reference/chrf"]
+    rest = [metric.key for metric in compared.metrics if metric.key not in keys[:2]]
+    assert keys[2:] == rest, "all others in the order of the catalogue"
+    assert all(metric["headline"] for metric in data["metrics"][:2])
+
+
+def test_swept_keys_have_the_value_and_the_group_of_each_point(outputs: Path) -> None:
+    keys = {"decoding.temperature": (0.5, 1.0), "decoding.top_p": (0.8, 0.9)}
+    sweep = swept_sweep(outputs, ("greedy", "top_p"), keys=keys, unswept=("greedy",), tokens=5)
+    points = point_results(sweep)
+    compared = swept_comparison(points)
+    data = Page(compare_html(sweep, points, comparison=compared)).data
+    assert [(each["key"], each["name"], each["values"]) for each in data["swept"]] == [
+        ("decoding.temperature", "temperature", [0.5, 1]),
+        ("decoding.top_p", "top_p", [0.8, 0.9]),
+    ]
+    temperature, top_p = data["swept"]
+    assert temperature["of"] == [None, 0, 0, 1, 1]
+    assert top_p["of"] == [None, 0, 1, 0, 1]
+    assert (temperature["group"], temperature["groups"]) == ([None, 0, 0, 0, 0], ["fp32/top_p"])
+    trend = next(t for t in data["trends"] if t["metric"] == GOAL and t["key"] == "decoding.temperature")
+    expected = next(t for t in compared.trends if t.metric == GOAL and t.key == "decoding.temperature")
+    assert trend["slope"] == pytest.approx(
+        [expected.slope, expected.low, expected.high, expected.p], rel=1e-3
+    )
+    assert (trend["shape"], trend["best"], trend["plateau"]) == (expected.shape, expected.best, [0.5, 1])
+    best, ties = data["best"][GOAL]
+    labels = [point["label"] for point in data["points"]]
+    assert (labels[best], [labels[i] for i in ties]) == (
+        compared.best[GOAL].label,
+        list(compared.best[GOAL].ties),
+    )
+    assert [each["keys"] for each in data["interactions"]] == [list(keys)]
+    assert {name: levels for name, levels, _ in data["factors"]}["decoding"] == ["greedy", "top_p"]
 
 
 def test_without_a_comparison_the_page_shows_values_alone(outputs: Path) -> None:
@@ -77,6 +132,8 @@ def test_without_a_comparison_the_page_shows_values_alone(outputs: Path) -> None
     data = Page(compare_html(sweep, point_results(sweep))).data
     assert data["baseline"] is None
     assert data["front"] is None
+    assert data["answer"] is None
+    assert data["swept"] == []
     ttft = data["points"][0]["cells"]["latency/ttft_p50_ms"]
     assert len(ttft) == 3
     assert None not in ttft

@@ -80,9 +80,9 @@ const labelMarks = (B, plot, marks, [left, right], [low, high], width, log = fal
   glyphs(B, plot, "text", ["x", "y", "name"], columns, { ...placed, text_color: cssColour("--ink"), text_font_size: "12px", text_font: "system-ui" });
 };
 
-// Marks with names for hovering. `marks`: columns x, y, colour, fill, name, and xs and ys, the values as text.
+// Marks with names for hovering. `marks`: columns x, y, colour, fill, shape, name, and xs and ys, the values as text.
 const scatterMarks = (B, plot, marks, x, y, size) => {
-  const drawn = glyphs(B, plot, "scatter", ["x", "y"], marks, { size, line_color: { field: "colour" }, fill_color: { field: "fill" }, line_width: 2 });
+  const drawn = glyphs(B, plot, "scatter", ["x", "y"], marks, { marker: { field: "shape" }, size, line_color: { field: "colour" }, fill_color: { field: "fill" }, line_width: 2, name: "marks" });
   hover(B, plot, [drawn], [["", "@name"], [x.name, "@xs"], [y.name, "@ys"]]);
 };
 
@@ -93,34 +93,54 @@ const intervalBars = (B, plot, bars) => {
   glyphs(B, plot, "segment", ["x0", "y0", "x1", "y1"], columns, { line_color: { field: "colour" }, line_alpha: 0.45, line_width: 1.5 });
 };
 
-// A choice of a metric for an axis; it is kept in the state under `key`.
-const axisChoice = (label, key, metrics, current) => {
-  const select = el("select", "field", ...metrics.map((metric) => option(metric.key, nameAndUnit(metric), metric.key === current)));
+// A choice from [value, text] of each option; that of a metric for an axis is kept in the state under `key`.
+const axisChoice = (label, key, metrics, current) => choiceOf(label, metrics.map((metric) => [metric.key, nameAndUnit(metric)]), current, (value) => go({ [key]: value }, false));
+const choiceOf = (label, options, current, choose) => {
+  const select = el("select", "field", ...options.map(([value, text]) => option(value, text, value === current)));
   select.setAttribute("aria-label", label);
-  select.addEventListener("change", () => go({ [key]: select.value }, false));
+  select.addEventListener("change", () => choose(select.value));
   return select;
 };
 
-// Panels of charts in a box, each drawn when it comes near: { id, title, caption, draw, controls, legend }.
+const drawChart = async (chart, draw) => {
+  try {
+    const B = await bokeh();
+    if (!chart.isConnected) return;
+    // Several plots are small multiples: { title, plot } of each.
+    const drawn = draw(B, chart.clientWidth);
+    for (const { title, plot } of Array.isArray(drawn) ? drawn : [{ title: null, plot: drawn }]) {
+      const target = title === null ? chart : chart.appendChild(el("div", "facet", el("h3", "", title), el("div")));
+      await B.Plotting.show(plot, title === null ? target : target.lastChild);
+    }
+    chart.dataset.drawn = "";
+  } catch (error) {
+    clear(chart, el("p", "error", `This chart could not be drawn: ${error.message}`));
+  }
+};
+
+// Above eight strategies, small multiples: each shows the runs of one in colour, the others in grey behind them.
+// `draw` gets the width, the colour of a run, and whether it is one of several plots.
+const inFacets = (draw) => (B, width) => {
+  if (!facetLevels) return draw(B, width, colourOf, false);
+  const grey = cssColour("--line");
+  return facetLevels.map((level) => {
+    const within = (point) => points[point][hueChoice] === level;
+    return { title: named(level, 40), plot: draw(B, Math.min(width, 240), (point, except) => (within(point) ? colourOf(point, except) : grey), true) };
+  });
+};
+const manyCaption = () => (facetLevels ? ` One panel per ${CHOICE_NAMES[hueChoice].toLowerCase()}, the other runs in grey.` : "");
+
+// Panels of charts in a box, each drawn when it comes near: { id, title, heading (empty: none), caption, draw, controls, legend, cls }.
 const drawCharts = (box, charts) => {
   const waiting = new Map();
-  clear(box, ...charts.map(({ id, title, caption, draw, controls, legend }) => {
+  clear(box, ...charts.map(({ id, title, heading = title, caption, draw, controls, legend, cls = "" }) => {
     const chart = el("div", "chart");
     chart.id = `chart-${id}`;
     chart.setAttribute("role", "img");
     chart.setAttribute("aria-label", title);
-    waiting.set(chart, async () => {
-      try {
-        const B = await bokeh();
-        if (!chart.isConnected) return;
-        await B.Plotting.show(draw(B, chart.clientWidth), chart);
-        chart.dataset.drawn = "";
-      } catch (error) {
-        clear(chart, el("p", "error", `This chart could not be drawn: ${error.message}`));
-      }
-    });
-    const head = el("div", "section-head", el("h2", "", title), controls ? el("div", "controls", ...controls) : null);
-    return el("section", "panel", head, el("p", "caption", ...caption), legend ? el("p", "point-legend", ...legend) : null, chart);
+    waiting.set(chart, () => drawChart(chart, draw));
+    const head = el("div", "section-head", heading ? el("h2", "", heading) : null, controls ? el("div", "controls", ...controls) : null);
+    return el("section", `panel ${cls}`.trim(), head, caption.length ? el("p", "caption", ...caption) : null, legend?.length ? el("p", "chart-legend", ...legend) : null, chart);
   }));
   whenNear(box, "300px", waiting);
 };

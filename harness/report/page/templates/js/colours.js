@@ -19,7 +19,7 @@ const SHADES = data.palette.light.length;
 const shades = new CSSStyleSheet();
 shades.replaceSync(
   data.palette.light
-    .map((paper, i) => `:is(.tok, .ink)[data-shade="${i}"]{background:light-dark(${paper},${data.palette.dark[i]});color:light-dark(${data.palette.lightInk[i]},${data.palette.darkInk[i]})}`)
+    .map((paper, i) => `:is(.tok, .ink)[data-shade="${i}"],.heat [data-shade="${i}"]{background:light-dark(${paper},${data.palette.dark[i]});color:light-dark(${data.palette.lightInk[i]},${data.palette.darkInk[i]})}`)
     .join(""),
 );
 document.adoptedStyleSheets = [...document.adoptedStyleSheets, shades];
@@ -64,24 +64,3 @@ const drawLegend = () => {
   if (mode) fillLegend(byId("legend"), mode.description, mode.ticks);
 };
 themed.add(drawLegend);
-
-// Points have colours of their own while there are few: those of Okabe and Ito, safe for colour blindness.
-const LIGHT_COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8d00", "#6b4fbb", "#7a6a5a", "#2f2f2f"];
-const DARK_COLOURS = ["#4aa8e0", "#f0b429", "#2fc79a", "#e29bc1", "#8fd0f5", "#f07f3c", "#cfd13a", "#a48bea", "#b8a692", "#d8d8d8"];
-const seriesColour = (index) => (isDark() ? DARK_COLOURS : LIGHT_COLOURS)[index % LIGHT_COLOURS.length];
-const colourOfPoint = (point) => {
-  if (points.length <= LIGHT_COLOURS.length) return seriesColour(point);
-  const decodings = [...new Set(points.map((each) => each.decoding))];
-  return seriesColour(decodings.length <= LIGHT_COLOURS.length ? decodings.indexOf(points[point].decoding) : point);
-};
-const seriesDot = (index) => {
-  const node = el("i", "dot");
-  node.style.background = `light-dark(${LIGHT_COLOURS[index % LIGHT_COLOURS.length]},${DARK_COLOURS[index % DARK_COLOURS.length]})`;
-  node.setAttribute("aria-hidden", "true");
-  return node;
-};
-const dot = (point) => {
-  const node = seriesDot(point);
-  if (points.length > LIGHT_COLOURS.length) node.style.background = colourOfPoint(point);
-  return node;
-};

@@ -3,7 +3,7 @@
 
 const byId = (id) => document.getElementById(id);
 const data = {
-  baseline: null, front: null, quantization: null, findings: [], effects: [], noise: {}, selfBleu: [], expectations: [], feedback: [], scores: [], preferences: [], agreement: null,
+  baseline: null, front: null, quantization: null, answer: null, tested: "", swept: [], trends: [], interactions: [], best: {}, factors: [], effects: [], noise: {}, selfBleu: [], expectations: [], feedback: [], scores: [], preferences: [], agreement: null,
   ...JSON.parse(byId("data").textContent),
 };
 const points = data.points;

@@ -12,11 +12,20 @@ const percent = (p) => {
 };
 const percentOf = (logprob) => (known(logprob) ? percent(Math.exp(logprob)) : "–");
 const share = (value) => (value < 0.00005 ? "0%" : value >= 0.1 ? `${Math.round(100 * value)}%` : `${Number((100 * value).toPrecision(2))}%`);
+// A relative change, with its sign: "+1.2%", "−0.03%".
+const changePercent = (ratio) => {
+  const change = 100 * Math.abs(ratio - 1);
+  return change < 0.005 ? "±0.00%" : `${ratio >= 1 ? "+" : "−"}${change >= 99.95 ? digits(change, 3) : change.toFixed(change >= 9.995 ? 1 : 2)}%`;
+};
 const fixed = (value, decimals) => minus(value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }));
 const digits = (value, count = 4) => minus(Number(value.toPrecision(count)).toLocaleString("en", { maximumSignificantDigits: count }));
 // A metric's value: with the decimals of its catalogue entry, without one with four digits.
 const figure = (metric, value) => (!known(value) ? "–" : metric.known ? fixed(value, metric.decimals) : digits(value, Math.abs(value) < 1000 ? 3 : 4));
-const signed = (metric, value) => (value > 0 ? "+" : "") + (metric.known ? fixed(value, metric.decimals + (Math.abs(value) < 10 ** -metric.decimals ? 2 : 0)) : digits(value, 3));
+const signed = (metric, value) => {
+  const small = metric.known && Math.abs(value) < 10 ** -metric.decimals;
+  if (value === 0 || (small && Math.abs(value) < 0.5 * 10 ** -(metric.decimals + 2))) return "0";
+  return (value > 0 ? "+" : "") + (metric.known ? fixed(value, metric.decimals + (small ? 2 : 0)) : digits(value, 3));
+};
 const plural = (count, word) => `${count.toLocaleString("en")} ${count === 1 ? word : word.endsWith("y") ? `${word.slice(0, -1)}ies` : `${word}s`}`;
 
 // Numbers over many powers of ten.

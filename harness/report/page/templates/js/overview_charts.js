@@ -4,39 +4,47 @@ const MOST_NAMES = 16; // marks beside which there is room for names
 
 const chartName = (point) => { const name = plain(points[point].name); return name.length > 32 ? `${name.slice(0, 31)}…` : name; };
 
-// The metrics of the first chart, [x, y], and those to choose from.
+// The metrics of the first chart, [x, y], and those to choose from: the goal over the front's first metric, else two of the front's.
 const shownAxes = () => {
   const front = (data.front?.metrics ?? []).filter((key) => metricOf.has(key));
   const usable = [...new Set([...front, ...every.map((metric) => metric.key)])].filter((key) => points.filter((point) => point.cells[key]).length > 1);
-  const x = usable.includes(state.x) ? state.x : usable[0];
-  const y = usable.includes(state.y) ? state.y : usable.find((key) => key !== x);
+  const goal = data.answer?.goal;
+  const x = usable.includes(state.x) ? state.x : usable.find((key) => key !== goal);
+  const y = usable.includes(state.y) ? state.y : usable.includes(goal) && x !== goal ? goal : usable.find((key) => key !== x);
   return x && y ? [x, y, usable] : null;
 };
 
-const paretoChart = (B, width) => {
+const paretoChart = inFacets((B, width, colour, several) => {
   const [xKey, yKey] = shownAxes();
   const x = metricOf.get(xKey), y = metricOf.get(yKey);
   const shown = pointIndices.filter((point) => points[point].cells[xKey] && points[point].cells[yKey]);
   const onFront = (point) => Boolean(data.front?.points.includes(point));
-  const plot = figureOf(B, axisName(x), axisName(y), { height: 340 });
+  const plot = figureOf(B, several ? nameAndUnit(x) : axisName(x), several ? nameAndUnit(y) : axisName(y), { height: several ? 190 : 340 });
   const cell = (point, key) => points[point].cells[key];
-  intervalBars(B, plot, shown.flatMap((point) => {
-    const [x, xLow, xHigh] = cell(point, xKey), [y, yLow, yHigh] = cell(point, yKey), colour = colourOfPoint(point);
-    return [[xLow, xHigh, y, y, colour], [x, x, yLow, yHigh, colour]].filter((bar) => bar.every(known));
+  if (!several) intervalBars(B, plot, shown.flatMap((point) => {
+    const [x, xLow, xHigh] = cell(point, xKey), [y, yLow, yHigh] = cell(point, yKey);
+    return [[xLow, xHigh, y, y, colour(point)], [x, x, yLow, yHigh, colour(point)]].filter((bar) => bar.every(known));
   }));
+  // Those in colour over those in grey.
+  const grey = cssColour("--line");
+  if (several) shown.sort((a, b) => (colour(b) === grey) - (colour(a) === grey));
   const marks = {
-    x: shown.map((point) => cell(point, xKey)[0]), y: shown.map((point) => cell(point, yKey)[0]), colour: shown.map(colourOfPoint),
-    fill: shown.map((point) => (onFront(point) ? colourOfPoint(point) : cssColour("--card"))), size: shown.map((point) => (onFront(point) ? 11 : 9)),
+    x: shown.map((point) => cell(point, xKey)[0]), y: shown.map((point) => cell(point, yKey)[0]), colour: shown.map(colour), shape: shown.map(shapeOf),
+    fill: shown.map((point) => (onFront(point) ? colour(point) : cssColour("--card"))), size: shown.map((point) => (onFront(point) ? 11 : 9)),
     name: shown.map(chartName), xs: shown.map((point) => figure(x, cell(point, xKey)[0])), ys: shown.map((point) => figure(y, cell(point, yKey)[0])),
   };
   scatterMarks(B, plot, marks, x, y, { field: "size" });
-  const xRange = rangeAround(shown.flatMap((point) => cell(point, xKey)), 0.07);
-  const yRange = rangeAround(shown.flatMap((point) => cell(point, yKey)), 0.1);
+  const ends = (key) => shown.flatMap((point) => cell(point, key).slice(0, several ? 1 : 3));
+  const xRange = rangeAround(ends(xKey), 0.07), yRange = rangeAround(ends(yKey), 0.1);
   plot.x_range = rangeOn(B, xRange);
   plot.y_range = rangeOn(B, yRange);
-  if (shown.length <= MOST_NAMES) labelMarks(B, plot, marks, xRange, yRange, width);
+  if (several) return plot;
+  // Where there is no room for all names: those of the front and of the best run.
+  const crowded = shown.length > MOST_NAMES || marks.name.reduce((sum, name) => sum + 100 * name.length, 0) > 0.2 * 280 * Math.max(150, width - 75);
+  const named = shown.map((point) => !crowded || onFront(point) || point === data.answer?.best);
+  if (named.filter(Boolean).length <= MOST_NAMES) labelMarks(B, plot, { ...marks, name: marks.name.map((name, i) => (named[i] ? name : "")) }, xRange, yRange, width);
   return plot;
-};
+});
 
 // A running mean over as many positions as keep a curve readable.
 const smooth = (curve) => {
@@ -48,21 +56,30 @@ const smooth = (curve) => {
 };
 
 const withEntropy = () => pointIndices.filter((point) => points[point].entropy.length > 1);
-const entropyChart = (B) => {
-  const plot = figureOf(B, "token position", "mean entropy (nats)");
-  const shown = withEntropy();
+const entropyChart = inFacets((B, width, colour, several) => {
+  const plot = figureOf(B, several ? "position" : "token position", several ? "entropy" : "mean entropy (nats)", several ? { height: 180 } : {});
+  const grey = cssColour("--line");
+  const shown = withEntropy().sort((a, b) => several * ((colour(b) === grey) - (colour(a) === grey)));
   const curves = shown.map((point) => points[point].entropy);
   // One glyph for all curves: Bokeh takes milliseconds a glyph, and a sweep may have a thousand runs.
-  const columns = { x: curves.map((curve) => curve.map((_, i) => i)), y: curves.map(smooth), name: shown.map(chartName), colour: shown.map(colourOfPoint) };
-  const many = points.length > 10;
-  const lines = glyphs(B, plot, "multi_line", ["x", "y"], columns, { line_color: { field: "colour" }, line_width: many ? 1.2 : 2, line_alpha: many ? 0.6 : 0.9 });
+  const columns = { x: curves.map((curve) => curve.map((_, i) => i)), y: curves.map(smooth), name: shown.map(chartName), colour: shown.map(colour), dash: shown.map(dashOf) };
+  const many = shown.length > 10;
+  const lines = glyphs(B, plot, "multi_line", ["x", "y"], columns, { line_color: { field: "colour" }, line_dash: { field: "dash" }, line_width: many ? 1.3 : 2, line_alpha: many ? 0.75 : 0.9, name: "curves" });
   plot.y_range.start = 0;
   hover(B, plot, [lines], [["", "@name"], ["position", "$snap_x{0}"], ["entropy", "$snap_y{0.000}"]]);
   return plot;
-};
+});
 
+// One row per run; of many, the fastest.
+const MOST_ROWS = 48;
+const timedRuns = (kind) => {
+  const timed = pointIndices.filter((point) => points[point].latency[kind]);
+  if (timed.length <= MOST_ROWS) return timed;
+  const median = (point) => points[point].latency[kind][Math.floor(points[point].latency[kind].length / 2)];
+  return timed.sort((a, b) => median(a) - median(b)).slice(0, MOST_ROWS);
+};
 const latencyChart = (kind, name) => (B) => {
-  const shown = pointIndices.filter((point) => points[point].latency[kind]);
+  const shown = timedRuns(kind);
   const names = shown.map((point, i) => `${chartName(point)}${"\u200b".repeat(shown.slice(0, i).filter((other) => chartName(other) === chartName(point)).length)}`);
   const times = (point) => points[point].latency[kind];
   const plot = figureOf(B, `${name} (ms)`, null, {
@@ -73,10 +90,10 @@ const latencyChart = (kind, name) => (B) => {
   const quantile = (q) => shown.map((point) => times(point)[Math.round(q * (times(point).length - 1))]);
   const asText = (q) => quantile(q).map((value) => digits(value, 3));
   const columns = {
-    y: names, colour: shown.map(colourOfPoint), name: shown.map(chartName), p5: quantile(0.05), p25: quantile(0.25), p50: quantile(0.5), p75: quantile(0.75), p95: quantile(0.95),
+    y: names, colour: shown.map((point) => colourOf(point)), name: shown.map(chartName), p5: quantile(0.05), p25: quantile(0.25), p50: quantile(0.5), p75: quantile(0.75), p95: quantile(0.95),
     t5: asText(0.05), t50: asText(0.5), t95: asText(0.95), tmax: asText(1),
   };
-  const ticks = { x: shown.flatMap(times), y: shown.flatMap((point, i) => times(point).map(() => names[i])), colour: shown.flatMap((point) => times(point).map(() => colourOfPoint(point))) };
+  const ticks = { x: shown.flatMap(times), y: shown.flatMap((point, i) => times(point).map(() => names[i])), colour: shown.flatMap((point) => times(point).map(() => colourOf(point))) };
   const line_color = { field: "colour" };
   glyphs(B, plot, "scatter", ["x", "y"], ticks, { marker: "dash", angle: Math.PI / 2, size: 13, line_color, line_alpha: 0.5, line_width: 1.2 });
   glyphs(B, plot, "segment", ["p5", "y", "p95", "y"], columns, { line_color, line_width: 1.5 });
@@ -89,24 +106,29 @@ const latencyChart = (kind, name) => (B) => {
 const drawOverviewCharts = () => {
   const charts = [];
   const axes = shownAxes();
+  const cls = facetLevels ? "wide facets" : "";
   if (axes) {
     const metrics = axes[2].map((key) => metricOf.get(key));
     charts.push({
-      id: "pareto", title: data.front ? "Pareto front" : "Two metrics", draw: paretoChart,
-      caption: data.front
-        ? [`Filled: Pareto-optimal, not dominated on ${metricNames(data.front.metrics)}: `, ...data.front.points.flatMap((point, i) => [i ? ", " : "", pointLink(point)]), "."]
-        : ["Two metrics with their confidence intervals."],
+      id: "pareto", title: data.front ? "Pareto front" : "Two metrics", draw: paretoChart, cls,
+      caption: [...(data.front
+        ? [`Filled: Pareto-optimal, not dominated on ${metricNames(data.front.metrics)}: `, ...data.front.points.slice(0, 12).flatMap((point, i) => [i ? ", " : "", pointLink(point)]), data.front.points.length > 12 ? ` and ${data.front.points.length - 12} more.` : "."]
+        : [facetLevels ? "Each run by two metrics." : "Two metrics with their confidence intervals."]), manyCaption()],
       controls: [axisChoice("x axis", "x", metrics, axes[0]), " × ", axisChoice("y axis", "y", metrics, axes[1])],
+      legend: legendOf(pointIndices.filter((point) => axes.slice(0, 2).every((key) => points[point].cells[key]))),
     });
   }
   const curves = withEntropy();
   if (curves.length)
     charts.push({
-      id: "entropy", title: "Entropy by token position", draw: entropyChart, caption: ["Mean predictive entropy at each token position, one line per run."],
-      legend: points.length > 1 && curves.length <= 16 ? curves.map((point) => pointLink(point)) : null,
+      id: "entropy", title: "Entropy by token position", draw: entropyChart, caption: ["Mean predictive entropy at each token position, one line per run.", manyCaption()], cls,
+      legend: legendOf(curves, { line: true }),
     });
-  for (const [kind, title] of [["ttft", "Time to first token"], ["itl", "Inter-token latency"]])
-    if (points.some((point) => point.latency[kind]))
-      charts.push({ id: kind, title, draw: latencyChart(kind, title.toLowerCase()), caption: ["Ticks: individual measurements; bar: interquartile range; circle: median."] });
+  for (const [kind, title] of [["ttft", "Time to first token"], ["itl", "Inter-token latency"]]) {
+    const timed = points.filter((point) => point.latency[kind]).length;
+    if (!timed) continue;
+    const fastest = timed > MOST_ROWS ? ` The ${MOST_ROWS} fastest of ${timed.toLocaleString("en")} runs.` : "";
+    charts.push({ id: kind, title, draw: latencyChart(kind, title.toLowerCase()), caption: [`Ticks: individual measurements; bar: interquartile range; circle: median.${fastest}`] });
+  }
   drawCharts(byId("charts"), charts);
 };

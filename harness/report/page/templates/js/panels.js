@@ -3,6 +3,24 @@
 const panel = (title, caption, ...children) => el("section", "panel", el("h2", "", title), caption ? el("p", "caption", caption) : null, ...children);
 const metricHeader = (metric) => el("th", "", metric.name, el("small", "", metric.unit || metric.key.split("/")[0]));
 
+// The direction of an effect: for a number, the change from its smallest to its largest value; else the levels with the lowest and highest mean.
+const effectDirection = (metric, factor, levels) => {
+  const swept = data.swept.find((each) => each.key === factor);
+  const ordered = [...levels].filter(([, mean]) => known(mean)).sort((a, b) => a[1] - b[1]);
+  if (ordered.length < 2) return null;
+  const [low, high] = [ordered[0], ordered.at(-1)];
+  if (!swept) return el("small", "", `${named(low[0], 24)} ${figure(metric, low[1])} to ${named(high[0], 24)} ${figure(metric, high[1])}`);
+  const trend = trendOf(metric, swept);
+  if (trend?.shape === "optimum") return el("small", "", `optimum at ${known(trend.best) ? digits(trend.best) : "an inner value"}`);
+  const numbers = [...levels].filter(([level, mean]) => known(mean) && Number.isFinite(Number(level))).sort((a, b) => a[0] - b[0]);
+  if (numbers.length < 2) return null;
+  const [first, last] = [numbers[0], numbers.at(-1)];
+  const change = trend ? trend.slope[0] * (swept.values.at(-1) - swept.values[0]) : last[1] - first[1];
+  if (trend?.shape === "flat") return el("small", "soft", `${signed(metric, change)}, no significant trend`);
+  const verdict = metric.better && change ? ((change > 0) === (metric.better === "higher") ? "better" : "worse") : "neither";
+  return el("small", "", el("span", `sign ${verdict}`, change > 0 ? "↑" : change < 0 ? "↓" : "="), ` ${signed(metric, change)} from ${named(String(first[0]), 12)} to ${named(String(last[0]), 12)}`);
+};
+
 const importancePanel = () => {
   if (!data.effects.length) return null;
   const factors = [...new Set(data.effects.map(([, factor]) => factor))];
@@ -12,17 +30,19 @@ const importancePanel = () => {
   const rows = (wanted.length ? wanted : available).map((metric) => {
     const row = el("tr", "", metricHeader(metric));
     for (const factor of factors) {
-      const [, , variance, range, levels] = effectOn(metric, factor) ?? [];
+      const [, , variance, , levels, confounded = []] = effectOn(metric, factor) ?? [];
       if (!known(variance)) { row.append(el("td", "", el("span", "soft", "–"))); continue; }
-      const cell = el("td", "", el("span", "value", share(variance)), filledBar("share-bar", Math.min(1, variance)), el("small", "", `range ${figure(metric, range)}`));
-      row.append(titled(cell, Object.entries(levels).map(([level, value]) => `${plain(level)}: ${figure(metric, value)}`).join("\n")));
+      const cell = el("td", "", el("span", "value", share(variance)), filledBar("share-bar", Math.min(1, variance)), effectDirection(metric, factor, levels));
+      if (confounded.length) cell.append(el("small", "confounded", `confounded with ${confounded.map((name) => plain(factorName(name))).join(", ")}`));
+      row.append(titled(cell, levels.map(([level, value]) => `${plain(level)}: ${figure(metric, value)}`).join("\n")));
     }
     return row;
   });
-  const top = el("tr", "", el("th", "", "metric"), ...factors.map((factor) => el("th", "", plain(factor))));
-  return panel("Parameter importance", "Share of the variance between runs that a parameter explains (eta squared), and the range of its level means.",
+  const top = el("tr", "", el("th", "", "metric"), ...factors.map((factor) => titled(el("th", "", plain(factorName(factor))), plain(factor))));
+  return panel("Parameter importance", "Share of the variance between runs that a parameter explains (eta squared), and its direction: the change over a number's values (↑ rises, ↓ falls), or the levels with the lowest and the highest mean.",
     el("div", "scroll", el("table", "numbers effects", el("thead", "", top), el("tbody", "", ...rows))));
 };
+const factorName = (factor) => factor.replace(/^decoding\./, "");
 
 const noisePanel = () => {
   const keys = Object.keys(data.noise).filter((key) => known(data.noise[key]));
@@ -47,4 +67,7 @@ const expectationsPanel = () => {
   return Object.assign(panel("Expectations", null, el("ul", "expectations", ...items)), { id: "expectations", className: "panel wide" });
 };
 
-const drawPanels = () => clear(byId("panels"), expectationsPanel(), agreementPanel(), importancePanel(), noisePanel());
+const drawPanels = () => {
+  clear(byId("panels"), expectationsPanel(), agreementPanel(), importancePanel(), noisePanel());
+  showScrolling(byId("panels"));
+};

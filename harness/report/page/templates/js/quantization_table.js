@@ -1,6 +1,8 @@
 // What each quantization costs: as sentences, as a table, and whether the strategy ranking is preserved.
 
-const DRIFT_COLUMNS = ["kl_mean", "kl_median", "kl_p90", "kl_p99", "kl_max", "same_top", "rms_dp", "perplexity_ratio", "parted", "first_divergence", "text_kl_mean", "text_perplexity", "text_bits_per_byte"].map((name) => `drift/${name}`);
+// Size, speed, KL, same top token and perplexity first.
+const FIRST_COLUMNS = ["memory/weights_mb", "latency/itl_p50_ms", "drift/kl_mean", "drift/same_top", "drift/perplexity_ratio"];
+const DRIFT_COLUMNS = ["kl_median", "kl_p90", "kl_p99", "kl_max", "rms_dp", "parted", "first_divergence", "text_kl_mean", "text_perplexity", "text_bits_per_byte"].map((name) => `drift/${name}`);
 const COST_COLUMNS = ["memory/weights_mb", "memory/cache_bytes_per_token", "memory/peak_mb", "latency/load_seconds", "latency/ttft_p50_ms", "latency/itl_p50_ms", "throughput/tokens_per_s"];
 const costs = quantization?.costs ?? [];
 const isKl = (key) => /kl_/.test(key);
@@ -9,7 +11,13 @@ const valueIn = (cost, key) => cost.cells[key]?.[0] ?? (isReference(cost) && key
 const referenceOf = (cost) => costs.find((other) => other.quantization === cost.reference && other.model === cost.model && other.prompts === cost.prompts) ?? null;
 const varies = (name) => new Set(costs.map((cost) => cost[name])).size > 1;
 const costName = (cost) => plain([varies("model") ? cost.model : null, varies("prompts") ? cost.prompts : null, cost.quantization].filter(Boolean).join(" / "));
-const namedCost = (index) => el("span", "cost-name", seriesDot(index), costName(costs[index]));
+// In this view a run's hue would be its strategy: a quantization has the shape and the dash of its runs, in one colour.
+const costHue = (index) => (hueChoice === "decoding" || hueChoice === null || manyHues || !costs[index].points.length ? null : hueOf(costs[index].points[0]));
+const costColour = (index) => (costHue(index) === null ? cssColour("--accent") : toneOf(costHue(index), null, isDark()));
+const costShape = (index) => SHAPES[costMark(index)];
+const costMark = (index) => (costHue(index) === null && shapeLevels.length < costs.length ? index % SHAPES.length : costs[index].points.length ? shapeIndex(costs[index].points[0]) : 0);
+const costDot = (index) => dotOf(costHue(index) === null ? "var(--accent)" : themedColour(costHue(index), null), costShape(index));
+const namedCost = (index) => el("span", "cost-name", costDot(index), costName(costs[index]));
 const metricNamed = (key) => metricOf.get(key) ?? { key, name: key, description: key, unit: "", better: null, known: false, decimals: 3 };
 const valueText = (metric, value) => {
   if (isKl(metric.key) || metric.key === "drift/rms_dp") return scientific(value);
@@ -38,7 +46,7 @@ const costSentence = (cost, worst) => {
     const same = valueIn(cost, "drift/same_top");
     if (known(same)) spans.push(`, same top token at ${percent(same)} of positions`);
     const ratio = valueIn(cost, "drift/perplexity_ratio");
-    if (known(ratio)) spans.push(`, perplexity ${ratio >= 1 ? "+" : "−"}${scientific(100 * Math.abs(ratio - 1), 1)}%`);
+    if (known(ratio)) spans.push(`, perplexity ${changePercent(ratio)}`);
   } else spans.push("drift was not measured");
   const add = (key, format, rest, more, less) => {
     const value = valueIn(cost, key);
@@ -63,7 +71,7 @@ const drawCostSentences = async () => {
 const quantizationRows = () => (state.per_run
   ? costs.flatMap((cost, index) => cost.points.map((point) => ({ index, point, cells: points[point].cells, cost })))
   : costs.map((cost, index) => ({ index, point: null, cells: cost.cells, cost })));
-const quantizationColumns = (rows) => [...DRIFT_COLUMNS, ...COST_COLUMNS].filter((key) => rows.some((row) => row.cells[key]));
+const quantizationColumns = (rows) => [...new Set([...FIRST_COLUMNS, ...DRIFT_COLUMNS, ...COST_COLUMNS])].filter((key) => rows.some((row) => row.cells[key]));
 
 const costCell = (cost, point, key, [value, low, high]) => {
   const metric = metricNamed(key);

@@ -36,11 +36,11 @@ const metricChanges = (keys, run, other) =>
     const metric = metricOf.get(key);
     const mine = points[run].cells[key][0], theirs = points[other].cells[key][0];
     const unit = metric.unit ? ` ${metric.unit}` : "";
-    return [i ? ", " : "", el("span", "key", metric.name), " ", change(figure(metric, theirs) + unit, figure(metric, mine) + unit), key.startsWith("latency/") || key.startsWith("throughput/") ? ratioText(mine, theirs) : ""];
+    return [i ? ", " : "", el("span", "key", metric.name), " ", change(figure(metric, theirs), figure(metric, mine) + unit), key.startsWith("latency/") || key.startsWith("throughput/") ? ratioText(mine, theirs) : ""];
   });
 
 const SPEED_KEYS = ["latency/ttft_p50_ms", "latency/itl_p50_ms", "throughput/tokens_per_s"];
-const TEXT_KEYS = ["probability/mean_logprob", "text/repeated_4", "text/distinct_2", "text/output_tokens"];
+const TEXT_KEYS = [...new Set([data.answer?.goal, "reference/chrf", "reference/exact_match", "probability/mean_logprob", "text/repeated_4", "text/distinct_2", "text/output_tokens"])].filter((key) => metricOf.has(key));
 
 // How often two runs generated the same output.
 const identicalOutputs = async (run, other) => {

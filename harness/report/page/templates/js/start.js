@@ -28,6 +28,7 @@ for (const view of VIEWS) {
   byId("tabs").append(tab);
 }
 drawNotes();
+showScrolling(document.body);
 readyExport();
 readyKeys();
 systemDark.addEventListener("change", () => { if (!theme) setTheme(""); });

@@ -7,6 +7,7 @@ const signOf = (word, verdict, noise) => {
   return { better: "▲", worse: "▼" }[verdict] ?? (word === "higher" ? "↑" : "↓");
 };
 
+const bestOf = new Map(Object.entries(data.best));
 const every = data.metrics.filter((metric) => points.some((point) => point.cells[metric.key]));
 const headline = every.filter((metric) => metric.headline);
 const columnsShown = () => (state.all || !headline.length ? every : headline);
@@ -27,9 +28,9 @@ const sortedPoints = () => {
 
 // A value and its difference from the baseline, as sentences.
 const cellSentences = (metric, point) => {
-  const [value, low, high, difference] = points[point].cells[metric.key];
+  const [value, low, high, difference, constant] = points[point].cells[metric.key];
   const unit = metric.unit ? ` ${metric.unit}` : "";
-  const sentences = [`${figure(metric, value)}${unit}${known(low) ? `, 95% confidence interval ${figure(metric, low)} to ${figure(metric, high)}` : ""}.`];
+  const sentences = [constant ? `${figure(metric, value)}${unit} in all samples: there is no interval.` : `${figure(metric, value)}${unit}${known(low) ? `, 95% confidence interval ${figure(metric, low)} to ${figure(metric, high)}` : ""}.`];
   if (point === data.baseline) sentences.push("Baseline for all comparisons.");
   else if (difference) {
     const [mean, from, to, p, word, verdict, noise, prompts] = difference;
@@ -73,7 +74,7 @@ const cellOf = (metric, point, range) => {
   if (!cell) return el("td", "", el("span", "soft", "–"));
   const [value, low, high] = cell;
   const difference = point === data.baseline ? null : cell[3];
-  const node = el("td", "", el("span", "value", figure(metric, value), difference ? differenceMark(difference) : el("span", "sign")), trackOf(cell, range));
+  const node = el("td", "", el("span", bestOf.get(metric.key)?.[0] === point ? "value best" : "value", figure(metric, value), difference ? differenceMark(difference) : el("span", "sign")), cell[4] ? el("small", "equal", "all equal") : trackOf(cell, range));
   if (state.intervals) {
     if (known(low)) node.append(el("small", "", `[${figure(metric, low)}, ${figure(metric, high)}]`));
     if (difference)
@@ -104,6 +105,8 @@ const pointHeader = (index) => {
   const point = points[index];
   const cell = titled(headCell("row", pointLink(index)), plain(point.label));
   if (index === data.baseline) cell.append(chip("baseline", "baseline for all comparisons"));
+  if (index === data.answer?.best) cell.append(chip("best", `best ${metricNames([data.answer.goal])}`, "chip good"));
+  else if (data.answer?.ties.includes(index)) cell.append(chip("tied", `${metricNames([data.answer.goal])}: not significantly worse than the best`));
   if (data.front?.points.includes(index)) cell.append(chip("Pareto-optimal", `not dominated on ${metricNames(data.front.metrics)}`));
   if (point.status === "failed") cell.append(el("small", "error", plain(point.error ?? "failed")));
   else if (!Object.keys(point.cells).length) cell.append(el("small", "soft", "no results stored"));
@@ -127,6 +130,8 @@ const drawTable = () => {
   const caption = ["Dot and bar: the value and its 95% confidence interval on the column's range."];
   if (data.baseline !== null)
     caption.push(el("span", "", " Compared with ", el("strong", "", plain(points[data.baseline].name)), " (thin line): ",
-      el("span", "sign better", "▲ better"), ", ", el("span", "sign worse", "▼ worse"), ", ", el("span", "sign neither", "↑ higher, ↓ lower"), `, · ${NO_DIFFERENCE}, ≈ within run-to-run noise; adjusted for all comparisons of the sweep. Hover over a cell for details.`));
+      el("span", "sign better", "▲ better"), ", ", el("span", "sign worse", "▼ worse"), ", ", el("span", "sign neither", "↑ higher, ↓ lower"), `, · ${NO_DIFFERENCE}, ≈ within run-to-run noise. Hover over a cell for details.`));
+  if (Object.keys(data.best).length) caption.push(" Bold: the best of a column.");
+  if (data.tested) caption.push(el("span", "tested", ` ${plain(data.tested)}`));
   clear(byId("metrics-caption"), ...caption);
 };

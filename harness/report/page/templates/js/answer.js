@@ -1,21 +1,23 @@
-// The findings as sentences with links.
+// The answer of the sweep: sentences with links and the figures behind them.
 
 const spanNode = (span) => {
-  if (typeof span === "string") return span;
+  if (typeof span === "string") return plain(span);
   return span.point === undefined ? link({ view: "prompts", prompt: span.prompt }, named(span.prompt)) : pointLink(span.point);
 };
 
-const drawFindings = () => {
+const drawAnswer = () => {
+  const rows = (data.answer?.sentences ?? []).map(({ title, tone, spans, evidence }) => [plain(title), tone, spans.map(spanNode), evidence]);
   const missed = data.expectations.filter((expectation) => !expectation.passed).length;
-  const rows = data.findings.map(({ title, tone, spans }) => [title, tone, spans.map(spanNode)]);
   if (data.expectations.length) {
     const all = plural(data.expectations.length, "expectation");
     const jump = el("a", "", missed ? `${missed} of ${all} missed` : `${all} met`);
     jump.href = "#expectations";
     jump.addEventListener("click", (event) => { event.preventDefault(); byId("expectations").scrollIntoView({ block: "start" }); });
-    rows.push(["Expected", missed ? "bad" : "good", [jump, "."]]);
+    rows.push(["Expected", missed ? "bad" : "good", [jump, "."], ""]);
   }
-  clear(byId("findings"), ...rows.map(([title, tone, sentence]) => el("div", tone, el("dt", "", title), el("dd", "", ...sentence))));
+  byId("answer").parentElement.hidden = !rows.length;
+  clear(byId("answer"), ...rows.map(([title, tone, sentence, evidence]) =>
+    el("div", tone, el("dt", "", title), el("dd", "", ...sentence, evidence ? el("small", "evidence", plain(evidence)) : null))));
 };
 
 const drawNotes = () => {
