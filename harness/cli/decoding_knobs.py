@@ -5,7 +5,7 @@ What is known of a field (type, range, neutral value) is on `Decoding`; mistakes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -129,7 +129,9 @@ def choices_of(groups: ConfigGroups) -> dict[str, dict[str, Any]]:
         config = groups.repository.load_config(f"decoding/{name}")
         if config is not None and groups.is_self_contained("decoding", name):
             values = OmegaConf.to_container(config.config)
-            found[name] = {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
+            found[name] = (
+                {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
+            )
     return found
 
 
@@ -153,10 +155,8 @@ def overrides_of(decoding: Decoding, choices: Mapping[str, Mapping[str, Any]]) -
     return [f"decoding={best}", *(f"decoding.{key}={_typed(wanted[key])}" for key in differing[best])]
 
 
-def _differing(choice: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterable[str]:
-    return [
-        key for key, neutral in NEUTRAL.items() if _plain(choice.get(key), neutral) != wanted[key]
-    ]
+def _differing(choice: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    return [key for key, neutral in NEUTRAL.items() if _plain(choice.get(key), neutral) != wanted[key]]
 
 
 def _plain(value: Any, neutral: Any) -> Any:

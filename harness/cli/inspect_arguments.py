@@ -50,7 +50,9 @@ def inspect_arguments(words: Sequence[str]) -> InspectArguments:
         elif key == "--page":
             port = _port(value) if equals else 0
             if port is None:
-                mistakes.append(Mistake(word, "must be a port from 1 to 65535; --page takes one that is free"))
+                mistakes.append(
+                    Mistake(word, "must be a port from 1 to 65535; --page takes one that is free")
+                )
             found.page = port
         elif not equals or key not in _KEYS:
             found.overrides.append(word)
@@ -89,4 +91,6 @@ def _without_effect(found: InspectArguments, given: Set[str]) -> Iterator[Mistak
     if found.as_json:
         yield Mistake("--json", "not with --page; leave one of them out")
     if "steps" in given:
-        yield Mistake(f"steps={found.steps}", "no effect with --page, where tokens are chosen one by one; remove it")
+        yield Mistake(
+            f"steps={found.steps}", "no effect with --page, where tokens are chosen one by one; remove it"
+        )

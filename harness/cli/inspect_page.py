@@ -106,7 +106,6 @@ class WalkServer(ThreadingHTTPServer):
             line = f"unexpected {without_secrets(one_line(error))}"
             return HTTPStatus.INTERNAL_SERVER_ERROR, {"mistakes": [line]}
 
-
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print nothing of a browser that has gone away in the midst of an answer."""
         if not isinstance(sys.exception(), OSError):
@@ -119,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "harness"
     sys_version = ""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Send the page."""
         name = self._allowed_name()
         if name == "":
@@ -127,11 +126,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif name is not None:
             self._refuse(HTTPStatus.NOT_FOUND, "no such page")
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Send the answer to a request of the page."""
         name = self._allowed_name()
         if name is None:
-            return
+            return None
         if self.headers.get_content_type() != "application/json":
             return self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "requests are JSON")
         length = self.headers.get("Content-Length", "")
@@ -150,12 +149,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _allowed_name(self) -> str | None:
         """Return what is asked for below the page's address; refuse who does not know it."""
         slash, token, *rest = f"{self.path.partition('?')[0]}/".split("/", 2)
-        origin, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site", "none")
+        origins = [None, *(f"http://{host}" for host in self.server.hosts)]
+        foreign = self.headers.get("Origin") not in origins
+        if self.command == "POST":
+            foreign |= self.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
         if self.headers.get("Host") not in self.server.hosts:
             refusal = "wrong host"
-        elif origin is not None and origin not in {f"http://{host}" for host in self.server.hosts}:
-            refusal = "wrong origin"
-        elif self.command == "POST" and site not in ("same-origin", "none"):
+        elif foreign:
             refusal = "wrong origin"
         elif slash or not secrets.compare_digest(token.encode(), self.server.token.encode()):
             refusal = "wrong address"
