@@ -5,7 +5,7 @@ What is known of a field (type, range, neutral value) is on `Decoding`; mistakes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -155,7 +155,7 @@ def overrides_of(decoding: Decoding, choices: Mapping[str, Mapping[str, Any]]) -
     return [f"decoding={best}", *(f"decoding.{key}={_typed(wanted[key])}" for key in differing[best])]
 
 
-def _differing(choice: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterable[str]:
+def _differing(choice: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     return [key for key, neutral in NEUTRAL.items() if _plain(choice.get(key), neutral) != wanted[key]]
 
 

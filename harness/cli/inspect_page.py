@@ -149,12 +149,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _allowed_name(self) -> str | None:
         """Return what is asked for below the page's address; refuse who does not know it."""
         slash, token, *rest = f"{self.path.partition('?')[0]}/".split("/", 2)
-        origin, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site", "none")
+        origins = [None, *(f"http://{host}" for host in self.server.hosts)]
+        foreign = self.headers.get("Origin") not in origins
+        if self.command == "POST":
+            foreign |= self.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
         if self.headers.get("Host") not in self.server.hosts:
             refusal = "wrong host"
-        elif (origin is not None and origin not in {f"http://{host}" for host in self.server.hosts}) or (
-            self.command == "POST" and site not in ("same-origin", "none")
-        ):
+        elif foreign:
             refusal = "wrong origin"
         elif slash or not secrets.compare_digest(token.encode(), self.server.token.encode()):
             refusal = "wrong address"

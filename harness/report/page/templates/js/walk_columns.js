@@ -14,7 +14,7 @@ const promptNode = (token, index) => {
 };
 
 const tokenChip = (walk, number, index, divergence) => {
-  const token = walk.scored[index] ?? { id: walk.tokens[index], text: "" };
+  const token = walk.scored[index] ?? { id: walk.tokens[index], text: "…" }; // not answered yet
   const node = button("chip-token", describeToken(token, index));
   writeToken(node, token.text, token.id);
   if (token.special) node.classList.add("special");

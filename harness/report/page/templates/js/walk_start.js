@@ -9,7 +9,7 @@ const showMistakes = (lines) => {
 // ---- asking: one request at a time, always for what is on the page by then
 
 let wanted = false, asking = false;
-let right = null; // fragment of the last walks that the model could read
+let right = null; // the last walks that the model could read
 
 const stepKey = () => JSON.stringify([prefixNow(), walkNow().tokens[state.cursor] ?? null, state.values]);
 let shownFor = null;
@@ -20,7 +20,7 @@ const askStep = async () => {
   const chosen = walkNow().tokens[state.cursor];
   step = await ask("step", { tokens: prefixNow(), decoding: state.values, show: chosen === undefined ? [] : [chosen] });
   shownFor = key;
-  right = fragmentNow();
+  right = { walks: [...state.walks], current: state.current, cursor: state.cursor, vs: state.vs };
   showMistakes([]);
   drawTable();
   byId("next").classList.remove("stale");
@@ -51,9 +51,9 @@ const pump = async () => {
       if (!(error instanceof Mistakes)) throw error;
       const ofValues = error.lines.every((line) => line.startsWith("decoding."));
       // What the model cannot read is taken back; a wrong value stays where it was typed.
-      if (!ofValues && right && right !== fragmentNow()) {
-        readFragment(right);
-        history.replaceState({ depth: depth() }, "", right);
+      if (!ofValues && right && right.walks.some((walk, i) => walk !== state.walks[i])) {
+        Object.assign(state, right, { walks: [...right.walks] });
+        remember(false);
         draw();
         wanted = true;
       }
