@@ -143,10 +143,10 @@ def swept_comparison(points: Sequence[PointResult], half: float = 1.5) -> Compar
     factors = factors_of(points)
     effects = [
         Effect(key, name, 0.8 if name == next(iter(factors)) else 0.15, 3.0,
-               _level_means(levels, [metrics[label][key] for label in labels]),
+               _level_means(factor.levels, [metrics[label][key] for label in labels]),
                ("quantization",) if name == "decoding.top_p" else ())
         for key in numbers
-        for name, levels in factors.items()
+        for name, factor in factors.items()
     ]  # fmt: skip
     front = ("latency/itl_p50_ms", GOAL)
     return Comparison(

@@ -80,7 +80,7 @@ def compare_html(
             for p, name in zip(points, names, strict=True)
         ],
         **answer_data(compared, list(indices)),
-        "factors": [[name, *_levels(levels)] for name, levels in factors_of(points).items()],
+        "factors": [[name, *_levels(factor.levels)] for name, factor in factors_of(points).items()],
         "effects": [effect_json(effect) for effect in compared.effects],
         "front": front_json(compared.front, indices),
         "quantization": quantization,
