@@ -12,6 +12,7 @@ from harness.backends.backend import (
     BatchEstimate,
     Capabilities,
     Failure,
+    ReadAgain,
     Request,
     TokenIds,
     Usage,
@@ -85,6 +86,9 @@ class FakeBackend:
         return Usage(tokens=self.answered, rows=self.answered, batch_rows=4)
 
     def score(self, prompts: Sequence[Prompt]) -> Iterator[PromptScores]:
+        raise AssertionError("it has no teacher forcing")
+
+    def read_again(self, request: Request, generated: Sequence[int]) -> ReadAgain:
         raise AssertionError("it has no teacher forcing")
 
     def time(self, requests: Sequence[Request], timing: Timing, progress: Progress) -> list[Repetition]:

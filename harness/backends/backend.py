@@ -36,7 +36,7 @@ class Capabilities:
     Attributes:
         full_distribution: raw and warped distribution of every step (entropy, rank, kept, kept_mass).
         shared_noise: draws with the shared Gumbel noise, so that strategies are paired.
-        teacher_forcing: `score`, how likely a given text is.
+        teacher_forcing: `score` and `read_again`, how likely a given text is.
         hidden_states: `Backend.distributions`, what drift is computed with.
         token_ids: ids of the generated tokens.
         streaming: tokens come one by one, so that `time` knows the time to first token.
@@ -86,6 +86,20 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class ReadAgain:
+    """A generated output that was read once more in one pass, by itself.
+
+    Attributes:
+        columns: (T,) by column of tokens.parquet, of its tokens; NaN where a value is not known.
+        chosen: (T,) ids that its strategy would choose there with the same noise; None where that takes more
+            than reading the output.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    chosen: np.ndarray | None
+
+
+@dataclass(frozen=True)
 class TokenIds:
     """The special token ids that a strategy needs: what ends a sample, and what pads a batch."""
 
@@ -129,6 +143,9 @@ class Backend(Protocol):
 
     def score(self, prompts: Sequence[Prompt]) -> Iterator[PromptScores]:
         """Return how likely each prompt's tokens are, given those before; needs `teacher_forcing`."""
+
+    def read_again(self, request: Request, generated: Sequence[int]) -> ReadAgain:
+        """Return what is recorded of a request's output in one pass by itself; needs `teacher_forcing`."""
 
     def time(self, requests: Sequence[Request], timing: Timing, progress: Progress) -> list[Repetition]:
         """Time requests of one strategy as a deployed loop would run them; advances by repetitions."""

@@ -21,6 +21,11 @@ def noise_key(seed: int, prompt_id: str, sample: int) -> int:
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
+def key_of_step(key: int, step: int) -> int:
+    """Return the key whose noise at step 0 is that of `key` at `step`."""
+    return (key + step * GAMMA + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 def _mix(x: np.ndarray) -> np.ndarray:
     """Apply SplitMix64's finaliser to uint64, in place; multiplication wraps."""
     x ^= x >> np.uint64(30)

@@ -92,6 +92,14 @@ class Processors:
         """Whether nothing comes before the truncation."""
         return self.truncation is not None and not self._runs
 
+    @property
+    def reads_scores_only(self) -> bool:
+        """Whether neither the tokens so far nor their number matter."""
+        return all(
+            reads == "scores" and not any(isinstance(p, FastMinNewTokens) for p in self._list_for(1)[run])
+            for reads, run in self._runs
+        )
+
     def __call__(self, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int) -> Tensor:
         """Return (R, V) scores warped by all that comes before `truncation`; `scores` itself is not changed.
 

@@ -35,6 +35,16 @@ def test_a_state_for_every_key_and_step() -> None:
         assert in_torch.step_state(torch.tensor([key]), int(step)).numpy().astype(np.uint64) == state
 
 
+@pytest.mark.parametrize("key", [0, -1, 2**63 - 1, in_numpy.noise_key(7, "p1", 3)])
+def test_a_key_whose_first_step_is_a_later_one_of_another(key: int) -> None:
+    for step in (0, 1, 77, 100_000):
+        moved = in_numpy.key_of_step(key, step)
+        assert -(2**63) <= moved < 2**63
+        for further in (0, 5):
+            expected = in_numpy.step_states(np.array([key]), np.array([step + further]))
+            assert in_numpy.step_states(np.array([moved]), np.array([further])) == expected
+
+
 def test_needs_no_torch() -> None:
     code = "import harness.decoding.gumbel_numpy, sys; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

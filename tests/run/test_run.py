@@ -323,28 +323,23 @@ def test_hydras_files_lie_in_the_sweeps_folder(outputs: Path) -> None:
         assert not list(folder.rglob("*.part"))
 
 
-def test_the_noise_floor_is_measured_once_a_group(outputs: Path, decoded: list[int]) -> None:
-    timed = ["timing=quick", "timing.prompts=1", "timing.repeats=1", "timing.new_tokens=4"]
+def test_the_noise_floor_is_measured_once_a_group_and_decodes_nothing(
+    outputs: Path, decoded: list[int]
+) -> None:
+    timed = ["timing=quick", "timing.prompts=1", "timing.repeats=2", "timing.new_tokens=4"]
     sweep = ["-m", *BASE, "compare.noise=true", *timed, "decoding=beam,greedy,top_p"]
     assert main(sweep) == 0
     beam, greedy, top_p = (folder_of(outputs, place) for place in range(3))
     assert not (beam / "noise.json").exists()
     assert not (top_p / "noise.json").exists()
-    noise = json.loads((greedy / "noise.json").read_text())
-    assert noise["prompts"] == 2
-    # In fp32 company moves nothing but the last digits; what was timed moves.
-    assert {"latency/itl_p50_ms", "probability/mean_logprob", "text/distinct_2"} <= set(noise["metrics"])
-    assert noise["metrics"]["text/distinct_2"] == 0
-    assert 0 <= noise["metrics"]["probability/mean_logprob"] < 1e-4
-    assert noise["metrics"]["latency/itl_p50_ms"] > 0
-    # The family, then together, again, and each of two prompts alone.
-    assert decoded[-5:] == [4, 2, 2, 1, 1]
+    assert json.loads((greedy / "noise.json").read_text())["metrics"]["latency/itl_p50_ms"] > 0
+    assert decoded[-1:] == [4], "the family, once"
     decoded.clear()
     assert main(sweep) == 0
     assert decoded == []
-    assert (
-        main([*BASE, "compare.noise=true", *timed, "decoding=min_p"]) == 0
-    )  # a sweep of one compares nothing
-    assert decoded == [2]
-    assert main(["-m", *BASE, *timed, "decoding=min_p,top_k"]) == 0
-    assert len(decoded) == 2
+    # A sweep of one compares nothing.
+    assert main([*BASE, "compare.noise=true", *timed, "decoding=min_p"]) == 0
+    assert not (folder_of(outputs) / "noise.json").exists()
+    assert main(["-m", *BASE, "compare.noise=true", *timed, "decoding=min_p,top_k"]) == 0
+    assert (folder_of(outputs) / "noise.json").exists()
+    assert decoded == [2, 2]

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from harness.backends.backend import Capabilities, Failure, Request, TokenIds, Usage
+from harness.backends.backend import Capabilities, Failure, ReadAgain, Request, TokenIds, Usage
 from harness.backends.hf.adaptive_batches import AdaptiveBatches, out_of_memory
 from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.backends.hf.cuda_graphs import capturable
 from harness.backends.hf.decoding_method import Method, Runtime, StrategyError, Work
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.methods import method_of
+from harness.backends.hf.read_again import read_again
 from harness.backends.hf.reference_comparison import ReferenceComparison
 from harness.backends.hf.rescore import score_prompt
 from harness.backends.hf.verified_modes import VerifiedModes
@@ -138,6 +139,10 @@ class HfBackend:
         for prompt in prompts:
             texts = self._detokenizer.output_text((), prompt.ids).token_texts
             yield replace(score_prompt(self._loaded, prompt.id, prompt.ids), token=texts)
+
+    def read_again(self, request: Request, generated: Sequence[int]) -> ReadAgain:
+        """Return what is recorded of a request's output when it is read in one pass, by itself."""
+        return read_again(self._loaded, request, generated)
 
     def time(self, requests: Sequence[Request], timing: Timing, progress: Progress) -> list[Repetition]:
         """Time requests of one strategy with stock `generate` (`latency_pass`).
