@@ -36,7 +36,7 @@ def description(points: Sequence[PointResult], comparison: Comparison, command: 
     """
     names = dict(zip((p.point.label for p in points), short_names([p.point for p in points]), strict=True))
     top = _answer(comparison, names)
-    bottom = f"\n\n<code>{escaped(command)}</code>\n" if command else ""
+    bottom = f"\n\nCommand: {escaped(command)}\n" if command else ""
     rest = "all runs are in compare.html (artifacts) and in the runs below this one"
     rows = _table(points, comparison, names)
     count = len(rows)
@@ -73,7 +73,7 @@ def _table(points: Sequence[PointResult], comparison: Comparison, names: Mapping
     metrics = key_metrics(points, goal)[:MOST_METRICS]
     best = {metric.key: best_points(metric, points, comparison) for metric in metrics}
     heads = [escaped(f"{metric.name} ({metric.unit})" if metric.unit else metric.name) for metric in metrics]
-    lines = [_line(["run", *heads]), _line(["---", *["---:"] * len(metrics)])]
+    lines = [_line(["run", *heads]), f"| --- |{' ---: |' * len(metrics)}"]
     for p in points:
         label = p.point.label
         values = [_value(m, p.metrics.get(m.key), bold=label in best[m.key]) for m in metrics]

@@ -20,8 +20,8 @@ EXPECTED = "expected_response"
 
 SCORES = ("reference/chrf", "text/repeated_4")
 """Metrics that are numbers."""
-VERDICTS = ("reference/exact_match", "text/looped_share")
-"""Metrics that a sample passes or not; shown as true or false."""
+VERDICTS = {"exact_match": "exact_match", "no_loop": "looped"}
+"""What a sample passes or not, and the column that says so; MLflow shows true in green and false in red."""
 
 
 def is_ours(assessment: Assessment) -> bool:
@@ -46,12 +46,19 @@ def assessments_of(
     reference = row.get("reference")
     if reference is not None:
         found.append(Expectation(EXPECTED, reference, source=source))
-    for key in (*SCORES, *VERDICTS, *custom):
+    for key in (*SCORES, *custom):
         metric = metric_of(key, custom)
-        value = row.get(metric.per_sample or "")
-        if isinstance(value, int | float) and math.isfinite(value):
-            shown = bool(value) if key in VERDICTS else round(value, max(2, metric.decimals))
-            found.append(Feedback(metric.per_sample or key, shown, source=source))
+        if _is_number(value := row.get(metric.per_sample or "")):
+            found.append(
+                Feedback(metric.per_sample or key, round(value, max(2, metric.decimals)), source=source)
+            )
+    for name, column in VERDICTS.items():
+        if _is_number(value := row.get(column)):
+            found.append(Feedback(name, bool(value) == (name == column), source=source))
     for one in found:
         one.assessment_id = f"a-{identity[:12].hex()}-{one.name}"[:50]
         yield one
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
