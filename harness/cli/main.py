@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from harness import __version__
+from harness.cli.early_line import early_line
 from harness.cli.inspect_arguments import inspect_arguments
 from harness.cli.replay_arguments import replay_arguments
 from harness.config import hydra_app as app
@@ -57,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(argv)
     # Read by OpenMP when torch is loaded: threads that spin while they wait slow down a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with visible_streams(), _terminable() as terminated:
+    slow = words[:1] not in (["help"], ["--version"]) and not {"--help", "-h"} & set(words)
+    with early_line("starting ..." if slow else ""), visible_streams(), _terminable() as terminated:
         try:
             status = _run_interruptibly(words)
             sys.stdout.flush()

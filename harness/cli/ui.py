@@ -9,11 +9,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+import webbrowser
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from http.client import HTTPException
 from types import FrameType
+from urllib.request import urlopen
+
+from rich.text import Text
 
 from harness.config.secret_text import bare_address, safe_address
 from harness.errors import ConfigError, HarnessError
+from harness.report.console import SafeConsole
 from harness.store.files import outputs_folder
 from harness.store.mlflow_uri import (
     artifacts_uri,
@@ -23,8 +31,18 @@ from harness.store.mlflow_uri import (
     sqlite_path,
     tracking_uri,
 )
-from harness.store.sweeps import find_sweep
+from harness.store.sweeps import Sweep, find_sweep
+from harness.terminal import visible
 from harness.tracking.database import opened, reason_of
+from harness.tracking.links import Link
+from harness.tracking.print_links import print_links
+from harness.tracking.recent_sweeps import RecentSweep, recent_sweeps
+
+POLL = 0.2
+"""Seconds between two looks at whether the server answers."""
+
+QUIET = "--log-level warning"
+"""Options of uvicorn, which serves MLflow."""
 
 
 def serve(argv: Sequence[str]) -> int:
@@ -44,6 +62,7 @@ def serve(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--port", type=int, default=5000)
     parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--open", action="store_true", help="open the last sweep in a browser")
     known, rest = parser.parse_known_args(list(argv))
     uri = _uri()
     if is_server(uri):
@@ -57,11 +76,20 @@ def serve(argv: Sequence[str]) -> int:
         )
     _check_free(known.host, known.port)
     _check_usable(uri)
-    host = "127.0.0.1" if known.host in ("0.0.0.0", "::") else known.host
-    print(f"Starting MLflow UI at http://{host}:{known.port} (Ctrl-C to stop)", flush=True)
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(known.host, known.host)
+    address = f"http://{host}:{known.port}"
+    print(f"Starting the MLflow UI at {address} ...", flush=True)
     # Not among the words, which everybody on the machine can read.
     secret = {"MLFLOW_BACKEND_STORE_URI": uri} if safe_address(uri) != uri else {}
-    return _run(server_command(uri, known.host, known.port, rest), secret)
+
+    def started(server: subprocess.Popen[bytes]) -> None:
+        recent = recent_sweeps(outputs_folder(), uri, address)
+        if _answers(server, address):
+            show_sweeps(recent, address)
+            if known.open:
+                _open(recent[0].links if recent else (), address)
+
+    return _run(server_command(uri, known.host, known.port, rest), secret, started)
 
 
 def server_command(uri: str, host: str, port: int, rest: Sequence[str]) -> list[str]:
@@ -75,7 +103,46 @@ def server_command(uri: str, host: str, port: int, rest: Sequence[str]) -> list[
     root = artifacts_uri(uri)
     if root:
         command += ["--default-artifact-root", root, "--artifacts-destination", root]
-    return [*command, "--host", host, "--port", str(port), "--workers", "1", *rest]
+    # Without a line for each request of the browser.
+    quiet = [] if any(word.startswith("--uvicorn-opts") for word in rest) else ["--uvicorn-opts", QUIET]
+    return [*command, "--host", host, "--port", str(port), "--workers", "1", *quiet, *rest]
+
+
+def show_sweeps(recent: Sequence[RecentSweep], address: str) -> None:
+    """Print that the UI is ready, the links to the last sweep, and the ones before it."""
+    console = SafeConsole()
+    ready = Text.assemble("MLflow UI: ", console.link(address, address), "   (Ctrl-C to stop)")
+    console.print(ready, soft_wrap=True)
+    for number, one in enumerate(recent):
+        if number < 2:
+            console.print(Text("\nLast sweep" if number == 0 else "\nEarlier", "bold"))
+        console.print(Text(f"{visible(_headline(one.sweep))}"), soft_wrap=True)
+        links = one.links if number == 0 else [link for link in one.links if link.name in ("page", "runs")]
+        print_links(console, one.sweep, links, "", served=True)
+    console.print()
+
+
+def _headline(sweep: Sweep) -> str:
+    """Return a sweep in one line: its title, its id, how many points, when."""
+    points = f"{len(sweep.points)} point{'' if len(sweep.points) == 1 else 's'}"
+    when = datetime.fromtimestamp(sweep.started).strftime("%Y-%m-%d %H:%M")
+    return f"{sweep.title} ({sweep.sweep_id}): {points}, {when}"
+
+
+def _answers(server: subprocess.Popen[bytes], address: str) -> bool:
+    """Wait until the server answers; False when it has ended before."""
+    while server.poll() is None:
+        with contextlib.suppress(OSError, HTTPException), urlopen(f"{address}/health", timeout=5):
+            return True
+        time.sleep(POLL)
+    return False
+
+
+def _open(links: Sequence[Link], address: str) -> None:
+    """Open the charts of the last sweep, or the UI, in the user's browser; say so where there is none."""
+    url = next((link.url for link in links if link.name == "charts"), address)
+    if not webbrowser.open(url):
+        print("--open: no browser was found; open one of the links above")
 
 
 def _uri() -> str:
@@ -111,11 +178,19 @@ def _check_usable(uri: str) -> None:
         raise HarnessError(message) from error
 
 
-def _run(command: Sequence[str], variables: Mapping[str, str] | None = None) -> int:
-    """Run the server in a session of its own, and end all of its processes with ours."""
+def _run(
+    command: Sequence[str],
+    variables: Mapping[str, str] | None = None,
+    started: Callable[[subprocess.Popen[bytes]], None] = lambda server: None,
+) -> int:
+    """Run the server in a session of its own, and end all of its processes with ours.
+
+    `started` is called with the server once it was started, and may wait for it.
+    """
     prepare_environment()
     # Off: runners of features that are not used here, more processes to start and to end.
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ, **(variables or {})}
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    environment = {**quiet, **os.environ, **(variables or {})}
     server = subprocess.Popen(command, env=environment, start_new_session=True)
     ended_by_user = False
 
@@ -126,6 +201,7 @@ def _run(command: Sequence[str], variables: Mapping[str, str] | None = None) -> 
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        started(server)
         status = server.wait()
     finally:
         for number, handler in before.items():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
 
 from harness.terminal import visible
 
@@ -23,6 +26,19 @@ class SafeConsole(Console):
         super().__init__(
             file=getattr(stream, "behind", stream), markup=False, emoji=False, highlight=highlight
         )
+
+    @property
+    def shows_links(self) -> bool:
+        """Whether a link can hide behind a short text: on a terminal that is known to open it (OSC 8).
+
+        The Linux console and Terminal.app of macOS show the text alone.
+        """
+        blind = os.environ.get("TERM") == "linux" or os.environ.get("TERM_PROGRAM") == "Apple_Terminal"
+        return self.is_terminal and self.color_system is not None and not blind
+
+    def link(self, text: str, url: str) -> Text:
+        """Return the text as a link to the URL where the terminal shows links, else the text alone."""
+        return Text(visible(text), Style(link=visible(url)) if self.shows_links else "")
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """Yield the segments of what is to be printed, their texts visible."""

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.comparison import Comparison, Difference
-from harness.analysis.metric_catalog import HEADLINES
 from harness.analysis.point_results import CHOICES, PointResult
 from harness.analysis.statistics.verdicts import NO_DIFFERENCE
+from harness.report.key_metrics import best_points, key_metrics
 from harness.report.point_names import short_names
 from harness.terminal import visible
 
@@ -37,21 +37,37 @@ MARKS = {
 }
 """The mark behind a number, by how it differs from the baseline: sign, style and meaning."""
 
-OPTIONAL = ("text/output_tokens", "finish", "text/distinct_2", "throughput/tokens_per_s", "text/repeated_4")
+OPTIONAL = (
+    "text/output_tokens",
+    "finish",
+    "text/distinct_2",
+    "throughput/tokens_per_s",
+    "text/repeated_4",
+    "latency/ttft_p50_ms",
+)
 """What makes room for long names, the first one first: `finish` is shortened, metrics are left out."""
 
 Columns = list[tuple[str, list[Text]]]
 """The header of each column, and its cell of each point."""
 
 
-def sweep_table(points: Sequence[PointResult], width: int, comparison: Comparison | None = None) -> Group:
+BEST = "bold"
+"""The style of a column's best values."""
+
+
+def sweep_table(
+    points: Sequence[PointResult], width: int, comparison: Comparison | None = None, *, styled: bool = False
+) -> Group:
     """Return the table: what varies, the results, and below it what all points share and the errors.
+
+    The metric that the sweep is about comes first, then those of references; the best values are bold.
 
     Args:
         points: of one sweep, in its order.
         width: columns of the terminal; in a narrow one, the least important columns are left out before a
             name is wrapped.
         comparison: of these points; marks how each number differs from the baseline's.
+        styled: whether styles are seen, so that the legend explains them.
     """
     names = short_names([p.point for p in points])
     layouts = [_columns(points, OPTIONAL[:count], comparison) for count in range(len(OPTIONAL) + 1)]
@@ -77,6 +93,9 @@ def sweep_table(points: Sequence[PointResult], width: int, comparison: Compariso
         label = ("\n  ".join(wrapped(name, room)), "red" if p.point.status == "failed" else "")
         table.add_row(Text.assemble(sign, " ", label), *(cells[row] for _, cells in columns))
     below = [Text(line, "dim") for line in (*_shared(points), *_legend(comparison, columns))]
+    if styled and any(span.style == BEST for _, cells in columns for cell in cells for span in cell.spans):
+        tested = ", and what is not significantly worse" if comparison and comparison.best else ""
+        below.append(Text.assemble(("bold", BEST), (f": best{tested}", "dim")))
     for point in failed:
         label = (visible(point.label), "red")
         below.append(Text.assemble(("✗ ", "bold red"), label, ": ", visible(point.error or "failed")))
@@ -85,14 +104,19 @@ def sweep_table(points: Sequence[PointResult], width: int, comparison: Compariso
 
 def _columns(points: Sequence[PointResult], without: Sequence[str], comparison: Comparison | None) -> Columns:
     """Return the columns beside the names; those in `without` left out or shortened."""
-    known = {key for p in points for key in p.metrics}
-    shown = [metric for metric in HEADLINES if metric.key in known and metric.key not in without]
+    goal = comparison.answer.goal if comparison and comparison.answer else None
+    shown = [m for m in key_metrics(points, goal) if m.key == goal or m.key not in without]
     with_units = any(metric.unit for metric in shown)
     columns = []
     for metric in shown:
         marks = _marks([_difference(comparison, p.point.label, metric.key) for p in points])
-        numbers = [metric.format(p.metrics.get(metric.key)) for p in points]
-        cells = [Text.assemble(*pair) for pair in zip(numbers, marks, strict=True)]
+        best = best_points(metric, points, comparison)
+        cells = [
+            Text.assemble(
+                (metric.format(p.metrics.get(metric.key)), BEST if p.point.label in best else ""), mark
+            )
+            for p, mark in zip(points, marks, strict=True)
+        ]
         columns.append((metric.name + (f"\n{metric.unit}" if with_units else ""), cells))
     return [*columns, _finishes(points, in_short="finish" in without)]
 

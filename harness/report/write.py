@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,15 +16,17 @@ from harness.analysis.comparison import Comparison
 from harness.analysis.drift_costs import precision_report
 from harness.analysis.expectations import CheckedExpectation, check_expectations, check_summary, missed
 from harness.analysis.point_results import PointResult, point_results
+from harness.report.answer_text import answer_text
 from harness.report.console import SafeConsole
 from harness.report.csv_files import comparison_csv, summary_csv
 from harness.report.page.compare_page import compare_html
 from harness.report.page.tokens_page import tokens_html
+from harness.report.point_names import short_names
 from harness.report.terminal_table import sweep_table
 from harness.store.feedback import known_feedback
 from harness.store.files import outputs_folder, write_text
 from harness.store.stored_point import StoredPoint
-from harness.store.sweeps import Sweep, SweepPoint, find_sweep
+from harness.store.sweeps import Status, Sweep, SweepPoint, find_sweep
 from harness.store.votes import known_votes
 from harness.terminal import visible
 
@@ -92,16 +95,38 @@ def write_sweep_reports(sweep: Sweep, anew: bool = False) -> Written:
     return Written(points, comparison, checked)
 
 
-def print_sweep(sweep: Sweep, written: Written) -> None:
-    """Print the sweep's table, its expectations and the paths of its files."""
+def print_sweep(sweep: Sweep, written: Written, seconds: float | None = None) -> None:
+    """Print the sweep's table, its answer, its expectations and the paths of its files.
+
+    `seconds` is how long it took; None when it was not run now.
+    """
     console = SafeConsole()
-    console.print(sweep_table(written.points, console.width, written.comparison))
+    styled = console.is_terminal and console.color_system is not None
+    console.print(sweep_table(written.points, console.width, written.comparison, styled=styled))
     console.print()
+    if written.comparison.answer:
+        points = [p.point for p in written.points]
+        names = dict(zip((p.label for p in points), short_names(points), strict=True))
+        console.print(answer_text(written.comparison.answer.sentences, names))
+        console.print()
     for line in _expectation_lines(written.checked):
         console.print(line, soft_wrap=True)
+    if seconds is not None:
+        console.print(Text(visible(_took(sweep, seconds)), "dim"), soft_wrap=True)
     for path in (sweep.folder / "compare.html", sweep.folder / "summary.csv"):
         if path.is_file():
-            console.print(_relative(path), soft_wrap=True)
+            console.print(console.link(_relative(path), path.absolute().as_uri()), soft_wrap=True)
+
+
+def _took(sweep: Sweep, seconds: float) -> str:
+    """Return in one line how long a sweep took, and what became of its points."""
+    counts = Counter(point.status for point in sweep.points)
+    named: dict[Status, str] = {"done": "generated", "reused": "from the store", "failed": "failed"}
+    shown = ", ".join(f"{counts[status]} {name}" for status, name in named.items() if counts[status])
+    minutes, rest = divmod(round(seconds), 60)
+    took = f"{minutes} min {rest} s" if minutes else f"{seconds:.{int(seconds < 10)}f} s"
+    points = f"{len(sweep.points)} point{'' if len(sweep.points) == 1 else 's'}"
+    return f"{sweep.title}: {points} in {took} ({shown})"
 
 
 def tokens_page(sweep: Sweep, point: SweepPoint, stored: StoredPoint, anew: bool = False) -> Path:

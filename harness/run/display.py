@@ -2,45 +2,63 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from harness.plan.plan import Plan
 from harness.report.console import SafeConsole
+from harness.run.estimate import Estimate
 from harness.terminal import visible, visible_streams
+
+NARROW = 100
+"""Columns of a terminal below which the bars are short."""
 
 
 class Display:
-    """The terminal's `harness.progress.Progress`. Without a terminal the bars are silent."""
+    """The terminal's `harness.progress.Progress`. Without a terminal the bars are silent.
 
-    def __init__(self, console: SafeConsole, points: int) -> None:
+    Args:
+        console: what is printed to.
+        points: of the sweep.
+        work: expected units by kind of stage (`run.estimate.expected_work`), for the estimate of the sweep.
+    """
+
+    def __init__(self, console: SafeConsole, points: int, work: Mapping[str, float] | None = None) -> None:
+        self._estimate = Estimate(work or {})
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            # In a column of its own that takes what the others leave, so that a new label moves nothing.
+            TextColumn("{task.description}", markup=False, table_column=_flexible()),
+            BarColumn(bar_width=24 if console.width >= NARROW else 10),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}", markup=False),
             TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
+            _Left(self._estimate),
             console=console,
             transient=True,
+            expand=True,
             disable=not console.is_terminal,
         )
         self._open = ExitStack()
         self._points = points
-        self._sweep = self._progress.add_task("sweep", total=points, unit="points")
+        self._sweep = self._progress.add_task("sweep", total=points, unit="points", whole=True)
         self._stage: TaskID | None = None
         self._done = 0
 
@@ -57,10 +75,12 @@ class Display:
         """Show a bar for a new stage in place of the last one's."""
         if self._stage is not None:
             self._progress.remove_task(self._stage)
+        self._estimate.begin(label, total, time.monotonic())
         self._stage = self._progress.add_task(visible(label), total=total, unit=unit)
 
     def advance(self, amount: int = 1) -> None:
         """Move the stage's bar."""
+        self._estimate.advance(amount)
         if self._stage is not None:
             self._progress.advance(self._stage, amount)
 
@@ -76,6 +96,36 @@ class Display:
         )
         self._progress.console.print(line, soft_wrap=True)
         self._progress.advance(self._sweep)
+
+
+class _Left(ProgressColumn):
+    """The time left: of the sweep by our estimate, of a stage by rich's."""
+
+    max_refresh = 0.5
+
+    def __init__(self, estimate: Estimate) -> None:
+        super().__init__(Column(no_wrap=True, min_width=len("> 0:00 left"), justify="right"))
+        self._estimate = estimate
+        self._of_a_stage = TimeRemainingColumn(compact=True)
+
+    def render(self, task: Task) -> Text:
+        """Return `~1:20 left`, or `> 1:20 left` where more is to come; empty while nothing is known."""
+        if not task.fields.get("whole"):
+            return self._of_a_stage.render(task)
+        found = self._estimate.seconds_left(time.monotonic())
+        return Text() if found is None else Text(left_text(*found), "cyan")
+
+
+def left_text(seconds: float, more: bool) -> str:
+    """Return a time as `~1:20 left`; with `more` to come as `> 1:20 left`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{'> ' if more else '~'}{clock} left"
+
+
+def _flexible() -> Column:
+    return Column(ratio=1, no_wrap=True, overflow="ellipsis")
 
 
 def print_warnings(console: SafeConsole, plan: Plan) -> None:

@@ -18,13 +18,14 @@ from harness.plan.plan import Plan, make_plan
 from harness.report import print_sweep, write_sweep_reports
 from harness.report.console import SafeConsole
 from harness.run.display import Display, print_hints, print_warning, print_warnings
+from harness.run.estimate import expected_work
 from harness.run.executor import Executor, Outcome
 from harness.run.local import LocalExecutor
 from harness.store.files import remove_unfinished, write_text
 from harness.store.locks import lock
 from harness.store.sweeps import Sweep
 from harness.terminal import visible
-from harness.tracking import BackgroundTracker, Tracker, closing_lines, open_tracker
+from harness.tracking import BackgroundTracker, Tracker, open_tracker, print_links
 
 SAVING = 30
 """plan.json is written again no sooner than after this many times what writing it took."""
@@ -76,8 +77,9 @@ class _Run:
         tracker = BackgroundTracker(open_tracker(self._sweep))
         status = "KILLED"
         try:
-            tracker.open(self._sweep)
-            with Display(self._console, len(self._plan.jobs)) as display:
+            with Display(self._console, len(self._plan.jobs), expected_work(self._plan)) as display:
+                display.stage("opening MLflow" if tracker.uri else "starting", 1, "")
+                tracker.open(self._sweep)
                 for outcome in executor.run(self._plan, display):
                     self._record(outcome, display, tracker)
             failed = sum(point.status == "failed" for point in self._sweep.points)
@@ -90,14 +92,14 @@ class _Run:
                 self._console.print(f"{kept}; the same command resumes from here")
             raise
         finally:
+            written = None
             try:
                 self._sweep.save()
                 written = write_sweep_reports(self._sweep)
             finally:
-                tracker.close(self._sweep, status)
-        print_sweep(self._sweep, written)
-        for line in closing_lines(self._sweep, tracker.links(self._sweep), tracker.uri):
-            self._console.print(Text(visible(line)), soft_wrap=True)
+                tracker.close(self._sweep, status, written)
+        print_sweep(self._sweep, written, time.time() - self._sweep.started)
+        print_links(self._console, self._sweep, tracker.links(self._sweep), tracker.uri)
         return 1 if failed or missed(written.checked) else 0
 
     def _record(self, outcome: Outcome, display: Display, tracker: Tracker) -> None:

@@ -74,6 +74,11 @@ class Sweep:
     compare: Mapping[str, Any] = field(default_factory=dict)
     expect: tuple[Mapping[str, Any], ...] = ()
 
+    @property
+    def title(self) -> str:
+        """What people read: the sweep's name."""
+        return self.name
+
     def with_point(self, index: int, **changes: Any) -> Sweep:
         """Return the sweep with some facts of one point changed."""
         points = list(self.points)

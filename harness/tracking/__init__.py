@@ -1,7 +1,8 @@
 """Tracking: logs a sweep to MLflow from the store on disk; MLflow is imported when a tracker is opened."""
 
 from harness.tracking.background import BackgroundTracker
-from harness.tracking.links import Link, closing_lines, sweep_links
+from harness.tracking.links import Link, sweep_links
+from harness.tracking.print_links import print_links
 from harness.tracking.tracker import Tracker, open_tracker
 
-__all__ = ["BackgroundTracker", "Link", "Tracker", "closing_lines", "open_tracker", "sweep_links"]
+__all__ = ["BackgroundTracker", "Link", "Tracker", "open_tracker", "print_links", "sweep_links"]

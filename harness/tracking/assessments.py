@@ -12,6 +12,7 @@ from harness.store.files import outputs_folder
 from harness.store.mlflow_uri import sqlite_path, tracking_uri
 from harness.store.sweeps import Sweep, find_sweep
 from harness.tracking.database import opened, reason_of
+from harness.tracking.scores import is_ours
 from harness.tracking.traces import find_traces, identity_of, trace_id_of
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _read(sweep: Sweep, uri: str) -> tuple[dict[str, Any], ...] | None:
 def _feedback(assessments: list[Assessment]) -> Iterator[dict[str, Any]]:
     """Yield the feedback among a trace's assessments, oldest first, without what was replaced or failed."""
     for one in sorted(assessments, key=lambda a: (a.create_time_ms or 0, a.assessment_id or "")):
-        if one.feedback is None or one.valid is False or one.feedback.error is not None:
+        if is_ours(one) or one.feedback is None or one.valid is False or one.feedback.error is not None:
             continue
         value: Any = one.feedback.value
         comment = one.rationale or ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from harness.report.write import Written
 from harness.store.sweeps import Sweep
 from harness.tracking.links import Link
 from harness.tracking.tracker import Tracker
@@ -40,7 +41,7 @@ class BackgroundTracker(Tracker):
 
         self._logged = self._executor.submit(log)
 
-    def close(self, sweep: Sweep, status: str) -> None:
+    def close(self, sweep: Sweep, status: str, written: Written | None = None) -> None:
         """Log what is still queued, then end the parent run; as KILLED when a point could not be logged."""
         try:
             if self._logged is not None:
@@ -51,7 +52,7 @@ class BackgroundTracker(Tracker):
         finally:
             # When interrupted, the point in progress is finished, the others are left to the next run.
             self._executor.shutdown(cancel_futures=True)
-            self._tracker.close(sweep, status)
+            self._tracker.close(sweep, status, written)
 
     def links(self, sweep: Sweep) -> tuple[Link, ...]:
         """Return the sweep's links into the MLflow UI."""

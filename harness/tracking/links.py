@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
-from harness.analysis.metric_catalog import HEADLINES
+from harness.analysis.metric_catalog import Metric, metric_of
 from harness.config.secret_text import bare_address
 from harness.store.mlflow_uri import is_server
 from harness.store.sweeps import Sweep, SweepPoint
+from harness.tracking.facts import metric_key
 
 LOCAL = "http://127.0.0.1:5000"
 """The address at which `harness ui` serves."""
 
 MAX_SIDE_BY_SIDE = 10
 """Runs that the UI puts side by side at most."""
-
-BY_SPEED = {"orderByKey": "metrics.`latency/itl_p50_ms`", "orderByAsc": "true"}
-"""Any order but the default one lists points as rows; in that one they are collapsed below their parent."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,21 @@ class Link:
 
     name: str
     url: str
+
+
+def order_of(metrics: Sequence[Metric]) -> dict[str, str]:
+    """Return the order of the runs: by the goal or a reference's metric, else by speed; the best first.
+
+    Any order but the default one lists points as rows; in that one they are collapsed below their parent.
+    """
+    speed = metric_of("latency/itl_p50_ms")
+    directed = [metric for metric in metrics if metric.better]
+    by_result = next(iter(directed), speed)
+    first = speed if by_result.visibility == "headline" and (speed in directed or not directed) else by_result
+    return {
+        "orderByKey": f"metrics.`{metric_key(first.key)}`",
+        "orderByAsc": "false" if first.better == "higher" else "true",
+    }
 
 
 def points_filter(sweep: Sweep) -> str:
@@ -54,22 +66,8 @@ def side_by_side(sweep: Sweep) -> tuple[SweepPoint, ...]:
 
 
 def view_key(sweep: Sweep) -> str:
-    """Return the name under which `table_view` is shared."""
+    """Return the name under which the sweep's view is shared (`tracking.shared_view`)."""
     return f"harness-{sweep.sweep_id}"
-
-
-def table_view(sweep: Sweep) -> dict[str, Any]:
-    """Return a state of the runs page: the sweep's points with the headline metrics and what varies."""
-    attributes = ("model", "quantization", "decoding")
-    varying = [name for name in attributes if len({getattr(p, name) for p in sweep.points}) > 1]
-    columns = [f"metrics.`{metric.key}`" for metric in HEADLINES] + [f"tags.`{name}`" for name in varying]
-    return {
-        "searchFilter": points_filter(sweep),
-        "orderByKey": BY_SPEED["orderByKey"],
-        "orderByAsc": True,
-        "selectedColumns": columns,
-        "runsHiddenMode": "SHOWALL",
-    }
 
 
 def sweep_links(
@@ -78,17 +76,21 @@ def sweep_links(
     uri: str = "",
     run_ids: Mapping[str, str] | None = None,
     parent: str = "",
+    metrics: Sequence[Metric] = (),
+    base: str = "",
 ) -> tuple[Link, ...]:
     """Return links to the sweep's outputs side by side, its charts, its page, its runs and any traces.
 
     Args:
         sweep: whose points are shown.
         experiment_id: in the store at `uri`.
-        uri: tracking URI; links go to a server's address, else to LOCAL.
+        uri: tracking URI.
         run_ids: ids of the points' runs by label, to choose those that are put side by side.
         parent: id of the sweep's run, which has compare.html.
+        metrics: the key metrics of its points, most important first.
+        base: address of the UI; empty: the server at `uri`, else LOCAL.
     """
-    base = (bare_address(uri) if is_server(uri) else LOCAL).rstrip("/")
+    base = (base or (bare_address(uri) if is_server(uri) else LOCAL)).rstrip("/")
     points = points_filter(sweep)
     finished = f"{points} and attributes.status = 'FINISHED'"
 
@@ -99,11 +101,9 @@ def sweep_links(
     if many and run_ids:
         ids = ", ".join(f"'{run_ids[p.label]}'" for p in side_by_side(sweep) if p.label in run_ids)
         finished = f"attributes.run_id IN ({ids})"
-    # By default the UI charts the first ten runs; only a shared view can make it chart all.
-    charted = {"viewStateShareKey": view_key(sweep)} if many else {"searchFilter": points, **BY_SPEED}
     links = [
-        Link("outputs", runs(searchFilter=finished, **BY_SPEED, compareRunsMode="ARTIFACT")),
-        Link("charts", runs(**charted, compareRunsMode="CHART")),
+        Link("outputs", runs(searchFilter=finished, **order_of(metrics), compareRunsMode="ARTIFACT")),
+        Link("charts", runs(viewStateShareKey=view_key(sweep), compareRunsMode="CHART")),
     ]
     if parent:
         links.append(Link("page", _url(base, experiment_id, f"runs/{parent}/artifacts/compare.html", {})))
@@ -119,19 +119,3 @@ def _url(base: str, experiment_id: str, page: str, view: Mapping[str, str]) -> s
     parameters = {**view, "workflowType": "machine_learning"}
     query = "&".join(f"{key}={quote(value, safe='')}" for key, value in parameters.items())
     return f"{base}/#/experiments/{quote(experiment_id, safe='')}/{page}?{query}"
-
-
-def closing_lines(sweep: Sweep, links: tuple[Link, ...], uri: str) -> list[str]:
-    """Return what to print after a run: how to start the UI, and the links to the sweep."""
-    if not links:
-        return []
-    lines = [] if is_server(uri) else ["harness ui   # then open"]
-    width = max(len(link.name) for link in links)
-    lines += [f"{link.name:<{width}}  {link.url}" for link in links]
-    shown = sum(point.status in ("done", "reused") for point in sweep.points)
-    if shown > MAX_SIDE_BY_SIDE:
-        lines.append(
-            f"MLflow puts {MAX_SIDE_BY_SIDE} runs side by side: the baseline and the most similar ones; "
-            f"compare.html shows all {shown}."
-        )
-    return lines

@@ -7,13 +7,14 @@ from dataclasses import replace
 from harness.analysis.point_results import damage_of, stored_of
 from harness.config.secret_text import safe_address
 from harness.errors import HarnessError
+from harness.report.console import SafeConsole
 from harness.report.write import write_sweep_reports
 from harness.store.files import outputs_folder
 from harness.store.mlflow_uri import tracking_uri
 from harness.store.sweeps import find_sweep
 from harness.terminal import visible
 from harness.tracking.database import reason_of
-from harness.tracking.links import closing_lines
+from harness.tracking.print_links import print_links
 from harness.tracking.tracker import LOGGABLE, MlflowTracker
 
 
@@ -39,12 +40,12 @@ def sync(name: str | None) -> int:
     if statuses <= {"done", "reused"} and not gone:
         status = "FINISHED"
     tracker = MlflowTracker(uri, strict=True)
-    write_sweep_reports(sweep)
+    written = write_sweep_reports(sweep)
     try:
         tracker.open(present)
         for index in range(len(present.points)):
             tracker.log_point(present, index)
-        tracker.close(present, status)
+        tracker.close(present, status, written)
     except HarnessError:
         raise
     except Exception as error:
@@ -61,6 +62,5 @@ def sync(name: str | None) -> int:
         if point.label in gone:
             gone_line = "no longer in the store; run the sweep again to generate it"
             print(visible(f"{point.label}: {damage_of(sweep, point) or gone_line}"))
-    for line in closing_lines(sweep, tracker.links(sweep), uri):
-        print(line)
+    print_links(SafeConsole(), sweep, tracker.links(sweep), uri)
     return 1 if gone else 0

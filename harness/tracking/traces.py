@@ -1,4 +1,4 @@
-"""One MLflow trace per sample, written after the fact, with the times at which the sample was generated.
+"""One MLflow trace per sample, written after the fact, with its share of the time of its batch.
 
 Human feedback is attached to traces. So a trace's id is made from its content (sweep, point, prompt, sample
 and output): a point that is logged again overwrites its own traces, and the feedback stays on them. Another
@@ -16,11 +16,14 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from harness.analysis.metric_catalog import metrics_from_json
+from harness.analysis.prompt_titles import turns_of
 from harness.store.mlflow_uri import openable_uri
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
-from harness.tracking.facts import point_tags
+from harness.tracking.facts import asked, point_tags
 from harness.tracking.mlflow_store import MlflowStore, pages
+from harness.tracking.scores import assessments_of, is_ours
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -70,6 +73,7 @@ def log_traces(
 
     client = TracingClient(openable_uri(store.uri))
     location = TraceLocation.from_experiment_id(store.experiment_id)
+    custom = metrics_from_json(stored.metrics()) if stored.has("metrics.json") else {}
     rows_of_times = stored.rows("times") if stored.has("times.parquet") else ()
     times = {(t["prompt_id"], t["sample"]): t for t in rows_of_times}
     for rows in stored.row_batches("generations", BATCH):
@@ -88,10 +92,11 @@ def log_traces(
                 request_time=started // 1_000_000,
                 execution_duration=(ended - started) // 1_000_000,
                 state=TraceState.OK,
-                request_preview=_portable(row["prompt"], MAX_PREVIEW),
+                request_preview=_portable(asked(row), MAX_PREVIEW),
                 response_preview=_portable(row["output"], MAX_PREVIEW),
                 trace_metadata=metadata,
                 tags={"mlflow.traceName": sample_spans[0]["name"], **_tags(sweep, point, row)},
+                assessments=list(assessments_of(row, identity, custom)),
             )
             client.start_trace(info)
             spans += [Span.from_dict(span) for span in sample_spans]
@@ -109,7 +114,7 @@ def find_traces(client: MlflowClient, experiment_id: str, filter_string: str) ->
 def delete_traces(store: MlflowStore, run_id: str) -> None:
     """Delete the traces of a run that is about to be deleted, except those with feedback."""
     found = find_traces(store.client, store.experiment_id, f"metadata.`mlflow.sourceRun` = '{run_id}'")
-    ids = [info.trace_id for info in found if not info.assessments]
+    ids = [info.trace_id for info in found if all(map(is_ours, info.assessments))]
     for start in range(0, len(ids), BATCH):
         store.client.delete_traces(store.experiment_id, trace_ids=ids[start : start + BATCH])
 
@@ -125,10 +130,12 @@ def _timing_notes(times: Row | None) -> dict[str, str]:
     """Return the metadata that says how to read a trace's times."""
     if times is None:
         return {"times": UNTIMED}
-    batch, others = "decoded alone", times["batch"] - 1
+    note, others = "decoded alone", times["batch"] - 1
     if others:
-        batch = f"decoded in a batch with {others} other sample{'s' if others > 1 else ''}"
-    times_note = f"{batch}, while being recorded; latency is in the metrics"
+        seconds = times["ended"] - times["started"]
+        samples = f"{others} other sample{'s' if others > 1 else ''}"
+        note = f"its share of the {seconds:.3g} s in which it was decoded in a batch with {samples}"
+    times_note = f"{note}, while being recorded; latency is in the metrics"
     return {"batch": str(times["batch"]), "times": times_note}
 
 
@@ -162,7 +169,7 @@ def _spans(
 
     attributes = {
         SpanAttributeKey.SPAN_TYPE: SpanType.LLM,
-        SpanAttributeKey.INPUTS: {"prompt": row["prompt"]},
+        SpanAttributeKey.INPUTS: _inputs(row),
         SpanAttributeKey.OUTPUTS: {"output": row["output"], "finish_reason": row["finish_reason"]},
         SpanAttributeKey.CHAT_USAGE: _usage(row),
         SpanAttributeKey.MODEL: point.model,
@@ -178,12 +185,33 @@ def _spans(
     if times is None:
         return [_span(name, identity, 0, point_times, attributes)]
     task = {SpanAttributeKey.SPAN_TYPE: SpanType.TASK}
-    prefill, decode = (times["started"], times["first_token"]), (times["first_token"], times["ended"])
+    started, first_token, ended = own_times(times)
+    prefill, decode = (started, first_token), (first_token, ended)
     return [
-        _span(name, identity, 0, (times["started"], times["ended"]), attributes),
+        _span(name, identity, 0, (started, ended), attributes),
         _span("prefill", identity, 1, prefill, {**task, "prompt_tokens": row["prompt_tokens"]}),
         _span("decode", identity, 2, decode, {**task, "output_tokens": row["output_tokens"]}),
     ]
+
+
+def own_times(times: Row) -> tuple[float, float, float]:
+    """Return start, first token and end of a sample with its share of its batch's time.
+
+    Samples of a batch are decoded at the same time: of each moment, every one has an equal share. So the
+    durations of a sweep's traces add up to the time that it took.
+    """
+    started, batch = times["started"], max(1, times["batch"])
+    shares = ((times[name] - started) / batch for name in ("first_token", "ended"))
+    first_token, ended = (started + share for share in shares)
+    return started, first_token, ended
+
+
+def _inputs(row: Row) -> dict[str, Any]:
+    """Return what the model was asked: the turns of a chat, else the prompt."""
+    turns = turns_of(row.get("messages"))
+    if turns:
+        return {"messages": [{"role": turn.role, "content": turn.content} for turn in turns]}
+    return {"prompt": row["prompt"]}
 
 
 def _span(

@@ -14,32 +14,38 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from harness.analysis.expectations import check_expectations, check_point
+from harness.analysis.metric_catalog import HEADLINES, Metric
 from harness.analysis.point_results import damage_of, stored_of
 from harness.artifacts.registry import point_files
 from harness.config.secret_text import safe_address
-from harness.report.write import tokens_page
+from harness.report.key_metrics import key_metrics
+from harness.report.write import Written, tokens_page
 from harness.store.mlflow_uri import tracking_uri
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
 from harness.tracking.database import reason_of
+from harness.tracking.description import TAG as NOTE
+from harness.tracking.description import description
 from harness.tracking.facts import (
     EXPECTATIONS,
-    TABLE_TAG,
     expectations_tag,
-    generations_json,
+    metric_key,
     metrics_of,
-    params_of,
     per_prompt_of,
     point_digest,
+    run_names,
     tags_of,
-    varied_params,
 )
-from harness.tracking.links import Link, sweep_links, table_view, view_key
+from harness.tracking.generations_table import TABLE_TAG, generations_json
+from harness.tracking.links import Link, sweep_links, view_key
 from harness.tracking.mlflow_store import MlflowStore, is_orphan, owner_tags
+from harness.tracking.params import point_params, varied_params
+from harness.tracking.parent_facts import COMMAND, command_of, parent_metrics, prompt_sets, varies
+from harness.tracking.shared_view import table_view
 from harness.tracking.traces import delete_traces, log_traces
 
 log = logging.getLogger(__name__)
@@ -65,8 +71,11 @@ class Tracker:
     def log_point(self, sweep: Sweep, index: int) -> None:
         """Log a point that is done, reused or failed, unless MLflow has it already."""
 
-    def close(self, sweep: Sweep, status: str) -> None:
-        """End the parent run as FINISHED, FAILED or KILLED, with the sweep's reports."""
+    def close(self, sweep: Sweep, status: str, written: Written | None = None) -> None:
+        """End the parent run as FINISHED, FAILED or KILLED, with the sweep's reports and its answer.
+
+        `written` is what the reports show; None when they could not be written.
+        """
 
     def links(self, sweep: Sweep) -> tuple[Link, ...]:
         """Return links to the sweep; empty when it is not tracked."""
@@ -91,8 +100,12 @@ class MlflowTracker(Tracker):
         self._store: MlflowStore | None = None
         self._parent = ""
         self._parent_tags: Mapping[str, str] = {}
+        self._parent_metrics: Mapping[str, float] = {}
         # Run ids of the points, and the tags that those runs were created with, by point id and label.
         self._children: dict[tuple[str, str], tuple[str, Mapping[str, str]]] = {}
+        self._names: Mapping[str, str] = {}
+        self._metrics: Sequence[Metric] = ()
+        self._charted: Sequence[Metric] = ()
         self._broken = False
 
     def open(self, sweep: Sweep) -> None:
@@ -104,16 +117,17 @@ class MlflowTracker(Tracker):
         if sweep.points[index].status in LOGGABLE:
             self._guarded(lambda: self._log_point(sweep, sweep.points[index]))
 
-    def close(self, sweep: Sweep, status: str) -> None:
-        """Write the sweep's files to the parent run and end it."""
-        self._guarded(lambda: self._close(sweep, status))
+    def close(self, sweep: Sweep, status: str, written: Written | None = None) -> None:
+        """Write the sweep's files and its answer to the parent run and end it."""
+        self._guarded(lambda: self._close(sweep, status, written))
 
     def links(self, sweep: Sweep) -> tuple[Link, ...]:
         """Return links into the MLflow UI; empty when logging failed."""
         if self._store is None or self._broken:
             return ()
         run_ids = {label: run_id for (_, label), (run_id, _) in self._children.items()}
-        return sweep_links(sweep, self._store.experiment_id, self.uri, run_ids=run_ids, parent=self._parent)
+        home = self._store.experiment_id, self.uri
+        return sweep_links(sweep, *home, run_ids=run_ids, parent=self._parent, metrics=self._metrics)
 
     def _guarded(self, action: Callable[[], None]) -> None:
         if self._broken:
@@ -138,16 +152,20 @@ class MlflowTracker(Tracker):
         self._store = store = MlflowStore(self.uri, str(sweep.tracking.get("experiment") or "harness"))
         self._clear_orphans(store)
         parents = store.runs(sweep_id=sweep.sweep_id, kind="sweep")
+        self._names = run_names(sweep)
         tags = {"sweep_id": sweep.sweep_id, "kind": "sweep", "sweep": sweep.name, **owner_tags()}
+        if command := command_of(sweep.folder):
+            tags[COMMAND] = command
         if parents:
             self._parent = parents[0].info.run_id
             self._parent_tags = parents[0].data.tags
-            store.client.update_run(self._parent, status="RUNNING", name=sweep.name)
+            self._parent_metrics = parents[0].data.metrics
+            store.client.update_run(self._parent, status="RUNNING", name=sweep.title)
             for name, value in tags.items():
                 store.client.set_tag(self._parent, name, value)
         else:
             tags["points"] = str(len(sweep.points))
-            self._parent = store.create(sweep.name, tags, sweep.started)
+            self._parent = store.create(sweep.title, tags, sweep.started)
             store.log(self._parent, varied_params(sweep.points), [], sweep.started)
         self._children = {}
         for run in store.runs(mlflow__parentRunId=self._parent):
@@ -197,11 +215,11 @@ class MlflowTracker(Tracker):
             tags["mlflow.loggedArtifacts"] = TABLE_TAG
         if expected:
             tags[EXPECTATIONS] = expected
-        run_id = store.create(point.label, tags, started)
+        run_id = store.create(self._names[point.label], tags, started)
         try:
             if stored:
                 metrics = [(key, value, 0) for key, value in metrics_of(stored).items()]
-                store.log(run_id, params_of(stored), metrics + per_prompt_of(stored), ended)
+                store.log(run_id, point_params(point, stored), metrics + per_prompt_of(stored), ended)
             with tempfile.TemporaryDirectory() as folder:
                 if note := _gather(Path(folder), sweep, point, stored):
                     store.client.set_tag(run_id, "texts", note)
@@ -226,11 +244,13 @@ class MlflowTracker(Tracker):
         log_traces(store, run_id, sweep, point, stored, times_of(point, stored))
         store.client.set_tag(run_id, TRACES_TAG, "one per sample")
 
-    def _close(self, sweep: Sweep, status: str) -> None:
+    def _close(self, sweep: Sweep, status: str, written: Written | None) -> None:
         store = self._store
         if store is None:
             return
-        store.share_view(view_key(sweep), table_view(sweep))
+        if written:
+            self._log_answer(store, sweep, written)
+        store.share_view(view_key(sweep), table_view(sweep, self._metrics or HEADLINES, self._charted))
         for name in SWEEP_FILES:
             if (sweep.folder / name).is_file():
                 store.client.log_artifact(self._parent, str(sweep.folder / name))
@@ -239,6 +259,22 @@ class MlflowTracker(Tracker):
         counts = Counter(point.status for point in sweep.points)
         store.client.set_tag(self._parent, "points", ", ".join(f"{n} {name}" for name, n in counts.items()))
         store.end(self._parent, status, time.time())
+
+    def _log_answer(self, store: MlflowStore, sweep: Sweep, written: Written) -> None:
+        """Log what the parent run says of the whole sweep: description, best and spread, prompts."""
+        answer = written.comparison.answer
+        self._metrics = key_metrics(written.points, answer.goal if answer else None)
+        self._charted = [metric for metric in self._metrics if varies(metric, written.points)]
+        note = description(written.points, written.comparison, command_of(sweep.folder))
+        store.update_tag(self._parent, self._parent_tags, NOTE, note)
+        store.update_tag(
+            self._parent, self._parent_tags, "goal", metric_key(answer.goal or "") if answer else ""
+        )
+        metrics = parent_metrics(written.points, written.comparison)
+        known = self._parent_metrics
+        changed = [(key, value, 0) for key, value in metrics.items() if known.get(key) != value]
+        store.log(self._parent, {}, changed, time.time())
+        store.client.log_inputs(self._parent, datasets=list(prompt_sets(written.points)))
 
 
 def open_tracker(sweep: Sweep) -> Tracker:

@@ -1,0 +1,74 @@
+"""How long the rest of a sweep will take, from the stages that were measured so far."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+from harness.plan.plan import Plan
+
+LARGE = ("decoding", "timing")
+"""Kinds of stages that take long: while one of them is not measured, the estimate is a lower bound."""
+
+
+def expected_work(plan: Plan) -> dict[str, float]:
+    """Return the units of work that the store lacks, by the kind of their stages: tokens, runs, samples."""
+    work: Counter[str] = Counter()
+    counted = set()
+    for job, lacking in zip(plan.jobs, plan.missing, strict=True):
+        for artifact in lacking:
+            if (job.point_id, artifact.name) in counted:
+                continue
+            counted.add((job.point_id, artifact.name))
+            timing = job.point.timing
+            if artifact.name == "record":
+                work["decoding"] += job.tokens
+            elif artifact.name == "timing":
+                batches = -(-min(timing.prompts, len(job.prompts)) // timing.batch_size)
+                work["timing"] += batches * (timing.warmup + timing.repeats)
+            elif artifact.name == "metrics":
+                work["metrics"] += job.samples
+    return dict(work)
+
+
+class Estimate:
+    """Estimates the seconds that are left, at the speed of each kind of stage so far.
+
+    The kind of a stage is the first word of its label. Work of a kind that has not begun yet is left out of
+    the estimate.
+
+    Args:
+        work: expected units by kind.
+    """
+
+    def __init__(self, work: Mapping[str, float]) -> None:
+        self._work = dict(work)
+        self._done: defaultdict[str, float] = defaultdict(float)
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._kind = ""
+        self._total = self._units = self._began = 0.0
+
+    def begin(self, label: str, total: float, now: float) -> None:
+        """A stage begins, and the one before has ended: what it left undone was not needed."""
+        if self._kind:
+            self._done[self._kind] += self._total
+            self._seconds[self._kind] += now - self._began
+        self._kind = label.partition(" ")[0]
+        self._total, self._units, self._began = total, 0.0, now
+
+    def advance(self, amount: float) -> None:
+        """Units of the present stage are done."""
+        self._units += amount
+
+    def seconds_left(self, now: float) -> tuple[float, bool] | None:
+        """Return the seconds left and whether it will be more; None while nothing was measured."""
+        left, unknown, measured = 0.0, False, False
+        for kind, expected in self._work.items():
+            done = self._done[kind] + (self._units if kind == self._kind else 0.0)
+            spent = self._seconds[kind] + (now - self._began if kind == self._kind else 0.0)
+            if done > 0 and spent > 0:
+                left += max(0.0, expected - done) * spent / done
+                measured |= kind in LARGE
+            elif kind in LARGE:
+                unknown = True
+        return (left, unknown) if measured else None
