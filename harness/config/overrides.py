@@ -50,7 +50,7 @@ def check_overrides(overrides: Iterable[str], groups: ConfigGroups, prefix: str 
         try:
             if "=" not in text and text[:1] != "~":
                 raise ConfigError.of(text, f"expected key=value{_did_you_mean_value(text, groups)}")
-            override = parse_override(text)
+            override = parse_override(_as_text(text))
             mistake = _mistake(override, groups)
         except ConfigError as error:
             override, mistake = None, error.mistakes[0]
@@ -121,6 +121,22 @@ def parse_override(text: str) -> Override:
         quoted = shlex.quote(f"{key}={_in_quotes(value)}")
         cure = f"quote a value containing commas, quotes, colons or brackets: {quoted}"
         raise ConfigError.of(text, f"cannot be parsed; {cure}") from None
+
+
+def _as_text(text: str) -> str:
+    """Return `name=...` as Hydra takes it for a text, whatever is in it; any other override as it is."""
+    key, _, value = text.partition("=")
+    if key.lstrip("+") != "name" or value in ("", "null"):
+        return text
+    try:
+        override = parse_override(text)
+        if not override.is_sweep_override() and not isinstance(override.value(), (dict, list)):
+            return text
+    except ConfigError:
+        pass
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return f"{key}={QuotedString(text=value, quote=Quote.double).with_quotes()}"
 
 
 def _in_quotes(value: str) -> str:

@@ -261,4 +261,8 @@ class Point(Section):
     tracking: Tracking
     compare: Compare
     drift: Drift
+    sweep_name: str | None = Field(None, description="`name` of the config: the sweep's; null: derived")
+    notes: tuple[str, ...] = Field(
+        (), description="what this point does not use of its command, one line each"
+    )
     expect: tuple[Expectation, ...] = ()

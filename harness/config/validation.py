@@ -48,18 +48,21 @@ def read_sections(config: Mapping[str, Any]) -> tuple[dict[str, BaseModel], list
     good: dict[str, BaseModel] = {}
     mistakes: list[Mistake] = []
     for name in sections():
-        text, unusable = _as_json(name, config.get(name) or {})
-        if unusable is not None:
-            mistakes.append(unusable)
-            continue
-        if wrong_texts := _not_unicode(name, config.get(name), text):
-            mistakes += wrong_texts
-            continue
-        section, wrong = _read_section(name, text)
+        section, wrong = read_section(name, config.get(name) or {})
         mistakes += wrong
         if section is not None:
             good[name] = section
     return good, mistakes
+
+
+def read_section(name: str, values: Mapping[str, Any]) -> tuple[BaseModel | None, Sequence[Mistake]]:
+    """Return a section of a Point, None where it is wrong, and the mistakes in it."""
+    text, unusable = _as_json(name, values)
+    if unusable is not None:
+        return None, [unusable]
+    if wrong_texts := _not_unicode(name, values, text):
+        return None, wrong_texts
+    return _read_section(name, text)
 
 
 def _not_unicode(prefix: str, values: Any, text: str) -> list[Mistake]:

@@ -19,6 +19,7 @@ from harness.artifacts.job import Job
 from harness.artifacts.registry import inventory, missing
 from harness.config.labels import varied
 from harness.config.point import Point
+from harness.config.sweep_name import sweep_title
 from harness.errors import ConfigError, Mistake
 from harness.once import Once
 from harness.plan.checks import expected_prompts, references_agree, sweep_mistakes, timings_agree
@@ -66,6 +67,16 @@ class Plan:
         """The sweep's address."""
         return sweep_id_of(job.point_id for job in self.jobs)
 
+    @property
+    def title(self) -> str:
+        """The sweep's name as people see it."""
+        return sweep_title([job.point for job in self.jobs], self.name)
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's folder."""
+        return self.outputs / "sweeps" / f"{self.name}-{self.sweep_id}"
+
     @cached_property
     def missing(self) -> tuple[tuple[Artifact, ...], ...]:
         """What the store lacks of each job, as it is when this is first asked."""
@@ -82,8 +93,9 @@ class Plan:
         first = points[0]
         return Sweep(
             name=self.name,
+            title=self.title,
             sweep_id=self.sweep_id,
-            folder=self.outputs / "sweeps" / f"{self.name}-{self.sweep_id}",
+            folder=self.folder,
             tracking=first.tracking.model_dump(mode="json"),
             points=tuple(
                 SweepPoint(
@@ -116,7 +128,8 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
         for group in groups:
             index = _noise_floor_job(jobs, group)
             jobs[index] = replace(jobs[index], measures_noise=True)
-    return Plan(name, outputs_folder(), tuple(jobs), groups, hints(jobs))
+    notes = dict.fromkeys(note for point in points for note in point.notes)
+    return Plan(name, outputs_folder(), tuple(jobs), groups, (*notes, *hints(jobs)))
 
 
 def _jobs(points: Sequence[Point]) -> list[Job]:
