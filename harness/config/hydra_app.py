@@ -73,11 +73,10 @@ def run(words: Sequence[str], action: Action) -> int:
     requested = points[0].sweep_name
     experiment = config.hydra.runtime.choices.get(EXPERIMENTS)
     name = folder_name(requested) if requested else str(experiment or UNNAMED)
+    _say(checked.repeated)
     configure_log(OmegaConf.create({"root": None}), config.hydra.verbose)
     with env_override(config.hydra.job.env_set):
-        status = action(points, name, hydra_files(config))
-    _say(checked.repeated)
-    return status
+        return action(points, name, hydra_files(config))
 
 
 def one_point(words: Sequence[str]) -> Point:

@@ -23,6 +23,7 @@ from harness.config.sweep_name import sweep_title
 from harness.errors import ConfigError, Mistake
 from harness.once import Once
 from harness.plan.checks import expected_prompts, references_agree, sweep_mistakes, timings_agree
+from harness.plan.compared import with_full_names
 from harness.plan.prepare import prepare
 from harness.plan.references import hints, with_drift_roles
 from harness.store.files import outputs_folder
@@ -135,6 +136,7 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
 def _jobs(points: Sequence[Point]) -> list[Job]:
     once = Once()
     jobs: list[Job] = []
+    points, wrong = _with_full_names(points)
     mistakes: dict[Mistake, list[str]] = {}
     for point in points:
         try:
@@ -142,7 +144,7 @@ def _jobs(points: Sequence[Point]) -> list[Job]:
         except ConfigError as error:
             for mistake in error.mistakes:
                 mistakes.setdefault(mistake, []).append(point.label)
-    for mistake in sweep_mistakes(points):
+    for mistake in (*sweep_mistakes(points), *wrong):
         mistakes[mistake] = [point.label for point in points]
     if mistakes:
         raise ConfigError(
@@ -153,6 +155,13 @@ def _jobs(points: Sequence[Point]) -> list[Job]:
     if disagreements := (timings_agree(jobs) or references_agree(jobs) or list(expected_prompts(jobs))):
         raise ConfigError(disagreements)
     return jobs
+
+
+def _with_full_names(points: Sequence[Point]) -> tuple[Sequence[Point], Sequence[Mistake]]:
+    try:
+        return with_full_names(points), ()
+    except ConfigError as error:
+        return points, error.mistakes
 
 
 def _groups(jobs: Sequence[Job]) -> tuple[Group, ...]:
