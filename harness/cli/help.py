@@ -1,16 +1,27 @@
-"""The texts of `harness --help` and `harness help GROUP`: commands, groups with their choices, and keys."""
+"""The texts of `harness --help` and `harness help NAME`: commands, groups with their choices, and keys."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+from harness.analysis.metric_catalog import METRICS
+from harness.cli.command_help import describe_command
 from harness.config import schema
 from harness.config.groups import ConfigGroups
-from harness.config.search_path import EXPERIMENTS, experiment_file, first_comment
+from harness.config.search_path import EXPERIMENTS, built_in, conf_folder, experiment_file, first_comment
 from harness.config.suggest import did_you_mean
-from harness.config.validation import describe, format_value
+from harness.config.unsupported_keys import UNSUPPORTED_KEYS
+from harness.config.validation import describe as values_of
+from harness.config.validation import format_value
 from harness.errors import ConfigError
+
+_OF_THE_SWEEP = {
+    "name": 'text; the sweep\'s name, as in name="My study"; left out: made of what varies',
+    "cases": "a list of override lists; points beside the product, each with what it does not name of it",
+    "expect": "a list of mappings; what a run must show (README, Configuration)",
+}
 
 _TEMPLATE = """\
 harness: compare LLM decoding strategies.
@@ -19,13 +30,13 @@ harness: compare LLM decoding strategies.
   harness -m decoding=greedy,top_p ...       run a sweep, every combination
   harness experiments=demo                   run a named sweep
 
-Commands:
+Commands (`harness plan --help` tells more):
 {commands}
 
-Choices, as in `decoding=top_p` (`harness help GROUP` describes them):
+Choices, as in `decoding=top_p` (`harness help decoding` describes them, `harness help top_p` one):
 {groups}
 
-Keys, as in `generation.max_new_tokens=100`, belong to one of these:
+Keys, as in `generation.max_new_tokens=100`, belong to one of these; `name="..."` names the sweep:
 {sections}
 --config-dir FOLDER adds your own choices; --cfg job shows the composed config; --hydra-help lists more flags.
 Completion in bash: eval "$(harness -sc install=bash)"
@@ -48,26 +59,116 @@ def overview(groups: ConfigGroups, commands: Mapping[str, str]) -> str:
     )
 
 
-def describe_group(name: str, groups: ConfigGroups) -> str:
-    """Return what each choice of a group is for, and what values each of its keys takes.
+def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> str:
+    """Return what there is of a name: a group, a command, choices, keys, metrics.
+
+    Args:
+        name: such as `decoding`, `top_p`, `decoding.top_p`, `plan`, `chrf`.
+        groups: the groups and their choices.
+        commands: the usage of each command.
 
     Raises:
-        ConfigError: there is no such group.
+        ConfigError: there is nothing of this name.
     """
-    known = list(dict.fromkeys([*groups.choices, *schema.sections()]))
-    if name not in known:
-        raise ConfigError.of(name, f"no such group{did_you_mean(name, known)} (groups: {', '.join(known)})")
-    lines = []
-    for choice in groups.choices.get(name, []):
-        path = experiment_file(choice) if name == EXPERIMENTS else groups.file(name, choice)
-        lines.append(_row(f"{name}={choice}", first_comment(path).partition(" Run: ")[0] if path else "", 38))
+    name = name.partition("=")[2] if name.partition("=")[0] in groups.choices else name
+    if name in groups.choices or name in schema.sections():
+        return _describe_group(name, groups)
+    if name in commands:
+        return describe_command(name, commands[name])
+    if found := [*_choices(name, groups), *_keys(name, groups), *_metrics(name)]:
+        return "\n".join(found).strip("\n")
+    last = name.rpartition(".")[2]
+    if last in UNSUPPORTED_KEYS and last != "name":
+        return _row(name, f"no such key; {UNSUPPORTED_KEYS[last]}", 38)
+    all_groups = dict.fromkeys([*groups.choices, *schema.sections()])
+    choices = [choice for some in groups.choices.values() for choice in some]
+    known = [
+        *commands,
+        *all_groups,
+        *choices,
+        *schema.value_keys(),
+        *_OF_THE_SWEEP,
+        *(m.key for m in METRICS),
+    ]
+    hint = did_you_mean(name, dict.fromkeys(known)) or f" (groups: {', '.join(all_groups)})"
+    raise ConfigError.of(name, f"no group, choice, key, metric or command of this name{hint}")
+
+
+def _describe_group(name: str, groups: ConfigGroups) -> str:
+    """What each choice of a group is for, and what values each of its keys takes."""
+    lines = [_choice_row(name, choice, groups) for choice in groups.choices.get(name, [])]
     if name in schema.sections():
-        lines.append("")
-        for key, info in schema.section_fields(name).items():
-            default = "" if info.is_required() or info.default is None else f" [{format_value(info.default)}]"
-            meaning = f"; {info.description}" if info.description else ""
-            lines.append(_row(f"{name}.{key}", f"{describe(name, key)}{default}{meaning}", 38))
+        lines += ["", *(_key_row(f"{name}.{key}") for key in schema.section_fields(name))]
     return "\n".join(lines).strip("\n")
+
+
+def _choices(name: str, groups: ConfigGroups) -> Iterator[str]:
+    """The choices of this name, each with what its file sets."""
+    for group, choices in groups.choices.items():
+        if name in choices:
+            yield _choice_row(group, name, groups)
+            own = groups.own_values(group, name) if group in schema.sections() else None
+            fields = schema.section_fields(group) if own else {}
+            values = [
+                f"{key}: {format_value(own[key])}"
+                for key in fields
+                if own and own[key] != fields[key].default
+            ]
+            if values:
+                yield _row("", f"sets {', '.join(values)}", 38)
+            if path := _file(group, name, groups):
+                yield _row("", f"in {_shown(path)}", 38)
+
+
+def _keys(name: str, groups: ConfigGroups) -> Iterator[str]:
+    """The keys of this name, dotted or their last component, each with the choices that set it."""
+    if name in _OF_THE_SWEEP:
+        yield _row(name, _OF_THE_SWEEP[name], 38)
+    for key in schema.value_keys():
+        section, _, last = key.partition(".")
+        if name not in (key, last):
+            continue
+        yield _key_row(key)
+        default = schema.section_fields(section)[last].default
+        own = {choice: groups.own_values(section, choice) for choice in groups.choices.get(section, [])}
+        setting = [
+            f"{section}={choice}" for choice, values in own.items() if values and values[last] != default
+        ]
+        if setting and section not in ("model", "prompts"):
+            yield _row("", f"set by {', '.join(setting)}", 38)
+
+
+def _metrics(name: str) -> Iterator[str]:
+    for metric in METRICS:
+        if name in (metric.key, metric.key.rpartition("/")[2]):
+            better = f"; {metric.better} is better" if metric.better else ""
+            unit = f", {metric.unit}" if metric.unit and metric.unit not in metric.description else ""
+            yield _row(metric.key, f"metric: {metric.description}{unit}{better}", 38)
+
+
+def _shown(path: Path) -> str:
+    """A file of a choice or an experiment, built in or the user's."""
+    for folder in (conf_folder(), built_in(EXPERIMENTS)):
+        if path.is_relative_to(folder):
+            return f"{folder.name}/{path.relative_to(folder)}, built in"
+    return str(path)
+
+
+def _choice_row(group: str, choice: str, groups: ConfigGroups) -> str:
+    path = _file(group, choice, groups)
+    return _row(f"{group}={choice}", first_comment(path).partition(" Run: ")[0] if path else "", 38)
+
+
+def _file(group: str, choice: str, groups: ConfigGroups) -> Path | None:
+    return experiment_file(choice) if group == EXPERIMENTS else groups.file(group, choice)
+
+
+def _key_row(key: str) -> str:
+    section, _, name = key.partition(".")
+    info = schema.section_fields(section)[name]
+    default = "" if info.is_required() or info.default is None else f" [{format_value(info.default)}]"
+    meaning = f"; {info.description}" if info.description else ""
+    return _row(key, f"{values_of(section, name)}{default}{meaning}", 38)
 
 
 def _row(left: str, right: str, width: int = 14) -> str:

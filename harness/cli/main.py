@@ -22,12 +22,16 @@ from harness.config.arguments import parse_arguments
 from harness.config.hydra_output import HydraFiles
 from harness.config.messages import explain
 from harness.config.point import Point
+from harness.config.search_path import EXPERIMENTS
 from harness.config.secret_text import without_secrets
 from harness.config.suggest import did_you_mean
 from harness.errors import ConfigError, HarnessError
 from harness.terminal import visible_streams
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+_HELP = ("--help", "-h")
+# What other tools call what needs no word here.
+_NO_WORDS = ("run", "sweep", "multirun", "start", "launch", "exec", "execute", "compare")
 
 
 class Command(NamedTuple):
@@ -132,14 +136,16 @@ def _run_interruptibly(words: list[str]) -> int:
 
 def _run(words: list[str]) -> int:
     first, rest = (words[0], words[1:]) if words else ("", [])
-    if any(word in ("--help", "-h") for word in words):
-        return _help([])
+    if any(word in _HELP for word in words):
+        return _help([first] if first in COMMANDS else [])
     if first == "--version":
         from importlib.metadata import version
 
         print(f"harness {__version__} (Hydra {version('hydra-core')})")
         return 0
     if first and first[0] not in "-+~" and "=" not in first:
+        if first in _NO_WORDS:
+            raise ConfigError.of(first, f"leave the word out: {_without_word(first, rest)}")
         if first not in COMMANDS:
             hint = did_you_mean(first, [*COMMANDS, "model=", "decoding="])
             raise ConfigError.of(first, f"unknown command{hint} (commands: {', '.join(COMMANDS)})")
@@ -151,6 +157,16 @@ def _run(words: list[str]) -> int:
     if "-sc" in words or "--shell-completion" in words:
         _complete_after_a_command()
     return app.run(words, _run_sweep)
+
+
+def _without_word(word: str, rest: Sequence[str]) -> str:
+    """The command that is meant by `harness run ...` or `harness sweep ...`."""
+    several = any(
+        "," in value and value[:1] not in "[{'\"" for _, _, value in (one.partition("=") for one in rest)
+    )
+    sweeps = several or word in ("sweep", "multirun")
+    named = any(one in ("-m", "--multirun") or one.startswith(f"{EXPERIMENTS}=") for one in rest)
+    return shlex.join(["harness", *(["-m"] if sweeps and not named else []), *rest])
 
 
 def _complete_after_a_command() -> None:
@@ -245,14 +261,14 @@ def _run_group(words: list[str]) -> int:
 
 
 def _help(words: list[str]) -> int:
-    from harness.cli.help import describe_group, overview
+    from harness.cli.help import describe, overview
 
     usage = {name: command.usage for name, command in COMMANDS.items()}
     arguments = parse_arguments(words)
     groups = app.config_groups(arguments)
     names = arguments.overrides
     _no_more_arguments("help", names[1:])
-    print(describe_group(names[0], groups) if names else overview(groups, usage))
+    print(describe(names[0], groups, usage) if names else overview(groups, usage))
     return 0
 
 
@@ -273,7 +289,7 @@ COMMANDS = {
     "ui": Command(_ui, "[--port N]  open the MLflow UI on this project's store"),
     "doctor": Command(_doctor, "what this machine offers: devices, memory, versions, quantizations"),
     "run-group": Command(_run_group, "FILE  run one group of a written plan (used by executors)"),
-    "help": Command(_help, "[GROUP]  this text; or a group's choices and keys"),
+    "help": Command(_help, "[NAME]  this text; or a group's choices and keys, or what a name means"),
 }
 
 

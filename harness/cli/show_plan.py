@@ -15,7 +15,7 @@ from harness.config.point import Point
 from harness.models.memory import format_bytes
 from harness.plan.plan import Group, Plan, make_plan
 from harness.report.console import SafeConsole
-from harness.run.display import print_hints, print_warning, print_warnings
+from harness.run.display import print_hints, print_title, print_warning, print_warnings
 from harness.terminal import visible
 
 _MOST_ROWS = 60
@@ -41,7 +41,7 @@ def show_plan(points: Sequence[Point], name: str) -> int:
         f"{_count(len(plan.jobs), 'point')}, {complete} in the store already; "
         f"{_count(loads, 'model load')} and at most {_count(tokens, 'token')} to come, on {_devices(plan)}"
     )
-    console.print(f"sweep {plan.name}-{plan.sweep_id}", style="dim")
+    print_title(console, plan)
     print_hints(console, plan)
     return 0
 
@@ -54,6 +54,7 @@ def show_check(points: Sequence[Point], name: str) -> int:
     """
     plan, console = _prepared(points, name)
     prompts = len({prompt.text for job in plan.jobs for prompt in job.prompts})
+    print_hints(console, plan)
     console.print(
         f"{_count(len(plan.jobs), 'point')} in {_count(len(plan.groups), 'group')}, "
         f"{_count(prompts, 'prompt')}: OK"

@@ -8,27 +8,23 @@ interpolation); everything else is composed in full.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness.config.experiment_file import experiment_overrides
-from harness.config.groups import ConfigGroups
 from harness.config.interpolated import converted
+from harness.config.jobs import CUSTOM_KEYS, JobOverrides, key_of
 from harness.config.overrides import normalize_plus, parse_override
-from harness.config.points import EXPECT, Composed
+from harness.config.points import EXPECT, NAME, Composed
 from harness.config.schema import sections, value_keys
 from harness.config.search_path import EXPERIMENTS
-from harness.config.sweep_size import check_product
 from harness.errors import ConfigError
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
-
-CUSTOM_KEYS = {"model": ("model.id",), "prompts": ("prompts.file", "prompts.items")}
-"""By section the keys that name a user's own model or prompts."""
 
 Load = Callable[[list[str]], "DictConfig"]
 
@@ -85,7 +81,7 @@ def base_config(full: DictConfig) -> BaseConfig:
     """Return the sections of a config as plain data, and its choices."""
     from omegaconf import OmegaConf
 
-    config = OmegaConf.masked_copy(full, [*sections(), EXPECT])
+    config = OmegaConf.masked_copy(full, [*sections(), EXPECT, NAME])
     raw: Any = OmegaConf.to_container(config)
     resolved: Any = OmegaConf.to_container(config, resolve=True)
     choices = {str(key): value for key, value in full.hydra.runtime.choices.items()}
@@ -113,9 +109,9 @@ class Composer:
         self._composed: dict[tuple[str, ...], BaseConfig] = {}
         self._reference: tuple[str, ...] = ()
 
-    def compose(self, overrides: Sequence[str]) -> Composed:
+    def compose(self, job: JobOverrides) -> Composed:
         """Compose the config of one job."""
-        overrides = [normalize_plus(_parsed(text)) for text in overrides]
+        overrides = [normalize_plus(_parsed(text)) for text in job.overrides]
         custom, implied = custom_sections(overrides, self._read_experiment)
         overrides = [*implied, *overrides]
         values = [text for text in overrides if is_plain_value(_parsed(text))]
@@ -127,7 +123,12 @@ class Composer:
         for override in map(_parsed, values):
             section, _, key = override.key_or_group.partition(".")
             config[section][key] = override.value()
-        return Composed(config, base.choices, custom)
+        return Composed(config, base.choices, custom, job.fixed)
+
+    def own_values(self, section: str, choice: str) -> Mapping[str, Any]:
+        """Return every key of a section as a choice sets it by itself."""
+        own: Mapping[str, Any] = self._compose_in_full((f"{section}={choice}",)).config[section]
+        return own
 
     def _base(self, overrides: tuple[str, ...]) -> BaseConfig:
         """The config of some choices, assembled from sections where that is sure to be the same."""
@@ -180,81 +181,13 @@ def is_plain_value(override: Override) -> bool:
     )
 
 
-def merge_overrides(base: Iterable[str], extra: Sequence[str]) -> list[str]:
-    """Return `base` and `extra`: the last one of a key or group counts.
-
-    A choice in `extra` also removes the custom keys of its section from `base`, which would override it.
-    """
-    chosen = {key for text in extra if (key := _key(text)) in CUSTOM_KEYS}
-    overridden = {key for section in chosen for key in CUSTOM_KEYS[section]}
-    merged: dict[str, str] = {}
-    for text in [*(text for text in base if _key(text) not in overridden), *extra]:
-        merged.pop(_key(text), None)
-        merged[_key(text)] = text
-    return list(merged.values())
-
-
-def sweep_jobs(config: DictConfig, groups: ConfigGroups) -> list[list[str]]:
-    """Return the overrides of each job of a sweep, from Hydra's config of the command.
-
-    First the product of `hydra.sweeper.params` and the command line, the first key slowest; then the `cases`.
-
-    Raises:
-        ConfigError: there are too many points.
-    """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from omegaconf import OmegaConf
-
-    typed = [str(text) for text in config.hydra.overrides.task]
-    params = config.hydra.sweeper.get("params") or {}
-    swept = [parse_override(f"{key}={value}") for key, value in params.items()] + [
-        *map(parse_override, typed)
-    ]
-    check_product(swept, groups.choices)
-    for override in swept:
-        override.config_loader = groups.loader  # for `glob(...)`
-    (product,) = BasicSweeper.split_arguments(swept, max_batch_size=None)
-    cases = OmegaConf.to_container(config.cases) if config.get("cases") else []
-    return jobs_with_cases(product, cases, typed, params)
-
-
-def jobs_with_cases(
-    product: list[list[str]], cases: Any, typed: Sequence[str], params: Any
-) -> list[list[str]]:
-    """Return the product, then the cases applied to what was typed; only the cases when nothing was swept.
-
-    Args:
-        product: the overrides of each combination.
-        cases: the config's `cases`, a list of lists of overrides, or nothing.
-        typed: the overrides of the command line.
-        params: the config's `hydra.sweeper.params`, or nothing.
-    """
-    if not cases:
-        return product
-    if not isinstance(cases, list) or not all(_is_case(case) for case in cases):
-        raise ConfigError.of(
-            f"cases={cases}", "must be a list of lists of overrides, [[decoding=greedy], ...]"
-        )
-    fixed = [text for text in typed if not _parsed(text).is_sweep_override()]
-    of_cases = [merge_overrides(fixed, case) for case in cases]
-    return product + of_cases if params or len(fixed) < len(typed) else of_cases
-
-
 @lru_cache(maxsize=4096)
 def _parsed(text: str) -> Override:
     return parse_override(text)
 
 
-def _is_case(case: Any) -> bool:
-    return isinstance(case, list) and bool(case) and all(isinstance(text, str) for text in case)
-
-
 def _by_key(overrides: Iterable[str]) -> dict[str, str]:
-    return {_key(text): text for text in overrides}
-
-
-def _key(text: str) -> str:
-    return text.lstrip("+").partition("=")[0]
+    return {key_of(text): text for text in overrides}
 
 
 def _value(text: str | None) -> str | None:

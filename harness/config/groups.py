@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.config import schema
 from harness.config.search_path import CONFIG_NAME, EXPERIMENTS, conf_folder
@@ -102,6 +103,19 @@ class ConfigGroups:
         """Return whether a choice sets only its own section: it has no defaults list and no package."""
         found = self.repository.load_config(f"{group}/{choice}")
         return found is not None and not found.defaults_list and found.header.get("package") is None
+
+    def own_values(self, section: str, choice: str) -> dict[str, Any] | None:
+        """Return every key of a section as a choice sets it by itself; None where only composing it can tell."""
+        if not self.is_self_contained(section, choice):
+            return None
+        from omegaconf import OmegaConf
+
+        content: Any = self.repository.load_config(f"{section}/{choice}").config  # type: ignore[union-attr]
+        values = OmegaConf.to_container(content)
+        if not isinstance(values, dict) or "${" in json.dumps(values, default=str):
+            return None
+        defaults = {key: info.default for key, info in schema.section_fields(section).items()}
+        return {**defaults, **{str(key): value for key, value in values.items()}}
 
     def file(self, group: str, choice: str) -> Path | None:
         """Return the YAML file of a choice; None for one that is not a file."""

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.config.arguments import Arguments, parse_arguments
-from harness.config.compose import Composer, base_config, custom_sections, sweep_jobs
+from harness.config.compose import Composer, base_config, custom_sections
+from harness.config.conditional import OwnValues
 from harness.config.experiment_file import check_experiments
 from harness.config.groups import ConfigGroups
 from harness.config.hydra_node import check_hydra_node
 from harness.config.hydra_output import HydraFiles, hydra_files
+from harness.config.jobs import sweep_jobs
 from harness.config.messages import explain, format_mistake
 from harness.config.overrides import PARAMS, CheckedOverrides, check_overrides, parse_override
 from harness.config.point import Point
 from harness.config.points import Composed, make_points
+from harness.config.schema import section_fields
 from harness.config.search_path import CONFIG_NAME, EXPERIMENTS
+from harness.config.sweep_name import UNNAMED, folder_name
 from harness.config.user_path import user_path
 from harness.errors import ConfigError, HarnessError, Mistake
 
@@ -64,14 +68,15 @@ def run(words: Sequence[str], action: Action) -> int:
     from hydra.core.utils import configure_log, env_override
     from omegaconf import OmegaConf
 
-    config, composed = _compose(overrides, groups)
-    points = make_points(composed)
-    name = str(config.hydra.runtime.choices.get(EXPERIMENTS) or "sweep")
+    config, composed, own_values = _compose(overrides, groups)
+    points = make_points(composed, own_values)
+    requested = points[0].sweep_name
+    experiment = config.hydra.runtime.choices.get(EXPERIMENTS)
+    name = folder_name(requested) if requested else str(experiment or UNNAMED)
+    _say(checked.repeated)
     configure_log(OmegaConf.create({"root": None}), config.hydra.verbose)
     with env_override(config.hydra.job.env_set):
-        status = action(points, name, hydra_files(config))
-    _say(checked.repeated)
-    return status
+        return action(points, name, hydra_files(config))
 
 
 def one_point(words: Sequence[str]) -> Point:
@@ -146,7 +151,8 @@ def _wrong_values(checked: CheckedOverrides, overrides: list[str], groups: Confi
     if EXPERIMENTS in checked.faulty:
         return []
     try:
-        make_points(_compose(overrides, groups)[1])
+        _, composed, own_values = _compose(overrides, groups)
+        make_points(composed, own_values)
     except ConfigError as error:
         unsure = checked.faulty | ({"generation"} if "decoding" in checked.faulty else set())
         return [
@@ -155,8 +161,10 @@ def _wrong_values(checked: CheckedOverrides, overrides: list[str], groups: Confi
     return []
 
 
-def _compose(overrides: list[str], groups: ConfigGroups) -> tuple[DictConfig, list[Composed]]:
-    """Hydra's config of the command, and the config of each of its jobs."""
+def _compose(
+    overrides: list[str], groups: ConfigGroups
+) -> tuple[DictConfig, list[Composed], OwnValues | None]:
+    """Hydra's config of the command, the config of each of its jobs, and what choices set by themselves."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -169,14 +177,23 @@ def _compose(overrides: list[str], groups: ConfigGroups) -> tuple[DictConfig, li
                 HydraConfig.instance().set_config(config)
                 load = partial(loader.load_sweep_config, config)
                 composer = Composer(load, groups.is_self_contained)
-                return config, [composer.compose(job) for job in sweep_jobs(config, groups)]
+                own = partial(_own_values, composer, groups)
+                return config, [composer.compose(job) for job in sweep_jobs(config, groups)], own
             overrides = [*overrides, "hydra.mode=RUN"]
         custom, implied = custom_sections(overrides)
         config = loader.load_configuration(CONFIG_NAME, [*implied, *overrides], RunMode.RUN)
         _check_files(config, overrides, groups)
         HydraConfig.instance().set_config(config)
         base = base_config(config)
-        return config, [Composed(base.config, base.choices, custom)]
+        return config, [Composed(base.config, base.choices, custom)], None
+
+
+def _own_values(composer: Composer, groups: ConfigGroups, section: str, choice: str) -> Mapping[str, Any]:
+    """What a choice sets by itself; composed only where its file does not tell."""
+    if choice not in groups.choices.get(section, ()):
+        return {key: info.default for key, info in section_fields(section).items()}
+    own = groups.own_values(section, choice)
+    return composer.own_values(section, choice) if own is None else own
 
 
 def _check_files(config: DictConfig, overrides: Sequence[str], groups: ConfigGroups) -> None:

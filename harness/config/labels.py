@@ -8,19 +8,23 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from harness.config.effective import draws
 from harness.config.point import Point
 from harness.config.schema import choice_sections, value_keys
 
 MAIN = ("model", "quantization", "decoding")
 """The sections whose choices are in every label."""
+OF_DRAWS = ("generation.samples", "generation.seed")
+"""The keys that change nothing where no token is drawn."""
 
 
 def varied(points: Sequence[Point]) -> list[dict[str, Any]]:
     """Return for each point the values, by dotted key, that vary beside its choices.
 
     A key of a chosen section (`decoding.temperature`) is listed for the points of a choice among which it
-    differs; a key of any other section (`generation.seed`) for all points once it differs anywhere. A choice
-    of timing or tracking that differs is listed as `timing`, `tracking`.
+    differs; a key of any other section (`generation.max_new_tokens`) for all points once it differs anywhere,
+    but samples and seed only for those that draw. A choice of timing or tracking that differs is listed as
+    `timing`, `tracking`.
     """
     found: list[dict[str, Any]] = [{} for _ in points]
     for section in choice_sections():
@@ -32,6 +36,8 @@ def varied(points: Sequence[Point]) -> list[dict[str, Any]]:
         section, _, field = key.partition(".")
         values = [getattr(getattr(point, section), field) for point in points]
         choices = [getattr(getattr(point, section), "name", "") for point in points]
+        if key in OF_DRAWS:
+            choices = _drawing(points, values)
         distinct: dict[str, set[str]] = {}
         for choice, value in zip(choices, values, strict=True):
             distinct.setdefault(choice, set()).add(repr(value))
@@ -39,6 +45,12 @@ def varied(points: Sequence[Point]) -> list[dict[str, Any]]:
             if len(distinct[choice]) > 1:
                 row[key] = value
     return found
+
+
+def _drawing(points: Sequence[Point], values: Sequence[Any]) -> list[str]:
+    """Whether each point draws, as a choice; no difference where the deterministic ones do not agree."""
+    still = {repr(value) for point, value in zip(points, values, strict=True) if not draws(point.decoding)}
+    return ["draws" if len(still) > 1 or draws(point.decoding) else "" for point in points]
 
 
 def with_labels(points: Sequence[Point]) -> list[Point]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from harness.config.choice_advice import choice_advice, prompt_override
 from harness.config.groups import ConfigGroups
 from harness.config.schema import SWEEP_KEYS, sections, value_keys
 from harness.config.search_path import EXPERIMENTS
@@ -50,7 +51,7 @@ def check_overrides(overrides: Iterable[str], groups: ConfigGroups, prefix: str 
         try:
             if "=" not in text and text[:1] != "~":
                 raise ConfigError.of(text, f"expected key=value{_did_you_mean_value(text, groups)}")
-            override = parse_override(text)
+            override = _parsed(_as_text(text))
             mistake = _mistake(override, groups)
         except ConfigError as error:
             override, mistake = None, error.mistakes[0]
@@ -61,7 +62,7 @@ def check_overrides(overrides: Iterable[str], groups: ConfigGroups, prefix: str 
         assert override is not None
         for earlier in _set_again(override, given):
             before = earlier.input_line or ""
-            message = f"no effect, {text} comes after it and sets the same; remove one of them"
+            message = f"no effect, {text} comes after it and sets the same; {_cure_of_two(earlier, override)}"
             checked.repeated.append(Mistake(prefix + before, message))
             if not isinstance(earlier.value(), dict):
                 checked.overrides.remove(normalize_plus(earlier))
@@ -72,6 +73,19 @@ def check_overrides(overrides: Iterable[str], groups: ConfigGroups, prefix: str 
         if override.key_or_group == EXPERIMENTS:
             checked.experiments = [str(value) for value in _values(override)]
     return checked
+
+
+def _cure_of_two(earlier: Override, later: Override) -> str:
+    """What to write in place of two overrides that set the same."""
+    key, values = later.key_or_group, [*_values(earlier), *_values(later)]
+    lists = any(isinstance(value, (dict, list)) for value in values)
+    if lists or key in (EXPERIMENTS, *SWEEP_KEYS) or later.is_hydra_override():
+        return "remove one of them"
+    texts = [(one.input_line or "").partition("=")[2] for one in (earlier, later)]
+    if any("(" in text for text in texts):
+        return "remove one of them"
+    both = ",".join(dict.fromkeys(text for one in texts for text in one.split(",")))
+    return f"for both: -m {shlex.quote(f'{key}={both}')}; else remove one of them"
 
 
 def check_cases(cases: Any, groups: ConfigGroups, prefix: str = "") -> list[Mistake]:
@@ -121,6 +135,34 @@ def parse_override(text: str) -> Override:
         quoted = shlex.quote(f"{key}={_in_quotes(value)}")
         cure = f"quote a value containing commas, quotes, colons or brackets: {quoted}"
         raise ConfigError.of(text, f"cannot be parsed; {cure}") from None
+
+
+def _parsed(text: str) -> Override:
+    """Parse an override; a prompt that was given as a choice of prompts is advised of."""
+    try:
+        return parse_override(text)
+    except ConfigError:
+        key, _, value = text.partition("=")
+        if key.lstrip("+") != "prompts" or not value:
+            raise
+        advice = f"no such choice; a prompt is {prompt_override(value)}"
+        raise ConfigError.of(text, advice) from None
+
+
+def _as_text(text: str) -> str:
+    """Return `name=...` as Hydra takes it for a text, whatever is in it; any other override as it is."""
+    key, _, value = text.partition("=")
+    if key.lstrip("+") != "name" or value in ("", "null"):
+        return text
+    try:
+        override = parse_override(text)
+        if not override.is_sweep_override() and not isinstance(override.value(), (dict, list)):
+            return text
+    except ConfigError:
+        pass
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return f"{key}={QuotedString(text=value, quote=Quote.double).with_quotes()}"
 
 
 def _in_quotes(value: str) -> str:
@@ -240,8 +282,10 @@ def _wrong_choice(override: Override, known: list[str]) -> Mistake | None:
     if not wrong:
         return None
     names = [_unquoted(value) for value in wrong]
+    if key == "prompts" and any(" " in name for name in names):  # one prompt, perhaps with commas
+        names = [_unquoted(values[0]) if len(values) == 1 else text.partition("=")[2]]
     one = f"{key}={names[0]}" if len(names) == 1 else text
-    hints = "".join(did_you_mean(name, known) for name in names[:3])
+    hints = "".join(choice_advice(key, name, known) for name in names[:3])
     if any(isinstance(value, bool) for value in wrong):
         hints = "; YAML reads an unquoted off, no or on as a boolean: quote it"
     problem = "no such choice" if len(names) == 1 else f"no such choices as {', '.join(names[:9])}"

@@ -43,8 +43,8 @@ class Quantization(Choice):
     dtype: Literal["checkpoint", "float32", "bfloat16", "float16"] = Field(
         "checkpoint", description="dtype of weights that are not quantized"
     )
-    load_in_8bit: bool = False
-    load_in_4bit: bool = False
+    load_in_8bit: bool = Field(False, description="8 bits by bitsandbytes")
+    load_in_4bit: bool = Field(False, description="4 bits by bitsandbytes")
     llm_int8_threshold: Annotated[float, Field(ge=0), SENSIBLE_SIZE] = 6.0
     llm_int8_skip_modules: tuple[str, ...] | None = None
     llm_int8_has_fp16_weight: bool = False
@@ -130,38 +130,79 @@ class Decoding(Choice):
     A field left null has its neutral value; nothing is inherited from the model's own generation_config.json.
     """
 
-    do_sample: Annotated[bool | None, DecodingField("method", False)] = None
-    num_beams: Annotated[int | None, Field(ge=1, le=1024), DecodingField("method", 1)] = None
-    temperature: Annotated[PositiveReal | None, DecodingField("temperature", 1.0)] = None
-    top_k: Annotated[Positive | None, DecodingField("truncation", 0)] = None
-    top_p: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", 1.0)] = None
-    min_p: Annotated[float | None, Field(ge=0, le=1), DecodingField("truncation", None)] = None
-    typical_p: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", 1.0)] = None
-    epsilon_cutoff: Annotated[float | None, Field(ge=0, lt=1), DecodingField("truncation", 0.0)] = None
-    eta_cutoff: Annotated[float | None, Field(ge=0, lt=1), DecodingField("truncation", 0.0)] = None
-    top_h: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", None)] = None
-    repetition_penalty: Annotated[PositiveReal | None, DecodingField("penalty", 1.0)] = None
-    no_repeat_ngram_size: Annotated[int | None, Field(ge=0, le=1024), DecodingField("penalty", 0)] = None
+    do_sample: Annotated[bool | None, DecodingField("method", False)] = Field(
+        None, description="draw each token at random; false: take the most likely one"
+    )
+    num_beams: Annotated[int | None, Field(ge=1, le=1024), DecodingField("method", 1)] = Field(
+        None, description="sequences that beam search follows; 1: no beam search"
+    )
+    temperature: Annotated[PositiveReal | None, DecodingField("temperature", 1.0)] = Field(
+        None, description="logits are divided by it: below 1 sharpens the distribution, above 1 flattens it"
+    )
+    top_k: Annotated[Positive | None, DecodingField("truncation", 0)] = Field(
+        None, description="keep the k most likely tokens"
+    )
+    top_p: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", 1.0)] = Field(
+        None, description="keep the fewest tokens with a total probability of at least this"
+    )
+    min_p: Annotated[float | None, Field(ge=0, le=1), DecodingField("truncation", None)] = Field(
+        None, description="keep tokens at least this many times as likely as the most likely one"
+    )
+    typical_p: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", 1.0)] = Field(
+        None, description="keep the tokens with surprisal nearest the entropy, up to this total probability"
+    )
+    epsilon_cutoff: Annotated[float | None, Field(ge=0, lt=1), DecodingField("truncation", 0.0)] = Field(
+        None, description="keep tokens with at least this probability"
+    )
+    eta_cutoff: Annotated[float | None, Field(ge=0, lt=1), DecodingField("truncation", 0.0)] = Field(
+        None, description="keep tokens above a cutoff that falls with the entropy"
+    )
+    top_h: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", None)] = Field(
+        None, description="keep the most likely tokens up to this share of the entropy"
+    )
+    repetition_penalty: Annotated[PositiveReal | None, DecodingField("penalty", 1.0)] = Field(
+        None, description="divides the logits of tokens that occurred before; 1: none"
+    )
+    no_repeat_ngram_size: Annotated[int | None, Field(ge=0, le=1024), DecodingField("penalty", 0)] = Field(
+        None, description="no sequence of so many tokens occurs twice; 0: off"
+    )
     # A score is divided by its length to this power, which must be finite.
-    length_penalty: Annotated[float | None, Field(ge=-5, le=5), DecodingField("beam", 1.0)] = None
-    early_stopping: Annotated[Literal[True, False, "never"] | None, DecodingField("beam", False)] = None
-    min_new_tokens: Annotated[Natural | None, DecodingField("length", None)] = None
-    bad_words_ids: Annotated[tuple[tuple[Natural, ...], ...] | None, DecodingField("filter", None)] = None
-    suppress_tokens: Annotated[tuple[Natural, ...] | None, DecodingField("filter", None)] = None
-    begin_suppress_tokens: Annotated[tuple[Natural, ...] | None, DecodingField("filter", None)] = None
+    length_penalty: Annotated[float | None, Field(ge=-5, le=5), DecodingField("beam", 1.0)] = Field(
+        None,
+        description="beam scores are divided by the length to this power: above 0 favours longer outputs",
+    )
+    early_stopping: Annotated[Literal[True, False, "never"] | None, DecodingField("beam", False)] = Field(
+        None, description="true: beam search ends once it has num_beams finished sequences"
+    )
+    min_new_tokens: Annotated[Natural | None, DecodingField("length", None)] = Field(
+        None, description="no end-of-text token before so many new ones"
+    )
+    bad_words_ids: Annotated[tuple[tuple[Natural, ...], ...] | None, DecodingField("filter", None)] = Field(
+        None, description="token sequences that are never generated"
+    )
+    suppress_tokens: Annotated[tuple[Natural, ...] | None, DecodingField("filter", None)] = Field(
+        None, description="token ids that are never generated"
+    )
+    begin_suppress_tokens: Annotated[tuple[Natural, ...] | None, DecodingField("filter", None)] = Field(
+        None, description="token ids that are never the first one"
+    )
     exponential_decay_length_penalty: Annotated[
         tuple[Natural, Annotated[float, SENSIBLE_SIZE]] | None, DecodingField("length", None)
-    ] = None
-    renormalize_logits: Annotated[bool | None, DecodingField("numerics", False)] = None
-    remove_invalid_values: Annotated[bool | None, DecodingField("numerics", False)] = None
+    ] = Field(None, description="[start, factor]: from `start` on, end-of-text gets likelier by `factor`")
+    renormalize_logits: Annotated[bool | None, DecodingField("numerics", False)] = Field(
+        None, description="make the processed scores log-probabilities again"
+    )
+    remove_invalid_values: Annotated[bool | None, DecodingField("numerics", False)] = Field(
+        None, description="replace NaN and infinity among the logits"
+    )
 
 
 class Generation(Section):
     """The token budget of a sample, and the seed of its noise."""
 
-    max_new_tokens: Positive = 64
+    max_new_tokens: Positive = Field(64, description="tokens of an output at most")
     samples: int = Field(1, ge=1, le=100_000, description="outputs per prompt")
-    seed: Seed = 0
+    seed: Seed = Field(0, description="of the random numbers, which all strategies share")
     stop_strings: tuple[str, ...] = Field((), description="end a sample once its output contains one")
     ignore_eos: bool = Field(False, description="generate past the end-of-text token, up to max_new_tokens")
 
@@ -261,4 +302,8 @@ class Point(Section):
     tracking: Tracking
     compare: Compare
     drift: Drift
+    sweep_name: str | None = Field(None, description="`name` of the config: the sweep's; null: derived")
+    notes: tuple[str, ...] = Field(
+        (), description="what this point does not use of its command, one line each"
+    )
     expect: tuple[Expectation, ...] = ()

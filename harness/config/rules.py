@@ -39,6 +39,10 @@ PROMPTS_REFERENCE = "reference"
 """The `drift.text` that means the prompts' column of that name."""
 
 
+class NoEffect(Mistake):
+    """The mistake of a key, `key` up to its `=`, that changes nothing beside the other keys of its point."""
+
+
 def check_rules(sections: Mapping[str, BaseModel]) -> list[Mistake]:
     """Return the mistakes by every rule whose sections are given; sections that are wrong are left out."""
     mistakes: list[Mistake] = []
@@ -102,18 +106,18 @@ def _quantization(quantization: Quantization) -> Iterator[Mistake]:
         text = f"quantization.{key}={format_value(getattr(quantization, key))}"
         if key.startswith("bnb_4bit_") and not quantization.load_in_4bit:
             cure = "set it, or use quantization=bnb_nf4"
-            yield Mistake(text, f"no effect without quantization.load_in_4bit=true; {cure}")
+            yield NoEffect(text, f"no effect without quantization.load_in_4bit=true; {cure}")
         if key in ("llm_int8_threshold", "llm_int8_has_fp16_weight") and not quantization.load_in_8bit:
             cure = "set it, or use quantization=bnb_int8"
-            yield Mistake(text, f"no effect without quantization.load_in_8bit=true; {cure}")
+            yield NoEffect(text, f"no effect without quantization.load_in_8bit=true; {cure}")
         if key == "llm_int8_skip_modules" and not (quantization.load_in_8bit or quantization.load_in_4bit):
-            yield Mistake(text, "no effect without quantization; use quantization=bnb_int8 or bnb_nf4")
+            yield NoEffect(text, "no effect without quantization; use quantization=bnb_int8 or bnb_nf4")
         if key == "group_size" and quantization.torchao is None:
             cure = "use quantization=torchao_int4_weight_only"
-            yield Mistake(text, f"no effect without quantization.torchao; {cure}")
+            yield NoEffect(text, f"no effect without quantization.torchao; {cure}")
         if key == "group_size" and quantization.torchao == "int8_dynamic_activation_int8_weight":
             cure = "set it to null, or use quantization=torchao_int8_weight_only"
-            yield Mistake(text, f"no effect here, a whole row shares a scale; {cure}")
+            yield NoEffect(text, f"no effect here, a whole row shares a scale; {cure}")
 
 
 def _cache(cache: Cache) -> Iterator[Mistake]:
@@ -123,10 +127,10 @@ def _cache(cache: Cache) -> Iterator[Mistake]:
             continue
         text = f"cache.{key}={format_value(value)}"
         if cache.backend is None:
-            yield Mistake(text, "no effect without cache.backend=hqq; set it, or use cache=quantized_int4")
+            yield NoEffect(text, "no effect without cache.backend=hqq; set it, or use cache=quantized_int4")
         if cache.backend == "fp8":
             cure = "use cache.backend=hqq"
-            yield Mistake(text, f"no effect with cache.backend=fp8, where all values share a scale; {cure}")
+            yield NoEffect(text, f"no effect with cache.backend=fp8, where all values share a scale; {cure}")
 
 
 def _cache_of_beams(decoding: Decoding, cache: Cache) -> Iterator[Mistake]:
@@ -157,10 +161,10 @@ def _decoding(decoding: Decoding) -> Iterator[Mistake]:
         text = f"decoding.{key}={format_value(value)}"
         if field.kind in ("temperature", "truncation") and not draws(decoding):
             cure = "add decoding.do_sample=true or use decoding=temperature"
-            yield Mistake(text, f"no effect without do_sample=true; {cure}")
+            yield NoEffect(text, f"no effect without do_sample=true; {cure}")
         if field.kind == "beam" and not is_beam(decoding):
             cure = "add decoding.num_beams=5 or use decoding=beam"
-            yield Mistake(text, f"no effect without num_beams above 1; {cure}")
+            yield NoEffect(text, f"no effect without num_beams above 1; {cure}")
         if field.kind == "filter" and (not value or () in value):
             yield Mistake(text, "contains an empty list; give token ids, or null")
 

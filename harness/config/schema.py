@@ -15,8 +15,10 @@ from pydantic.fields import FieldInfo
 
 from harness.config.point import Choice, Point
 
-SWEEP_KEYS = ("cases", "expect")
+LISTS = ("cases", "expect")
 """Top-level keys that are lists, not sections."""
+SWEEP_KEYS = (*LISTS, "name")
+"""Top-level keys that are no sections: they are about the sweep as a whole."""
 MISSING = "???"
 """OmegaConf's missing value."""
 
@@ -58,7 +60,8 @@ def register() -> None:
     for section in sections():
         structured = _structured(section)
         fields.append((section, structured, field(default_factory=structured)))
-    fields += [(key, Any, field(default_factory=list)) for key in SWEEP_KEYS]
+    fields += [(key, Any, field(default_factory=list)) for key in LISTS]
+    fields.append(("name", Any, None))
     ConfigStore.instance().store(name="schema", node=make_dataclass("Config", fields), provider="harness")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def most_similar(wrong: str, known: Iterable[str]) -> str | None:
@@ -29,3 +30,22 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """Return `; did you mean X?`, or an empty string when nothing is similar."""
     name = most_similar(wrong, known)
     return f"; did you mean {name}?" if name else ""
+
+
+def similar_path(text: str, *, folder: bool = False) -> str:
+    """Return `; did you mean PATH?` for a path that does not exist and a similar one in the same folder.
+
+    Args:
+        text: the path, as the user wrote it.
+        folder: whether a folder is meant, not a file.
+    """
+    path = Path(text).expanduser()
+    try:
+        names = [one.name for one in path.parent.iterdir() if one.is_dir() == folder]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
+    if not close:
+        lower = {name.lower(): name for name in names}
+        close = [lower[one] for one in difflib.get_close_matches(path.name.lower(), lower, n=1, cutoff=0.6)]
+    return f"; did you mean {text.rstrip('/').removesuffix(path.name)}{close[0]}?" if close else ""

@@ -35,7 +35,16 @@ def check_product(overrides: Iterable[Override], choices: Mapping[str, Sequence[
     """
     counts = {override.input_line or "": value_count(override, choices) for override in overrides}
     swept = ", ".join(text for text, count in counts.items() if count > 1)
-    if mistake := _too_many(swept, math.prod(counts.values())):
+    check_size(swept, math.prod(counts.values()))
+
+
+def check_size(text: str, count: int) -> None:
+    """Check that a number of points is a sweep that can be run; `text` is what makes them.
+
+    Raises:
+        ConfigError: there are too many.
+    """
+    if mistake := _too_many(text, count):
         raise ConfigError([mistake])
 
 

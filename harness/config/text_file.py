@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from harness.config.suggest import similar_path
 from harness.config.user_path import user_path
 from harness.errors import ConfigError
 
@@ -28,7 +29,7 @@ def read_text(name: str, key: str) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigError.of(key, f"{name} cannot be read: {error.strerror}") from None
+        raise ConfigError.of(key, f"{name} cannot be read: {error.strerror}{similar_path(name)}") from None
     try:
         text = data.decode("utf-8-sig")
         at, found = data.find(b"\0"), "a NUL, as in UTF-16 or UTF-32"

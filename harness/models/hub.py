@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.config.suggest import similar_path
 from harness.errors import ConfigError, first_line
 from harness.models.fable import FABLE_MODELS
 from harness.models.weights import Tensor
@@ -101,7 +102,8 @@ def _hub_errors(model_id: str, revision: str | None) -> Iterator[None]:
             "model.revision", f"{revision!r} is not a branch, tag or commit of {model_id} on the hub"
         ) from None
     except errors.HFValidationError:
-        problem = f"there is no folder {model_id!r}, and it is not a valid hub id; check the path"
+        cure = similar_path(model_id, folder=True) or "; check the path"
+        problem = f"there is no folder {model_id!r}, and it is not a valid hub id{cure}"
         raise ConfigError.of("model.id", problem) from None
     except failures as error:
         raise ConfigError.of("model.id", _explain(model_id, error)) from None
@@ -111,6 +113,7 @@ def _explain(model_id: str, error: BaseException) -> str:
     """Return in one line why the hub's client failed, and the cure."""
     from huggingface_hub import errors, is_offline_mode
 
+    near = similar_path(model_id, folder=True)
     causes = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
@@ -128,13 +131,13 @@ def _explain(model_id: str, error: BaseException) -> str:
     if among(errors.RepositoryNotFoundError):
         return (
             f"{model_id!r} is neither a built-in model{nearest_builtin(model_id)}, nor a folder here, nor a "
-            "model on the hub; check the spelling, or set HF_TOKEN if it is private"
+            f"model on the hub{near or '; check the spelling'}, or set HF_TOKEN if it is private"
         )
     if among(errors.OfflineModeIsEnabled) or is_offline_mode():
         return (
             f"{model_id!r} is neither a built-in model{nearest_builtin(model_id)} nor a folder, it is not "
-            "complete in the hub's cache, and HF_HUB_OFFLINE=1 forbids fetching it; unset that, or give a "
-            "folder"
+            "complete in the hub's cache, and HF_HUB_OFFLINE=1 forbids fetching it"
+            f"{near or '; unset that, or give a folder'}"
         )
     responses = [getattr(cause, "response", None) for cause in causes]
     if any(getattr(response, "status_code", None) in (401, 403) for response in responses):

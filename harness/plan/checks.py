@@ -30,9 +30,6 @@ def sweep_mistakes(points: Sequence[Point]) -> Iterator[Mistake]:
     else:
         yield from _wrong_reference(points)
     labels = [point.label for point in points]
-    baseline = points[0].compare.baseline
-    if baseline is not None and baseline not in labels:
-        yield _unknown("compare.baseline", baseline, "point has this label", "points", labels)
     for index, one in enumerate(points[0].expect):
         if one.point is not None and not any(matches(one.point, label) for label in labels):
             yield _unknown(f"expect[{index}].point", one.point, "point has this label", "points", labels)
@@ -56,7 +53,7 @@ def expected_prompts(jobs: Sequence[Job]) -> Iterator[Mistake]:
 
 
 def _unknown(key: str, value: str, problem: str, noun: str, known: Sequence[str]) -> Mistake:
-    """Return the mistake of a value that is none of the known ones."""
+    """Return the mistake of a value that is none of the known ones, with the nearest."""
     few = ", ".join(known[:8]) + (f" and {len(known) - 8} more" if len(known) > 8 else "")
     return Mistake(f"{key}={value}", f"no {problem}{did_you_mean(value, known)} ({noun}: {few})")
 
@@ -138,7 +135,7 @@ def _wrong_reference(points: Sequence[Point]) -> Iterator[Mistake]:
     requested = points[0].drift.reference
     names = list(dict.fromkeys(point.quantization.name for point in points))
     if requested is not None and requested not in names:
-        cure = f"quantization={requested},{','.join(names)} adds it"
+        cure = f"-m quantization={requested},{','.join(names)} adds it"
         message = f"no point of the sweep has this quantization{did_you_mean(requested, names)}; {cure}"
         yield Mistake(f"drift.reference={requested}", message)
 

@@ -19,9 +19,11 @@ from harness.artifacts.job import Job
 from harness.artifacts.registry import inventory, missing
 from harness.config.labels import varied
 from harness.config.point import Point
+from harness.config.sweep_name import sweep_title
 from harness.errors import ConfigError, Mistake
 from harness.once import Once
 from harness.plan.checks import expected_prompts, references_agree, sweep_mistakes, timings_agree
+from harness.plan.compared import with_full_names
 from harness.plan.prepare import prepare
 from harness.plan.references import hints, with_drift_roles
 from harness.store.files import outputs_folder
@@ -66,6 +68,16 @@ class Plan:
         """The sweep's address."""
         return sweep_id_of(job.point_id for job in self.jobs)
 
+    @property
+    def title(self) -> str:
+        """The sweep's name as people see it."""
+        return sweep_title([job.point for job in self.jobs], self.name)
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's folder."""
+        return self.outputs / "sweeps" / f"{self.name}-{self.sweep_id}"
+
     @cached_property
     def missing(self) -> tuple[tuple[Artifact, ...], ...]:
         """What the store lacks of each job, as it is when this is first asked."""
@@ -82,8 +94,9 @@ class Plan:
         first = points[0]
         return Sweep(
             name=self.name,
+            title=self.title,
             sweep_id=self.sweep_id,
-            folder=self.outputs / "sweeps" / f"{self.name}-{self.sweep_id}",
+            folder=self.folder,
             tracking=first.tracking.model_dump(mode="json"),
             points=tuple(
                 SweepPoint(
@@ -116,12 +129,14 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
         for group in groups:
             index = _noise_floor_job(jobs, group)
             jobs[index] = replace(jobs[index], measures_noise=True)
-    return Plan(name, outputs_folder(), tuple(jobs), groups, hints(jobs))
+    notes = dict.fromkeys(note for point in points for note in point.notes)
+    return Plan(name, outputs_folder(), tuple(jobs), groups, (*notes, *hints(jobs)))
 
 
 def _jobs(points: Sequence[Point]) -> list[Job]:
     once = Once()
     jobs: list[Job] = []
+    points, wrong = _with_full_names(points)
     mistakes: dict[Mistake, list[str]] = {}
     for point in points:
         try:
@@ -129,7 +144,7 @@ def _jobs(points: Sequence[Point]) -> list[Job]:
         except ConfigError as error:
             for mistake in error.mistakes:
                 mistakes.setdefault(mistake, []).append(point.label)
-    for mistake in sweep_mistakes(points):
+    for mistake in (*sweep_mistakes(points), *wrong):
         mistakes[mistake] = [point.label for point in points]
     if mistakes:
         raise ConfigError(
@@ -140,6 +155,13 @@ def _jobs(points: Sequence[Point]) -> list[Job]:
     if disagreements := (timings_agree(jobs) or references_agree(jobs) or list(expected_prompts(jobs))):
         raise ConfigError(disagreements)
     return jobs
+
+
+def _with_full_names(points: Sequence[Point]) -> tuple[Sequence[Point], Sequence[Mistake]]:
+    try:
+        return with_full_names(points), ()
+    except ConfigError as error:
+        return points, error.mistakes
 
 
 def _groups(jobs: Sequence[Job]) -> tuple[Group, ...]:

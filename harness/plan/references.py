@@ -104,6 +104,6 @@ def hints(jobs: Sequence[Job]) -> tuple[str, ...]:
                 names.append(point.quantization.name)
     return tuple(
         f"what {' and '.join(names)} cost {model} is computed once a higher "
-        f"precision is in the sweep: quantization=none,{','.join(names)}"
+        f"precision is in the sweep: -m quantization=none,{','.join(names)}"
         for model, names in missing.items()
     )

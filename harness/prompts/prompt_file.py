@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.config.suggest import similar_path
 from harness.config.text_file import read_text
 from harness.config.user_path import user_path
 from harness.errors import ConfigError, first_line
@@ -36,7 +37,8 @@ def read_file(name: str) -> Iterator[RawRow]:
     if kind not in FORMATS:
         raise ConfigError.of("prompts.file", f"{name}: unsupported file type; use {', '.join(FORMATS)}")
     if not path.is_file():
-        problem = "is a folder; name a file in it" if path.is_dir() else "not found; check the path"
+        missing = f"not found{similar_path(name) or '; check the path'}"
+        problem = "is a folder; name a file in it" if path.is_dir() else missing
         raise ConfigError.of("prompts.file", f"{name} {problem} (looked in {path.parent.absolute()})")
     if kind == ".parquet":
         return _parquet(path, name)

@@ -145,3 +145,9 @@ def print_hints(console: SafeConsole, plan: Plan) -> None:
     """Print a plan's lines of advice."""
     for hint in plan.hints:
         console.print(Text.assemble(("hint ", "cyan"), visible(hint)), soft_wrap=True)
+
+
+def print_title(console: SafeConsole, plan: Plan) -> None:
+    """Print the title of a plan's sweep, and the name of its folder."""
+    text = Text.assemble("sweep ", (visible(plan.title), "bold"), (f"  {plan.folder.name}", "dim"))
+    console.print(text, soft_wrap=True)

@@ -17,7 +17,7 @@ from harness.errors import ConfigError
 from harness.plan.plan import Plan, make_plan
 from harness.report import print_sweep, write_sweep_reports
 from harness.report.console import SafeConsole
-from harness.run.display import Display, print_hints, print_warning, print_warnings
+from harness.run.display import Display, print_hints, print_title, print_warning, print_warnings
 from harness.run.estimate import expected_work
 from harness.run.executor import Executor, Outcome
 from harness.run.local import LocalExecutor
@@ -55,6 +55,7 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: E
     sweep = plan.sweep()
     print_warnings(console, plan)
     print_hints(console, plan)
+    print_title(console, plan)
     with lock(plan.outputs, [sweep.sweep_id], lambda: console.print(_WAITING)):
         remove_unfinished(sweep.folder)
         sweep.save()

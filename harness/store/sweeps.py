@@ -55,7 +55,7 @@ class Sweep:
     """The points of one command.
 
     Attributes:
-        name: the experiment's name, or `sweep`.
+        name: the folder's: the one that the command gives, the experiment's, or `sweep`.
         sweep_id: hash of the sorted point ids.
         folder: where plan.json and the reports of the sweep lie.
         tracking: the Tracking part of the config, as a plain dict.
@@ -63,6 +63,8 @@ class Sweep:
         started: seconds since the epoch.
         compare: the Compare part of the config, as a plain dict.
         expect: what is expected of the points, each entry as a plain dict.
+        title: the name that people see: as the command gives it, or what is fixed and what varies. The text of
+            a user, to be escaped; the folder's name in records of before there were titles.
     """
 
     name: str
@@ -73,6 +75,11 @@ class Sweep:
     started: float
     compare: Mapping[str, Any] = field(default_factory=dict)
     expect: tuple[Mapping[str, Any], ...] = ()
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", self.name)
 
     @property
     def title(self) -> str:
@@ -136,7 +143,9 @@ def _known(record: type, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_sweep(outputs: Path, wanted: str | None) -> Sweep:
-    """Return the sweep whose folder or id is `wanted`; the last one that was run when it is None.
+    """Return the sweep whose folder, title or id is `wanted`; the last one that was run when it is None.
+
+    The same points under several names are one sweep: its last record is returned.
 
     Raises:
         ConfigError: there is none, or several match.
@@ -147,10 +156,25 @@ def find_sweep(outputs: Path, wanted: str | None) -> Sweep:
     if wanted is None:
         return load_sweep(folders[-1].parent)
     names = [path.parent.name for path in folders]
-    matches = [name for name in names if name.startswith(wanted) or name.split("-")[-1].startswith(wanted)]
+    matches = [name for name in names if name.startswith(wanted) or _id_in(name).startswith(wanted)]
     matches = [wanted] if wanted in names else matches
-    if len(matches) == 1:
-        return load_sweep(outputs / "sweeps" / matches[0])
+    if not matches:
+        matches = [name for name in names if _title_of(outputs / "sweeps" / name) == wanted]
+    if matches and len(set(map(_id_in, matches))) == 1:
+        return load_sweep(outputs / "sweeps" / matches[-1])
     known = ", ".join(matches or names[-5:])
     problem = "names several sweeps" if matches else "no such sweep"
     raise ConfigError.of("", f"{wanted!r}: {problem} (sweeps: {known})")
+
+
+def _id_in(folder: str) -> str:
+    """Return the sweep's id in the name of its folder."""
+    return folder.rpartition("-")[2]
+
+
+def _title_of(folder: Path) -> str:
+    """Return the title of a sweep; nothing where its record cannot be read."""
+    try:
+        return load_sweep(folder).title
+    except ConfigError:
+        return ""

@@ -38,7 +38,7 @@ def test_plan_and_check_take_the_same_arguments(harness, word):
 
 
 def test_flags_may_be_anywhere(harness):
-    assert len(harness("decoding=greedy,top_p", "-m", "generation.seed=1,2").calls[0][1]) == 4
+    assert len(harness("decoding=min_p,top_p", "-m", "generation.seed=1,2").calls[0][1]) == 4
 
 
 def test_the_exit_status_is_the_sweeps(harness):
@@ -305,8 +305,10 @@ def test_a_wrong_name_makes_no_second_mistake_of_its_own(harness):
 
 
 def test_a_mistake_of_some_points_names_them(harness):
-    done = harness("-m", "decoding=greedy,top_p", "decoding.top_p=0.5")
-    assert done.lines[0].endswith("(at fable_small/none/greedy)")
+    done = harness("-m", "decoding=greedy,top_p", "decoding.min_new_tokens=5,70")
+    assert "min_new_tokens=70" in done.lines[0]
+    cases = "cases=[['decoding=greedy','decoding.top_p=0.5'],['decoding=top_p']]"
+    assert harness(cases).lines[0].endswith("(at fable_small/none/greedy)")
 
 
 def test_a_traceback_only_when_requested(harness, monkeypatch):

@@ -7,11 +7,13 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from harness.config.compose import Composer, jobs_with_cases, merge_overrides
+from harness.config.compose import Composer
 from harness.config.groups import ConfigGroups
+from harness.config.jobs import JobOverrides, jobs_with_cases, merge_overrides
 from harness.config.points import make_points
 from harness.config.schema import sections
 from harness.config.search_path import CONFIG_NAME
+from harness.config.sweep_size import MOST_POINTS
 from harness.errors import ConfigError
 
 
@@ -37,12 +39,16 @@ def counted(groups):
     return Composer(load, groups.is_self_contained), loaded
 
 
+def compose(composer, job):
+    return composer.compose(JobOverrides(tuple(job)))
+
+
 def in_full(loader, overrides):
     """What Hydra composes from all overrides at once."""
     config = loader.load_configuration(CONFIG_NAME, list(overrides), RunMode.RUN)
     choices = {str(key): value for key, value in config.hydra.runtime.choices.items()}
     return OmegaConf.to_container(
-        OmegaConf.masked_copy(config, [*sections(), "expect"]), resolve=True
+        OmegaConf.masked_copy(config, [*sections(), "expect", "name"]), resolve=True
     ), choices
 
 
@@ -57,7 +63,7 @@ PRODUCT = [
 def test_assembled_is_the_same_as_composed_in_full(loader, counted):
     composer, loaded = counted
     for job in itertools.product(*PRODUCT):
-        composed = composer.compose(job)
+        composed = compose(composer, job)
         config, choices = in_full(loader, job)
         assert composed.config == config
         assert composed.choices == choices
@@ -74,14 +80,14 @@ def test_values_that_need_quotes_or_are_lists(loader, counted):
         "model.revision='1'",
     ):
         config, _ = in_full(loader, ["prompts=custom", text])
-        assert composer.compose(["prompts=custom", text]).config == config
+        assert compose(composer, ["prompts=custom", text]).config == config
 
 
 def test_an_interpolation_sees_the_values(loader, counted):
     composer, _ = counted
     for budget in (5, 7):
         job = ["timing.new_tokens=${generation.max_new_tokens}", f"generation.max_new_tokens={budget}"]
-        assert composer.compose(job).config["timing"]["new_tokens"] == budget
+        assert compose(composer, job).config["timing"]["new_tokens"] == budget
 
 
 def test_a_choice_that_sets_other_sections_is_composed_in_full(tmp_path):
@@ -95,8 +101,8 @@ def test_a_choice_that_sets_other_sections_is_composed_in_full(tmp_path):
     load = lambda texts: loader.load_configuration(CONFIG_NAME, texts, RunMode.RUN)  # noqa: E731
     composer = Composer(load, groups.is_self_contained)
     for job in (["decoding=greedy"], ["decoding=wide"]):
-        assert composer.compose(job).config == in_full(loader, job)[0]
-    assert composer.compose(["decoding=wide"]).config["generation"]["max_new_tokens"] == 99
+        assert compose(composer, job).config == in_full(loader, job)[0]
+    assert compose(composer, ["decoding=wide"]).config["generation"]["max_new_tokens"] == 99
 
 
 def test_the_last_override_of_a_key_counts():
@@ -109,19 +115,91 @@ def test_the_last_override_of_a_key_counts():
     ]
 
 
+def overrides(typed, params, cases, groups):
+    """The overrides of each job, as on a command line."""
+    return [" ".join(job.overrides) for job in jobs_with_cases(typed, params, cases, groups)]
+
+
 @pytest.mark.parametrize(
     ("typed", "params", "expected"),
     [
-        ([], None, [["decoding=beam"], ["decoding=top_p"]]),
-        (["model=gpt2"], None, [["model=gpt2", "decoding=beam"], ["model=gpt2", "decoding=top_p"]]),
-        (["decoding=greedy"], None, [["decoding=beam"], ["decoding=top_p"]]),
-        ([], {"generation.seed": "1,2"}, [["JOB"], ["decoding=beam"], ["decoding=top_p"]]),
-        (["generation.seed=1,2"], None, [["JOB"], ["decoding=beam"], ["decoding=top_p"]]),
+        # Nothing is swept: only the cases.
+        ([], [], ["decoding=beam", "decoding=top_p"]),
+        (["model=gpt2"], [], ["model=gpt2 decoding=beam", "model=gpt2 decoding=top_p"]),
+        (["decoding=greedy"], [], ["decoding=beam", "decoding=top_p"]),
+        # What is swept is combined with them, in the product's place where they make its choices.
+        (
+            ["quantization=fp32,bf16"],
+            [],
+            [
+                "quantization=fp32 decoding=beam",
+                "quantization=bf16 decoding=beam",
+                "quantization=fp32 decoding=top_p",
+                "quantization=bf16 decoding=top_p",
+            ],
+        ),
+        # A product of an experiment stays.
+        (
+            [],
+            ["generation.seed=1,2"],
+            [
+                "generation.seed=1",
+                "generation.seed=2",
+                "generation.seed=1 decoding=beam",
+                "generation.seed=2 decoding=beam",
+                "generation.seed=1 decoding=top_p",
+                "generation.seed=2 decoding=top_p",
+            ],
+        ),
+        # What a case names is its own: neither strategies nor their values are combined with it.
+        (
+            ["decoding=top_p", "decoding.top_p=0.8,0.9", "generation.seed=3"],
+            [],
+            [
+                "decoding=top_p decoding.top_p=0.8 generation.seed=3",
+                "decoding=top_p decoding.top_p=0.9 generation.seed=3",
+                "generation.seed=3 decoding=beam",
+                "generation.seed=3 decoding=top_p",
+            ],
+        ),
+        # A single value of the params holds for the cases too.
+        (
+            ["quantization=fp32,bf16"],
+            ["decoding=greedy", "prompts=questions"],
+            [
+                "decoding=greedy prompts=questions quantization=fp32",
+                "decoding=greedy prompts=questions quantization=bf16",
+                "prompts=questions quantization=fp32 decoding=beam",
+                "prompts=questions quantization=bf16 decoding=beam",
+                "prompts=questions quantization=fp32 decoding=top_p",
+                "prompts=questions quantization=bf16 decoding=top_p",
+            ],
+        ),
     ],
 )
-def test_cases_are_added_to_the_product(typed, params, expected):
-    cases = [["decoding=beam"], ["decoding=top_p"]]
-    assert jobs_with_cases([["JOB"]], cases, typed, params) == expected
+def test_a_case_is_combined_with_what_it_does_not_name(groups, typed, params, expected):
+    assert overrides(typed, params, [["decoding=beam"], ["decoding=top_p"]], groups) == expected
+
+
+def test_a_case_without_a_choice_is_beside_the_product(groups):
+    assert overrides(["decoding=greedy,beam"], [], [["generation.max_new_tokens=9"]], groups) == [
+        "decoding=greedy",
+        "decoding=beam",
+        "decoding=greedy generation.max_new_tokens=9",
+        "decoding=beam generation.max_new_tokens=9",
+    ]
+
+
+def test_a_case_fixes_the_keys_of_the_choice_that_it_makes(groups):
+    case = ["decoding=top_p", "decoding.top_p=0.5", "generation.samples=2", "quantization.dtype=float32"]
+    (job,) = jobs_with_cases([], [], [case], groups)
+    assert job.fixed == {"decoding.top_p", "generation.samples"}
+
+
+def test_the_points_of_cases_are_counted_before_they_are_made(groups):
+    seeds = f"generation.seed=range(0,{MOST_POINTS})"
+    with pytest.raises(ConfigError, match="at most 10,000"):
+        jobs_with_cases([seeds], [], [["decoding=beam"], ["decoding=top_p"]], groups)
 
 
 def test_a_choice_overrides_custom_keys_before_it():
@@ -134,14 +212,17 @@ def test_a_choice_overrides_custom_keys_before_it():
     assert merge_overrides(typed, ["prompts.items=[a]"]) == [*typed, "prompts.items=[a]"]
 
 
-def test_without_cases_the_product_is_unchanged():
-    assert jobs_with_cases([["a=1"], ["a=2"]], [], ["a=1,2"], None) == [["a=1"], ["a=2"]]
+def test_without_cases_there_is_the_product(groups):
+    assert overrides(["decoding=a,b", "quantization=c"], ["model=d"], [], groups) == [
+        "model=d decoding=a quantization=c",
+        "model=d decoding=b quantization=c",
+    ]
 
 
 @pytest.mark.parametrize("cases", ["decoding=greedy", ["decoding=greedy"], [[]], [[3]]])
-def test_cases_must_be_lists_of_overrides(cases):
+def test_cases_must_be_lists_of_overrides(groups, cases):
     with pytest.raises(ConfigError, match="list of lists"):
-        jobs_with_cases([["a=1"]], cases, [], None)
+        jobs_with_cases(["generation.seed=1"], [], cases, groups)
 
 
 def test_every_choice_makes_a_point(groups, counted):
@@ -151,7 +232,7 @@ def test_every_choice_makes_a_point(groups, counted):
         for choice in groups.choices.get(group, []):
             text = f"{group}={choice}"
             job = [text, *([extra[text]] if text in extra else [])]
-            (point,) = make_points([composer.compose(job)])
+            (point,) = make_points([compose(composer, job)])
             name = getattr(point, group).name
             assert name == ("x" if text == "model=custom" else choice)
 
@@ -165,7 +246,7 @@ def test_a_thousand_points_take_seconds(counted):
         for quantization in ("fp32", "bf16", "bnb_nf4", "bnb_int8")
         for seed in range(63)
     ]
-    points = make_points([composer.compose(job) for job in jobs])
+    points = make_points([compose(composer, job) for job in jobs])
     assert len(points) == len(jobs) == 1008
     assert len(loaded) == 1 + 3 + 3
     # Of the processor, so that a busy machine does not matter; about 1 s as measured.

@@ -12,7 +12,12 @@ from harness.config.search_path import conf_folder, first_comment
 def test_hydras_schema_has_the_keys_and_defaults_of_the_point():
     schema.register()
     node = OmegaConf.to_container(ConfigStore.instance().load("schema.yaml").node)
-    assert set(node) == set(Point.model_fields) - {"label"} | {"cases", "expect"}
+    assert set(node) == set(Point.model_fields) - {"label", "notes", "sweep_name"} | {
+        "cases",
+        "expect",
+        "name",
+    }
+    assert node["name"] is None
     assert node["cases"] == node["expect"] == []
     for section, model in schema.sections().items():
         assert set(node[section]) == set(model.model_fields) - {"name"}

@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, SupportsFloat
 
 from harness.analysis.metric_catalog import Metric
-from harness.config.suggest import did_you_mean
+from harness.config.suggest import did_you_mean, similar_path
 from harness.config.user_path import user_path
 from harness.errors import ConfigError, HarnessError, Mistake, one_line
 
@@ -150,7 +150,7 @@ def read_custom_metrics(specs: Sequence[str]) -> tuple[CustomMetric, ...]:
             mistakes += error.mistakes
             continue
         except FileNotFoundError:
-            problem = f"{file} not found {looked_in}"
+            problem = f"{file} not found{similar_path(file)} {looked_in}"
         except OSError as error:
             problem = f"{file} cannot be read: {error.strerror} {looked_in}"
         except (SyntaxError, ValueError) as error:

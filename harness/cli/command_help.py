@@ -1,0 +1,98 @@
+"""What `harness WORD --help` tells of each command: what it does, what it takes, and examples."""
+
+from __future__ import annotations
+
+DETAILS: dict[str, str] = {
+    "plan": """\
+Takes the arguments of a run and loads no model: the points of the sweep, what each still needs, the groups
+that share a loaded model with their memory by estimate, how many tokens are to come at most, and what the
+command sets without an effect on some of its points.
+
+  harness plan -m decoding=greedy,top_p
+  harness plan experiments=demo""",
+    "check": """\
+Takes the arguments of a run and reports every mistake in one line each, with its cure: unknown names, values
+out of range, keys without an effect, prompts that do not fit, files that are missing. Nothing is loaded.
+Exit status 0: the same arguments will run; 2: they will not.
+
+  harness check -m model=fable_small decoding=greedy,top_p decoding.top_p=0.8,0.9""",
+    "inspect": """\
+Prints the tokens of a prompt, and the most likely next tokens with their logits and probabilities. The prompt
+is taken as it is, without quotes of Hydra's.
+
+  prompt="..."    the prompt; must be given
+  steps=N         continue token by token, N tables [1]
+  top_k=K         rows of a table [10]
+  chat=true       through the model's chat template
+  --json          for machines
+  key=value       anything else as for a run; decoding=top_p shows what truncation leaves
+
+  harness inspect model=fable_small prompt="It was a dark and stormy"
+  harness inspect model=fable_small prompt="It was a" decoding=top_p steps=5 --json""",
+    "replay": """\
+Computes from what is stored of a point what another decoding would have kept at each step, how likely its
+samples would have been, and where another token would have been chosen with the same random numbers. No
+model is loaded. What the recorded alternatives cannot decide is reported as undecided; record.top_k=20
+decides most.
+
+  POINT           label of a point of the last sweep, SWEEP/LABEL, or a point's id
+  decoding...     another strategy, or keys of it: temperature, top_k, top_p, min_p, eta_cutoff, ...
+  --json          for machines
+
+  harness replay fable_small/none/top_p decoding.top_p=0.8
+  harness replay "fable_small/none/top_p top_p=0.9" decoding=greedy""",
+    "report": """\
+Writes the comparison of a sweep again from the store (compare.html, summary.csv, comparison.csv), with the
+feedback that people left in MLflow, and prints its table. Decodes nothing.
+
+  SWEEP           folder, title or id of a sweep, or the beginning of one; the last one when none is named
+
+  harness report
+  harness report demo""",
+    "sync": """\
+Sends MLflow what it lacks of a sweep, from the store alone: after a server was away, or with tracking.uri
+set to another one since.
+
+  SWEEP           folder, title or id of a sweep, or the beginning of one; the last one when none is named
+
+  harness sync
+  MLFLOW_TRACKING_URI=http://localhost:5000 harness sync demo""",
+    "ui": """\
+Serves the MLflow UI on this project's store until Ctrl-C. Other options are passed to `mlflow server`.
+
+  --port N        [5000]
+  --host HOST     [127.0.0.1]
+
+  harness ui --port 5001""",
+    "doctor": """\
+Tells what this machine offers: devices, memory, versions, and which quantizations and caches really work here
+(each is tried on a small model).
+
+  harness doctor""",
+    "run-group": """\
+Runs one group of a written plan in this process and writes what becomes of its points. Executors use it on
+other machines or devices; you need it only to write an executor.
+
+  FILE            of a group, as an executor wrote it
+
+  harness run-group group.json""",
+    "help": """\
+Lists a group's choices and keys, or finds whatever has a name: a choice, a key with its type and default, a
+command, a metric.
+
+  harness help decoding
+  harness help top_p
+  harness help chrf""",
+}
+
+
+def describe_command(command: str, usage: str) -> str:
+    """Return the text of `harness COMMAND --help`.
+
+    Args:
+        command: its name.
+        usage: its line in `harness --help`: arguments, two spaces, what it does.
+    """
+    arguments, gap, summary = usage.rpartition("  ")
+    head = f"harness {command} {arguments.strip()}".rstrip() if gap else f"harness {command}"
+    return f"{head}\n{summary}\n\n{DETAILS[command]}"

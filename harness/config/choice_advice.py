@@ -1,0 +1,97 @@
+"""What somebody may have meant by a choice that does not exist: another tool's name, a file, a prompt."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+
+from harness.config.suggest import did_you_mean
+
+FILES = (".txt", ".jsonl", ".csv", ".parquet")
+"""The kinds of prompt files."""
+
+_STORED_QUANTIZED = "quantization=none runs a checkpoint that is stored quantized as it is"
+# By group: a pattern of what is written, and the choices or the advice that it gets; the first that fits.
+_MEANT: dict[str, tuple[tuple[str, tuple[str, ...] | str], ...]] = {
+    "decoding": (
+        (r"beam.*sampl|sampl.*beam", ("beam_sample",)),
+        (r"sampl|random|multinomial|stochastic|^(true|on|yes)$", ("temperature", "top_p", "min_p")),
+        (r"nucleus", ("top_p",)),
+        (r"beam", ("beam", "beam_sample")),
+        (r"arg_?max|determinis|^(none|null|off|no|false)$", ("greedy",)),
+        (r"^t$|^temp", ("temperature",)),
+        (r"ngram|n_gram", ("no_repeat_ngram",)),
+        (r"repet|penalt", ("repetition_penalty", "no_repeat_ngram")),
+        (
+            r"contrastive|dola|group|diverse|constrain",
+            "transformers decodes so only with remote code of a hub",
+        ),
+    ),
+    "quantization": (
+        (r"gptq|awq|gguf|exl|fp8|mxfp4|compressed", _STORED_QUANTIZED),
+        (r"4", ("bnb_nf4", "bnb_fp4", "torchao_int4_weight_only")),
+        (r"8", ("bnb_int8", "torchao_int8_weight_only")),
+        (r"^(bnb|bitsandbytes|on|true|yes)", ("bnb_nf4", "bnb_int8")),
+        (r"torchao|^ao$", ("torchao_int8_weight_only", "torchao_int4_weight_only")),
+        (r"^b.*16", ("bf16",)),
+        (r"16|half", ("fp16", "bf16")),
+        (r"32|full|single", ("fp32",)),
+        (r"^(off|no|false|default|auto)", ("none",)),
+    ),
+    "cache": (
+        (r"4", ("quantized_int4",)),
+        (r"fp8", ("quantized_fp8",)),
+        (r"8", ("quantized_int8", "quantized_fp8")),
+        (r"^(none|off|no|false|dynamic|auto)", ("default",)),
+    ),
+    "timing": (
+        (r"^(on|true|yes|fast|default)", ("quick",)),
+        (r"^(none|no|false)", ("off",)),
+        (r"full|long|accurate|exact|slow", ("thorough",)),
+    ),
+    "tracking": (
+        (r"^(none|no|false)", ("off",)),
+        (r"^(on|true|yes)", ("mlflow",)),
+    ),
+    "backend": ((r"transformers|hugging", ("hf",)),),
+}
+
+
+def choice_advice(group: str, wrong: str, known: Sequence[str]) -> str:
+    """Return `; ...` with what to write instead of a choice that does not exist; empty if nothing is near.
+
+    Args:
+        group: the config group.
+        wrong: what was written for it.
+        known: the choices that there are.
+    """
+    if group == "prompts":
+        if wrong.lower().endswith(FILES):
+            return f"; a file is {shlex.quote(f'prompts.file={wrong}')}"
+        if re.search(r"[^\w.-]", wrong.strip()):
+            return f"; a prompt is {prompt_override(wrong)}"
+    if group == "model" and ("/" in wrong or wrong.startswith((".", "~"))):
+        return f"; a folder or a model of the hub is {shlex.quote(f'model.id={wrong}')}"
+    if hint := did_you_mean(wrong, known):
+        return hint
+    for pattern, meant in _MEANT.get(group, ()):
+        if re.search(pattern, wrong.lower()):
+            if isinstance(meant, str):
+                return f"; {meant}"
+            if there := [f"{group}={choice}" for choice in meant if choice in known]:
+                return f"; use {_or(there)}"
+    inside = [choice for choice in known if len(wrong) > 2 and wrong.lower() in choice.lower()]
+    return f"; did you mean {_or(inside[:3])}?" if inside else ""
+
+
+def prompt_override(text: str) -> str:
+    """Return the override that gives one prompt, quoted for the shell."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    item = QuotedString(text=text.replace("${", "\\${"), quote=Quote.double).with_quotes()
+    return shlex.quote(f"prompts.items=[{item}]")
+
+
+def _or(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
