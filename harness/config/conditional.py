@@ -1,8 +1,9 @@
 """Conditional keys: what a command sets beside its choices goes to those that use it, and collapses others.
 
-`decoding=greedy,top_p decoding.top_p=0.8,0.9 generation.samples=3` is greedy once and top_p twice: a key that a
-strategy does not use has the value there that its own file gives, and of a deterministic strategy one sample is
-taken. A key that no point of the command uses stays, and is the mistake that it is of a single point.
+`decoding=greedy,top_p decoding.top_p=0.8,0.9 generation.samples=3` is greedy once and top_p twice: a key that
+a strategy does not use has the value there that its own file gives, and of a deterministic strategy one
+sample is taken. A key that no point of the command uses stays, and is the mistake that it is of a single
+point.
 """
 
 from __future__ import annotations

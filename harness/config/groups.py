@@ -105,7 +105,7 @@ class ConfigGroups:
         return found is not None and not found.defaults_list and found.header.get("package") is None
 
     def own_values(self, section: str, choice: str) -> dict[str, Any] | None:
-        """Return every key of a section as a choice sets it by itself; None where only composing it can tell."""
+        """Return every key of a section as a choice sets it by itself; None where only composing tells."""
         if not self.is_self_contained(section, choice):
             return None
         from omegaconf import OmegaConf

@@ -63,8 +63,8 @@ class Sweep:
         started: seconds since the epoch.
         compare: the Compare part of the config, as a plain dict.
         expect: what is expected of the points, each entry as a plain dict.
-        title: the name that people see: as the command gives it, or what is fixed and what varies. The text of
-            a user, to be escaped; the folder's name in records of before there were titles.
+        title: the name that people see: as the command gives it, or what is fixed and what varies. The text
+            of a user, to be escaped; the folder's name in records of before there were titles.
     """
 
     name: str
@@ -80,11 +80,6 @@ class Sweep:
     def __post_init__(self) -> None:
         if not self.title:
             object.__setattr__(self, "title", self.name)
-
-    @property
-    def title(self) -> str:
-        """What people read: the sweep's name."""
-        return self.name
 
     def with_point(self, index: int, **changes: Any) -> Sweep:
         """Return the sweep with some facts of one point changed."""

@@ -114,7 +114,7 @@ def test_quantizations_and_caches_too(points):
     ]
     assert notes(found) == [f"{key}=true: not used by fp32, which runs without it"]
     found = points("cache=default,quantized_int4", "cache.residual_length=32,64")
-    assert [(p.cache.name, p.cache.residual_length) for p in found][0] == ("default", None)
+    assert (found[0].cache.name, found[0].cache.residual_length) == ("default", None)
     assert len(found) == 3
 
 
