@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from harness.store.stored_point import StoredPoint
     from harness.store.token_table import TokenColumns
 
-SHARE = 0.05
+SHARE = 0.03
 """Positions that are read again at most, of those that decoding computed: prompts, and a row a step. Reading
-a position of a whole text takes no longer than decoding it, so this is the most of the decoding time, too."""
+a position of a whole text takes no longer than decoding it, so with what a pass costs besides the floor stays
+below 5% of the decoding time (but for sweeps that decode for a fraction of a second)."""
 MOST_POSITIONS = 512
 MOST_SECONDS = 2.0
 """No more outputs are begun after so long."""

@@ -32,9 +32,9 @@ def floor_of(outputs: Path) -> tuple[Path, dict[str, Any]]:
 
 def test_the_shortest_prompts_are_read_as_far_as_the_share_goes() -> None:
     prompts = [prompt("long", 50), prompt("short", 10), prompt("middle", 20)]
-    # 2,000 rows and 80 prompt positions: 5% of them are 104, so 10 + 40 and 20 + 34.
-    assert outputs_to_read(prompts, 2000, 40) == {"short": 40, "middle": 34}
-    assert outputs_to_read(prompts, 150, 40) == {"short": 1}
+    # 3,400 rows and 80 prompt positions: 3% of them are 104, so 10 + 40 and 20 + 34.
+    assert outputs_to_read(prompts, 3400, 40) == {"short": 40, "middle": 34}
+    assert outputs_to_read(prompts, 300, 40) == {"short": 1}
     assert outputs_to_read(prompts, 100, 40) == {}, "too little was decoded"
     assert outputs_to_read([], 10**6, 40) == {}
 
@@ -93,7 +93,7 @@ def test_in_float32_nothing_moves_but_what_is_timed(outputs: Path) -> None:
     assert noise["metrics"]["latency/ttft_p50_ms"] == pytest.approx(apart / np.sqrt(2))
     assert not [key for key in noise["metrics"] if key.startswith("text/")]
     facts = json.loads((folder / "parts.json").read_text())["facts"]
-    assert noise["seconds"] < max(SHARE * facts["decode_seconds"], 0.1)
+    assert noise["seconds"] < max(0.05 * facts["decode_seconds"], 0.1)
 
 
 def test_too_few_tokens_or_a_quantized_cache_leave_rounding_out(outputs: Path) -> None:

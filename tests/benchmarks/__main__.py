@@ -9,8 +9,8 @@ import sys
 import torch
 
 ALL = (
-    "recording", "memory", "fusing", "process", "overhead", "metrics", "flat", "drift", "quantizations",
-    "tracing", "pages",
+    "recording", "memory", "fusing", "process", "wall_time", "overhead", "metrics", "flat", "drift",
+    "quantizations", "tracing", "pages",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ over each text alone gives.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -32,6 +33,8 @@ from harness.prompts.prompt import Prompt
 from harness.store.records import Sample
 
 _TOKENS = 4
+_STOCK_PROMPTS = 2
+"""Prompts that stock `generate` decodes too: the longest and the shortest."""
 _BEAMS = 4
 _ALTERNATIVES = 8
 _LONGEST = 64
@@ -64,7 +67,7 @@ def tree_is_right(loaded: LoadedModel, detokenizer: Detokenizer) -> bool:
         pairs = list(zip(requests, samples[: -len(prompts)], strict=False))
         if not all(expected.agrees(request, sample) for request, sample in pairs):
             return False
-        return all(_equals_stock(loaded, expected, greedy, *pair) for pair in pairs[: len(prompts)])
+        return all(_equals_stock(loaded, expected, greedy, *pair) for pair in pairs[:_STOCK_PROMPTS])
 
     return _true_of(decode)
 
@@ -131,7 +134,8 @@ def reads_one_token(loaded: LoadedModel, detokenizer: Detokenizer, mode: Generat
     request = Request(Prompt("alone", "", before.ids[:1]), 0, greedy)
 
     def decode() -> bool:
-        stock_generate(loaded, [Request(before, 0, greedy)], detokenizer, use_cache=mode.use_cache)
+        first = Request(before, 0, replace(greedy, max_new_tokens=2))
+        stock_generate(loaded, [first], detokenizer, use_cache=mode.use_cache)
         (sample,) = stock_generate(loaded, [request], detokenizer, use_cache=mode.use_cache)
         return _Expected(loaded).agrees(request, sample)
 
@@ -145,6 +149,7 @@ class _Expected:
         self._loaded = loaded
         rounds = loaded.facts.get("quantized_modules") or loaded.facts.get("quant_method")
         self._exact = loaded.model.dtype in (torch.float32, torch.float64) and not rounds
+        self._known: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
 
     def check(self, prompts: Sequence[Prompt]) -> None:
         """Check that the model reads the prompts, and that its logits are finite."""
@@ -162,8 +167,11 @@ class _Expected:
 
     def log_p(self, prompt: Sequence[int], tokens: Sequence[int]) -> Tensor:
         """Return the (T, V) log-probabilities at each of a text's tokens, on the CPU."""
-        slices = logits_along(self._loaded, (*prompt, *tokens), len(prompt))
-        return torch.cat([logits.log_softmax(-1).cpu() for _, logits in slices])
+        text = tuple(prompt), tuple(tokens)
+        if text not in self._known:
+            slices = logits_along(self._loaded, (*prompt, *tokens), len(prompt))
+            self._known[text] = torch.cat([logits.log_softmax(-1).cpu() for _, logits in slices])
+        return self._known[text]
 
     def close(self, differences: Iterable[float]) -> bool:
         """Return whether rounding explains differences of log-probabilities."""
