@@ -279,7 +279,8 @@ COMMANDS = {
     "check": Command(_check, "[overrides]  compose and check only; every mistake in one line"),
     "inspect": Command(
         _inspect,
-        'model=M prompt="..." [steps=N] [top_k=K] [chat=true] [--json]  tokens and next-token table',
+        'model=M prompt="..." [steps=N] [top_k=K] [chat=true] [--json] [--page[=PORT]]  '
+        "tokens and next-token table; --page: a page to walk through",
     ),
     "replay": Command(
         _replay, "POINT decoding=... [--json]  stored samples under another decoding, without the model"

@@ -262,8 +262,8 @@ def test_greedy_and_sampled_tokens(open_walk: OpenWalk, server: WalkServer) -> N
         page.locator(".walk .chip-token").first.click()
         wait_for_step(page, 1)
         page.click(what)
-        page.wait_for_function("() => document.querySelectorAll('.walk [data-shade]').length === 6")
         page.wait_for_selector("#stop", state="hidden")
+        page.wait_for_function("() => document.querySelectorAll('.walk [data-shade]').length === 6")
         return chips(page)
 
     greedy = run("#greedy")

@@ -51,7 +51,8 @@ const pump = async () => {
       if (!(error instanceof Mistakes)) throw error;
       const ofValues = error.lines.every((line) => line.startsWith("decoding."));
       // What the model cannot read is taken back; a wrong value stays where it was typed.
-      if (!ofValues && right && right.walks.some((walk, i) => walk !== state.walks[i])) {
+      const changed = right && (right.walks.length !== state.walks.length || right.walks.some((walk, i) => walk !== state.walks[i]));
+      if (!ofValues && changed) {
         Object.assign(state, right, { walks: [...right.walks] });
         remember(false);
         draw();
