@@ -186,7 +186,7 @@ class _Family:
 def _sign_flips(n: int, most: int, comparisons: int) -> Iterator[np.ndarray]:
     """Yield blocks of (B, n) signs: all of them where n is small, else random ones; the first is all +1.
 
-    The sign of the first prompt is always +1 where all are enumerated: flipping every sign changes no |t|.
+    The sign of the last prompt is always +1 where all are enumerated: flipping every sign changes no |t|.
     """
     rows = max(1, _CHUNK // max(n, comparisons))
     if n <= EXHAUSTIVE:
