@@ -70,7 +70,7 @@ def _ahead(gains: np.ndarray, best: int, shares: bool) -> Simultaneous:
     """Return the best row minus each row (P, n), simultaneous over all pairs of rows."""
     rows, prompts = gains.shape
     if rows > MOST_POINTS:
-        return _corrected(gains[best] - gains)
+        return _corrected(gains[best] - gains, shares)
     first, second = np.triu_indices(rows, 1)
     pairs = simultaneous_intervals(gains[first] - gains[second], shares)
     index: Mapping[tuple[int, int], int] = {
@@ -89,8 +89,12 @@ def _ahead(gains: np.ndarray, best: int, shares: bool) -> Simultaneous:
     return Simultaneous(mean, deviation, low, high, p, np.full(rows, prompts))
 
 
-def _corrected(differences: np.ndarray) -> Simultaneous:
-    """Return Student's intervals of (P, n) differences, one row of which is 0, corrected for all pairs."""
+def _corrected(differences: np.ndarray, shares: bool) -> Simultaneous:
+    """Return Student's intervals of (P, n) differences, one row of which is 0, corrected for all pairs.
+
+    No p is below that of the sign flips of as many prompts, so that a few prompts that happen to differ alike
+    are no proof; differences of shares have the pseudo-prompts of Bonett and Price.
+    """
     from scipy.special import stdtr
 
     rows, prompts = differences.shape
@@ -100,9 +104,16 @@ def _corrected(differences: np.ndarray) -> Simultaneous:
         nothing = np.full(rows, np.nan)
         return Simultaneous(mean, nothing, nothing, nothing, nothing, np.full(rows, prompts))
     deviation = differences.std(axis=1, ddof=1)
-    error = deviation / prompts**0.5
-    reach = critical_t(prompts, comparisons) * error
+    padding = np.repeat([[1.0, -1.0]], rows, axis=0) if shares else np.empty((rows, 0))
+    padded = np.concatenate([differences, padding], axis=1)
+    size = padded.shape[1]
+    centre, error = padded.mean(axis=1), padded.std(axis=1, ddof=1) / size**0.5
     with np.errstate(divide="ignore", invalid="ignore"):
-        single = 2 * stdtr(prompts - 1, -np.abs(np.nan_to_num(mean / error, nan=0.0)))
+        single = 2 * stdtr(size - 1, -np.abs(np.nan_to_num(centre / error, nan=0.0)))
+    single = np.where(mean == 0, 1.0, np.maximum(single, 2.0 ** (1 - prompts)))
     p = -np.expm1(comparisons * np.log1p(-np.minimum(single, 1 - 1e-16)))
-    return Simultaneous(mean, deviation, mean - reach, mean + reach, p, np.full(rows, prompts))
+    reach = critical_t(size, comparisons) * error
+    low, high = np.minimum(centre - reach, mean), np.maximum(centre + reach, mean)
+    chance = p >= LEVEL
+    low[chance], high[chance] = np.minimum(low[chance], 0.0), np.maximum(high[chance], 0.0)
+    return Simultaneous(mean, deviation, low, high, p, np.full(rows, prompts))
