@@ -10,7 +10,7 @@ import torch
 
 ALL = (
     "recording", "memory", "fusing", "process", "overhead", "metrics", "flat", "drift", "quantizations",
-    "tracing", "pages",
+    "tracing", "pages", "significance",
 )  # fmt: skip
 
 
