@@ -38,7 +38,8 @@ class Trend:
         p: of a slope of 0 (likewise simultaneous); None without an interval.
         curvature_p: of no curvature; None with fewer than three values.
         shape: `rises` or `falls` where the slope is significant; `optimum` where the curvature is and both
-            ends are significantly worse; `curved` where only the curvature is; else `flat`: no significant trend.
+            ends are significantly worse; `curved` where only the curvature is; else `flat`: no significant
+            trend.
         best: the value with the best mean; None where the metric has no better direction.
         plateau: the values that are not significantly worse than the best one, `best` included.
         means: (value, mean, low, high) of each value; a band over prompts, None where there are too few.
