@@ -94,6 +94,8 @@ def _best(goal: Metric, best: BestSet, comparison: Comparison) -> list[Sentence 
     if best.ties:
         spans += ["; no significant difference from ", *listed(best.ties)]
     nearest = best.worse[0]
+    if nearest in best.by_baseline:
+        runs = f"{len(best.ahead)} comparisons with the baseline"
     mean, low, high = best.ahead[nearest]
     margin = "" if low is None else f" {bounds_text(goal, low, high)}"
     evidence = (

@@ -38,7 +38,7 @@ def _goal_trend(goal: Metric, trend: Trend) -> Sentence:
     elif trend.shape == "optimum":
         text = f"{goal.name} has its optimum within {span}"
     elif trend.shape == "curved":
-        text = f"{goal.name} bends over {span}, without an optimum inside"
+        text = f"{goal.name} bends over {span}, without a significant optimum inside"
     else:
         text = f"no significant trend of {goal.name} over {span}"
     if trend.best is not None:

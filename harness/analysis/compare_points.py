@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.analysis.answer_sentences import answer_of
-from harness.analysis.best_points import best_sets
+from harness.analysis.best_points import best_sets, with_baseline
 from harness.analysis.comparison import Cell, Comparison, Difference, Front, metrics_of
 from harness.analysis.factors import effects_of
 from harness.analysis.latency_differences import (
@@ -18,6 +18,7 @@ from harness.analysis.latency_differences import (
     read_timed,
 )
 from harness.analysis.metric_catalog import Metric
+from harness.analysis.noise_floor import noise_line
 from harness.analysis.point_results import PointResult, finite_numbers
 from harness.analysis.prompt_values import PromptValues, prompt_values
 from harness.analysis.sample_table import read_sample_table
@@ -65,7 +66,7 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
     values = prompt_values(completed, samples)
     binary = {metric.key for metric in metrics if is_binary(metric, samples.values())}
     intervals = value_intervals(completed, metrics, samples, binary)
-    noise = _noise_floor(completed)
+    noise = _noise_floor(completed, notes)
     differences: dict[_Key, Difference] = {}
     if baseline is not None and len(completed) > 1:
         found = _sample_differences(baseline, completed, metrics, values, binary, notes)
@@ -90,7 +91,9 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
         swept=swept,
         trends=trends,
         interactions=interactions,
-        best=best_sets(values, metrics, binary),
+        best=with_baseline(best_sets(values, metrics, binary), baseline.point.label, differences)
+        if baseline
+        else {},
         tested=TESTED if differences else "",
     )
     return replace(comparison, answer=answer_of(sweep, points, comparison, values, binary))
@@ -201,11 +204,14 @@ def _worded(
     return worded
 
 
-def _noise_floor(completed: Sequence[PointResult]) -> dict[str, float]:
+def _noise_floor(completed: Sequence[PointResult], notes: list[str]) -> dict[str, float]:
     """Return, by metric, the largest change at any point from running its strategy again, or alone."""
     floor: dict[str, float] = {}
-    for p in completed:
-        known = read_json(_stored(p).path("noise.json"))
+    records = [read_json(_stored(p).path("noise.json")) for p in completed]
+    line = noise_line(records)
+    if line:
+        notes.append(line)
+    for known in records:
         changes = known.get("metrics") if isinstance(known, dict) else None
         for key, change in finite_numbers(changes if isinstance(changes, dict) else {}).items():
             floor[key] = max(floor.get(key, 0.0), abs(change))

@@ -37,8 +37,9 @@ class Trend:
         low, high: its 95% interval, simultaneous with the curvature's; None with too few prompts.
         p: of a slope of 0 (likewise simultaneous); None without an interval.
         curvature_p: of no curvature; None with fewer than three values.
-        shape: `rises` or `falls` where the slope is significant; `optimum` where the curvature is and the
-            best value lies inside; `curved` where only the curvature is; else `flat`: no significant trend.
+        shape: `rises` or `falls` where the slope is significant; `optimum` where the curvature is and both
+            ends are significantly worse; `curved` where only the curvature is; else `flat`: no significant
+            trend.
         best: the value with the best mean; None where the metric has no better direction.
         plateau: the values that are not significantly worse than the best one, `best` included.
         means: (value, mean, low, high) of each value; a band over prompts, None where there are too few.
@@ -85,6 +86,8 @@ class BestSet:
         label: of the point with the best mean.
         ties: labels that are not significantly worse, in order of their means; without `label`.
         worse: labels that are significantly worse (simultaneous over all pairs of points).
+        by_baseline: those of `worse` of which only the comparison with the baseline shows it, a family of
+            fewer pairs.
         ahead: by label, by how much the best one is ahead: (mean, low, high), the last two None without an
             interval; positive is better.
         prompts: number of prompts that all these points have.
@@ -96,6 +99,7 @@ class BestSet:
     ties: tuple[str, ...]
     worse: tuple[str, ...]
     ahead: Mapping[str, tuple[float, float | None, float | None]] = field(default_factory=dict)
+    by_baseline: tuple[str, ...] = ()
     prompts: int = 0
     deviation: float = 0.0
     comparisons: int = 0

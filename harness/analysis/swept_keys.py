@@ -165,7 +165,7 @@ def _trend(
         high=high,
         p=p,
         curvature_p=bend_p,
-        shape=_shape(float(found.mean[at]), p, bend_p, best, x),
+        shape=_shape(float(found.mean[at]), p, bend_p, x, plateau),
         best=best,
         plateau=plateau,
         means=tuple(
@@ -177,10 +177,11 @@ def _trend(
 
 
 def _shape(
-    mean: float, p: float | None, bend_p: float | None, best: float | None, x: Sequence[float]
+    mean: float, p: float | None, bend_p: float | None, x: Sequence[float], plateau: Sequence[float]
 ) -> Shape:
+    """Return the shape; an optimum where a bend is significant and both ends are significantly worse."""
     bent = bend_p is not None and bend_p < LEVEL
-    if bent and best is not None and x[0] < best < x[-1]:
+    if bent and plateau and x[0] not in plateau and x[-1] not in plateau:
         return "optimum"
     if p is not None and p < LEVEL:
         return "rises" if mean > 0 else "falls"

@@ -10,7 +10,7 @@ import torch
 
 ALL = (
     "recording", "memory", "fusing", "process", "wall_time", "overhead", "metrics", "flat", "drift",
-    "quantizations", "tracing", "pages",
+    "quantizations", "tracing", "pages", "significance",
 )  # fmt: skip
 
 

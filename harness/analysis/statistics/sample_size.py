@@ -6,6 +6,8 @@ Student's distribution. To find it in 80% of sweeps, the expected t must lie 0.8
 
 from __future__ import annotations
 
+import math
+
 POWER_Z = 0.8416212335729143
 """The 80% quantile of the normal distribution."""
 
@@ -48,3 +50,24 @@ def in_round_numbers(prompts: int) -> int:
     """Return the number of prompts as advice gives it: rounded up to two digits at most."""
     step = 5 if 20 < prompts < 100 else 10 ** max(0, len(str(prompts)) - 2)
     return -(-prompts // step) * step
+
+
+def needed_samples(
+    difference: float, deviation: float, within: float, samples: int, prompts: int, comparisons: int
+) -> int | None:
+    """Return how many samples a prompt show a difference of this size in 80% of sweeps; None where none do.
+
+    More samples make only a prompt's mean more exact: what its differences vary by beyond that remains.
+
+    Args:
+        deviation: of the prompts' mean differences, over prompts.
+        within: standard deviation of a difference between samples of one prompt.
+        samples, prompts: the numbers that the deviation was observed with.
+    """
+    if prompts < 2 or samples < 1 or not abs(difference) > 0:
+        return None
+    between = max(0.0, deviation**2 - within**2 / samples)
+    allowed = (abs(difference) / detectable(1.0, prompts, comparisons)) ** 2
+    if allowed <= between:
+        return None
+    return max(1, math.ceil(within**2 / (allowed - between) - 1e-9))

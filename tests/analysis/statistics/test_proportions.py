@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from harness.analysis.statistics.proportions import Z95, wilson
+from harness.analysis.statistics.proportions import Z95, clustered_wilson, wilson
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 1), (1, 1), (0, 8), (5, 8), (30, 30), (17, 100)])
@@ -23,3 +24,17 @@ def test_its_ends_are_z_standard_errors_away_from_the_share() -> None:
 
 def test_without_trials_nothing_is_known() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_samples_that_are_all_alike_within_prompts_count_once() -> None:
+    means = np.array([1.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+    assert clustered_wilson(means, np.full(6, 10.0)) == pytest.approx(wilson(2, 6))
+
+
+def test_prompts_that_do_not_differ_count_every_sample() -> None:
+    assert clustered_wilson(np.full(4, 0.5), np.full(4, 10.0)) == pytest.approx(wilson(20, 40))
+
+
+def test_without_trials_anything_is_possible() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert clustered_wilson(np.array([0.0]), np.array([0.0])) == (0.0, 1.0)

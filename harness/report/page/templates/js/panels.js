@@ -1,4 +1,4 @@
-// Below the charts: expectations, parameter importance and run-to-run noise.
+// Below the charts: expectations, agreement and parameter importance.
 
 const panel = (title, caption, ...children) => el("section", "panel", el("h2", "", title), caption ? el("p", "caption", caption) : null, ...children);
 const metricHeader = (metric) => el("th", "", metric.name, el("small", "", metric.unit || metric.key.split("/")[0]));
@@ -44,17 +44,6 @@ const importancePanel = () => {
 };
 const factorName = (factor) => factor.replace(/^decoding\./, "");
 
-const noisePanel = () => {
-  const keys = Object.keys(data.noise).filter((key) => known(data.noise[key]));
-  if (!keys.length) return null;
-  const rows = keys.map((key) => {
-    const metric = metricOf.get(key) ?? { key, name: key, unit: "", known: false };
-    return el("tr", "", metricHeader(metric), el("td", "", `± ${figure(metric, data.noise[key])}`));
-  });
-  return panel("Run-to-run noise", "The change from repeating the same strategy, or running it alone instead of in a batch. Smaller differences are marked ≈.",
-    el("div", "scroll", el("table", "numbers", el("tbody", "", ...rows))));
-};
-
 const expectationsPanel = () => {
   if (!data.expectations.length) return null;
   const ordered = [...data.expectations].sort((a, b) => a.passed - b.passed);
@@ -68,6 +57,6 @@ const expectationsPanel = () => {
 };
 
 const drawPanels = () => {
-  clear(byId("panels"), expectationsPanel(), agreementPanel(), importancePanel(), noisePanel());
+  clear(byId("panels"), expectationsPanel(), agreementPanel(), importancePanel());
   showScrolling(byId("panels"));
 };
