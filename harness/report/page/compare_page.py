@@ -67,7 +67,7 @@ def compare_html(
     metrics = sorted(compared.metrics, key=lambda m: first.index(m.key) if m.key in first else len(first))
     data: dict[str, Any] = {
         "kind": "compare",
-        "label": sweep.name,
+        "label": sweep.title,
         "sweepId": sweep.sweep_id,
         "facts": _facts(sweep, points),
         "notes": [*compared.notes, *notes],
@@ -94,7 +94,7 @@ def compare_html(
         **prompts,
         "settings": chunks.put_json([settings(p.stored) if p.stored else {} for p in points]),
     }
-    return page(f"{sweep.name} · comparison", data, chunks.text(), charts=True)
+    return page(f"{sweep.title} · comparison", data, chunks.text(), charts=True)
 
 
 def _levels(levels: Sequence[str]) -> tuple[list[str], list[int]]:

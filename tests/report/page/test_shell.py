@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import re
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -86,3 +87,15 @@ def test_templates_ask_for_nothing_and_never_write_markup() -> None:
             assert path.read_text(encoding="utf-8").count("fetch(") == 1
             continue
         assert not banned.search(path.read_text(encoding="utf-8")), path.name
+
+
+@pytest.mark.parametrize("scripts", [SCRIPTS, WALK.scripts], ids=["sweep", "walk"])
+def test_no_name_is_declared_twice_in_a_page(scripts: tuple[str, ...]) -> None:
+    """The files are joined into one script, in which a second declaration stops the whole page."""
+    declared = re.compile(r"^(?:const|let|class|function|async function) (\w+)", re.M)
+    names = [
+        name
+        for script in scripts
+        for name in declared.findall((TEMPLATES / "js" / f"{script}.js").read_text())
+    ]
+    assert [name for name, count in Counter(names).items() if count > 1] == []

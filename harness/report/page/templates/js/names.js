@@ -1,11 +1,11 @@
 // Names of runs: in parts, of which those that all runs share can be left out.
 
 const CHOICES = ["model", "quantization", "prompts", "decoding"];
-const varyingChoices = CHOICES.filter((choice) => new Set(points.map((point) => point[choice])).size > 1);
+const nameChoices = CHOICES.filter((choice) => new Set(points.map((point) => point[choice])).size > 1);
 
 // The parts of a run's name: its choices that vary, and the keys that do; the whole name where it is made otherwise.
 const nameParts = (point) => {
-  const choices = varyingChoices.map((choice) => points[point][choice]);
+  const choices = nameChoices.map((choice) => points[point][choice]);
   const { name } = points[point], start = choices.join("/");
   if (!choices.length || !(name === start || name.startsWith(`${start} `))) return [name];
   const keys = name.slice(start.length).trim();

@@ -29,7 +29,7 @@ const divergenceLine = (sample, other, at) => {
   }
   const branch = (each, index) => el("span", "way", dot(each.point), el("b", "", quoted(units(each)[index])), chances(each, index));
   const unit = sample.steps ? "token" : "word";
-  const jump = button("inline", `Jump to ${unit}`, fork(), ` ${sample.steps ? tokenNumber(at[0]) : `word ${at[0] + 1}`}`);
+  const jump = button("inline", `Jump to ${unit}`, forkMark(), ` ${sample.steps ? tokenNumber(at[0]) : `word ${at[0] + 1}`}`);
   const line = el("p", "divergence", jump, " ", branch(sample, at[0]), " ", branch(other, at[1]));
   jump.addEventListener("click", () => {
     const token = line.parentNode.querySelector(".forks");
@@ -60,7 +60,7 @@ const fillText = (box, sample, other, all) => {
   const unit = (index) => {
     const node = steps ? tokenNode(steps, index, ended(sample)) : write(el("span", "word"), a[index], true);
     if (marks.has(index)) {
-      node.insertBefore(titled(el("span", "diverges", fork()), plain(marks.get(index))), node.querySelector(".ink") ?? node.firstChild);
+      node.insertBefore(titled(el("span", "diverges", forkMark()), plain(marks.get(index))), node.querySelector(".ink") ?? node.firstChild);
       node.classList.add("forks");
     }
     box.append(node);

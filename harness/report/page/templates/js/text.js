@@ -64,7 +64,7 @@ const breakable = (text) => {
 };
 
 // A fork as a drawing: it is not copied with the text, and no font need have it.
-const fork = () => byId("fork").content.firstElementChild.cloneNode(true);
+const forkMark = () => byId("fork").content.firstElementChild.cloneNode(true);
 
 const button = (cls, title, ...children) => {
   const node = el("button", cls, ...children);

@@ -86,7 +86,7 @@ const branchNode = (node, several, root) => {
   const branch = el("li", "branch", segment);
   branch.style.setProperty("--weight", `${Math.min(6, 0.75 + node.leaves.length * 0.75)}px`);
   if (node.children.length) {
-    segment.append(el("p", "at-token", fork(), ` ${tokenNumber(node.to)}`));
+    segment.append(el("p", "at-token", forkMark(), ` ${tokenNumber(node.to)}`));
     branch.append(el("ul", "", ...node.children.map((child) => branchNode(child, several, false))));
   } else segment.classList.add("last");
   return branch;

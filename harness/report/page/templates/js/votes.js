@@ -1,7 +1,7 @@
 // Votes of blind comparisons. They are kept in the page's link, so that they need no storage: prompt, left run, right run and
 // sample as numbers, and which was better: 4_0_2_0_l for the left, r for the right, t for a tie.
 
-const CHOICE_NAMES = { l: "left", r: "right", t: "tie" };
+const VOTE_NAMES = { l: "left", r: "right", t: "tie" };
 const readVote = (text) => {
   const match = /^([0-9a-z]+)_([0-9a-z]+)_([0-9a-z]+)_([0-9a-z]+)_([lrt])$/.exec(text);
   if (!match) return null;
@@ -27,7 +27,7 @@ const addVote = (vote) => go({ ballot: state.ballot ?? newBallot(), votes: [...a
 const votesFile = async () => {
   const ids = new Map((await promptList()).map((prompt) => [prompt.first, prompt.id]));
   const votes = allVotes().filter((vote) => ids.has(vote.first)).map(({ first, left, right, sample, choice }) =>
-    ({ prompt_id: ids.get(first), sample, left: points[left].label, right: points[right].label, choice: CHOICE_NAMES[choice] }));
+    ({ prompt_id: ids.get(first), sample, left: points[left].label, right: points[right].label, choice: VOTE_NAMES[choice] }));
   return JSON.stringify({ sweep_id: data.sweepId, ballot: state.ballot, votes }, null, 1);
 };
 
