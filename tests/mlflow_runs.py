@@ -38,8 +38,8 @@ def runs(store: str, kind: str, experiment: str = "harness") -> list[Run]:
 
 
 def statuses(store: str, kind: str) -> dict[str, str]:
-    """Return the name and status of each run of a kind."""
-    return {run.info.run_name: run.info.status for run in runs(store, kind)}
+    """Return the status of each run of a kind, by its label, of a sweep by its name."""
+    return {run.data.tags.get("label", run.data.tags["sweep"]): run.info.status for run in runs(store, kind)}
 
 
 def artifacts(run: Run) -> Path:

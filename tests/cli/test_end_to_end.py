@@ -40,7 +40,7 @@ def store(done: Any) -> str:
 
 @pytest.fixture(scope="module")
 def children(store: str) -> dict[str, Run]:
-    return {run.info.run_name: run for run in runs(store, "generation")}
+    return {run.data.tags["label"]: run for run in runs(store, "generation")}
 
 
 def test_the_terminal_shows_table_and_links(done: Any) -> None:
@@ -90,12 +90,14 @@ def test_metrics_are_in_their_sections(children: dict[str, Run]) -> None:
     assert 0 < small < large
 
 
-def test_params_are_the_config_flattened(children: dict[str, Run]) -> None:
+def test_params_are_the_choices_and_what_is_no_default(children: dict[str, Run]) -> None:
     params = children["fable_tiny/bnb_nf4/top_p"].data.params
     assert params["decoding.top_p"] == "0.9"
     assert params["quantization.bnb_4bit_quant_type"] == "nf4"
     assert params["generation.max_new_tokens"] == "6"
-    assert params["effective.decoding.top_k"] == "0"
+    assert (params["model"], params["quantization"]) == ("fable_tiny", "bnb_nf4")
+    assert "generation.seed" not in params  # 0, the default
+    assert "effective.decoding.top_p" not in params  # as requested
 
 
 def test_artifacts_contain_texts_tokens_config_and_environment(children: dict[str, Run]) -> None:

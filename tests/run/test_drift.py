@@ -109,7 +109,7 @@ def test_without_a_higher_one_there_is_none_and_how_to_add_it_is_told(
     assert main(["plan", *BASE, "quantization=bnb_nf4,bnb_fp4", "decoding=greedy"]) == 0
     hint = (
         "hint what bnb_nf4 and bnb_fp4 cost fable_tiny is computed once a higher precision is in the sweep: "
-        "quantization=none,bnb_nf4,bnb_fp4"
+        "-m quantization=none,bnb_nf4,bnb_fp4"
     )
     assert hint in capsys.readouterr().out
     assert planned("quantization=fp32", "decoding=greedy").hints == ()
@@ -130,7 +130,7 @@ def test_another_reference_can_be_named(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["check", *BASE, *sweep, "drift.reference=fp16"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("drift.reference=fp16: no point of the sweep has this quantization")
-    assert line.endswith("quantization=fp16,fp32,bf16,bnb_nf4 adds it")
+    assert line.endswith("-m quantization=fp16,fp32,bf16,bnb_nf4 adds it")
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_what_differs_is_computed_and_nothing_is_loaded(
     capsys.readouterr()
     assert main(["plan", *command, *OWN]) == 0
     said = capsys.readouterr().out
-    assert [line.split()[-1] for line in said.splitlines() if "greedy" in line] == ["metrics"]
+    assert [line.split()[-1] for line in said.splitlines() if "/greedy" in line] == ["metrics"]
     assert "1 point, 0 in the store already; 0 model loads and at most 0 tokens to come" in said
     assert main([*command, *OWN]) == 0
     assert stored.metrics()["metrics"]["reference/chrf"] == pytest.approx(100) != chrf
@@ -185,7 +185,8 @@ def test_what_is_not_there_is_told_before_anything_runs(
             "compare.metrics=mine.py:politenes: mine.py has no function 'politenes'; "
             "did you mean politeness? (functions: Path, politeness)"
         )
-        assert gone == f"compare.metrics=gone.py:f: gone.py not found (looked in {here})"
+        looked = f"did you mean mine.py? (looked in {here})"
+        assert gone == f"compare.metrics=gone.py:f: gone.py not found; {looked}"
     for word in ("plan", "check"):
         assert main([word, *BASE, *SET, *OWN]) == 0
     assert not (here / "ran").exists(), "planning runs nobody's code"

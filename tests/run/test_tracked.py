@@ -79,7 +79,7 @@ def test_a_failure_is_a_failed_run_until_it_works(
     good, bad = "fable_tiny/fp32/greedy", "fable_tiny/fp32/repetition_penalty"
     assert statuses(store, "generation") == {good: "FINISHED", bad: "FAILED"}
     assert statuses(store, "sweep") == {"sweep": "FAILED"}
-    (failed,) = [run for run in runs(store, "generation") if run.info.run_name == bad]
+    (failed,) = [run for run in runs(store, "generation") if run.data.tags["label"] == bad]
     assert failed.data.tags["error"] == "ValueError: no luck today"
     told = (artifacts(failed) / "traceback.txt").read_text()
     assert told.startswith("Traceback")

@@ -10,6 +10,7 @@ import pytest
 from harness.tracking import BackgroundTracker, Tracker
 
 if TYPE_CHECKING:
+    from harness.report.write import Written
     from harness.store.sweeps import Sweep
 
 SWEEP = cast("Sweep", object())
@@ -33,7 +34,7 @@ class Slow(Tracker):
             raise RuntimeError("refused")
         self.logged.append(index)
 
-    def close(self, sweep: Sweep, status: str) -> None:
+    def close(self, sweep: Sweep, status: str, written: Written | None = None) -> None:
         self.logged.append(status)
 
 

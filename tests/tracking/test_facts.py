@@ -13,16 +13,10 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 
 from harness.analysis.metric_catalog import METRICS
-from harness.tracking.facts import (
-    flatten,
-    generations_json,
-    metrics_of,
-    mlflow_key,
-    params_of,
-    per_prompt_of,
-    point_digest,
-    tags_of,
-)
+from harness.store.sweeps import SweepPoint
+from harness.tracking.facts import metrics_of, mlflow_key, per_prompt_of, point_digest, tags_of
+from harness.tracking.generations_table import generations_json
+from harness.tracking.params import point_params, text_of, varied_params
 
 
 @given(st.text(max_size=300))
@@ -37,18 +31,27 @@ def test_legal_names_stay_as_they_are() -> None:
         assert mlflow_key(name) == name
 
 
-def test_flatten_keeps_values_and_leaves_out_null() -> None:
-    config = {"a": {"b": 1, "c": None, "d": {"e": "x"}}, "f": [1, "ü"], "g": True, "h": {}}
-    assert dict(flatten(config)) == {"a.b": "1", "a.d.e": "x", "f": '[1, "ü"]', "g": "true"}
+POINT = SweepPoint("m/fp32/top_p", "p", "m", "fp32", "set", "top_p", {"decoding.top_p": 0.1 + 0.2})
 
 
-def test_params_are_the_requested_config_beside_the_effective_one(outputs: Path) -> None:
-    params = params_of(write_point(outputs, "p", {"a": "x" * 9000}))
-    assert params["decoding.top_p"] == "0.9"
-    assert params["effective.temperature"] == "1.0"
+def test_a_param_is_a_value_without_the_noise_of_its_last_bits() -> None:
+    values = (1, "x", [1, "ü"], True, 0.1 + 0.2, "x" * 9000)
+    texts = [text_of(value) for value in values]
+    assert texts[:5] == ["1", "x", '[1, "ü"]', "true", "0.3"]
+    assert len(texts[5]) == 6000
+
+
+def test_params_are_the_choices_what_varies_and_what_is_no_default(outputs: Path) -> None:
+    params = point_params(POINT, write_point(outputs, "p", {"a": "x" * 9000}))
+    assert params["decoding.top_p"] == "0.9"  # as it was requested, which is what was run
+    assert (params["model"], params["quantization"], params["decoding"]) == ("m", "fp32", "top_p")
     assert params["generation.stop_strings"] == '["[end]"]'
-    assert "model.revision" not in params
-    assert len(params["prompts.items"]) == 6000
+    assert not {"model.revision", "prompts.items", "generation.seed"} & set(params)
+
+
+def test_params_of_the_parent_are_the_values_of_what_varies() -> None:
+    other = SweepPoint("m/fp32/b", "q", "m", "fp32", "set", "top_p", {"decoding.top_p": 0.5})
+    assert varied_params([POINT, other, POINT]) == {"decoding.top_p": "0.3, 0.5"}
 
 
 def test_metrics_are_finite_numbers(outputs: Path) -> None:
@@ -65,7 +68,7 @@ def test_metrics_are_finite_numbers(outputs: Path) -> None:
     stored.path("metrics.json").write_text(json.dumps(known))
     metrics = metrics_of(stored)
     assert not any(key.startswith("a/") for key in metrics)
-    assert metrics["latency/ttft_p50_ms"] == known["metrics"]["latency/ttft_p50_ms"]
+    assert metrics["latency/ttft_p50_ms"] == round(known["metrics"]["latency/ttft_p50_ms"], 1)
     assert "latency/total_p95_ms" not in metrics
 
 
@@ -81,10 +84,11 @@ def test_charts_are_few_and_the_catalogue_says_which(outputs: Path) -> None:
     assert {"latency/ttft_p50_ms", "latency/itl_p50_ms", "latency/itl_p95_ms", "latency/total_p50_ms"} == {
         key for key in metrics if key.startswith("latency")
     }
-    for section in ("probability", "text", "reference", "throughput", "memory"):
+    for section in ("probability", "text", "quality", "throughput", "memory"):
         assert 1 < sum(key.startswith(f"{section}/") for key in metrics) <= 6
     assert {key for key, _, _ in per_prompt_of(stored)} == {
         "prompt/mean_logprob", "prompt/distinct_2", "prompt/repeated_4", "prompt/output_tokens",
+        "prompt/chrf", "prompt/exact_match",
     }  # fmt: skip
 
 
@@ -93,7 +97,7 @@ def test_the_first_column_of_the_table_is_unique(outputs: Path) -> None:
     assert one["columns"][:3] == ["prompt_id", "prompt", "output"]
     assert {row[0]: row[2] for row in one["data"]} == HOSTILE
     table, note = generations_json(write_point(outputs, "q", {"a": "x", "b": "y"}, samples=2, tokens=3))
-    assert [row[0] for row in json.loads(table)["data"]] == ["a #0", "a #1", "b #0", "b #1"]
+    assert [row[0] for row in json.loads(table)["data"]] == ["a", "a #1", "b", "b #1"]
     assert note == ""
 
 
@@ -132,7 +136,6 @@ def test_columns_that_a_backend_cannot_fill_are_null_in_the_table(outputs: Path)
     assert [row["mean_logprob"] for row in rows] == [None, -1.0]
     assert metrics_of(stored) == {}
     assert per_prompt_of(stored) == []
-    assert params_of(stored) == {"decoding.name": "greedy"}
 
 
 def test_the_digest_changes_with_the_point_and_only_with_it(outputs: Path) -> None:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from fake_points import make_sweep
 
-from harness.tracking.links import closing_lines, side_by_side, sweep_links, table_view
+from harness.report.console import SafeConsole
+from harness.store.sweeps import Sweep
+from harness.tracking.links import Link, side_by_side, sweep_links
+from harness.tracking.print_links import print_links
+from harness.tracking.shared_view import table_view
+
+
+def printed(capsys: pytest.CaptureFixture[str], sweep: Sweep, links: Sequence[Link], uri: str) -> str:
+    """Return what is printed where a terminal does not open links."""
+    print_links(SafeConsole(), sweep, links, uri)
+    return capsys.readouterr().out
 
 
 def test_links_have_the_parameters_that_the_ui_reads(outputs: Path) -> None:
@@ -28,22 +40,25 @@ def test_links_have_the_parameters_that_the_ui_reads(outputs: Path) -> None:
     assert f"viewStateShareKey=harness-{sweep.sweep_id}" in runs.url
 
 
-def test_a_server_is_linked_at_its_own_address(outputs: Path) -> None:
+def test_a_server_is_linked_at_its_own_address(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = make_sweep(outputs, models=("m",), tokens=3)
     links = sweep_links(sweep, "1", uri="https://mlflow.example.test/")
     assert links[0].url.startswith("https://mlflow.example.test/#/")
-    assert not any(
-        "harness ui" in line for line in closing_lines(sweep, links, "https://mlflow.example.test/")
-    )
+    assert "harness ui" not in printed(capsys, sweep, links, "https://mlflow.example.test/")
 
 
-def test_closing_lines_name_the_command_and_the_limit(outputs: Path) -> None:
+def test_printed_links_name_the_command_and_the_limit(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sweep = make_sweep(outputs, decodings=tuple("abcdef"), tokens=3)
-    lines = closing_lines(sweep, sweep_links(sweep, "1"), "sqlite:///x.db")
+    links = sweep_links(sweep, "1")
+    lines = printed(capsys, sweep, links, "sqlite:///x.db").splitlines()
     assert lines[0].startswith("harness ui")
-    assert "MLflow puts 10 runs side by side" in lines[-1]
-    assert "compare.html shows all 12" in lines[-1]
-    assert closing_lines(sweep, (), "") == []
+    assert [line.split() for line in lines[1 : 1 + len(links)]] == [[link.name, link.url] for link in links]
+    rest = " ".join(lines[1 + len(links) :])
+    assert "MLflow puts 10 runs side by side" in rest
+    assert "compare.html shows all 12" in rest
+    assert printed(capsys, sweep, (), "") == ""
 
 
 def test_the_page_and_the_traces_are_linked_where_they_exist(outputs: Path) -> None:
@@ -78,6 +93,6 @@ def test_ten_of_many_are_the_baseline_and_its_nearest(outputs: Path) -> None:
 
 def test_the_table_shows_what_varies(outputs: Path) -> None:
     columns = table_view(make_sweep(outputs, tokens=3))["selectedColumns"]
-    assert "tags.`model`" in columns
-    assert "tags.`quantization`" not in columns
+    assert "params.`model`" in columns
+    assert "params.`quantization`" not in columns
     assert "metrics.`latency/ttft_p50_ms`" in columns
