@@ -11,6 +11,7 @@ from harness.analysis.metric_catalog import Metric
 from harness.analysis.sample_table import SampleTable
 from harness.analysis.sentence import Sentence
 from harness.analysis.statistics.sample_size import (
+    LEAST_PROMPTS,
     detectable,
     in_round_numbers,
     needed_prompts,
@@ -20,9 +21,6 @@ from harness.analysis.swept import BestSet
 
 MOST_ADVISED = 100_000
 """Prompts; a difference that would need more is called out of reach."""
-
-LEAST_PROMPTS = 6
-"""Of fewer prompts the sign flips are too few for a p-value below 0.05."""
 
 MOST_SAMPLES = 64
 """Samples of a prompt; more are not advised."""
@@ -44,7 +42,7 @@ def more_prompts(goal: Metric, best: BestSet, samples: Mapping[str, SampleTable]
         text = f"about {in_round_numbers(needed):,} prompts (now {best.prompts}) would show {size}"
     text += _or_samples(goal, best, deviation, gap, samples)
     visible = detectable(deviation, best.prompts, best.comparisons)
-    if 0 < visible < goal.bounds[1] - goal.bounds[0]:
+    if best.prompts >= LEAST_PROMPTS and 0 < visible < goal.bounds[1] - goal.bounds[0]:
         text += f"; these {best.prompts} show {value_text(goal, visible)} and more"
     evidence = f"spread of these differences over prompts {value_text(goal, deviation)}; power 80%"
     return Sentence("More prompts", (f"{text}.",), evidence)

@@ -18,7 +18,12 @@ from harness.analysis.comparison import Comparison
 from harness.analysis.sample_advice import within_prompts
 from harness.analysis.sample_table import read_sample_table
 from harness.analysis.sentence import Link, Sentence
-from harness.analysis.statistics.sample_size import in_round_numbers, needed_prompts, needed_samples
+from harness.analysis.statistics.sample_size import (
+    LEAST_PROMPTS,
+    in_round_numbers,
+    needed_prompts,
+    needed_samples,
+)
 from harness.analysis.statistics.simultaneous import simultaneous_intervals
 from harness.store.sweeps import SweepPoint
 
@@ -115,6 +120,12 @@ def test_advice_for_a_constant_difference_is_what_sign_flips_need(outputs: Path)
     points = [put(outputs, sweep_point(name), chrf=[40.0 + i] * 3) for i, name in enumerate("ab")]
     advice = of(answer(outputs, points), "More prompts").text()
     assert advice == "about 6 prompts (now 3) would show a difference of this size, 1.0."
+
+
+def test_the_least_number_of_prompts_is_where_equal_differences_become_significant(outputs: Path) -> None:
+    for prompts, proof in ((LEAST_PROMPTS - 1, False), (LEAST_PROMPTS, True)):
+        found = simultaneous_intervals(np.ones((1, prompts)) + NOISE[:1, :prompts] / 100)
+        assert (found.p[0] < 0.05) == proof
 
 
 def test_one_prompt_shows_nothing(outputs: Path) -> None:
