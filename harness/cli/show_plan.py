@@ -75,7 +75,7 @@ def _decodes(plan: Plan, index: int) -> bool:
 
 def _detectable(plan: Plan) -> str | None:
     """Return which differences the prompts can show, once a point of the plan is stored."""
-    done = [index for index in range(len(plan.jobs)) if not plan.missing[index]]
+    done = [index for index in range(len(plan.jobs)) if not _decodes(plan, index)]
     if not done or len(plan.jobs[done[0]].prompts) < 2:
         return None
     from harness.analysis.detectable import MOST_READ, detectable_differences, detectable_line
