@@ -42,8 +42,8 @@ def show_plan(points: Sequence[Point], name: str) -> int:
         f"{_count(len(plan.jobs), 'point')}, {complete} in the store already; "
         f"{_count(loads, 'model load')} and at most {_count(tokens, 'token')} to come, on {_devices(plan)}"
     )
-    if line := _detectable(plan):
-        console.print(line)
+    if visible_differences := _detectable(plan):
+        console.print(visible_differences)
     print_title(console, plan)
     print_hints(console, plan)
     return 0

@@ -11,7 +11,7 @@ BASE = ["model=fable_tiny", "prompts.limit=8", "generation.max_new_tokens=12", "
 
 
 def test_a_plan_says_which_differences_its_prompts_can_show(capsys: pytest.CaptureFixture[str]) -> None:
-    sweep = [*BASE, "decoding=greedy,top_p"]
+    sweep = ["-m", *BASE, "decoding=greedy,top_p"]
     assert main(["plan", *sweep]) == 0
     assert "show differences" not in capsys.readouterr().out
     assert main([*BASE, "decoding=greedy"]) == 0
