@@ -12,7 +12,7 @@ from harness.analysis.metric_catalog import (
     metrics_to_json,
 )
 
-SECTIONS = {"latency", "throughput", "probability", "text", "reference", "memory", "drift"}
+SECTIONS = {"latency", "throughput", "probability", "text", "reference", "preference", "memory", "drift"}
 
 
 def test_every_metric_is_there_once() -> None:
@@ -32,7 +32,7 @@ def test_directions() -> None:
         elif section == "drift":
             better = "higher" if name.startswith("same_top") or name == "first_divergence" else "lower"
             assert metric.better == better, metric.key
-        elif section in ("throughput", "reference") or name.startswith("distinct"):
+        elif section in ("throughput", "reference", "preference") or name.startswith("distinct"):
             assert metric.better == "higher", metric.key
         elif section == "probability" or name in ("output_tokens", "words", "eos_share", "cut_share"):
             assert metric.better is None, metric.key

@@ -19,7 +19,7 @@ def test_a_plan_says_which_differences_its_prompts_can_show(capsys: pytest.Captu
     assert main(["plan", *sweep]) == 0
     one = " ".join(capsys.readouterr().out.split())
     assert "8 prompts show differences of " in one
-    assert " in logprob, of " in one
+    assert " and more in logprob" in one
     assert "an upper bound, by the spread of one stored run" in one
     assert main(sweep) == 0
     capsys.readouterr()
