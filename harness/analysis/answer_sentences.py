@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 
 from harness.analysis.answer import Answer
 from harness.analysis.answer_costs import cost_sentence, quantization_sentences, speed_sentences
 from harness.analysis.answer_notices import disagreement_sentence, failure_sentence, loop_sentence
 from harness.analysis.answer_trends import trend_sentences
+from harness.analysis.answer_words import bounds_text, common_prompts, counted, extreme_of, value_text
 from harness.analysis.comparison import Comparison
 from harness.analysis.goal import goal_of
 from harness.analysis.metric_catalog import Metric
 from harness.analysis.point_results import PointResult
 from harness.analysis.prompt_values import PromptValues
+from harness.analysis.sample_advice import more_prompts
+from harness.analysis.sample_table import SampleTable
 from harness.analysis.sentence import Link, Sentence, Span, listed
-from harness.analysis.statistics.sample_size import detectable, in_round_numbers, needed_prompts
 from harness.analysis.swept import BestSet
 from harness.store.sweeps import Sweep
 
 TRAITS = ("text/repeated_4", "text/distinct_2", "text/looped_share")
 """Without a goal: the metrics that the answer says a word about where strategies differ in them."""
-
-MOST_ADVISED = 100_000
-"""Prompts; a difference that would need more is called out of reach."""
 
 
 def answer_of(
@@ -30,6 +30,7 @@ def answer_of(
     points: Sequence[PointResult],
     comparison: Comparison,
     values: PromptValues,
+    samples: Mapping[str, SampleTable],
     binary: Collection[str],
 ) -> Answer | None:
     """Return what the sweep says about its question; None where it has no points.
@@ -39,6 +40,7 @@ def answer_of(
         points: all of its points.
         comparison: of the completed ones, but for its answer.
         values: the completed points' metrics by prompt.
+        samples: their samples, by label.
         binary: keys of metrics that are shares of samples.
     """
     if not points:
@@ -48,9 +50,9 @@ def answer_of(
     found: list[Sentence | None] = [complaint]
     best = comparison.best.get(goal.key) if goal else None
     if goal and best:
-        found += _best(goal, best, comparison)
+        found += _best(goal, best, comparison, samples)
     elif goal and completed:
-        found += _single(goal, completed, comparison)
+        found += _uncompared(goal, completed, comparison)
     elif len(completed) > 1 and complaint is None:
         found += [_no_goal(comparison), *_traits(comparison)]
     found += trend_sentences(comparison, goal)
@@ -68,27 +70,39 @@ def answer_of(
     )
 
 
-def _single(goal: Metric, completed: Sequence[PointResult], comparison: Comparison) -> list[Sentence]:
-    """Return the goal of a single point; nothing where several have it in a way that cannot be compared."""
+def _uncompared(goal: Metric, completed: Sequence[PointResult], comparison: Comparison) -> list[Sentence]:
+    """Return the goal of a single point, or which has the best where the goal is one value per run."""
     have = [p for p in completed if goal.key in p.metrics]
-    if len(have) != 1:
+    if not have:
         return []
+    if len(have) > 1:
+        best = _ranked(have, goal)[0]
+        value = value_text(goal, best.metrics[goal.key])
+        text = f" has the {extreme_of(goal)} {goal.name}, {value}; whether that is significant is not known."
+        reason = "one value per run, which has no spread over prompts"
+        return [Sentence("No winner", (Link("point", best.point.label), text), reason)]
     cell = comparison.cells[have[0].point.label][goal.key]
     interval = "" if cell.low is None else f"95% interval {bounds_text(goal, cell.low, cell.high)}, "
-    prompts = f"{interval}{len(have[0].prompt_ids)} prompts"
-    return [Sentence("Result", (f"{goal.name} {value_text(goal, cell.value)}.",), prompts, "good")]
+    evidence = f"{interval}{counted(len(have[0].prompt_ids))}"
+    return [Sentence("Result", (f"{goal.name} {value_text(goal, cell.value)}.",), evidence, "good")]
 
 
-def _best(goal: Metric, best: BestSet, comparison: Comparison) -> list[Sentence | None]:
+def _ranked(points: Sequence[PointResult], goal: Metric) -> list[PointResult]:
+    return sorted(points, key=lambda p: p.metrics[goal.key], reverse=goal.better == "higher")
+
+
+def _best(
+    goal: Metric, best: BestSet, comparison: Comparison, samples: Mapping[str, SampleTable]
+) -> list[Sentence | None]:
     """Return which point is best, what it beats; or that nothing differs, and what it would take."""
-    cell = comparison.cells[best.label][goal.key]
-    extreme = "highest" if goal.better == "higher" else "lowest"
     runs = f"all pairs of {len(best.ahead) + 1} runs" if len(best.ahead) > 1 else "2 runs"
+    common = common_prompts(goal, best, comparison)
     if not best.worse:
-        return _no_difference(goal, best, comparison, extreme, runs)
+        return _no_difference(goal, best, runs, common, samples)
     spans: list[Span] = [
         Link("point", best.label),
-        f" has the {extreme} {goal.name}, {value_text(goal, cell.value)}: significantly better than ",
+        f" has the {extreme_of(goal)} {goal.name}{common}, {value_text(goal, best.values[best.label])}: "
+        "significantly better than ",
         *listed(best.worse),
     ]
     if best.ties:
@@ -100,52 +114,34 @@ def _best(goal: Metric, best: BestSet, comparison: Comparison) -> list[Sentence 
     margin = "" if low is None else f" {bounds_text(goal, low, high)}"
     evidence = (
         f"{goal.name} is better by {value_text(goal, mean)}{margin} than the next significantly worse; "
-        f"{best.prompts} prompts, 95% over {runs}"
+        f"{counted(best.prompts)}, 95% over {runs}"
     )
     return [Sentence("Best", (*spans, "."), evidence, "good")]
 
 
 def _no_difference(
-    goal: Metric, best: BestSet, comparison: Comparison, extreme: str, runs: str
+    goal: Metric, best: BestSet, runs: str, common: str, samples: Mapping[str, SampleTable]
 ) -> list[Sentence | None]:
+    """Return that no point is significantly better, the largest difference, and what would show it."""
     worst = best.ties[-1]
-    value, other = (comparison.cells[label][goal.key].value for label in (best.label, worst))
-    prompts = f"{best.prompts} prompt{'s' * (best.prompts != 1)}"
+    value, other = best.values[best.label], best.values[worst]
+    prompts = counted(best.prompts)
     gap, low, high = best.ahead[worst]
-    if gap == 0:
-        same: tuple[Span, ...] = (f"all runs have the same {goal.name}, {value_text(goal, value)}.",)
+    if math.isclose(value, other, rel_tol=1e-9, abs_tol=1e-12):
+        same: tuple[Span, ...] = (f"all runs have the same {goal.name}{common}, {value_text(goal, value)}.",)
         return [Sentence("No difference", same, f"{prompts}, {runs}")]
+    extremes = ("highest", "lowest") if goal.better == "higher" else ("lowest", "highest")
+    where = common or f" on {'this' if best.prompts == 1 else 'these'} {prompts}"
     spans: tuple[Span, ...] = (
-        f"no significant difference in {goal.name} on these {prompts}; the {extreme} has ",
+        f"no significant difference in {goal.name}{where}; the {extremes[0]} has ",
         Link("point", best.label),
-        f" with {value_text(goal, value)}, the {'lowest' if extreme == 'highest' else 'highest'} ",
+        f" with {value_text(goal, value)}, the {extremes[1]} ",
         Link("point", worst),
         f" with {value_text(goal, other)}.",
     )
     margin = "" if low is None else f" {bounds_text(goal, low, high)}"
     evidence = f"largest difference {value_text(goal, gap)}{margin}; 95% over {runs}"
-    return [Sentence("No winner", spans, evidence), _advice(goal, best, gap)]
-
-
-def _advice(goal: Metric, best: BestSet, gap: float) -> Sentence | None:
-    """Return how many prompts would show the largest difference, and what these can show."""
-    if best.prompts < 2 or not best.deviation > 0:
-        return Sentence("More prompts", ("differences need two prompts or more.",), tone="bad")
-    needed = needed_prompts(gap, best.deviation, best.comparisons)
-    visible = detectable(best.deviation, best.prompts, best.comparisons)
-    if needed is None or needed > MOST_ADVISED:
-        text = f"a difference of this size, {value_text(goal, gap)}, is out of reach of any number of prompts"
-    elif needed <= best.prompts:
-        text = f"about as many prompts again would settle a difference of this size, {value_text(goal, gap)}"
-    else:
-        text = (
-            f"about {in_round_numbers(needed):,} prompts (now {best.prompts}) would show a difference of "
-            f"this size, {value_text(goal, gap)}"
-        )
-    within = goal.bounds[1] - goal.bounds[0]
-    can = f"; these {best.prompts} show {value_text(goal, visible)} and more" if visible < within else ""
-    evidence = f"spread of the differences over prompts {value_text(goal, best.deviation)}; power 80%"
-    return Sentence("More prompts", (f"{text}{can}.",), evidence)
+    return [Sentence("No winner", spans, evidence), more_prompts(goal, best, samples)]
 
 
 def _no_goal(comparison: Comparison) -> Sentence:
@@ -176,22 +172,12 @@ def _traits(comparison: Comparison) -> list[Sentence]:
         best = comparison.best.get(metric.key)
         if metric.key not in TRAITS or best is None or not best.worse:
             continue
-        value = value_text(metric, comparison.cells[best.label][metric.key].value)
-        extreme = "Lowest" if metric.better == "lower" else "Highest"
+        value = value_text(metric, best.values[best.label]) + common_prompts(metric, best, comparison)
+        extreme = extreme_of(metric).capitalize()
         spans: list[Span] = [Link("point", best.label), f" with {value}: significantly better than "]
         spans += listed(best.worse)
         if best.ties:
             spans += ["; no significant difference from ", *listed(best.ties)]
-        evidence = f"{metric.description}; {best.prompts} prompts, 95% over all pairs of runs"
+        evidence = f"{metric.description}; {counted(best.prompts)}, 95% over all pairs of runs"
         found.append(Sentence(f"{extreme} {metric.name}", (*spans, "."), evidence))
     return found
-
-
-def value_text(metric: Metric, value: float) -> str:
-    """Return a value of a metric with its unit."""
-    return metric.format(value) + (f" {metric.unit}" if metric.unit else "")
-
-
-def bounds_text(metric: Metric, low: float | None, high: float | None) -> str:
-    """Return an interval of a metric, `[0.9, 4.7]`."""
-    return f"[{metric.format(low)}, {metric.format(high)}]"

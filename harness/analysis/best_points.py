@@ -57,8 +57,9 @@ def best_set(values: PromptValues, metric: Metric, labels: Sequence[str], shares
         ties=tuple(labels[i] for i in others if i not in worse),
         worse=tuple(labels[i] for i in others if i in worse),
         ahead={labels[i]: _interval(ahead, i) for i in others},
+        values=dict(zip(labels, common.mean(axis=1).tolist(), strict=True)),
         prompts=common.shape[1],
-        deviation=float(np.nan_to_num(ahead.deviation).max()),
+        deviations={labels[i]: float(ahead.deviation[i]) for i in others if np.isfinite(ahead.deviation[i])},
         comparisons=len(labels) * (len(labels) - 1) // 2,
     )
 

@@ -96,7 +96,7 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
         else {},
         tested=TESTED if differences else "",
     )
-    return replace(comparison, answer=answer_of(sweep, points, comparison, values, binary))
+    return replace(comparison, answer=answer_of(sweep, points, comparison, values, samples, binary))
 
 
 def _stored(p: PointResult) -> StoredPoint:

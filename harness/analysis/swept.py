@@ -90,8 +90,10 @@ class BestSet:
             fewer pairs.
         ahead: by label, by how much the best one is ahead: (mean, low, high), the last two None without an
             interval; positive is better.
-        prompts: number of prompts that all these points have.
-        deviation: largest standard deviation of a difference from the best over prompts.
+        values: by label, the mean over the prompts that all these points have, which ranks them.
+        prompts: number of these prompts.
+        deviations: by label, the standard deviation over prompts of the difference from the best; without
+            those that have none.
         comparisons: number of pairs.
     """
 
@@ -100,6 +102,7 @@ class BestSet:
     worse: tuple[str, ...]
     ahead: Mapping[str, tuple[float, float | None, float | None]] = field(default_factory=dict)
     by_baseline: tuple[str, ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
     prompts: int = 0
-    deviation: float = 0.0
+    deviations: Mapping[str, float] = field(default_factory=dict)
     comparisons: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.table import Table
 from rich.text import Text
@@ -41,6 +42,8 @@ def show_plan(points: Sequence[Point], name: str) -> int:
         f"{_count(len(plan.jobs), 'point')}, {complete} in the store already; "
         f"{_count(loads, 'model load')} and at most {_count(tokens, 'token')} to come, on {_devices(plan)}"
     )
+    if visible_differences := _detectable(plan):
+        console.print(visible_differences)
     print_title(console, plan)
     print_hints(console, plan)
     return 0
@@ -68,6 +71,22 @@ def _needs_backend(plan: Plan, index: int) -> bool:
 
 def _decodes(plan: Plan, index: int) -> bool:
     return any(isinstance(artifact, Samples) for artifact in plan.missing[index])
+
+
+def _detectable(plan: Plan) -> str | None:
+    """Return which differences the prompts can show, once a point of the plan is stored."""
+    done = [index for index in range(len(plan.jobs)) if not _decodes(plan, index)]
+    if not done or len(plan.jobs[done[0]].prompts) < 2:
+        return None
+    from harness.analysis.detectable import MOST_READ, detectable_differences, detectable_line
+    from harness.analysis.point_results import point_results
+
+    sweep = plan.sweep()
+    first = sweep.points[done[0]].prompts
+    alike = [sweep.points[index] for index in done if sweep.points[index].prompts == first][:MOST_READ]
+    sweep = replace(sweep, points=tuple(replace(point, status="done") for point in alike))
+    runs = sum(job.point.prompts.name == first for job in plan.jobs)
+    return detectable_line(detectable_differences(sweep, point_results(sweep), runs))
 
 
 def _points_table(plan: Plan) -> Table:

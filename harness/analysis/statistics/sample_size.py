@@ -13,6 +13,9 @@ POWER_Z = 0.8416212335729143
 
 MOST_PROMPTS = 1_000_000
 
+LEAST_PROMPTS = 6
+"""Of fewer prompts the sign flips are too few for a p-value below 0.05: 2 of 2^5 or more."""
+
 
 def critical_t(prompts: int, comparisons: int) -> float:
     """Return the two-sided 5% critical value of t over prompts, for a family of comparisons."""

@@ -1,0 +1,37 @@
+"""What `harness plan` says of the prompts once a point of the plan is stored."""
+
+import subprocess
+import sys
+
+import pytest
+
+from harness.cli.main import main
+
+BASE = ["model=fable_tiny", "prompts.limit=8", "generation.max_new_tokens=12", "timing=off", "tracking=off"]
+
+
+def test_a_plan_says_which_differences_its_prompts_can_show(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = ["-m", *BASE, "decoding=greedy,top_p"]
+    assert main(["plan", *sweep]) == 0
+    assert "show differences" not in capsys.readouterr().out
+    assert main([*BASE, "decoding=greedy"]) == 0
+    capsys.readouterr()
+    assert main(["plan", *sweep]) == 0
+    one = " ".join(capsys.readouterr().out.split())
+    assert "8 prompts show differences of " in one
+    assert " and more in logprob" in one
+    assert "an upper bound, by the spread of one stored run" in one
+    assert main(sweep) == 0
+    capsys.readouterr()
+    assert main(["plan", *sweep]) == 0
+    assert "by the spread of 1 pair of stored runs" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_plan_of_an_empty_store_imports_no_analysis_of_results() -> None:
+    code = (
+        "import sys; from harness.cli.main import main; "
+        f"main(['plan', *{BASE!r}]); "
+        "sys.exit('harness.analysis.detectable' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
