@@ -73,7 +73,8 @@ def choice_advice(group: str, wrong: str, known: Sequence[str]) -> str:
             return f"; a prompt is {prompt_override(wrong)}"
     if group == "model" and ("/" in wrong or wrong.startswith((".", "~"))):
         return f"; a folder or a model of the hub is {shlex.quote(f'model.id={wrong}')}"
-    if hint := did_you_mean(wrong, known):
+    plain = group == "decoding" and wrong.lower() in ("sample", "do_sample")  # not beam_sample
+    if not plain and (hint := did_you_mean(wrong, known)):
         return hint
     for pattern, meant in _MEANT.get(group, ()):
         if re.search(pattern, wrong.lower()):

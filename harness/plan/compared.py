@@ -56,7 +56,7 @@ def baseline_label(wanted: str, labels: Sequence[str]) -> str:
         if len(found) == 1:
             return found[0]
         if found:
-            few = ", ".join(found[:_MOST_NAMES]) + (
+            few = ", ".join(map(shlex.quote, found[:_MOST_NAMES])) + (
                 f" and {len(found) - _MOST_NAMES} more" if len(found) > _MOST_NAMES else ""
             )
             raise ConfigError.of(key, f"{len(found)} points are meant; name one of {few}")
