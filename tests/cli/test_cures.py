@@ -17,9 +17,9 @@ Check = Callable[[Sequence[str]], tuple[int, str]]
 
 # What comes before a cure that is overrides or a command, and what ends it.
 _OVERRIDES = re.compile(
-    r"(?:; use|; write|, or use|or use|; set|; add|: add|, or sample with|; a prompt is|; a file is"
-    r"|model of the hub is|; for both:|sampling use|leave the word out:|come first:|or brackets:"
-    r"|in the sweep:|set it to null:|a mapping;|each text;) (.+)"
+    r"(?:; use|; write|, or use|or use|; set(?: it to null:)?|; quote it:|; add|: add|, or sample with"
+    r"|; a prompt is|; a file is|model of the hub is|; for both:|sampling use|leave the word out:|come first:"
+    r"|or brackets:|in the sweep:|a mapping;|each text;) (.+)"
 )
 _END = re.compile(r" \(choices: | \(at |; else |; quote a value|; in a file")
 _MEANT = re.compile(r"did you mean (.+?)\?")
@@ -100,9 +100,9 @@ MISTAKES = [
     "'prompts.items=[it'\\''s, two]'",
     "prompts.file=mine.jsnl",
     "prompts.file=min.jsonl",
-    "model=./model",
-    "model.id=./modl",
-    "model.id=modl",
+    "model=./model prompts.file=mine.jsonl",
+    "model.id=./modl prompts.file=mine.jsonl",
+    "model.id=modl prompts.file=mine.jsonl",
     "model.id=fable_tyni",
     "model=fable",
     # choices
@@ -112,6 +112,8 @@ MISTAKES = [
     "decoding=nucleus",
     "decoding=top_p=0.8",
     "quantization=4bit",
+    "quantization=half",
+    "cache=default decoding=none",
     "quantization=int8",
     "timing=none",
     "tracking=false",
@@ -128,7 +130,7 @@ MISTAKES = [
     "decoding.top_p=0.9",
     "decoding=temperature decoding.temperature=0",
     "generation.samples=2",
-    "quantization.bnb_4bit_quant_type=fp4",
+    "quantization.bnb_4bit_quant_type=nf4",
     "timing.new_tokens=1",
     # sweeps
     "decoding=greedy,top_p",
@@ -161,7 +163,7 @@ MISTAKES = [
 def test_a_cure_works_as_it_is_printed(
     check: Check, command: str, tmp_path: Path, small_model: Callable[..., Path]
 ) -> None:
-    if "mod" in command and "./mod" in command or command == "model.id=modl":
+    if "./mod" in command or "=modl" in command:
         (tmp_path / "model").symlink_to(small_model("llama"))
     words = shlex.split(command)
     status, line = check(words)
