@@ -365,6 +365,58 @@ def test_help_of_experiments_says_what_they_are_for(harness):
     assert "A first look" in harness("help", "experiments").out
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (
+            "top_p",
+            ["decoding=top_p ", "decoding.top_p ", "set by decoding=top_p", "conf/decoding/top_p.yaml"],
+        ),
+        ("decoding.top_p", ["decoding.top_p ", "a number above 0 and at most 1"]),
+        ("decoding=top_p", ["decoding=top_p ", "sets do_sample: true, top_p: 0.9"]),
+        ("decoding", ["decoding=top_p ", "decoding.top_p "]),
+        ("chrf", ["reference/chrf ", "metric: ", "higher is better"]),
+        ("cases", ["a list of override lists"]),
+        ("max_length", ["no such key; use generation.max_new_tokens"]),
+    ],
+)
+def test_help_finds_whatever_has_a_name(harness, name, lines):
+    done = harness("help", name)
+    assert (done.status, done.err) == (0, "")
+    for line in lines:
+        assert line in done.out
+    assert max(map(len, done.out.splitlines())) <= 110
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_tells_of_it_alone(harness, command):
+    for words in ([command, "--help"], [command, "x=y", "-h"], ["help", command]):
+        done = harness(*words)
+        assert (done.status, done.calls) == (0, [])
+        assert done.out.startswith(f"harness {command}")
+        assert f"\n  harness {command}" in done.out
+        assert "Commands (" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["run", "decoding=greedy"], ["harness", "decoding=greedy"]),
+        (["run"], ["harness"]),
+        (["sweep", "decoding=greedy"], ["harness", "-m", "decoding=greedy"]),
+        (["run", "decoding=greedy,beam"], ["harness", "-m", "decoding=greedy,beam"]),
+        (["run", "prompts.items=[a,b]"], ["harness", "prompts.items=[a,b]"]),
+        (["sweep", "-m", "decoding=greedy,beam"], ["harness", "-m", "decoding=greedy,beam"]),
+        (["sweep", "experiments=demo"], ["harness", "experiments=demo"]),
+    ],
+)
+def test_a_word_of_other_tools_is_to_be_left_out(harness, words, meant):
+    done = harness(*words)
+    (line,) = done.lines
+    assert done.status == 2
+    assert shlex.split(line.partition("leave the word out: ")[2]) == meant
+
+
 def test_version(harness):
     from harness import __version__
 
