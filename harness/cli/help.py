@@ -70,7 +70,8 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
     Raises:
         ConfigError: there is nothing of this name.
     """
-    name = name.partition("=")[2] if name.partition("=")[0] in groups.choices else name
+    group, equals, choice = name.partition("=")
+    name = choice if equals and group in groups.choices else name
     if name in groups.choices or name in schema.sections():
         return _describe_group(name, groups)
     if name in commands:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from harness.config.suggest import did_you_mean
 
@@ -73,16 +74,24 @@ def choice_advice(group: str, wrong: str, known: Sequence[str]) -> str:
             return f"; a prompt is {prompt_override(wrong)}"
     if group == "model" and ("/" in wrong or wrong.startswith((".", "~"))):
         return f"; a folder or a model of the hub is {shlex.quote(f'model.id={wrong}')}"
-    if hint := did_you_mean(wrong, known):
+    plain = group == "decoding" and wrong.lower() in ("sample", "do_sample")  # not beam_sample
+    if not plain and (hint := did_you_mean(wrong, known)):
         return hint
     for pattern, meant in _MEANT.get(group, ()):
         if re.search(pattern, wrong.lower()):
             if isinstance(meant, str):
                 return f"; {meant}"
-            if there := [f"{group}={choice}" for choice in meant if choice in known]:
-                return f"; use {_or(there)}"
+            there = [choice for choice in meant if choice in known]
+            there = [choice for choice in there if _can_run(choice)] or there
+            if there:
+                return f"; use {_or([f'{group}={choice}' for choice in there])}"
     inside = [choice for choice in known if len(wrong) > 2 and wrong.lower() in choice.lower()]
     return f"; did you mean {_or(inside[:3])}?" if inside else ""
+
+
+def _can_run(choice: str) -> bool:
+    """Whether the package that a choice needs is there; of those that not everybody has."""
+    return not choice.startswith("torchao") or find_spec("torchao") is not None
 
 
 def prompt_override(text: str) -> str:

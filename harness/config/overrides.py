@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.choice_advice import choice_advice, prompt_override
 from harness.config.groups import ConfigGroups
+from harness.config.quoted_value import quoted_value
 from harness.config.schema import SWEEP_KEYS, sections, value_keys
 from harness.config.search_path import EXPERIMENTS
 from harness.config.suggest import did_you_mean
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 PARAMS = "hydra.sweeper.params"
 HYDRA_KEYS = ("hydra.mode", PARAMS, "hydra.searchpath", "hydra.verbose", "hydra.job.env_set")
 """The keys of Hydra's own that a command may set: it only composes here, the others have no effect."""
+
+_TEXTS = ("name", "compare.baseline")
+"""The keys of one text that may hold any character: a label may be `top_p top_p=0.9`."""
 
 
 @dataclass
@@ -51,7 +55,7 @@ def check_overrides(overrides: Iterable[str], groups: ConfigGroups, prefix: str 
         try:
             if "=" not in text and text[:1] != "~":
                 raise ConfigError.of(text, f"expected key=value{_did_you_mean_value(text, groups)}")
-            override = _parsed(_as_text(text))
+            override = _parsed(_as_text(text), groups)
             mistake = _mistake(override, groups)
         except ConfigError as error:
             override, mistake = None, error.mistakes[0]
@@ -132,27 +136,32 @@ def parse_override(text: str) -> Override:
         if not equals:
             raise ConfigError.of(text, "expected key=value") from None
         # Quoted twice: for Hydra, which must take it as one string, and around that for the shell.
-        quoted = shlex.quote(f"{key}={_in_quotes(value)}")
+        quoted = shlex.quote(f"{key}={quoted_value(key.lstrip('+'), value)}")
         cure = f"quote a value containing commas, quotes, colons or brackets: {quoted}"
         raise ConfigError.of(text, f"cannot be parsed; {cure}") from None
 
 
-def _parsed(text: str) -> Override:
-    """Parse an override; a prompt that was given as a choice of prompts is advised of."""
+def _parsed(text: str, groups: ConfigGroups) -> Override:
+    """Parse an override; a prompt, or a key, that was given as a choice is advised of."""
     try:
         return parse_override(text)
     except ConfigError:
         key, _, value = text.partition("=")
-        if key.lstrip("+") != "prompts" or not value:
+        key, (name, _, rest) = key.lstrip("+"), value.partition("=")
+        if f"{key}.{name}" in value_keys():
+            choice = f"{key}={name} " if name in groups.choices.get(key, ()) else ""
+            advice = f"no such choice; write {choice}{shlex.quote(f'{key}.{name}={rest}')}"
+        elif key == "prompts" and value:
+            advice = f"no such choice; a prompt is {prompt_override(value)}"
+        else:
             raise
-        advice = f"no such choice; a prompt is {prompt_override(value)}"
         raise ConfigError.of(text, advice) from None
 
 
 def _as_text(text: str) -> str:
-    """Return `name=...` as Hydra takes it for a text, whatever is in it; any other override as it is."""
+    """Return a name or a label as Hydra takes it for a text, whatever is in it; another override as it is."""
     key, _, value = text.partition("=")
-    if key.lstrip("+") != "name" or value in ("", "null"):
+    if key.lstrip("+") not in _TEXTS or value in ("", "null"):
         return text
     try:
         override = parse_override(text)
@@ -163,16 +172,6 @@ def _as_text(text: str) -> str:
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return f"{key}={QuotedString(text=value, quote=Quote.double).with_quotes()}"
-
-
-def _in_quotes(value: str) -> str:
-    """Return a value as Hydra takes it for a text; of a plain list, for a list of texts."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    items = value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else []
-    if items and not set('[]{}"').intersection(value[1:-1]):
-        return f"[{','.join(_in_quotes(item.strip()) for item in items)}]"
-    return QuotedString(text=value, quote=Quote.double).with_quotes()
 
 
 def normalize_plus(override: Override) -> str:
@@ -287,7 +286,7 @@ def _wrong_choice(override: Override, known: list[str]) -> Mistake | None:
     one = f"{key}={names[0]}" if len(names) == 1 else text
     hints = "".join(choice_advice(key, name, known) for name in names[:3])
     if any(isinstance(value, bool) for value in wrong):
-        hints = "; YAML reads an unquoted off, no or on as a boolean: quote it"
+        hints += "; in a file quote it, YAML reads an unquoted off, no or on as a boolean"
     problem = "no such choice" if len(names) == 1 else f"no such choices as {', '.join(names[:9])}"
     return Mistake(one, f"{problem}{hints} (choices: {', '.join(known)})")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
@@ -161,6 +162,9 @@ def _section_mistake(section: str, key: str, values: Mapping[str, Any], details:
         too_large = any(detail["type"] == "less_than_equal" for detail in details)
         accepted = _describe_schema(_schema_of(section, key), most=2**63 if too_large else LARGEST - 1)
         message = f"must be {accepted}"
+        if isinstance(value, str) and accepted.startswith("a list, each text"):
+            item = json.dumps(value, ensure_ascii=False)
+            message += f"; {shlex.quote(f'{dotted}=[{item}]')}"
         if "text" in accepted.split(" or ") and isinstance(value, (int, float)):
             message += f"""; quote it: "{dotted}='{format_value(value)}'\""""
     return Mistake(text, message)

@@ -10,7 +10,8 @@ from harness.artifacts.timing import timing_spec
 from harness.config.effective import decoding_fields
 from harness.config.expectation import matches
 from harness.config.point import Point
-from harness.config.suggest import did_you_mean
+from harness.config.search_path import conf_folder
+from harness.config.suggest import did_you_mean, most_similar
 from harness.errors import ConfigError, Mistake
 from harness.prompts.prompt import Prompt
 from harness.store.mlflow_uri import tracking_uri
@@ -135,8 +136,12 @@ def _wrong_reference(points: Sequence[Point]) -> Iterator[Mistake]:
     requested = points[0].drift.reference
     names = list(dict.fromkeys(point.quantization.name for point in points))
     if requested is not None and requested not in names:
-        cure = f"-m quantization={requested},{','.join(names)} adds it"
-        message = f"no point of the sweep has this quantization{did_you_mean(requested, names)}; {cure}"
+        known = [path.stem for path in (conf_folder() / "quantization").glob("*.yaml")]
+        similar = most_similar(requested, names) or most_similar(requested, known)
+        near = requested if requested in known or similar is None else similar
+        missing = "" if near in names else f" -m quantization={near},{','.join(names)}"
+        cure = f"use{missing} drift.reference={near}"
+        message = f"no point of the sweep has this quantization; {cure}"
         yield Mistake(f"drift.reference={requested}", message)
 
 

@@ -56,7 +56,7 @@ def baseline_label(wanted: str, labels: Sequence[str]) -> str:
         if len(found) == 1:
             return found[0]
         if found:
-            few = ", ".join(found[:_MOST_NAMES]) + (
+            few = ", ".join(map(shlex.quote, found[:_MOST_NAMES])) + (
                 f" and {len(found) - _MOST_NAMES} more" if len(found) > _MOST_NAMES else ""
             )
             raise ConfigError.of(key, f"{len(found)} points are meant; name one of {few}")
@@ -99,9 +99,10 @@ def goal_metric(wanted: str, own: Sequence[str] = ()) -> str:
         message = f"no such metric{did_you_mean(name, own)} (metrics of your own: {functions})"
         raise ConfigError.of(key, message)
     references = ", ".join(one for one in known if one.startswith(("reference/", OWN)))
-    raise ConfigError.of(
-        key, f"no such metric{did_you_mean(name, known)} (compared with a reference: {references})"
-    )
+    by_last = {one.rpartition("/")[2]: one for one in reversed(known)}
+    near = most_similar(name, known) or by_last.get(most_similar(plain.rpartition("/")[2], by_last) or "")
+    hint = f"; did you mean compare.goal={near}?" if near else ""
+    raise ConfigError.of(key, f"no such metric{hint} (compared with a reference: {references})")
 
 
 def own_metrics(specs: Sequence[str]) -> list[str]:

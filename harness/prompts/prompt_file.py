@@ -35,7 +35,9 @@ def read_file(name: str) -> Iterator[RawRow]:
     path = user_path("prompts.file", name)
     kind = path.suffix.lower()
     if kind not in FORMATS:
-        raise ConfigError.of("prompts.file", f"{name}: unsupported file type; use {', '.join(FORMATS)}")
+        near = "" if path.exists() else similar_path(name)
+        cure = near or f"; use {', '.join(FORMATS)}"
+        raise ConfigError.of("prompts.file", f"{name}: unsupported file type{cure}")
     if not path.is_file():
         missing = f"not found{similar_path(name) or '; check the path'}"
         problem = "is a folder; name a file in it" if path.is_dir() else missing

@@ -261,7 +261,7 @@ def test_a_broken_file_of_the_user(harness, tmp_path):
         (["decoding=temperature", "decoding.temperature=0"], "use decoding=greedy"),
         (["generation.samples=2"], "all samples would be equal"),
         (["doctor", "now"], "now: `harness doctor` takes no more arguments"),
-        (["help", "decodin"], "decodin: no such group; did you mean decoding?"),
+        (["help", "decodin"], "metric or command of this name; did you mean decoding?"),
         (["sync", "a", "b"], "b: `harness sync` takes no more arguments"),
         (["inspect"], "prompt: must be given"),
         (["inspect", "prompt=x", "steps=0"], "steps=0: must be a whole number from 1"),
@@ -341,7 +341,7 @@ def test_ctrl_c_is_130(harness, words):
 
 
 def test_help_is_short_and_lists_commands_and_choices(harness):
-    for words in (["--help"], ["help"], ["-h"], ["plan", "--help"]):
+    for words in (["--help"], ["help"], ["-h"], ["decoding=greedy", "--help"]):
         done = harness(*words)
         assert done.status == 0
         for command in COMMANDS:
@@ -363,6 +363,58 @@ def test_help_of_a_group_lists_its_keys(harness, group, expected):
 
 def test_help_of_experiments_says_what_they_are_for(harness):
     assert "A first look" in harness("help", "experiments").out
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (
+            "top_p",
+            ["decoding=top_p ", "decoding.top_p ", "set by decoding=top_p", "conf/decoding/top_p.yaml"],
+        ),
+        ("decoding.top_p", ["decoding.top_p ", "a number above 0 and at most 1"]),
+        ("decoding=top_p", ["decoding=top_p ", "sets do_sample: true, top_p: 0.9"]),
+        ("decoding", ["decoding=top_p ", "decoding.top_p "]),
+        ("chrf", ["reference/chrf ", "metric: ", "higher is better"]),
+        ("cases", ["a list of override lists"]),
+        ("max_length", ["no such key; use generation.max_new_tokens"]),
+    ],
+)
+def test_help_finds_whatever_has_a_name(harness, name, lines):
+    done = harness("help", name)
+    assert (done.status, done.err) == (0, "")
+    for line in lines:
+        assert line in done.out
+    assert max(map(len, done.out.splitlines())) <= 110
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_tells_of_it_alone(harness, command):
+    for words in ([command, "--help"], [command, "x=y", "-h"], ["help", command]):
+        done = harness(*words)
+        assert (done.status, done.calls) == (0, [])
+        assert done.out.startswith(f"harness {command}")
+        assert f"\n  harness {command}" in done.out
+        assert "Commands (" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["run", "decoding=greedy"], ["harness", "decoding=greedy"]),
+        (["run"], ["harness"]),
+        (["sweep", "decoding=greedy"], ["harness", "-m", "decoding=greedy"]),
+        (["run", "decoding=greedy,beam"], ["harness", "-m", "decoding=greedy,beam"]),
+        (["run", "prompts.items=[a,b]"], ["harness", "prompts.items=[a,b]"]),
+        (["sweep", "-m", "decoding=greedy,beam"], ["harness", "-m", "decoding=greedy,beam"]),
+        (["sweep", "experiments=demo"], ["harness", "experiments=demo"]),
+    ],
+)
+def test_a_word_of_other_tools_is_to_be_left_out(harness, words, meant):
+    done = harness(*words)
+    (line,) = done.lines
+    assert done.status == 2
+    assert shlex.split(line.partition("leave the word out: ")[2]) == meant
 
 
 def test_version(harness):

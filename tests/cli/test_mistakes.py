@@ -21,7 +21,8 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.chdir(tmp_path)
 
     def run_check(*words: str) -> tuple[int, list[str], str]:
-        status = main(["check", "model=fable_tiny", *words])
+        model = [] if any(word.startswith("model=") for word in words) else ["model=fable_tiny"]
+        status = main(["check", *model, *words])
         printed = capsys.readouterr()
         return status, printed.err.splitlines(), " ".join(printed.out.split())
 

@@ -135,6 +135,35 @@ def test_a_case_crosses_with_the_quantizations(points):
     ]
 
 
+def test_a_case_of_several_keys_is_in_every_quantization_and_prompt_set(points):
+    case = "cases=[['decoding=greedy','generation.max_new_tokens=8']]"
+    found = points("quantization=fp32,bnb_nf4", case)
+    assert [(p.quantization.name, p.decoding.name, p.generation.max_new_tokens) for p in found] == [
+        ("fp32", "greedy", 8),
+        ("bnb_nf4", "greedy", 8),
+    ]
+    found = points("decoding=top_p,min_p", "quantization=fp32,bf16", "prompts=questions,storytelling", case)
+    assert len(found) == 2 * 2 * 2 + 2 * 2
+    assert [
+        (p.quantization.name, p.prompts.name, p.decoding.name, p.generation.max_new_tokens) for p in found[8:]
+    ] == [
+        (quantization, prompts, "greedy", 8)
+        for quantization, prompts in itertools.product(("fp32", "bf16"), ("questions", "storytelling"))
+    ]
+    assert {p.generation.max_new_tokens for p in found[:8]} == {64}
+
+
+def test_a_case_that_names_a_group_is_not_crossed_with_it(points):
+    found = points(
+        "quantization=fp32,bf16", "decoding=top_p", "cases=[['quantization=bnb_nf4','decoding=greedy']]"
+    )
+    assert [point.label.removeprefix("fable_small/") for point in found] == [
+        "fp32/top_p",
+        "bf16/top_p",
+        "bnb_nf4/greedy",
+    ]
+
+
 def test_an_experiment_s_body_and_a_choice_of_the_user(points, tmp_path):
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "mine.yaml").write_text(

@@ -181,7 +181,7 @@ def test_expectations_of_unknown_points_prompts_and_tokens(composed):
     one.config["compare"]["baseline"] = "fable_small/fp32/gredy"
     with pytest.raises(ConfigError) as error:
         make_plan(make_points([one]), "sweep")
-    baseline, point = (str(mistake) for mistake in error.value.mistakes)
+    baseline, point = sorted(str(mistake) for mistake in error.value.mistakes)
     assert baseline.startswith(
         "compare.baseline=fable_small/fp32/gredy: no point has this label; did you mean"
     )

@@ -1,0 +1,176 @@
+"""Every cure works as it is printed: it is read from the message by rule, and checked in the same folder."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli.main import main
+
+Check = Callable[[Sequence[str]], tuple[int, str]]
+
+# What comes before a cure that is overrides or a command, and what ends it.
+_OVERRIDES = re.compile(
+    r"(?:; use|; write|, or use|or use|; set(?: it to null:)?|; quote it:|; add|: add|, or sample with"
+    r"|; a prompt is|; a file is|model of the hub is|; for both:|sampling use|leave the word out:|come first:"
+    r"|or brackets:|in the sweep:|a mapping;|each text;) (.+)"
+)
+_END = re.compile(r" \(choices: | \(at |; else |; quote a value|; in a file")
+_MEANT = re.compile(r"did you mean (.+?)\?")
+_ONE_OF = re.compile(r"(?:name|use) one of (.+)")
+
+
+def cures(words: Sequence[str], line: str) -> list[list[str]]:
+    """The commands that a message advises instead of `words`, as a shell reads them."""
+    key = line.partition(": ")[0]
+    wrong = next((word for word in words if word == key), None) or next(
+        (word for word in words if word.partition("=")[0] == key.partition("=")[0]), ""
+    )
+    if meant := _MEANT.search(line):
+        return [_instead(words, wrong, _whole(wrong, shlex.split(meant[1])[0], line))]
+    if one_of := _ONE_OF.search(line):
+        name = wrong.partition("=")[0]
+        values = shlex.split(one_of[1].replace(", ", " "))
+        return [_instead(words, wrong, f"{name}={value}") for value in values]
+    found = []
+    rest = line
+    while advice := _OVERRIDES.search(rest):
+        text = _END.split(advice[1])[0]
+        rest = advice[1]
+        command = text.startswith(("harness ", "-m", "'", "prompts.", "cases=")) or " or " not in text
+        for one in [text] if command else re.split(r", or use | or use |, or sample with | or |, ", text):
+            given = shlex.split(one)
+            if given[0] == "harness":
+                found.append([word for word in given[1:] if word != "plan"])
+            elif all("=" in word or word == "-m" for word in given):
+                found.append(_with(words, wrong, given, line))
+    return found
+
+
+def _whole(wrong: str, meant: str, line: str) -> str:
+    """The word that is meant: an override, a key for the value that there was, or a value for the key."""
+    name, equals, value = wrong.partition("=")
+    if "=" in meant or not equals:
+        return meant
+    return f"{meant}={value}" if "no such key" in line else f"{name}={meant}"
+
+
+def _instead(words: Sequence[str], wrong: str, right: str) -> list[str]:
+    return [right if word == wrong else word for word in words]
+
+
+def _with(words: Sequence[str], wrong: str, given: Sequence[str], line: str) -> list[str]:
+    """The words with those of the cure, in place of what sets the same, and of a choice that there is not."""
+    keys = {word.partition("=")[0] for word in given}
+    if re.search("no such choice|cannot be parsed|must be", line):
+        keys.add(wrong.partition("=")[0])
+    return [*(word for word in words if word.lstrip("~").partition("=")[0] not in keys), *given]
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Check:
+    """`check(words)`: exit status and first line printed, in a folder with a model, prompts and a metric."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"prompt": "It was", "reference": "a night"}) + "\n")
+    (tmp_path / "mine.py").write_text("def length(generated):\n    return len(generated.output)\n")
+
+    def run(words: Sequence[str]) -> tuple[int, str]:
+        commands = ("run", "sweep", "inspect")
+        status = main(list(words) if words[0] in commands or words[-1] == "plan" else ["check", *words])
+        printed = capsys.readouterr()
+        return status, next(iter((printed.err + printed.out).splitlines()), "")
+
+    return run
+
+
+MISTAKES = [
+    # prompts, files and models
+    'prompts="Tell me a story"',
+    'prompts="Tell me, if you can: a story"',
+    """prompts="It's a \\$HOME of \\`mine\\`" """,
+    "prompts=mine.jsonl",
+    "prompts.items=Tell",
+    "'prompts.items=[a,b:c'",
+    "'prompts.items=[it'\\''s, two]'",
+    "prompts.file=mine.jsnl",
+    "prompts.file=min.jsonl",
+    "model=./model prompts.file=mine.jsonl",
+    "model.id=./modl prompts.file=mine.jsonl",
+    "model.id=modl prompts.file=mine.jsonl",
+    "model.id=fable_tyni",
+    "model=fable",
+    # choices
+    "decoding=gredy",
+    "decoding=sampling",
+    "decoding=sample",
+    "decoding=nucleus",
+    "decoding=top_p=0.8",
+    "quantization=4bit",
+    "quantization=half",
+    "cache=default decoding=none",
+    "quantization=int8",
+    "timing=none",
+    "tracking=false",
+    "timing=true",
+    "experiments=dmo",
+    # keys
+    "greedy",
+    "decoding=temperature temperature=0.7",
+    "decoding=temperature decoding.temprature=0.7",
+    "decoding.max_new_tokens=9",
+    "~decoding.top_p",
+    "prompts.system=5 prompts=questions",
+    # keys without an effect
+    "decoding.top_p=0.9",
+    "decoding=temperature decoding.temperature=0",
+    "generation.samples=2",
+    "quantization.bnb_4bit_quant_type=nf4",
+    "timing.new_tokens=1",
+    # sweeps
+    "decoding=greedy,top_p",
+    "quantization=fp32 quantization=bnb_nf4",
+    "-m quantization=fp32,bf16 quantization=bnb_nf4",
+    "quantization=bnb_nf4",
+    "generation.seed=1 generation.seed=2",
+    "run decoding=greedy",
+    "sweep decoding=greedy,top_p",
+    "decoding=greedy plan",
+    "--multirum decoding=greedy,top_p",
+    "-m 'cases=[[decoding=greedy,generation.max_new_tokens=8]]'",
+    "-m 'cases=[[decoding=greedy],[decoding=beam,decoding.num_beams=2]]'",
+    "-m 'cases=[decoding=greedy, decoding.suppress_tokens=[1,2]]'",
+    "cases=decoding=beam",
+    # what is compared
+    "-m decoding=greedy,top_p compare.baseline=gredy",
+    "-m decoding=greedy,top_p model=fable_tiny,fable_small compare.baseline=greedy",
+    "-m decoding=top_p decoding.top_p=0.5,0.6 compare.baseline=top_p",
+    "-m decoding=top_p decoding.top_p=0.5,0.6 'compare.baseline=top_p top_p=0.55'",
+    "compare.goal=chrff",
+    "compare.goal=quality/chrff",
+    "compare.goal=own/lenght 'compare.metrics=[mine.py:length]'",
+    "drift.reference=fp32",
+    "-m quantization=fp16,bf16 drift.reference=fp23",
+]
+
+
+@pytest.mark.parametrize("command", MISTAKES)
+def test_a_cure_works_as_it_is_printed(
+    check: Check, command: str, tmp_path: Path, small_model: Callable[..., Path]
+) -> None:
+    if "./mod" in command or "=modl" in command:
+        (tmp_path / "model").symlink_to(small_model("llama"))
+    words = shlex.split(command)
+    status, line = check(words)
+    assert status == 2 or "no effect" in line or line.startswith("hint ")
+    advised = cures(words, line)
+    assert advised, line
+    for cure in advised:
+        found: Any = check(cure)
+        assert found[0] == 0, f"{line}\n{shlex.join(cure)}\n{found[1]}"
+        assert "no effect" not in found[1]
