@@ -44,8 +44,13 @@ def similar_path(text: str, *, folder: bool = False) -> str:
         names = [one.name for one in path.parent.iterdir() if one.is_dir() == folder]
     except OSError:
         return ""
+    names = [name for name in names if _alike(Path(name).stem, path.stem)]  # an equal ending is no likeness
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
     if not close:
         lower = {name.lower(): name for name in names}
         close = [lower[one] for one in difflib.get_close_matches(path.name.lower(), lower, n=1, cutoff=0.6)]
     return f"; did you mean {text.rstrip('/').removesuffix(path.name)}{close[0]}?" if close else ""
+
+
+def _alike(first: str, second: str) -> bool:
+    return difflib.SequenceMatcher(None, first.lower(), second.lower()).ratio() >= 0.6
