@@ -19,7 +19,9 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.chdir(tmp_path)
 
     def run_check(target: Any, *words: str) -> tuple[int, list[str], str]:
-        status = main(["check", "model=custom", f"model.id={target}", "decoding=greedy", *SHORT, *words])
+        given = {word.partition("=")[0] for word in words}
+        rest = [word for word in SHORT if word.partition("=")[0] not in given]
+        status = main(["check", "model=custom", f"model.id={target}", "decoding=greedy", *rest, *words])
         printed = capsys.readouterr()
         return status, printed.err.splitlines(), " ".join(printed.out.split())
 
