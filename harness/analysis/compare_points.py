@@ -205,7 +205,7 @@ def _worded(
 
 
 def _noise_floor(completed: Sequence[PointResult], notes: list[str]) -> dict[str, float]:
-    """Return, by metric, the largest change at any point from running its strategy again, or alone."""
+    """Return, by metric, how far it moves at most when it is measured again; note it in a line."""
     floor: dict[str, float] = {}
     records = [read_json(_stored(p).path("noise.json")) for p in completed]
     line = noise_line(records)

@@ -24,7 +24,7 @@ class Difference:
             just where the interval leaves 0 out. None without an interval.
         word: `higher` or `lower` only where p is below 0.05.
         verdict: where the metric has a direction and the difference is significant.
-        within_noise: whether it is no larger than the change from running the same strategy again.
+        within_noise: whether it is no larger than what the metric moves by when it is measured again.
         prompts: number of prompts that it was paired over.
     """
 

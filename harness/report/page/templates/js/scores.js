@@ -1,7 +1,6 @@
 // Scores of outputs: how well they match their prompt's reference, and the user's own metrics.
 
 const { scores } = data;
-const scoreColumns = new Set(scores.map((score) => score.column));
 const scoreText = ({ passes, decimals }, value) => (passes ? (value === 1 ? "✓ pass" : value === 0 ? "✗ fail" : digits(value, 3)) : decimals === null ? digits(value, 3) : fixed(value, decimals));
 const MOST_SCORES = 4;
 

@@ -37,7 +37,7 @@ const cellSentences = (metric, point) => {
     const adjusted = known(p) ? `, adjusted p ${p < 0.001 ? "< 0.001" : `= ${digits(p, 2)}`}` : "";
     const interval = known(from) ? ` (95% confidence interval ${signed(metric, from)} to ${signed(metric, to)}${adjusted})` : "";
     sentences.push(`${signed(metric, mean)}${unit} vs. ${points[data.baseline].name}${interval}, paired over ${plural(prompts, "prompt")}: ${word === NO_DIFFERENCE ? word : `significantly ${word}`}${verdict ? ` (${verdict})` : ""}.`);
-    if (noise) sentences.push(`Within run-to-run noise${known(data.noise[metric.key]) ? `: repeating the same strategy changes it by ${figure(metric, data.noise[metric.key])}` : ""}.`);
+    if (noise) sentences.push(`Within run-to-run noise${known(data.noise[metric.key]) ? `: measured again, it moves by ${figure(metric, data.noise[metric.key])}` : ""}.`);
   }
   return sentences;
 };
