@@ -44,8 +44,8 @@ class Metric:
     binary: bool = False
 
     def format(self, value: float | None) -> str:
-        """Return a value as it is shown; a dash for None."""
-        return "–" if value is None else f"{value:,.{self.decimals}f}".replace("-", "−")
+        """Return a value as it is shown, without the sign of a zero; a dash for None."""
+        return "–" if value is None else f"{value:z,.{self.decimals}f}".replace("-", "−")
 
 
 def _mean(

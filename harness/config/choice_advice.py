@@ -9,6 +9,13 @@ from importlib.util import find_spec
 
 from harness.config.suggest import did_you_mean
 
+# Names whose nearest spelling is another choice.
+_ALSO_CALLED = {
+    ("decoding", "sample"): ("temperature", "top_p", "min_p"),
+    ("decoding", "do_sample"): ("temperature", "top_p", "min_p"),
+    ("decoding", "beam_search"): ("beam",),
+}
+
 FILES = (".txt", ".jsonl", ".csv", ".parquet")
 """The kinds of prompt files."""
 
@@ -74,10 +81,10 @@ def choice_advice(group: str, wrong: str, known: Sequence[str]) -> str:
             return f"; a prompt is {prompt_override(wrong)}"
     if group == "model" and ("/" in wrong or wrong.startswith((".", "~"))):
         return f"; a folder or a model of the hub is {shlex.quote(f'model.id={wrong}')}"
-    plain = group == "decoding" and wrong.lower() in ("sample", "do_sample")  # not beam_sample
-    if not plain and (hint := did_you_mean(wrong, known)):
+    also = _ALSO_CALLED.get((group, wrong.lower().replace("-", "_")))
+    if not also and (hint := did_you_mean(wrong, known)):
         return hint
-    for pattern, meant in _MEANT.get(group, ()):
+    for pattern, meant in (("", also),) if also else _MEANT.get(group, ()):
         if re.search(pattern, wrong.lower()):
             if isinstance(meant, str):
                 return f"; {meant}"

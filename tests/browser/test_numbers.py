@@ -33,6 +33,8 @@ def written(browser: Any) -> Any:
         ("signed({ known: true, decimals: 2 }, -4.4e-17)", "0"),
         ("signed({ known: true, decimals: 2 }, 0.0042)", "+0.0042"),
         ("signed({ known: true, decimals: 2 }, -1.5)", "−1.50"),
+        ("fixed(-0.0001, 2)", "0.00"),
+        ("fixed(-0.01, 2)", "−0.01"),
         ("scientific(4.4e-26)", "4.4·10⁻²⁶"),
     ],
 )

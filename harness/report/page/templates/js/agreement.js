@@ -18,7 +18,7 @@ const agreementPanel = () => {
     const value = matrix[one][other];
     if (!known(value)) return el("td", "soft", "–");
     if (one === other) return el("td", "self");
-    const text = value === 1 ? "1" : value.toFixed(2).slice(1);
+    const text = value === 1 ? "1" : Math.min(value, 0.99).toFixed(2).slice(1);
     const open = button("", `${plain(points[one].name)} and ${plain(points[other].name)}: ${share(value)} of ${unit}s before they diverge`, few ? text : "");
     open.setAttribute("aria-label", open.title);
     open.style.setProperty("--share", `${Math.round(100 * value)}%`);

@@ -17,7 +17,7 @@ const changePercent = (ratio) => {
   const change = 100 * Math.abs(ratio - 1);
   return change < 0.005 ? "±0.00%" : `${ratio >= 1 ? "+" : "−"}${change >= 99.95 ? digits(change, 3) : change.toFixed(change >= 9.995 ? 1 : 2)}%`;
 };
-const fixed = (value, decimals) => minus(value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals }));
+const fixed = (value, decimals) => minus(value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals, signDisplay: "negative" }));
 const digits = (value, count = 4) => minus(Number(value.toPrecision(count)).toLocaleString("en", { maximumSignificantDigits: count }));
 // A metric's value: with the decimals of its catalogue entry, without one with four digits.
 const figure = (metric, value) => (!known(value) ? "–" : metric.known ? fixed(value, metric.decimals) : digits(value, Math.abs(value) < 1000 ? 3 : 4));

@@ -1,0 +1,54 @@
+"""What is advised for choices that do not exist: always something that exists, or a reason."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from harness.config.choice_advice import _MEANT, choice_advice
+from harness.config.groups import ConfigGroups
+
+GROUPS = ConfigGroups()
+
+
+@pytest.mark.parametrize(
+    ("group", "wrong", "advised"),
+    [
+        ("decoding", "sampling", "decoding=temperature, decoding=top_p or decoding=min_p"),
+        ("decoding", "nucleus", "decoding=top_p"),
+        ("decoding", "beam_search", "; use decoding=beam"),
+        ("decoding", "argmax", "decoding=greedy"),
+        ("quantization", "4bit", "quantization=bnb_nf4"),
+        ("quantization", "int8", "did you mean bnb_int8?"),
+        ("quantization", "half", "quantization=fp16 or quantization=bf16"),
+        ("quantization", "off", "quantization=none"),
+        ("cache", "int4", "cache=quantized_int4"),
+        ("timing", "on", "timing=quick"),
+        ("tracking", "none", "tracking=off"),
+        ("backend", "transformers", "backend=hf"),
+        ("prompts", "mine.jsonl", "prompts.file=mine.jsonl"),
+        ("prompts", "my file.csv", "'prompts.file=my file.csv'"),
+        ("model", "Qwen/Qwen2-0.5B", "model.id=Qwen/Qwen2-0.5B"),
+    ],
+)
+def test_other_tools_words_are_understood(group: str, wrong: str, advised: str) -> None:
+    assert advised in choice_advice(group, wrong, GROUPS.choices[group])
+
+
+@pytest.mark.parametrize("group", list(_MEANT))
+def test_all_that_is_advised_exists(group: str) -> None:
+    known = GROUPS.choices[group]
+    for _, meant in _MEANT[group]:
+        if not isinstance(meant, str):
+            assert set(meant) <= set(known)
+
+
+def test_a_prompt_is_quoted_for_hydra_and_the_shell() -> None:
+    advice = choice_advice("prompts", 'What\'s "up", ${HOME}?', GROUPS.choices["prompts"])
+    assert re.match(r"; a prompt is '?prompts\.items=", advice)
+
+
+@pytest.mark.parametrize("group", list(GROUPS.choices))
+def test_nothing_near_is_no_advice(group: str) -> None:
+    assert choice_advice(group, "zzqqxx", GROUPS.choices[group]) == ""
