@@ -95,10 +95,9 @@ def _best(
     goal: Metric, best: BestSet, comparison: Comparison, samples: Mapping[str, SampleTable]
 ) -> list[Sentence | None]:
     """Return which point is best, what it beats; or that nothing differs, and what it would take."""
-    runs = f"all pairs of {len(best.ahead) + 1} runs" if len(best.ahead) > 1 else "2 runs"
     common = common_prompts(goal, best, comparison)
     if not best.worse:
-        return _no_difference(goal, best, runs, common, samples)
+        return _no_difference(goal, best, common, samples)
     spans: list[Span] = [
         Link("point", best.label),
         f" has the {extreme_of(goal)} {goal.name}{common}, {value_text(goal, best.values[best.label])}: "
@@ -108,19 +107,26 @@ def _best(
     if best.ties:
         spans += ["; no significant difference from ", *listed(best.ties)]
     nearest = best.worse[0]
-    if nearest in best.by_baseline:
-        runs = f"{len(best.ahead)} comparisons with the baseline"
     mean, low, high = best.ahead[nearest]
     margin = "" if low is None else f" {bounds_text(goal, low, high)}"
     evidence = (
         f"{goal.name} is better by {value_text(goal, mean)}{margin} than the next significantly worse; "
-        f"{counted(best.prompts)}, 95% over {runs}"
+        f"{counted(best.prompts)}, 95% over {_compared(best, nearest)}"
     )
     return [Sentence("Best", (*spans, "."), evidence, "good")]
 
 
+def _compared(best: BestSet, worse: str = "") -> str:
+    """Return which comparisons hold together: all pairs, or those that show this point to be worse."""
+    if len(best.ahead) < 2:
+        return "2 runs"
+    if worse in best.by_baseline:
+        return f"{len(best.ahead)} comparisons with the baseline"
+    return f"all pairs of {len(best.ahead) + 1} runs"
+
+
 def _no_difference(
-    goal: Metric, best: BestSet, runs: str, common: str, samples: Mapping[str, SampleTable]
+    goal: Metric, best: BestSet, common: str, samples: Mapping[str, SampleTable]
 ) -> list[Sentence | None]:
     """Return that no point is significantly better, the largest difference, and what would show it."""
     worst = best.ties[-1]
@@ -129,7 +135,7 @@ def _no_difference(
     gap, low, high = best.ahead[worst]
     if math.isclose(value, other, rel_tol=1e-9, abs_tol=1e-12):
         same: tuple[Span, ...] = (f"all runs have the same {goal.name}{common}, {value_text(goal, value)}.",)
-        return [Sentence("No difference", same, f"{prompts}, {runs}")]
+        return [Sentence("No difference", same, f"{prompts}, {_compared(best)}")]
     extremes = ("highest", "lowest") if goal.better == "higher" else ("lowest", "highest")
     where = common or f" on {'this' if best.prompts == 1 else 'these'} {prompts}"
     spans: tuple[Span, ...] = (
@@ -140,7 +146,7 @@ def _no_difference(
         f" with {value_text(goal, other)}.",
     )
     margin = "" if low is None else f" {bounds_text(goal, low, high)}"
-    evidence = f"largest difference {value_text(goal, gap)}{margin}; 95% over {runs}"
+    evidence = f"largest difference {value_text(goal, gap)}{margin}; 95% over {_compared(best)}"
     return [Sentence("No winner", spans, evidence), more_prompts(goal, best, samples)]
 
 
@@ -158,7 +164,7 @@ def _no_goal(comparison: Comparison) -> Sentence:
         }
     )
     known = ", ".join(differ[:8]) + (f" and {len(differ) - 8} more" if len(differ) > 8 else "")
-    found = f" Metrics that differ significantly from the baseline: {known}." if differ else (
+    found = f" Each tested by itself, these differ significantly from the baseline: {known}." if differ else (
         " No metric differs significantly from the baseline."
     )  # fmt: skip
     cure = "set compare.goal to a metric, or give the prompts a `reference`"
@@ -178,6 +184,7 @@ def _traits(comparison: Comparison) -> list[Sentence]:
         spans += listed(best.worse)
         if best.ties:
             spans += ["; no significant difference from ", *listed(best.ties)]
-        evidence = f"{metric.description}; {counted(best.prompts)}, 95% over all pairs of runs"
+        over = _compared(best, best.worse[0])
+        evidence = f"{metric.description}; {counted(best.prompts)}, 95% over {over}"
         found.append(Sentence(f"{extreme} {metric.name}", (*spans, "."), evidence))
     return found

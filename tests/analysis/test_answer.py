@@ -159,7 +159,7 @@ def test_without_references_there_is_no_goal_but_what_differs(outputs: Path) -> 
     points = [put(outputs, sweep_point(n), "text/distinct_2", distinct_2=v) for n, v in values.items()]
     found = answer(outputs, points)
     assert (found.goal, found.best) == (None, None)
-    assert "differ significantly from the baseline: dist-2." in of(found, "No goal").text()
+    assert "these differ significantly from the baseline: dist-2." in of(found, "No goal").text()
     assert of(found, "Highest dist-2").text().startswith("m/b with ")
 
 

@@ -7,8 +7,6 @@ import types
 
 import pytest
 
-from harness.cli.main import COMMANDS
-
 
 def test_no_arguments_run_one_default_point(harness):
     done = harness()
@@ -338,64 +336,6 @@ def test_ctrl_c_is_130(harness, words):
     done = harness(*words, raises=KeyboardInterrupt())
     assert done.status == 130
     assert "interrupted" in done.err
-
-
-def test_help_is_short_and_lists_commands_and_choices(harness):
-    for words in (["--help"], ["help"], ["-h"], ["decoding=greedy", "--help"]):
-        done = harness(*words)
-        assert done.status == 0
-        for command in COMMANDS:
-            assert f"\n  {command} " in done.out
-        assert "top_p" in done.out
-        assert "experiments    demo" in done.out
-        assert "schema" not in done.out
-        assert len(done.out.splitlines()) < 45
-        assert max(map(len, done.out.splitlines())) <= 110
-
-
-@pytest.mark.parametrize(
-    ("group", "expected"), [("decoding", "decoding.top_p"), ("generation", "generation.seed")]
-)
-def test_help_of_a_group_lists_its_keys(harness, group, expected):
-    done = harness("help", group)
-    assert expected in done.out
-
-
-def test_help_of_experiments_says_what_they_are_for(harness):
-    assert "A first look" in harness("help", "experiments").out
-
-
-@pytest.mark.parametrize(
-    ("name", "lines"),
-    [
-        (
-            "top_p",
-            ["decoding=top_p ", "decoding.top_p ", "set by decoding=top_p", "conf/decoding/top_p.yaml"],
-        ),
-        ("decoding.top_p", ["decoding.top_p ", "a number above 0 and at most 1"]),
-        ("decoding=top_p", ["decoding=top_p ", "sets do_sample: true, top_p: 0.9"]),
-        ("decoding", ["decoding=top_p ", "decoding.top_p "]),
-        ("chrf", ["reference/chrf ", "metric: ", "higher is better"]),
-        ("cases", ["a list of override lists"]),
-        ("max_length", ["no such key; use generation.max_new_tokens"]),
-    ],
-)
-def test_help_finds_whatever_has_a_name(harness, name, lines):
-    done = harness("help", name)
-    assert (done.status, done.err) == (0, "")
-    for line in lines:
-        assert line in done.out
-    assert max(map(len, done.out.splitlines())) <= 110
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_a_command_tells_of_it_alone(harness, command):
-    for words in ([command, "--help"], [command, "x=y", "-h"], ["help", command]):
-        done = harness(*words)
-        assert (done.status, done.calls) == (0, [])
-        assert done.out.startswith(f"harness {command}")
-        assert f"\n  harness {command}" in done.out
-        assert "Commands (" not in done.out
 
 
 @pytest.mark.parametrize(
