@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from harness.config.decoding import Decoding, FieldKind
 from harness.config.effective import NEUTRAL, decoding_fields
 from harness.config.groups import ConfigGroups
-from harness.config.point import Decoding, FieldKind
 from harness.config.rules import check_rules
 from harness.config.suggest import did_you_mean
 from harness.config.validation import describe, format_value, read_section
@@ -50,13 +50,19 @@ def knobs() -> tuple[Knob, ...]:
     """Return the knobs in the order in which `Decoding` has them."""
     schemas = Decoding.model_json_schema()["properties"]
     return tuple(
-        _knob(name, field.kind, field.neutral, schemas[name])
+        _knob(name, field.kind, field.neutral, number)
         for name, field in decoding_fields(*_KINDS).items()
+        if (number := _number_of(schemas[name])) is not None
     )
 
 
-def _knob(name: str, kind: FieldKind, neutral: Any, schema: Mapping[str, Any]) -> Knob:
-    number = next(one for one in schema["anyOf"] if one["type"] in ("number", "integer"))
+def _number_of(schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the schema of the numbers that a field takes; None where it takes none."""
+    numbers = [one for one in schema["anyOf"] if one.get("type") in ("number", "integer")]
+    return next((one for one in numbers if "enum" not in one), None)
+
+
+def _knob(name: str, kind: FieldKind, neutral: Any, number: Mapping[str, Any]) -> Knob:
     low = number.get("minimum", number.get("exclusiveMinimum", 0))
     high = number.get("maximum", number.get("exclusiveMaximum"))
     return Knob(
@@ -84,7 +90,7 @@ def turned(base: Decoding, texts: Mapping[str, str]) -> Decoding:
     Raises:
         ConfigError: with every mistake in the values.
     """
-    names = decoding_fields(*_KINDS)
+    names = [knob.name for knob in knobs()]
     unknown = [name for name in texts if name not in names]
     if unknown:
         keys = [f"decoding.{name}" for name in names]
@@ -111,21 +117,26 @@ def sampled(decoding: Decoding) -> Decoding:
 
 def greedy(decoding: Decoding) -> Decoding:
     """Return the strategy without sampling, and so without what needs it: its penalties stay."""
-    return decoding.model_copy(update={"do_sample": False, **dict.fromkeys(decoding_fields(*_SAMPLING))})
+    return decoding.model_copy(
+        update={"do_sample": False, **dict.fromkeys(decoding_fields(*_SAMPLING, "order"))}
+    )
 
 
 def knob_texts(decoding: Decoding) -> dict[str, str]:
     """Return the values of the knobs that are set, as one would type them."""
-    values = {name: getattr(decoding, name) for name in decoding_fields(*_KINDS)}
+    values = {knob.name: getattr(decoding, knob.name) for knob in knobs()}
     return {name: format_value(value) for name, value in values.items() if value is not None}
 
 
 def choices_of(groups: ConfigGroups) -> dict[str, dict[str, Any]]:
-    """Return what the choices of `decoding` set, by name, of those that are a strategy and nothing else."""
+    """Return what the choices of `decoding` set, by name, of those that are a strategy and nothing else.
+
+    Another tool's defaults are left out: few would recognise a strategy by such a name.
+    """
     from omegaconf import OmegaConf
 
     found = {}
-    for name in groups.choices["decoding"]:
+    for name in (name for name in groups.choices["decoding"] if not name.endswith("_default")):
         config = groups.repository.load_config(f"decoding/{name}")
         if config is not None and groups.is_self_contained("decoding", name):
             values = OmegaConf.to_container(config.config)
@@ -146,10 +157,10 @@ def overrides_of(decoding: Decoding, choices: Mapping[str, Mapping[str, Any]]) -
     names = sorted(choices, key=lambda name: (name != decoding.name, name))
     differing = {name: _differing(choices[name], wanted) for name in names}
 
-    def cost(name: str) -> tuple[int, bool, int]:
-        """How much is to be overridden; a name that says greedy is no name for sampling."""
+    def cost(name: str) -> tuple[int, bool, int, int]:
+        """How much is to be overridden; a name that says greedy, or a field not set, is no good name."""
         shared = sum(getattr(decoding, key, None) is not None for key in choices[name])
-        return len(differing[name]), "do_sample" in differing[name], -shared
+        return len(differing[name]), "do_sample" in differing[name], len(choices[name]) - shared, -shared
 
     best = min(names, key=cost)
     return [f"decoding={best}", *(f"decoding.{key}={_typed(wanted[key])}" for key in differing[best])]

@@ -10,7 +10,14 @@ from harness.analysis.metric_catalog import METRICS
 from harness.cli.command_help import describe_command
 from harness.config import schema
 from harness.config.groups import ConfigGroups
-from harness.config.search_path import EXPERIMENTS, built_in, conf_folder, experiment_file, first_comment
+from harness.config.search_path import (
+    EXPERIMENTS,
+    built_in,
+    comments,
+    conf_folder,
+    experiment_file,
+    first_comment,
+)
 from harness.config.suggest import did_you_mean
 from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 from harness.config.validation import describe as values_of
@@ -22,6 +29,9 @@ _OF_THE_SWEEP = {
     "cases": "a list of override lists; points beside the product, each with what it does not name of it",
     "expect": "a list of mappings; what a run must show (README, Configuration)",
 }
+
+_KINDS = ("basic", "temperature", "truncation", "adaptive", "penalty", "beams", "defaults of other tools")
+"""The kinds of strategies in the order in which they are listed."""
 
 _TEMPLATE = """\
 harness: compare LLM decoding strategies.
@@ -97,10 +107,30 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
 
 def _describe_group(name: str, groups: ConfigGroups) -> str:
     """What each choice of a group is for, and what values each of its keys takes."""
-    lines = [_choice_row(name, choice, groups) for choice in groups.choices.get(name, [])]
+    lines = []
+    for kind, choices in _by_kind(name, groups).items():
+        lines += ["", f"{kind.capitalize()}:"] if kind else []
+        lines += [_choice_row(name, choice, groups, 32) for choice in choices]
     if name in schema.sections():
         lines += ["", *(_key_row(f"{name}.{key}") for key in schema.section_fields(name))]
     return "\n".join(lines).strip("\n")
+
+
+def _by_kind(group: str, groups: ConfigGroups) -> dict[str, list[str]]:
+    """The choices of a group by the kind that the comments of their files name; a user's own come last."""
+    found: dict[str, list[str]] = {}
+    for choice in groups.choices.get(group, []):
+        found.setdefault(_kind(group, choice, groups), []).append(choice)
+    if set(found) == {""}:
+        return found
+    order = sorted(found, key=lambda kind: _KINDS.index(kind) if kind in _KINDS else len(_KINDS))
+    return {kind or "others": found[kind] for kind in order}
+
+
+def _kind(group: str, choice: str, groups: ConfigGroups) -> str:
+    path = _file(group, choice, groups)
+    texts = comments(path) if path else []
+    return next((text.removeprefix("Kind: ") for text in texts if text.startswith("Kind: ")), "")
 
 
 def _choices(name: str, groups: ConfigGroups) -> Iterator[str]:
@@ -118,6 +148,8 @@ def _choices(name: str, groups: ConfigGroups) -> Iterator[str]:
             if values:
                 yield _row("", f"sets {', '.join(values)}", 38)
             if path := _file(group, name, groups):
+                about = [text for text in comments(path)[1:] if not text.startswith("Kind: ")]
+                yield from (_row("", text, 38) for text in about)
                 yield _row("", f"in {_shown(path)}", 38)
 
 
@@ -135,6 +167,7 @@ def _keys(name: str, groups: ConfigGroups) -> Iterator[str]:
         setting = [
             f"{section}={choice}" for choice, values in own.items() if values and values[last] != default
         ]
+        setting.sort(key=lambda text: text != f"{section}={last}")
         if setting and section not in ("model", "prompts"):
             yield _row("", f"set by {', '.join(setting)}", 38)
 
@@ -155,9 +188,9 @@ def _shown(path: Path) -> str:
     return str(path)
 
 
-def _choice_row(group: str, choice: str, groups: ConfigGroups) -> str:
+def _choice_row(group: str, choice: str, groups: ConfigGroups, width: int = 38) -> str:
     path = _file(group, choice, groups)
-    return _row(f"{group}={choice}", first_comment(path).partition(" Run: ")[0] if path else "", 38)
+    return _row(f"{group}={choice}", first_comment(path).partition(" Run: ")[0] if path else "", width)
 
 
 def _file(group: str, choice: str, groups: ConfigGroups) -> Path | None:

@@ -26,7 +26,7 @@ from harness.store.stored_point import StoredPoint
 from harness.terminal import visible
 
 if TYPE_CHECKING:
-    from harness.config.point import Decoding
+    from harness.config.decoding import Decoding
 
 _MOST_ROWS = 60
 

@@ -13,10 +13,14 @@ from transformers import GenerationConfig
 from harness.backends.hf.backend import HfBackend
 from harness.backends.hf.finite import check_finite
 from harness.backends.hf.forward import forward, read_texts
+from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
-from harness.config.point import Decoding
 from harness.decoding.gumbel import draw, noise_key
-from harness.decoding.processors import ProcessorList, stock_processors
+from harness.decoding.processors import Processors
+from harness.decoding.sampler_chain import Drawable
+from harness.decoding.texts import Texts
+from harness.decoding.vocabulary import Vocabulary
+from harness.decoding.warping import note_chosen, warp, whole
 from harness.errors import ConfigError
 from harness.models.end_of_turn import end_of_turn
 from harness.models.load import LoadedModel
@@ -56,7 +60,8 @@ class TokenWalk:
         self._kept_bytes = kept_bytes
         self._kept: OrderedDict[tuple[int, ...], Tensor] = OrderedDict()
         self._held: tuple[tuple[int, ...], Any] | None = None  # a prefix of ids, and its KV cache
-        self._strategies: OrderedDict[Decoding, ProcessorList] = OrderedDict()
+        self._strategies: OrderedDict[str, Processors] = OrderedDict()
+        self._vocabulary = Vocabulary(loaded.tokenizer)
         self.forward_passes = 0
         self.vocab_size = self.logits(()).shape[-1]
 
@@ -98,9 +103,19 @@ class TokenWalk:
     @torch.inference_mode()
     def warped(self, tokens: Sequence[int], decoding: Decoding) -> Tensor:
         """Return the (1, V) log-probabilities that a strategy draws from after the prompt and `tokens`."""
+        processors = self._processors(decoding)
+        if processors.state.updates:
+            # what a state was after each token; it begins anew with each walk
+            processors.state.forget()
+            for count, token in enumerate(tokens):
+                found = self._warped(processors, tokens[:count])
+                note_chosen(processors, found, [0], torch.tensor([token], device=self._loaded.device))
+        return whole(self._warped(processors, tokens), self.logits(tokens)).log_softmax(-1)
+
+    def _warped(self, processors: Processors, tokens: Sequence[int]) -> list[Drawable]:
         ids = torch.tensor([[*self.prompt.ids, *tokens]], device=self._loaded.device)
-        logits: Tensor = self._processors(decoding)(ids, self.logits(tokens))
-        return logits.log_softmax(-1)
+        length = len(self.prompt.ids)
+        return warp(processors, Texts(ids, [length], length), self.logits(tokens), [0])
 
     @torch.inference_mode()
     def choose(self, warped: Tensor, position: int, decoding: Decoding, seed: int) -> int:
@@ -143,18 +158,17 @@ class TokenWalk:
     def _most_kept(self, vocab_size: int) -> int:
         return max(_FEWEST_KEPT, self._kept_bytes // (4 * vocab_size))
 
-    def _processors(self, decoding: Decoding) -> ProcessorList:
+    def _processors(self, decoding: Decoding) -> Processors:
         """Return the strategy's processors, made once for the latest strategies."""
-        if decoding not in self._strategies:
+        key = decoding.model_dump_json()
+        if key not in self._strategies:
             config = GenerationConfig(
                 **effective_decoding(decoding),
                 eos_token_id=list(self.eos_ids) or None,
                 pad_token_id=self._pad_id,
             )
             loaded = self._loaded
-            self._strategies[decoding] = stock_processors(
-                loaded.model, config, len(self.prompt.ids), loaded.device
-            )
+            self._strategies[key] = Processors(loaded.model, config, loaded.device, self._vocabulary)
             if len(self._strategies) > _MOST_STRATEGIES:
                 self._strategies.popitem(last=False)
-        return self._strategies[decoding]
+        return self._strategies[key]

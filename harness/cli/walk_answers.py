@@ -18,8 +18,9 @@ from harness.cli.decoding_knobs import (
     turned,
 )
 from harness.cli.token_walk import TokenWalk
+from harness.config.decoding import Decoding
 from harness.config.groups import ConfigGroups
-from harness.config.point import Decoding, Generation, Point
+from harness.config.point import Generation, Point
 from harness.config.validation import read_section
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.logits import entropy_of

@@ -14,6 +14,7 @@ _ALSO_CALLED = {
     ("decoding", "sample"): ("temperature", "top_p", "min_p"),
     ("decoding", "do_sample"): ("temperature", "top_p", "min_p"),
     ("decoding", "beam_search"): ("beam",),
+    ("decoding", "nucleus"): ("top_p",),
 }
 
 FILES = (".txt", ".jsonl", ".csv", ".parquet")

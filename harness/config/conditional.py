@@ -15,9 +15,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from harness.config.decoding import Decoding
+from harness.config.decoding_rules import NoEffect
 from harness.config.effective import decoding_fields, draws
-from harness.config.point import Decoding, Generation
-from harness.config.rules import NoEffect, check_rules
+from harness.config.point import Generation
+from harness.config.rules import check_rules
 from harness.config.schema import section_fields
 from harness.config.validation import format_value, read_section
 
@@ -106,7 +108,9 @@ def _of_others(one: Candidate, section: str, own: Mapping[str, Mapping[str, Any]
     """
     if section != "decoding":
         return set()
-    fields = decoding_fields("truncation", "penalty") | {"num_beams": decoding_fields()["num_beams"]}
+    fields = decoding_fields("temperature", "truncation", "penalty", "bias", "order")
+    del fields["temperature"]
+    fields["num_beams"] = decoding_fields()["num_beams"]
     its = own[_name(one, section)]
     return {
         key

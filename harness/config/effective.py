@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.config.point import Decoding, DecodingField, FieldKind
+from harness.config.decoding import Decoding, DecodingField, FieldKind
 
 FIXED: dict[str, Any] = {
-    "encoder_repetition_penalty": 1.0,
     "encoder_no_repeat_ngram_size": 0,
     "min_length": 0,
     "max_time": None,
     "forced_bos_token_id": None,
     "forced_eos_token_id": None,
-    "sequence_bias": None,
     "guidance_scale": None,
     "watermarking_config": None,
     "token_healing": False,
@@ -49,17 +47,29 @@ def decoding_fields(*kinds: FieldKind) -> dict[str, DecodingField]:
 
 
 NEUTRAL: dict[str, Any] = {name: field.neutral for name, field in decoding_fields().items()}
-"""The value with which transformers adds no processor, for each field that a config can set."""
+"""The value that changes nothing, for each field that a config can set."""
 
 
 def effective_decoding(decoding: Decoding) -> dict[str, Any]:
     """Return the strategy with every relevant GenerationConfig field set; nulls become neutral values.
 
+    A field that GenerationConfig does not have is there where it changes something, or refines one that does:
+    no file of a model can set it, and a new one leaves the addresses of stored points as they are.
     The budget and token ids (`max_new_tokens`, `eos_token_id`, ...) do not belong to a strategy and are not
     included.
     """
     requested = decoding.model_dump(exclude={"name"}, exclude_none=True)
-    return {**FIXED, **NEUTRAL, **{key: _as_list(value) for key, value in requested.items()}}
+    found = {**NEUTRAL, **{key: _as_list(value) for key, value in requested.items()}}
+    fields = decoding_fields()
+
+    def acts(name: str) -> bool:
+        field = fields[name]
+        if field.needs is not None:
+            return acts(field.needs)
+        return bool(found[name] != _as_list(field.neutral))
+
+    kept = {name: _as_list(value) for name, value in found.items() if fields[name].stock or acts(name)}
+    return {**FIXED, **kept}
 
 
 def draws(decoding: Decoding) -> bool:

@@ -7,12 +7,12 @@ that is known of a key (type, default, range, neutral value) is in one place. Va
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive, PositiveReal, Section, Seed
+from harness.config.decoding import Decoding
 from harness.config.expectation import Expectation
 
 
@@ -99,101 +99,6 @@ class Prompts(Choice):
     limit: Positive | None = Field(None, description="take the first N rows")
     too_long: Literal["error", "truncate_left", "split"] = Field(
         "error", description="what to do when prompt and max_new_tokens exceed the context length"
-    )
-
-
-FieldKind = Literal["method", "temperature", "truncation", "penalty", "beam", "length", "filter", "numerics"]
-"""What a field of `Decoding` acts on.
-
-method: how the next token is chosen (sampling, beams). temperature, truncation: the distribution that is
-sampled from. penalty: tokens that occurred before. beam: the ranking of beams. length: the end of a text.
-filter: forbidden tokens. numerics: the scores as numbers.
-"""
-
-
-@dataclass(frozen=True)
-class DecodingField:
-    """What is known of a field of `Decoding` beside its type and range.
-
-    Attributes:
-        kind: what it acts on.
-        neutral: the value with which transformers adds no processor; null in a config means this value.
-    """
-
-    kind: FieldKind
-    neutral: Any
-
-
-class Decoding(Choice):
-    """A decoding strategy, in the field names of transformers' GenerationConfig.
-
-    A field left null has its neutral value; nothing is inherited from the model's own generation_config.json.
-    """
-
-    do_sample: Annotated[bool | None, DecodingField("method", False)] = Field(
-        None, description="draw each token at random; false: take the most likely one"
-    )
-    num_beams: Annotated[int | None, Field(ge=1, le=1024), DecodingField("method", 1)] = Field(
-        None, description="sequences that beam search follows; 1: no beam search"
-    )
-    temperature: Annotated[PositiveReal | None, DecodingField("temperature", 1.0)] = Field(
-        None, description="logits are divided by it: below 1 sharpens the distribution, above 1 flattens it"
-    )
-    top_k: Annotated[Positive | None, DecodingField("truncation", 0)] = Field(
-        None, description="keep the k most likely tokens"
-    )
-    top_p: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", 1.0)] = Field(
-        None, description="keep the fewest tokens with a total probability of at least this"
-    )
-    min_p: Annotated[float | None, Field(ge=0, le=1), DecodingField("truncation", None)] = Field(
-        None, description="keep tokens at least this many times as likely as the most likely one"
-    )
-    typical_p: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", 1.0)] = Field(
-        None, description="keep the tokens with surprisal nearest the entropy, up to this total probability"
-    )
-    epsilon_cutoff: Annotated[float | None, Field(ge=0, lt=1), DecodingField("truncation", 0.0)] = Field(
-        None, description="keep tokens with at least this probability"
-    )
-    eta_cutoff: Annotated[float | None, Field(ge=0, lt=1), DecodingField("truncation", 0.0)] = Field(
-        None, description="keep tokens above a cutoff that falls with the entropy"
-    )
-    top_h: Annotated[float | None, Field(gt=0, le=1), DecodingField("truncation", None)] = Field(
-        None, description="keep the most likely tokens up to this share of the entropy"
-    )
-    repetition_penalty: Annotated[PositiveReal | None, DecodingField("penalty", 1.0)] = Field(
-        None, description="divides the logits of tokens that occurred before; 1: none"
-    )
-    no_repeat_ngram_size: Annotated[int | None, Field(ge=0, le=1024), DecodingField("penalty", 0)] = Field(
-        None, description="no sequence of so many tokens occurs twice; 0: off"
-    )
-    # A score is divided by its length to this power, which must be finite.
-    length_penalty: Annotated[float | None, Field(ge=-5, le=5), DecodingField("beam", 1.0)] = Field(
-        None,
-        description="beam scores are divided by the length to this power: above 0 favours longer outputs",
-    )
-    early_stopping: Annotated[Literal[True, False, "never"] | None, DecodingField("beam", False)] = Field(
-        None, description="true: beam search ends once it has num_beams finished sequences"
-    )
-    min_new_tokens: Annotated[Natural | None, DecodingField("length", None)] = Field(
-        None, description="no end-of-text token before so many new ones"
-    )
-    bad_words_ids: Annotated[tuple[tuple[Natural, ...], ...] | None, DecodingField("filter", None)] = Field(
-        None, description="token sequences that are never generated"
-    )
-    suppress_tokens: Annotated[tuple[Natural, ...] | None, DecodingField("filter", None)] = Field(
-        None, description="token ids that are never generated"
-    )
-    begin_suppress_tokens: Annotated[tuple[Natural, ...] | None, DecodingField("filter", None)] = Field(
-        None, description="token ids that are never the first one"
-    )
-    exponential_decay_length_penalty: Annotated[
-        tuple[Natural, Annotated[float, SENSIBLE_SIZE]] | None, DecodingField("length", None)
-    ] = Field(None, description="[start, factor]: from `start` on, end-of-text gets likelier by `factor`")
-    renormalize_logits: Annotated[bool | None, DecodingField("numerics", False)] = Field(
-        None, description="make the processed scores log-probabilities again"
-    )
-    remove_invalid_values: Annotated[bool | None, DecodingField("numerics", False)] = Field(
-        None, description="replace NaN and infinity among the logits"
     )
 
 

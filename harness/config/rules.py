@@ -12,7 +12,8 @@ from typing import cast
 
 from pydantic import BaseModel
 
-from harness.config.effective import decoding_fields, draws, is_beam
+from harness.config.decoding_rules import NoEffect, decoding_rules
+from harness.config.effective import draws, is_beam
 from harness.config.expectation import ASKED, OF_A_SAMPLE, Expectation
 from harness.config.point import (
     Cache,
@@ -37,10 +38,6 @@ _MOST_DIGITS = 30  # of a product of two, which 32-bit floats hold
 _LONGEST_NAME = 500  # of an experiment, in MLflow
 PROMPTS_REFERENCE = "reference"
 """The `drift.text` that means the prompts' column of that name."""
-
-
-class NoEffect(Mistake):
-    """The mistake of a key, `key` up to its `=`, that changes nothing beside the other keys of its point."""
 
 
 def check_rules(sections: Mapping[str, BaseModel]) -> list[Mistake]:
@@ -153,22 +150,6 @@ def _prompts(prompts: Prompts) -> Iterator[Mistake]:
         yield Mistake("prompts.system", "no effect with prompts.chat=false; set prompts.chat=true")
 
 
-def _decoding(decoding: Decoding) -> Iterator[Mistake]:
-    for key, field in decoding_fields().items():
-        value = getattr(decoding, key)
-        if value is None:
-            continue
-        text = f"decoding.{key}={format_value(value)}"
-        if field.kind in ("temperature", "truncation") and not draws(decoding):
-            cure = "add decoding.do_sample=true or use decoding=temperature"
-            yield NoEffect(text, f"no effect without do_sample=true; {cure}")
-        if field.kind == "beam" and not is_beam(decoding):
-            cure = "add decoding.num_beams=5 or use decoding=beam"
-            yield NoEffect(text, f"no effect without num_beams above 1; {cure}")
-        if field.kind == "filter" and (not value or () in value):
-            yield Mistake(text, "contains an empty list; give token ids, or null")
-
-
 def _budget(decoding: Decoding, generation: Generation) -> Iterator[Mistake]:
     if generation.samples > 1 and not draws(decoding):
         method = "beam search" if is_beam(decoding) else "greedy decoding"
@@ -228,7 +209,7 @@ _RULES: dict[Callable[..., Iterator[Mistake]], tuple[str, ...]] = {
     _quantization: ("quantization",),
     _cache: ("cache",),
     _prompts: ("prompts",),
-    _decoding: ("decoding",),
+    decoding_rules: ("decoding",),
     _timing: ("timing",),
     _tracking: ("tracking",),
     _compare: ("compare",),

@@ -48,13 +48,19 @@ def _experiment_folders() -> list[Path]:
     return list(dict.fromkeys(folder.resolve() for folder in folders if folder.is_dir()))
 
 
-def first_comment(path: Path) -> str:
-    """Return the first comment of a YAML file that is not a directive, which says what it is for; or ""."""
+def comments(path: Path) -> list[str]:
+    """Return the comments at the head of a YAML file that are no directives, a line each."""
+    found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         text = line.strip()
         if text and not text.startswith("#"):
             break
         text = text.lstrip("#").strip()
         if text and not text.startswith("@"):
-            return text
-    return ""
+            found.append(text)
+    return found
+
+
+def first_comment(path: Path) -> str:
+    """Return the first comment of a YAML file, which says what it is for; or ""."""
+    return next(iter(comments(path)), "")

@@ -7,6 +7,9 @@ _HUB = "transformers moved it to a hub repository that runs remote code, so it i
 _OURS = "the harness sets it itself"
 _DECODER_ONLY = "only decoder-only models are supported"
 _ASSISTED = "assisted decoding is not supported yet; it changes the speed, not the samples"
+_WINDOW = "use decoding.penalty_last_n: -1 for all tokens"
+_DYNAMIC = "use decoding.temperature for the middle and decoding.dynatemp_range for the way up and down"
+_ORDER = "use decoding.sampler_order, a list of names"
 _RECORDED = "every step's probabilities are recorded anyway; record.top_k sets how many alternatives"
 
 UNSUPPORTED_KEYS: dict[str, str] = {
@@ -48,14 +51,30 @@ UNSUPPORTED_KEYS: dict[str, str] = {
     "max_matching_ngram_size": _ASSISTED,
     "guidance_scale": "not supported yet: it runs the model twice a step",
     "watermarking_config": "not supported yet",
-    "sequence_bias": "not supported yet; decoding.suppress_tokens and decoding.bad_words_ids forbid tokens",
     "token_healing": "not supported: a prompt is encoded as it is",
-    "encoder_repetition_penalty": f"{_DECODER_ONLY}; use decoding.repetition_penalty",
     "encoder_no_repeat_ngram_size": f"{_DECODER_ONLY}; use decoding.no_repeat_ngram_size",
     "forced_bos_token_id": "not supported",
     "forced_eos_token_id": "not supported",
     "torch_dtype": "quantization decides it: quantization=fp32, bf16, fp16 or none (the checkpoint's)",
     "batch_size": "use engine.batch_rows for decoding, timing.batch_size for the latency pass",
+    # other tools' names
+    "repeat_penalty": "use decoding.repetition_penalty",
+    "rep_pen": "use decoding.repetition_penalty",
+    "rep_pen_range": _WINDOW,
+    "repeat_last_n": _WINDOW,
+    "repetition_penalty_range": _WINDOW,
+    "typ_p": "use decoding.typical_p",
+    "typical": "use decoding.typical_p",
+    "tfs_z": "use decoding.tfs",
+    "nsigma": "use decoding.top_n_sigma",
+    "mirostat": "use decoding.mirostat_mode",
+    "p_less_norm": "use decoding.p_less=norm",
+    "dynatemp_low": _DYNAMIC,
+    "dynatemp_high": _DYNAMIC,
+    "dynamic_temperature": _DYNAMIC,
+    "samplers": _ORDER,
+    "sampler_priority": _ORDER,
+    "sampler_seq": _ORDER,
     "replay": "the feature was removed, every point is decoded; "
     "`harness replay POINT decoding=...` shows what another decoding would have kept of a stored one",
     "name": "a choice's name is the name of its YAML file",

@@ -167,7 +167,16 @@ def _section_mistake(section: str, key: str, values: Mapping[str, Any], details:
             message += f"; {shlex.quote(f'{dotted}=[{item}]')}"
         if "text" in accepted.split(" or ") and isinstance(value, (int, float)):
             message += f"""; quote it: "{dotted}='{format_value(value)}'\""""
-    return Mistake(text, message)
+    return Mistake(text, message + (_cure_of_strategy(key, value) if section == "decoding" else ""))
+
+
+def _cure_of_strategy(key: str, value: Any) -> str:
+    """What else to write for a value that other tools have for `off`, or in units of their own."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or key == "num_beams":
+        return ""
+    if key in ("eta_cutoff", "epsilon_cutoff") and 1 <= value < 1e4:
+        return f"; of text-generation-webui's 1e-4, use decoding.{key}={value / 1e4:g}"
+    return f"; to turn it off use decoding.{key}=null" if value in (0, -1) else ""
 
 
 def _expectation_mistake(where: str, entry: Mapping[str, Any], detail: Any) -> Mistake:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.decoding.gumbel_numpy import GAMMA, MIX_1, MIX_2, noise_key
-from harness.decoding.truncation import TruncatedLogits
+from harness.decoding.sampler_chain import TruncatedLogits
 
 __all__ = ["draw", "gumbel", "noise_key", "step_state", "uniform"]
 

@@ -34,6 +34,8 @@ class Logits:
         self._log_p = log_p
         self._entropy = entropy
         self._log_total: Tensor | None = None
+        self._squares: Tensor | None = None
+        self._deviation: Tensor | None = None
         self._top: dict[int, TopTokens] = {}
 
     @property
@@ -73,6 +75,19 @@ class Logits:
             self._entropy = entropy_of(self.values.log_softmax(-1))
         return self._entropy[:, None]
 
+    def squares(self) -> Tensor:
+        """Return (R, 1), the sum of the squares of softmax(logits)."""
+        if self._squares is None:
+            doubled = (2 * self.values).logsumexp(-1, keepdim=True)
+            self._squares = (doubled - 2 * self.log_total()).exp()
+        return self._squares
+
+    def deviation(self) -> Tensor:
+        """Return (R, 1), the population's standard deviation of the logits above -inf."""
+        if self._deviation is None:
+            self._deviation = deviation_of(self.values)
+        return self._deviation
+
     def select(self, index: Tensor) -> Logits:
         """Return some rows (M,), which share the reductions of all rows; a row may be repeated."""
         return _SelectedLogits(self, index)
@@ -102,6 +117,12 @@ class _SelectedLogits(Logits):
 
     def entropy(self) -> Tensor:
         return self._source.entropy()[self._index]
+
+    def squares(self) -> Tensor:
+        return self._source.squares()[self._index]
+
+    def deviation(self) -> Tensor:
+        return self._source.deviation()[self._index]
 
     def select(self, index: Tensor) -> Logits:
         return _SelectedLogits(self._source, self._index[index])
@@ -136,3 +157,11 @@ def entropy_of(log_p: Tensor) -> Tensor:
     nan_if_nan = p[:, 0] * 0.0  # a distribution with a NaN is NaN throughout, and its entropy must be NaN
     # 0 times -inf is NaN, and left out.
     return p.mul_(log_p).nansum(-1).neg_().add_(nan_if_nan)
+
+
+def deviation_of(logits: Tensor) -> Tensor:
+    """Return (R, 1), the population's standard deviation of the logits above -inf; 0 without any."""
+    left = logits > float("-inf")
+    count = left.sum(-1, keepdim=True).clamp_(min=1)
+    mean = logits.masked_fill(~left, 0.0).sum(-1, keepdim=True) / count
+    return ((logits - mean).masked_fill_(~left, 0.0).square_().sum(-1, keepdim=True) / count).sqrt_()

@@ -1,7 +1,7 @@
-"""A strategy's logits processors: transformers' own, each row without its padding.
+"""What a strategy makes of the logits before it samples: its penalties, and transformers' own processors.
 
-In a ragged batch stock processors see the left padding: a repetition penalty punishes the pad token, n-gram
-bans count it, lengths are off. Here they see of every row what they would see if it were decoded alone.
+In a ragged batch stock processors see the left padding: n-gram bans count it, lengths are off. Here they see
+of every row what they would see if it were decoded alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.generation import logits_process as stock
 
-from harness.decoding.truncation import neutral_truncation, truncation_of
+from harness.config.effective import NEUTRAL
+from harness.decoding.penalties import REPLACED, text_processors
+from harness.decoding.sampler_settings import PARAMETERS, neutral_samplers, sampler_settings
+from harness.decoding.sampler_state import SamplerState
+from harness.decoding.texts import Texts
+from harness.decoding.vocabulary import Vocabulary
 
 _NEG_INF = float("-inf")
 
@@ -42,14 +47,6 @@ class FastMinNewTokens:
 # Processors that read no token ids, at most how many were generated: rows of any prompts may share one call.
 # Kept by hand: a processor that is missing here is still right, only slower.
 _READ_SCORES_ONLY = (
-    stock.TemperatureLogitsWarper,
-    stock.TopKLogitsWarper,
-    stock.TopPLogitsWarper,
-    stock.MinPLogitsWarper,
-    stock.TypicalLogitsWarper,
-    stock.EpsilonLogitsWarper,
-    stock.EtaLogitsWarper,
-    stock.TopHLogitsWarper,
     stock.SuppressTokensLogitsProcessor,
     stock.InfNanRemoveLogitsProcessor,
     stock.LogitNormalization,
@@ -67,57 +64,67 @@ def stock_processors(model: Any, config: GenerationConfig, prompt_tokens: int, d
 
 
 class Processors:
-    """The processors of one strategy for the rows of left-padded batches.
+    """What one strategy makes of the logits of left-padded batches, before its samplers.
 
     Attributes:
-        neutral: there are none.
-        truncation: what ends the list, applied by `TruncationBatch`; None where there is none.
+        samplers: what comes after it, applied by `SamplerChain`; None where there is nothing.
+        state: what the samplers remember of each text.
+        neutral: nothing is changed, and nothing comes after it.
     """
 
-    def __init__(self, model: Any, config: GenerationConfig, device: str) -> None:
-        """`config` is the strategy's, with every field explicit."""
-        self.truncation = truncation_of(vars(config))
+    def __init__(
+        self, model: Any, config: GenerationConfig, device: str, vocabulary: Vocabulary | None = None
+    ) -> None:
+        """`config` is the strategy's, with every field that acts."""
+        effective = vars(config)
+        self.samplers = sampler_settings(effective)
+        self.state = SamplerState(effective)
         self._model = model
-        self._config = config
-        if self.truncation is not None:
-            self._config = copy(config)
-            self._config.update(**neutral_truncation(vars(config)))
+        self._config = copy(config)
+        replaced = {name: NEUTRAL[name] for name in REPLACED}
+        if effective["num_beams"] > 1:
+            replaced = {}  # beams have all of transformers' own
+        elif self.samplers is not None:
+            replaced |= neutral_samplers(effective)
+        self._config.update(**replaced)
         self._device = device
+        self._first = text_processors(effective, vocabulary) if replaced else []
         self._lists: dict[int, list[Any]] = {}
         self._runs = _runs(self._list_for(1))
-        self.neutral = self.truncation is None and not self._runs
+        self.neutral = self.samplers is None and not self._runs and not self._first
+
+    def parameter(self, name: str) -> float:
+        """Return a parameter of the samplers, one of PARAMETERS."""
+        assert self.samplers is not None
+        return self.samplers.parameters[PARAMETERS.index(name)]
 
     @property
-    def only_truncates(self) -> bool:
-        """Whether nothing comes before the truncation."""
-        return self.truncation is not None and not self._runs
+    def only_samples(self) -> bool:
+        """Whether nothing comes before the samplers."""
+        return self.samplers is not None and not self._runs and not self._first
 
     @property
     def reads_scores_only(self) -> bool:
         """Whether neither the tokens so far nor their number matter."""
-        return all(
-            reads == "scores" and not any(isinstance(p, FastMinNewTokens) for p in self._list_for(1)[run])
-            for reads, run in self._runs
+        return (
+            not self._first
+            and not self.state.needed
+            and all(
+                reads == "scores" and not any(isinstance(p, FastMinNewTokens) for p in self._list_for(1)[run])
+                for reads, run in self._runs
+            )
         )
 
-    def __call__(self, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int) -> Tensor:
-        """Return (R, V) scores warped by all that comes before `truncation`; `scores` itself is not changed.
-
-        Args:
-            input_ids: (R, S) ids so far, prompts padded on the left to `width`.
-            scores: (R, V) logits.
-            prompt_tokens: tokens of each row's prompt, without padding.
-            width: padded length of the prompts.
-        """
+    def __call__(self, texts: Texts, scores: Tensor) -> Tensor:
+        """Return (R, V) scores, all but the samplers applied; `scores` itself is not changed."""
+        for process in self._first:
+            scores = process(texts, scores)
         for reads, run in self._runs:
             if reads == "scores":
                 # As if each prompt were one token long: at most the number of generated tokens is read.
-                scores = _apply(self._list_for(1)[run], input_ids[:, width - 1 :], scores)
-            elif reads == "token set":
-                ids = _without_padding(input_ids, prompt_tokens, width)
-                scores = _apply(self._list_for(1)[run], ids, scores)
+                scores = _apply(self._list_for(1)[run], texts.ids[:, texts.width - 1 :], scores)
             else:
-                scores = self._by_length(run, input_ids, scores, prompt_tokens, width)
+                scores = self._by_length(run, texts.ids, scores, texts.prompt_tokens, texts.width)
         return scores
 
     def _by_length(
@@ -146,8 +153,8 @@ class Processors:
         return self._lists[prompt_tokens]
 
 
-_Reads = Literal["scores", "token set", "sequence"]
-"""What a processor reads of a row: no token of it, which tokens occur in it, or all in their order."""
+_Reads = Literal["scores", "sequence"]
+"""What a processor reads of a row: no token of it, or all in their order."""
 
 
 def _runs(processors: Sequence[Any]) -> list[tuple[_Reads, slice]]:
@@ -162,8 +169,6 @@ def _runs(processors: Sequence[Any]) -> list[tuple[_Reads, slice]]:
 def _reads(processor: Any) -> _Reads:
     if type(processor) in _READ_SCORES_ONLY:
         return "scores"
-    if type(processor) is stock.RepetitionPenaltyLogitsProcessor and processor.prompt_ignore_length is None:
-        return "token set"
     return "sequence"
 
 
@@ -171,10 +176,3 @@ def _apply(processors: Sequence[Any], input_ids: Tensor, scores: Tensor) -> Tens
     for processor in processors:
         scores = processor(input_ids, scores)
     return scores
-
-
-def _without_padding(input_ids: Tensor, prompt_tokens: Sequence[int], width: int) -> Tensor:
-    """Return (R, S) ids with padding replaced by the row's first token: the same tokens occur as without."""
-    starts = torch.tensor([[width - length] for length in prompt_tokens], device=input_ids.device)
-    positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-    return torch.where(positions < starts, input_ids.gather(1, starts), input_ids)

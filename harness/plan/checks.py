@@ -88,15 +88,23 @@ def token_ids_fit(point: Point, vocabulary: int | None) -> list[Mistake]:
     if vocabulary is None:
         return []
     mistakes = []
-    for name in decoding_fields("filter"):
-        key, ids = f"decoding.{name}", getattr(point.decoding, name) or ()
-        flat = {i for one in ids for i in (one if isinstance(one, tuple) else (one,))}
+    for name in (*decoding_fields("filter", "bias"), "top_p_reset_ids"):
+        key, flat = f"decoding.{name}", set(_ids_in(getattr(point.decoding, name) or ()))
         if flat and (largest := max(flat)) >= vocabulary:
             message = f"{point.model.name} has no such token, its ids are 0 to {vocabulary - 1}; remove it"
             mistakes.append(Mistake(f"{key}: {largest}", message))
         elif key.endswith("suppress_tokens") and len(flat) >= vocabulary:
             mistakes.append(Mistake(key, f"forbids all tokens of {point.model.name}; leave some out"))
     return mistakes
+
+
+def _ids_in(value: Any) -> Iterator[int]:
+    """Yield the token ids in the value of a field; a float is a bias."""
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, (tuple, dict)):
+        for item in value:
+            yield from _ids_in(item)
 
 
 def compile_fits(point: Point, device: str) -> list[Mistake]:

@@ -20,8 +20,8 @@ from harness.analysis.replay.kept_set import KEPT, REMOVED
 from harness.analysis.replay.replayer import ReplayedSteps, replay_steps
 from harness.analysis.replay.stored_steps import StoredSteps, read_steps
 from harness.analysis.replay.warp import Warp, warp_of
+from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
-from harness.config.point import Decoding
 from harness.errors import ConfigError
 from harness.store.stored_point import StoredPoint
 from harness.store.tables import TOKENS

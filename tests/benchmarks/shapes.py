@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
-from harness.config.point import Decoding
 from harness.decoding.detokenizer import Detokenizer, OutputText
 from harness.decoding.strategy import Strategy
 from harness.prompts.prompt import Prompt

@@ -6,16 +6,19 @@ import pytest
 
 from harness.cli.decoding_knobs import choices_of, greedy, knob_texts, knobs, overrides_of, turned
 from harness.config import hydra_app
+from harness.config.decoding import Decoding
+from harness.config.decoding_rules import GOOD_VALUES
 from harness.config.effective import decoding_fields, effective_decoding
 from harness.config.groups import ConfigGroups
-from harness.config.point import Decoding
 from harness.errors import ConfigError
 
 GREEDY = Decoding(name="greedy", do_sample=False)
 
 
 def test_every_field_that_shapes_a_distribution_is_a_knob() -> None:
-    assert [knob.name for knob in knobs()] == list(decoding_fields("temperature", "truncation", "penalty"))
+    fields = decoding_fields("temperature", "truncation", "penalty")
+    no_numbers = {"top_p_reset_ids", "p_less", "mirostat_mode", "dry_sequence_breakers"}
+    assert [knob.name for knob in knobs()] == [name for name in fields if name not in no_numbers]
     by_name = {knob.name: knob for knob in knobs()}
     assert {"temperature", "top_k", "top_p", "top_h", "repetition_penalty"} <= set(by_name)
     top_p, cutoff, top_k = by_name["top_p"], by_name["eta_cutoff"], by_name["top_k"]
@@ -29,15 +32,26 @@ def test_every_field_that_shapes_a_distribution_is_a_knob() -> None:
 def test_the_ends_of_a_range_are_what_the_config_accepts(knob: str) -> None:
     """A closed end is accepted and what is beyond it is not; an open end is not."""
     found = next(one for one in knobs() if one.name == knob)
+    base, needed, field = GREEDY, {}, decoding_fields()[knob]
+    while field.needs is not None:
+        good = GOOD_VALUES[field.needs]
+        if field.needs == "mirostat_mode":
+            base = Decoding(name="mirostat", do_sample=True, mirostat_mode=2)
+        else:
+            needed[field.needs] = str(good)
+        field = decoding_fields()[field.needs]
+    if knob == "penalty_last_n":
+        needed = {"repetition_penalty": "1.1"}
 
     def accepts(value: float) -> bool:
         try:
-            turned(GREEDY, {knob: str(value)})
+            turned(base, {**needed, knob: str(value)})
         except ConfigError:
             return False
         return True
 
-    assert accepts(found.low) is not found.open_low
+    if not knob.endswith("last_n"):  # which takes -1 and what is above 0
+        assert accepts(found.low) is not found.open_low
     assert not accepts(found.low - 1)
     if found.high is not None:
         assert accepts(found.high) is not found.open_high

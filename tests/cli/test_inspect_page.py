@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from forked import Forked
+from sampled import sampled
 from scipy.special import log_softmax
 from scipy.stats import entropy
 
@@ -28,11 +29,8 @@ from harness.cli.main import main
 from harness.cli.token_walk import TokenWalk
 from harness.cli.walk_answers import WalkAnswers
 from harness.config import hydra_app
-from harness.config.effective import effective_decoding
 from harness.config.groups import ConfigGroups
-from harness.config.point import Decoding, Prompts
-from harness.decoding.logits import Logits
-from harness.decoding.truncation import TruncationBatch, truncation_of
+from harness.config.point import Prompts
 from harness.errors import HarnessError
 from harness.models.load import LoadedModel, load
 from harness.prompts import prepare_prompts
@@ -365,13 +363,10 @@ class TestKnobs:
     def test_what_is_kept_is_what_a_sweep_keeps(
         self, server: WalkServer, reference: tuple[Any, Any], knobs: dict[str, str]
     ) -> None:
-        """`decoding/truncation.py`, which a sweep uses, on the logits of a plain forward pass."""
+        """`decoding/samplers.py`, which a sweep uses, on the logits of a plain forward pass."""
         logits = torch.tensor(plain_logits(reference, [42])[None], dtype=torch.float32)
         values = {key: int(text) if key == "top_k" else float(text) for key, text in knobs.items()}
-        truncation = truncation_of(effective_decoding(Decoding(name="x", do_sample=True, **values)))
-        assert truncation is not None
-        ((_, kept),) = TruncationBatch([truncation], "cpu")(Logits(logits), [0])
-        warped = dict(zip(kept.tokens[0].tolist(), kept.logits[0].log_softmax(-1).tolist(), strict=True))
+        warped = dict(enumerate(sampled(logits, **values)[0].log_softmax(-1).tolist()))
         kept_ids = {id_ for id_, value in warped.items() if value > -np.inf}
         step = ask(server, "step", tokens=[42], decoding=knobs)
         assert step["kept"] == len(kept_ids)

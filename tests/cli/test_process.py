@@ -89,9 +89,12 @@ def test_help_takes_about_a_second(tmp_path):
 def test_completion(tmp_path):
     assert "complete -o nospace" in harness("-sc", "install=bash", folder=tmp_path).stdout
     for line, expected in (
-        ("harness decoding=top", "decoding=top_h decoding=top_k decoding=top_p"),
+        (
+            "harness decoding=top",
+            "decoding=top_a decoding=top_h decoding=top_k decoding=top_n_sigma decoding=top_p",
+        ),
         ("harness plan experiments=de", "experiments=demo"),
-        ("harness decoding.temp", "decoding.temperature="),
+        ("harness decoding.temperature_", "decoding.temperature_last="),
     ):
         assert (
             harness("-sc", "query=bash", folder=tmp_path, COMP_LINE=line).stdout.split() == expected.split()

@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 
+from harness.config.decoding import Decoding, FieldKind
 from harness.config.effective import (
     FIXED,
     NEUTRAL,
@@ -12,7 +13,6 @@ from harness.config.effective import (
     effective_decoding,
     is_beam,
 )
-from harness.config.point import Decoding, FieldKind
 from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 
 
@@ -38,7 +38,8 @@ def test_the_kinds_of_fields_partition_them():
     kinds = get_args(FieldKind)
     assert sorted(name for kind in kinds for name in decoding_fields(kind)) == sorted(NEUTRAL)
     assert list(decoding_fields("beam")) == ["length_penalty", "early_stopping"]
-    assert set(decoding_fields("temperature", "truncation")) == {
+    stock = {name for name, field in decoding_fields("temperature", "truncation").items() if field.stock}
+    assert stock == {
         "temperature",
         "top_k",
         "top_p",
@@ -85,7 +86,8 @@ def test_every_default_of_transformers_that_shapes_the_output_is_set():
     assert not missing
     known = vars(GenerationConfig()).keys()
     # Fields of strategies that transformers has moved out are kept neutral only while it knows them.
-    assert set(NEUTRAL) <= known
+    assert {name for name, field in decoding_fields().items() if field.stock} <= known
+    assert not {name for name, field in decoding_fields().items() if not field.stock} & known
 
 
 def test_nothing_is_inherited_from_the_models_own_file(small_model):

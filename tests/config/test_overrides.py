@@ -32,7 +32,7 @@ def lines(groups, *overrides):
         ("generation.sampels=2", "no such key; did you mean generation.samples?"),
         ("hydra/launcher=joblib", "the harness runs a sweep itself, as a whole; leave this out"),
         ("decodin=greedy", "no such key; did you mean decoding?"),
-        ("decoding=top_pp", "no such choice; did you mean top_p? (choices: beam, "),
+        ("decoding=top_pp", "no such choice; did you mean top_p? (choices: adaptive_p, "),
         ("decoding=greedy,top_pp", "decoding=top_pp: no such choice; did you mean top_p?"),
         ("decoding=choice(greedy,top_pp)", "decoding=top_pp: no such choice; did you mean top_p?"),
         ("experiments=dmo", "no such choice; did you mean demo?"),

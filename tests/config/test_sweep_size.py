@@ -81,4 +81,4 @@ def test_the_product_is_counted_too():
 def test_a_glob_is_a_sweep_over_its_choices(capsys):
     words = ["model=fable_tiny", "timing=off", "tracking=off", "prompts.limit=1"]
     assert main(["check", "-m", *words, "decoding=glob(top_*,exclude=top_h)"]) == 0
-    assert capsys.readouterr().out.startswith("2 points")
+    assert capsys.readouterr().out.startswith("4 points")

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, WatermarkingConfig
+from sampled import dense
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 from transformers.generation import logits_process as stock
 
+from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
-from harness.config.point import Decoding
 from harness.decoding.logits import Logits
 from harness.decoding.processors import FastMinNewTokens, Processors, stock_processors
-from harness.decoding.truncation import TruncationBatch
+from harness.decoding.sampler_chain import SamplerChain
+from harness.decoding.texts import Texts
 
 V = 60
 PROMPTS = (3, 9, 5, 9, 1)
@@ -66,7 +68,7 @@ RANDOM_FIELDS: dict[str, tuple[Any, ...]] = {
     "exponential_decay_length_penalty": (None, [2, 1.4]),
     "renormalize_logits": (False, False, True),
     "remove_invalid_values": (False, True),
-    "watermarking_config": (None, None, None, {"bias": 2.0}),
+    "sequence_bias": (None, [[[3], 2.0], [[5, 6], -4.0]]),
 }
 
 
@@ -75,13 +77,13 @@ def test_random_strategies_equal_the_stock_list(model: Any, seed: int) -> None:
     """What is split into stock processors and a truncation does what the whole stock list does."""
     rng = random.Random(seed)
     fields = {name: rng.choice(values) for name, values in RANDOM_FIELDS.items()}
-    if fields["watermarking_config"] is not None:
-        fields["watermarking_config"] = WatermarkingConfig(**fields["watermarking_config"])
     effective = {**effective_decoding(Decoding(name="x")), **fields}
     expected, found = warped(model, effective, rng.choice([0, 3]), 2000)
     differs = found.isfinite() != expected.isfinite()
     assert bool((differs.sum(-1) <= 1).all()), "but for the rounding of a sum at a threshold"
-    torch.testing.assert_close(found[~differs], expected[~differs])
+    # a constant added to all logits is none to a distribution
+    shift = (found.amax(-1) - expected.amax(-1)) * (fields["renormalize_logits"] and fields["do_sample"])
+    torch.testing.assert_close((found - shift[:, None])[~differs], expected[~differs])
 
 
 def warped(
@@ -97,12 +99,11 @@ def warped(
     scores = torch.randn(len(sequences), vocab_size, generator=generator) * 3
     before = scores.clone()
     processors = Processors(model, config, "cpu")
-    together = processors(padded, scores, PROMPTS, width)
-    assert not processors.neutral or (together is scores and processors.truncation is None)
-    if processors.truncation is not None:
-        logits, together = Logits(together), torch.full_like(scores, float("-inf"))
-        for rows, kept in TruncationBatch([processors.truncation], "cpu")(logits, [0] * len(sequences)):
-            together[rows] = together[rows].scatter_(1, kept.tokens, kept.logits)
+    together = processors(Texts(padded, PROMPTS, width), scores)
+    assert not processors.neutral or (together is scores and processors.samplers is None)
+    if processors.samplers is not None:
+        found = SamplerChain([processors.samplers], "cpu")(Logits(together), [0] * len(sequences))
+        together = dense(found, scores)
     assert torch.equal(scores, before), "the scores that came in are not changed"
     alone = [
         stock_processors(model, config, length, "cpu")(torch.tensor([ids]), scores[row : row + 1].clone())

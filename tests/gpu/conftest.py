@@ -81,8 +81,8 @@ def requests_of() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def strategy_of() -> Callable[..., Any]:
     """`strategy_of(loaded, do_sample=True, top_p=0.9)`: 16 tokens, five alternatives recorded."""
+    from harness.config.decoding import Decoding
     from harness.config.effective import effective_decoding
-    from harness.config.point import Decoding
     from harness.decoding.strategy import Strategy
 
     def strategy(loaded: Any, **fields: Any) -> Strategy:

@@ -200,8 +200,9 @@ def test_pads_are_tokens_of_the_model_and_change_no_sample(
     """A ragged batch gives what each prompt gives alone, even where its texts hold the pad token."""
     from harness.backends.backend import Request
     from harness.backends.hf.backend import HfBackend
+    from harness.config.decoding import Decoding
     from harness.config.effective import effective_decoding
-    from harness.config.point import Decoding, Engine
+    from harness.config.point import Engine
     from harness.decoding.strategy import Strategy
     from harness.models.load import load
     from harness.progress import SILENT

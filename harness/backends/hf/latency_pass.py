@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from harness.analysis.latency import repetition, whole_run
 from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.methods import method_of
 from harness.backends.hf.padded_batch import pad_left
+from harness.backends.hf.strategy_processors import strategy_processors
+from harness.backends.hf.timed_processor import TimedProcessor, has_own_fields, without_processors
 from harness.config.point import Timing
 from harness.decoding.strategy import Strategy
 from harness.models.load import LoadedModel
@@ -57,7 +61,8 @@ def time_strategy(
 
     A fixed number of tokens is generated with end-of-text ignored, so that repetitions measure the same
     work; prompts that exceed `context_length` with them are left out. The time includes tokenization of the
-    text. A method that does not stream has no time to first token: only its complete run is timed.
+    text. What of a strategy GenerationConfig lacks is applied by a logits processor of ours. A method that
+    does not stream has no time to first token: only its complete run is timed.
     `on_repetition` is called after each repetition, warm-up included.
     """
     fixed = replace(strategy, max_new_tokens=timing.new_tokens, eos_token_ids=(), stop_strings=())
@@ -84,7 +89,13 @@ def _time_once(
     loaded: LoadedModel, strategy: Strategy, batch: Sequence[Prompt], repeat: int, use_cache: bool
 ) -> Repetition:
     name = ",".join(prompt.id for prompt in batch)
+    processor = None
     config = generation_config(strategy, use_cache=use_cache)
+    if has_own_fields(strategy):
+        lengths = [len(prompt.ids) for prompt in batch]
+        processor = TimedProcessor(strategy_processors(loaded, strategy), lengths)
+        plain = replace(strategy, effective=without_processors(strategy))
+        config = generation_config(plain, use_cache=use_cache)
     streams = method_of(strategy.effective, strategy.cache).streams
     tokens = _TokenTimes()
     synchronize(loaded.device)
@@ -93,8 +104,10 @@ def _time_once(
         # The ids are known; a deployed loop would tokenize the text here.
         loaded.tokenizer(prompt.text, add_special_tokens=False)
     inputs = pad_left([prompt.ids for prompt in batch], strategy.pad_token_id, loaded.device)
-    streamer = {"streamer": tokens} if streams else {}
-    loaded.model.generate(**inputs, generation_config=config, **streamer)
+    more: dict[str, Any] = {"streamer": tokens} if streams else {}
+    if processor is not None:
+        more["logits_processor"] = LogitsProcessorList([processor])
+    loaded.model.generate(**inputs, generation_config=config, **more)
     synchronize(loaded.device)
     ended = perf_counter()
     if not streams:

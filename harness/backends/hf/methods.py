@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.decoding_method import Method, Runtime, Settings, decode_each_strategy
+from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
-from harness.config.point import Decoding
 
 if TYPE_CHECKING:
     from harness.store.records import Sample

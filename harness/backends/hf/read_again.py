@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from harness.backends.backend import ReadAgain, Request
-from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.sampler import BatchRows, Sequences, choose_tokens
+from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.teacher_forcing import logits_along
 from harness.decoding.gumbel_numpy import key_of_step, noise_key
-from harness.decoding.processors import Processors
 from harness.models.load import LoadedModel
 
 
@@ -25,7 +24,7 @@ def read_again(loaded: LoadedModel, request: Request, generated: Sequence[int]) 
     at the tokens so far gets its raw distributions only.
     """
     strategy, prompt = request.strategy, request.prompt
-    processors = Processors(loaded.model, generation_config(strategy), loaded.device)
+    processors = strategy_processors(loaded, strategy)
     chooses = strategy.effective["num_beams"] == 1 and processors.reads_scores_only
     key = noise_key(strategy.seed, prompt.id, request.sample)
     recorder = Recorder(0)

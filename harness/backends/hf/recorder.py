@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.decoding.logits import Logits, entropy_of
-from harness.decoding.truncation import TruncatedLogits
+from harness.decoding.sampler_chain import TruncatedLogits
 from harness.store.records import Steps
 
 _NEG_INF = float("-inf")

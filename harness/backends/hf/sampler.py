@@ -13,7 +13,8 @@ from harness.backends.hf.recorder import RawStep, Recorder
 from harness.decoding.gumbel import draw
 from harness.decoding.logits import Logits
 from harness.decoding.processors import Processors
-from harness.decoding.truncation import Truncation, truncation_batch
+from harness.decoding.sampler_chain import Drawable, TruncatedLogits, by_order, sampler_chain
+from harness.decoding.texts import Texts
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -30,6 +31,11 @@ class BatchRows:
     width: int
     step: int
 
+    def texts(self, rows: Sequence[int]) -> Texts:
+        """Return some of the rows as processors read them."""
+        index = torch.tensor(rows, device=self.ids.device)
+        return Texts(self.ids[index], [self.prompt_tokens[row] for row in rows], self.width)
+
 
 @dataclass(frozen=True)
 class Sequences:
@@ -42,14 +48,19 @@ class Sequences:
     rows: Sequence[int]
     keys: Sequence[int] | None
 
+    def select(self, members: Sequence[int]) -> Sequences:
+        """Return some of them."""
+        keys = None if self.keys is None else [self.keys[n] for n in members]
+        return Sequences([self.numbers[n] for n in members], [self.rows[n] for n in members], keys)
+
 
 def choose_tokens(
     processors: Processors, recorder: Recorder, raw: RawStep, batch: BatchRows, sequences: Sequences
 ) -> Tensor:
     """Return (N,) tokens chosen for sequences of one strategy; record what they were chosen from."""
-    if processors.only_truncates:
+    if processors.only_samples:
         which = [0] * len(sequences.numbers)
-        return choose_truncated([processors], which, recorder, raw, batch, sequences)
+        return choose_by_samplers([processors], which, recorder, raw, batch, sequences)
     device = raw.logits.device
     rows = torch.tensor(sequences.rows, device=device)
     if processors.neutral:
@@ -58,20 +69,17 @@ def choose_tokens(
         return tokens
     distinct, indices = _distinct(sequences.rows)
     index = torch.tensor(distinct, device=device)
-    lengths = [batch.prompt_tokens[row] for row in distinct]
-    warped = processors(batch.ids[index], raw.logits.select(index).values, lengths, batch.width)
-    if processors.truncation is not None:
-        truncations, which = [processors.truncation], [0] * len(distinct)
-        return _truncate_and_draw(
-            truncations, Logits(warped), which, indices, recorder, raw, batch, sequences
-        )
+    warped = processors(batch.texts(distinct), raw.logits.select(index).values)
+    if processors.samplers is not None:
+        which = [0] * len(distinct)
+        return _sample([processors], Logits(warped), which, indices, recorder, raw, batch, sequences)
     warped_rows = torch.tensor(indices, device=device)
     tokens = _choose(warped.index_select(0, warped_rows), sequences, batch.step)
     recorder.observe(sequences.numbers, raw, rows, tokens, warped, warped_rows)
     return tokens
 
 
-def choose_truncated(
+def choose_by_samplers(
     strategies: Sequence[Processors],
     which: Sequence[int],
     recorder: Recorder,
@@ -79,20 +87,29 @@ def choose_truncated(
     batch: BatchRows,
     sequences: Sequences,
 ) -> Tensor:
-    """Return (N,) tokens chosen for sequences of any strategies that only truncate, all of them together.
+    """Return (N,) tokens chosen for sequences of any strategies that only sample, all of them together.
 
     `which` (N,) are the indices of the sequences' strategies.
     """
-    distinct, indices = _distinct(list(zip(sequences.rows, which, strict=True)))
-    index = torch.tensor([row for row, _ in distinct], device=raw.logits.device)
-    logits = raw.logits.select(index)
-    truncations = [one.truncation for one in strategies if one.truncation is not None]
-    which = [strategy for _, strategy in distinct]
-    return _truncate_and_draw(truncations, logits, which, indices, recorder, raw, batch, sequences)
+    tokens = torch.empty(len(which), dtype=torch.long, device=raw.logits.device)
+    for group in by_order([one.samplers for one in strategies if one.samplers is not None]):
+        place = {strategy: index for index, strategy in enumerate(group)}
+        members = [n for n, strategy in enumerate(which) if strategy in place]
+        some = sequences.select(members)
+        distinct, indices = _distinct([(some.rows[i], place[which[n]]) for i, n in enumerate(members)])
+        index = torch.tensor([row for row, _ in distinct], device=raw.logits.device)
+        logits = raw.logits.select(index)
+        of_rows = [strategy for _, strategy in distinct]
+        chosen = [strategies[strategy] for strategy in group]
+        drawn = _sample(chosen, logits, of_rows, indices, recorder, raw, batch, some)
+        if len(members) == len(which):
+            return drawn
+        tokens[torch.tensor(members, device=tokens.device)] = drawn
+    return tokens
 
 
-def _truncate_and_draw(
-    truncations: Sequence[Truncation],
+def _sample(
+    strategies: Sequence[Processors],
     logits: Logits,
     which: Sequence[int],
     indices: Sequence[int],
@@ -101,23 +118,79 @@ def _truncate_and_draw(
     batch: BatchRows,
     sequences: Sequences,
 ) -> Tensor:
-    """Draw from what truncations keep of (M, V) logits; `indices` (N,) are the sequences' rows in them."""
+    """Draw from what samplers make of (M, V) logits; `indices` (N,) are the sequences' rows in them."""
     device = logits.device
-    assert sequences.keys is not None, "truncations are for sampling"
-    groups = truncation_batch(tuple(truncations), str(device))(logits, which)
+    assert sequences.keys is not None, "samplers are for sampling"
+    settings = tuple(one.samplers for one in strategies if one.samplers is not None)
+    states = _states(strategies, which, indices, batch, sequences, device)
+    found = sampler_chain(settings, str(device))(logits, which, states)
     tokens = torch.empty(len(sequences.numbers), dtype=torch.long, device=device)
-    for group, kept in groups:
-        row_in_group = {index: row for row, index in enumerate(group)}
-        members = [n for n, index in enumerate(indices) if index in row_in_group]
-        rows = torch.tensor([sequences.rows[n] for n in members], device=device)
-        kept_rows = torch.tensor([row_in_group[indices[n]] for n in members], device=device)
-        keys = torch.tensor([sequences.keys[n] for n in members], device=device)
-        drawn = draw(kept.select(kept_rows), keys, batch.step)
-        recorder.observe([sequences.numbers[n] for n in members], raw, rows, drawn, kept, kept_rows)
-        if len(groups) == 1:
+    for drawable in found:
+        row_of = {index: row for row, index in enumerate(drawable.rows)}
+        members = [n for n, index in enumerate(indices) if index in row_of]
+        some = sequences.select(members)
+        rows = torch.tensor(some.rows, device=device)
+        own_rows = [row_of[indices[n]] for n in members]
+        own_index = torch.tensor(own_rows, device=device)
+        keys = torch.tensor(some.keys, device=device)
+        left = drawable.logits
+        several = left.select(own_index) if isinstance(left, TruncatedLogits) else left[own_index]
+        drawn = draw(several, keys, batch.step)
+        recorder.observe(some.numbers, raw, rows, drawn, left, own_index)
+        _update_states(strategies, [which[indices[n]] for n in members], drawable, own_index, drawn, some)
+        if len(found) == 1:
             return drawn
         tokens[torch.tensor(members, device=device)] = drawn
     return tokens
+
+
+def _states(
+    strategies: Sequence[Processors],
+    which: Sequence[int],
+    indices: Sequence[int],
+    batch: BatchRows,
+    sequences: Sequences,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """Return the parameters that differ by text, (M,) each, those of other strategies as they are set."""
+    found: dict[str, Tensor] = {}
+    first_of: dict[int, int] = {}
+    for n, index in enumerate(indices):
+        first_of.setdefault(index, n)
+    for number, one in enumerate(strategies):
+        if not one.state.needed:
+            continue
+        rows = [row for row, strategy in enumerate(which) if strategy == number]
+        if not rows:
+            continue
+        members = [first_of[row] for row in rows]
+        texts = batch.texts([sequences.rows[n] for n in members])
+        values = one.state.parameters([sequences.numbers[n] for n in members], texts)
+        places = torch.tensor(rows, device=device)
+        for name, column in values.items():
+            if name not in found:
+                all_rows = [strategies[strategy].parameter(name) for strategy in which]
+                found[name] = torch.tensor(all_rows, device=device)
+            found[name][places] = column
+    return found
+
+
+def _update_states(
+    strategies: Sequence[Processors],
+    which: Sequence[int],
+    drawable: Drawable,
+    rows: Tensor,
+    tokens: Tensor,
+    sequences: Sequences,
+) -> None:
+    """Tell strategies with a state what was chosen; `which`, `rows` and `tokens` are the sequences'."""
+    for number, one in enumerate(strategies):
+        members = [n for n, strategy in enumerate(which) if strategy == number]
+        if not one.state.updates or not members:
+            continue
+        index = torch.tensor(members, device=rows.device)
+        logprobs = drawable.logprobs(rows[index], tokens[index]).tolist()
+        one.state.update([sequences.numbers[n] for n in members], logprobs)
 
 
 def _distinct(values: Sequence[Key]) -> tuple[list[Key], list[int]]:

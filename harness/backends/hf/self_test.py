@@ -23,8 +23,8 @@ from harness.backends.hf.padded_batch import pad_left
 from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.teacher_forcing import logits_along
 from harness.backends.hf.tree import decode_tree
+from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
-from harness.config.point import Decoding
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
 from harness.errors import HarnessError, first_line

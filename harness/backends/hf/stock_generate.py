@@ -20,8 +20,9 @@ from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.padded_batch import generate_batch
 from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.sampler import BatchRows, Sequences, choose_tokens
+from harness.backends.hf.strategy_processors import strategy_processors
+from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
-from harness.config.point import Decoding
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import noise_key
 from harness.decoding.processors import Processors
@@ -75,7 +76,7 @@ def stock_generate(
     if strategy.do_sample:
         keys = [noise_key(strategy.seed, request.prompt.id, request.sample) for request in requests]
     recorder = recorder or Recorder(strategy.top_k)
-    processors = Processors(loaded.model, generation_config(strategy), loaded.device)
+    processors = strategy_processors(loaded, strategy)
     chooser = _TokenChooser(processors, recorder, keys, [len(request.prompt.ids) for request in requests])
     # `generate` itself changes nothing: it has the budget, the end tokens and the cache.
     neutral = generation_config(

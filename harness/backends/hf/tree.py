@@ -20,11 +20,11 @@ from harness.backends.hf.cuda_graphs import CudaGraphRunner
 from harness.backends.hf.decoding_method import StrategyError, Work
 from harness.backends.hf.finished import finished_sample
 from harness.backends.hf.forward import forward
-from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.padded_batch import pad_left
 from harness.backends.hf.recorder import RawStep, Recorder
 from harness.backends.hf.row_cache import RowLayer, row_cache, select_rows
-from harness.backends.hf.sampler import BatchRows, Sequences, choose_tokens, choose_truncated
+from harness.backends.hf.sampler import BatchRows, Sequences, choose_by_samplers, choose_tokens
+from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.wide_head import in_blocks
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import noise_key
@@ -203,7 +203,7 @@ def _strategy_groups(
     for request, sequence in zip(requests, sequences, strict=True):
         strategy = request.strategy
         if id(strategy) not in groups:
-            processors = Processors(loaded.model, generation_config(strategy), loaded.device)
+            processors = strategy_processors(loaded, strategy)
             groups[id(strategy)] = _StrategyGroup(strategy, processors, [])
         groups[id(strategy)].sequences.append(sequence)
     return list(groups.values())
@@ -214,15 +214,15 @@ def _choose_tokens(
 ) -> Tensor:
     """Return (N,) tokens of the groups' sequences, in their order."""
     rows = BatchRows(batch.ids, batch.prompt_tokens, batch.width, step)
-    truncating = [group for group in groups if group.processors.only_truncates]
+    sampling = [group for group in groups if group.processors.only_samples]
     tokens: dict[int, Tensor] = {}
-    if truncating:
-        strategies = [group.processors for group in truncating]
-        which = [index for index, group in enumerate(truncating) for _ in group.sequences]
-        sequences = _inputs([s for group in truncating for s in group.sequences], do_sample=True)
-        drawn = choose_truncated(strategies, which, recorder, raw, rows, sequences)
-        by_group = drawn.split([len(group.sequences) for group in truncating])
-        tokens |= {id(group): own for group, own in zip(truncating, by_group, strict=True)}
+    if sampling:
+        strategies = [group.processors for group in sampling]
+        which = [index for index, group in enumerate(sampling) for _ in group.sequences]
+        sequences = _inputs([s for group in sampling for s in group.sequences], do_sample=True)
+        drawn = choose_by_samplers(strategies, which, recorder, raw, rows, sequences)
+        by_group = drawn.split([len(group.sequences) for group in sampling])
+        tokens |= {id(group): own for group, own in zip(sampling, by_group, strict=True)}
     for group in groups:
         if id(group) in tokens:
             continue

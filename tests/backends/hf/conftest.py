@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
-from harness.config.point import Decoding, Model, Quantization
+from harness.config.point import Model, Quantization
 
 TEXTS = (
     "It was a dark and stormy",

@@ -11,8 +11,8 @@ import pytest
 from harness.backends.hf import methods
 from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.methods import METHODS, Beams, StockGenerate, Tree, method_of
+from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
-from harness.config.point import Decoding
 from harness.decoding.processors import stock_processors
 
 FP8 = {"backend": "fp8"}

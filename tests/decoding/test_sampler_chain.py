@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, WatermarkingConfig
+from sampled import dense, sampled, sampling, settings
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 from transformers.generation import logits_process as stock
 
 from harness.backends.hf.recorder import Recorder
-from harness.config.effective import effective_decoding
-from harness.config.point import Decoding
 from harness.decoding.gumbel import draw, noise_key
 from harness.decoding.logits import Logits, entropy_of, top_tokens
 from harness.decoding.processors import stock_processors
-from harness.decoding.truncation import TruncatedLogits, Truncation, TruncationBatch, truncation_of
+from harness.decoding.sampler_chain import SamplerChain
+from harness.decoding.sampler_settings import sampler_settings
 
 V = 5003
 ROUNDING = 5e-6
@@ -26,6 +26,9 @@ CASES: dict[str, dict[str, Any]] = {
     **{f"min_p {p}": {"min_p": p} for p in (0.0, 0.02, 0.3, 1.0)},
     **{f"typical {p}": {"typical_p": p} for p in (0.05, 0.5, 0.9, 0.99, 0.9999)},
     **{f"epsilon {e}": {"epsilon_cutoff": e} for e in (1e-5, 3e-4, 0.02, 0.9)},
+    **{f"top_h {h}": {"top_h": h} for h in (0.05, 0.4, 1.0)},
+    **{f"temperature {t}": {"temperature": t} for t in (0.3, 1.7)},
+    "hot top_h": {"temperature": 1.4, "top_h": 0.4},
     **{f"eta {e}": {"eta_cutoff": e} for e in (1e-5, 3e-4, 0.02, 0.9)},
     "hot top_p": {"temperature": 1.4, "top_p": 0.9},
     "cool typical": {"temperature": 0.6, "typical_p": 0.9},
@@ -34,6 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     "top_k, then top_p": {"temperature": 0.6, "top_k": 50, "top_p": 0.9},
     "all of them": {
         "temperature": 1.4,
+        "top_h": 0.9,
         "top_k": 60,
         "top_p": 0.99,
         "min_p": 0.001,
@@ -46,11 +50,6 @@ MODEL = GPT2LMHeadModel(GPT2Config(vocab_size=8, n_embd=8, n_layer=1, n_head=1, 
 """Only asked how `generate` builds its processors."""
 
 
-def sampling(**fields: Any) -> dict[str, Any]:
-    """The effective decoding of a strategy that samples; fields may be outside the range of a config."""
-    return {**effective_decoding(Decoding(name="x", do_sample=True)), **fields}
-
-
 def stock_list(fields: dict[str, Any]) -> list[Any]:
     return list(stock_processors(MODEL, GenerationConfig(**sampling(**fields)), 1, "cpu"))
 
@@ -61,16 +60,6 @@ def stock_logits(fields: dict[str, Any], logits: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def truncation(fields: dict[str, Any]) -> Truncation:
-    found = truncation_of(sampling(**fields))
-    assert found is not None
-    return found
-
-
-def truncate(fields: dict[str, Any], logits: torch.Tensor) -> list[tuple[list[int], TruncatedLogits]]:
-    return TruncationBatch([truncation(fields)], "cpu")(Logits(logits), [0] * len(logits))
-
-
 def random_logits(seed: int) -> torch.Tensor:
     """Rows from nearly certain to nearly flat, some with tokens that were removed before."""
     generator = torch.Generator().manual_seed(seed)
@@ -78,16 +67,6 @@ def random_logits(seed: int) -> torch.Tensor:
     logits = torch.randn(8, V, generator=generator) * spread
     logits[::3, ::7] = float("-inf")
     return logits
-
-
-def dense(groups: list[tuple[list[int], TruncatedLogits]], vocabulary: int = V) -> torch.Tensor:
-    """Logits over the vocabulary, -inf where a token was removed."""
-    count = sum(len(rows) for rows, _ in groups)
-    everything = torch.full((count, vocabulary), float("-inf"))
-    for rows, kept in groups:
-        everything[rows] = everything[rows].scatter_(1, kept.tokens, kept.logits)
-    assert sorted(row for rows, _ in groups for row in rows) == list(range(count)), "every row once"
-    return everything
 
 
 def assert_same(found: torch.Tensor, expected: torch.Tensor, logits: torch.Tensor) -> None:
@@ -104,7 +83,7 @@ def assert_same(found: torch.Tensor, expected: torch.Tensor, logits: torch.Tenso
 def test_random_logits(name: str, seed: int) -> None:
     logits = random_logits(seed)
     before = logits.clone()
-    assert_same(dense(truncate(CASES[name], logits)), stock_logits(CASES[name], logits), logits)
+    assert_same(sampled(logits, **CASES[name]), stock_logits(CASES[name], logits), logits)
     assert torch.equal(logits, before), "the logits that came in are not changed"
 
 
@@ -114,12 +93,12 @@ def test_all_strategies_together_equal_each_alone(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     which = torch.randint(len(cases), (200,), generator=generator).tolist()
     rows = torch.randint(len(logits), (200,), generator=generator)
-    batch = TruncationBatch([truncation(fields) for fields in cases], "cpu")
-    together = dense(batch(Logits(logits).select(rows), which))
+    chain = SamplerChain([settings(**fields) for fields in cases], "cpu")
+    together = dense(chain(Logits(logits).select(rows), which), logits)
     for index, (case, row) in enumerate(zip(which, rows.tolist(), strict=True)):
         own = logits[row : row + 1]
         assert_same(together[index : index + 1], stock_logits(cases[case], own), own)
-        assert_same(together[index : index + 1], dense(truncate(cases[case], own)), own)
+        assert_same(together[index : index + 1], sampled(own, **cases[case]), own)
 
 
 class CountedLogits(Logits):
@@ -147,7 +126,7 @@ class CountedLogits(Logits):
 def test_few_tokens_decide_peaked_distributions(name: str, row: int, most: int) -> None:
     """Only flat rows need the whole vocabulary; so the tests above cover the top tokens too."""
     logits = CountedLogits(random_logits(1)[row : row + 1])
-    TruncationBatch([truncation(CASES[name])], "cpu")(logits, [0])
+    SamplerChain([settings(**CASES[name])], "cpu")(logits, [0])
     assert max(logits.counts) == most
 
 
@@ -157,7 +136,7 @@ def test_ties_keep_as_many(share: float) -> None:
     logits[:, :10] = 15.0
     logits[1, 10:20] = 14.0
     for fields in ({"top_p": share}, {"typical_p": share}):
-        found = dense(truncate(fields, logits))
+        found = sampled(logits, **fields)
         assert torch.equal(found.isfinite().sum(-1), stock_logits(fields, logits).isfinite().sum(-1))
 
 
@@ -165,36 +144,30 @@ def test_all_ties_with_the_kth_token_are_kept() -> None:
     logits = torch.zeros(1, V)
     logits[0, 100:180] = 1.0
     for k in (3, 90):
-        assert torch.equal(dense(truncate({"top_k": k}, logits)), stock_logits({"top_k": k}, logits))
+        assert torch.equal(sampled(logits, top_k=k), stock_logits({"top_k": k}, logits))
 
 
 @pytest.mark.parametrize("fields", [{"top_p": 0.01}, {"epsilon_cutoff": 0.9}], ids=str)
 def test_the_likeliest_token_is_kept(fields: dict[str, Any]) -> None:
     logits = torch.zeros(1, V)
     logits[0, 3] = 30.0
-    assert dense(truncate(fields, logits)).isfinite().nonzero().tolist() == [[0, 3]]
+    assert sampled(logits, **fields).isfinite().nonzero().tolist() == [[0, 3]]
 
 
-def test_only_what_ends_the_stock_list_becomes_a_truncation() -> None:
+def test_which_strategies_have_samplers() -> None:
     hot = {"temperature": 1.4, "top_p": 0.5}
-    assert truncation_of(sampling(repetition_penalty=1.2, **hot)) == Truncation(temperature=1.4, top_p=0.5)
-    assert truncation_of(sampling(temperature=1.4)) is None, "a temperature removes nothing"
-    assert truncation_of(sampling()) is None
-    assert truncation_of(sampling(top_p=0.5, do_sample=False)) is None
-    assert truncation_of(sampling(top_p=0.5, num_beams=2)) is None, "beams keep at least two tokens"
-    assert truncation_of(sampling(top_h=0.5)) is None
-    assert truncation_of(sampling(top_h=0.5, **hot)) == Truncation(top_p=0.5), "top_h acts between the two"
-    assert truncation_of(sampling(renormalize_logits=True, **hot)) is None
-    assert truncation_of(sampling(watermarking_config=WatermarkingConfig(), **hot)) is None
-    assert truncation_of(sampling(remove_invalid_values=True, **hot)) == Truncation(
-        temperature=1.4, top_p=0.5
-    )
-    assert truncation_of(sampling(min_p=0.0)) == Truncation()
+    assert settings(repetition_penalty=1.2, **hot).order == ("temperature", "top_p")
+    assert settings(temperature=1.4).cuts == (), "a temperature removes nothing"
+    assert sampler_settings(sampling()) is None
+    assert sampler_settings(sampling(top_p=0.5, do_sample=False)) is None
+    assert sampler_settings(sampling(top_p=0.5, num_beams=2)) is None, "beams keep at least two tokens"
+    assert settings(top_h=0.5, **hot).order == ("temperature", "top_h", "top_p"), "as transformers has them"
+    assert settings(min_p=0.0).order == ("min_p",)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_stock_list_has_a_warper_for_each_field_and_no_other(name: str) -> None:
-    """So that `truncation_of` is neither None where transformers truncates nor the reverse."""
+    """So that a sampler acts where transformers has a warper, and only there."""
     assert len(stock_list(CASES[name])) == len(CASES[name])
     assert all(getattr(warper, "min_tokens_to_keep", 1) == 1 for warper in stock_list(CASES[name]))
     assert all(isinstance(warper, stock.LogitsProcessor) for warper in stock_list(CASES[name]))
@@ -204,7 +177,7 @@ def test_the_stock_list_has_a_warper_for_each_field_and_no_other(name: str) -> N
 def test_a_nan_distribution_breaks_no_other(name: str) -> None:
     logits = random_logits(0)
     logits[2] = float("nan")
-    found, others = dense(truncate(CASES[name], logits)), [0, 1, 3, 4, 5, 6, 7]
+    found, others = sampled(logits, **CASES[name]), [0, 1, 3, 4, 5, 6, 7]
     assert not found[2].isfinite().any()
     assert_same(found[others], stock_logits(CASES[name], logits[others]), logits[others])
 
@@ -249,9 +222,9 @@ def test_selected_rows_share_what_was_computed() -> None:
 def test_draws_and_records_equal_those_of_all_logits(name: str, step: int) -> None:
     logits = random_logits(2)[[5, 6, 7, 5]]
     logits[logits == float("-inf")] = -40.0
-    groups = truncate(CASES[name], logits)
-    warped = dense(groups)
-    for group, kept in groups:
+    groups = SamplerChain([settings(**CASES[name])], "cpu")(Logits(logits), [0] * len(logits))
+    warped = dense(groups, logits)
+    for group, kept, _ in groups:
         # Two sequences are at the last row.
         kept_rows = torch.tensor([*range(len(group)), len(group) - 1])
         rows = torch.tensor(group)[kept_rows]

@@ -1,0 +1,46 @@
+"""A strategy as a logits processor of stock `generate`: what a loop of one's own would run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from harness.config.decoding import Decoding
+from harness.config.effective import NEUTRAL, decoding_fields, effective_decoding
+from harness.decoding.processors import Processors
+from harness.decoding.strategy import Strategy
+from harness.decoding.texts import Texts
+from harness.decoding.warping import note_chosen, warp, whole
+
+
+def has_own_fields(strategy: Strategy) -> bool:
+    """Return whether a strategy has fields that GenerationConfig does not: `generate` does not apply them."""
+    return any(name in strategy.effective for name, field in decoding_fields().items() if not field.stock)
+
+
+def without_processors(strategy: Strategy) -> dict[str, Any]:
+    """Return the effective decoding with which `generate` draws or takes the best of what it is given."""
+    plain = effective_decoding(Decoding(name="plain"))
+    return {**plain, "do_sample": strategy.effective["do_sample"], "temperature": NEUTRAL["temperature"]}
+
+
+class TimedProcessor(LogitsProcessor):
+    """All that a strategy makes of the logits, for a left-padded batch of texts that stay in their rows."""
+
+    def __init__(self, processors: Processors, prompt_tokens: Sequence[int]) -> None:
+        """`prompt_tokens` are those of each text, without padding."""
+        self._processors, self._prompt_tokens = processors, prompt_tokens
+        self._width = max(prompt_tokens)
+        self._numbers = range(len(prompt_tokens))
+        self._last: Any = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return (R, V) scores that `generate` draws from; the last ids are what it drew before."""
+        if self._last is not None:
+            note_chosen(self._processors, self._last, self._numbers, input_ids[:, -1])
+        texts = Texts(input_ids, self._prompt_tokens, self._width)
+        self._last = warp(self._processors, texts, scores, self._numbers)
+        return whole(self._last, scores)

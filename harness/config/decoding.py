@@ -1,0 +1,255 @@
+"""A decoding strategy as a config has it: its fields, and what is known of each beside its type.
+
+Names are GenerationConfig's where it has the field, else those that llama.cpp or text-generation-webui have.
+What a sampler computes stands in `harness/decoding`, its source beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive, PositiveReal
+
+FieldKind = Literal[
+    "method", "temperature", "truncation", "penalty", "bias", "order", "beam", "length", "filter", "numerics"
+]
+"""What a field of `Decoding` acts on.
+
+method: how the next token is chosen (sampling, beams). temperature, truncation: the distribution that is
+sampled from. penalty: tokens that occurred before. bias: chosen tokens. order: of the samplers. beam: the
+ranking of beams. length: the end of a text. filter: forbidden tokens. numerics: the scores as numbers.
+"""
+
+SamplerName = Literal[
+    "temperature", "smoothing", "top_n_sigma", "top_h", "top_k", "top_p", "min_p", "typical_p",
+    "epsilon_cutoff", "eta_cutoff", "tfs", "top_a", "p_less", "xtc", "mirostat", "adaptive_p", "skew",
+]  # fmt: skip
+"""The samplers in the order in which they act, transformers' own among them in its order."""
+
+
+@dataclass(frozen=True)
+class DecodingField:
+    """What is known of a field of `Decoding` beside its type and range.
+
+    Attributes:
+        kind: what it acts on.
+        neutral: the value that changes nothing; null in a config means this value.
+        needs: another field that it refines: without that one it has no effect.
+        stock: whether it is a field of GenerationConfig.
+    """
+
+    kind: FieldKind
+    neutral: Any
+    needs: str | None = None
+    stock: bool = False
+
+
+def _stock(kind: FieldKind, neutral: Any) -> DecodingField:
+    """A field of GenerationConfig, with the value with which transformers adds no processor."""
+    return DecodingField(kind, neutral, stock=True)
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Penalty = Annotated[float, Field(ge=-100, le=100)]
+Window = Annotated[int, Field(ge=-1, le=2**31 - 1)]
+
+
+class Decoding(Choice):
+    """A decoding strategy.
+
+    A field left null has its neutral value; nothing is inherited from the model's own generation_config.json.
+    """
+
+    do_sample: Annotated[bool | None, _stock("method", False)] = Field(
+        None, description="draw each token at random; false: take the most likely one"
+    )
+    num_beams: Annotated[int | None, Field(ge=1, le=1024), _stock("method", 1)] = Field(
+        None, description="sequences that beam search follows; 1: no beam search"
+    )
+
+    temperature: Annotated[PositiveReal | None, _stock("temperature", 1.0)] = Field(
+        None, description="logits are divided by it: below 1 sharpens the distribution, above 1 flattens it"
+    )
+    dynatemp_range: Annotated[
+        Annotated[float, Field(ge=0), SENSIBLE_SIZE] | None, DecodingField("temperature", 0.0)
+    ] = Field(
+        None, description="the temperature moves this far up and down with the entropy of the distribution"
+    )
+    dynatemp_exponent: Annotated[PositiveReal | None, DecodingField("temperature", 1.0, "dynatemp_range")] = (
+        Field(None, description="of the relative entropy that sets the dynamic temperature")
+    )
+    edt_theta: Annotated[
+        Annotated[float, Field(ge=0), SENSIBLE_SIZE] | None, DecodingField("temperature", 0.0)
+    ] = Field(None, description="temperature x edt_base^(theta / entropy): sharper where the model is sure")
+    edt_base: Annotated[Share | None, DecodingField("temperature", 0.8, "edt_theta")] = Field(
+        None, description="base of the entropy-dependent temperature"
+    )
+    smoothing_factor: Annotated[
+        Annotated[float, Field(ge=0), SENSIBLE_SIZE] | None, DecodingField("temperature", 0.0)
+    ] = Field(None, description="quadratic smoothing: distances from the best logit are squared and scaled")
+    smoothing_curve: Annotated[
+        float | None, Field(ge=1, le=3), DecodingField("temperature", 1.0, "smoothing_factor")
+    ] = Field(None, description="share of a cubic term in the smoothing; 1: none")
+
+    top_n_sigma: Annotated[PositiveReal | None, DecodingField("truncation", None)] = Field(
+        None, description="keep logits within so many standard deviations of the largest"
+    )
+    top_h: Annotated[Share | None, _stock("truncation", None)] = Field(
+        None, description="keep the most likely tokens up to this share of the entropy"
+    )
+    top_k: Annotated[Positive | None, _stock("truncation", 0)] = Field(
+        None, description="keep the k most likely tokens"
+    )
+    top_p: Annotated[Share | None, _stock("truncation", 1.0)] = Field(
+        None, description="keep the fewest tokens with a total probability of at least this"
+    )
+    top_p_decay: Annotated[Share | None, DecodingField("truncation", 1.0, "top_p")] = Field(
+        None, description="top_p is multiplied by it at each step (factual nucleus)"
+    )
+    top_p_min: Annotated[Share | None, DecodingField("truncation", 1e-6, "top_p_decay")] = Field(
+        None, description="where a decaying top_p ends"
+    )
+    top_p_reset_ids: Annotated[
+        tuple[Natural, ...] | None, DecodingField("truncation", None, "top_p_decay")
+    ] = Field(None, description="token ids after which a decaying top_p starts again, as ends of sentences")
+    min_p: Annotated[float | None, Field(ge=0, le=1), _stock("truncation", None)] = Field(
+        None, description="keep tokens at least this many times as likely as the most likely one"
+    )
+    typical_p: Annotated[Share | None, _stock("truncation", 1.0)] = Field(
+        None, description="keep the tokens with surprisal nearest the entropy, up to this total probability"
+    )
+    epsilon_cutoff: Annotated[float | None, Field(ge=0, lt=1), _stock("truncation", 0.0)] = Field(
+        None, description="keep tokens with at least this probability"
+    )
+    eta_cutoff: Annotated[float | None, Field(ge=0, lt=1), _stock("truncation", 0.0)] = Field(
+        None, description="keep tokens above a cutoff that falls with the entropy"
+    )
+    tfs: Annotated[Share | None, DecodingField("truncation", 1.0)] = Field(
+        None,
+        description="tail-free: keep tokens up to this share of the curvature of the sorted list",
+    )
+    top_a: Annotated[float | None, Field(ge=0, le=1), DecodingField("truncation", 0.0)] = Field(
+        None, description="keep tokens at least this many times as likely as the largest probability squared"
+    )
+    p_less: Annotated[Literal[True, False, "norm"] | None, DecodingField("truncation", False)] = Field(
+        None,
+        description="keep tokens at least as likely as the sum of squares; norm: as its excess",
+    )
+    xtc_probability: Annotated[float | None, Field(ge=0, le=1), DecodingField("truncation", 0.0)] = Field(
+        None, description="how often all but the least likely of the likely tokens are left out"
+    )
+    xtc_threshold: Annotated[
+        float | None, Field(gt=0, le=0.5), DecodingField("truncation", 0.1, "xtc_probability")
+    ] = Field(None, description="probability from which a token counts as likely")
+    mirostat_mode: Annotated[Literal[1, 2] | None, DecodingField("truncation", None)] = Field(
+        None, description="keep the surprisal of the output near mirostat_tau: version 1 or 2"
+    )
+    mirostat_tau: Annotated[PositiveReal | None, DecodingField("truncation", 5.0, "mirostat_mode")] = Field(
+        None, description="wanted surprisal of a token, in bits"
+    )
+    mirostat_eta: Annotated[Share | None, DecodingField("truncation", 0.1, "mirostat_mode")] = Field(
+        None, description="how fast mirostat corrects"
+    )
+    adaptive_target: Annotated[float | None, Field(ge=0, le=1), DecodingField("truncation", None)] = Field(
+        None, description="prefer tokens of about this probability, averaged over the latest ones"
+    )
+    adaptive_decay: Annotated[
+        float | None, Field(ge=0, le=0.99), DecodingField("truncation", 0.9, "adaptive_target")
+    ] = Field(None, description="how slowly the average of adaptive_target forgets")
+    skew: Annotated[float | None, Field(ge=-10, le=10), DecodingField("truncation", 0.0)] = Field(
+        None,
+        description="shift probability to less likely tokens above 0, to likelier ones below 0",
+    )
+
+    temperature_last: Annotated[bool | None, DecodingField("order", False)] = Field(
+        None, description="temperature and smoothing act after the truncations"
+    )
+    sampler_order: Annotated[tuple[SamplerName, ...] | None, DecodingField("order", None)] = Field(
+        None, description="the samplers in the order in which they act; every one that is used"
+    )
+
+    repetition_penalty: Annotated[PositiveReal | None, _stock("penalty", 1.0)] = Field(
+        None, description="divides the logits of tokens that occurred before; 1: none"
+    )
+    presence_penalty: Annotated[Penalty | None, DecodingField("penalty", 0.0)] = Field(
+        None, description="subtracted from the logits of tokens that the output has"
+    )
+    frequency_penalty: Annotated[Penalty | None, DecodingField("penalty", 0.0)] = Field(
+        None, description="subtracted from the logits of a token for each time that the output has it"
+    )
+    penalty_last_n: Annotated[Window | None, DecodingField("penalty", None)] = Field(
+        None,
+        description="repetition, presence and frequency penalties count the last n tokens; "
+        "-1: all; null: repetition counts all, the others the output",
+    )
+    rep_pen_slope: Annotated[Share | None, DecodingField("penalty", 1.0, "repetition_penalty")] = Field(
+        None, description="share of the repetition penalty in the older half of the window"
+    )
+    penalty_sustain: Annotated[Natural | None, DecodingField("penalty", None, "penalty_decay")] = Field(
+        None, description="distance up to which a token has the whole repetition penalty"
+    )
+    penalty_decay: Annotated[Positive | None, DecodingField("penalty", None, "repetition_penalty")] = Field(
+        None, description="tokens over which the repetition penalty fades after penalty_sustain"
+    )
+    encoder_repetition_penalty: Annotated[PositiveReal | None, _stock("penalty", 1.0)] = Field(
+        None, description="multiplies the logits of the prompt's tokens; above 1: stay with the prompt"
+    )
+    no_repeat_ngram_size: Annotated[int | None, Field(ge=0, le=1024), _stock("penalty", 0)] = Field(
+        None, description="no sequence of so many tokens occurs twice; 0: off"
+    )
+    dry_multiplier: Annotated[
+        Annotated[float, Field(ge=0), SENSIBLE_SIZE] | None, DecodingField("penalty", 0.0)
+    ] = Field(None, description="size of the penalty on tokens that continue a repeated sequence")
+    dry_base: Annotated[
+        float | None, Field(ge=1, le=100), DecodingField("penalty", 1.75, "dry_multiplier")
+    ] = Field(None, description="the penalty grows by it with each token of the repeated sequence")
+    dry_allowed_length: Annotated[Positive | None, DecodingField("penalty", 2, "dry_multiplier")] = Field(
+        None, description="repeated sequences up to below this length have no penalty"
+    )
+    dry_penalty_last_n: Annotated[Window | None, DecodingField("penalty", -1, "dry_multiplier")] = Field(
+        None, description="how many of the last tokens are searched; -1: all"
+    )
+    dry_sequence_breakers: Annotated[
+        tuple[str, ...] | None, DecodingField("penalty", ("\n", ":", '"', "*"), "dry_multiplier")
+    ] = Field(None, description="texts that no repeated sequence extends over")
+
+    logit_bias: Annotated[
+        dict[Natural, Annotated[float, Field(ge=-1e4, le=1e4)]] | None, DecodingField("bias", None)
+    ] = Field(None, description="added to the logits of tokens, by id")
+    sequence_bias: Annotated[
+        tuple[tuple[tuple[Natural, ...], Annotated[float, Field(ge=-1e4, le=1e4)]], ...] | None,
+        _stock("bias", None),
+    ] = Field(None, description="added to the last token's logit where it would complete a sequence of ids")
+
+    # A score is divided by its length to this power, which must be finite.
+    length_penalty: Annotated[float | None, Field(ge=-5, le=5), _stock("beam", 1.0)] = Field(
+        None,
+        description="beam scores are divided by the length to this power: above 0 favours longer outputs",
+    )
+    early_stopping: Annotated[Literal[True, False, "never"] | None, _stock("beam", False)] = Field(
+        None, description="true: beam search ends once it has num_beams finished sequences"
+    )
+    min_new_tokens: Annotated[Natural | None, _stock("length", None)] = Field(
+        None, description="no end-of-text token before so many new ones"
+    )
+    bad_words_ids: Annotated[tuple[tuple[Natural, ...], ...] | None, _stock("filter", None)] = Field(
+        None, description="token sequences that are never generated"
+    )
+    suppress_tokens: Annotated[tuple[Natural, ...] | None, _stock("filter", None)] = Field(
+        None, description="token ids that are never generated"
+    )
+    begin_suppress_tokens: Annotated[tuple[Natural, ...] | None, _stock("filter", None)] = Field(
+        None, description="token ids that are never the first one"
+    )
+    exponential_decay_length_penalty: Annotated[
+        tuple[Natural, Annotated[float, SENSIBLE_SIZE]] | None, _stock("length", None)
+    ] = Field(None, description="[start, factor]: from `start` on, end-of-text gets likelier by `factor`")
+    renormalize_logits: Annotated[bool | None, _stock("numerics", False)] = Field(
+        None, description="make the processed scores log-probabilities again"
+    )
+    remove_invalid_values: Annotated[bool | None, _stock("numerics", False)] = Field(
+        None, description="replace NaN and infinity among the logits"
+    )

@@ -1,0 +1,117 @@
+"""Rules across the fields of a decoding strategy, and the values with which another field acts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from harness.config.decoding import Decoding, SamplerName
+from harness.config.effective import decoding_fields, draws, effective_decoding, is_beam
+from harness.config.sampler_order import ACTIVATED_BY, sampler_order
+from harness.config.validation import format_value
+from harness.errors import Mistake
+
+GOOD_VALUES: Mapping[str, Any] = {
+    "dynatemp_range": 0.5,
+    "edt_theta": 0.5,
+    "smoothing_factor": 0.25,
+    "top_p": 0.9,
+    "top_p_decay": 0.9,
+    "xtc_probability": 0.5,
+    "mirostat_mode": 2,
+    "adaptive_target": 0.5,
+    "repetition_penalty": 1.1,
+    "penalty_decay": 64,
+    "dry_multiplier": 0.8,
+}
+"""A value to begin with, of the fields that others refine."""
+
+ENDS: tuple[SamplerName, ...] = ("xtc", "mirostat", "adaptive_p", "skew")
+"""Samplers of which one at most ends a chain: each is defined by the distribution that is drawn from."""
+
+_BEAM_ONLY = "beam search has transformers' own processors only; use decoding.num_beams=1"
+
+
+class NoEffect(Mistake):
+    """The mistake of a key, `key` up to its `=`, that changes nothing beside the other keys of its point."""
+
+
+def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
+    """Yield what is wrong with the fields of a strategy together."""
+    effective = effective_decoding(decoding)
+    for key, field in decoding_fields().items():
+        value = getattr(decoding, key)
+        if value is None:
+            continue
+        text = _typed(key, value)
+        if field.kind in ("temperature", "truncation", "order") and not draws(decoding):
+            cure = "add decoding.do_sample=true or use decoding=temperature"
+            yield NoEffect(text, f"no effect without do_sample=true; {cure}")
+        elif field.needs is not None and key not in effective:
+            cure = f"add {_typed(field.needs, GOOD_VALUES[field.needs])}"
+            yield NoEffect(text, f"no effect without {field.needs}; {cure}")
+        elif key == "penalty_last_n" and not _penalises(effective):
+            yield NoEffect(text, "no effect without a penalty; add decoding.repetition_penalty=1.1")
+        if field.kind == "beam" and not is_beam(decoding):
+            cure = "add decoding.num_beams=5 or use decoding=beam"
+            yield NoEffect(text, f"no effect without num_beams above 1; {cure}")
+        if is_beam(decoding) and not field.stock and key in effective:
+            yield Mistake(text, _BEAM_ONLY)
+        if field.kind in ("filter", "bias") and _has_empty(value):
+            yield Mistake(text, "contains an empty list; give token ids, or null")
+        if key.endswith("last_n") and value == 0:
+            yield Mistake(text, "must be -1 (all) or at least 1; to turn the penalties off leave them out")
+    if "" in (decoding.dry_sequence_breakers or ()):
+        text = _typed("dry_sequence_breakers", decoding.dry_sequence_breakers)
+        yield Mistake(text, "contains an empty string; remove it")
+    yield from _of_samplers(decoding, effective)
+
+
+def _of_samplers(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield what is wrong with the samplers of a strategy together, and with their order."""
+    if effective.get("dynatemp_range") and effective.get("edt_theta"):
+        text = _typed("edt_theta", decoding.edt_theta)
+        yield Mistake(text, "dynatemp_range sets the temperature too; use one of them")
+    given = decoding.sampler_order
+    if given is not None:
+        text = _typed("sampler_order", given)
+        if twice := [name for name, count in Counter(given).items() if count > 1]:
+            yield Mistake(text, f"names {twice[0]} twice; name it once")
+        used = sampler_order({**effective, "sampler_order": None, "temperature_last": False})
+        if missing := [name for name in used if name not in given]:
+            fields = " and ".join(ACTIVATED_BY[missing[0]][:1])
+            yield Mistake(text, f"lacks {missing[0]}, which {fields} turns on; name it where it is to act")
+        if decoding.temperature_last:
+            text = "decoding.temperature_last=true"
+            yield Mistake(text, "sampler_order says when temperature acts; use one of them")
+    order = sampler_order(effective)
+    ends = [name for name in order if name in ENDS]
+    if len(ends) > 1:
+        yield Mistake(f"decoding: {' and '.join(ends)}", "each must be the last sampler; use one of them")
+    elif ends:
+        after = order[order.index(ends[0]) + 1 :]
+        allowed = ("temperature",) if ends == ["xtc"] else ()
+        if wrong := [name for name in after if name not in allowed]:
+            text = _typed("sampler_order", given)
+            what = "only temperature may come" if allowed else "nothing comes"
+            yield Mistake(text, f"{what} after {ends[0]}; put {wrong[0]} before it")
+        elif "temperature" in after and (effective.get("dynatemp_range") or effective.get("edt_theta")):
+            text = _typed("sampler_order", given)
+            yield Mistake(text, "a temperature after xtc must be a fixed one; put temperature before it")
+
+
+def _has_empty(value: Any) -> bool:
+    """Return whether a list of ids, or one in it, is empty."""
+    if not isinstance(value, (tuple, dict)):
+        return False
+    return not value or any(map(_has_empty, value))
+
+
+def _penalises(effective: Mapping[str, Any]) -> bool:
+    own = ("presence_penalty", "frequency_penalty")
+    return effective["repetition_penalty"] != 1.0 or any(name in effective for name in own)
+
+
+def _typed(key: str, value: Any) -> str:
+    return f"decoding.{key}={format_value(value)}"
