@@ -59,6 +59,9 @@ def choices() -> dict[str, dict[str, Any]]:
     return {name: fields for name, fields in found.items() if "num_beams" not in fields} | MORE
 
 
+AT_THRESHOLD = {"mirostat_1": 20}
+"""Tokens that rounding may keep or not: on a flat distribution mirostat 1 raises its estimate to a high power."""
+
 NAMES = sorted(choices())
 
 
@@ -111,7 +114,7 @@ def test_alone_and_in_any_batch_it_gives_the_same(
     for sample, other in zip(expected, ones, strict=True):
         # A token at the very threshold may be kept or not: it has next to no probability.
         kept = sample.steps.kept.astype(int) - other.steps.kept
-        assert np.abs(kept).max() <= 2
+        assert (np.abs(kept) <= AT_THRESHOLD.get(name, 1)).all()
         tolerance = np.where(kept == 0, 1e-4, 2e-3)
         assert (np.abs(sample.steps.warped_logprob - other.steps.warped_logprob) <= tolerance).all()
 
@@ -137,7 +140,7 @@ def test_recorded_probabilities_are_those_of_a_float64_pass(
             found = warp(processors, texts, logits[step : step + 1], [0])
             log_q = whole(found, logits[:1]).log_softmax(-1)
             kept = int((log_q > -math.inf).sum()) - int(sample.steps.kept[step])
-            assert abs(kept) <= 2, "at most tokens at the very threshold"
+            assert abs(kept) <= AT_THRESHOLD.get(name, 1)
             tolerance = 1e-4 if kept == 0 else 2e-3
             assert sample.steps.warped_logprob[step] == pytest.approx(float(log_q[0, token]), abs=tolerance)
             note_chosen(processors, found, [0], torch.tensor([token]))
