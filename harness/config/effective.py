@@ -64,9 +64,10 @@ def effective_decoding(decoding: Decoding) -> dict[str, Any]:
 
     def acts(name: str) -> bool:
         field = fields[name]
-        if field.needs is not None:
-            return acts(field.needs)
-        return bool(found[name] != _as_list(field.neutral))
+        changed = bool(found[name] != _as_list(field.neutral))
+        if field.needs is None:
+            return changed
+        return acts(field.needs) and (changed or not fields[field.needs].stock)
 
     kept = {name: _as_list(value) for name, value in found.items() if fields[name].stock or acts(name)}
     return {**FIXED, **kept}

@@ -28,13 +28,19 @@ class TopTokens(NamedTuple):
 class Logits:
     """(R, V) float32 logits, -inf where a token was removed, with reductions that are computed once."""
 
-    def __init__(self, values: Tensor, log_p: Tensor | None = None, entropy: Tensor | None = None) -> None:
-        """`log_p` is their log_softmax and `entropy` its entropy (R,), where these are known."""
+    def __init__(
+        self,
+        values: Tensor,
+        log_p: Tensor | None = None,
+        entropy: Tensor | None = None,
+        squares: Tensor | None = None,
+    ) -> None:
+        """What is known of them: `log_p` log_softmax, its `entropy` (R,), `squares` (R,) sum of p^2."""
         self._values = values
         self._log_p = log_p
         self._entropy = entropy
         self._log_total: Tensor | None = None
-        self._squares: Tensor | None = None
+        self._squares = None if squares is None else squares[:, None]
         self._deviation: Tensor | None = None
         self._top: dict[int, TopTokens] = {}
 
@@ -149,19 +155,29 @@ def top_tokens(logits: Tensor, count: int) -> TopTokens:
 
 
 def entropy_of(log_p: Tensor) -> Tensor:
-    """Return (R,) entropy in nats of (R, V) log-probabilities; a token without probability adds nothing.
+    """Return (R,) entropy in nats of (R, V) log-probabilities; a token without probability adds nothing."""
+    return entropy_and_squares(log_p)[0]
+
+
+def entropy_and_squares(log_p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the entropy, and (R,) the sum of the squared probabilities.
 
     Allocates one temporary of that size only: on a CPU fresh pages cost more than the arithmetic.
     """
     p = log_p.exp()
     nan_if_nan = p[:, 0] * 0.0  # a distribution with a NaN is NaN throughout, and its entropy must be NaN
+    squares = torch.linalg.vector_norm(p, dim=-1).square_()
     # 0 times -inf is NaN, and left out.
-    return p.mul_(log_p).nansum(-1).neg_().add_(nan_if_nan)
+    return p.mul_(log_p).nansum(-1).neg_().add_(nan_if_nan), squares
 
 
 def deviation_of(logits: Tensor) -> Tensor:
     """Return (R, 1), the population's standard deviation of the logits above -inf; 0 without any."""
+    mean = logits.mean(-1, keepdim=True)
+    if logits.device.type == "cpu" and bool(mean.isfinite().all()):
+        return torch.linalg.vector_norm(logits - mean, dim=-1, keepdim=True) / logits.shape[1] ** 0.5
     left = logits > float("-inf")
     count = left.sum(-1, keepdim=True).clamp_(min=1)
     mean = logits.masked_fill(~left, 0.0).sum(-1, keepdim=True) / count
-    return ((logits - mean).masked_fill_(~left, 0.0).square_().sum(-1, keepdim=True) / count).sqrt_()
+    centred = (logits - mean).masked_fill_(~left, 0.0)
+    return torch.linalg.vector_norm(centred, dim=-1, keepdim=True) / count.sqrt()

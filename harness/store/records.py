@@ -23,6 +23,9 @@ class Steps:
         logprob, warped_logprob: (T,) float32, of the chosen token.
         rank: (T,) int32, 1 + how many tokens are strictly likelier in the raw distribution.
         entropy, warped_entropy: (T,) float32, nats.
+        sum_p2: (T,) float32, the sum of the squared raw probabilities.
+        logit_std: (T,) float32, the standard deviation of the raw logits (the population's).
+        vocab_mean_logprob: (T,) float32, the mean raw log-probability over the vocabulary.
         kept: (T,) int32, how many tokens truncation left.
         kept_mass: (T,) float32, the raw probability of those.
         top_ids: (T, k) int64, the k likeliest tokens of the raw distribution, likeliest first.
@@ -37,6 +40,9 @@ class Steps:
     rank: np.ndarray | None = None
     entropy: np.ndarray | None = None
     warped_entropy: np.ndarray | None = None
+    sum_p2: np.ndarray | None = None
+    logit_std: np.ndarray | None = None
+    vocab_mean_logprob: np.ndarray | None = None
     kept: np.ndarray | None = None
     kept_mass: np.ndarray | None = None
     top_ids: np.ndarray | None = None

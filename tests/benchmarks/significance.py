@@ -203,8 +203,8 @@ def answers(sweeps: int) -> None:
 def floors(sweeps: int) -> None:
     """Print the error under several floors of a resample's standard error."""
     kept = simultaneous.LEAST_ERROR
-    for floor in (0.1, 0.2, 0.3):
-        simultaneous.LEAST_ERROR = floor
+    for floor in (0.1, 0.3, 0.5):
+        simultaneous.LEAST_ERROR = {0: floor}
         for name in ("normal", "skewed, sigma 0.5", "skewed, sigma 1"):
             errors = [f"{n}: {family_error(CASES[name], n, sweeps):.1%}" for n in (6, 8, 12, 20, 30)]
             print(f"floor {floor}, {name}: {', '.join(errors)}", flush=True)

@@ -30,7 +30,16 @@ def a_sample(prompt: str, number: int, n: int = 3, k: int = 2) -> Sample:
     rng = np.random.default_rng(number)
     floats = {
         name: rng.normal(size=n).astype(np.float32)
-        for name in ("logprob", "warped_logprob", "entropy", "warped_entropy", "kept_mass")
+        for name in (
+            "logprob",
+            "warped_logprob",
+            "entropy",
+            "warped_entropy",
+            "kept_mass",
+            "sum_p2",
+            "logit_std",
+            "vocab_mean_logprob",
+        )
     }
     steps = Steps(
         token_id=rng.integers(0, 99, n),

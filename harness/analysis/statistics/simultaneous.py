@@ -38,9 +38,9 @@ MOST_RESAMPLES, LEAST_RESAMPLES = 4_000, 2_000
 EXHAUSTIVE = 13
 """Up to this many prompts all sign flips are enumerated."""
 
-LEAST_ERROR = 0.1
-"""Of a resample's standard error, as a share of the data's: prompts that happen to be alike do not prove a
-small error, and would make intervals of 8 prompts a hundred times too wide."""
+LEAST_ERROR = {0: 0.5, 20: 0.3}
+"""Of a resample's standard error, as a share of the data's, by the least number of prompts: prompts that
+happen to be alike do not prove a small error, and would make intervals of 10 prompts many times too wide."""
 
 _CHUNK = 2_000_000  # numbers in a block: 16 MB
 
@@ -165,6 +165,7 @@ class _Family:
         """Return the largest t, and the largest -t, of each resample, sorted; centred at the means."""
         n = self.values.shape[1]
         rng = np.random.default_rng(n)
+        least = LEAST_ERROR[max(prompts for prompts in LEAST_ERROR if prompts <= n)]
         rows = max(1, _CHUNK // max(n, len(self.values)))
         complete = bool(self.known.all())
         upper, lower = [], []
@@ -178,7 +179,7 @@ class _Family:
                 # A resample of equal values, or of one, has no t.
                 variance[~(variance > 1e-9 * self.error**2)] = np.nan
                 errors = np.sqrt(variance / np.maximum(drawn - 1, 1))
-                t = (means - self.mean) / np.maximum(errors, LEAST_ERROR * self.error)
+                t = (means - self.mean) / np.maximum(errors, least * self.error)
             upper.append(np.nan_to_num(t, nan=-np.inf).max(axis=1))
             lower.append(np.nan_to_num(-t, nan=-np.inf).max(axis=1))
         return np.sort(np.concatenate(upper)), np.sort(np.concatenate(lower))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.decoding.logits import Logits, entropy_of
+from harness.decoding.logits import Logits, entropy_and_squares, entropy_of
 from harness.decoding.sampler_chain import TruncatedLogits
 from harness.store.records import Steps
 
@@ -50,8 +50,8 @@ class Recorder:
     def begin_step(self, logits: Tensor) -> RawStep:
         """Compute what is recorded of the raw distributions of a step; logits are (R, V), float32."""
         log_p = logits.log_softmax(-1)
-        entropy = entropy_of(log_p)
-        shared = Logits(logits, log_p, entropy)
+        entropy, squares = entropy_and_squares(log_p)
+        shared = Logits(logits, log_p, entropy, squares)
         top_ids = shared.top(min(self._top_k, logits.shape[1])).tokens
         return RawStep(shared, log_p, entropy, top_ids, log_p.gather(1, top_ids))
 
@@ -110,6 +110,9 @@ class Recorder:
                 "logprob": logprob,
                 "rank": _rank(raw, rows, logprob),
                 "entropy": raw.entropy[rows],
+                "sum_p2": raw.logits.squares()[rows, 0],
+                "logit_std": raw.logits.deviation()[rows, 0],
+                "vocab_mean_logprob": raw.log_p.mean(-1)[rows],
                 "top_ids": raw.top_ids[rows],
                 "top_logprobs": raw.top_logprobs[rows],
             }

@@ -60,7 +60,7 @@ def choices() -> dict[str, dict[str, Any]]:
 
 
 AT_THRESHOLD = {"mirostat_1": 20}
-"""Tokens that rounding may keep or not: on a flat distribution mirostat 1 raises its estimate to a high power."""
+"""Tokens that rounding may keep or not: of a flat distribution mirostat 1 raises its estimate to a power."""
 
 NAMES = sorted(choices())
 
