@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from harness.analysis.answer_levels import quantization_pairs
 from harness.analysis.drift_costs import reference_of
 from harness.analysis.latency_differences import (
     MeanDifference,
@@ -23,7 +24,7 @@ from harness.analysis.swept import BestSet
 
 ITL = "latency/itl_p50_ms"
 WEIGHTS = "memory/weights_mb"
-PEAK = "memory/peak_mb"
+TOTAL = "latency/total_p50_ms"
 
 MOST_TIMED = 64
 """Points of which every pair's latencies are compared."""
@@ -36,15 +37,10 @@ def quantization_sentences(
 
     The goal is compared over all strategies of a precision together, paired by prompt.
     """
-    by_id = {p.point.point_id: p for p in completed}
-    pairs: dict[tuple[str, str, str], list[tuple[PointResult, PointResult]]] = {}
-    for p in completed:
-        reference = by_id.get(reference_of(p) or "")
-        if reference:
-            compared = (p.point.model, reference.point.quantization, p.point.quantization)
-            pairs.setdefault(compared, []).append((p, reference))
+    pairs = quantization_pairs(completed, {p.point.label: reference_of(p) for p in completed})
     if not pairs:
         return []
+    time, what_time = _time_metric(p for some in pairs.values() for pair in some for p in pair)
     models = len({key[0] for key in pairs})
     losses = _goal_differences(pairs, values, goal, shares)
     found = []
@@ -61,7 +57,7 @@ def quantization_sentences(
             evidence = (
                 f"{goal.name} {sign}{goal.format(loss.mean)}{bounds}, {loss.prompts} prompts, {evidence}"
             )
-        for key, what in ((WEIGHTS, "the memory of weights"), (ITL, "the time per token")):
+        for key, what in ((WEIGHTS, "the memory of weights"), (time, what_time)):
             ratios = [
                 p.metrics[key] / r.metrics[key] for p, r in some if r.metrics.get(key) and p.metrics.get(key)
             ]
@@ -96,8 +92,10 @@ def _goal_differences(
 def cost_sentence(completed: Sequence[PointResult], best: BestSet | None) -> Sentence | None:
     """Return what the best point takes, in time per token and memory, beside the least of all."""
     metrics = next((p.metrics for p in completed if best and p.point.label == best.label), {})
+    time, _ = _time_metric(completed)
+    per = {ITL: "per token", TOTAL: "per output"}.get(time, "")
     costs = []
-    for key, what in ((ITL, "per token"), (WEIGHTS, "of weights"), (PEAK, "at the peak of decoding")):
+    for key, what in ((time, per), (WEIGHTS, "of weights")):
         if key in metrics:
             metric = metric_of(key)
             least = min(p.metrics[key] for p in completed if key in p.metrics)
@@ -113,50 +111,59 @@ def cost_sentence(completed: Sequence[PointResult], best: BestSet | None) -> Sen
 def speed_sentences(completed: Sequence[PointResult], best: BestSet | None) -> list[Sentence]:
     """Return which point is fastest, where that is significant, and which equally good one is cheaper."""
     timed = {p.point.label: times for p in completed if p.stored and (times := read_timed(p.stored))}
-    itl = {p.point.label: p.metrics[ITL] for p in completed if p.point.label in timed and ITL in p.metrics}
-    if not 1 < len(itl) <= MOST_TIMED:
+    key, what = _time_metric(p for p in completed if p.point.label in timed)
+    each = what.removeprefix("the ")
+    per = "per token" if key == ITL else "per output"
+    took = {p.point.label: p.metrics[key] for p in completed if p.point.label in timed and key in p.metrics}
+    if not 1 < len(took) <= MOST_TIMED:
         return []
-    metric = metric_of(ITL)
-    fastest = min(itl, key=lambda label: itl[label])
-    slower = _slower(fastest, itl, timed)
+    metric = metric_of(key)
+    fastest = min(took, key=lambda label: took[label])
+    slower = _slower(fastest, took, timed, key)
+    values = sorted(took.values())
     if not slower:
-        text = f"no significant difference in time per token between the {len(itl)} runs."
-        values = sorted(itl.values())
-        return [
-            Sentence(
-                "Speed", (text,), f"{metric.format(values[0])} to {metric.format(values[-1])} ms per token"
-            )
-        ]
-    ties = [label for label in itl if label != fastest and label not in slower]
-    slowest = max(slower, key=lambda label: itl[label])
-    spans: list[Span] = [Link("point", fastest), f" with {metric.format(itl[fastest])} ms per token"]
+        text = f"no significant difference in {each} between the {len(took)} runs."
+        range_text = f"{metric.format(values[0])} to {metric.format(values[-1])} ms {per}"
+        return [Sentence("Speed", (text,), range_text)]
+    ties = [label for label in took if label != fastest and label not in slower]
+    slowest = max(slower, key=lambda label: took[label])
+    spans: list[Span] = [Link("point", fastest), f" with {metric.format(took[fastest])} ms {per}"]
     if ties:
         spans += [", no significant difference from ", *listed(ties)]
-    ratio = itl[slowest] / itl[fastest]
-    spans += ["; slowest is ", Link("point", slowest), f" with {metric.format(itl[slowest])} ({ratio:.1f}x)"]
+    ratio = took[slowest] / took[fastest]
+    slowdown = f" ({ratio:.{1 if ratio >= 1.05 else 2}f}x)"
+    spans += ["; slowest is ", Link("point", slowest), f" with {metric.format(took[slowest])}{slowdown}"]
     evidence = "Welch over repetitions, all pairs of runs (Šidák)"
     found = [Sentence("Fastest", (*spans, "."), evidence)]
-    if best and best.label in itl and best.label in slower:
-        good = [label for label in best.ties if label in itl]
-        cheap = min(good, key=lambda label: itl[label], default=best.label)
-        if itl[cheap] < itl[best.label] and best.label in _slower(cheap, itl, timed):
+    if best and best.worse and best.label in took and best.label in slower:
+        good = [label for label in best.ties if label in took]
+        cheap = min(good, key=lambda label: took[label], default=best.label)
+        if took[cheap] < took[best.label] and best.label in _slower(cheap, took, timed, key):
             spans = [
                 Link("point", cheap),
                 " is not significantly worse than ",
                 Link("point", best.label),
-                f" and faster: {metric.format(itl[cheap])} vs. {metric.format(itl[best.label])} ms.",
+                f" and faster: {metric.format(took[cheap])} vs. {metric.format(took[best.label])} ms.",
             ]
             found.append(Sentence("Cheaper", tuple(spans), evidence))
     return found
 
 
-def _slower(fast: str, itl: Mapping[str, float], timed: Mapping[str, Timed]) -> set[str]:
+def _time_metric(points: Iterable[PointResult]) -> tuple[str, str]:
+    """Return what times are compared in: per token; per output where some have no time per token (beams)."""
+    timed = [p.metrics for p in points if TOTAL in p.metrics or ITL in p.metrics]
+    if all(ITL in metrics for metrics in timed):
+        return ITL, "the time per token"
+    return TOTAL, "the time per output"
+
+
+def _slower(fast: str, took: Mapping[str, float], timed: Mapping[str, Timed], key: str) -> set[str]:
     """Return the labels that are significantly slower, of all pairs of points."""
-    comparisons = len(itl) * (len(itl) - 1) // 2
+    comparisons = len(took) * (len(took) - 1) // 2
     found = set()
-    for label in itl:
+    for label in took:
         if label != fast:
-            d = latency_differences(timed[label], timed[fast], comparisons).get(ITL)
+            d = latency_differences(timed[label], timed[fast], comparisons).get(key)
             if d and d.p is not None and d.p < LEVEL and d.mean > 0:
                 found.add(label)
     return found

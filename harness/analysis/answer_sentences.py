@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 from harness.analysis.answer import Answer
 from harness.analysis.answer_costs import cost_sentence, quantization_sentences, speed_sentences
+from harness.analysis.answer_levels import level_sentences
 from harness.analysis.answer_notices import disagreement_sentence, failure_sentence, loop_sentence
-from harness.analysis.answer_trends import trend_sentences
+from harness.analysis.answer_trends import region_sentence, trend_sentences
 from harness.analysis.answer_words import bounds_text, common_prompts, counted, extreme_of, value_text
 from harness.analysis.comparison import Comparison
 from harness.analysis.goal import goal_of
@@ -55,10 +56,13 @@ def answer_of(
         found += _uncompared(goal, completed, comparison)
     elif len(completed) > 1 and complaint is None:
         found += [_no_goal(comparison), *_traits(comparison)]
+    shares = goal is not None and goal.key in binary
+    found += level_sentences(completed, values, goal, shares)
     found += trend_sentences(comparison, goal)
+    found.append(region_sentence(comparison, goal))
     if len(completed) > 1:
-        found.append(cost_sentence(completed, best))
-        found += quantization_sentences(completed, values, goal, goal is not None and goal.key in binary)
+        found += quantization_sentences(completed, values, goal, shares)
+        found.append(cost_sentence(completed, best if best and best.worse else None))
         found += speed_sentences(completed, best)
         found.append(disagreement_sentence(comparison))
     found += [loop_sentence(completed, comparison), failure_sentence(points)]

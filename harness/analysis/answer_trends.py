@@ -24,7 +24,7 @@ def trend_sentences(comparison: Comparison, goal: Metric | None) -> list[Sentenc
         if goal and one.metric == goal.key and one.p is not None and one.p < LEVEL:
             names = [_short(key) for key in one.keys]
             text = f"the effect of {names[0]} on {goal.name} depends on {names[1]}."
-            figures = f"product term {one.slope:.3g} [{one.low:.3g}, {one.high:.3g}]"
+            figures = f"slope of the product {one.slope:.3g} [{one.low:.3g}, {one.high:.3g}], p={one.p:.2g}"
             found.append(Sentence(" x ".join(names), (text,), figures))
     return found
 
@@ -32,9 +32,11 @@ def trend_sentences(comparison: Comparison, goal: Metric | None) -> list[Sentenc
 def _goal_trend(goal: Metric, trend: Trend) -> Sentence:
     name, values = _short(trend.key), [value for value, *_ in trend.means]
     span = f"{_number(values[0])} to {_number(values[-1])}"
-    change = goal.format(abs(trend.slope) * (values[-1] - values[0]))
+    ends = trend.means[-1][1] - trend.means[0][1]
     if trend.shape in ("rises", "falls"):
-        text = f"{goal.name} {trend.shape} by {change} from {name} {span}"
+        along = (ends > 0) == (trend.shape == "rises")
+        by = f" by {goal.format(abs(ends))}" if along else ""
+        text = f"{goal.name} {trend.shape}{by} from {name} {span}"
     elif trend.shape == "optimum":
         text = f"{goal.name} has its optimum within {span}"
     elif trend.shape == "curved":
@@ -56,6 +58,42 @@ def _goal_trend(goal: Metric, trend: Trend) -> Sentence:
     return Sentence(
         name, (text + ".",), evidence, "good" if trend.shape in ("rises", "falls", "optimum") else ""
     )
+
+
+def region_sentence(comparison: Comparison, goal: Metric | None) -> Sentence | None:
+    """Return which part of a grid of two keys is not significantly worse than its best point."""
+    best = comparison.best.get(goal.key) if goal else None
+    if len(comparison.swept) != 2 or best is None or not best.worse:
+        return None
+    outer, inner = sorted(comparison.swept, key=lambda key: len(key.values))
+    labels = (best.label, *best.ties, *best.worse)
+    groups = {inner.group_of.get(label) for label in labels}
+    cells = {(outer.value_of.get(label), inner.value_of.get(label)): label for label in labels}
+    if len(groups) != 1 or len(cells) != len(labels) or None in {value for pair in cells for value in pair}:
+        return None
+    good = {best.label, *best.ties}
+    found: dict[str, list[str]] = {}
+    for value in outer.values:
+        here = [inner_value for inner_value in inner.values if cells.get((value, inner_value)) in good]
+        if here:
+            found.setdefault(_ranges(here, inner.values), []).append(_number(value))
+    if not found:
+        return None
+    parts = [f"{_short(inner.key)} {where} at {_short(outer.key)} {_and(at)}" for where, at in found.items()]
+    text = f"not significantly worse than the best: {'; '.join(parts)}."
+    return Sentence("Equally good", (text,), f"{len(good)} of {len(labels)} runs, {best.prompts} prompts")
+
+
+def _ranges(values: Sequence[float], every: Sequence[float]) -> str:
+    """Return `0.3 to 1` of neighbouring values, else a list."""
+    first = every.index(values[0])
+    if len(values) > 2 and tuple(values) == tuple(every[first : first + len(values)]):
+        return f"{_number(values[0])} to {_number(values[-1])}"
+    return _and([_number(value) for value in values])
+
+
+def _and(texts: Sequence[str]) -> str:
+    return f"{', '.join(texts[:-1])} and {texts[-1]}" if len(texts) > 1 else texts[0]
 
 
 def _plain_trends(key: str, trends: Sequence[Trend]) -> list[Sentence]:
@@ -85,5 +123,4 @@ def _number(value: float) -> str:
 
 def _listed_values(values: Sequence[float]) -> str:
     """Return `0.6, 0.7 and 0.9 are`."""
-    texts = [_number(value) for value in values]
-    return f"{', '.join(texts[:-1])} and {texts[-1]} are" if len(texts) > 1 else f"{texts[0]} is"
+    return f"{_and([_number(value) for value in values])} {'are' if len(values) > 1 else 'is'}"

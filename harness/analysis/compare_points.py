@@ -41,6 +41,12 @@ TESTED = (
     "prompts (Welch, Šidák)."
 )
 
+TESTED_FEW = (
+    " Of fewer than 20 prompts it is little more than whether runs could be exchanged: a run with rare "
+    "extreme values may pass for a different one."
+)
+"""Simulated errors are in `statistics/simultaneous.py`."""
+
 _LISTED = 3  # labels in a note
 
 _Key = tuple[str, str]
@@ -76,6 +82,7 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
     if texts.unscored:
         notes.append(f"self-BLEU was not computed for {texts.unscored} prompts: there are too many outputs")
     swept = swept_keys(completed)
+    fewest = min((len(p.prompt_ids) for p in completed), default=0)
     trends, interactions = trends_of(swept, values, metrics, binary)
     comparison = Comparison(
         baseline=baseline.point.label if baseline else None,
@@ -86,7 +93,7 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
         noise=noise,
         disagreement=texts.disagreement,
         self_bleu=texts.self_bleu,
-        approximate=0 < min((len(p.prompt_ids) for p in completed), default=0) < FEW,
+        approximate=0 < fewest < FEW,
         notes=tuple(notes),
         swept=swept,
         trends=trends,
@@ -94,7 +101,7 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
         best=with_baseline(best_sets(values, metrics, binary), baseline.point.label, differences)
         if baseline
         else {},
-        tested=TESTED if differences else "",
+        tested=TESTED + TESTED_FEW * (fewest < FEW) if differences else "",
     )
     return replace(comparison, answer=answer_of(sweep, points, comparison, values, samples, binary))
 
