@@ -18,7 +18,7 @@ Check = Callable[[Sequence[str]], tuple[int, str]]
 # What comes before a cure that is overrides or a command, and what ends it.
 _OVERRIDES = re.compile(
     r"(?:; use|; write|, or use|or use|; set(?: it to null:)?|; quote it:|; add|: add|, or sample with"
-    r"|; a prompt is|; a file is|model of the hub is|; for both:|sampling use|leave the word out:|come first:"
+    r"|turn it off use|1e-4, use|; a prompt is|; a file is|model of the hub is|; for both:|sampling use|leave the word out:|come first:"
     r"|or brackets:|in the sweep:|a mapping;|each text;) (.+)"
 )
 _END = re.compile(r" \(choices: | \(at |; else |; quote a value|; in a file")
@@ -130,6 +130,15 @@ MISTAKES = [
     "decoding.top_p=0.9",
     "decoding=temperature decoding.temperature=0",
     "generation.samples=2",
+    "decoding=top_k decoding.top_k=0",
+    "decoding=eta decoding.eta_cutoff=3",
+    "decoding=temperature decoding.xtc_threshold=0.2",
+    "decoding=temperature decoding.mirostat_tau=3",
+    "decoding=temperature decoding.top_p_decay=0.9",
+    "decoding.dry_base=2",
+    "decoding.penalty_last_n=64",
+    "decoding=beam_search",
+    "decoding=nucleus decoding.top_p=0.8",
     "quantization.bnb_4bit_quant_type=nf4",
     "timing.new_tokens=1",
     # sweeps
