@@ -21,6 +21,8 @@ def processors(warp: Warp) -> list:
     found: list = []
     if warp.temperature != 1.0:
         found.append(stock.TemperatureLogitsWarper(warp.temperature))
+    if warp.n_sigma:
+        found.append(lambda _, x: keep(x, x >= best(x) - warp.n_sigma * deviation(x)))
     if warp.top_k:
         found.append(stock.TopKLogitsWarper(warp.top_k))
     if warp.top_p < 1.0:
@@ -31,7 +33,31 @@ def processors(warp: Warp) -> list:
         found.append(stock.EpsilonLogitsWarper(warp.epsilon))
     if warp.eta:
         found.append(stock.EtaLogitsWarper(warp.eta))
+    if warp.top_a:
+        found.append(lambda _, x: keep(x, x.softmax(-1) >= warp.top_a * x.softmax(-1).amax(-1, True) ** 2))
+    if warp.p_less:
+        found.append(lambda _, x: keep(x, x.log_softmax(-1) >= p_less(x, warp.p_less > 1)))
     return found
+
+
+def best(logits: Tensor) -> Tensor:
+    return logits.amax(-1, keepdim=True)
+
+
+def keep(logits: Tensor, kept: Tensor) -> Tensor:
+    return logits.masked_fill(~(kept | (logits == best(logits))), -torch.inf)
+
+
+def deviation(logits: Tensor) -> Tensor:
+    rows = [row[row.isfinite()].double().std(correction=0) for row in logits]
+    return torch.stack(rows)[:, None].float()
+
+
+def p_less(logits: Tensor, normalised: bool) -> Tensor:
+    squares = logits.softmax(-1).square().sum(-1, keepdim=True)
+    if normalised:
+        squares = ((logits.shape[1] * squares - 1) / (logits.shape[1] - 1)).clamp(min=0.0)
+    return squares.log() - 1e-6
 
 
 def warped_by(warp: Warp, logits: Tensor) -> Tensor | None:
@@ -98,6 +124,8 @@ def stored(real: Real, vocabulary: float | None = None) -> StoredSteps:
         chosen_logprob=steps.logprob.astype(np.float64),
         rank=steps.rank.astype(np.int64),
         entropy=steps.entropy.astype(np.float64),
+        squares=steps.sum_p2.astype(np.float64),
+        deviation=steps.logit_std.astype(np.float64),
         top_ids=steps.top_ids,
         top_logprobs=steps.top_logprobs.astype(np.float64),
         top_kept=steps.top_warped_logprobs > -np.inf,

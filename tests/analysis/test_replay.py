@@ -46,6 +46,9 @@ DRAWING = st.builds(
     min_p=some(st.one_of(st.just(1.0), between(0.001, 0.9)), 0.0),
     epsilon=some(between(1e-4, 0.4), 0.0),
     eta=some(between(1e-4, 0.4), 0.0),
+    n_sigma=some(between(0.2, 4.0), 0.0),
+    top_a=some(between(0.01, 1.0), 0.0),
+    p_less=some(st.sampled_from([1, 2]), 0),
 )
 WARPS = st.one_of(DRAWING, DRAWING, DRAWING, st.just(Warp(draws=False)))
 
@@ -144,6 +147,8 @@ def steps_of_p(*rows: list[float], chosen: int = 0, rest: float = 0.0, vocabular
         chosen_logprob=np.log(p[:, chosen]),
         rank=np.full(count, chosen + 1),
         entropy=np.zeros(count),
+        squares=np.full(count, math.nan),
+        deviation=np.full(count, 1.0),
         top_ids=np.tile(np.arange(depth), (count, 1)),
         top_logprobs=np.log(p),
         top_kept=np.ones((count, depth), dtype=bool),
@@ -173,6 +178,11 @@ SEED = 0
         (Warp(True, epsilon=0.01), "KKKK", 1),
         (Warp(True, temperature=0.5, top_p=0.7), "K...", REMOVED),
         (Warp(True, temperature=0.5, min_p=0.11), "KK..", REMOVED),
+        (Warp(True, n_sigma=1.0), "KK..", REMOVED),  # a deviation of 1: from e^-1 of the likeliest
+        (Warp(True, n_sigma=2.0), "KKK.", REMOVED),
+        (Warp(True, n_sigma=9.0), "KKKK", 1),
+        (Warp(True, top_a=0.5), "KK..", REMOVED),
+        (Warp(True, p_less=1), "K...", REMOVED),
         (Warp(False), "KKKK", KEPT),
     ],
 )

@@ -18,7 +18,8 @@ Check = Callable[[Sequence[str]], tuple[int, str]]
 # What comes before a cure that is overrides or a command, and what ends it.
 _OVERRIDES = re.compile(
     r"(?:; use|; write|, or use|or use|; set(?: it to null:)?|; quote it:|; add|: add|, or sample with"
-    r"|turn it off use|1e-4, use|; a prompt is|; a file is|model of the hub is|; for both:|sampling use|leave the word out:|come first:"
+    r"|turn it off use|1e-4, use"
+    r"|; a prompt is|; a file is|model of the hub is|; for both:|sampling use|leave the word out:|come first:"
     r"|or brackets:|in the sweep:|a mapping;|each text;) (.+)"
 )
 _END = re.compile(r" \(choices: | \(at |; else |; quote a value|; in a file")

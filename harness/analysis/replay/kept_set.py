@@ -1,10 +1,10 @@
 """Which tokens a strategy would keep at recorded steps: each is kept, removed or undecidable.
 
-The truncations are those of transformers' logits_process, in its order: temperature, top_k, top_p, min_p,
-epsilon, eta. Each keeps the likeliest tokens down to a threshold (of tokens that tie at the threshold of
-top_p, some are kept and some removed, in an order that is not recorded). If the threshold falls among the
-recorded alternatives the result is known. The tokens that were not recorded, the rest, are bounded by their
-total mass and by the last alternative.
+The truncations act in the order of `decoding/samplers.py`: temperature, top_n_sigma, top_k, top_p, min_p,
+epsilon, eta, top_a, p_less. Each keeps the likeliest tokens down to a threshold (of tokens that tie at the
+threshold of top_p, some are kept and some removed, in an order that is not recorded). If the threshold falls
+among the recorded alternatives the result is known. The tokens that were not recorded, the rest, are bounded
+by their total mass and by the last alternative.
 """
 
 from __future__ import annotations
@@ -13,16 +13,21 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.analysis.replay.rounding import NEAR, mass_error, score_error, tie_distance
+from harness.analysis.replay.rounding import HALF_ULP, LOGITS, NEAR, mass_error, score_error, tie_distance
 from harness.analysis.replay.stored_steps import StoredSteps
 from harness.analysis.replay.warp import Warp
 
 REMOVED, UNKNOWN, KEPT = 0, 1, 2
 
+P_LESS_SLACK = 2e-6
+"""In log-probability: p_less keeps a uniform distribution in spite of rounding."""
+
 
 def truncate(steps: StoredSteps, warp: Warp) -> KeptSet:
     """Return what `warp` keeps of each step."""
     kept = KeptSet(steps, warp.temperature)
+    if warp.n_sigma:
+        kept.top_n_sigma(warp.n_sigma)
     if warp.top_k:
         kept.top_k(warp.top_k)
     if warp.top_p < 1.0:
@@ -33,6 +38,10 @@ def truncate(steps: StoredSteps, warp: Warp) -> KeptSet:
         kept.cutoff(np.log(warp.epsilon), np.log(warp.epsilon))
     if warp.eta:
         kept.eta(warp.eta)
+    if warp.top_a:
+        kept.top_a(warp.top_a)
+    if warp.p_less:
+        kept.p_less(normalised=warp.p_less > 1)
     return kept
 
 
@@ -171,6 +180,52 @@ class KeptSet:
         high = np.where(all_known | raw, entropy * (1 + 1e-4) + 1e-4, np.inf)
         log_eta = np.log(eta)
         self.cutoff(np.minimum(log_eta, log_eta / 2 - high), np.minimum(log_eta, log_eta / 2 - low))
+
+    def top_n_sigma(self, n: float) -> None:
+        """Keep the logits within n standard deviations, which were recorded, of the largest."""
+        threshold = -n * self.steps.deviation[:, None] / self.temperature
+        error = self.error + np.abs(threshold) * 1e-5 + 4 * LOGITS * HALF_ULP / self.temperature
+        kept = self._is_likeliest() | (self.log_weight >= threshold + error)
+        removed = self.log_weight < threshold - error
+        self._narrow(kept, removed, self.rest_log_weight < (threshold - error)[:, 0] - self._rest_error())
+
+    def top_a(self, a: float) -> None:
+        """Keep tokens of at least a times the square of the largest probability, and the likeliest."""
+        mass_low, mass_high = (np.log(mass) for mass in self.mass())
+        # p >= a p1^2 where w >= a / mass, w1 being 1
+        self._threshold(np.log(a) - mass_high, np.log(a) - mass_low)
+
+    def p_less(self, *, normalised: bool) -> None:
+        """Keep tokens at least as likely as the sum of the squared probabilities, and the likeliest."""
+        mass_low, mass_high = self.mass()
+        known = np.where(self.tokens == KEPT, self.weight, 0.0)
+        possible = np.where(self.tokens >= UNKNOWN, self.weight, 0.0)
+        largest = np.exp(self.rest_log_weight)
+        rest = np.where(self.rest >= UNKNOWN, self.rest_mass_high * largest, 0.0)
+        low, high = (known**2).sum(1) / mass_high**2, ((possible**2).sum(1) + rest) / mass_low**2
+        raw = (self.rest == KEPT) & (self.tokens != UNKNOWN).all(1) & (self.temperature == 1.0)
+        raw &= np.isfinite(self.steps.squares)
+        low = np.where(raw, self.steps.squares, low) * (1 - 1e-4)
+        high = np.minimum(np.where(raw, self.steps.squares, high) * (1 + 1e-4), 1.0)
+        if normalised:
+            size = self.steps.vocabulary
+            if np.isfinite(size):
+                low, high = ((size * bound - 1) / (size - 1) for bound in (low, high))
+            else:
+                low = np.zeros_like(low)
+        with np.errstate(divide="ignore"):
+            low, high = (np.log(np.maximum(bound, 0.0)) for bound in (low, high))
+        self._threshold(low + np.log(mass_low), high + np.log(mass_high))
+
+    def _threshold(self, low: np.ndarray, high: np.ndarray) -> None:
+        """Keep tokens whose weight is at least some, and the likeliest; given are bounds (S,) on its log."""
+        error = self.error + mass_error(self.steps.vocabulary, self.temperature)
+        kept = self._is_likeliest() | (self.log_weight >= high[:, None] + error)
+        not_tied = self.logprobs < self.logprobs[:, :1] - self.tie
+        removed = (self.log_weight < low[:, None] - error - P_LESS_SLACK) & not_tied
+        rest_removed = self.rest_log_weight < low - self._rest_error() - error[:, 0] - P_LESS_SLACK
+        rest_removed &= self.steps.rest_max_logprob < self.logprobs[:, 0] - self.tie
+        self._narrow(kept, removed, rest_removed)
 
     def _is_likeliest(self) -> np.ndarray:
         """Return (S, k + 1) bool, the likeliest token where no other is as likely."""

@@ -18,6 +18,8 @@ _COLUMNS = (
     "token_id", "logprob", "rank", "entropy", "kept", "top_ids", "top_logprobs", "top_warped_logprobs",
 )  # fmt: skip
 
+_LATER = ("sum_p2", "logit_std")  # not in older points
+
 
 @dataclass(frozen=True)
 class StoredSteps:
@@ -29,6 +31,8 @@ class StoredSteps:
         chosen: (S,) the token that was chosen.
         chosen_logprob, rank: (S,) of that token.
         entropy: (S,) of the raw distribution.
+        squares, deviation: (S,) the sum of its squared probabilities, the standard deviation of its logits;
+            NaN where they were not recorded.
         top_ids, top_logprobs: (S, k) the likeliest tokens, likeliest first.
         top_kept: (S, k) bool, which of them the strategy of the point kept.
         vocabulary: number of tokens; infinite if it is unknown.
@@ -41,6 +45,8 @@ class StoredSteps:
     chosen_logprob: np.ndarray
     rank: np.ndarray
     entropy: np.ndarray
+    squares: np.ndarray
+    deviation: np.ndarray
     top_ids: np.ndarray
     top_logprobs: np.ndarray
     top_kept: np.ndarray
@@ -123,7 +129,7 @@ def read_steps(stored: StoredPoint, vocabulary: float) -> Iterator[StoredSteps]:
     Raises:
         ConfigError: the steps lack what replay needs.
     """
-    for block in read_blocks(stored, "tokens", _COLUMNS):
+    for block in read_blocks(stored, "tokens", (*_COLUMNS, *_LATER)):
         _check_columns(block.columns, stored.point_id)
         yield _steps_of(block, vocabulary)
 
@@ -155,6 +161,8 @@ def _steps_of(block: TokenBlock, vocabulary: float) -> StoredSteps:
         chosen_logprob=columns["logprob"].astype(np.float64),
         rank=columns["rank"].astype(np.int64),
         entropy=columns["entropy"].astype(np.float64),
+        squares=columns["sum_p2"].astype(np.float64),
+        deviation=columns["logit_std"].astype(np.float64),
         top_ids=columns["top_ids"].astype(np.int64),
         top_logprobs=columns["top_logprobs"].astype(np.float64),
         top_kept=columns["top_warped_logprobs"] > -np.inf,

@@ -10,7 +10,10 @@ from harness.config.effective import FIXED, NEUTRAL, decoding_fields
 from harness.config.validation import format_value
 from harness.errors import ConfigError, Mistake
 
-SUPPORTED = ("do_sample", "temperature", "top_k", "top_p", "min_p", "epsilon_cutoff", "eta_cutoff")
+SUPPORTED = (
+    "do_sample", "temperature", "top_n_sigma", "top_k", "top_p", "min_p", "epsilon_cutoff", "eta_cutoff",
+    "top_a", "p_less",
+)  # fmt: skip
 """Fields that may have any value; all others must be neutral, except those of beams, of no effect alone."""
 
 _WHY_NOT = {
@@ -30,6 +33,8 @@ class Warp:
         top_k: 0 for none.
         top_p: 1 for none.
         min_p, epsilon, eta: 0 for none.
+        n_sigma, top_a: 0 for none.
+        p_less: 0 for none, 1 for the sum of squares, 2 for its normalised form.
     """
 
     draws: bool
@@ -39,6 +44,9 @@ class Warp:
     min_p: float = 0.0
     epsilon: float = 0.0
     eta: float = 0.0
+    n_sigma: float = 0.0
+    top_a: float = 0.0
+    p_less: int = 0
 
     @property
     def truncates(self) -> bool:
@@ -71,6 +79,9 @@ def warp_of(effective: Mapping[str, Any]) -> Warp:
         min_p=float(effective["min_p"] or 0.0),
         epsilon=float(effective["epsilon_cutoff"]),
         eta=float(effective["eta_cutoff"]),
+        n_sigma=float(effective.get("top_n_sigma", 0.0)),
+        top_a=float(effective.get("top_a", 0.0)),
+        p_less={False: 0, True: 1, "norm": 2}[effective.get("p_less", False)],
     )
 
 
@@ -87,10 +98,11 @@ def is_stricter(new: Warp, old: Warp) -> bool:
 
     True if each truncation is at least as strict as the old one and sees the same scores, that is, the same
     temperature. A smaller set has less mass, so the mass before a token is a larger share of it, and top_p
-    only removes more; min_p is relative to the likeliest token, which stays. Absolute cutoffs (epsilon, eta)
-    keep more as a set gets smaller, so the old strategy must have none.
+    only removes more; min_p is relative to the likeliest token, which stays. Cutoffs that depend on the set
+    (epsilon, eta, top_n_sigma, top_a, p_less) may keep more as it gets smaller: the old one must have none.
     """
-    if new.temperature != old.temperature or old.epsilon or old.eta:
+    absolute = old.epsilon or old.eta or old.n_sigma or old.top_a or old.p_less
+    if new.temperature != old.temperature or absolute:
         return False
     stricter_k = not old.top_k or 0 < new.top_k <= old.top_k
     # Equal cutoffs see sums and quotients that are rounded in different ways: they must differ clearly,
