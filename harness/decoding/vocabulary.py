@@ -25,7 +25,8 @@ class Vocabulary:
     def containing(self, parts: tuple[str, ...]) -> tuple[int, ...]:
         """Return the ids of the tokens whose text contains any of the parts."""
         if parts not in self._containing:
+            texts = self.texts if parts else ()
             self._containing[parts] = tuple(
-                token for token, text in enumerate(self.texts) if any(part in text for part in parts)
+                token for token, text in enumerate(texts) if any(part in text for part in parts)
             )
         return self._containing[parts]

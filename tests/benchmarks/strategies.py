@@ -1,0 +1,99 @@
+"""What each strategy costs a step, and what thirty of them cost in one tree, beside one after the other."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from harness.backends.backend import Request
+from harness.backends.hf.decoding_method import Work
+from harness.backends.hf.tree import decode_tree
+from harness.cli.decoding_knobs import choices_of
+from harness.config.groups import ConfigGroups
+from tests.benchmarks.contend import contend
+from tests.benchmarks.shapes import NoText, fable_small, llama_100m, ragged_prompts, strategy
+
+FASTER, DEARER = 5.0, 1.5
+"""Required: the speedup of one tree, and the most that a strategy may cost a step beside greedy decoding."""
+
+MAY_SORT = ("mirostat_1", "tfs")
+
+
+def thirty() -> dict[str, dict[str, Any]]:
+    """Return the strategies of experiments/all_samplers.yaml, without what reads texts."""
+    groups = ConfigGroups()
+    found = choices_of(groups)
+    for name in ("llama_cpp_default", "ollama_default", "webui_default"):
+        found[name] = dict(groups.own_values("decoding", name) or {})
+    chosen = {}
+    for name, fields in found.items():
+        known = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items() if v is not None}
+        if "num_beams" in known or set(known) & {"processors", "json_schema", "regex", "choices", "grammar"}:
+            continue
+        if "dry_multiplier" in known:
+            known["dry_sequence_breakers"] = ()
+        chosen[name] = known
+    return chosen
+
+
+def together(name: str, loaded: Any, new_tokens: int, turns: int, least: float | None) -> None:
+    """Print tokens per second of all strategies in one tree, and the speedup over one after the other."""
+    prompts = ragged_prompts(loaded)
+    strategies = [strategy(new_tokens, **fields) for fields in thirty().values()]
+    work: list[Work] = []
+
+    def one_tree() -> int:
+        requests = [Request(prompt, 0, one) for one in strategies for prompt in prompts]
+        decode_tree(loaded, requests, NoText(), on_work=work.append)
+        return work[-1].tokens
+
+    def one_by_one() -> int:
+        tokens = 0
+        for one in strategies:
+            decode_tree(loaded, [Request(p, 0, one) for p in prompts], NoText(), on_work=work.append)
+            tokens += work[-1].tokens
+        return tokens
+
+    times = contend({"tree": one_tree, "apart": one_by_one}, turns)
+    one_tree()
+    need = "" if least is None else f" ≥ {least:g}"
+    print(
+        f"{name}: {len(strategies)} strategies x {len(prompts)} prompts x {new_tokens} tokens: "
+        f"{times.speed('tree'):,.0f} tokens/s in one tree, {times.ratio('apart', 'tree'):.2f}x{need} of one "
+        f"after the other; rows {work[-1].rows / work[-1].tokens:.2f}",
+        flush=True,
+    )
+
+
+def each(turns: int, new_tokens: int = 16) -> None:
+    """Print the time of a step of each strategy over that of greedy decoding, at 32,000 tokens."""
+    loaded: Any = llama_100m()
+    prompts = ragged_prompts(loaded)
+
+    def run(fields: dict[str, Any]) -> int:
+        work: list[Work] = []
+        one = strategy(new_tokens, **fields)
+        decode_tree(loaded, [Request(p, 0, one) for p in prompts], NoText(), on_work=work.append)
+        return work[0].tokens
+
+    chosen = {"greedy": {"do_sample": False}, **thirty()}
+    times = contend({name: partial(run, fields) for name, fields in chosen.items()}, turns)
+    ratios = {name: times.ratio(name, "greedy") for name in chosen}
+    print(f"A step of 8 rows at 32,000 tokens over one of greedy decoding, ≤ {DEARER:g}:")
+    print("  " + ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items() if name != "greedy"))
+    over = {n: r for n, r in ratios.items() if r > DEARER and n not in MAY_SORT}
+    print(f"  above: {', '.join(over) or 'none'} (mirostat_1 and tfs may sort)")
+
+
+def main(turns: int = 3) -> None:
+    """Print the results."""
+    print(f"\nStrategies: {torch.get_num_threads()} threads, medians of {turns} turns")
+    together("fable_small fp32", fable_small(), 64, turns, FASTER)
+    together("100M fp32", llama_100m(), 32, 1, None)
+    each(turns)
+
+
+if __name__ == "__main__":
+    main()
