@@ -13,7 +13,7 @@ from swept_sweep import chrf
 
 sys.path.append(str(Path(__file__).parent))
 
-from made_pages import plots_of, write_swept
+from made_pages import plots_of, undecided, write_swept
 
 DESKTOP, PHONE = (1440, 900), (390, 844)
 T, P = "decoding.temperature", "decoding.top_p"
@@ -135,6 +135,21 @@ def test_a_heat_map_has_all_values_and_outlines_the_best_region(grid: Path, open
     view.locator("#heat .best a").click()
     view.wait_for_selector("#settings tbody tr")
     assert view.locator("#run option:checked").text_content() == "temperature=0.7 top_p=0.9"
+
+
+def test_where_nothing_is_significantly_worse_the_best_is_outlined_alone(
+    tmp_path: Path, open_page: Open
+) -> None:
+    view = open_page(write_swept(tmp_path, undecided, decodings=("top_p",), keys=GRID)).view
+    view.wait_for_selector("#heat td")
+    assert view.locator("#heat td").count() == 12
+    outlined = view.locator("#heat td.within")
+    assert outlined.all_text_contents() == [f"{chrf('fp32', 'top_p', {T: 0.7, P: 0.9}):.1f}"]
+    assert outlined.evaluate("(td) => ['top', 'bottom', 'left', 'right'].every((s) => "
+                             "td.classList.contains(`edge-${s}`))")  # fmt: skip
+    assert "No cell is significantly worse." in view.text_content("#heat .caption")
+    assert view.locator("#metrics .chip:has-text('significantly worse')").count() == 0
+    assert view.locator("#metrics .chip.good").count() == 1
 
 
 def test_a_heat_map_of_several_strategies_shows_that_of_the_best(tmp_path: Path, open_page: Open) -> None:

@@ -117,12 +117,11 @@ def test_swept_keys_have_the_value_and_the_group_of_each_point(outputs: Path) ->
         [expected.slope, expected.low, expected.high, expected.p], rel=1e-3
     )
     assert (trend["shape"], trend["best"], trend["plateau"]) == (expected.shape, expected.best, [0.5, 1])
-    best, ties = data["best"][GOAL]
+    best, ties, worse = data["best"][GOAL]
     labels = [point["label"] for point in data["points"]]
-    assert (labels[best], [labels[i] for i in ties]) == (
-        compared.best[GOAL].label,
-        list(compared.best[GOAL].ties),
-    )
+    found = compared.best[GOAL]
+    assert (labels[best], [labels[i] for i in ties]) == (found.label, list(found.ties))
+    assert [labels[i] for i in worse] == list(found.worse)
     assert [each["keys"] for each in data["interactions"]] == [list(keys)]
     assert {name: levels for name, levels, _ in data["factors"]}["decoding"] == ["greedy", "top_p"]
 

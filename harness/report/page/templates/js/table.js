@@ -8,6 +8,8 @@ const signOf = (word, verdict, noise) => {
 };
 
 const bestOf = new Map(Object.entries(data.best));
+// The runs that are not significantly worse than the best: of no interest where no run is.
+const notWorse = new Set(bestOf.get(data.answer?.goal)?.[2].length ? data.answer.ties : []);
 const every = data.metrics.filter((metric) => points.some((point) => point.cells[metric.key]));
 const headline = every.filter((metric) => metric.headline);
 const columnsShown = () => (state.all || !headline.length ? every : headline);
@@ -106,7 +108,7 @@ const pointHeader = (index) => {
   const cell = titled(headCell("row", pointLink(index)), plain(point.label));
   if (index === data.baseline) cell.append(chip("baseline", "baseline for all comparisons"));
   if (index === data.answer?.best) cell.append(chip("best", `best ${metricNames([data.answer.goal])}`, "chip good"));
-  else if (data.answer?.ties.includes(index)) cell.append(chip("tied", `${metricNames([data.answer.goal])}: not significantly worse than the best`));
+  else if (notWorse.has(index)) cell.append(chip("not significantly worse", `${metricNames([data.answer.goal])}: not significantly worse than the best`));
   if (data.front?.points.includes(index)) cell.append(chip("Pareto-optimal", `not dominated on ${metricNames(data.front.metrics)}`));
   if (point.status === "failed") cell.append(el("small", "error", plain(point.error ?? "failed")));
   else if (!Object.keys(point.cells).length) cell.append(el("small", "soft", "no results stored"));
