@@ -114,9 +114,9 @@ def write_quantizations(folder: Path, hostile: bool = False, budget_mb: float = 
     return path
 
 
-def write_scored(folder: Path, hostile: bool = False) -> Path:
+def write_scored(folder: Path, hostile: bool = False, goal: str | None = None) -> Path:
     """compare.html of prompts with references, chats among them; `hostile`: all of it hostile text."""
-    sweep = scored_sweep(folder / "outputs", hostile)
+    sweep = replace(scored_sweep(folder / "outputs", hostile), compare={"goal": goal})
     points = point_results(sweep)
     path = folder / "scored.html"
     path.write_text(compare_html(sweep, points, comparison=compare(sweep, points)), encoding="utf-8")

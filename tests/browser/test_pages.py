@@ -15,6 +15,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from made_pages import (
     NAMES_OF_OBJECTS,
+    plots_of,
     rows_of,
     write_compare,
     write_hostile,
@@ -139,6 +140,19 @@ def test_no_chart_has_a_glyph_for_each_run(compare: Path, open_page: Open) -> No
     )
     assert len(glyphs) == 4
     assert max(glyphs) <= 5 < runs
+
+
+def test_ticks_are_the_measurements_and_few_of_them_have_no_95th_percentile(
+    compare: Path, open_page: Open
+) -> None:
+    view = open_page(compare).view
+    (plot,) = plots_of(view, "ttft")
+    runs = len(plot["medians"]["y"])
+    assert len(plot["ticks"]["x"]) == runs, "each was timed once"
+    assert plot["tails"]["p95"] == []
+    panel = view.text_content(".panel:has(#chart-ttft) .caption")
+    assert "Ticks: individual measurements; bar" in panel
+    assert "percentile" not in panel
 
 
 def test_a_link_to_a_view_opens_it_again(compare: Path, open_page: Open) -> None:
