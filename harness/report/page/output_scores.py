@@ -20,7 +20,7 @@ def scores_of(metrics: Sequence[Metric], goal: str | None) -> list[Metric]:
         goal: key of the metric that the question is about, where it is known.
     """
     scores = [m for m in metrics if m.per_sample and (m.key.partition("/")[0] in SECTIONS or m.key == goal)]
-    first = {goal: 0, "reference/chrf": 1, "reference/exact_match": 2}
+    first = {"reference/chrf": 1, "reference/exact_match": 2, goal: 0}
     return sorted(scores, key=lambda m: first.get(m.key, 3))
 
 
