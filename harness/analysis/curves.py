@@ -41,13 +41,13 @@ class Latencies(NamedTuple):
     """The distribution of a latency in ms.
 
     Attributes:
-        count: number of measurements.
+        measured: number of measurements.
         times: the measurements, ascending; evenly thinned where they are over MEASUREMENTS.
         quartiles: the 25th, 50th and 75th percentile of all measurements.
         tails: the 5th and the 95th; None of so few that no measurement is beyond them.
     """
 
-    count: int
+    measured: int
     times: list[float]
     quartiles: list[float]
     tails: list[float] | None

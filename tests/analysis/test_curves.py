@@ -15,7 +15,7 @@ def test_a_few_measurements_are_drawn_as_they_are(outputs: Path) -> None:
     stored = store(outputs, "few", rows(), {}, timed("p", 9.0, 5.0, 7.0, 6.0))
     ttft = measured_latencies(stored)["ttft"]
     assert ttft.times == [5, 6, 7, 9]
-    assert ttft.count == 4
+    assert ttft.measured == 4
     assert ttft.quartiles == [5.75, 6.5, 7.5]
     assert ttft.tails is None
     assert measured_latencies(stored)["itl"].times == [2.0] * 8
@@ -24,7 +24,7 @@ def test_a_few_measurements_are_drawn_as_they_are(outputs: Path) -> None:
 def test_many_measurements_are_thinned_evenly_by_rank(outputs: Path) -> None:
     values = np.random.default_rng(0).permutation(1000.0 + np.arange(1000))
     ttft = measured_latencies(store(outputs, "many", rows(), {}, timed("p", *values)))["ttft"]
-    assert (len(ttft.times), ttft.count) == (MEASUREMENTS, 1000)
+    assert (len(ttft.times), ttft.measured) == (MEASUREMENTS, 1000)
     assert (ttft.times[0], ttft.times[-1]) == (1000, 1999)
     assert set(np.diff(ttft.times)) == {5, 6}
     assert ttft.tails == pytest.approx(np.percentile(values, [5, 95]))

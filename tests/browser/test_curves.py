@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from swept_sweep import chrf
 sys.path.append(str(Path(__file__).parent))
 
 from made_pages import plots_of, undecided, write_swept
+
+from harness.analysis.comparison import Comparison
 
 DESKTOP, PHONE = (1440, 900), (390, 844)
 T, P = "decoding.temperature", "decoding.top_p"
@@ -180,6 +183,37 @@ def test_parallel_coordinates_lead_from_choices_to_metrics(grid: Path, open_page
     (plot,) = plots_of(view, "parallel")
     assert "rep-4 ↓" not in plot["names"]["text"]
     assert "axes=" in view.evaluate("() => location.hash")
+
+
+def unsupported(compared: Comparison) -> Comparison:
+    """A comparison in which no metric but the goal has a trend, and no latency differs significantly."""
+    cells = {
+        label: {
+            key: replace(cell, difference=None) if key.startswith("latency/") else cell
+            for key, cell in of.items()
+        }
+        for label, of in compared.cells.items()
+    }
+    trends = tuple(t for t in compared.trends if not t.metric.startswith("latency/"))
+    return replace(compared, cells=cells, trends=trends)
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_the_direction_of_an_effect_is_coloured_only_where_a_test_supports_it(
+    tmp_path: Path, open_page: Open, supported: bool
+) -> None:
+    def without_trends(compared: Comparison) -> Comparison:
+        return replace(unsupported(compared), cells=compared.cells)
+
+    change = without_trends if supported else unsupported
+    path = write_swept(tmp_path, change, decodings=("top_p",), keys={T: (0.5, 0.7, 1.0, 1.2, 1.3, 1.4)})
+    view = open_page(path).view
+    row = view.locator("table.effects tbody tr", has=view.locator("th", has_text="ITL"))
+    # The sweep's time per token rises by 0.1 a run, and only differences of 2 are significant there.
+    assert "not significant" in row.text_content()
+    assert row.locator(".sign").count() == 0
+    goal = view.locator("table.effects tbody tr", has=view.locator("th", has_text="rep-4"))
+    assert goal.locator(".sign.better").count() == 1, "its trend falls, which is better"
 
 
 def test_few_runs_have_no_parallel_coordinates(tmp_path: Path, open_page: Open) -> None:

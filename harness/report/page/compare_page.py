@@ -62,7 +62,7 @@ def compare_html(
     quantization = quantization_section(points, chunks)
     goal, _ = goal_of(sweep, compared.metrics)
     prompts, notes = prompts_section(
-        points, chunks, compared.metrics, compared.disagreement, goal and goal.key
+        points, chunks, compared.metrics, compared.disagreement, goal.key if goal else None
     )
     names = short_names([p.point for p in points])
     first = first_metrics(compared)

@@ -32,6 +32,7 @@ def metric_json(metric: Metric, first: bool = False) -> dict[str, Any]:
             name: getattr(metric, name)
             for name in ("key", "name", "description", "unit", "decimals", "better")
         },
+        "width": width if math.isfinite(width := metric.bounds[1] - metric.bounds[0]) else None,
         "known": any(known.key == metric.key for known in METRICS) or metric.unit == "feedback",
         "headline": first or metric.visibility == "headline" or metric.key == WIN_RATE,
     }
@@ -53,7 +54,7 @@ def point_json(p: PointResult, name: str, cells: Mapping[str, Cell], address: st
 
 def _latency_json(found: Latencies) -> dict[str, Any]:
     return {
-        "count": found.count,
+        "count": found.measured,
         "times": list(map(short, found.times)),
         "quartiles": list(map(short, found.quartiles)),
         "tails": found.tails and list(map(short, found.tails)),

@@ -170,6 +170,7 @@ def test_settings_have_the_requested_beside_the_effective_config(outputs: Path) 
     first, failed, _ = page.json(page.data["settings"])
     assert first["requested"]["decoding.do_sample"] == "false"
     assert first["requested"]["prompts.items"] == "6 prompts"
+    assert not [key for key in first["requested"] if "bnb_4bit" in key], "of a quantization that uses none"
     assert first["requested"]["generation.stop_strings"] == '["[end]"]'
     assert first["effective"]["top_p"] == "0.9"
     assert first["environment"]["versions.torch"] == "2.13"

@@ -92,6 +92,7 @@ const drawHeatMap = () => {
     el("p", "caption", ...legend, interactionSentence(metric, pair)),
     el("p", "chart-legend", scale),
     el("div", "heat-frame", el("span", "heat-y", plain(y.name)), el("div", "scroll-x", table), el("span", "heat-x", plain(x.name))));
+  showScrolling(box);
 };
 const rampOfShades = () => {
   const node = el("i", "scale");
