@@ -185,6 +185,27 @@ def test_parallel_coordinates_lead_from_choices_to_metrics(grid: Path, open_page
     assert "axes=" in view.evaluate("() => location.hash")
 
 
+def test_a_slope_is_not_said_to_lead_out_of_what_a_metric_can_be(tmp_path: Path, open_page: Open) -> None:
+    def steep(compared: Comparison) -> Comparison:
+        trends = [replace(t, slope=-0.9, low=-2.0, high=-0.1, shape="falls") for t in compared.trends]
+        return replace(compared, trends=tuple(trends))
+
+    path = write_swept(tmp_path, steep, decodings=("top_p",), keys={T: (0.3, 0.5, 1.8)})
+    view = open_page(path, "#/overview?curves=text/repeated_4").view
+    view.wait_for_selector("#curves .caption")
+    # rep-4 is a share: -2.0 * 1.5 = -3 would be below -1.
+    assert "Falls: −1.000 [−1.000, −0.150] from 0.3 to 1.8" in view.text_content("#curves .caption")
+
+
+def test_intervals_say_what_a_difference_is(curves: Path, open_page: Open) -> None:
+    view = open_page(curves).view
+    view.wait_for_selector("#metrics tbody tr")
+    sentence = "A difference is the mean over the prompts that both runs have"
+    assert sentence not in view.text_content("#metrics-caption")
+    view.click("#intervals")
+    assert sentence in view.text_content("#metrics-caption")
+
+
 def unsupported(compared: Comparison) -> Comparison:
     """A comparison in which no metric but the goal has a trend, and no latency differs significantly."""
     cells = {

@@ -2,7 +2,7 @@
 
 const SCROLLING = ".scroll, .tree-scroll, .scroll-x, .scrolls .chart";
 
-const PADDING = 16; // pixels at the right of a last column, which nobody misses
+const PADDING = 10; // pixels at the right of a last column, which nobody misses
 const showEdges = (box) => {
   const frame = box.parentElement;
   frame.classList.toggle("more-left", box.scrollLeft > 1);
