@@ -35,7 +35,7 @@ def made_up_comparison(points: Sequence[PointResult]) -> Comparison:
     share = {prompt_id: (i + 1) / len(prompt_ids) for i, prompt_id in enumerate(prompt_ids)}
     sentences = (
         Sentence("Best dist-2", (*listed(labels[1:2]), " with dist-2 0.91."), "0.85 to 0.95", "good"),
-        Sentence("Tied", (*listed(labels[:3]), " are not significantly worse.")),
+        Sentence("Equally good", (*listed(labels[:3]), " are not significantly worse.")),
         Sentence("Look at", ("prompt ", Link("prompt", prompt_ids[-1]), ".")),
         Sentence("Failed", ("2 of 6 runs, one of them ", Link("point", "of another sweep"), "."), tone="bad"),
     )

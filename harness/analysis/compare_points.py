@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from harness.analysis.answer_sentences import answer_of
 from harness.analysis.best_points import best_sets, with_baseline
-from harness.analysis.comparison import Cell, Comparison, Difference, Front, metrics_of
+from harness.analysis.comparison import Cell, Comparison, Difference, metrics_of
 from harness.analysis.factors import effects_of
 from harness.analysis.latency_differences import (
     MeanDifference,
@@ -19,10 +17,10 @@ from harness.analysis.latency_differences import (
 )
 from harness.analysis.metric_catalog import Metric
 from harness.analysis.noise_floor import noise_line
+from harness.analysis.pareto_axes import front_of
 from harness.analysis.point_results import PointResult, finite_numbers
 from harness.analysis.prompt_values import PromptValues, prompt_values
 from harness.analysis.sample_table import read_sample_table
-from harness.analysis.statistics.pareto import pareto_front
 from harness.analysis.statistics.simultaneous import simultaneous_intervals
 from harness.analysis.statistics.verdicts import verdict_of, word_of
 from harness.analysis.swept_keys import swept_keys, trends_of
@@ -89,7 +87,7 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
         metrics=metrics,
         cells={p.point.label: _cells(p, intervals, differences) for p in completed},
         effects=effects_of(completed, list(by_key)),
-        front=_front(sweep, completed, by_key, notes),
+        front=front_of(sweep, completed, metrics, notes),
         noise=noise,
         disagreement=texts.disagreement,
         self_bleu=texts.self_bleu,
@@ -223,34 +221,6 @@ def _noise_floor(completed: Sequence[PointResult], notes: list[str]) -> dict[str
         for key, change in finite_numbers(changes if isinstance(changes, dict) else {}).items():
             floor[key] = max(floor.get(key, 0.0), abs(change))
     return floor
-
-
-def _front(
-    sweep: Sweep, completed: Sequence[PointResult], metrics: Mapping[str, Metric], notes: list[str]
-) -> Front | None:
-    """Return the front in those of the requested metrics that were measured."""
-    wanted = sweep.compare.get("pareto")
-    if wanted is None:
-        from harness.config.point import Compare
-
-        wanted = Compare().pareto
-    measured = [key for key in dict.fromkeys(wanted) if key in metrics]
-    if len(measured) < 2:
-        return None
-    missing = [key for key in wanted if key not in measured]
-    if missing:
-        notes.append(f"compare.pareto: no run has {', '.join(missing)}; the front is computed without")
-    compared = [p for p in completed if all(key in p.metrics for key in measured)]
-    if not compared:
-        return None
-    values = np.array([[p.metrics[key] for key in measured] for p in compared])
-    on_front = pareto_front(values, [metrics[key].better != "lower" for key in measured])
-    labels = [p.point.label for p in compared]
-    return Front(
-        metrics=tuple(measured),
-        labels=tuple(label for label, on in zip(labels, on_front, strict=True) if on),
-        compared=tuple(labels),
-    )
 
 
 def _listed(labels: Sequence[str]) -> str:

@@ -1,17 +1,20 @@
-"""What the charts draw of a point: its entropy by token position, and its latencies as quantiles."""
+"""What the charts draw of a point: its entropy by token position, and its measured latencies."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from harness.analysis.latency import tail_is_known
 from harness.store.stored_point import StoredPoint
 from harness.store.token_table import read_blocks
 
 POSITIONS = 512
 """Positions of a curve; those of longer outputs are left out."""
 
-QUANTILES = 41
-"""Of a distribution, from the smallest to the largest in equal steps."""
+MEASUREMENTS = 200
+"""Measurements of a distribution that are drawn; of more, so many that are equally far apart in rank."""
 
 LEAST_SHARE = 0.1
 """Where a smaller share of the samples reaches a position, a mean describes them rather than the position."""
@@ -34,8 +37,24 @@ def entropy_curve(stored: StoredPoint) -> list[float]:
         return (sums / counts)[:length].tolist()
 
 
-def latency_quantiles(stored: StoredPoint) -> dict[str, list[float]]:
-    """Return QUANTILES of the measured times to first token (`ttft`) and between tokens (`itl`), ms."""
+class Latencies(NamedTuple):
+    """The distribution of a latency in ms.
+
+    Attributes:
+        measured: number of measurements.
+        times: the measurements, ascending; evenly thinned where they are over MEASUREMENTS.
+        quartiles: the 25th, 50th and 75th percentile of all measurements.
+        tails: the 5th and the 95th; None of so few that no measurement is beyond them.
+    """
+
+    measured: int
+    times: list[float]
+    quartiles: list[float]
+    tails: list[float] | None
+
+
+def measured_latencies(stored: StoredPoint) -> dict[str, Latencies]:
+    """Return the measured times to first token (`ttft`) and between tokens (`itl`)."""
     if not stored.has("timing.parquet"):
         return {}
     columns = stored.columns("timing", ["ttft_ms", "itl_ms"])
@@ -43,5 +62,12 @@ def latency_quantiles(stored: StoredPoint) -> dict[str, list[float]]:
         "ttft": [value for value in columns["ttft_ms"] if value is not None],
         "itl": [value for values in columns["itl_ms"] for value in values or ()],
     }
-    steps = np.linspace(0, 1, QUANTILES)
-    return {name: np.quantile(values, steps).tolist() for name, values in times.items() if values}
+    return {name: _latencies(np.sort(values)) for name, values in times.items() if values}
+
+
+def _latencies(values: np.ndarray) -> Latencies:
+    drawn = min(len(values), MEASUREMENTS)
+    ranks = np.linspace(0, len(values) - 1, drawn).round().astype(np.int64)
+    quartiles, tails = np.quantile(values, (0.25, 0.5, 0.75)), np.quantile(values, (0.05, 0.95))
+    known = tails.tolist() if tail_is_known(len(values)) else None
+    return Latencies(len(values), values[ranks].tolist(), quartiles.tolist(), known)

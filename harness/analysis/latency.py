@@ -9,6 +9,14 @@ import numpy as np
 
 from harness.store.records import Repetition
 
+LEAST_FOR_TAIL = 20
+"""Measurements that a 95th percentile needs: of fewer, none is expected to be beyond it."""
+
+
+def tail_is_known(count: int) -> bool:
+    """Return whether so many measurements have a 95th percentile worth showing."""
+    return count >= LEAST_FOR_TAIL
+
 
 def repetition(
     prompt_id: str, repeat: int, batch_size: int, started: float, tokens: Sequence[float]
@@ -88,7 +96,8 @@ def latency_metrics(
 
     Inter-token latencies are pooled over all repetitions. Throughput is the median over repetitions of tokens
     per second; decode throughput is that of the tokens after the first, over the decode time. Intervals are
-    distribution-free and cover at least 90%; there is none where the values are too few for that.
+    distribution-free and cover at least 90%; there is none where the values are too few for that, and no 95th
+    percentile of fewer than LEAST_FOR_TAIL.
     """
     metrics: dict[str, float] = {}
     intervals: dict[str, tuple[float, float]] = {}
@@ -98,7 +107,7 @@ def latency_metrics(
         "total": [(r.ttft_ms or 0.0) + r.decode_ms for r in repetitions],
     }
     for name, values in times.items():
-        for percent in (50, 95) if values else ():
+        for percent in (50, 95) if tail_is_known(len(values)) else (50,) if values else ():
             metric = f"latency/{name}_p{percent}_ms"
             metrics[metric] = float(np.quantile(values, percent / 100))
             low, high, coverage = quantile_interval(values, percent / 100)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from harness.analysis.latency import tail_is_known
 from harness.analysis.statistics.simultaneous import Simultaneous
 from harness.analysis.statistics.welch import welch_interval
 from harness.store.records import Repetition
@@ -36,7 +37,8 @@ def difference_at(found: Simultaneous, index: int) -> MeanDifference:
 
 
 def _itl(r: Repetition, q: float) -> float | None:
-    return float(np.quantile(r.itl_ms, q)) if r.itl_ms else None
+    enough = tail_is_known(len(r.itl_ms)) if q > 0.5 else bool(r.itl_ms)
+    return float(np.quantile(r.itl_ms, q)) if enough else None
 
 
 BY_REPETITION: Mapping[str, Callable[[Repetition], float | None]] = {

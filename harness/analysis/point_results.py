@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.analysis.latency import tail_is_known
 from harness.analysis.metric_catalog import Metric, metrics_from_json
 from harness.analysis.preferences import WIN_RATE, preferences
 from harness.store.feedback import feedback_means, known_feedback
@@ -91,15 +92,38 @@ def point_result(
     """Return the results of a point whose folder is known, with the means of its feedback."""
     known = stored.metrics() if stored.has("metrics.json") else {}
     generations = stored.columns("generations", ["finish_reason", "prompt_id"])
+    metrics = finite_numbers(known.get("metrics", {}))
+    for key in _unknown_tails(stored) & metrics.keys():
+        del metrics[key]
     return PointResult(
         point,
         stored,
-        metrics={**finite_numbers(known.get("metrics", {})), **(feedback or {})},
-        intervals={key: (float(low), float(high)) for key, (low, high) in known.get("intervals", {}).items()},
+        metrics={**metrics, **(feedback or {})},
+        intervals={
+            key: (float(low), float(high))
+            for key, (low, high) in known.get("intervals", {}).items()
+            if key in metrics
+        },
         custom_metrics=metrics_from_json(known),
         finishes=Counter(generations["finish_reason"]),
         prompt_ids=tuple(dict.fromkeys(generations["prompt_id"])),
     )
+
+
+def _unknown_tails(stored: StoredPoint) -> set[str]:
+    """Return the 95th percentiles of latencies that a point was too seldom timed for.
+
+    Points that were stored before this was asked have them in their metrics.json.
+    """
+    if not stored.has("timing.parquet"):
+        return set()
+    columns = stored.columns("timing", ["ttft_ms", "itl_ms"])
+    counts = {
+        "ttft": sum(value is not None for value in columns["ttft_ms"]),
+        "itl": sum(len(values or ()) for values in columns["itl_ms"]),
+        "total": len(columns["ttft_ms"]),
+    }
+    return {f"latency/{name}_p95_ms" for name, count in counts.items() if not tail_is_known(count)}
 
 
 def finite_numbers(values: Mapping[str, Any]) -> dict[str, float]:

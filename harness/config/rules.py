@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -115,6 +115,17 @@ def _quantization(quantization: Quantization) -> Iterator[Mistake]:
         if key == "group_size" and quantization.torchao == "int8_dynamic_activation_int8_weight":
             cure = "set it to null, or use quantization=torchao_int8_weight_only"
             yield NoEffect(text, f"no effect here, a whole row shares a scale; {cure}")
+
+
+def keys_without_effect(section: Quantization | Cache) -> frozenset[str]:
+    """Return the keys of a section that have no effect with its other keys, whatever their value."""
+    rule: Callable[[Any], Iterator[Mistake]] = _cache if isinstance(section, Cache) else _quantization
+    found = set()
+    for key in type(section).model_fields:
+        changed = section.model_copy(update={key: "another value"})
+        named = (m.key.partition("=")[0].rpartition(".")[2] for m in rule(changed) if isinstance(m, NoEffect))
+        found |= {key} & set(named)
+    return frozenset(found)
 
 
 def _cache(cache: Cache) -> Iterator[Mistake]:

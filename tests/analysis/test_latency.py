@@ -39,7 +39,7 @@ def test_metrics_by_hand() -> None:
     metrics, intervals = latency_metrics(timed)
     assert metrics["latency/ttft_p50_ms"] == pytest.approx(200)
     assert metrics["latency/itl_p50_ms"] == pytest.approx(200)
-    assert metrics["latency/itl_p95_ms"] == pytest.approx(300)
+    assert "latency/itl_p95_ms" not in metrics, "a 95th percentile of six numbers is none"
     assert metrics["latency/total_p50_ms"] == pytest.approx(700)
     # Two rows, two tokens after the first: 4 tokens in 200, 400 and 600 ms.
     assert metrics["throughput/decode_tokens_per_s"] == pytest.approx(10)
@@ -47,6 +47,19 @@ def test_metrics_by_hand() -> None:
     assert metrics["throughput/tokens_per_s"] == pytest.approx(6 / 0.7)
     assert "latency/ttft_p50_ms" not in intervals, "three values cover the median with 75% only"
     assert intervals["latency/itl_p50_ms"] == pytest.approx((100, 300))
+
+
+@pytest.mark.parametrize(("repetitions", "known"), [(19, False), (20, True)])
+def test_a_95th_percentile_needs_twenty_measurements(repetitions: int, known: bool) -> None:
+    timed = [repetition("a", i, 1, started=0.0, tokens=[0.1 + i / 100, 0.5]) for i in range(repetitions)]
+    metrics, intervals = latency_metrics(timed)
+    for name in ("ttft", "itl", "total"):
+        assert f"latency/{name}_p50_ms" in metrics
+        assert (f"latency/{name}_p95_ms" in metrics) == known
+        assert known or f"latency/{name}_p95_ms" not in intervals
+    if known:
+        exact = np.percentile([100 + 10 * i for i in range(repetitions)], 95)
+        assert metrics["latency/ttft_p95_ms"] == pytest.approx(exact)
 
 
 def test_beams_have_a_total_time_only() -> None:

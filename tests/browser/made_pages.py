@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from sparse_points import sparse_sweep
 from swept_sweep import swept_comparison, swept_sweep
 
 from harness.analysis.compare_points import compare
+from harness.analysis.comparison import Comparison
 from harness.analysis.point_results import point_results
 from harness.report.page.compare_page import compare_html
 from harness.report.page.tokens_page import tokens_html
@@ -112,9 +114,9 @@ def write_quantizations(folder: Path, hostile: bool = False, budget_mb: float = 
     return path
 
 
-def write_scored(folder: Path, hostile: bool = False) -> Path:
+def write_scored(folder: Path, hostile: bool = False, goal: str | None = None) -> Path:
     """compare.html of prompts with references, chats among them; `hostile`: all of it hostile text."""
-    sweep = scored_sweep(folder / "outputs", hostile)
+    sweep = replace(scored_sweep(folder / "outputs", hostile), compare={"goal": goal})
     points = point_results(sweep)
     path = folder / "scored.html"
     path.write_text(compare_html(sweep, points, comparison=compare(sweep, points)), encoding="utf-8")
@@ -129,13 +131,24 @@ def write_sparse(folder: Path, complete: bool = True) -> Path:
     return path
 
 
-def write_swept(folder: Path, **options: Any) -> Path:
-    """compare.html of a sweep over numbers; `options` of `swept_sweep`."""
+def write_swept(
+    folder: Path, change: Callable[[Comparison], Comparison] = lambda compared: compared, **options: Any
+) -> Path:
+    """compare.html of a sweep over numbers, its comparison changed; `options` of `swept_sweep`."""
     sweep = swept_sweep(folder / "outputs", **options)
     points = point_results(sweep)
     path = folder / "swept.html"
-    path.write_text(compare_html(sweep, points, comparison=swept_comparison(points)), encoding="utf-8")
+    compared = change(swept_comparison(points))
+    path.write_text(compare_html(sweep, points, comparison=compared), encoding="utf-8")
     return path
+
+
+def undecided(compared: Comparison) -> Comparison:
+    """Return a comparison in which no point is significantly worse than the best."""
+    best = {key: replace(one, ties=one.ties + one.worse, worse=()) for key, one in compared.best.items()}
+    assert compared.answer is not None
+    answer = replace(compared.answer, ties=best[compared.answer.goal or ""].ties)
+    return replace(compared, best=best, answer=answer)
 
 
 CHART = """(id) => {

@@ -58,9 +58,23 @@ def test_the_table_marks_the_best_its_ties_and_what_is_all_equal(swept: Path, op
     assert view.locator("#metrics thead th").nth(1).text_content().startswith("chrF")
     best = view.locator("#metrics tbody tr", has=view.locator(".chip.good"))
     assert best.locator(".point-link").all_text_contents() == ["fp32/min_p temperature=0.7"]
-    assert view.locator("#metrics .value.best").all_text_contents() == ["43.0▲"]
-    tied = view.locator("#metrics tbody tr", has=view.locator(".chip:text-is('tied')"))
-    assert tied.locator(".point-link").all_text_contents() == ["fp32/top_p temperature=0.7"], (
+    heads = [text.partition("hi")[0] for text in view.locator("#metrics thead th").all_text_contents()]
+    values = [
+        [cell.locator(".value").text_content().rstrip("▲▼·↑↓") for cell in row.locator("td").all()]
+        for row in view.locator("#metrics tbody tr").all()
+    ]
+    for column, head in enumerate(heads[1:]):
+        bold = f"#metrics tbody td:nth-child({column + 2}) .value.best"
+        shown = [text.rstrip("▲▼·↑↓") for text in view.locator(bold).all_text_contents()]
+        all_values = [float(row[column].replace("−", "-").replace(",", "")) for row in values]
+        best = {"chrF": max, "rep-4": min, "dist-2": max}.get(head.partition("low")[0].strip())
+        if best and len(set(all_values)) > 1:
+            extreme = best(all_values)
+            assert [float(text) for text in shown] == [extreme] * all_values.count(extreme), head
+        elif len(set(all_values)) == 1:
+            assert shown == []
+    near = view.locator("#metrics tbody tr", has=view.locator(".chip:text-is('not significantly worse')"))
+    assert near.locator(".point-link").all_text_contents() == ["fp32/top_p temperature=0.7"], (
         "within 2 of the best"
     )
     view.click("#all-metrics")

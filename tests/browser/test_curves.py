@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from swept_sweep import chrf
 
 sys.path.append(str(Path(__file__).parent))
 
-from made_pages import plots_of, write_swept
+from made_pages import plots_of, undecided, write_swept
+
+from harness.analysis.comparison import Comparison
 
 DESKTOP, PHONE = (1440, 900), (390, 844)
 T, P = "decoding.temperature", "decoding.top_p"
@@ -137,6 +140,21 @@ def test_a_heat_map_has_all_values_and_outlines_the_best_region(grid: Path, open
     assert view.locator("#run option:checked").text_content() == "temperature=0.7 top_p=0.9"
 
 
+def test_where_nothing_is_significantly_worse_the_best_is_outlined_alone(
+    tmp_path: Path, open_page: Open
+) -> None:
+    view = open_page(write_swept(tmp_path, undecided, decodings=("top_p",), keys=GRID)).view
+    view.wait_for_selector("#heat td")
+    assert view.locator("#heat td").count() == 12
+    outlined = view.locator("#heat td.within")
+    assert outlined.all_text_contents() == [f"{chrf('fp32', 'top_p', {T: 0.7, P: 0.9}):.1f}"]
+    assert outlined.evaluate("(td) => ['top', 'bottom', 'left', 'right'].every((s) => "
+                             "td.classList.contains(`edge-${s}`))")  # fmt: skip
+    assert "No cell is significantly worse." in view.text_content("#heat .caption")
+    assert view.locator("#metrics .chip:has-text('significantly worse')").count() == 0
+    assert view.locator("#metrics .chip.good").count() == 1
+
+
 def test_a_heat_map_of_several_strategies_shows_that_of_the_best(tmp_path: Path, open_page: Open) -> None:
     view = open_page(write_swept(tmp_path, decodings=("top_p", "min_p"), keys=GRID)).view
     view.wait_for_selector("#heat td")
@@ -165,6 +183,58 @@ def test_parallel_coordinates_lead_from_choices_to_metrics(grid: Path, open_page
     (plot,) = plots_of(view, "parallel")
     assert "rep-4 ↓" not in plot["names"]["text"]
     assert "axes=" in view.evaluate("() => location.hash")
+
+
+def test_a_slope_is_not_said_to_lead_out_of_what_a_metric_can_be(tmp_path: Path, open_page: Open) -> None:
+    def steep(compared: Comparison) -> Comparison:
+        trends = [replace(t, slope=-0.9, low=-2.0, high=-0.1, shape="falls") for t in compared.trends]
+        return replace(compared, trends=tuple(trends))
+
+    path = write_swept(tmp_path, steep, decodings=("top_p",), keys={T: (0.3, 0.5, 1.8)})
+    view = open_page(path, "#/overview?curves=text/repeated_4").view
+    view.wait_for_selector("#curves .caption")
+    # rep-4 is a share: -2.0 * 1.5 = -3 would be below -1.
+    assert "Falls: −1.000 [−1.000, −0.150] from 0.3 to 1.8" in view.text_content("#curves .caption")
+
+
+def test_intervals_say_what_a_difference_is(curves: Path, open_page: Open) -> None:
+    view = open_page(curves).view
+    view.wait_for_selector("#metrics tbody tr")
+    sentence = "A difference is the mean over the prompts that both runs have"
+    assert sentence not in view.text_content("#metrics-caption")
+    view.click("#intervals")
+    assert sentence in view.text_content("#metrics-caption")
+
+
+def unsupported(compared: Comparison) -> Comparison:
+    """A comparison in which no metric but the goal has a trend, and no latency differs significantly."""
+    cells = {
+        label: {
+            key: replace(cell, difference=None) if key.startswith("latency/") else cell
+            for key, cell in of.items()
+        }
+        for label, of in compared.cells.items()
+    }
+    trends = tuple(t for t in compared.trends if not t.metric.startswith("latency/"))
+    return replace(compared, cells=cells, trends=trends)
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_the_direction_of_an_effect_is_coloured_only_where_a_test_supports_it(
+    tmp_path: Path, open_page: Open, supported: bool
+) -> None:
+    def without_trends(compared: Comparison) -> Comparison:
+        return replace(unsupported(compared), cells=compared.cells)
+
+    change = without_trends if supported else unsupported
+    path = write_swept(tmp_path, change, decodings=("top_p",), keys={T: (0.5, 0.7, 1.0, 1.2, 1.3, 1.4)})
+    view = open_page(path).view
+    row = view.locator("table.effects tbody tr", has=view.locator("th", has_text="ITL"))
+    # The sweep's time per token rises by 0.1 a run, and only differences of 2 are significant there.
+    assert "not significant" in row.text_content()
+    assert row.locator(".sign").count() == 0
+    goal = view.locator("table.effects tbody tr", has=view.locator("th", has_text="rep-4"))
+    assert goal.locator(".sign.better").count() == 1, "its trend falls, which is better"
 
 
 def test_few_runs_have_no_parallel_coordinates(tmp_path: Path, open_page: Open) -> None:

@@ -15,6 +15,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from made_pages import (
     NAMES_OF_OBJECTS,
+    plots_of,
     rows_of,
     write_compare,
     write_hostile,
@@ -139,6 +140,40 @@ def test_no_chart_has_a_glyph_for_each_run(compare: Path, open_page: Open) -> No
     )
     assert len(glyphs) == 4
     assert max(glyphs) <= 5 < runs
+
+
+def test_the_heading_of_a_section_of_settings_spans_the_table(compare: Path, open_page: Open) -> None:
+    """A style of the tree's groups made it as narrow as a word, which then broke."""
+    view = open_page(compare, "#/runs").view
+    view.wait_for_selector("#settings th.group")
+    width = "(node) => node.getBoundingClientRect().width"
+    table = view.locator("#settings").evaluate(width)
+    for heading in view.locator("#settings th.group").all():
+        assert heading.evaluate(width) > 0.95 * table
+
+
+def test_a_tree_that_goes_on_has_a_shadow_and_its_dots_a_title(compare: Path, open_page: Open) -> None:
+    view = open_page(compare, "#/prompts/chat?layout=tree").view
+    view.wait_for_selector("#tree .branch")
+    assert view.locator("#tree .scroll-frame > .tree-scroll").count() == 1
+    for dots in view.locator("#tree .dots").all():
+        title = dots.get_attribute("title")
+        assert title.startswith(f"{dots.text_content().strip()} outputs:")
+    view.locator("#tree .tree-scroll").evaluate("(node) => { node.style.width = '60px'; }")
+    view.wait_for_selector("#tree .scroll-frame.more-right")
+
+
+def test_ticks_are_the_measurements_and_few_of_them_have_no_95th_percentile(
+    compare: Path, open_page: Open
+) -> None:
+    view = open_page(compare).view
+    (plot,) = plots_of(view, "ttft")
+    runs = len(plot["medians"]["y"])
+    assert len(plot["ticks"]["x"]) == runs, "each was timed once"
+    assert plot["tails"]["p95"] == []
+    panel = view.text_content(".panel:has(#chart-ttft) .caption")
+    assert "Ticks: individual measurements; bar" in panel
+    assert "percentile" not in panel
 
 
 def test_a_link_to_a_view_opens_it_again(compare: Path, open_page: Open) -> None:

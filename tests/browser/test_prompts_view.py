@@ -38,12 +38,21 @@ def test_the_reference_comes_first_and_every_output_has_its_scores(scored: Path,
     assert columns(view) == ["Reference", "greedybaseline", "top_p", "temperature"]
     assert view.text_content("#columns .reference .text") == "Lisbon."
     line = view.locator("#columns .sample-facts").all_text_contents()
-    assert line[1].startswith("chrF 100.0✓ passpoliteness 01 token")
-    assert re.match(r"chrF \d+\.\d✗ fail", line[3])
+    assert line[1].startswith("chrF 100.0politeness 01 token")
+    assert re.match(r"chrF \d+\.\dpoliteness", line[3])
+    assert view.locator("#columns .passed, #columns .failed").count() == 0, "the question is about chrF"
     view.click("#prompt-list button:has-text('hello')")  # without a reference
     view.wait_for_function("() => document.querySelector('#prompt-id').textContent === 'hello'")
     assert columns(view)[0] == "greedybaseline"
     assert "chrF" not in view.locator("#columns .sample-facts").first.text_content()
+
+
+def test_an_output_passes_or_fails_where_the_question_is_about_it(tmp_path: Path, open_page: Open) -> None:
+    view = open_page(write_scored(tmp_path, goal="exact_match"), "#/prompts/capital?identical=1").view
+    columns(view)
+    line = view.locator("#columns .sample-facts").all_text_contents()
+    assert line[1].startswith("✓ pass")
+    assert line[3].startswith("✗ fail")
 
 
 def test_prompts_are_sorted_by_score_and_those_without_come_last(scored: Path, open_page: Open) -> None:

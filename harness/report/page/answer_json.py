@@ -80,9 +80,12 @@ def trend_json(trend: Trend) -> dict[str, Any]:
 
 
 def best_json(best: Mapping[str, BestSet], indices: Indices) -> dict[str, Any]:
-    """Return, by metric, the index of the best point and of those that are not significantly worse."""
+    """Return, by metric, [index of the best point, those not significantly worse, those that are]."""
     return {
-        key: [indices[found.label], [indices[label] for label in found.ties if label in indices]]
+        key: [
+            indices[found.label],
+            *([indices[label] for label in some if label in indices] for some in (found.ties, found.worse)),
+        ]
         for key, found in best.items()
         if found.label in indices
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.analysis.comparison import Comparison, plain_comparison
 from harness.analysis.factors import factors_of
+from harness.analysis.goal import goal_of
 from harness.analysis.output_agreement import agreement
 from harness.analysis.point_results import PointResult
 from harness.report.page.answer_json import answer_data, first_metrics
@@ -59,8 +60,9 @@ def compare_html(
     indices = {p.point.label: index for index, p in enumerate(points)}
     chunks = CompressedChunks(budget_mb)
     quantization = quantization_section(points, chunks)
+    goal, _ = goal_of(sweep, compared.metrics)
     prompts, notes = prompts_section(
-        points, chunks, compared.metrics, compared.disagreement, sweep.compare.get("goal")
+        points, chunks, compared.metrics, compared.disagreement, goal.key if goal else None
     )
     names = short_names([p.point for p in points])
     first = first_metrics(compared)

@@ -20,13 +20,17 @@ def scores_of(metrics: Sequence[Metric], goal: str | None) -> list[Metric]:
         goal: key of the metric that the question is about, where it is known.
     """
     scores = [m for m in metrics if m.per_sample and (m.key.partition("/")[0] in SECTIONS or m.key == goal)]
-    first = {goal: 0, "reference/chrf": 1, "reference/exact_match": 2}
+    first = {"reference/chrf": 1, "reference/exact_match": 2, goal: 0}
     return sorted(scores, key=lambda m: first.get(m.key, 3))
 
 
-def score_json(score: Metric) -> dict[str, Any]:
-    """Return a score as the page has it; `passes`: its value is whether the output passes."""
-    passes = score.per_sample == "exact_match"
+def score_json(score: Metric, goal: str | None, binary: bool) -> dict[str, Any]:
+    """Return a score as the page has it; `passes`: its value is whether the output passes.
+
+    That is so of a binary one which the question is about. An exact match beside another goal says little: a
+    right answer in a sentence of its own does not equal the reference.
+    """
+    passes = score.key == goal and (score.binary or binary)
     return {
         "column": score.per_sample,
         "name": score.name,
@@ -35,6 +39,11 @@ def score_json(score: Metric) -> dict[str, Any]:
         "passes": passes,
         "decimals": None if score.key.startswith("own/") else score.decimals,
     }
+
+
+def all_binary(samples: Sequence[tuple[int, Mapping[str, Any]]], column: str | None) -> bool:
+    """Return whether every sample of a prompt that has this score has 0 or 1."""
+    return all(row.get(str(column)) in (None, 0, 1) for _, row in samples)
 
 
 def mean_scores(samples: Sequence[tuple[int, Mapping[str, Any]]], column: str | None) -> dict[int, float]:

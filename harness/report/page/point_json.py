@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.analysis.comparison import Cell, Effect, Front
-from harness.analysis.curves import entropy_curve, latency_quantiles
+from harness.analysis.curves import Latencies, entropy_curve, measured_latencies
 from harness.analysis.metric_catalog import METRICS, Metric
 from harness.analysis.output_agreement import Agreement
 from harness.analysis.point_results import PointResult
@@ -32,6 +32,7 @@ def metric_json(metric: Metric, first: bool = False) -> dict[str, Any]:
             name: getattr(metric, name)
             for name in ("key", "name", "description", "unit", "decimals", "better")
         },
+        "width": width if math.isfinite(width := metric.bounds[1] - metric.bounds[0]) else None,
         "known": any(known.key == metric.key for known in METRICS) or metric.unit == "feedback",
         "headline": first or metric.visibility == "headline" or metric.key == WIN_RATE,
     }
@@ -39,7 +40,7 @@ def metric_json(metric: Metric, first: bool = False) -> dict[str, Any]:
 
 def point_json(p: PointResult, name: str, cells: Mapping[str, Cell], address: str | None) -> dict[str, Any]:
     """Return a point as the pages have it; `address` is that of its tokens page, relative to the page."""
-    latencies = latency_quantiles(p.stored) if p.stored else {}
+    latencies = measured_latencies(p.stored) if p.stored else {}
     return {
         **{fact: getattr(p.point, fact) for fact in FACTS},
         "name": name,
@@ -47,7 +48,16 @@ def point_json(p: PointResult, name: str, cells: Mapping[str, Cell], address: st
         "page": address,
         "cells": {key: _cell_json(cell) for key, cell in cells.items() if math.isfinite(cell.value)},
         "entropy": list(map(short, entropy_curve(p.stored))) if p.stored else [],
-        "latency": {kind: list(map(short, values)) for kind, values in latencies.items()},
+        "latency": {kind: _latency_json(found) for kind, found in latencies.items()},
+    }
+
+
+def _latency_json(found: Latencies) -> dict[str, Any]:
+    return {
+        "count": found.measured,
+        "times": list(map(short, found.times)),
+        "quartiles": list(map(short, found.quartiles)),
+        "tails": found.tails and list(map(short, found.tails)),
     }
 
 

@@ -16,7 +16,7 @@ from harness.analysis.point_results import PointResult
 from harness.analysis.prompt_titles import prompt_title, turns_of
 from harness.report.page.chunks import ChunkRef, CompressedChunks
 from harness.report.page.columns import Block, PageVocabulary, recorded
-from harness.report.page.output_scores import mean_scores, score_json, scores_of
+from harness.report.page.output_scores import all_binary, mean_scores, score_json, scores_of
 from harness.report.page.shell import packed, safe_json, short
 from harness.report.page.token_budget import PagePrompt, add_tokens, samples_of
 from harness.store.parquet_files import open_parquet
@@ -41,12 +41,16 @@ PROMPT_COLUMNS = ("token", "rank", "logprob", "entropy")
 
 @dataclass
 class _Prompt(PagePrompt):
-    """A prompt with its texts: its index, its number of samples, its title, its mean scores by point, ..."""
+    """A prompt with its texts: its index, its number of samples, its title, its mean scores by point, ...
+
+    `binary` is whether all of these scores are 0 or 1.
+    """
 
     first: int = 0
     samples: int = 0
     title: str = ""
     scores: dict[int, float] = field(default_factory=dict)
+    binary: bool = False
     texts_at: ChunkRef | None = None
 
     @property
@@ -100,7 +104,9 @@ def prompts_section(
         "vocabulary": chunks.put_json(vocabulary.as_json()),
         "prompts": chunks.put_json(rows),
         "promptCount": len(added),
-        "scores": [score_json(score) for score in scores],
+        "scores": [
+            score_json(score, goal, i == 0 and all(p.binary for p in added)) for i, score in enumerate(scores)
+        ],
         "tokenColumns": sorted(set().union(*(columns[p.id] for p in added if p.tokens_at))),
     }
     return section, _notes(len(ordered), len(added), with_tokens, bool(disagreement))
@@ -146,7 +152,7 @@ def _add_texts(
     for prompt in ordered[: len(rows)]:
         samples = rows.pop(prompt.id)
         prompt.title = prompt_title(samples[0][1]["prompt"] or "", samples[0][1].get("messages"))
-        prompt.scores = mean_scores(samples, score)
+        prompt.scores, prompt.binary = mean_scores(samples, score), all_binary(samples, score)
         chunk = packed(safe_json(_texts_json(samples, metric_columns)).encode())
         list_size += prompt.entry_size
         if len(chunk) + list_size > chunks.left:

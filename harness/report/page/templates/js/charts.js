@@ -142,5 +142,6 @@ const drawCharts = (box, charts) => {
     const head = el("div", "section-head", heading ? el("h2", "", heading) : null, controls ? el("div", "controls", ...controls) : null);
     return el("section", `panel ${cls}`.trim(), head, caption.length ? el("p", "caption", ...caption) : null, legend?.length ? el("p", "chart-legend", ...legend) : null, chart);
   }));
+  showScrolling(box);
   whenNear(box, "300px", waiting);
 };

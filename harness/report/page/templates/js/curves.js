@@ -50,9 +50,11 @@ const pText = (p, before = "", after = "") => (known(p) ? `${before}p ${p < 0.00
 const trendSentence = (metric, swept, trend) => {
   const [slope, low, high, p] = trend.slope;
   const span = swept.values.at(-1) - swept.values[0];
-  const change = `${signed(metric, slope * span)}${known(low) ? ` [${signed(metric, low * span)}, ${signed(metric, high * span)}]` : ""} from ${digits(swept.values[0])} to ${digits(swept.values.at(-1))}`;
+  // A straight line can lead out of what the metric can be.
+  const over = (each) => signed(metric, known(metric.width) ? Math.max(-metric.width, Math.min(metric.width, each * span)) : each * span);
+  const change = `${over(slope)}${known(low) ? ` [${over(low)}, ${over(high)}]` : ""} from ${digits(swept.values[0])} to ${digits(swept.values.at(-1))}`;
   const chance = pText(p, ", ");
-  const words = { rises: `Rises: ${change}${chance}.`, falls: `Falls: ${change}${chance}.`, flat: `No significant trend: ${change}${chance}.`, optimum: `Optimum inside the range${pText(trend.curvature_p, " (curvature ", ")")}.` };
+  const words = { rises: `Rises: ${change}${chance}.`, falls: `Falls: ${change}${chance}.`, flat: `No significant trend: ${change}${chance}.`, optimum: `Optimum inside the range${pText(trend.curvature_p, " (curvature ", ")")}.`, curved: `Not a straight line${pText(trend.curvature_p, " (curvature ", ")")}.` };
   return [words[trend.shape], plateauSentence(swept, trend)].filter(Boolean).join(" ");
 };
 const plateauSentence = (swept, trend) => {

@@ -32,8 +32,10 @@ const heatTable = (metric, [x, y], runs) => {
   const columns = [...new Set(runs.map((point) => x.of[point]))].sort((a, b) => a - b);
   const rows = [...new Set(runs.map((point) => y.of[point]))].sort((a, b) => b - a);
   const grid = rows.map((row) => columns.map((column) => runs.find((point) => y.of[point] === row && x.of[point] === column && points[point].cells[metric.key]) ?? null));
-  const [best, ties] = bestOf.get(metric.key) ?? [null, []];
-  const region = new Set([best, ...ties]);
+  const [best, ties, worse] = bestOf.get(metric.key) ?? [null, [], []];
+  // Where no cell is significantly worse, an outline around all of them would say nothing: the best one alone.
+  const decided = runs.some((point) => worse.includes(point));
+  const region = new Set(decided ? [best, ...ties] : [best]);
   const cellFor = (point, row, column) => {
     if (point === null) return el("td", "empty", "–");
     const [value, from, to] = points[point].cells[metric.key];
@@ -41,12 +43,12 @@ const heatTable = (metric, [x, y], runs) => {
     const cell = el("td", region.has(point) ? ["within", ...outlineOf(grid, (each) => region.has(each), row, column)].join(" ") : "", number);
     if (point === best) cell.classList.add("best");
     cell.dataset.shade = Math.round((high > low ? (value - low) / (high - low) : 0.3) * (SHADES - 1));
-    return titled(cell, `${plain(points[point].name)}\n${metric.name} ${figure(metric, value)}${known(from) ? `, 95% confidence interval ${figure(metric, from)} to ${figure(metric, to)}` : ""}${point === best ? "\nbest" : region.has(point) ? "\nnot significantly worse than the best" : ""}`);
+    return titled(cell, `${plain(points[point].name)}\n${metric.name} ${figure(metric, value)}${known(from) ? `, 95% confidence interval ${figure(metric, from)} to ${figure(metric, to)}` : ""}${point === best ? "\nbest" : ties.includes(point) ? "\nnot significantly worse than the best" : ""}`);
   };
   const body = grid.map((cells, row) => el("tr", "", headCell("row", digits(y.values[rows[row]])), ...cells.map((point, column) => cellFor(point, row, column))));
   const last = el("tr", "", el("th"), ...columns.map((column) => headCell("col", digits(x.values[column]))));
   const table = el("table", columns.length > 12 ? "heat many" : "heat", el("tbody", "", ...body), el("tfoot", "", last));
-  return { table, low, high, best, region };
+  return { table, low, high, decided, region };
 };
 
 const interactionSentence = (metric, pair) => {
@@ -68,7 +70,7 @@ const drawHeatMap = () => {
   const slices = [...Map.groupBy(runs, (point) => sliceOf(point, pair)).values()];
   const [best] = bestOf.get(metric.key) ?? [null];
   const slice = slices.find((members) => sliceName(members[0], pair) === state.slice) ?? slices.find((members) => members.includes(best)) ?? slices[0] ?? [];
-  const { table, low, high, region } = heatTable(metric, pair, slice);
+  const { table, low, high, decided, region } = heatTable(metric, pair, slice);
   const pairName = ([one, other]) => `${one.name} × ${other.name}`;
   const controls = [
     choiceOf("Metric of the heat map", chartMetrics().map((each) => [each.key, nameAndUnit(each)]), metric.key, (heat) => go({ heat }, false)),
@@ -79,14 +81,18 @@ const drawHeatMap = () => {
     slices.length > 1 ? choiceOf("Runs of the heat map", slices.map((members) => [sliceName(members[0], pair), sliceName(members[0], pair)]), sliceName(slice[0], pair), (name) => go({ slice: name }, false)) : null,
   ].filter(Boolean);
   const outlined = slice.some((point) => region.has(point));
-  const legend = !outlined ? (best === null ? "" : ["Best run: ", pointLink(best), "."])
-    : [`Outlined: the best (bold)${region.size > 1 ? " and what is not significantly worse" : "; all others are significantly worse"}.`, slice.includes(best) ? "" : [" Best run: ", pointLink(best), "."]].flat();
+  const bestRun = ["Best run: ", pointLink(best), "."];
+  const legend = best === null ? []
+    : !decided ? [...(outlined ? ["Outlined: the best (bold)."] : bestRun), outlined ? " No cell is significantly worse." : " No cell is significantly worse than it."]
+    : !outlined ? [...bestRun, " All cells are significantly worse."]
+    : [`Outlined: the best (bold)${region.size > 1 ? " and what is not significantly worse" : "; all others are significantly worse"}.`, ...(slice.includes(best) ? [] : [" ", ...bestRun])];
   const scale = el("span", "key", el("b", "", nameAndUnit(metric)), figure(metric, low), " ", rampOfShades(), " ", figure(metric, high), metric.better ? el("span", "soft", `${metric.better} is better`) : "");
   clear(box,
     el("div", "section-head", el("h2", "", plain(`${x.name} × ${y.name}`)), el("div", "controls", ...controls)),
     el("p", "caption", ...legend, interactionSentence(metric, pair)),
     el("p", "chart-legend", scale),
     el("div", "heat-frame", el("span", "heat-y", plain(y.name)), el("div", "scroll-x", table), el("span", "heat-x", plain(x.name))));
+  showScrolling(box);
 };
 const rampOfShades = () => {
   const node = el("i", "scale");

@@ -4,6 +4,13 @@ const MOST_NAMES = 16; // marks beside which there is room for names
 
 const chartName = (point) => { const name = plain(points[point].name); return name.length > 32 ? `${name.slice(0, 31)}…` : name; };
 
+// Runs with results that have no place in this chart, since they lack one of these metrics: named, not lost.
+const leftOut = (keys) => {
+  const groups = Map.groupBy(pointIndices.filter((point) => Object.keys(points[point].cells).length), (point) => metricNames(keys.filter((key) => !points[point].cells[key])));
+  groups.delete("");
+  return [...groups].flatMap(([names, runs]) => [` Left out, without ${names}: `, ...runs.slice(0, 12).flatMap((point, i) => [i ? ", " : "", pointLink(point)]), runs.length > 12 ? ` and ${runs.length - 12} more.` : "."]);
+};
+
 // The metrics of the first chart, [x, y], and those to choose from: the goal over the front's first metric, else two of the front's.
 const shownAxes = () => {
   const front = (data.front?.metrics ?? []).filter((key) => metricOf.has(key));
@@ -75,31 +82,36 @@ const MOST_ROWS = 48;
 const timedRuns = (kind) => {
   const timed = pointIndices.filter((point) => points[point].latency[kind]);
   if (timed.length <= MOST_ROWS) return timed;
-  const median = (point) => points[point].latency[kind][Math.floor(points[point].latency[kind].length / 2)];
+  const median = (point) => points[point].latency[kind].quartiles[1];
   return timed.sort((a, b) => median(a) - median(b)).slice(0, MOST_ROWS);
 };
 const latencyChart = (kind, name) => (B) => {
   const shown = timedRuns(kind);
   const names = shown.map((point, i) => `${chartName(point)}${"\u200b".repeat(shown.slice(0, i).filter((other) => chartName(other) === chartName(point)).length)}`);
-  const times = (point) => points[point].latency[kind];
+  const of = (point) => points[point].latency[kind];
+  const times = (point) => of(point).times;
+  // One measurement far out must not press all others together: of many, the axis leaves out the longest.
+  const longest = (point) => times(point).at(times(point).length < 20 ? -1 : -2);
   const plot = figureOf(B, `${name} (ms)`, null, {
     height: Math.max(150, 58 + 26 * shown.length), y_range: [...names].reverse(),
-    x_range: [Math.min(...shown.flatMap(times)) * 0.96, Math.max(...shown.flatMap((point) => times(point).slice(1, -1))) * 1.05],
+    x_range: [Math.min(...shown.flatMap(times)) * 0.96, Math.max(...shown.map(longest)) * 1.05],
   });
   for (const grid of plot.center) if (grid.dimension === 1) grid.grid_line_color = null;
-  const quantile = (q) => shown.map((point) => times(point)[Math.round(q * (times(point).length - 1))]);
-  const asText = (q) => quantile(q).map((value) => digits(value, 3));
+  const ms = (value) => `${digits(value, 3)} ms`;
   const columns = {
-    y: names, colour: shown.map((point) => colourOf(point)), name: shown.map(chartName), p5: quantile(0.05), p25: quantile(0.25), p50: quantile(0.5), p75: quantile(0.75), p95: quantile(0.95),
-    t5: asText(0.05), t50: asText(0.5), t95: asText(0.95), tmax: asText(1),
+    y: names, colour: shown.map((point) => colourOf(point)), name: shown.map(chartName), p25: shown.map((point) => of(point).quartiles[0]), p50: shown.map((point) => of(point).quartiles[1]), p75: shown.map((point) => of(point).quartiles[2]),
+    median: shown.map((point) => ms(of(point).quartiles[1])), range: shown.map((point) => `${digits(times(point)[0], 3)} to ${ms(times(point).at(-1))}`), count: shown.map((point) => plural(of(point).count, "measurement")),
   };
+  // Few measurements have no 5th and no 95th percentile.
+  const wide = shown.map((point, i) => ({ tails: of(point).tails, y: names[i], colour: colourOf(point) })).filter(({ tails }) => tails);
+  const tails = { p5: wide.map((each) => each.tails[0]), p95: wide.map((each) => each.tails[1]), y: wide.map((each) => each.y), colour: wide.map((each) => each.colour) };
   const ticks = { x: shown.flatMap(times), y: shown.flatMap((point, i) => times(point).map(() => names[i])), colour: shown.flatMap((point) => times(point).map(() => colourOf(point))) };
   const line_color = { field: "colour" };
-  glyphs(B, plot, "scatter", ["x", "y"], ticks, { marker: "dash", angle: Math.PI / 2, size: 13, line_color, line_alpha: 0.5, line_width: 1.2 });
-  glyphs(B, plot, "segment", ["p5", "y", "p95", "y"], columns, { line_color, line_width: 1.5 });
-  const boxes = glyphs(B, plot, "segment", ["p25", "y", "p75", "y"], columns, { line_color, line_width: 7, line_cap: "round", line_alpha: 0.75 });
-  const medians = glyphs(B, plot, "scatter", ["p50", "y"], columns, { size: 8, fill_color: cssColour("--card"), line_color: cssColour("--ink"), line_width: 2 });
-  hover(B, plot, [medians, boxes], [["", "@name"], ["median", "@t50 ms"], ["5% to 95%", "@t5 to @t95 ms"], ["longest", "@tmax ms"]]);
+  glyphs(B, plot, "scatter", ["x", "y"], ticks, { marker: "dash", angle: Math.PI / 2, size: 13, line_color, line_alpha: 0.5, line_width: 1.2, name: "ticks" });
+  glyphs(B, plot, "segment", ["p5", "y", "p95", "y"], tails, { line_color, line_width: 1.5, name: "tails" });
+  const boxes = glyphs(B, plot, "segment", ["p25", "y", "p75", "y"], columns, { line_color, line_width: 7, line_cap: "round", line_alpha: 0.75, name: "boxes" });
+  const medians = glyphs(B, plot, "scatter", ["p50", "y"], columns, { size: 8, fill_color: cssColour("--card"), line_color: cssColour("--ink"), line_width: 2, name: "medians" });
+  hover(B, plot, [medians, boxes], [["", "@name"], ["median", "@median"], ["shortest to longest", "@range"], ["", "@count"]]);
   return plot;
 };
 
@@ -113,7 +125,7 @@ const drawOverviewCharts = () => {
       id: "pareto", title: data.front ? "Pareto front" : "Two metrics", draw: paretoChart, cls,
       caption: [...(data.front
         ? [`Filled: Pareto-optimal, not dominated on ${metricNames(data.front.metrics)}: `, ...data.front.points.slice(0, 12).flatMap((point, i) => [i ? ", " : "", pointLink(point)]), data.front.points.length > 12 ? ` and ${data.front.points.length - 12} more.` : "."]
-        : [facetLevels ? "Each run by two metrics." : "Two metrics with their confidence intervals."]), manyCaption()],
+        : [facetLevels ? "Each run by two metrics." : "Two metrics with their confidence intervals."]), ...leftOut([...new Set([...(data.front?.metrics ?? []), axes[0], axes[1]])]), manyCaption()],
       controls: [axisChoice("x axis", "x", metrics, axes[0]), " × ", axisChoice("y axis", "y", metrics, axes[1])],
       legend: legendOf(pointIndices.filter((point) => axes.slice(0, 2).every((key) => points[point].cells[key]))),
     });
@@ -125,10 +137,12 @@ const drawOverviewCharts = () => {
       legend: legendOf(curves, { line: true }),
     });
   for (const [kind, title] of [["ttft", "Time to first token"], ["itl", "Inter-token latency"]]) {
-    const timed = points.filter((point) => point.latency[kind]).length;
-    if (!timed) continue;
-    const fastest = timed > MOST_ROWS ? ` The ${MOST_ROWS} fastest of ${timed.toLocaleString("en")} runs.` : "";
-    charts.push({ id: kind, title, draw: latencyChart(kind, title.toLowerCase()), caption: [`Ticks: individual measurements; bar: interquartile range; circle: median.${fastest}`] });
+    const timed = points.map((point) => point.latency[kind]).filter(Boolean);
+    if (!timed.length) continue;
+    const fastest = timed.length > MOST_ROWS ? ` The ${MOST_ROWS} fastest of ${timed.length.toLocaleString("en")} runs.` : "";
+    const thinned = Math.max(...timed.map(({ count, times }) => (count > times.length ? times.length : 0)));
+    const line = timed.some(({ tails }) => tails) ? " line: 5th to 95th percentile;" : "";
+    charts.push({ id: kind, title, draw: latencyChart(kind, title.toLowerCase()), caption: [`Ticks: individual measurements${thinned ? `, of more than ${thinned} evenly thinned` : ""};${line} bar: interquartile range; circle: median.${fastest}`] });
   }
   drawCharts(byId("charts"), charts);
 };

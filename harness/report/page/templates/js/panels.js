@@ -3,6 +3,23 @@
 const panel = (title, caption, ...children) => el("section", "panel", el("h2", "", title), caption ? el("p", "caption", caption) : null, ...children);
 const metricHeader = (metric) => el("th", "", metric.name, el("small", "", metric.unit || metric.key.split("/")[0]));
 
+// Whether a test supports that a metric rises or falls with a number: its trend over prompts; of a latency, which has none, the
+// runs that differ from the baseline in this number alone (Welch), as far as all that differ significantly go the same way.
+const isSupported = (metric, factor, change) => {
+  const swept = data.swept.find((each) => each.key === factor);
+  const trend = trendOf(metric, swept);
+  if (trend) return trend.shape === "rises" || trend.shape === "falls";
+  const { baseline } = data;
+  if (baseline === null || !known(swept.of[baseline])) return false;
+  const others = data.factors.filter(([name]) => name !== factor);
+  const beside = pointIndices.filter((point) => known(swept.of[point]) && swept.of[point] !== swept.of[baseline] && others.every(([, , of]) => of[point] === of[baseline]));
+  const ways = beside.flatMap((point) => {
+    const word = points[point].cells[metric.key]?.[3]?.[4];
+    return word === "higher" || word === "lower" ? [(word === "higher") === swept.of[point] > swept.of[baseline]] : [];
+  });
+  return ways.length > 0 && ways.every((rises) => rises === change > 0);
+};
+
 // The direction of an effect: for a number, the change from its smallest to its largest value; else the levels with the lowest and highest mean.
 const effectDirection = (metric, factor, levels) => {
   const swept = data.swept.find((each) => each.key === factor);
@@ -16,9 +33,10 @@ const effectDirection = (metric, factor, levels) => {
   if (numbers.length < 2) return null;
   const [first, last] = [numbers[0], numbers.at(-1)];
   const change = trend ? trend.slope[0] * (swept.values.at(-1) - swept.values[0]) : last[1] - first[1];
-  if (trend?.shape === "flat") return el("small", "soft", `${signed(metric, change)}, no significant trend`);
+  const from = `${signed(metric, change)} from ${named(String(first[0]), 12)} to ${named(String(last[0]), 12)}`;
+  if (!isSupported(metric, factor, change)) return el("small", "soft", `${from}, not significant`);
   const verdict = metric.better && change ? ((change > 0) === (metric.better === "higher") ? "better" : "worse") : "neither";
-  return el("small", "", el("span", `sign ${verdict}`, change > 0 ? "↑" : change < 0 ? "↓" : "="), ` ${signed(metric, change)} from ${named(String(first[0]), 12)} to ${named(String(last[0]), 12)}`);
+  return el("small", "", el("span", `sign ${verdict}`, change > 0 ? "↑" : change < 0 ? "↓" : "="), ` ${from}`);
 };
 
 const importancePanel = () => {
@@ -39,7 +57,7 @@ const importancePanel = () => {
     return row;
   });
   const top = el("tr", "", el("th", "", "metric"), ...factors.map((factor) => titled(el("th", "", plain(factorName(factor))), plain(factor))));
-  return panel("Parameter importance", "Share of the variance between runs that a parameter explains (eta squared), and its direction: the change over a number's values (↑ rises, ↓ falls), or the levels with the lowest and the highest mean.",
+  return panel("Parameter importance", "Share of the variance between runs that a parameter explains (eta squared), and its direction: the change over a number's values (↑ rises, ↓ falls, where a test supports it), or the levels with the lowest and the highest mean.",
     el("div", "scroll", el("table", "numbers effects", el("thead", "", top), el("tbody", "", ...rows))));
 };
 const factorName = (factor) => factor.replace(/^decoding\./, "");

@@ -1,6 +1,7 @@
 // The table of runs: a value, its confidence interval on the column's range, and a mark for its difference from the baseline.
 
 const NO_DIFFERENCE = "no significant difference";
+const DIFFERENCES_ARE = "A difference is the mean over the prompts that both runs have, each prompt counting alike; a value may weigh prompts by their tokens, or be a median.";
 const signOf = (word, verdict, noise) => {
   if (noise) return "≈";
   if (word === NO_DIFFERENCE) return "·";
@@ -8,6 +9,16 @@ const signOf = (word, verdict, noise) => {
 };
 
 const bestOf = new Map(Object.entries(data.best));
+// The runs that are not significantly worse than the best: of no interest where no run is.
+const notWorse = new Set(bestOf.get(data.answer?.goal)?.[2].length ? data.answer.ties : []);
+// The runs with the best value of a column, as it is shown; none where all look alike.
+const bestRuns = (metric) => {
+  const shown = pointIndices.filter((point) => metric.better && points[point].cells[metric.key]);
+  const value = (point) => points[point].cells[metric.key][0];
+  if (new Set(shown.map((point) => figure(metric, value(point)))).size < 2) return new Set();
+  const best = bestOf.get(metric.key)?.[0] ?? shown.reduce((a, b) => ((metric.better === "higher") === value(b) > value(a) ? b : a));
+  return new Set(shown.filter((point) => figure(metric, value(point)) === figure(metric, value(best))));
+};
 const every = data.metrics.filter((metric) => points.some((point) => point.cells[metric.key]));
 const headline = every.filter((metric) => metric.headline);
 const columnsShown = () => (state.all || !headline.length ? every : headline);
@@ -36,7 +47,9 @@ const cellSentences = (metric, point) => {
     const [mean, from, to, p, word, verdict, noise, prompts] = difference;
     const adjusted = known(p) ? `, adjusted p ${p < 0.001 ? "< 0.001" : `= ${digits(p, 2)}`}` : "";
     const interval = known(from) ? ` (95% confidence interval ${signed(metric, from)} to ${signed(metric, to)}${adjusted})` : "";
+    const own = Math.abs(mean - (value - points[data.baseline].cells[metric.key]?.[0])) > 0.5 * 10 ** -metric.decimals;
     sentences.push(`${signed(metric, mean)}${unit} vs. ${points[data.baseline].name}${interval}, paired over ${plural(prompts, "prompt")}: ${word === NO_DIFFERENCE ? word : `significantly ${word}`}${verdict ? ` (${verdict})` : ""}.`);
+    if (own) sentences.push(`${DIFFERENCES_ARE} It is therefore not the difference of the two values.`);
     if (noise) sentences.push(`Within run-to-run noise${known(data.noise[metric.key]) ? `: measured again, it moves by ${figure(metric, data.noise[metric.key])}` : ""}.`);
   }
   return sentences;
@@ -74,7 +87,7 @@ const cellOf = (metric, point, range) => {
   if (!cell) return el("td", "", el("span", "soft", "–"));
   const [value, low, high] = cell;
   const difference = point === data.baseline ? null : cell[3];
-  const node = el("td", "", el("span", bestOf.get(metric.key)?.[0] === point ? "value best" : "value", figure(metric, value), difference ? differenceMark(difference) : el("span", "sign")), cell[4] ? el("small", "equal", "all equal") : trackOf(cell, range));
+  const node = el("td", "", el("span", bestRuns(metric).has(point) ? "value best" : "value", figure(metric, value), difference ? differenceMark(difference) : el("span", "sign")), cell[4] ? (points.length > 1 ? el("small", "equal", "all equal") : null) : trackOf(cell, range));
   if (state.intervals) {
     if (known(low)) node.append(el("small", "", `[${figure(metric, low)}, ${figure(metric, high)}]`));
     if (difference)
@@ -106,7 +119,7 @@ const pointHeader = (index) => {
   const cell = titled(headCell("row", pointLink(index)), plain(point.label));
   if (index === data.baseline) cell.append(chip("baseline", "baseline for all comparisons"));
   if (index === data.answer?.best) cell.append(chip("best", `best ${metricNames([data.answer.goal])}`, "chip good"));
-  else if (data.answer?.ties.includes(index)) cell.append(chip("tied", `${metricNames([data.answer.goal])}: not significantly worse than the best`));
+  else if (notWorse.has(index)) cell.append(chip("not significantly worse", `${metricNames([data.answer.goal])}: not significantly worse than the best`));
   if (data.front?.points.includes(index)) cell.append(chip("Pareto-optimal", `not dominated on ${metricNames(data.front.metrics)}`));
   if (point.status === "failed") cell.append(el("small", "error", plain(point.error ?? "failed")));
   else if (!Object.keys(point.cells).length) cell.append(el("small", "soft", "no results stored"));
@@ -131,7 +144,8 @@ const drawTable = () => {
   if (data.baseline !== null)
     caption.push(el("span", "", " Compared with ", el("strong", "", plain(points[data.baseline].name)), " (thin line): ",
       el("span", "sign better", "▲ better"), ", ", el("span", "sign worse", "▼ worse"), ", ", el("span", "sign neither", "↑ higher, ↓ lower"), `, · ${NO_DIFFERENCE}, ≈ within run-to-run noise. Hover over a cell for details.`));
-  if (Object.keys(data.best).length) caption.push(" Bold: the best of a column.");
+  if (points.length > 1) caption.push(" Bold: the best values of a column.");
+  if (state.intervals && data.baseline !== null) caption.push(` Second line: the difference. ${DIFFERENCES_ARE}`);
   if (data.tested) caption.push(el("span", "tested", ` ${plain(data.tested)}`));
   clear(byId("metrics-caption"), ...caption);
 };

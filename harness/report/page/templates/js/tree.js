@@ -29,7 +29,7 @@ const leafGroup = (leaves, several) => {
   const runs = [...new Set(leaves.map((leaf) => leaf.point))];
   const box = el("span", "leaves");
   const names = leaves.map((leaf) => plain(leafTitle(leaf, several)));
-  const show = button("dots", names.join("\n"), ...runs.slice(0, MOST_DOTS).map(dot), String(leaves.length));
+  const show = button("dots", [`${plural(leaves.length, "output")}:`, ...names].join("\n"), ...runs.slice(0, MOST_DOTS).map(dot), String(leaves.length));
   show.setAttribute("aria-label", plural(leaves.length, "output"));
   show.setAttribute("aria-expanded", "false");
   show.addEventListener("click", () => {
@@ -106,6 +106,7 @@ const drawTree = (opened) => {
   const root = growTree(leaves, 0);
   const total = leaves.reduce((sum, leaf) => sum + leaf.steps.count, 0);
   const count = (node) => node.to - node.from + node.children.reduce((sum, child) => sum + count(child), 0);
-  caption.push(`${plural(leaves.length, "output")}, ${plural(total, "token")}, ${plural(count(root), "unique prefix token")}. Line width: number of runs sharing the prefix; a branch shows the probability of its first token.`);
+  caption.push(`${plural(leaves.length, "output")}, ${plural(total, "token")}, ${plural(count(root), "unique prefix token")}. Dots and a number: outputs that share a branch; click for their names. Line width: number of runs sharing the prefix; a branch shows the probability of its first token.`);
   clear(box, el("p", "caption", caption.join(" ")), el("div", "tree-scroll", el("ul", "root", branchNode(root, several, true))));
+  showScrolling(box);
 };
