@@ -21,7 +21,7 @@ from harness.terminal import visible
 # Longest texts, in characters, of a tag and a key.
 MAX_TAG = 5000
 MAX_KEY = 250
-LAYOUT = "2"
+LAYOUT = "3"
 """Of a point's run; one that was logged in another is logged again."""
 EXPECTATIONS = "expectations"
 """The tag with the result of `expect`."""
