@@ -1,8 +1,8 @@
 """One MLflow trace per sample, written after the fact, which lasts its share of the time of its batch.
 
-All samples of a batch are decoded at the same time. A span as long as the batch would let every sample take all
-of it; so root, prefill and decode are each divided by the size of the batch, their attributes say so, and the
-durations of a sweep's traces add up to the time that it was decoded in.
+All samples of a batch are decoded at the same time. A span as long as the batch would let every sample take
+all of it; so root, prefill and decode are each divided by the size of the batch, their attributes say so, and
+the durations of a sweep's traces add up to the time that it was decoded in.
 
 Human feedback is attached to traces. So a trace's id is made from its content (sweep, point, prompt, sample
 and output): a point that is logged again overwrites its own traces, and the feedback stays on them. Another
