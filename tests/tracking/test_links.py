@@ -10,7 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from fake_points import make_sweep
 
+from harness.analysis.point_results import point_results
 from harness.report.console import SafeConsole
+from harness.report.key_metrics import key_metrics
 from harness.store.sweeps import Sweep
 from harness.tracking.links import Link, side_by_side, sweep_links
 from harness.tracking.print_links import print_links
@@ -96,3 +98,17 @@ def test_the_table_shows_what_varies(outputs: Path) -> None:
     assert "params.`model`" in columns
     assert "params.`quantization`" not in columns
     assert "metrics.`latency/ttft_p50_ms`" in columns
+
+
+@pytest.mark.parametrize("goal", ["text/distinct_2", "text/repeated_4", "throughput/tokens_per_s"])
+def test_outputs_and_runs_are_ordered_by_the_goal(outputs: Path, goal: str) -> None:
+    """A goal among the headlines gave way to the speed."""
+    sweep = make_sweep(outputs, tokens=3)
+    metrics = key_metrics(point_results(sweep), goal)
+    outputs_link = sweep_links(sweep, "7", metrics=metrics, goal=goal)[0]
+    query = parse_qs(urlsplit(outputs_link.url.replace("#/", "")).query)
+    assert query["orderByKey"] == [f"metrics.`{goal}`"]
+    assert query["orderByAsc"] == ["true" if goal == "text/repeated_4" else "false"]
+    view = table_view(sweep, metrics, goal=goal)
+    assert view["orderByKey"] == f"metrics.`{goal}`"
+    assert view["orderByAsc"] is (goal == "text/repeated_4")
