@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import ui
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError
 
 
 def test_nothing_tracked_yet(outputs: Path) -> None:
