@@ -5,11 +5,15 @@ The page, the terminal and MLflow's description render the same sentences.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Tone = Literal["good", "bad", ""]
+
+_MINUS = re.compile(r"(?<![^\s\[(=])-(?=\d)")
+"""An ASCII minus before a number."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Sentence:
     Attributes:
         title: its subject in a word or two: `Best`, `Cost`, `temperature`, `Fastest`.
         spans: the statement, text and links in turn.
-        evidence: the figures behind it: values, difference, interval, number of prompts; may be empty.
+        evidence: the figures behind it: values, difference, interval, number of prompts; may be empty. The
+            sign of a negative number becomes the minus with which metrics are shown.
         tone: `good` for an answer, `bad` for what went wrong or is missing, else empty.
     """
 
@@ -43,6 +48,9 @@ class Sentence:
     spans: tuple[Span, ...]
     evidence: str = ""
     tone: Tone = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "evidence", _MINUS.sub("−", self.evidence))
 
     def text(self, names: Mapping[str, str] | None = None) -> str:
         """Return the statement as plain text; `names` are shorter names of points by label."""

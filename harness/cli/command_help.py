@@ -78,11 +78,13 @@ other machines or devices; you need it only to write an executor.
   harness run-group group.json""",
     "help": """\
 Lists a group's choices and keys, or finds whatever has a name: a choice, a key with its type and default, a
-command, a metric.
+command, a metric by its key or as it is displayed; `metrics` lists all of them.
 
   harness help decoding
   harness help top_p
-  harness help chrf""",
+  harness help chrf
+  harness help rep-4
+  harness help metrics""",
 }
 
 

@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from harness.analysis.metric_catalog import METRICS
+from harness.analysis.goal import ALIAS
+from harness.analysis.metric_catalog import METRICS, Metric
 from harness.cli.command_help import describe_command
 from harness.config import schema
 from harness.config.groups import ConfigGroups
@@ -23,7 +24,12 @@ from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 from harness.config.validation import describe as values_of
 from harness.config.validation import format_value
 from harness.errors import ConfigError
+from harness.report.finish_reasons import FINISHES
 
+_FINISH = (
+    "column of the table: how many outputs ended with EOS (eos), reached max_new_tokens (length, len), or "
+    "met one of generation.stop_strings (stop); `eos/len` counts in this order, as in 7/13"
+)
 _OF_THE_SWEEP = {
     "name": 'text; the sweep\'s name, as in name="My study"; left out: made of what varies',
     "cases": "a list of override lists; points beside the product, each with what it does not name of it",
@@ -86,7 +92,9 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
         return _describe_group(name, groups)
     if name in commands:
         return describe_command(name, commands[name])
-    if found := [*_choices(name, groups), *_keys(name, groups), *_metrics(name)]:
+    if name == "metrics":
+        return _all_metrics()
+    if found := [*_choices(name, groups), *_keys(name, groups), *_metrics(name), *_columns(name)]:
         return "\n".join(found).strip("\n")
     last = name.rpartition(".")[2]
     if last in UNSUPPORTED_KEYS and last != "name":
@@ -99,6 +107,7 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
         *choices,
         *schema.value_keys(),
         *_OF_THE_SWEEP,
+        "metrics",
         *(m.key for m in METRICS),
     ]
     hint = did_you_mean(name, dict.fromkeys(known)) or f" (groups: {', '.join(all_groups)})"
@@ -173,11 +182,42 @@ def _keys(name: str, groups: ConfigGroups) -> Iterator[str]:
 
 
 def _metrics(name: str) -> Iterator[str]:
+    """The metrics of this name: a key, of metrics.json or MLflow's, its last part, or as it is displayed."""
+    wanted = " ".join(name.lower().split())
     for metric in METRICS:
-        if name in (metric.key, metric.key.rpartition("/")[2]):
+        if wanted in (*_keys_of(metric), metric.key.rpartition("/")[2], metric.name.lower()):
             better = f"; {metric.better} is better" if metric.better else ""
             unit = f", {metric.unit}" if metric.unit and metric.unit not in metric.description else ""
-            yield _row(metric.key, f"metric: {metric.description}{unit}{better}", 38)
+            yield _row(metric.key, f"metric {metric.name}: {metric.description}{unit}{better}", 38)
+            if in_mlflow := _keys_of(metric)[1:]:
+                yield _row("", f"in MLflow {in_mlflow[0]}", 38)
+
+
+def _keys_of(metric: Metric) -> list[str]:
+    """A metric's key, and the one that MLflow has instead."""
+    in_mlflow, section = ALIAS
+    renamed = in_mlflow + metric.key.removeprefix(section) if metric.key.startswith(section) else ""
+    return [metric.key, *([renamed] if renamed else [])]
+
+
+def _columns(name: str) -> Iterator[str]:
+    """The heads of the terminal's table that are no metric's: finish reasons."""
+    wanted = name.lower()
+    if wanted in ("finish", *(word for words in FINISHES.values() for word in words), "eos/len"):
+        yield _row("finish", _FINISH, 38)
+
+
+def _all_metrics() -> str:
+    """Every metric: its key, its short name, and what it measures."""
+    lines = [f"  {'key':<32} {'shown as':<18} measures"]
+    for metric in METRICS:
+        arrow = f"; {metric.better} is better" if metric.better else ""
+        indent = " " * 54
+        text = textwrap.wrap(f"{metric.description}{arrow}", 108 - len(indent))
+        lines += [f"  {metric.key:<32} {metric.name:<18} {text[0]}", *(indent + more for more in text[1:])]
+    mlflow, section = ALIAS
+    note = f"MLflow has {section}NAME as {mlflow}NAME; compare.goal takes both. Your own are own/NAME."
+    return "\n".join([*lines, "", note])
 
 
 def _shown(path: Path) -> str:

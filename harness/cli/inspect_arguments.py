@@ -5,6 +5,7 @@ Its keys look like overrides but are not parsed by Hydra: the prompt is taken as
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
@@ -40,6 +41,7 @@ def inspect_arguments(words: Sequence[str]) -> InspectArguments:
     found = InspectArguments()
     mistakes: list[Mistake] = []
     given: set[str] = set()
+    words = _joined(words, mistakes)
     for word in words:
         key, equals, value = word.partition("=")
         if equals and key in _KEYS and key in given:
@@ -79,6 +81,22 @@ def inspect_arguments(words: Sequence[str]) -> InspectArguments:
     if mistakes:
         raise ConfigError(mistakes)
     return found
+
+
+def _joined(words: Sequence[str], mistakes: list[Mistake]) -> list[str]:
+    """Return the words without those of a prompt that the shell has divided, which are one mistake."""
+    left: list[str] = []
+    after: list[str] = []
+    for word in words:
+        if left and left[-1].startswith("prompt=") and "=" not in word and not word.startswith("-"):
+            after.append(word)
+        else:
+            left.append(word)
+    if after:
+        prompt = next(word for word in left if word.startswith("prompt="))
+        whole = shlex.quote(" ".join([prompt, *after]))
+        mistakes.append(Mistake(prompt, f"{len(after)} more words come after it; quote it: {whole}"))
+    return left
 
 
 def _port(text: str) -> int | None:

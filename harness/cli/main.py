@@ -266,9 +266,8 @@ def _help(words: list[str]) -> int:
     usage = {name: command.usage for name, command in COMMANDS.items()}
     arguments = parse_arguments(words)
     groups = app.config_groups(arguments)
-    names = arguments.overrides
-    _no_more_arguments("help", names[1:])
-    print(describe(names[0], groups, usage) if names else overview(groups, usage))
+    name = " ".join(arguments.overrides)  # `harness help kept mass`, as it is displayed
+    print(describe(name, groups, usage) if name else overview(groups, usage))
     return 0
 
 
@@ -290,7 +289,9 @@ COMMANDS = {
     "ui": Command(_ui, "[--port N]  open the MLflow UI on this project's store"),
     "doctor": Command(_doctor, "what this machine offers: devices, memory, versions, quantizations"),
     "run-group": Command(_run_group, "FILE  run one group of a written plan (used by executors)"),
-    "help": Command(_help, "[NAME]  this text; or a group's choices and keys, or what a name means"),
+    "help": Command(
+        _help, "[NAME]  this text; or what a group, choice, key or metric is; `metrics` lists all"
+    ),
 }
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from http.client import HTTPException
 from types import FrameType
+from typing import NoReturn
 from urllib.request import urlopen
 
 from rich.text import Text
@@ -52,18 +53,20 @@ def serve(argv: Sequence[str]) -> int:
         argv: `--port`, `--host`, and any option of `mlflow server`.
 
     Raises:
-        ConfigError: nothing was tracked yet, or runs are sent to a server with its own address.
-        HarnessError: the port is in use, or MLflow cannot open the database.
+        ConfigError: nothing was tracked yet, runs are sent to a server with its own address, or the port is
+            none, or in use.
+        HarnessError: MLflow cannot open the database.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="harness ui",
         description="The MLflow UI on this project's store.",
         epilog="Other options are passed to `mlflow server`, for instance --allowed-hosts.",
     )
-    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--port", default="5000")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--open", action="store_true", help="open the last sweep in a browser")
     known, rest = parser.parse_known_args(list(argv))
+    known.port = _port(known.port)
     uri = _uri()
     if is_server(uri):
         raise ConfigError.of(
@@ -90,6 +93,20 @@ def serve(argv: Sequence[str]) -> int:
                 _open(recent[0].links if recent else (), address)
 
     return _run(server_command(uri, known.host, known.port, rest), secret, started)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are those of every other command: one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a ConfigError."""
+        raise ConfigError.of("harness ui", f"{message}; `harness ui --help` lists the options")
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 65535):
+        raise ConfigError.of(f"--port {text}", "must be a port from 1 to 65535, as in --port 5001")
+    return int(text)
 
 
 def server_command(uri: str, host: str, port: int, rest: Sequence[str]) -> list[str]:
@@ -161,10 +178,12 @@ def _check_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise HarnessError(
-                f"--port: {port} on {host} cannot be used ({error.strerror or error}); "
-                f"is `harness ui` running already? Use another port: `harness ui --port {port + 1}`"
-            ) from error
+            other = port + 1 if port < 65535 else 5000
+            message = (
+                f"on {host} it cannot be used ({error.strerror or error}); is `harness ui` running already? "
+                f"Use another port: `harness ui --port {other}`"
+            )
+            raise ConfigError.of(f"--port {port}", message) from error
 
 
 def _check_usable(uri: str) -> None:

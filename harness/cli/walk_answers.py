@@ -91,7 +91,8 @@ class WalkAnswers:
         """The distribution after a walk's tokens; `show` names tokens that are to be among its rows."""
         tokens, decoding = self._tokens_of(request), self._decoding_of(request)
         show = self._ids_of(request, "show")
-        overrides = overrides_of(decoding, self._choices)
+        # Of what is shown, a distribution to draw from: greedy decoding draws from none.
+        overrides = overrides_of(sampled(decoding), self._choices)
         if tokens and tokens[-1] in self._walk.eos_ids:
             return {"ended": True, "overrides": overrides}
         logits, log_q = self._walk.logits(tokens)[0], self._walk.warped(tokens, decoding)[0]

@@ -94,6 +94,8 @@ def choice_advice(group: str, wrong: str, known: Sequence[str]) -> str:
             if there:
                 return f"; use {_or([f'{group}={choice}' for choice in there])}"
     inside = [choice for choice in known if len(wrong) > 2 and wrong.lower() in choice.lower()]
+    if group == "prompts" and not inside and wrong.strip():
+        return f"; a prompt is {prompt_override(wrong)}"
     return f"; did you mean {_or(inside[:3])}?" if inside else ""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from harness.config.decoding import Decoding, SamplerName
 from harness.config.effective import decoding_fields, draws, effective_decoding, is_beam
 from harness.config.sampler_order import ACTIVATED_BY, sampler_order
+from harness.config.search_path import conf_folder
 from harness.config.validation import format_value
 from harness.errors import Mistake
 
@@ -40,13 +41,17 @@ class NoEffect(Mistake):
 def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
     """Yield what is wrong with the fields of a strategy together."""
     effective = effective_decoding(decoding)
+    if decoding.num_beams == 1 and decoding.name.startswith("beam"):
+        cure = "temperature" if draws(decoding) else "greedy"
+        yield Mistake("decoding.num_beams=1", f"one beam is no beam search; use decoding={cure}")
+        return
     for key, field in decoding_fields().items():
         value = getattr(decoding, key)
         if value is None:
             continue
         text = _typed(key, value)
         if field.kind in ("temperature", "truncation", "order") and not draws(decoding):
-            cure = "add decoding.do_sample=true or use decoding=temperature"
+            cure = f"add decoding.do_sample=true or use decoding={_sampling_choice(key)}"
             yield NoEffect(text, f"no effect without do_sample=true; {cure}")
         elif field.needs is not None and key not in effective:
             cure = f"add {_typed(field.needs, GOOD_VALUES[field.needs])}"
@@ -99,6 +104,14 @@ def _of_samplers(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[M
         elif "temperature" in after and (effective.get("dynatemp_range") or effective.get("edt_theta")):
             text = _typed("sampler_order", given)
             yield Mistake(text, "a temperature after xtc must be a fixed one; put temperature before it")
+
+
+def _sampling_choice(key: str) -> str:
+    """Return the choice that is named after a field of sampling and sets it; else plain sampling."""
+    names = (key, key.removesuffix("_cutoff"), key.removesuffix("_p"))
+    return next(
+        (one for one in names if (conf_folder() / "decoding" / f"{one}.yaml").is_file()), "temperature"
+    )
 
 
 def _has_empty(value: Any) -> bool:

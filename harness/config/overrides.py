@@ -18,6 +18,7 @@ from harness.config.schema import SWEEP_KEYS, sections, value_keys
 from harness.config.search_path import EXPERIMENTS
 from harness.config.suggest import did_you_mean
 from harness.config.sweep_size import values_mistake
+from harness.config.sweep_values import wrong_values
 from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 from harness.errors import ConfigError, Mistake
 
@@ -192,6 +193,8 @@ def normalize_plus(override: Override) -> str:
 
 def unknown_key(key: str, text: str, groups: ConfigGroups) -> Mistake:
     """Return the mistake for a dotted key that does not exist, with advice; `text` is what was typed."""
+    if key == "prompt":
+        return Mistake(text, f"no such key; a prompt is {prompt_override(text.partition('=')[2])}")
     if (advice := UNSUPPORTED_KEYS.get(key.rpartition(".")[2])) is not None:
         return Mistake(text, f"no such key; {advice}")
     parent = next((name for name in value_keys() if key.startswith(f"{name}.")), None)
@@ -228,7 +231,7 @@ def _mistake(override: Override, groups: ConfigGroups) -> Mistake | None:
     if key in SWEEP_KEYS and override.is_sweep_override():
         return Mistake(text, f"is about the whole sweep; write one list: {key}=[...]")
     if override.is_sweep_override() and key != EXPERIMENTS:
-        mistake = values_mistake(override, groups.choices)
+        mistake = values_mistake(override, groups.choices) or wrong_values(override)
         if mistake is not None:
             return mistake
     if key in groups.choices:

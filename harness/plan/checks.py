@@ -16,6 +16,9 @@ from harness.errors import ConfigError, Mistake
 from harness.prompts.prompt import Prompt
 from harness.store.mlflow_uri import tracking_uri
 
+HIGHEST = ("fp32", "none", "fp16", "bf16", "bnb_int8", "torchao_int8_weight_only", "torchao_int8_dynamic")
+"""Quantizations, the highest precision first; what is not among them is lower."""
+
 
 def sweep_mistakes(points: Sequence[Point]) -> Iterator[Mistake]:
     """Yield what is wrong with a sweep as a whole."""
@@ -145,8 +148,8 @@ def _wrong_reference(points: Sequence[Point]) -> Iterator[Mistake]:
     names = list(dict.fromkeys(point.quantization.name for point in points))
     if requested is not None and requested not in names:
         known = [path.stem for path in (conf_folder() / "quantization").glob("*.yaml")]
-        similar = most_similar(requested, names) or most_similar(requested, known)
-        near = requested if requested in known or similar is None else similar
+        highest = min(names, key=lambda name: HIGHEST.index(name) if name in HIGHEST else len(HIGHEST))
+        near = requested if requested in known else most_similar(requested, names) or highest
         missing = "" if near in names else f" -m quantization={near},{','.join(names)}"
         cure = f"use{missing} drift.reference={near}"
         message = f"no point of the sweep has this quantization; {cure}"

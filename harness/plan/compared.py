@@ -102,7 +102,8 @@ def goal_metric(wanted: str, own: Sequence[str] = ()) -> str:
     by_last = {one.rpartition("/")[2]: one for one in reversed(known)}
     near = most_similar(name, known) or by_last.get(most_similar(plain.rpartition("/")[2], by_last) or "")
     hint = f"; did you mean compare.goal={near}?" if near else ""
-    raise ConfigError.of(key, f"no such metric{hint} (compared with a reference: {references})")
+    others = "others: text/distinct_2, latency/itl_p50_ms and what `harness help metrics` lists"
+    raise ConfigError.of(key, f"no such metric{hint} (compared with a reference: {references}; {others})")
 
 
 def own_metrics(specs: Sequence[str]) -> list[str]:

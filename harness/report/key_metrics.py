@@ -12,8 +12,18 @@ REFERENCE_METRICS = ("reference/chrf", "reference/exact_match")
 """Shown before the headlines where outputs have references."""
 
 
+OF_A_BATCH = ("memory/peak_mb", "throughput/sweep_tokens_per_s")
+"""What is measured of all runs that were decoded together, and says nothing of one of them."""
+
+
 def key_metrics(points: Sequence[PointResult], goal: str | None = None) -> tuple[Metric, ...]:
-    """Return the metrics to show, of those measured: the goal, those of references, the headlines."""
+    """Return the metrics to show, of those measured: the goal, those of references, the headlines.
+
+    What is measured of a batch is none of them where runs shared one, and so have the very same value.
+    """
+    if goal in OF_A_BATCH:
+        values = [p.metrics[goal] for p in points if goal in p.metrics]
+        goal = goal if len(set(values)) == len(values) else None
     custom = {key: metric for p in points for key, metric in p.custom_metrics.items()}
     known = {key for p in points for key in p.metrics}
     wanted = [*([goal] if goal else []), *REFERENCE_METRICS, *(metric.key for metric in HEADLINES)]

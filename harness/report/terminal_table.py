@@ -14,19 +14,12 @@ from rich.text import Text
 from harness.analysis.comparison import Comparison, Difference
 from harness.analysis.point_results import CHOICES, PointResult
 from harness.analysis.statistics.verdicts import NO_DIFFERENCE
+from harness.report.finish_reasons import FINISHES
 from harness.report.key_metrics import best_points, key_metrics
 from harness.report.point_names import short_names
 from harness.terminal import visible
 
 STATUS_SIGNS = {"done": ("✓", "green"), "reused": ("↺", "cyan"), "failed": ("✗", "bold red")}
-FINISHES = {
-    "eos": ("eos", "eos"),
-    "length": ("length", "len"),
-    "stop_string": ("stop", "stop"),
-    None: ("unknown", "?"),
-}
-"""Finish reasons, and how they are abbreviated in a narrow table."""
-
 MARKS = {
     "better": ("▲", "green", "better"),
     "worse": ("▼", "red", "worse"),

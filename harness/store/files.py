@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.user_path import user_path
-from harness.errors import StoreError
+from harness.errors import ConfigError, StoreError
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
 
@@ -29,8 +29,18 @@ _OF_THE_FILE = {None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 
 
 def outputs_folder() -> Path:
-    """Return `outputs/` of the working folder, or the folder that `HARNESS_OUTPUTS` names; absolute."""
-    return user_path("HARNESS_OUTPUTS", os.environ.get("HARNESS_OUTPUTS") or "outputs").resolve()
+    """Return `outputs/` of the working folder, or the folder that `HARNESS_OUTPUTS` names; absolute.
+
+    Raises:
+        ConfigError: it is a file, or below one.
+    """
+    named = os.environ.get("HARNESS_OUTPUTS") or "outputs"
+    folder = user_path("HARNESS_OUTPUTS", named).resolve()
+    blocked = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    if blocked.exists() and not blocked.is_dir():
+        message = f"{blocked} is a file; set HARNESS_OUTPUTS to a folder that can be written"
+        raise ConfigError.of(f"HARNESS_OUTPUTS={named}", message)
+    return folder
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from contextlib import suppress
 from pathlib import Path
 
 from harness.config.suggest import did_you_mean
 from harness.errors import ConfigError
 from harness.store.stored_point import StoredPoint, stored_point
-from harness.store.sweeps import Sweep, find_sweep
+from harness.store.sweeps import Sweep, find_sweep, load_sweep
 
 
 def find_point(outputs: Path, wanted: str) -> tuple[StoredPoint, str]:
@@ -42,9 +43,21 @@ def find_point(outputs: Path, wanted: str) -> tuple[StoredPoint, str]:
         raise ConfigError.of(
             wanted, f"no points are stored in {outputs}; `harness experiments=demo` runs some"
         )
-    hint = did_you_mean(wanted, labels) if labels else ""
+    elsewhere = _elsewhere(outputs, wanted, set(folders))
+    hint = f"; did you mean {elsewhere}?" if elsewhere else did_you_mean(wanted, labels) if labels else ""
     cure = "give a point's id, a label of the last sweep, or SWEEP/LABEL"
     raise ConfigError.of(wanted, f"no stored point has this id or label{hint or f'; {cure}'}")
+
+
+def _elsewhere(outputs: Path, label: str, stored: Set[str]) -> str | None:
+    """Return SWEEP/LABEL of the last other sweep that has a stored point of this label; None without one."""
+    plans = (outputs / "sweeps").glob("*/plan.json")
+    for path in sorted(plans, key=lambda one: one.stat().st_mtime, reverse=True):
+        with suppress(ConfigError):
+            for point in load_sweep(path.parent).points:
+                if point.label == label and point.point_id in stored:
+                    return f"{path.parent.name}/{label}"
+    return None
 
 
 def _sweeps(outputs: Path, wanted: str) -> list[tuple[Sweep, str]]:

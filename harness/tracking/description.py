@@ -1,4 +1,7 @@
-"""The description of a sweep's run in MLflow, in Markdown: the answer, the result table, the command.
+"""The description of a sweep's run in MLflow, in Markdown: the answer, the results, figures, the command.
+
+The UI shows the beginning only, a dozen lines. So what answers the question comes first, without evidence;
+the table is next, then costs, advice and the figures behind the answer.
 
 Labels, names and evidence are hostile text: every character that Markdown or HTML reads is written as a
 character reference, so that nothing in them is markup or a link.
@@ -12,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from harness.analysis.comparison import Comparison
 from harness.analysis.metric_catalog import Metric
 from harness.analysis.point_results import PointResult
-from harness.report.key_metrics import best_points, key_metrics
+from harness.analysis.sentence import Sentence
+from harness.report.key_metrics import key_metrics
 from harness.report.point_names import short_names
 from harness.terminal import visible
 
@@ -23,6 +27,10 @@ LONGEST = 7900
 """Characters of the description; MLflow takes 8000."""
 
 MOST_METRICS = 8
+
+BESIDE = frozenset({"More prompts", "Cost", "Speed", "Fastest", "Cheaper", "Outputs"})
+"""Titles of the sentences that come after the table: not the answer, but what it costs or would take."""
+
 GAP = "\N{NO-BREAK SPACE}" * 2
 
 
@@ -35,8 +43,9 @@ def description(points: Sequence[PointResult], comparison: Comparison, command: 
         command: the command line; empty where it is not known.
     """
     names = dict(zip((p.point.label for p in points), short_names([p.point for p in points]), strict=True))
-    top = _answer(comparison, names)
-    bottom = f"\n\nCommand: {escaped(command)}\n" if command else ""
+    top, below = _answer(comparison, names)
+    bottom = f"\n\n{below}" if below else ""
+    bottom += f"\n\nCommand: {escaped(command)}\n" if command else ""
     rest = "all runs are in compare.html (artifacts) and in the runs below this one"
     rows = _table(points, comparison, names)
     count = len(rows)
@@ -57,26 +66,37 @@ def escaped(text: str) -> str:
     return re.sub(r"(?i)\bwww\.", "www&#46;", marked)
 
 
-def _answer(comparison: Comparison, names: Mapping[str, str]) -> str:
-    if comparison.answer is None:
-        return ""
-    lines = []
-    for sentence in comparison.answer.sentences:
-        evidence = f" ({escaped(sentence.evidence)})" if sentence.evidence else ""
-        lines.append(f"- **{escaped(sentence.title)}:** {escaped(sentence.text(names))}{evidence}")
-    return "\n".join(lines) + "\n\n" if lines else ""
+def _answer(comparison: Comparison, names: Mapping[str, str]) -> tuple[str, str]:
+    """Return the sentences above the table, and the text below it: the others and the evidence."""
+    sentences = comparison.answer.sentences if comparison.answer else ()
+    first = [sentence for sentence in sentences if sentence.title not in BESIDE]
+    above = [f"- **{escaped(one.title)}:** {escaped(one.text(names))}" for one in first]
+    below = [
+        f"- **{escaped(one.title)}:** {escaped(one.text(names))}{_in_parentheses(one)}"
+        for one in sentences
+        if one.title in BESIDE
+    ]
+    below += [f"- {escaped(one.title)}, figures: {escaped(one.evidence)}" for one in first if one.evidence]
+    return "\n".join(above) + "\n\n" if above else "", "\n".join(below)
+
+
+def _in_parentheses(sentence: Sentence) -> str:
+    return f" ({escaped(sentence.evidence)})" if sentence.evidence else ""
 
 
 def _table(points: Sequence[PointResult], comparison: Comparison, names: Mapping[str, str]) -> list[str]:
-    """Return the lines of the table: the head, the line below it, a line a point, best values bold."""
+    """Return the lines of the table: the head, the line below it, a line a point.
+
+    What is bold is what the page has bold: the best of a metric that has samples.
+    """
     goal = comparison.answer.goal if comparison.answer else None
     metrics = key_metrics(points, goal)[:MOST_METRICS]
-    best = {metric.key: best_points(metric, points, comparison) for metric in metrics}
     heads = [escaped(f"{metric.name} ({metric.unit})" if metric.unit else metric.name) for metric in metrics]
     lines = [_line(["run", *heads]), f"| --- |{' ---: |' * len(metrics)}"]
     for p in points:
         label = p.point.label
-        values = [_value(m, p.metrics.get(m.key), bold=label in best[m.key]) for m in metrics]
+        best = [(found := comparison.best.get(m.key)) is not None and found.label == label for m in metrics]
+        values = [_value(m, p.metrics.get(m.key), bold=b) for m, b in zip(metrics, best, strict=True)]
         failed = " (failed)" if p.point.status == "failed" else ""
         lines.append(_line([escaped(names[label]) + failed, *values]))
     return lines

@@ -12,6 +12,8 @@ from harness.analysis.expectations import CheckedExpectation, check_summary, mis
 from harness.analysis.metric_catalog import Metric, metric_of, metrics_from_json
 from harness.analysis.point_results import CHOICES
 from harness.analysis.prompt_titles import turns_of
+from harness.config.labels import short, value_text
+from harness.config.sweep_name import UNNAMED
 from harness.report.key_metrics import REFERENCE_METRICS
 from harness.report.point_names import short_names
 from harness.store.stored_point import StoredPoint
@@ -21,10 +23,12 @@ from harness.terminal import visible
 # Longest texts, in characters, of a tag and a key.
 MAX_TAG = 5000
 MAX_KEY = 250
-LAYOUT = "2"
+LAYOUT = "3"
 """Of a point's run; one that was logged in another is logged again."""
 EXPECTATIONS = "expectations"
 """The tag with the result of `expect`."""
+MOST_VALUES = 4
+"""Values of a key that the name of a sweep's run lists."""
 PROMPTS_BY_STEP = 1000
 """Prompts whose metrics are logged one by one; metrics.json has all."""
 
@@ -48,6 +52,32 @@ def run_names(sweep: Sweep) -> dict[str, str]:
         rest = "/".join(getattr(point, choice) for choice in same if choice != "prompts")
         names[point.label] = name if name == visible(point.label) or not rest else f"{name} · {visible(rest)}"
     return names
+
+
+def sweep_run_name(sweep: Sweep) -> str:
+    """Return the name of a sweep's run: as the user named it, else what varies, then what all points share.
+
+    The UI shows the beginning of a name, in which the titles of unnamed sweeps are alike. The title is a tag.
+    """
+    if sweep.name != UNNAMED:
+        return sweep.title
+    varying = [name for name in CHOICES if len({getattr(p, name) for p in sweep.points}) > 1]
+    values: dict[str, list[str]] = {}
+    for point in sweep.points:
+        for name in varying:
+            values.setdefault(name, []).append(str(getattr(point, name)))
+        for key, value in point.varied.items():
+            if key not in CHOICES:
+                values.setdefault(key, []).append(value_text(value))
+    texts = []
+    for key, found in values.items():
+        distinct = list(dict.fromkeys(found))
+        more = f",+{len(distinct) - MOST_VALUES}" if len(distinct) > MOST_VALUES else ""
+        of_key = "" if key in CHOICES else f"{short(key)}="
+        texts.append(f"{of_key}{','.join(distinct[:MOST_VALUES])}{more}")
+    same = [getattr(sweep.points[0], name) for name in ("prompts", *CHOICES) if name not in varying]
+    parts = [" x ".join(texts), *dict.fromkeys(name for name in same if name not in ("", "none"))]
+    return visible(" · ".join(filter(None, parts)))[:MAX_KEY] or sweep.title
 
 
 def point_tags(sweep: Sweep, point: SweepPoint) -> dict[str, str]:

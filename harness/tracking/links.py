@@ -27,15 +27,22 @@ class Link:
     url: str
 
 
-def order_of(metrics: Sequence[Metric]) -> dict[str, str]:
+def order_of(metrics: Sequence[Metric], goal: str = "") -> dict[str, str]:
     """Return the order of the runs: by the goal or a reference's metric, else by speed; the best first.
 
     Any order but the default one lists points as rows; in that one they are collapsed below their parent.
+
+    Args:
+        metrics: the key metrics, most important first.
+        goal: key of the metric that the sweep is about; empty without one.
     """
     speed = metric_of("latency/itl_p50_ms")
     directed = [metric for metric in metrics if metric.better]
-    by_result = next(iter(directed), speed)
-    first = speed if by_result.visibility == "headline" and (speed in directed or not directed) else by_result
+    first = next((metric for metric in directed if metric.key == goal), None)
+    if first is None:
+        by_result = next(iter(directed), speed)
+        by_speed = by_result.visibility == "headline" and (speed in directed or not directed)
+        first = speed if by_speed else by_result
     return {
         "orderByKey": f"metrics.`{metric_key(first.key)}`",
         "orderByAsc": "false" if first.better == "higher" else "true",
@@ -78,6 +85,7 @@ def sweep_links(
     parent: str = "",
     metrics: Sequence[Metric] = (),
     base: str = "",
+    goal: str = "",
 ) -> tuple[Link, ...]:
     """Return links to the sweep's outputs side by side, its charts, its page, its runs and any traces.
 
@@ -89,6 +97,7 @@ def sweep_links(
         parent: id of the sweep's run, which has compare.html.
         metrics: the key metrics of its points, most important first.
         base: address of the UI; empty: the server at `uri`, else LOCAL.
+        goal: key of the metric that the sweep is about; empty without one.
     """
     base = (base or (bare_address(uri) if is_server(uri) else LOCAL)).rstrip("/")
     points = points_filter(sweep)
@@ -102,7 +111,7 @@ def sweep_links(
         ids = ", ".join(f"'{run_ids[p.label]}'" for p in side_by_side(sweep) if p.label in run_ids)
         finished = f"attributes.run_id IN ({ids})"
     links = [
-        Link("outputs", runs(searchFilter=finished, **order_of(metrics), compareRunsMode="ARTIFACT")),
+        Link("outputs", runs(searchFilter=finished, **order_of(metrics, goal), compareRunsMode="ARTIFACT")),
         Link("charts", runs(viewStateShareKey=view_key(sweep), compareRunsMode="CHART")),
     ]
     if parent:

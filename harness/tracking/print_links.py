@@ -1,4 +1,4 @@
-"""The links to a sweep in the MLflow UI on the terminal: short where it opens links, else whole URLs."""
+"""The links to a sweep in the MLflow UI on the terminal: short where it opens links, else URLs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from harness.store.mlflow_uri import is_server
 from harness.store.sweeps import Sweep
 from harness.terminal import visible
 from harness.tracking.links import MAX_SIDE_BY_SIDE, Link
+
+SHORT = ("page", "runs")
+"""The links that are printed as URLs where a terminal does not open links."""
 
 
 def print_links(
@@ -28,10 +31,15 @@ def print_links(
     else:
         if start:
             console.print(Text(f"{start}   # then open"))
-        width = max(len(link.name) for link in links)
-        for link in links:
-            console.print(Text(visible(f"{link.name:<{width}}  {link.url}")), soft_wrap=True)
+        # The others are an unreadable search each; they are a click away from the runs.
+        for link in (link for link in links if link.name in SHORT):
+            console.print(Text(visible(f"{link.name:<5} {_short(link.url)}")), soft_wrap=True)
     shown = sum(point.status in ("done", "reused") for point in sweep.points)
     if shown > MAX_SIDE_BY_SIDE:
         text = f"MLflow puts {MAX_SIDE_BY_SIDE} runs side by side: the baseline and the most similar ones; "
         console.print(Text(f"{text}compare.html shows all {shown}."), style="dim")
+
+
+def _short(url: str) -> str:
+    """Return the URL without the choice of the UI's workflow, which its address has by default."""
+    return url.replace("workflowType=machine_learning", "").rstrip("?&")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.analysis.metric_catalog import METRICS, Metric
+from harness.analysis.metric_catalog import METRICS, Metric, metrics_from_json
+from harness.analysis.point_results import stored_of
 from harness.errors import ConfigError
 from harness.store.mlflow_uri import tracking_uri
 from harness.store.sweeps import Sweep, load_sweep
@@ -53,14 +54,16 @@ def recent_sweeps(outputs: Path, uri: str, base: str, count: int = 5) -> list[Re
             continue
         points = client.search_runs([home], points_filter(sweep), max_results=1000)
         measured = {key for run in points for key in run.data.metrics}
+        ordering = _ordering(sweep, parents[0].data.tags.get("goal", ""), measured)
         links = sweep_links(
             sweep,
             home,
             uri,
             run_ids={run.data.tags.get("label", ""): run.info.run_id for run in points},
             parent=parents[0].info.run_id,
-            metrics=_ordering(parents[0].data.tags.get("goal", ""), measured),
+            metrics=ordering,
             base=base,
+            goal=ordering[0].key if ordering else "",
         )
         found.append(RecentSweep(sweep, links))
         if len(found) == count:
@@ -68,8 +71,10 @@ def recent_sweeps(outputs: Path, uri: str, base: str, count: int = 5) -> list[Re
     return found
 
 
-def _ordering(goal: str, measured: set[str]) -> tuple[Metric, ...]:
-    """Return the metrics that runs are ordered by, of those that MLflow has."""
-    by_key = {metric_key(metric.key): metric for metric in METRICS}
+def _ordering(sweep: Sweep, goal: str, measured: set[str]) -> tuple[Metric, ...]:
+    """Return the metrics that runs are ordered by, of those that MLflow has: the goal, then others."""
+    stored = next(filter(None, (stored_of(sweep, point) for point in sweep.points)), None)
+    custom = metrics_from_json(stored.metrics()) if stored and stored.has("metrics.json") else {}
+    by_key = {metric_key(metric.key): metric for metric in (*METRICS, *custom.values())}
     wanted = [goal, "quality/chrf", "quality/exact_match", "latency/itl_p50_ms"]
     return tuple(by_key[key] for key in wanted if key in measured and key in by_key)

@@ -20,7 +20,10 @@ MOST_AXES = 8
 
 
 def table_view(
-    sweep: Sweep, metrics: Sequence[Metric] = HEADLINES, charted: Sequence[Metric] = ()
+    sweep: Sweep,
+    metrics: Sequence[Metric] = HEADLINES,
+    charted: Sequence[Metric] = (),
+    goal: str = "",
 ) -> dict[str, Any]:
     """Return the view: the sweep's points with what varies and the key metrics, and charts of both.
 
@@ -28,11 +31,12 @@ def table_view(
         sweep: whose points are shown.
         metrics: that are columns, most important first.
         charted: those among them that differ between points.
+        goal: key of the metric that the sweep is about; empty without one.
     """
     varying = varied_keys(sweep)
     columns = [f"params.`{mlflow_key(key)}`" for key in varying]
     columns += [f"metrics.`{metric_key(metric.key)}`" for metric in metrics]
-    order = order_of(metrics)
+    order = order_of(metrics, goal)
     return {
         "searchFilter": points_filter(sweep),
         "orderByKey": order["orderByKey"],

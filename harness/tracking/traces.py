@@ -1,4 +1,8 @@
-"""One MLflow trace per sample, written after the fact, with its share of the time of its batch.
+"""One MLflow trace per sample, written after the fact, which lasts its share of the time of its batch.
+
+All samples of a batch are decoded at the same time. A span as long as the batch would let every sample take
+all of it; so root, prefill and decode are each divided by the size of the batch, their attributes say so, and
+the durations of a sweep's traces add up to the time that it was decoded in.
 
 Human feedback is attached to traces. So a trace's id is made from its content (sweep, point, prompt, sample
 and output): a point that is logged again overwrites its own traces, and the feedback stays on them. Another
@@ -18,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analysis.metric_catalog import metrics_from_json
 from harness.analysis.prompt_titles import turns_of
+from harness.report.point_names import short_names
 from harness.store.mlflow_uri import openable_uri
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
@@ -76,12 +81,14 @@ def log_traces(
     custom = metrics_from_json(stored.metrics()) if stored.has("metrics.json") else {}
     rows_of_times = stored.rows("times") if stored.has("times.parquet") else ()
     times = {(t["prompt_id"], t["sample"]): t for t in rows_of_times}
+    run = dict(zip((p.label for p in sweep.points), short_names(sweep.points), strict=True))[point.label]
     for rows in stored.row_batches("generations", BATCH):
         spans: list[Span] = []
         for row in rows:
             identity = identity_of(store.experiment_id, sweep, point, row)
             sample_times = times.get((row["prompt_id"], row["sample"]))
-            sample_spans = _spans(row, point, identity, sample_times, point_times)
+            name = f"{run} · {row['prompt_id']} #{row['sample']}"
+            sample_spans = _spans(name, row, point, identity, sample_times, point_times)
             started, ended = sample_spans[0]["start_time_unix_nano"], sample_spans[0]["end_time_unix_nano"]
             metadata = {TraceMetadataKey.SOURCE_RUN: run_id, **_timing_notes(sample_times)}
             if usage := _usage(row):
@@ -95,7 +102,7 @@ def log_traces(
                 request_preview=_portable(asked(row), MAX_PREVIEW),
                 response_preview=_portable(row["output"], MAX_PREVIEW),
                 trace_metadata=metadata,
-                tags={"mlflow.traceName": sample_spans[0]["name"], **_tags(sweep, point, row)},
+                tags={"mlflow.traceName": _portable(name, MAX_PREVIEW), **_tags(sweep, point, row)},
                 assessments=list(assessments_of(row, identity, custom)),
             )
             client.start_trace(info)
@@ -127,16 +134,15 @@ def _tags(sweep: Sweep, point: SweepPoint, row: Row) -> dict[str, str]:
 
 
 def _timing_notes(times: Row | None) -> dict[str, str]:
-    """Return the metadata that says how to read a trace's times."""
+    """Return the metadata that says how to read a trace's times; see `own_times`."""
     if times is None:
         return {"times": UNTIMED}
-    note, others = "decoded alone", times["batch"] - 1
-    if others:
+    note, batch = "decoded alone", times["batch"]
+    if batch > 1:
         seconds = times["ended"] - times["started"]
-        samples = f"{others} other sample{'s' if others > 1 else ''}"
-        note = f"its share of the {seconds:.3g} s in which it was decoded in a batch with {samples}"
+        note = f"{seconds / batch:.3g} s: {seconds:.3g} s in a batch of {batch} samples, divided by {batch}"
     times_note = f"{note}, while being recorded; latency is in the metrics"
-    return {"batch": str(times["batch"]), "times": times_note}
+    return {"batch": str(batch), "times": times_note}
 
 
 def _portable(text: str, longest: int) -> str:
@@ -157,6 +163,7 @@ def _usage(row: Row) -> dict[str, int]:
 
 
 def _spans(
+    name: str,
     row: Row,
     point: SweepPoint,
     identity: bytes,
@@ -181,10 +188,9 @@ def _spans(
         "sequence_score": row.get("sequence_score"),
         **_timing_notes(times),
     }
-    name = f"{row['prompt_id']} #{row['sample']}"
     if times is None:
         return [_span(name, identity, 0, point_times, attributes)]
-    task = {SpanAttributeKey.SPAN_TYPE: SpanType.TASK}
+    task = {SpanAttributeKey.SPAN_TYPE: SpanType.TASK, "times": _share_note(times["batch"])}
     started, first_token, ended = own_times(times)
     prefill, decode = (started, first_token), (first_token, ended)
     return [
@@ -192,6 +198,11 @@ def _spans(
         _span("prefill", identity, 1, prefill, {**task, "prompt_tokens": row["prompt_tokens"]}),
         _span("decode", identity, 2, decode, {**task, "output_tokens": row["output_tokens"]}),
     ]
+
+
+def _share_note(batch: int) -> str | None:
+    """Return how a span within a trace relates to the time of its batch; None where it was decoded alone."""
+    return f"of a batch of {batch} samples, divided by {batch}" if batch > 1 else None
 
 
 def own_times(times: Row) -> tuple[float, float, float]:

@@ -38,6 +38,7 @@ from harness.tracking.facts import (
     per_prompt_of,
     point_digest,
     run_names,
+    sweep_run_name,
     tags_of,
 )
 from harness.tracking.generations_table import TABLE_TAG, generations_json
@@ -106,6 +107,7 @@ class MlflowTracker(Tracker):
         self._names: Mapping[str, str] = {}
         self._metrics: Sequence[Metric] = ()
         self._charted: Sequence[Metric] = ()
+        self._goal = ""
         self._broken = False
 
     def open(self, sweep: Sweep) -> None:
@@ -127,7 +129,9 @@ class MlflowTracker(Tracker):
             return ()
         run_ids = {label: run_id for (_, label), (run_id, _) in self._children.items()}
         home = self._store.experiment_id, self.uri
-        return sweep_links(sweep, *home, run_ids=run_ids, parent=self._parent, metrics=self._metrics)
+        return sweep_links(
+            sweep, *home, run_ids=run_ids, parent=self._parent, metrics=self._metrics, goal=self._goal
+        )
 
     def _guarded(self, action: Callable[[], None]) -> None:
         if self._broken:
@@ -153,19 +157,20 @@ class MlflowTracker(Tracker):
         self._clear_orphans(store)
         parents = store.runs(sweep_id=sweep.sweep_id, kind="sweep")
         self._names = run_names(sweep)
-        tags = {"sweep_id": sweep.sweep_id, "kind": "sweep", "sweep": sweep.name, **owner_tags()}
+        tags = {"sweep_id": sweep.sweep_id, "kind": "sweep", "sweep": sweep.name, "title": sweep.title}
+        tags |= owner_tags()
         if command := command_of(sweep.folder):
             tags[COMMAND] = command
         if parents:
             self._parent = parents[0].info.run_id
             self._parent_tags = parents[0].data.tags
             self._parent_metrics = parents[0].data.metrics
-            store.client.update_run(self._parent, status="RUNNING", name=sweep.title)
+            store.client.update_run(self._parent, status="RUNNING", name=sweep_run_name(sweep))
             for name, value in tags.items():
                 store.client.set_tag(self._parent, name, value)
         else:
             tags["points"] = str(len(sweep.points))
-            self._parent = store.create(sweep.title, tags, sweep.started)
+            self._parent = store.create(sweep_run_name(sweep), tags, sweep.started)
             store.log(self._parent, varied_params(sweep.points), [], sweep.started)
         self._children = {}
         for run in store.runs(mlflow__parentRunId=self._parent):
@@ -250,7 +255,8 @@ class MlflowTracker(Tracker):
             return
         if written:
             self._log_answer(store, sweep, written)
-        store.share_view(view_key(sweep), table_view(sweep, self._metrics or HEADLINES, self._charted))
+        view = table_view(sweep, self._metrics or HEADLINES, self._charted, self._goal)
+        store.share_view(view_key(sweep), view)
         for name in SWEEP_FILES:
             if (sweep.folder / name).is_file():
                 store.client.log_artifact(self._parent, str(sweep.folder / name))
@@ -263,13 +269,13 @@ class MlflowTracker(Tracker):
     def _log_answer(self, store: MlflowStore, sweep: Sweep, written: Written) -> None:
         """Log what the parent run says of the whole sweep: description, best and spread, prompts."""
         answer = written.comparison.answer
-        self._metrics = key_metrics(written.points, answer.goal if answer else None)
+        self._goal = (answer.goal if answer else None) or ""
+        self._metrics = key_metrics(written.points, self._goal)
         self._charted = [metric for metric in self._metrics if varies(metric, written.points)]
         note = description(written.points, written.comparison, command_of(sweep.folder))
         store.update_tag(self._parent, self._parent_tags, NOTE, note)
-        store.update_tag(
-            self._parent, self._parent_tags, "goal", metric_key(answer.goal or "") if answer else ""
-        )
+        goal = metric_key(self._goal) if self._goal else ""
+        store.update_tag(self._parent, self._parent_tags, "goal", goal)
         metrics = parent_metrics(written.points, written.comparison)
         known = self._parent_metrics
         changed = [(key, value, 0) for key, value in metrics.items() if known.get(key) != value]

@@ -183,6 +183,19 @@ def test_a_fork_is_compared_with_what_it_left(open_walk: OpenWalk, server: WalkS
     assert chips(page, "A") == ["␣night", "␣in"]
 
 
+def test_a_phone_heads_the_two_distributions(open_walk: OpenWalk, server: WalkServer) -> None:
+    page = open_walk(server)
+    page.set_viewport_size({"width": 390, "height": 844})
+    for cls, cell in (("key-raw", 5), ("key-warped", 6)):
+        assert page.is_visible(f".next th.{cls}")
+        head, below = (
+            page.locator(one).first.bounding_box()
+            for one in (f".next th.{cls}", f"#rows tr td:nth-child({cell})")
+        )
+        assert head["x"] == pytest.approx(below["x"], abs=2)
+        assert head["y"] < below["y"]
+
+
 def test_a_knob_moves_the_bars_and_the_overrides(open_walk: OpenWalk, server: WalkServer) -> None:
     page = open_walk(server)
     before = bar(page, "␣evening", "warped"), bar(page, "␣evening", "raw")

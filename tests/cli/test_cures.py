@@ -69,7 +69,7 @@ def _instead(words: Sequence[str], wrong: str, right: str) -> list[str]:
 def _with(words: Sequence[str], wrong: str, given: Sequence[str], line: str) -> list[str]:
     """The words with those of the cure, in place of what sets the same, and of a choice that there is not."""
     keys = {word.partition("=")[0] for word in given}
-    if re.search("no such choice|cannot be parsed|must be", line):
+    if re.search("no such choice|no such key; a prompt|cannot be parsed|must be", line):
         keys.add(wrong.partition("=")[0])
     return [*(word for word in words if word.lstrip("~").partition("=")[0] not in keys), *given]
 
@@ -142,6 +142,19 @@ MISTAKES = [
     "decoding=nucleus decoding.top_p=0.8",
     "quantization.bnb_4bit_quant_type=nf4",
     "timing.new_tokens=1",
+    "decoding.eta_cutoff=0.001",
+    "decoding=beam decoding.num_beams=1",
+    "decoding=beam_sample decoding.num_beams=1",
+    "prompt=Hello",
+    "prompts=Hello",
+    # lists, decimal commas and values given twice
+    "-m decoding=greedy,top_p compare.pareto=chrf,itl",
+    "decoding=greedy generation.stop_strings=a,b",
+    "decoding=temperature decoding.suppress_tokens=1,2",
+    "decoding=top_p decoding.top_p=0,7",
+    "-m decoding=top_p decoding.top_p=0,75",
+    "-m decoding=greedy,greedy",
+    "-m decoding=top_p decoding.top_p=0.5,0.6,0.5",
     # sweeps
     "decoding=greedy,top_p",
     "quantization=fp32 quantization=bnb_nf4",
@@ -166,6 +179,7 @@ MISTAKES = [
     "compare.goal=own/lenght 'compare.metrics=[mine.py:length]'",
     "drift.reference=fp32",
     "-m quantization=fp16,bf16 drift.reference=fp23",
+    "-m quantization=bf16,fp32 drift.reference=fp64",
 ]
 
 
@@ -184,3 +198,51 @@ def test_a_cure_works_as_it_is_printed(
         found: Any = check(cure)
         assert found[0] == 0, f"{line}\n{shlex.join(cure)}\n{found[1]}"
         assert "no effect" not in found[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "cure"),
+    [
+        ("-m decoding=greedy,top_p compare.pareto=chrf,itl", """'compare.pareto=["chrf","itl"]'"""),
+        ("decoding.top_p=0.9", "use decoding=top_p"),
+        ("decoding.typical_p=0.9", "use decoding=typical"),
+        ("decoding=beam decoding.num_beams=1", "decoding.num_beams=1: one beam is no beam search"),
+        ("-m quantization=bf16,fp32 drift.reference=fp64", "; use drift.reference=fp32"),
+        ("prompts=Hello", """'prompts.items=["Hello"]'"""),
+        ("decoding=top_p decoding.top_p=0,7", "write decoding.top_p=0.7"),
+        ("-m decoding=greedy,greedy", "names greedy twice"),
+    ],
+)
+def test_the_cure_is_the_one_that_is_meant(check: Check, command: str, cure: str) -> None:
+    status, line = check(shlex.split(command))
+    assert status == 2
+    assert cure in line
+
+
+def test_a_prompt_that_the_shell_divided_is_one_mistake(check: Check) -> None:
+    status, line = check(shlex.split("inspect model=fable_tiny prompt=It was a steps=2"))
+    assert status == 2
+    assert line == "prompt=It: 2 more words come after it; quote it: 'prompt=It was a'"
+
+
+@pytest.mark.parametrize("word", ["plan", "check", "run"])
+def test_outputs_that_name_a_file_are_refused_before_anything(
+    check: Check,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    word: str,
+) -> None:
+    (tmp_path / "taken").write_text("")
+    for name in ("taken", "taken/below"):
+        monkeypatch.setenv("HARNESS_OUTPUTS", name)
+        assert main([*([] if word == "run" else [word]), "model=fable_tiny"]) == 2
+        assert "taken is a file; set HARNESS_OUTPUTS to a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "5000.5"])
+def test_a_wrong_port_of_the_ui_is_one_line(
+    check: Check, capsys: pytest.CaptureFixture[str], port: str
+) -> None:
+    assert main(["ui", f"--port={port}"]) == 2
+    assert capsys.readouterr().err == f"--port {port}: must be a port from 1 to 65535, as in --port 5001\n"

@@ -4,6 +4,7 @@ import shlex
 
 import pytest
 
+from harness.analysis.metric_catalog import METRICS
 from harness.cli.command_help import DETAILS
 from harness.cli.main import COMMANDS
 
@@ -43,7 +44,16 @@ def test_help_of_experiments_says_what_they_are_for(harness):
         ("decoding.top_p", ["decoding.top_p ", "a number above 0 and at most 1"]),
         ("decoding=top_p", ["decoding=top_p ", "sets do_sample: true, top_p: 0.9"]),
         ("decoding", ["decoding=top_p ", "decoding.top_p "]),
-        ("chrf", ["reference/chrf ", "metric: ", "higher is better"]),
+        ("chrf", ["reference/chrf ", "metric chrF: ", "higher is better"]),
+        ("ITL", ["latency/itl_p50_ms ", "inter-token latency"]),
+        ("itl", ["latency/itl_p50_ms "]),
+        ("chrF", ["reference/chrf ", "in MLflow quality/chrf"]),
+        ("quality/chrf", ["reference/chrf ", "in MLflow quality/chrf"]),
+        ("kept mass", ["probability/kept_mass "]),
+        ("eos/len", ["column of the table", "max_new_tokens"]),
+        ("len", ["column of the table"]),
+        ("eos", ["column of the table", "text/eos_share "]),
+        ("peak", ["memory/peak_mb ", "decoded in"]),
         ("cases", ["a list of override lists"]),
         ("max_length", ["no such key; use generation.max_new_tokens"]),
     ],
@@ -76,3 +86,15 @@ def test_examples_are_commands_that_work(harness, line):
     done = harness(*shlex.split(line)[1:])
     assert (done.status, done.err) == (0, "")
     assert done.calls or done.out
+
+
+def test_every_metric_is_found_by_its_key_and_as_it_is_displayed(harness):
+    listed = harness("help", "metrics").out
+    assert max(map(len, listed.splitlines())) <= 110
+    for metric in METRICS:
+        assert f"  {metric.key} " in listed
+        assert f" {metric.name} " in listed
+        for name in (metric.key, metric.name, metric.name.upper()):
+            done = harness("help", *name.split())
+            assert (done.status, done.err) == (0, "")
+            assert metric.key in done.out

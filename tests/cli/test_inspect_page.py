@@ -417,6 +417,16 @@ class TestKnobs:
         composed = hydra_app.one_point(["model=fable_small", *found]).decoding
         assert (composed.do_sample, composed.top_p, composed.temperature) == (True, 0.9, 0.5)
 
+    def test_the_overrides_of_all_tokens_draw_from_all(self, walk: TokenWalk, loaded: LoadedModel) -> None:
+        """Untouched, the page shows the full distribution, of which greedy decoding would take one token."""
+        with serving(walk, loaded, "decoding=greedy") as server:
+            step = ask(server, "step", decoding={})
+        composed = hydra_app.one_point(["model=fable_small", *step["overrides"]]).decoding
+        assert step["kept_mass"] == pytest.approx(1.0)
+        assert composed.do_sample
+        assert composed.temperature in (None, 1.0)
+        assert composed.top_p in (None, 1.0)
+
 
 class TestWalks:
     def test_greedy_is_the_likeliest_after_penalties(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import ui
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError
 
 
 def test_nothing_tracked_yet(outputs: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_port_in_use(outputs: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(HarnessError, match=rf"--port: {port} .* cannot be used.*--port {port + 1}"):
+        with pytest.raises(ConfigError, match=rf"--port {port}: .* cannot be used.*--port {port + 1}"):
             ui.serve(["--port", str(port)])
 
 

@@ -15,6 +15,7 @@ from harness.analysis.answer import Answer
 from harness.analysis.comparison import Comparison
 from harness.analysis.point_results import PointResult, point_results
 from harness.analysis.sentence import Link, Sentence
+from harness.analysis.swept import BestSet
 from harness.terminal import visible
 from harness.tracking.description import LONGEST, description, escaped
 
@@ -84,18 +85,44 @@ def test_the_answer_is_a_list_and_the_results_a_table(outputs: Path) -> None:
     assert text.rstrip().endswith("Command: harness &#45;m decoding&#61;greedy,top&#95;p")
 
 
-def test_the_best_values_are_bold(outputs: Path) -> None:
+def test_bold_is_what_the_page_has_bold(outputs: Path) -> None:
     points, comparison = described(outputs)
-    text = description(points, comparison)
-    head = next(line for line in text.splitlines() if line.startswith("| run"))
-    at = [cell.strip(" \N{NO-BREAK SPACE}") for cell in head.split("|")].index("ITL &#40;ms&#41;")
-    fastest = min(f"{p.metrics['latency/itl_p50_ms']:.2f}" for p in points)
-    bold = {
-        cell.strip(" *\N{NO-BREAK SPACE}")
-        for line in text.splitlines()
-        if line.startswith("| fable") and (cell := line.split("|")[at]).strip().startswith("**")
-    }
-    assert bold == {fastest}
+    labels = [p.point.label for p in points]
+    best = BestSet(labels[2], ties=(labels[0],), worse=(labels[1],), ahead={}, values={}, prompts=3)
+    comparison = replace(comparison, best={"text/distinct_2": best})
+    lines = [line.split("|") for line in description(points, comparison).splitlines() if line.startswith("|")]
+    at = [cell.strip(" \N{NO-BREAK SPACE}") for cell in lines[0]].index("dist&#45;2")
+    bold = [
+        (row, column) for row, cells in enumerate(lines[2:]) for column, c in enumerate(cells) if "**" in c
+    ]
+    assert bold == [(2, at)]
+
+
+def test_what_answers_comes_before_the_table_and_figures_after_it(outputs: Path) -> None:
+    points, comparison = described(outputs)
+    said = [
+        Sentence("Best", ("it is ", Link("point", points[0].point.label)), "slope 2"),
+        Sentence("More prompts", ("about 30",), "power 80%"),
+        Sentence("top_p", ("falls",), "curvature 3"),
+        Sentence("Cost", ("5 ms",)),
+        Sentence("bnb_nf4", ("vs. fp32",), "10 prompts"),
+        Sentence("Loops", ("greedy",)),
+    ]
+    text = description(points, replace(comparison, answer=Answer(None, None, (), tuple(said))))
+    above, _, below = text.partition("| run")
+    titles = [plain(t).partition(":")[0] for t in READER.parse(above) if t.type == "inline"]
+    assert titles == ["Best", "top_p", "bnb_nf4", "Loops"]
+    assert "slope" not in above
+    shown = [plain(t) for t in READER.parse(below.partition("\n\n")[2]) if t.type == "inline"]
+    assert [line for line in shown if line.startswith(("More", "Cost"))] == [
+        "More prompts: about 30 (power 80%)",
+        "Cost: 5 ms",
+    ]
+    assert [line for line in shown if "figures" in line] == [
+        "Best, figures: slope 2",
+        "top_p, figures: curvature 3",
+        "bnb_nf4, figures: 10 prompts",
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if name not in ("", "long")])

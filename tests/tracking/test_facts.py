@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,15 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 
 from harness.analysis.metric_catalog import METRICS
-from harness.store.sweeps import SweepPoint
-from harness.tracking.facts import metrics_of, mlflow_key, per_prompt_of, point_digest, tags_of
+from harness.store.sweeps import Sweep, SweepPoint
+from harness.tracking.facts import (
+    metrics_of,
+    mlflow_key,
+    per_prompt_of,
+    point_digest,
+    sweep_run_name,
+    tags_of,
+)
 from harness.tracking.generations_table import generations_json
 from harness.tracking.params import point_params, text_of, varied_params
 
@@ -155,3 +163,26 @@ def test_tags_are_the_choices_the_warnings_and_what_varies(outputs: Path) -> Non
     assert tags["warnings"].startswith("one\ntwo")
     assert all(len(value) <= 5000 for value in tags.values())
     assert tags["point_id"] == pytest.approx(sweep.points[0].point_id)
+
+
+def sweep_of(sweep: Sweep, name: str, *points: tuple[str, dict[str, object]]) -> Sweep:
+    some = [SweepPoint(f"{d} {v}", "p", "smollm2", "none", "facts", d, v) for d, v in points]
+    return replace(sweep, name=name, title="smollm2, 2 strategies, facts", points=tuple(some))
+
+
+def test_the_names_of_sweeps_runs_begin_with_what_tells_them_apart(outputs: Path) -> None:
+    sweep = make_sweep(outputs, tokens=3)
+    two = sweep_of(sweep, "sweep", ("top_p", {}), ("min_p", {}))
+    assert sweep_run_name(two) == "top_p,min_p · facts · smollm2"
+    other = sweep_of(sweep, "sweep", ("greedy", {}), ("beam", {}))
+    assert sweep_run_name(other) == "greedy,beam · facts · smollm2"
+    keys = ("decoding.temperature", "decoding.top_p")
+    grid = [
+        ("top_p", dict(zip(keys, (t, p), strict=True))) for t in (0.3, 0.7) for p in (0.1, 0.2, 0.3, 0.4, 0.5)
+    ]
+    name = sweep_run_name(sweep_of(sweep, "sweep", *grid))
+    assert name == "temperature=0.3,0.7 x top_p=0.1,0.2,0.3,0.4,+1 · facts · smollm2 · top_p"
+    assert sweep_run_name(sweep_of(sweep, "my-study", ("top_p", {}), ("min_p", {}))) == two.title, (
+        "as it was named"
+    )
+    assert sweep_run_name(sweep_of(sweep, "sweep", ("top_p", {}))) == "facts · smollm2 · top_p"

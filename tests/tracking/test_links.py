@@ -10,7 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from fake_points import make_sweep
 
+from harness.analysis.point_results import point_results
 from harness.report.console import SafeConsole
+from harness.report.key_metrics import key_metrics
 from harness.store.sweeps import Sweep
 from harness.tracking.links import Link, side_by_side, sweep_links
 from harness.tracking.print_links import print_links
@@ -54,8 +56,10 @@ def test_printed_links_name_the_command_and_the_limit(
     links = sweep_links(sweep, "1")
     lines = printed(capsys, sweep, links, "sqlite:///x.db").splitlines()
     assert lines[0].startswith("harness ui")
-    assert [line.split() for line in lines[1 : 1 + len(links)]] == [[link.name, link.url] for link in links]
-    rest = " ".join(lines[1 + len(links) :])
+    # Of the runs and, where it is logged, the page; the others are searches that nobody can read.
+    assert [line.split()[0] for line in lines[1:2]] == ["runs"]
+    assert max(map(len, lines)) < 160
+    rest = " ".join(lines[2:])
     assert "MLflow puts 10 runs side by side" in rest
     assert "compare.html shows all 12" in rest
     assert printed(capsys, sweep, (), "") == ""
@@ -96,3 +100,17 @@ def test_the_table_shows_what_varies(outputs: Path) -> None:
     assert "params.`model`" in columns
     assert "params.`quantization`" not in columns
     assert "metrics.`latency/ttft_p50_ms`" in columns
+
+
+@pytest.mark.parametrize("goal", ["text/distinct_2", "latency/ttft_p50_ms", "throughput/tokens_per_s"])
+def test_outputs_and_runs_are_ordered_by_the_goal(outputs: Path, goal: str) -> None:
+    """A goal among the headlines gave way to the speed."""
+    sweep = make_sweep(outputs, tokens=3)
+    metrics = key_metrics(point_results(sweep), goal)
+    outputs_link = sweep_links(sweep, "7", metrics=metrics, goal=goal)[0]
+    query = parse_qs(urlsplit(outputs_link.url.replace("#/", "")).query)
+    assert query["orderByKey"] == [f"metrics.`{goal}`"]
+    assert query["orderByAsc"] == ["true" if goal == "latency/ttft_p50_ms" else "false"]
+    view = table_view(sweep, metrics, goal=goal)
+    assert view["orderByKey"] == f"metrics.`{goal}`"
+    assert view["orderByAsc"] is (goal == "latency/ttft_p50_ms")

@@ -65,7 +65,11 @@ def test_a_trace_has_the_times_of_its_sample(outputs: Path, store: str) -> None:
         row, (started, *later) = rows[name], known[name]
         first, ended = (started + (moment - started) / 6 for moment in later)  # a sixth of the batch's time
         by_name = {span.name: span for span in trace.data.spans}
-        root, prefill, decode = by_name[f"{name} #0"], by_name["prefill"], by_name["decode"]
+        root, prefill, decode = (
+            by_name[f"{sweep.points[0].label} · {name} #0"],
+            by_name["prefill"],
+            by_name["decode"],
+        )
         assert (root.start_time_ns, root.end_time_ns) == (round(started * 1e9), round(ended * 1e9))
         assert (prefill.start_time_ns, prefill.end_time_ns) == (root.start_time_ns, round(first * 1e9))
         assert (decode.start_time_ns, decode.end_time_ns) == (prefill.end_time_ns, root.end_time_ns)
@@ -83,9 +87,19 @@ def test_a_trace_has_the_times_of_its_sample(outputs: Path, store: str) -> None:
         metadata = trace.info.trace_metadata
         assert metadata["mlflow.sourceRun"] == run.info.run_id
         assert metadata["batch"] == "6"
-        assert metadata["times"].startswith("its share of the ")
-        assert "decoded in a batch with 5 other samples" in metadata["times"]
-        assert "latency is in the metrics" in metadata["times"]
+        # What is said of the time is the time that is shown.
+        said = f"{ended - started:.3g} s: {6 * (ended - started):.3g} s in a batch of 6 samples, divided by 6"
+        assert metadata["times"] == f"{said}, while being recorded; latency is in the metrics"
+        assert root.attributes["times"] == metadata["times"]
+        for span in (prefill, decode):
+            assert span.attributes["times"] == "of a batch of 6 samples, divided by 6"
+
+
+def test_the_list_of_traces_tells_runs_and_prompts_apart(outputs: Path, store: str) -> None:
+    sweep = make_sweep(outputs, models=("m",), decodings=("greedy", "top_p"), tokens=4, tracking=TRACED)
+    log_sweep(sweep)
+    names = {trace.info.tags["mlflow.traceName"] for trace in traces(store)}
+    assert names == {f"{run} · {prompt} #0" for run in ("greedy", "top_p") for prompt in PROMPTS}
 
 
 def test_traces_can_be_searched_by_their_tags(outputs: Path, store: str) -> None:
@@ -194,7 +208,11 @@ def test_feedback_stays_when_the_point_is_logged_again(outputs: Path, store: str
     assert len(found) == len(PROMPTS)
     assert {t.info.trace_metadata["mlflow.sourceRun"] for t in found} == {run.info.run_id}
     (again,) = (t for t in found if t.info.trace_id == trace.info.trace_id)
-    assert {span.name for span in again.data.spans} == {"chat #0", "prefill", "decode"}
+    assert {span.name for span in again.data.spans} == {
+        f"{sweep.points[0].label} · chat #0",
+        "prefill",
+        "decode",
+    }
     assert {a.value: (a.rationale, a.valid) for a in again.info.assessments} == {
         4: ("too long", False),
         2: ("no, worse", True),

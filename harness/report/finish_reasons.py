@@ -1,0 +1,11 @@
+"""The finish reasons of outputs, as tables show them."""
+
+from __future__ import annotations
+
+FINISHES = {
+    "eos": ("eos", "eos"),
+    "length": ("length", "len"),
+    "stop_string": ("stop", "stop"),
+    None: ("unknown", "?"),
+}
+"""Finish reasons, and how they are abbreviated in a narrow table."""
