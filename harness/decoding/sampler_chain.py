@@ -158,13 +158,9 @@ class SamplerChain:
             left = [[name not in names] for names in done_before]
             active[name] = active[name] & torch.tensor(left, device=some.logits.device)
         strategies = [which[row] for row in some.rows]
-        used = [
-            name
-            for name in self._order
-            if any(
-                name in self._strategies[one].order and name not in done
-                for one, done in zip(strategies, done_before, strict=True)
-            )
+        to_come = [
+            {name for name in self._strategies[one].order if name not in done}
+            for one, done in zip(strategies, done_before, strict=True)
         ]
         divided = [tempered and self._strategies[one].before_cuts != () for one in strategies]
         totals = self._totals(some, divided)
@@ -185,7 +181,8 @@ class SamplerChain:
                 vocabulary=vocabulary,
                 totals=Totals(*(column[chosen] for column in totals)),
             )
-            for name in used:
+            used = set().union(*(to_come[row] for row in rows))
+            for name in (name for name in self._order if name in used):
                 SAMPLERS[name](c)
             mix_excluded(c)
             # Here the host waits for the device, usually once a step.
