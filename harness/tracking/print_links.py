@@ -33,13 +33,8 @@ def print_links(
             console.print(Text(f"{start}   # then open"))
         # The others are an unreadable search each; they are a click away from the runs.
         for link in (link for link in links if link.name in SHORT):
-            console.print(Text(visible(f"{link.name:<5} {_short(link.url)}")), soft_wrap=True)
+            console.print(Text(visible(f"{link.name:<5} {visible(link.url)}")), soft_wrap=True)
     shown = sum(point.status in ("done", "reused") for point in sweep.points)
     if shown > MAX_SIDE_BY_SIDE:
         text = f"MLflow puts {MAX_SIDE_BY_SIDE} runs side by side: the baseline and the most similar ones; "
         console.print(Text(f"{text}compare.html shows all {shown}."), style="dim")
-
-
-def _short(url: str) -> str:
-    """Return the URL without the choice of the UI's workflow, which its address has by default."""
-    return url.replace("workflowType=machine_learning", "").rstrip("?&")

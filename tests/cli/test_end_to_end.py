@@ -49,7 +49,7 @@ def test_the_terminal_shows_table_and_links(done: Any) -> None:
     for name in ("fp32/greedy", "fp32/top_p", "bnb_nf4/greedy", "bnb_nf4/top_p"):
         assert f"done    fable_tiny/{name}" in process.stdout
     assert "harness ui   # then open" in process.stdout
-    assert "compareRunsMode=ARTIFACT" in process.stdout
+    assert "viewStateShareKey=harness-" in process.stdout
     assert {path.name for path in folder.iterdir()} == {"outputs"}
     files = {path.name for path in (folder / "outputs").iterdir() if not path.name.startswith(".")}
     assert files == {"mlflow.db", "mlartifacts", "points", "sweeps", "drift"}

@@ -49,6 +49,11 @@ def test_a_prompt_is_quoted_for_hydra_and_the_shell() -> None:
     assert re.match(r"; a prompt is '?prompts\.items=", advice)
 
 
-@pytest.mark.parametrize("group", list(GROUPS.choices))
+@pytest.mark.parametrize("group", [group for group in GROUPS.choices if group != "prompts"])
 def test_nothing_near_is_no_advice(group: str) -> None:
     assert choice_advice(group, "zzqqxx", GROUPS.choices[group]) == ""
+
+
+def test_a_word_that_is_no_prompt_set_is_a_prompt() -> None:
+    advice = choice_advice("prompts", "Hello", GROUPS.choices["prompts"])
+    assert advice == """; a prompt is 'prompts.items=["Hello"]'"""

@@ -19,7 +19,7 @@ def test_sync_logs_what_is_missing_and_then_nothing(
     assert sync(None) == 0
     printed = capsys.readouterr().out
     assert f"3 of 3 points logged to {store}" in printed
-    assert "compareRunsMode=ARTIFACT" in printed
+    assert f"viewStateShareKey=harness-{sweep.sweep_id}" in printed
     assert sync(sweep.folder.name) == 0
     assert "0 of 3 points logged" in capsys.readouterr().out
     client = MlflowClient(store)
