@@ -52,7 +52,7 @@ const trendSentence = (metric, swept, trend) => {
   const span = swept.values.at(-1) - swept.values[0];
   // A straight line can lead out of what the metric can be.
   const over = (each) => signed(metric, known(metric.width) ? Math.max(-metric.width, Math.min(metric.width, each * span)) : each * span);
-  const change = `${over(slope)}${known(low) ? ` [${over(low)}, ${over(high)}]` : ""} from ${digits(swept.values[0])} to ${digits(swept.values.at(-1))}`;
+  const change = `on a fitted line ${over(slope)}${known(low) ? ` [${over(low)}, ${over(high)}]` : ""} from ${digits(swept.values[0])} to ${digits(swept.values.at(-1))}`;
   const chance = pText(p, ", ");
   const words = { rises: `Rises: ${change}${chance}.`, falls: `Falls: ${change}${chance}.`, flat: `No significant trend: ${change}${chance}.`, optimum: `Optimum inside the range${pText(trend.curvature_p, " (curvature ", ")")}.`, curved: `Not a straight line${pText(trend.curvature_p, " (curvature ", ")")}.` };
   return [words[trend.shape], plateauSentence(swept, trend)].filter(Boolean).join(" ");

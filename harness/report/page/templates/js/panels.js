@@ -32,7 +32,7 @@ const effectDirection = (metric, factor, levels) => {
   const numbers = [...levels].filter(([level, mean]) => known(mean) && Number.isFinite(Number(level))).sort((a, b) => a[0] - b[0]);
   if (numbers.length < 2) return null;
   const [first, last] = [numbers[0], numbers.at(-1)];
-  const change = trend ? trend.slope[0] * (swept.values.at(-1) - swept.values[0]) : last[1] - first[1];
+  const change = last[1] - first[1];
   const from = `${signed(metric, change)} from ${named(String(first[0]), 12)} to ${named(String(last[0]), 12)}`;
   if (!isSupported(metric, factor, change)) return el("small", "soft", `${from}, not significant`);
   const verdict = metric.better && change ? ((change > 0) === (metric.better === "higher") ? "better" : "worse") : "neither";
