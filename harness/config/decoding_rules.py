@@ -9,8 +9,9 @@ from typing import Any
 from harness.config.decoding import Decoding, SamplerName
 from harness.config.effective import decoding_fields, draws, effective_decoding, is_beam
 from harness.config.sampler_order import ACTIVATED_BY, sampler_order
+from harness.config.structure import STRUCTURES, problem_of, shortened, structure_of
 from harness.config.validation import format_value
-from harness.errors import Mistake
+from harness.errors import ConfigError, Mistake
 
 GOOD_VALUES: Mapping[str, Any] = {
     "dynatemp_range": 0.5,
@@ -39,6 +40,10 @@ class NoEffect(Mistake):
 
 def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
     """Yield what is wrong with the fields of a strategy together."""
+    unreadable = list(_of_structure(decoding))
+    yield from unreadable
+    if unreadable:
+        decoding = decoding.model_copy(update=dict.fromkeys(STRUCTURES))
     effective = effective_decoding(decoding)
     for key, field in decoding_fields().items():
         value = getattr(decoding, key)
@@ -66,6 +71,29 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
         text = _typed("dry_sequence_breakers", decoding.dry_sequence_breakers)
         yield Mistake(text, "contains an empty string; remove it")
     yield from _of_samplers(decoding, effective)
+
+
+def _of_structure(decoding: Decoding) -> Iterator[Mistake]:
+    """Yield what is wrong with what the outputs must be."""
+    given = [name for name in STRUCTURES if getattr(decoding, name) is not None]
+    for name in given[1:]:
+        message = f"{given[0]} says what the output must be too; use decoding.{name}=null"
+        yield Mistake(_typed(name, getattr(decoding, name)), message)
+    for name in given:
+        value = getattr(decoding, name)
+        text = _typed(name, value)
+        if name == "choices" and (not value or "" in value):
+            what = "an empty text; remove it" if value else "nothing; give at least one text"
+            yield Mistake(text, f"contains {what}")
+            continue
+        try:
+            structure = structure_of(effective_decoding(Decoding(name="alone", **{name: value})))
+        except ConfigError as error:
+            yield from error.mistakes
+            continue
+        assert structure is not None
+        if problem := problem_of(structure):
+            yield Mistake(text, problem)
 
 
 def _of_samplers(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -114,4 +142,4 @@ def _penalises(effective: Mapping[str, Any]) -> bool:
 
 
 def _typed(key: str, value: Any) -> str:
-    return f"decoding.{key}={format_value(value)}"
+    return f"decoding.{key}={shortened(value) if key in STRUCTURES else format_value(value)}"
