@@ -83,13 +83,24 @@ def structure_value(name: str, value: Any) -> Any:
     key = f"decoding.{name}={shortened(text)}"
     if text.strip().endswith(_FILE_OF[name]) and "\n" not in text.strip():
         text = read_text(text.strip(), f"decoding.{name}")
-    if name == "grammar":
-        return text
+    return text if name == "grammar" else _schema(key, text)
+
+
+def _schema(key: str, text: str) -> str:
+    """Return a schema of JSON or YAML as JSON."""
+    import yaml
+
     try:
-        return json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":"))
-    except (ValueError, RecursionError) as error:
+        try:
+            schema = json.loads(text)
+        except ValueError as error:
+            schema = yaml.safe_load(text)
+            if not isinstance(schema, dict):
+                raise error
+        return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         cure = "give a mapping, JSON text, or the name of a .json file"
-        raise ConfigError.of(key, f"is not JSON: {_line(str(error))}; {cure}") from None
+        raise ConfigError.of(key, f"is no JSON: {_line(str(error))}; {cure}") from None
 
 
 def problem_of(structure: Structure) -> str | None:

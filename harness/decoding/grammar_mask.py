@@ -47,7 +47,7 @@ class GrammarMask:
         self._structure, self._vocabulary = structure, vocabulary
         self._eos_ids = tuple(eos_ids) or vocabulary.eos_ids
         self._first: Any = None
-        self._matchers: dict[tuple[int, ...], Any] = {}
+        self._known: dict[tuple[int, ...], tuple[Any, np.ndarray]] = {}  # matchers and masks of texts
 
     def __call__(self, texts: Texts, logits: Tensor, raw: Tensor) -> Tensor:
         """Return (R, V) logits, -inf where a token is not allowed.
@@ -65,23 +65,22 @@ class GrammarMask:
     def allowed(self, texts: Texts, size: int) -> Tensor:
         """Return (R, V) bool on the CPU: the tokens that may follow each text."""
         prefixes = [tuple(ids) for ids in texts.ids[:, texts.width :].tolist()]
-        matchers = {prefix: self._matcher(prefix, size) for prefix in dict.fromkeys(prefixes)}
-        self._matchers = matchers  # those of texts that are no more are forgotten
-        masks = {prefix: self._mask(matcher, size) for prefix, matcher in matchers.items()}
-        return torch.from_numpy(np.stack([masks[prefix] for prefix in prefixes]))
+        known = {prefix: self._of(prefix, size) for prefix in dict.fromkeys(prefixes)}
+        self._known = known  # texts that are no more are forgotten
+        return torch.from_numpy(np.stack([known[prefix][1] for prefix in prefixes]))
 
-    def _matcher(self, prefix: tuple[int, ...], size: int) -> Any:
-        """Return the matcher after these tokens; it is stopped after an EOS and after what is not allowed."""
-        if prefix in self._matchers:
-            return self._matchers[prefix]
-        if prefix and (before := self._matchers.get(prefix[:-1])) is not None:
-            rest, matcher = prefix[-1:], before.deep_copy()
+    def _of(self, prefix: tuple[int, ...], size: int) -> tuple[Any, np.ndarray]:
+        """Return the matcher after these tokens, stopped after an EOS and what is not allowed, and its mask."""
+        if prefix in self._known:
+            return self._known[prefix]
+        if prefix and prefix[:-1] in self._known:
+            rest, matcher = prefix[-1:], self._known[prefix[:-1]][0].deep_copy()
         else:
             rest, matcher = prefix, self._start(size).deep_copy()
         for token in rest:
             if matcher.is_stopped() or not matcher.consume_token(token):
                 break
-        return matcher
+        return matcher, self._mask(matcher, size)
 
     def _start(self, size: int) -> Any:
         if self._first is None:

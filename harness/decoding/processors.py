@@ -132,6 +132,10 @@ class Processors:
                 scores = self._by_length(run, texts.ids, scores, texts.prompt_tokens, texts.width)
         return scores if self._mask is None else self._mask(texts, scores, raw)
 
+    def allowed(self, texts: Texts, vocabulary: int) -> Tensor | None:
+        """Return (R, V) bool on the CPU, what a grammar allows to follow each text; None without one."""
+        return None if self._mask is None else self._mask.allowed(texts, vocabulary)
+
     def _by_length(
         self, run: slice, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int
     ) -> Tensor:

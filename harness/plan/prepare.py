@@ -17,6 +17,7 @@ from harness.backends.backend import ChatEnd, Target
 from harness.backends.targets import target_of
 from harness.config.effective import effective_decoding
 from harness.config.point import Point
+from harness.config.structure import structure_of
 from harness.errors import ConfigError
 from harness.once import Once
 from harness.plan.checks import alternatives_fit, compile_fits, timing_fits, token_ids_fit
@@ -54,7 +55,7 @@ def prepare(point: Point, once: Once) -> Job:
         target=target,
         prompts=prepared.prompts,
         effective=effective,
-        metrics=_metrics(custom, prepared, once),
+        metrics=_metrics(custom, prepared, effective, once),
         warnings=(*prepared.warnings, *target.notes, *chat_end.notes),
         drift=DriftRole(fixed_text=_fixed_text(point, target, prepared, once)),
         chat_eos=chat_end.ids,
@@ -105,11 +106,14 @@ def _address(
     )
 
 
-def _metrics(custom: tuple[CustomMetric, ...], prepared: PreparedPrompts, once: Once) -> RequestedMetrics:
+def _metrics(
+    custom: tuple[CustomMetric, ...], prepared: PreparedPrompts, effective: Mapping[str, Any], once: Once
+) -> RequestedMetrics:
+    structure = structure_of(effective)
     return once(
-        ("metrics", custom, id(prepared)),
+        ("metrics", custom, id(prepared), structure),
         lambda: RequestedMetrics(
-            custom, dict(_references(prepared.prompts)), dict(_messages(prepared.prompts))
+            custom, dict(_references(prepared.prompts)), dict(_messages(prepared.prompts)), structure
         ),
     )
 
