@@ -94,7 +94,7 @@ def _sample_metrics(
 ) -> SampleMetrics:
     found = SampleMetrics()
     structure = requested.structure
-    own = (*(Token._fields if requested.custom else ()), *(("allowed_mass",) if structure else ()))
+    own = (*(Token._fields if requested.custom else ()), *(("allowed_logprob",) if structure else ()))
     columns = ("position", *dict.fromkeys((*STEP_COLUMNS, *own)))
     for prompt_id, group in groupby(_samples(stored, columns), lambda sample: str(sample[0]["prompt_id"])):
         samples = list(group)

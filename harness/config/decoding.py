@@ -14,8 +14,17 @@ from pydantic import Field
 from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive, PositiveReal
 
 FieldKind = Literal[
-    "method", "temperature", "truncation", "penalty", "bias", "order", "beam", "length", "filter",
-    "structure", "numerics",
+    "method",
+    "temperature",
+    "truncation",
+    "penalty",
+    "bias",
+    "order",
+    "beam",
+    "length",
+    "filter",
+    "structure",
+    "numerics",
 ]
 """What a field of `Decoding` acts on.
 

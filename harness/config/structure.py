@@ -91,16 +91,20 @@ def _schema(key: str, text: str) -> str:
     import yaml
 
     try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        problem = _line(str(error))
         try:
-            schema = json.loads(text)
-        except ValueError as error:
             schema = yaml.safe_load(text)
-            if not isinstance(schema, dict):
-                raise error
+        except (ValueError, RecursionError, yaml.YAMLError):
+            schema = None
+        if not isinstance(schema, dict):
+            cure = "give a mapping, JSON text, or the name of a .json file"
+            raise ConfigError.of(key, f"is no JSON: {problem}; {cure}") from None
+    try:
         return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        cure = "give a mapping, JSON text, or the name of a .json file"
-        raise ConfigError.of(key, f"is no JSON: {_line(str(error))}; {cure}") from None
+    except (TypeError, ValueError) as error:  # a date of YAML, a key that is a list
+        raise ConfigError.of(key, f"is no JSON: {_line(str(error))}; quote such values") from None
 
 
 def problem_of(structure: Structure) -> str | None:

@@ -20,7 +20,7 @@ from harness.config.point import Point
 from harness.config.structure import structure_of
 from harness.errors import ConfigError
 from harness.once import Once
-from harness.plan.checks import alternatives_fit, compile_fits, timing_fits, token_ids_fit
+from harness.plan.checks import alternatives_fit, compile_fits, structure_fits, timing_fits, token_ids_fit
 from harness.prompts import PreparedPrompts, prepare_prompts
 from harness.prompts.passages import fixed_text
 from harness.prompts.prompt import Prompt
@@ -44,6 +44,7 @@ def prepare(point: Point, once: Once) -> Job:
     mistakes = timing_fits(point, prepared.prompts, target.info.context_length)
     mistakes += alternatives_fit(point, target.info.vocab_size)
     mistakes += token_ids_fit(point, target.info.vocab_size)
+    mistakes += structure_fits(point, target.tokenizer())
     mistakes += compile_fits(point, target.device)
     if mistakes:
         raise ConfigError(mistakes)

@@ -41,11 +41,8 @@ def log_weight(steps: Mapping[str, np.ndarray]) -> float:
     Texts of temperature 1 with this as their log importance weight are texts of the model given that they
     are what they must be (Lew et al. 2023, arXiv:2306.03081).
     """
-    mass = np.asarray(steps.get("allowed_mass", ()), np.float64)
-    if not len(mass) or np.isnan(mass).any():
-        return math.nan
-    with np.errstate(divide="ignore"):
-        return float(np.log(mass).sum())
+    logprobs = np.asarray(steps.get("allowed_logprob", ()), np.float64)
+    return float(logprobs.sum()) if len(logprobs) else math.nan
 
 
 def _by_bytes(output: str, structure: Structure) -> float:
