@@ -31,7 +31,7 @@ GOOD_VALUES: Mapping[str, Any] = {
 ENDS: tuple[SamplerName, ...] = ("xtc", "mirostat", "adaptive_p", "skew")
 """Samplers of which one at most ends a chain: each is defined by the distribution that is drawn from."""
 
-_BEAM_ONLY = "beam search has transformers' own processors only; use decoding.num_beams=1"
+_BEAM_ONLY = "beam search has transformers' own processors only"
 
 
 class NoEffect(Mistake):
@@ -62,7 +62,8 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
             cure = "add decoding.num_beams=5 or use decoding=beam"
             yield NoEffect(text, f"no effect without num_beams above 1; {cure}")
         if is_beam(decoding) and not field.stock and key in effective:
-            yield Mistake(text, _BEAM_ONLY)
+            cure = "use decoding=greedy" if field.kind == "structure" else "use decoding.num_beams=1"
+            yield Mistake(text, f"{_BEAM_ONLY}; {cure}")
         if field.kind in ("filter", "bias") and _has_empty(value):
             yield Mistake(text, "contains an empty list; give token ids, or null")
         if key.endswith("last_n") and value == 0:

@@ -133,7 +133,7 @@ def _problem(structure: Structure) -> str | None:
     if wrong:
         return f"{_WHAT[structure.name]}: {_line(messages[0])}; correct it"
     matcher = byte_matcher(structure)
-    if not matcher.is_accepting() and (matcher.is_error() or matcher.is_stopped()):
+    if not matcher.is_accepting() and not any(matcher.compute_logit_bias()[:256]):
         return "no text is like this; correct it"
     return None
 

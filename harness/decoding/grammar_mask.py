@@ -70,7 +70,7 @@ class GrammarMask:
         return torch.from_numpy(np.stack([known[prefix][1] for prefix in prefixes]))
 
     def _of(self, prefix: tuple[int, ...], size: int) -> tuple[Any, np.ndarray]:
-        """Return the matcher after these tokens, stopped after an EOS and what is not allowed, and its mask."""
+        """Return the matcher after these tokens, stopped after EOS and what is not allowed; and its mask."""
         if prefix in self._known:
             return self._known[prefix]
         if prefix and prefix[:-1] in self._known:

@@ -36,7 +36,7 @@ class Vocabulary:
         return () if eos is None else (int(eos),)
 
     def for_matching(self, size: int, eos_ids: tuple[int, ...]) -> Any:
-        """Return the bytes of the tokens as llguidance reads them, made once: it takes a second if they are many.
+        """Return the bytes of the tokens as llguidance reads them, made once: of many it takes a second.
 
         Args:
             size: number of the model's logits.

@@ -154,6 +154,13 @@ MISTAKES = [
     "compare.goal=chrff",
     "compare.goal=quality/chrff",
     "compare.goal=own/lenght 'compare.metrics=[mine.py:length]'",
+    "decoding=temperature decoding.regex=3",
+    "decoding=temperature decoding.choices=yes",
+    "decoding=temperature decoding.regex=a decoding.grammar=b",
+    "decoding=beam decoding.regex=a",
+    "decoding=schema",
+    "decoding=regexp",
+    "decoding=temperature decoding.regex=a generation.ignore_eos=true",
     "drift.reference=fp32",
     "-m quantization=fp16,bf16 drift.reference=fp23",
 ]

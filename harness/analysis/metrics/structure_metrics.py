@@ -32,6 +32,9 @@ def is_valid(output: str, structure: Structure) -> float:
             return 0.0
         if (validator := _validator(structure.text)) is not None:
             return float(validator.is_valid(value))
+        # llguidance wants a text in one of several ways of writing it
+        written = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return max(_by_bytes(output, structure), _by_bytes(written, structure))
     return _by_bytes(output, structure)
 
 

@@ -14,10 +14,10 @@ from harness.errors import ConfigError, Mistake
 SUPPORTED = ("do_sample", "temperature", "top_k", "top_p", "min_p", "epsilon_cutoff", "eta_cutoff")
 """Fields that may have any value; all others must be neutral, except those of beams, of no effect alone."""
 
-_WHY_NOT = {
+_WHY_NOT: Mapping[str, str] = {
     "num_beams": "beams follow sequences that were not recorded",
     "typical_p": "it may remove the likeliest tokens and keep tokens that were not recorded",
-    **dict.fromkeys(STRUCTURES, "its grammar allows tokens that were not recorded"),
+    **dict.fromkeys(STRUCTURES, "it allows tokens that were not recorded"),
     "top_h": "it needs the hundred likeliest tokens",
 }
 
