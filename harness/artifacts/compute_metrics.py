@@ -20,6 +20,7 @@ from harness.analysis.metrics.point_metrics import SampleMetrics, point_metrics
 from harness.analysis.metrics.probability import STEP_COLUMNS, probability_metrics, step_sums
 from harness.analysis.metrics.reference_metrics import chrf, exact_match, rouge_l
 from harness.analysis.metrics.requested import RequestedMetrics
+from harness.analysis.metrics.structure_metrics import is_valid, log_weight
 from harness.analysis.metrics.text_metrics import text_metrics
 from harness.errors import HarnessError
 from harness.store.files import finite_or_null
@@ -92,7 +93,9 @@ def _sample_metrics(
     stored: StoredPoint, requested: RequestedMetrics, on_sample: Callable[[], None]
 ) -> SampleMetrics:
     found = SampleMetrics()
-    columns = ("position", *dict.fromkeys((*STEP_COLUMNS, *(Token._fields if requested.custom else ()))))
+    structure = requested.structure
+    own = (*(Token._fields if requested.custom else ()), *(("allowed_logprob",) if structure else ()))
+    columns = ("position", *dict.fromkeys((*STEP_COLUMNS, *own)))
     for prompt_id, group in groupby(_samples(stored, columns), lambda sample: str(sample[0]["prompt_id"])):
         samples = list(group)
         similarity = self_bleu([row["output"] for row, _ in samples]) if len(samples) > 1 else None
@@ -110,6 +113,9 @@ def _sample_metrics(
                 values["chrf"] = chrf(row["output"], reference)
                 values["rouge_l"] = rouge_l(row["output"], reference)
                 values["exact_match"] = exact_match(row["output"], reference)
+            if structure is not None:
+                values["valid"] = is_valid(row["output"], structure)
+                values["grammar_log_weight"] = log_weight(steps)
             for metric in requested.custom:
                 values[metric.column] = metric.of(_generated(row, steps, reference))
             found.add(prompt_id, values)

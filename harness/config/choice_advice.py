@@ -31,6 +31,10 @@ _MEANT: dict[str, tuple[tuple[str, tuple[str, ...] | str], ...]] = {
         (r"arg_?max|determinis|^(none|null|off|no|false)$", ("greedy",)),
         (r"^t$|^temp", ("temperature",)),
         (r"ngram|n_gram", ("no_repeat_ngram",)),
+        (r"json|schema", ("json",)),
+        (r"struct|guided|grammar|lark|gbnf|ebnf", ("grammar", "json", "regex", "choices")),
+        (r"reg_?exp?|pattern", ("regex",)),
+        (r"choice|select|classif|enum", ("choices",)),
         (r"repet|penalt", ("repetition_penalty", "no_repeat_ngram")),
         (
             r"contrastive|dola|group|diverse|constrain",

@@ -14,13 +14,24 @@ from pydantic import Field
 from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive, PositiveReal
 
 FieldKind = Literal[
-    "method", "temperature", "truncation", "penalty", "bias", "order", "beam", "length", "filter", "numerics"
+    "method",
+    "temperature",
+    "truncation",
+    "penalty",
+    "bias",
+    "order",
+    "beam",
+    "length",
+    "filter",
+    "structure",
+    "numerics",
 ]
 """What a field of `Decoding` acts on.
 
 method: how the next token is chosen (sampling, beams). temperature, truncation: the distribution that is
 sampled from. penalty: tokens that occurred before. bias: chosen tokens. order: of the samplers. beam: the
-ranking of beams. length: the end of a text. filter: forbidden tokens. numerics: the scores as numbers.
+ranking of beams. length: the end of a text. filter: forbidden tokens. structure: what the whole output must
+be. numerics: the scores as numbers.
 """
 
 SamplerName = Literal[
@@ -247,6 +258,18 @@ class Decoding(Choice):
     exponential_decay_length_penalty: Annotated[
         tuple[Natural, Annotated[float, SENSIBLE_SIZE]] | None, _stock("length", None)
     ] = Field(None, description="[start, factor]: from `start` on, end-of-text gets likelier by `factor`")
+    json_schema: Annotated[dict[str, Any] | str | None, DecodingField("structure", None)] = Field(
+        None, description="the output is JSON of this schema: a mapping, JSON text, or a .json file"
+    )
+    regex: Annotated[str | None, Field(min_length=1), DecodingField("structure", None)] = Field(
+        None, description="all of the output matches this regular expression"
+    )
+    choices: Annotated[tuple[str, ...] | None, DecodingField("structure", None)] = Field(
+        None, description="the output is one of these texts"
+    )
+    grammar: Annotated[str | None, Field(min_length=1), DecodingField("structure", None)] = Field(
+        None, description="the output is of this Lark grammar: its text, or a .lark file"
+    )
     renormalize_logits: Annotated[bool | None, _stock("numerics", False)] = Field(
         None, description="make the processed scores log-probabilities again"
     )

@@ -10,8 +10,9 @@ from harness.config.decoding import Decoding, SamplerName
 from harness.config.effective import decoding_fields, draws, effective_decoding, is_beam
 from harness.config.sampler_order import ACTIVATED_BY, sampler_order
 from harness.config.search_path import conf_folder
+from harness.config.structure import STRUCTURES, problem_of, shortened, structure_of
 from harness.config.validation import format_value
-from harness.errors import Mistake
+from harness.errors import ConfigError, Mistake
 
 GOOD_VALUES: Mapping[str, Any] = {
     "dynatemp_range": 0.5,
@@ -31,7 +32,7 @@ GOOD_VALUES: Mapping[str, Any] = {
 ENDS: tuple[SamplerName, ...] = ("xtc", "mirostat", "adaptive_p", "skew")
 """Samplers of which one at most ends a chain: each is defined by the distribution that is drawn from."""
 
-_BEAM_ONLY = "beam search has transformers' own processors only; use decoding.num_beams=1"
+_BEAM_ONLY = "beam search has transformers' own processors only"
 
 
 class NoEffect(Mistake):
@@ -40,6 +41,10 @@ class NoEffect(Mistake):
 
 def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
     """Yield what is wrong with the fields of a strategy together."""
+    unreadable = list(_of_structure(decoding))
+    yield from unreadable
+    if unreadable:
+        decoding = decoding.model_copy(update=dict.fromkeys(STRUCTURES))
     effective = effective_decoding(decoding)
     if decoding.num_beams == 1 and decoding.name.startswith("beam"):
         cure = "temperature" if draws(decoding) else "greedy"
@@ -62,7 +67,8 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
             cure = "add decoding.num_beams=5 or use decoding=beam"
             yield NoEffect(text, f"no effect without num_beams above 1; {cure}")
         if is_beam(decoding) and not field.stock and key in effective:
-            yield Mistake(text, _BEAM_ONLY)
+            cure = "use decoding=greedy" if field.kind == "structure" else "use decoding.num_beams=1"
+            yield Mistake(text, f"{_BEAM_ONLY}; {cure}")
         if field.kind in ("filter", "bias") and _has_empty(value):
             yield Mistake(text, "contains an empty list; give token ids, or null")
         if key.endswith("last_n") and value == 0:
@@ -71,6 +77,29 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
         text = _typed("dry_sequence_breakers", decoding.dry_sequence_breakers)
         yield Mistake(text, "contains an empty string; remove it")
     yield from _of_samplers(decoding, effective)
+
+
+def _of_structure(decoding: Decoding) -> Iterator[Mistake]:
+    """Yield what is wrong with what the outputs must be."""
+    given = [name for name in STRUCTURES if getattr(decoding, name) is not None]
+    for name in given[1:]:
+        message = f"{given[0]} says what the output must be too; use decoding.{name}=null"
+        yield Mistake(_typed(name, getattr(decoding, name)), message)
+    for name in given:
+        value = getattr(decoding, name)
+        text = _typed(name, value)
+        if name == "choices" and (not value or "" in value):
+            what = "an empty text; remove it" if value else "nothing; give at least one text"
+            yield Mistake(text, f"contains {what}")
+            continue
+        try:
+            structure = structure_of(effective_decoding(Decoding(name="alone", **{name: value})))
+        except ConfigError as error:
+            yield from error.mistakes
+            continue
+        assert structure is not None
+        if problem := problem_of(structure):
+            yield Mistake(text, problem)
 
 
 def _of_samplers(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[Mistake]:
@@ -127,4 +156,4 @@ def _penalises(effective: Mapping[str, Any]) -> bool:
 
 
 def _typed(key: str, value: Any) -> str:
-    return f"decoding.{key}={format_value(value)}"
+    return f"decoding.{key}={shortened(value) if key in STRUCTURES else format_value(value)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.config.decoding import Decoding, DecodingField, FieldKind
+from harness.config.structure import structure_value
 
 FIXED: dict[str, Any] = {
     "encoder_no_repeat_ngram_size": 0,
@@ -56,9 +57,13 @@ def effective_decoding(decoding: Decoding) -> dict[str, Any]:
     A field that GenerationConfig does not have is there where it changes something, or refines one that does:
     no file of a model can set it, and a new one leaves the addresses of stored points as they are.
     The budget and token ids (`max_new_tokens`, `eos_token_id`, ...) do not belong to a strategy and are not
-    included.
+    included. Files that say what an output must be are read.
+
+    Raises:
+        ConfigError: such a file cannot be read.
     """
     requested = decoding.model_dump(exclude={"name"}, exclude_none=True)
+    requested = {name: structure_value(name, value) for name, value in requested.items()}
     found = {**NEUTRAL, **{key: _as_list(value) for key, value in requested.items()}}
     fields = decoding_fields()
 

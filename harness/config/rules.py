@@ -28,6 +28,7 @@ from harness.config.point import (
     Timing,
     Tracking,
 )
+from harness.config.structure import STRUCTURES
 from harness.config.suggest import did_you_mean
 from harness.config.validation import format_value
 from harness.errors import Mistake
@@ -177,6 +178,10 @@ def _budget(decoding: Decoding, generation: Generation) -> Iterator[Mistake]:
             text = f"decoding.exponential_decay_length_penalty={format_value(decay)}"
             cure = f"take a factor nearer to 1, as in [{start}, 1.05]"
             yield Mistake(text, f"{factor:g} to the power of up to {steps} is no finite size; {cure}")
+    given = [name for name in STRUCTURES if getattr(decoding, name) is not None]
+    if given and generation.ignore_eos:
+        message = f"an output with decoding.{given[0]} ends with EOS; set generation.ignore_eos=false"
+        yield Mistake("generation.ignore_eos=true", message)
     if not all(generation.stop_strings):
         text = f"generation.stop_strings={format_value(generation.stop_strings)}"
         yield Mistake(text, "contains an empty string; remove it")

@@ -10,6 +10,7 @@ _ASSISTED = "assisted decoding is not supported yet; it changes the speed, not t
 _WINDOW = "use decoding.penalty_last_n: -1 for all tokens"
 _DYNAMIC = "use decoding.temperature for the middle and decoding.dynatemp_range for the way up and down"
 _ORDER = "use decoding.sampler_order, a list of names"
+_LARK = "use decoding.grammar, in Lark's notation"
 _RECORDED = "every step's probabilities are recorded anyway; record.top_k sets how many alternatives"
 
 UNSUPPORTED_KEYS: dict[str, str] = {
@@ -75,6 +76,14 @@ UNSUPPORTED_KEYS: dict[str, str] = {
     "samplers": _ORDER,
     "sampler_priority": _ORDER,
     "sampler_seq": _ORDER,
+    "guided_json": "use decoding.json_schema",
+    "response_format": "use decoding.json_schema",
+    "guided_regex": "use decoding.regex",
+    "guided_choice": "use decoding.choices",
+    "guided_grammar": _LARK,
+    "gbnf": _LARK,
+    "prefix_allowed_tokens_fn": "not supported: a config names no code; use decoding.regex or "
+    "decoding.grammar",
     "replay": "the feature was removed, every point is decoded; "
     "`harness replay POINT decoding=...` shows what another decoding would have kept of a stored one",
     "name": "a choice's name is the name of its YAML file",

@@ -1,4 +1,4 @@
-"""What a strategy makes of the logits before it samples: its penalties, and transformers' own processors.
+"""What a strategy makes of the logits before it samples: penalties, transformers' own processors, a grammar.
 
 In a ragged batch stock processors see the left padding: n-gram bans count it, lengths are off. Here they see
 of every row what they would see if it were decoded alone.
@@ -17,6 +17,7 @@ from transformers import GenerationConfig
 from transformers.generation import logits_process as stock
 
 from harness.config.effective import NEUTRAL
+from harness.decoding.grammar_mask import grammar_mask
 from harness.decoding.penalties import REPLACED, text_processors
 from harness.decoding.sampler_settings import PARAMETERS, neutral_samplers, sampler_settings
 from harness.decoding.sampler_state import SamplerState
@@ -89,9 +90,11 @@ class Processors:
         self._config.update(**replaced)
         self._device = device
         self._first = text_processors(effective, vocabulary) if replaced else []
+        self._mask = grammar_mask(effective, vocabulary, _ids(config.eos_token_id))
         self._lists: dict[int, list[Any]] = {}
         self._runs = _runs(self._list_for(1))
-        self.neutral = self.samplers is None and not self._runs and not self._first
+        self._nothing_first = not self._runs and not self._first and self._mask is None
+        self.neutral = self.samplers is None and self._nothing_first
 
     def parameter(self, name: str) -> float:
         """Return a parameter of the samplers, one of PARAMETERS."""
@@ -101,13 +104,14 @@ class Processors:
     @property
     def only_samples(self) -> bool:
         """Whether nothing comes before the samplers."""
-        return self.samplers is not None and not self._runs and not self._first
+        return self.samplers is not None and self._nothing_first
 
     @property
     def reads_scores_only(self) -> bool:
         """Whether neither the tokens so far nor their number matter."""
         return (
             not self._first
+            and self._mask is None
             and not self.state.needed
             and all(
                 reads == "scores" and not any(isinstance(p, FastMinNewTokens) for p in self._list_for(1)[run])
@@ -117,6 +121,7 @@ class Processors:
 
     def __call__(self, texts: Texts, scores: Tensor) -> Tensor:
         """Return (R, V) scores, all but the samplers applied; `scores` itself is not changed."""
+        raw = scores
         for process in self._first:
             scores = process(texts, scores)
         for reads, run in self._runs:
@@ -125,7 +130,11 @@ class Processors:
                 scores = _apply(self._list_for(1)[run], texts.ids[:, texts.width - 1 :], scores)
             else:
                 scores = self._by_length(run, texts.ids, scores, texts.prompt_tokens, texts.width)
-        return scores
+        return scores if self._mask is None else self._mask(texts, scores, raw)
+
+    def allowed(self, texts: Texts, vocabulary: int) -> Tensor | None:
+        """Return (R, V) bool on the CPU, what a grammar allows to follow each text; None without one."""
+        return None if self._mask is None else self._mask.allowed(texts, vocabulary)
 
     def _by_length(
         self, run: slice, input_ids: Tensor, scores: Tensor, prompt_tokens: Sequence[int], width: int
@@ -170,6 +179,12 @@ def _reads(processor: Any) -> _Reads:
     if type(processor) in _READ_SCORES_ONLY:
         return "scores"
     return "sequence"
+
+
+def _ids(value: int | Sequence[int] | None) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, int) else tuple(value)
 
 
 def _apply(processors: Sequence[Any], input_ids: Tensor, scores: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from harness.config.effective import decoding_fields
 from harness.config.expectation import matches
 from harness.config.point import Point
 from harness.config.search_path import conf_folder
+from harness.config.structure import STRUCTURES
 from harness.config.suggest import did_you_mean, most_similar
 from harness.errors import ConfigError, Mistake
 from harness.prompts.prompt import Prompt
@@ -99,6 +100,20 @@ def token_ids_fit(point: Point, vocabulary: int | None) -> list[Mistake]:
         elif key.endswith("suppress_tokens") and len(flat) >= vocabulary:
             mistakes.append(Mistake(key, f"forbids all tokens of {point.model.name}; leave some out"))
     return mistakes
+
+
+def structure_fits(point: Point, tokenizer: Any) -> list[Mistake]:
+    """Return a mistake where outputs must be something and the tokenizer does not tell its tokens' bytes."""
+    given = [name for name in STRUCTURES if getattr(point.decoding, name) is not None]
+    if not given or tokenizer is None:
+        return []
+    if not getattr(tokenizer, "is_fast", False):
+        message = f"needs a tokenizer.json, which {point.model.name} lacks; use decoding.{given[0]}=null"
+        return [Mistake(f"decoding.{given[0]}", message)]
+    if tokenizer.eos_token_id is None:
+        message = f"ends with EOS, which {point.model.name} lacks; use decoding.{given[0]}=null"
+        return [Mistake(f"decoding.{given[0]}", message)]
+    return []
 
 
 def _ids_in(value: Any) -> Iterator[int]:

@@ -17,9 +17,10 @@ from harness.backends.backend import ChatEnd, Target
 from harness.backends.targets import target_of
 from harness.config.effective import effective_decoding
 from harness.config.point import Point
+from harness.config.structure import structure_of
 from harness.errors import ConfigError
 from harness.once import Once
-from harness.plan.checks import alternatives_fit, compile_fits, timing_fits, token_ids_fit
+from harness.plan.checks import alternatives_fit, compile_fits, structure_fits, timing_fits, token_ids_fit
 from harness.prompts import PreparedPrompts, prepare_prompts
 from harness.prompts.passages import fixed_text
 from harness.prompts.prompt import Prompt
@@ -43,6 +44,7 @@ def prepare(point: Point, once: Once) -> Job:
     mistakes = timing_fits(point, prepared.prompts, target.info.context_length)
     mistakes += alternatives_fit(point, target.info.vocab_size)
     mistakes += token_ids_fit(point, target.info.vocab_size)
+    mistakes += structure_fits(point, target.tokenizer())
     mistakes += compile_fits(point, target.device)
     if mistakes:
         raise ConfigError(mistakes)
@@ -54,7 +56,7 @@ def prepare(point: Point, once: Once) -> Job:
         target=target,
         prompts=prepared.prompts,
         effective=effective,
-        metrics=_metrics(custom, prepared, once),
+        metrics=_metrics(custom, prepared, effective, once),
         warnings=(*prepared.warnings, *target.notes, *chat_end.notes),
         drift=DriftRole(fixed_text=_fixed_text(point, target, prepared, once)),
         chat_eos=chat_end.ids,
@@ -105,11 +107,14 @@ def _address(
     )
 
 
-def _metrics(custom: tuple[CustomMetric, ...], prepared: PreparedPrompts, once: Once) -> RequestedMetrics:
+def _metrics(
+    custom: tuple[CustomMetric, ...], prepared: PreparedPrompts, effective: Mapping[str, Any], once: Once
+) -> RequestedMetrics:
+    structure = structure_of(effective)
     return once(
-        ("metrics", custom, id(prepared)),
+        ("metrics", custom, id(prepared), structure),
         lambda: RequestedMetrics(
-            custom, dict(_references(prepared.prompts)), dict(_messages(prepared.prompts))
+            custom, dict(_references(prepared.prompts)), dict(_messages(prepared.prompts)), structure
         ),
     )
 

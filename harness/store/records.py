@@ -28,6 +28,8 @@ class Steps:
         vocab_mean_logprob: (T,) float32, the mean raw log-probability over the vocabulary.
         kept: (T,) int32, how many tokens truncation left.
         kept_mass: (T,) float32, the raw probability of those.
+        allowed_logprob: (T,) float32, log of the raw probability of the tokens that a grammar allowed;
+            None without one.
         top_ids: (T, k) int64, the k likeliest tokens of the raw distribution, likeliest first.
         top_logprobs, top_warped_logprobs: (T, k) float32.
         token: (T,) the text that each token adds to the output.
@@ -45,6 +47,7 @@ class Steps:
     vocab_mean_logprob: np.ndarray | None = None
     kept: np.ndarray | None = None
     kept_mass: np.ndarray | None = None
+    allowed_logprob: np.ndarray | None = None
     top_ids: np.ndarray | None = None
     top_logprobs: np.ndarray | None = None
     top_warped_logprobs: np.ndarray | None = None

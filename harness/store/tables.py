@@ -18,7 +18,7 @@ _COLUMNS_BY_TYPE = {
     pa.int64(): "token_id seed",
     pa.float32(): (
         "logprob drift_logprob warped_logprob entropy drift_entropy warped_entropy kept_mass margin"
-        " sum_p2 logit_std vocab_mean_logprob"
+        " sum_p2 logit_std vocab_mean_logprob allowed_logprob"
     ),
     pa.float64(): (
         "mean_logprob sequence_score kl kl_error total_variation ttft_ms decode_ms started first_token ended"
@@ -44,7 +44,8 @@ GENERATIONS = _schema(
 
 TOKENS = _schema(
     "prompt_id sample position token_id token logprob warped_logprob rank entropy warped_entropy kept"
-    " kept_mass sum_p2 logit_std vocab_mean_logprob top_ids top_tokens top_logprobs top_warped_logprobs"
+    " kept_mass sum_p2 logit_std vocab_mean_logprob allowed_logprob top_ids top_tokens top_logprobs"
+    " top_warped_logprobs"
 )
 PROMPT_TOKENS = _schema("prompt_id position token_id token logprob rank entropy")
 TIMING = _schema("prompt_id repeat batch_size ttft_ms decode_ms output_tokens itl_ms")

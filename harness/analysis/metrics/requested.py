@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.analysis.metrics.custom import CustomMetric
+from harness.config.structure import Structure
 from harness.store.address import digest
 
 METRICS_VERSION = 1
@@ -22,11 +23,13 @@ class RequestedMetrics:
         custom: the user's own metrics.
         references: by prompt id, of the prompts that have one.
         messages: by prompt id, the turns of the chat prompts, as JSON.
+        structure: what the outputs must be; None where they may be anything.
     """
 
     custom: tuple[CustomMetric, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict)
     messages: Mapping[str, str] = field(default_factory=dict)
+    structure: Structure | None = None
 
     def prompt_columns(self) -> dict[str, Mapping[str, str]]:
         """Return the columns of generations.parquet that they add to a sample, by prompt id."""
@@ -44,6 +47,7 @@ class RequestedMetrics:
             "references": self._references,
             # Points without chat prompts keep the metrics that they have.
             **({"messages": self._messages} if self.messages else {}),
+            **({"structure": [self.structure.name, self.structure.text]} if self.structure else {}),
             "timing": parts.get("timing"),
             "drift": [parts.get("drift"), parts.get("drift_text")],
         }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.effective import FIXED, NEUTRAL, decoding_fields
+from harness.config.structure import STRUCTURES, shortened
 from harness.config.validation import format_value
 from harness.errors import ConfigError, Mistake
 
@@ -16,9 +17,10 @@ SUPPORTED = (
 )  # fmt: skip
 """Fields that may have any value; all others must be neutral, except those of beams, of no effect alone."""
 
-_WHY_NOT = {
+_WHY_NOT: Mapping[str, str] = {
     "num_beams": "beams follow sequences that were not recorded",
     "typical_p": "it may remove the likeliest tokens and keep tokens that were not recorded",
+    **dict.fromkeys(STRUCTURES, "it allows tokens that were not recorded"),
     "top_h": "it needs the hundred likeliest tokens",
 }
 
@@ -66,7 +68,8 @@ def warp_of(effective: Mapping[str, Any]) -> Warp:
         if name not in SUPPORTED and name not in decoding_fields("beam") and value != neutral:
             reason = f" ({_WHY_NOT[name]})" if name in _WHY_NOT else ""
             message = f"replay does not support it{reason}; it supports greedy and {', '.join(SUPPORTED[1:])}"
-            mistakes.append(Mistake(f"decoding.{name}={format_value(value)}", message))
+            shown = shortened(value) if name in STRUCTURES else format_value(value)
+            mistakes.append(Mistake(f"decoding.{name}={shown}", message))
     if mistakes:
         raise ConfigError(mistakes)
     if not effective["do_sample"]:

@@ -35,6 +35,11 @@ class RawStep:
     top_ids: Tensor
     top_logprobs: Tensor
 
+    def logprob_of(self, rows: Tensor, allowed: Tensor) -> Tensor:
+        """Return (M,) log raw probability that a token is one of those `allowed` (M, V), of some rows."""
+        log_p = self.log_p.index_select(0, rows).masked_fill_(~allowed, _NEG_INF)
+        return log_p.logsumexp(-1).clamp_(max=0.0)
+
 
 class Recorder:
     """Collects the columns of `records.Steps`, for sequences that the caller numbers."""
@@ -63,6 +68,7 @@ class Recorder:
         tokens: Tensor,
         warped: Tensor | TruncatedLogits | None = None,
         warped_rows: Tensor | None = None,
+        allowed_logprob: Tensor | None = None,
     ) -> None:
         """Record one step of N sequences that share a strategy; `end_step` follows once all were observed.
 
@@ -73,6 +79,7 @@ class Recorder:
             tokens: the tokens they chose.
             warped: (M, V) logits that were drawn from, or what a truncation kept of them; None if not warped.
             warped_rows: each sequence's row in `warped`.
+            allowed_logprob: (N,) log of the raw probability of what a grammar allowed; None without one.
         """
         self._sequences.append(sequences)
         self._chosen.append((rows, tokens))
@@ -96,7 +103,9 @@ class Recorder:
                 chosen = warped[warped_rows, tokens]
             values = {name: column[warped_rows] for name, column in by_row.items()}
             values["warped_logprob"] = chosen - values.pop("log_total")
-        self._warped.append(values)
+        if allowed_logprob is None:
+            allowed_logprob = torch.full_like(values["warped_logprob"], float("nan"))
+        self._warped.append(values | {"allowed_logprob": allowed_logprob})
 
     def end_step(self, raw: RawStep) -> None:
         """Record what does not depend on a strategy, for all sequences of this step at once."""
@@ -144,6 +153,8 @@ class Recorded:
             name: (values[rows, :top_k] if values.ndim == 2 else values[rows]).copy()
             for name, values in self._arrays.items()
         }
+        if "allowed_logprob" in columns and np.isnan(columns["allowed_logprob"]).all():
+            del columns["allowed_logprob"]
         return Steps(**columns)
 
 

@@ -69,13 +69,18 @@ def choose_tokens(
         return tokens
     distinct, indices = _distinct(sequences.rows)
     index = torch.tensor(distinct, device=device)
-    warped = processors(batch.texts(distinct), raw.logits.select(index).values)
+    texts = batch.texts(distinct)
+    warped = processors(texts, raw.logits.select(index).values)
+    warped_rows = torch.tensor(indices, device=device)
+    allowed = processors.allowed(texts, warped.shape[1])
+    allowed_logprob = None if allowed is None else raw.logprob_of(index, allowed.to(device))[warped_rows]
     if processors.samplers is not None:
         which = [0] * len(distinct)
-        return _sample([processors], Logits(warped), which, indices, recorder, raw, batch, sequences)
-    warped_rows = torch.tensor(indices, device=device)
+        return _sample(
+            [processors], Logits(warped), which, indices, recorder, raw, batch, sequences, allowed_logprob
+        )
     tokens = _choose(warped.index_select(0, warped_rows), sequences, batch.step)
-    recorder.observe(sequences.numbers, raw, rows, tokens, warped, warped_rows)
+    recorder.observe(sequences.numbers, raw, rows, tokens, warped, warped_rows, allowed_logprob)
     return tokens
 
 
@@ -117,8 +122,12 @@ def _sample(
     raw: RawStep,
     batch: BatchRows,
     sequences: Sequences,
+    allowed_logprob: Tensor | None = None,
 ) -> Tensor:
-    """Draw from what samplers make of (M, V) logits; `indices` (N,) are the sequences' rows in them."""
+    """Draw from what samplers make of (M, V) logits; `indices` (N,) are the sequences' rows in them.
+
+    `allowed_logprob` (N,) is recorded.
+    """
     device = logits.device
     assert sequences.keys is not None, "samplers are for sampling"
     settings = tuple(one.samplers for one in strategies if one.samplers is not None)
@@ -136,7 +145,8 @@ def _sample(
         left = drawable.logits
         several = left.select(own_index) if isinstance(left, TruncatedLogits) else left[own_index]
         drawn = draw(several, keys, batch.step)
-        recorder.observe(some.numbers, raw, rows, drawn, left, own_index)
+        own = None if allowed_logprob is None else allowed_logprob[torch.tensor(members, device=device)]
+        recorder.observe(some.numbers, raw, rows, drawn, left, own_index, own)
         _update_states(strategies, [which[indices[n]] for n in members], drawable, own_index, drawn, some)
         if len(found) == 1:
             return drawn

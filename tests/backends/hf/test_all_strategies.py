@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections import Counter
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from harness.cli.decoding_knobs import choices_of
 from harness.config.decoding import Decoding
 from harness.config.groups import ConfigGroups
 from harness.config.point import Timing
+from harness.config.structure import STRUCTURES
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.sampler_state import SamplerState
 from harness.decoding.strategy import Strategy
@@ -56,7 +58,10 @@ def choices() -> dict[str, dict[str, Any]]:
     for name in DEFAULTS:
         found[name] = dict(groups.own_values("decoding", name) or {})
     found = {name: {k: v for k, v in fields.items() if v is not None} for name, fields in found.items()}
-    return {name: fields for name, fields in found.items() if "num_beams" not in fields} | MORE
+    found = {name: fields for name, fields in found.items() if "num_beams" not in fields} | MORE
+    if find_spec("llguidance") is None:
+        found = {name: fields for name, fields in found.items() if not set(STRUCTURES) & set(fields)}
+    return found
 
 
 AT_THRESHOLD = {"mirostat_1": 20}
