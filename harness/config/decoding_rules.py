@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.config.decoding import Decoding, SamplerName
 from harness.config.effective import decoding_fields, draws, effective_decoding, is_beam
+from harness.config.processor_entries import entry_rules
 from harness.config.sampler_order import ACTIVATED_BY, sampler_order
 from harness.config.validation import format_value
 from harness.errors import Mistake
@@ -65,6 +66,7 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
     if "" in (decoding.dry_sequence_breakers or ()):
         text = _typed("dry_sequence_breakers", decoding.dry_sequence_breakers)
         yield Mistake(text, "contains an empty string; remove it")
+    yield from entry_rules(decoding.processors or ())
     yield from _of_samplers(decoding, effective)
 
 
