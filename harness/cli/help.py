@@ -30,7 +30,9 @@ _OF_THE_SWEEP = {
     "expect": "a list of mappings; what a run must show (README, Configuration)",
 }
 
-_KINDS = ("basic", "temperature", "truncation", "adaptive", "penalty", "beams", "defaults of other tools")
+_KINDS = (
+    "basic", "temperature", "truncation", "adaptive", "penalty", "beams", "processor", "defaults of other tools",
+)  # fmt: skip
 """The kinds of strategies in the order in which they are listed."""
 
 _TEMPLATE = """\

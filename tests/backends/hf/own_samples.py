@@ -4,7 +4,7 @@ import torch
 
 
 class Counting:
-    """Pushes another token at each step; shared between texts, or called twice a step, it would push others."""
+    """Pushes another token at each step; were it shared between texts, it would push others."""
 
     def __init__(self, every: int = 7, by: float = 6.0) -> None:
         self.every, self.by, self.step = every, by, 0
