@@ -32,6 +32,9 @@ ENDS: tuple[SamplerName, ...] = ("xtc", "mirostat", "adaptive_p", "skew")
 """Samplers of which one at most ends a chain: each is defined by the distribution that is drawn from."""
 
 _BEAM_ONLY = "beam search has transformers' own processors only; use decoding.num_beams=1"
+_NOT_OF_BEAMS = (
+    "beams have no text of their own from step to step; use decoding=greedy or decoding=temperature"
+)
 
 
 class NoEffect(Mistake):
@@ -58,7 +61,7 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
             cure = "add decoding.num_beams=5 or use decoding=beam"
             yield NoEffect(text, f"no effect without num_beams above 1; {cure}")
         if is_beam(decoding) and not field.stock and key in effective:
-            yield Mistake(text, _BEAM_ONLY)
+            yield Mistake(text, _NOT_OF_BEAMS if field.kind == "own" else _BEAM_ONLY)
         if field.kind in ("filter", "bias") and _has_empty(value):
             yield Mistake(text, "contains an empty list; give token ids, or null")
         if key.endswith("last_n") and value == 0:

@@ -103,18 +103,22 @@ def entry_rules(values: Sequence[str | Mapping[str, Any]]) -> Iterator[Mistake]:
 
 def typed_entries(values: Sequence[str | Mapping[str, Any]]) -> str:
     """Return the override that sets entries, as a shell reads it."""
-    return shlex.quote(f"{KEY}={_typed(list(values))}")
+    return shlex.quote(f"{KEY}={typed_value(list(values))}")
 
 
-def _typed(value: Any) -> str:
-    """A value in Hydra's grammar."""
+def typed_value(value: Any) -> str:
+    """Return a value in Hydra's grammar, whose mappings have keys without quotes."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_typed(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {typed_value(one)}" for key, one in value.items()) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_typed, value)) + "]"
-    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _NO_TEXT:
+        return "[" + ", ".join(map(typed_value, value)) + "]"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if _PLAIN.fullmatch(value) and value.lower() not in _NO_TEXT:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(text=value, quote=Quote.double).with_quotes()
 
 
 def _is_name(text: Any) -> bool:
