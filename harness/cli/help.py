@@ -31,7 +31,8 @@ _OF_THE_SWEEP = {
 }
 
 _KINDS = (
-    "basic", "temperature", "truncation", "adaptive", "penalty", "beams", "processor", "defaults of other tools",
+    "basic", "temperature", "truncation", "adaptive", "penalty", "beams", "processor",
+    "defaults of other tools",
 )  # fmt: skip
 """The kinds of strategies in the order in which they are listed."""
 
