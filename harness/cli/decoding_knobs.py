@@ -12,6 +12,7 @@ from typing import Any, cast
 from harness.config.decoding import Decoding, FieldKind
 from harness.config.effective import NEUTRAL, decoding_fields
 from harness.config.groups import ConfigGroups
+from harness.config.processor_entries import typed_value
 from harness.config.rules import check_rules
 from harness.config.suggest import did_you_mean
 from harness.config.validation import describe, format_value, read_section
@@ -160,7 +161,9 @@ def overrides_of(decoding: Decoding, choices: Mapping[str, Mapping[str, Any]]) -
     def cost(name: str) -> tuple[int, bool, int, int]:
         """How much is to be overridden; a name that says greedy, or a field not set, is no good name."""
         shared = sum(getattr(decoding, key, None) is not None for key in choices[name])
-        return len(differing[name]), "do_sample" in differing[name], len(choices[name]) - shared, -shared
+        processors = bool(choices[name].get("processors")) and "processors" in differing[name]
+        misnamed = processors or "do_sample" in differing[name]
+        return len(differing[name]), misnamed, len(choices[name]) - shared, -shared
 
     best = min(names, key=cost)
     return [f"decoding={best}", *(f"decoding.{key}={_typed(wanted[key])}" for key in differing[best])]
@@ -178,6 +181,8 @@ def _plain(value: Any, neutral: Any) -> Any:
 
 
 def _typed(value: Any) -> str:
+    if isinstance(value, (list, dict)):
+        return typed_value(value)
     return "null" if value is None else format_value(value)
 
 

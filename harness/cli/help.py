@@ -37,6 +37,7 @@ _OF_THE_SWEEP = {
 }
 
 _KINDS = (
+_KINDS = (
     "basic",
     "temperature",
     "truncation",
@@ -44,6 +45,7 @@ _KINDS = (
     "penalty",
     "structure",
     "beams",
+    "processor",
     "defaults of other tools",
 )
 """The kinds of strategies in the order in which they are listed."""

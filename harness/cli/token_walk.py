@@ -16,6 +16,7 @@ from harness.backends.hf.forward import forward, read_texts
 from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
 from harness.decoding.gumbel import draw, noise_key
+from harness.decoding.own_checks import planned_processors
 from harness.decoding.processors import Processors
 from harness.decoding.sampler_chain import Drawable
 from harness.decoding.texts import Texts
@@ -104,9 +105,9 @@ class TokenWalk:
     def warped(self, tokens: Sequence[int], decoding: Decoding) -> Tensor:
         """Return the (1, V) log-probabilities that a strategy draws from after the prompt and `tokens`."""
         processors = self._processors(decoding)
-        if processors.state.updates:
+        if processors.remembers:
             # what a state was after each token; it begins anew with each walk
-            processors.state.forget()
+            processors.forget()
             for count, token in enumerate(tokens):
                 found = self._warped(processors, tokens[:count])
                 note_chosen(processors, found, [0], torch.tensor([token], device=self._loaded.device))
@@ -162,8 +163,9 @@ class TokenWalk:
         """Return the strategy's processors, made once for the latest strategies."""
         key = decoding.model_dump_json()
         if key not in self._strategies:
+            own = planned_processors(decoding.processors or ()).fields
             config = GenerationConfig(
-                **effective_decoding(decoding),
+                **{**effective_decoding(decoding), **own},
                 eos_token_id=list(self.eos_ids) or None,
                 pad_token_id=self._pad_id,
             )

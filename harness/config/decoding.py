@@ -14,24 +14,15 @@ from pydantic import Field
 from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive, PositiveReal
 
 FieldKind = Literal[
-    "method",
-    "temperature",
-    "truncation",
-    "penalty",
-    "bias",
-    "order",
-    "beam",
-    "length",
-    "filter",
-    "structure",
-    "numerics",
-]
+    "method", "temperature", "truncation", "penalty", "bias", "order", "beam", "length", "filter", "structure",
+    "numerics", "own",
+]  # fmt: skip
 """What a field of `Decoding` acts on.
 
 method: how the next token is chosen (sampling, beams). temperature, truncation: the distribution that is
 sampled from. penalty: tokens that occurred before. bias: chosen tokens. order: of the samplers. beam: the
 ranking of beams. length: the end of a text. filter: forbidden tokens. structure: what the whole output must
-be. numerics: the scores as numbers.
+be. numerics: the scores as numbers. own: whatever the user's code does.
 """
 
 SamplerName = Literal[
@@ -275,4 +266,10 @@ class Decoding(Choice):
     )
     remove_invalid_values: Annotated[bool | None, _stock("numerics", False)] = Field(
         None, description="replace NaN and infinity among the logits"
+    )
+
+    processors: Annotated[tuple[str | dict[str, Any], ...] | None, DecodingField("own", ())] = Field(
+        None,
+        description="logits processors of your own, each FILE.py:CLASS or package.module:CLASS, or a mapping "
+        "{path: FILE.py:CLASS, place: before or after the samplers, NAME: VALUE of its arguments}",
     )

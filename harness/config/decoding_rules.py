@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.config.decoding import Decoding, SamplerName
 from harness.config.effective import decoding_fields, draws, effective_decoding, is_beam
+from harness.config.processor_entries import entry_rules
 from harness.config.sampler_order import ACTIVATED_BY, sampler_order
 from harness.config.search_path import conf_folder
 from harness.config.structure import STRUCTURES, problem_of, shortened, structure_of
@@ -33,6 +34,9 @@ ENDS: tuple[SamplerName, ...] = ("xtc", "mirostat", "adaptive_p", "skew")
 """Samplers of which one at most ends a chain: each is defined by the distribution that is drawn from."""
 
 _BEAM_ONLY = "beam search has transformers' own processors only"
+_NOT_OF_BEAMS = (
+    "beams have no text of their own from step to step; use decoding=greedy or decoding=temperature"
+)
 
 
 class NoEffect(Mistake):
@@ -68,7 +72,7 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
             yield NoEffect(text, f"no effect without num_beams above 1; {cure}")
         if is_beam(decoding) and not field.stock and key in effective:
             cure = "use decoding=greedy" if field.kind == "structure" else "use decoding.num_beams=1"
-            yield Mistake(text, f"{_BEAM_ONLY}; {cure}")
+            yield Mistake(text, _NOT_OF_BEAMS if field.kind == "own" else f"{_BEAM_ONLY}; {cure}")
         if field.kind in ("filter", "bias") and _has_empty(value):
             yield Mistake(text, "contains an empty list; give token ids, or null")
         if key.endswith("last_n") and value == 0:
@@ -76,6 +80,7 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
     if "" in (decoding.dry_sequence_breakers or ()):
         text = _typed("dry_sequence_breakers", decoding.dry_sequence_breakers)
         yield Mistake(text, "contains an empty string; remove it")
+    yield from entry_rules(decoding.processors or ())
     yield from _of_samplers(decoding, effective)
 
 

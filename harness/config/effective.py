@@ -69,7 +69,7 @@ def effective_decoding(decoding: Decoding) -> dict[str, Any]:
 
     def acts(name: str) -> bool:
         field = fields[name]
-        changed = bool(found[name] != _as_list(field.neutral))
+        changed = bool(_as_list(found[name]) != _as_list(field.neutral))
         if field.needs is None:
             return changed
         return acts(field.needs) and (changed or not fields[field.needs].stock)

@@ -11,6 +11,7 @@ _WINDOW = "use decoding.penalty_last_n: -1 for all tokens"
 _DYNAMIC = "use decoding.temperature for the middle and decoding.dynatemp_range for the way up and down"
 _ORDER = "use decoding.sampler_order, a list of names"
 _LARK = "use decoding.grammar, in Lark's notation"
+_OWN = "not supported: a point names no code but logits processors; use decoding.processors=[FILE.py:CLASS]"
 _RECORDED = "every step's probabilities are recorded anyway; record.top_k sets how many alternatives"
 
 UNSUPPORTED_KEYS: dict[str, str] = {
@@ -42,7 +43,9 @@ UNSUPPORTED_KEYS: dict[str, str] = {
     "diversity_penalty": f"group beam search: {_HUB}",
     "force_words_ids": f"constrained beam search: {_HUB}",
     "constraints": f"constrained beam search: {_HUB}",
-    "custom_generate": "not supported: a config cannot name code to run",
+    "custom_generate": _OWN,
+    "logits_processor": "use decoding.processors=[FILE.py:CLASS]",
+    "logits_processors": "use decoding.processors=[FILE.py:CLASS]",
     "prompt_lookup_num_tokens": _ASSISTED,
     "assistant_model": _ASSISTED,
     "assistant_early_exit": _ASSISTED,
@@ -87,6 +90,6 @@ UNSUPPORTED_KEYS: dict[str, str] = {
     "replay": "the feature was removed, every point is decoded; "
     "`harness replay POINT decoding=...` shows what another decoding would have kept of a stored one",
     "name": "a choice's name is the name of its YAML file",
-    "_target_": "not supported: a config cannot name code to run",
+    "_target_": _OWN,
 }
 """Advice by the last component of the key, whatever section it was looked for in."""

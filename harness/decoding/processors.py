@@ -18,6 +18,7 @@ from transformers.generation import logits_process as stock
 
 from harness.config.effective import NEUTRAL
 from harness.decoding.grammar_mask import grammar_mask
+from harness.decoding.own_processors import own_processors
 from harness.decoding.penalties import REPLACED, text_processors
 from harness.decoding.sampler_settings import PARAMETERS, neutral_samplers, sampler_settings
 from harness.decoding.sampler_state import SamplerState
@@ -71,6 +72,7 @@ class Processors:
         samplers: what comes after it, applied by `SamplerChain`; None where there is nothing.
         state: what the samplers remember of each text.
         neutral: nothing is changed, and nothing comes after it.
+        after: the user's own processors that see what the samplers leave.
     """
 
     def __init__(
@@ -87,14 +89,20 @@ class Processors:
             replaced = {}  # beams have all of transformers' own
         elif self.samplers is not None:
             replaced |= neutral_samplers(effective)
-        self._config.update(**replaced)
         self._device = device
+        tokenizer = vocabulary.tokenizer if vocabulary is not None else None
+        loaded = {"model": model, "tokenizer": tokenizer, "device": device}
+        self._own = own_processors(effective, "before", **loaded)
+        self.after = own_processors(effective, "after", **loaded)
+        if self._own or self.after:
+            replaced["renormalize_logits"] = False  # it comes after them, and is a constant
+        self._config.update(**replaced)
         self._first = text_processors(effective, vocabulary) if replaced else []
         self._mask = grammar_mask(effective, vocabulary, _ids(config.eos_token_id))
         self._lists: dict[int, list[Any]] = {}
         self._runs = _runs(self._list_for(1))
-        self._nothing_first = not self._runs and not self._first and self._mask is None
-        self.neutral = self.samplers is None and self._nothing_first
+        self._none = not (self._runs or self._first or self._own or self.after) and self._mask is None
+        self.neutral = self.samplers is None and self._none
 
     def parameter(self, name: str) -> float:
         """Return a parameter of the samplers, one of PARAMETERS."""
@@ -103,14 +111,25 @@ class Processors:
 
     @property
     def only_samples(self) -> bool:
-        """Whether nothing comes before the samplers."""
-        return self.samplers is not None and self._nothing_first
+        """Whether nothing comes before or after the samplers."""
+        return self.samplers is not None and self._none
+
+    @property
+    def remembers(self) -> bool:
+        """Whether anything depends on the earlier steps of a text, beside its tokens."""
+        return self.state.updates or self._own.remember or self.after.remember
+
+    def forget(self) -> None:
+        """Begin all texts anew."""
+        self.state.forget()
+        self._own.forget()
+        self.after.forget()
 
     @property
     def reads_scores_only(self) -> bool:
         """Whether neither the tokens so far nor their number matter."""
         return (
-            not self._first
+            not (self._first or self._own or self.after)
             and self._mask is None
             and not self.state.needed
             and all(
@@ -120,7 +139,10 @@ class Processors:
         )
 
     def __call__(self, texts: Texts, scores: Tensor) -> Tensor:
-        """Return (R, V) scores, all but the samplers applied; `scores` itself is not changed."""
+        """Return (R, V) scores, `scores` itself is not changed.
+
+        All is applied but the samplers, where there are any, and what comes after them.
+        """
         raw = scores
         for process in self._first:
             scores = process(texts, scores)
@@ -130,7 +152,10 @@ class Processors:
                 scores = _apply(self._list_for(1)[run], texts.ids[:, texts.width - 1 :], scores)
             else:
                 scores = self._by_length(run, texts.ids, scores, texts.prompt_tokens, texts.width)
-        return scores if self._mask is None else self._mask(texts, scores, raw)
+        scores = self._own(texts, scores)
+        if self._mask is not None:
+            scores = self._mask(texts, scores, raw)
+        return self.after(texts, scores) if self.samplers is None else scores
 
     def allowed(self, texts: Texts, vocabulary: int) -> Tensor | None:
         """Return (R, V) bool on the CPU, what a grammar allows to follow each text; None without one."""

@@ -10,18 +10,18 @@ from harness.errors import HarnessError
 
 
 class Vocabulary:
-    """The tokens of one tokenizer, each with the text that it adds to a text."""
+    """The tokens of one `tokenizer`, each with the text that it adds to a text."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._containing: dict[tuple[str, ...], tuple[int, ...]] = {}
         self._for_matching: dict[tuple[int, tuple[int, ...]], Any] = {}
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
         """The text of each token by id, with its leading space; empty for special tokens."""
-        detokenizer, special = Detokenizer(self._tokenizer), set(self._tokenizer.all_special_ids)
-        size = len(self._tokenizer)
+        detokenizer, special = Detokenizer(self.tokenizer), set(self.tokenizer.all_special_ids)
+        size = len(self.tokenizer)
         return tuple("" if token in special else detokenizer.token_text(token) for token in range(size))
 
     @property

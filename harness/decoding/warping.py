@@ -20,18 +20,37 @@ def warp(processors: Processors, texts: Texts, logits: Tensor, numbers: Sequence
         return [Drawable(list(range(len(numbers))), warped, None)]
     states = processors.state.parameters(numbers, texts) if processors.state.needed else {}
     chain = sampler_chain((processors.samplers,), str(logits.device))
-    return chain(Logits(warped), [0] * len(numbers), states)
+    return after_samplers(processors, texts, chain(Logits(warped), [0] * len(numbers), states), warped)
+
+
+def after_samplers(
+    processors: Processors, texts: Texts, found: Sequence[Drawable], like: Tensor
+) -> list[Drawable]:
+    """Return what the user's own processors make of what samplers left of (R, V) logits."""
+    if not processors.after:
+        return list(found)
+    before = None
+    if any(one.before_adaptive is not None for one in found):
+        before = _spread(found, [one.before_adaptive for one in found], like)
+    return [Drawable(list(range(len(like))), processors.after(texts, whole(found, like)), before)]
 
 
 def whole(found: Sequence[Drawable], like: Tensor) -> Tensor:
     """Return the results over the vocabulary, (R, V) like these logits, -inf where a token was removed."""
+    columns = [one.logits.logits if isinstance(one.logits, TruncatedLogits) else one.logits for one in found]
+    return _spread(found, columns, like)
+
+
+def _spread(found: Sequence[Drawable], values: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    """Return values of the results' tokens over the vocabulary, -inf where a token was removed."""
     everything = torch.full_like(like, float("-inf"))
-    for rows, left, _ in found:
+    for (rows, left, _), one in zip(found, values, strict=True):
+        assert one is not None, "adaptive_p acts on all rows of a strategy"
+        index = torch.tensor(rows, device=like.device)
         if isinstance(left, TruncatedLogits):
-            index = torch.tensor(rows, device=like.device)
-            everything[index] = everything[index].scatter(1, left.tokens, left.logits)
+            everything[index] = everything[index].scatter(1, left.tokens, one)
         else:
-            everything[torch.tensor(rows, device=like.device)] = left
+            everything[index] = one
     return everything
 
 

@@ -18,6 +18,7 @@ from harness.backends.targets import target_of
 from harness.config.effective import effective_decoding
 from harness.config.point import Point
 from harness.config.structure import structure_of
+from harness.decoding.own_checks import planned_processors
 from harness.errors import ConfigError
 from harness.once import Once
 from harness.plan.checks import alternatives_fit, compile_fits, structure_fits, timing_fits, token_ids_fit
@@ -48,7 +49,11 @@ def prepare(point: Point, once: Once) -> Job:
     mistakes += compile_fits(point, target.device)
     if mistakes:
         raise ConfigError(mistakes)
-    effective = effective_decoding(point.decoding)
+    own = once(
+        ("own processors", repr(point.decoding.processors)),
+        lambda: planned_processors(point.decoding.processors or ()),
+    )
+    effective = {**effective_decoding(point.decoding), **own.fields}
     chat_end = _chat_end(point, target, prepared, once)
     return Job(
         point=point,
@@ -57,7 +62,7 @@ def prepare(point: Point, once: Once) -> Job:
         prompts=prepared.prompts,
         effective=effective,
         metrics=_metrics(custom, prepared, effective, once),
-        warnings=(*prepared.warnings, *target.notes, *chat_end.notes),
+        warnings=(*prepared.warnings, *target.notes, *chat_end.notes, *own.warnings),
         drift=DriftRole(fixed_text=_fixed_text(point, target, prepared, once)),
         chat_eos=chat_end.ids,
     )

@@ -79,7 +79,12 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     """`check(words)`: exit status and first line printed, in a folder with a model, prompts and a metric."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.jsonl").write_text(json.dumps({"prompt": "It was", "reference": "a night"}) + "\n")
-    (tmp_path / "mine.py").write_text("def length(generated):\n    return len(generated.output)\n")
+    (tmp_path / "mine.py").write_text(
+        "def length(generated):\n    return len(generated.output)\n"
+        "def halved(input_ids, scores):\n    return scores / 2\n"
+        "class Boost:\n    def __init__(self, boost=1.0):\n        self.boost = boost\n"
+        "    def __call__(self, input_ids, scores):\n        return scores * self.boost\n"
+    )
 
     def run(words: Sequence[str]) -> tuple[int, str]:
         commands = ("run", "sweep", "inspect")
@@ -155,6 +160,14 @@ MISTAKES = [
     "-m decoding=top_p decoding.top_p=0,75",
     "-m decoding=greedy,greedy",
     "-m decoding=top_p decoding.top_p=0.5,0.6,0.5",
+    # processors of one's own
+    "decoding.processors=mine.py:Boost",
+    "'decoding.processors=[mine.py:Bost]'",
+    "'decoding.processors=[mein.py:Boost]'",
+    "'decoding.processors=[{path: mine.py:Boost, boots: 2.5}]'",
+    "'decoding.processors=[mine.py:halved, {path: mine.py:Boost, boost: 2, plaice: after}]'",
+    "'decoding.processors=[mine.py:halved, {path: mine.py:Boost, boost: 2, place: afterwards}]'",
+    "decoding=beam 'decoding.processors=[mine.py:Boost]'",
     # sweeps
     "decoding=greedy,top_p",
     "quantization=fp32 quantization=bnb_nf4",

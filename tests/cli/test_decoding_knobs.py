@@ -131,3 +131,13 @@ def test_overrides_of_a_strategy_with_lists() -> None:
     overrides = overrides_of(turned(base, {"top_p": "0.5"}), choices_of(ConfigGroups()))
     composed = hydra_app.one_point(["model=fable_tiny", *overrides]).decoding
     assert (composed.bad_words_ids, composed.min_new_tokens, composed.top_p) == (((1, 2), (3,)), 2, 0.5)
+
+
+def test_overrides_of_processors_of_ones_own() -> None:
+    """Hydra's mappings have no quotes around their keys, and its texts no escape but that of a quote."""
+    entry = {"path": "~/x y/b.py:C", "place": "after", "text": 'a, "b" \n: c', "yes": "true", "n": [1, None]}
+    base = Decoding(name="greedy", do_sample=False, processors=("a.py:B", entry), logit_bias={11: 3.0})
+    overrides = overrides_of(base, choices_of(ConfigGroups()))
+    assert overrides[0] == "decoding=greedy"
+    composed = hydra_app.one_point(["model=fable_tiny", *overrides]).decoding
+    assert effective_decoding(composed) == effective_decoding(base)

@@ -15,6 +15,7 @@ from harness.decoding.logits import Logits
 from harness.decoding.processors import Processors
 from harness.decoding.sampler_chain import Drawable, TruncatedLogits, by_order, sampler_chain
 from harness.decoding.texts import Texts
+from harness.decoding.warping import after_samplers
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -133,6 +134,10 @@ def _sample(
     settings = tuple(one.samplers for one in strategies if one.samplers is not None)
     states = _states(strategies, which, indices, batch, sequences, device)
     found = sampler_chain(settings, str(device))(logits, which, states)
+    if strategies[0].after:  # then it is the only one
+        rows_of = dict(zip(indices, sequences.rows, strict=True))
+        texts = batch.texts([rows_of[index] for index in range(len(which))])
+        found = after_samplers(strategies[0], texts, found, logits.values)
     tokens = torch.empty(len(sequences.numbers), dtype=torch.long, device=device)
     for drawable in found:
         row_of = {index: row for row, index in enumerate(drawable.rows)}

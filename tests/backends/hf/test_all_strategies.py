@@ -58,10 +58,10 @@ def choices() -> dict[str, dict[str, Any]]:
     for name in DEFAULTS:
         found[name] = dict(groups.own_values("decoding", name) or {})
     found = {name: {k: v for k, v in fields.items() if v is not None} for name, fields in found.items()}
-    found = {name: fields for name, fields in found.items() if "num_beams" not in fields} | MORE
+    others = {"num_beams", "processors"}  # tested by themselves
     if find_spec("llguidance") is None:
-        found = {name: fields for name, fields in found.items() if not set(STRUCTURES) & set(fields)}
-    return found
+        others |= set(STRUCTURES)
+    return {name: fields for name, fields in found.items() if not fields.keys() & others} | MORE
 
 
 AT_THRESHOLD = {"mirostat_1": 20}
