@@ -37,7 +37,6 @@ _OF_THE_SWEEP = {
 }
 
 _KINDS = (
-_KINDS = (
     "basic",
     "temperature",
     "truncation",

@@ -14,8 +14,8 @@ from pydantic import Field
 from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive, PositiveReal
 
 FieldKind = Literal[
-    "method", "temperature", "truncation", "penalty", "bias", "order", "beam", "length", "filter", "structure",
-    "numerics", "own",
+    "method", "temperature", "truncation", "penalty", "bias", "order", "beam", "length", "filter",
+    "structure", "numerics", "own",
 ]  # fmt: skip
 """What a field of `Decoding` acts on.
 
