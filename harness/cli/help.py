@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from harness.analysis.finish_reasons import FINISHES
 from harness.analysis.goal import ALIAS
 from harness.analysis.metric_catalog import METRICS, Metric
 from harness.cli.command_help import describe_command
@@ -24,7 +25,6 @@ from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 from harness.config.validation import describe as values_of
 from harness.config.validation import format_value
 from harness.errors import ConfigError
-from harness.report.finish_reasons import FINISHES
 
 _FINISH = (
     "column of the table: how many outputs ended with EOS (eos), reached max_new_tokens (length, len), or "
@@ -99,7 +99,7 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
     group, equals, choice = name.partition("=")
     name = choice if equals and group in groups.choices else name
     if name in groups.choices or name in schema.sections():
-        return _describe_group(name, groups)
+        return "\n\n".join([_describe_group(name, groups), *_metrics(name)])
     if name in commands:
         return describe_command(name, commands[name])
     if name == "metrics":

@@ -62,7 +62,7 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
         if field.kind in ("temperature", "truncation", "order") and not draws(decoding):
             cure = f"add decoding.do_sample=true or use decoding={_sampling_choice(key)}"
             yield NoEffect(text, f"no effect without do_sample=true; {cure}")
-        elif field.needs is not None and key not in effective:
+        elif field.needs is not None and not _acts(effective, field.needs):
             cure = f"add {_typed(field.needs, GOOD_VALUES[field.needs])}"
             yield NoEffect(text, f"no effect without {field.needs}; {cure}")
         elif key == "penalty_last_n" and not _penalises(effective):
@@ -153,6 +153,11 @@ def _has_empty(value: Any) -> bool:
     if not isinstance(value, (tuple, dict)):
         return False
     return not value or any(map(_has_empty, value))
+
+
+def _acts(effective: Mapping[str, Any], name: str) -> bool:
+    neutral = decoding_fields()[name].neutral
+    return bool(effective.get(name, neutral) != neutral)
 
 
 def _penalises(effective: Mapping[str, Any]) -> bool:

@@ -27,12 +27,12 @@ class Vocabulary:
     @property
     def size(self) -> int:
         """The number of tokens, added ones included; a model may have more logits, or fewer."""
-        return len(self._tokenizer)
+        return len(self.tokenizer)
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
         """The tokenizer's own EOS; empty where it has none."""
-        eos = self._tokenizer.eos_token_id
+        eos = self.tokenizer.eos_token_id
         return () if eos is None else (int(eos),)
 
     def for_matching(self, size: int, eos_ids: tuple[int, ...]) -> Any:
@@ -51,7 +51,7 @@ class Vocabulary:
         if key not in self._for_matching:
             from llguidance.hf import from_tokenizer
 
-            self._for_matching[key] = from_tokenizer(self._tokenizer, n_vocab=key[0], eos_token=list(eos_ids))
+            self._for_matching[key] = from_tokenizer(self.tokenizer, n_vocab=key[0], eos_token=list(eos_ids))
         return self._for_matching[key]
 
     def containing(self, parts: tuple[str, ...]) -> tuple[int, ...]:

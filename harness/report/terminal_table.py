@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.comparison import Comparison, Difference
+from harness.analysis.finish_reasons import FINISHES
 from harness.analysis.point_results import CHOICES, PointResult
 from harness.analysis.statistics.verdicts import NO_DIFFERENCE
-from harness.report.finish_reasons import FINISHES
 from harness.report.key_metrics import best_points, key_metrics
 from harness.report.point_names import short_names
 from harness.terminal import visible

@@ -194,9 +194,8 @@ def test_a_slope_is_not_said_to_lead_out_of_what_a_metric_can_be(tmp_path: Path,
     view = open_page(path, "#/overview?curves=text/repeated_4").view
     view.wait_for_selector("#curves .caption")
     # rep-4 is a share: -2.0 * 1.5 = -3 would be below -1.
-    assert "Falls: on a fitted line −1.000 [−1.000, −0.150] from 0.3 to 1.8" in view.text_content(
-        "#curves .caption"
-    )
+    text = view.text_content("#curves .caption")
+    assert "Falls: on a fitted line −1.000 [−1.000, −0.150] from 0.3 to 1.8" in text
 
 
 def test_intervals_say_what_a_difference_is(curves: Path, open_page: Open) -> None:
