@@ -12,7 +12,17 @@ from harness.analysis.metric_catalog import (
     metrics_to_json,
 )
 
-SECTIONS = {"latency", "throughput", "probability", "text", "reference", "preference", "memory", "drift"}
+SECTIONS = {
+    "latency",
+    "throughput",
+    "probability",
+    "text",
+    "reference",
+    "preference",
+    "quality",
+    "memory",
+    "drift",
+}
 
 
 def test_every_metric_is_there_once() -> None:
@@ -32,9 +42,19 @@ def test_directions() -> None:
         elif section == "drift":
             better = "higher" if name.startswith("same_top") or name == "first_divergence" else "lower"
             assert metric.better == better, metric.key
-        elif section in ("throughput", "reference", "preference") or name.startswith("distinct"):
+        elif (
+            section in ("throughput", "reference", "preference")
+            or name.startswith("distinct")
+            or name == "valid"
+        ):
             assert metric.better == "higher", metric.key
-        elif section == "probability" or name in ("output_tokens", "words", "eos_share", "cut_share"):
+        elif section == "probability" or name in (
+            "output_tokens",
+            "words",
+            "eos_share",
+            "cut_share",
+            "grammar_log_weight",
+        ):
             assert metric.better is None, metric.key
         else:
             assert metric.better == "lower", f"{metric.key}: what is left is repetition"
@@ -42,7 +62,7 @@ def test_directions() -> None:
 
 def test_the_terminals_few() -> None:
     assert [metric.name for metric in HEADLINES] == [
-        "TTFT", "ITL", "tok/s", "logprob", "dist-2", "rep-4", "tokens",
+        "TTFT", "ITL", "tok/s", "logprob", "dist-2", "rep-4", "tokens", "valid",
     ]  # fmt: skip
 
 

@@ -112,6 +112,12 @@ SOURCES: dict[str, Callable[[str], list[str]]] = {
     "an override": lambda text: [text, "prompts.items=[a]"],
     "a label": lambda text: ["-m", "decoding=greedy,top_p",
         f"generation.stop_strings=['{text}'],[]", "prompts.items=[a]"],
+    "an expression": lambda text: ["-m", f"decoding.regex='({text}'", "prompts.items=[a]"],
+    "a grammar": lambda text: [f"decoding.grammar='start: {text}'", "prompts.items=[a]"],
+    "a schema": lambda text: [f"decoding.json_schema='{{{text}'", "prompts.items=[a]"],
+    "a type of a schema": lambda text: [
+        "decoding.json_schema='" + json.dumps({"type": text}, ensure_ascii=False) + "'", "prompts.items=[a]"],
+    "choices of a label": lambda text: ["-m", f"decoding.choices=['{text}'],[b]", "prompts.items=[a]"],
     "a key of an experiment": in_an_experiment("TEXT: 1"),
     "a value of an experiment": in_an_experiment("generation: {seed: TEXT}"),
 }  # fmt: skip

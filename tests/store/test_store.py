@@ -39,6 +39,7 @@ def a_sample(prompt: str, number: int, n: int = 3, k: int = 2) -> Sample:
             "sum_p2",
             "logit_std",
             "vocab_mean_logprob",
+            "allowed_logprob",
         )
     }
     steps = Steps(
