@@ -111,9 +111,9 @@ def _wrong_arguments(entry: ProcessorEntry, target: Any, positional: int) -> Ite
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
     unknown = [name for name in entry.arguments if name not in names and not open_ended]
     for name in unknown:
-        meant = most_similar(name, names)
+        meant = most_similar(name, [*names, "place"])
         hint = ""
-        if meant and meant not in entry.arguments:
+        if meant and meant not in entry.arguments:  # `place` is no argument, but may be meant
             right = {meant if key == name else key: value for key, value in entry.arguments.items()}
             hint = entry.meant(arguments=right)
         free = ", ".join(one for one in names if one not in GIVEN) or "none"

@@ -1,0 +1,61 @@
+"""What a point's address depends on beside its config: the code that its strategy names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.artifacts.job import Job
+from harness.config.hydra_app import one_point
+from harness.errors import ConfigError
+from harness.once import Once
+from harness.plan.prepare import prepare
+
+SOURCE = "def flat(input_ids, scores, by=2.0):\n    return scores / by\n"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(SOURCE)
+
+
+def job(*overrides: str) -> Job:
+    return prepare(one_point(["model=fable_tiny", *overrides]), Once())
+
+
+def test_the_address_follows_the_content_of_a_processors_file() -> None:
+    own = "decoding.processors=[mine.py:flat]"
+    first = job(own)
+    assert job(own).point_id == first.point_id
+    Path("mine.py").write_text(SOURCE.replace("/", "*"))
+    second = job(own)
+    assert second.point_id != first.point_id
+    Path("mine.py").write_text(SOURCE)
+    assert job(own).point_id == first.point_id
+
+
+def test_every_part_of_an_entry_is_in_the_address() -> None:
+    overrides = [
+        "decoding.processors=null",
+        "decoding.processors=[mine.py:flat]",
+        "decoding.processors=[mine.py:flat, mine.py:flat]",
+        "decoding.processors=[{path: mine.py:flat, place: after}]",
+        "decoding.processors=[{path: mine.py:flat, by: 3.0}]",
+    ]
+    assert len({job(one).point_id for one in overrides}) == len(overrides)
+    written_out = "decoding.processors=[{path: mine.py:flat, place: before}]"
+    assert job(written_out).point_id == job(overrides[1]).point_id
+    assert job("decoding.processors=[]").point_id == job().point_id
+
+
+def test_a_warning_of_a_processor_is_the_jobs() -> None:
+    Path("mine.py").write_text("import random\n" + SOURCE.replace("by\n", "random.random()\n"))
+    (warning,) = job("decoding.processors=[mine.py:flat]").warnings
+    assert warning.startswith("decoding.processors=mine.py:flat: line 3 uses random.random")
+
+
+def test_a_mistake_is_found_before_anything_is_loaded() -> None:
+    with pytest.raises(ConfigError, match="has nothing named flatt"):
+        job("decoding.processors=[mine.py:flatt]")
