@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.cli.decoding_knobs import choices_of, greedy, knob_texts, knobs, overrides_of, turned
@@ -131,3 +133,21 @@ def test_overrides_of_a_strategy_with_lists() -> None:
     overrides = overrides_of(turned(base, {"top_p": "0.5"}), choices_of(ConfigGroups()))
     composed = hydra_app.one_point(["model=fable_tiny", *overrides]).decoding
     assert (composed.bad_words_ids, composed.min_new_tokens, composed.top_p) == (((1, 2), (3,)), 2, 0.5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"json_schema": {"type": "object", "properties": {"a": {"enum": ["x y", "it's"]}}}},
+        {"regex": 'a{2},[bc]\'\\d "q" [${]x'},
+        {"regex": "[abc]"},
+        {"choices": (" yes", 'it\'s, "no"', "a\\b")},
+        {"grammar": 'start: "a"\n'},
+    ],
+)
+def test_overrides_of_structured_outputs(fields: dict[str, Any]) -> None:
+    pytest.importorskip("llguidance")
+    decoding = Decoding(name="greedy", do_sample=False, **fields)
+    overrides = overrides_of(decoding, choices_of(ConfigGroups()))
+    composed = hydra_app.one_point(["model=fable_tiny", *overrides]).decoding
+    assert effective_decoding(composed) == effective_decoding(decoding)
