@@ -14,6 +14,7 @@ from harness.config.effective import NEUTRAL, decoding_fields
 from harness.config.groups import ConfigGroups
 from harness.config.processor_entries import typed_value
 from harness.config.rules import check_rules
+from harness.config.structure import STRUCTURES
 from harness.config.suggest import did_you_mean
 from harness.config.validation import describe, format_value, read_section
 from harness.errors import ConfigError, Mistake
@@ -166,7 +167,7 @@ def overrides_of(decoding: Decoding, choices: Mapping[str, Mapping[str, Any]]) -
         return len(differing[name]), misnamed, len(choices[name]) - shared, -shared
 
     best = min(names, key=cost)
-    return [f"decoding={best}", *(f"decoding.{key}={_typed(wanted[key])}" for key in differing[best])]
+    return [f"decoding={best}", *(f"decoding.{key}={_typed(key, wanted[key])}" for key in differing[best])]
 
 
 def _differing(choice: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -180,10 +181,17 @@ def _plain(value: Any, neutral: Any) -> Any:
     return [_plain(item, None) for item in value] if isinstance(value, (tuple, list)) else value
 
 
-def _typed(value: Any) -> str:
-    if isinstance(value, (list, dict)):
-        return typed_value(value)
-    return "null" if value is None else format_value(value)
+def _typed(key: str, value: Any) -> str:
+    if value is None:
+        return "null"
+    if key not in STRUCTURES:
+        return typed_value(value) if isinstance(value, (list, dict)) else format_value(value)
+    if isinstance(value, list):
+        return f"[{','.join(_typed(key, item) for item in value)}]"
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    text = format_value(value).replace("${", "\\${")
+    return QuotedString(text=text, quote=Quote.double).with_quotes()
 
 
 def _parsed(text: str) -> Any:

@@ -209,6 +209,8 @@ def test_a_cure_works_as_it_is_printed(
 ) -> None:
     if "./mod" in command or "=modl" in command:
         (tmp_path / "model").symlink_to(small_model("llama"))
+    if re.search(r"regex|schema|choices=yes", command):
+        pytest.importorskip("llguidance")
     words = shlex.split(command)
     status, line = check(words)
     assert status == 2 or "no effect" in line or line.startswith("hint ")

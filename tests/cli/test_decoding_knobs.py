@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from harness.cli.decoding_knobs import choices_of, greedy, knob_texts, knobs, overrides_of, turned
@@ -141,3 +143,21 @@ def test_overrides_of_processors_of_ones_own() -> None:
     assert overrides[0] == "decoding=greedy"
     composed = hydra_app.one_point(["model=fable_tiny", *overrides]).decoding
     assert effective_decoding(composed) == effective_decoding(base)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"json_schema": {"type": "object", "properties": {"a": {"enum": ["x y", "it's"]}}}},
+        {"regex": 'a{2},[bc]\'\\d "q" [${]x'},
+        {"regex": "[abc]"},
+        {"choices": (" yes", 'it\'s, "no"', "a\\b")},
+        {"grammar": 'start: "a"\n'},
+    ],
+)
+def test_overrides_of_structured_outputs(fields: dict[str, Any]) -> None:
+    pytest.importorskip("llguidance")
+    decoding = Decoding(name="greedy", do_sample=False, **fields)
+    overrides = overrides_of(decoding, choices_of(ConfigGroups()))
+    composed = hydra_app.one_point(["model=fable_tiny", *overrides]).decoding
+    assert effective_decoding(composed) == effective_decoding(decoding)
