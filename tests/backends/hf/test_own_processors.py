@@ -18,6 +18,7 @@ from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.tree import decode_tree
+from harness.config.decoding import Decoding
 from harness.config.point import Timing
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.own_checks import planned_processors
@@ -265,3 +266,17 @@ def test_the_latency_pass_runs_it(place: str, loaded_model: Any, prompts_of: Any
     timing = Timing(name="t", prompts=2, repeats=2, warmup=0, batch_size=2, new_tokens=5)
     found = time_strategy(loaded, strategy, prompts_of(loaded), timing, context_length=None)
     assert [len(one.itl_ms) for one in found] == [4, 4]
+
+
+def test_a_walk_may_go_back_and_branch(loaded_model: Any, prompts_of: Any) -> None:
+    """Whatever was asked before, an object has seen each token of the prefix once."""
+    from harness.cli.token_walk import TokenWalk
+
+    loaded = loaded_model("llama")
+    prompt = prompts_of(loaded)[0]
+    walk = TokenWalk(loaded, prompt)
+    decoding = Decoding(name="x", processors=({"path": f"{FILE}:Counting", "every": 7, "by": 6.0},))
+    for tokens in ((), (4, 9), (4,), (4, 9, 5), (6, 6), ()):
+        wanted = walk.logits(tokens).clone()
+        wanted[:, 7 * (len(tokens) + 1) % wanted.shape[1]] += 6.0
+        assert torch.allclose(walk.warped(tokens, decoding), wanted.log_softmax(-1), atol=1e-6)
