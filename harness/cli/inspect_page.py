@@ -135,6 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "requests are JSON")
         length = self.headers.get("Content-Length", "")
         if not length.isdigit() or len(length) > 10 or int(length) > _MOST_BYTES:
+            if length.isdecimal():
+                # A client that is still sending would see a broken connection, not the answer.
+                self.rfile.read(min(int(length), 4 * _MOST_BYTES))
             return self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {_MOST_BYTES} bytes")
         try:
             request = json.loads(self.rfile.read(int(length)))

@@ -11,11 +11,14 @@ from fake_points import make_sweep
 from rich.console import Console
 
 from harness.analysis.comparison import Cell, Comparison, Difference
-from harness.analysis.metric_catalog import HEADLINES
+from harness.analysis.metric_catalog import HEADLINES as ALL_HEADLINES
 from harness.analysis.point_results import PointResult, point_results
 from harness.report.point_names import short_names
 from harness.report.terminal_table import sweep_table
 from harness.store.sweeps import Sweep, SweepPoint
+
+HEADLINES = tuple(metric for metric in ALL_HEADLINES if metric.key != "quality/valid")
+"""Those of sweeps without a structure."""
 
 
 def table(points: Sequence[PointResult], width: int, comparison: Comparison | None = None) -> list[str]:

@@ -26,6 +26,9 @@ from harness.errors import HarnessError
 from harness.tracking import open_tracker
 from harness.tracking.sync import sync
 
+PORT = "5996"
+"""Of a server that does not come to listen."""
+
 
 def interrupt(forked: Callable[..., Forked], outputs: Path, trials: int, seed: int) -> None:
     make_sweep(outputs, models=("m",), decodings=("greedy",), tokens=4)
@@ -168,7 +171,7 @@ def test_an_unusable_database_stays_and_every_command_says_what_to_do(
     (warning,) = [record.getMessage() for record in caplog.records if record.name.startswith("harness")]
     capsys.readouterr()
     lines = [warning]
-    for words in (["sync"], ["ui", "--port", "0"]):
+    for words in (["sync"], ["ui", "--port", PORT]):
         assert main(words) == 1
         (line,) = capsys.readouterr().err.splitlines()
         lines.append(line)
@@ -229,4 +232,4 @@ def test_the_ui_says_why_it_cannot_start(
     shutil.copyfile(migrated, outputs / "mlflow.db")
     monkeypatch.setattr(MlflowClient, "__init__", lambda *_, **__: 1 / 0)
     with pytest.raises(HarnessError, match=r"tracking.uri: MLflow cannot open .*division by zero"):
-        ui.serve(["--port", "0"])
+        ui.serve(["--port", PORT])

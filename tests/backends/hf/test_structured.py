@@ -36,7 +36,8 @@ SCHEMA = (
 STRATEGIES = {
     name: {key: value for key, value in fields.items() if value is not None}
     for name, fields in choices_of(ConfigGroups()).items()
-    if fields.get("num_beams") is None and not any(fields.get(key) for key in STRUCTURES)
+    if not (fields.get("num_beams") or fields.get("processors"))
+    and not any(fields.get(key) for key in STRUCTURES)
 }
 NAMES = sorted(STRATEGIES)
 
