@@ -151,6 +151,8 @@ def test_recorded_probabilities_are_those_of_a_float64_pass(
             note_chosen(processors, found, [0], torch.tensor([token]))
 
 
+COUNT = 1200
+
 SAMPLED = sorted(name for name, fields in choices().items() if fields.get("do_sample"))
 
 
@@ -158,11 +160,11 @@ SAMPLED = sorted(name for name, fields in choices().items() if fields.get("do_sa
 def test_draws_follow_the_warped_distribution(
     name: str, loaded_model: Any, prompts_of: Any, strategies: Any
 ) -> None:
-    """Chi-square over the first two tokens of 3,000 samples; a chance of 1 in 10,000 to fail, each."""
+    """Chi-square over the first two tokens of 1,200 samples; a chance of 1 in 10,000 to fail, each."""
     loaded = loaded_model("llama")
     prompt = prompts_of(loaded)[0]
     strategy = dataclasses.replace(strategies[name], max_new_tokens=2, eos_token_ids=())
-    requests = [Request(prompt, sample, strategy) for sample in range(3000)]
+    requests = [Request(prompt, sample, strategy) for sample in range(COUNT)]
     samples = decode_tree(loaded, requests, Detokenizer(loaded.tokenizer))
     chosen = Counter(sample.token_ids for sample in samples)
     expected: dict[tuple[int, ...], float] = {}
@@ -172,12 +174,12 @@ def test_draws_follow_the_warped_distribution(
         for second in p_second.nonzero()[:, 0].tolist():
             expected[first, second] = float(p_first[first] * p_second[second])
     assert set(chosen) <= set(expected)
-    likely = [tokens for tokens, p in expected.items() if 3000 * p >= 10]
+    likely = [tokens for tokens, p in expected.items() if COUNT * p >= 10]
     observed = [chosen[tokens] for tokens in likely]
-    wanted = [3000 * expected[tokens] for tokens in likely]
-    rest = 3000 - sum(wanted)
+    wanted = [COUNT * expected[tokens] for tokens in likely]
+    rest = COUNT - sum(wanted)
     if rest > 1:
-        observed.append(3000 - sum(observed))
+        observed.append(COUNT - sum(observed))
         wanted.append(rest)
     if len(wanted) > 1:
         assert chisquare(observed, np.array(wanted) * sum(observed) / sum(wanted)).pvalue > 1e-4
