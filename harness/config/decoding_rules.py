@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.config.decoding import Decoding, SamplerName
+from harness.config.decoding import Decoding, DecodingField, SamplerName
 from harness.config.effective import decoding_fields, draws, effective_decoding, is_beam
 from harness.config.processor_entries import entry_rules
 from harness.config.sampler_order import ACTIVATED_BY, sampler_order
@@ -34,9 +34,9 @@ ENDS: tuple[SamplerName, ...] = ("xtc", "mirostat", "adaptive_p", "skew")
 """Samplers of which one at most ends a chain: each is defined by the distribution that is drawn from."""
 
 _BEAM_ONLY = "beam search has transformers' own processors only"
-_NOT_OF_BEAMS = (
-    "beams have no text of their own from step to step; use decoding=greedy or decoding=temperature"
-)
+
+_NOT_WITH_BEAMS = ("encoder_repetition_penalty",)
+"""A field of transformers that cannot be applied where its beams are scored again."""
 
 
 class NoEffect(Mistake):
@@ -59,7 +59,12 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
         if value is None:
             continue
         text = _typed(key, value)
-        if field.kind in ("temperature", "truncation", "order") and not draws(decoding):
+        samples = field.kind in ("temperature", "truncation", "order")
+        if is_beam(decoding) and _changes(effective, key, field):
+            cure = "temperature" if samples or draws(decoding) else "greedy"
+            yield Mistake(text, f"{_BEAM_ONLY}; use decoding={cure}")
+            continue
+        if samples and not draws(decoding):
             cure = f"add decoding.do_sample=true or use decoding={_sampling_choice(key)}"
             yield NoEffect(text, f"no effect without do_sample=true; {cure}")
         elif field.needs is not None and not _acts(effective, field.needs):
@@ -70,9 +75,6 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
         if field.kind == "beam" and not is_beam(decoding):
             cure = "add decoding.num_beams=5 or use decoding=beam"
             yield NoEffect(text, f"no effect without num_beams above 1; {cure}")
-        if is_beam(decoding) and not field.stock and key in effective:
-            cure = "use decoding=greedy" if field.kind == "structure" else "use decoding.num_beams=1"
-            yield Mistake(text, _NOT_OF_BEAMS if field.kind == "own" else f"{_BEAM_ONLY}; {cure}")
         if field.kind in ("filter", "bias") and _has_empty(value):
             yield Mistake(text, "contains an empty list; give token ids, or null")
         if key.endswith("last_n") and value == 0:
@@ -153,6 +155,11 @@ def _has_empty(value: Any) -> bool:
     if not isinstance(value, (tuple, dict)):
         return False
     return not value or any(map(_has_empty, value))
+
+
+def _changes(effective: Mapping[str, Any], key: str, field: DecodingField) -> bool:
+    """Return whether a field changes what beams are chosen from, not as transformers' search does."""
+    return key in effective if not field.stock else key in _NOT_WITH_BEAMS and _acts(effective, key)
 
 
 def _acts(effective: Mapping[str, Any], name: str) -> bool:
