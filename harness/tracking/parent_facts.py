@@ -58,9 +58,14 @@ def parent_metrics(points: Sequence[PointResult], comparison: Comparison) -> dic
     return found
 
 
-def varies(metric: Metric, points: Sequence[PointResult]) -> bool:
-    """Return whether a metric, as it is shown, differs between points."""
-    return len({metric.format(p.metrics[metric.key]) for p in points if metric.key in p.metrics}) > 1
+def charted(metric: Metric, points: Sequence[PointResult]) -> bool:
+    """Return whether a metric, as it is shown, differs between points, and no completed point lacks it.
+
+    MLflow's charts leave out a run that lacks one of their metrics.
+    """
+    completed = [p for p in points if p.stored]
+    shown = {metric.format(p.metrics[metric.key]) for p in completed if metric.key in p.metrics}
+    return len(shown) > 1 and all(metric.key in p.metrics for p in completed)
 
 
 def prompt_sets(points: Sequence[PointResult]) -> Iterator[DatasetInput]:

@@ -15,8 +15,8 @@ WIDE, PAIRS = "harness-choices", "harness-trade-offs"
 
 SPEED = ("latency/", "throughput/")
 
-MOST_AXES = 8
-"""Axes of the parallel coordinates: more cannot be read."""
+MOST_AXES = 5
+"""Axes of the parallel coordinates: the titles of more overlap beside MLflow's panels."""
 
 
 def table_view(
@@ -84,7 +84,7 @@ def _charts(
     goal = next((m for m in metrics if not m.key.startswith(SPEED)), metrics[0])
     # The UI colours the lines by the last one.
     others = [metric for metric in metrics if metric != goal]
-    params = [mlflow_key(key) for key in varying][: MOST_AXES // 2]
+    params = [mlflow_key(key) for key in varying][: MOST_AXES // 2 + 1]
     shown = [metric_key(metric.key) for metric in (*others[: MOST_AXES - len(params) - 1], goal)]
     charts: list[dict[str, Any]] = []
     if params:
@@ -93,7 +93,9 @@ def _charts(
                 "PARALLEL", WIDE, "choices", selectedParams=params, selectedMetrics=shown, showAllRuns=True
             )
         )
-    speed = next((m for m in metrics if m.key == "latency/itl_p50_ms"), None)
+    # Beams have no time per token; then throughput is what all runs have.
+    by_key = {metric.key: metric for metric in metrics}
+    speed = by_key.get("latency/itl_p50_ms") or by_key.get("throughput/tokens_per_s")
     other = speed or next((m for m in metrics if m.better and m != goal), None)
     if other and other != goal:
         charts.append(_scatter("trade-off", _metric(other), _metric(goal)))

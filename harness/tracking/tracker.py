@@ -45,7 +45,7 @@ from harness.tracking.generations_table import TABLE_TAG, generations_json
 from harness.tracking.links import Link, sweep_links, view_key
 from harness.tracking.mlflow_store import MlflowStore, is_orphan, owner_tags
 from harness.tracking.params import point_params, varied_params
-from harness.tracking.parent_facts import COMMAND, command_of, parent_metrics, prompt_sets, varies
+from harness.tracking.parent_facts import COMMAND, charted, command_of, parent_metrics, prompt_sets
 from harness.tracking.shared_view import table_view
 from harness.tracking.traces import delete_traces, log_traces
 
@@ -107,6 +107,7 @@ class MlflowTracker(Tracker):
         self._names: Mapping[str, str] = {}
         self._metrics: Sequence[Metric] = ()
         self._charted: Sequence[Metric] = ()
+        self._ended = 0.0
         self._goal = ""
         self._broken = False
 
@@ -165,6 +166,7 @@ class MlflowTracker(Tracker):
             self._parent = parents[0].info.run_id
             self._parent_tags = parents[0].data.tags
             self._parent_metrics = parents[0].data.metrics
+            self._ended = (parents[0].info.end_time or 0) / 1000
             store.client.update_run(self._parent, status="RUNNING", name=sweep_run_name(sweep))
             for name, value in tags.items():
                 store.client.set_tag(self._parent, name, value)
@@ -264,14 +266,16 @@ class MlflowTracker(Tracker):
         store.update_tag(self._parent, self._parent_tags, EXPECTATIONS, expected)
         counts = Counter(point.status for point in sweep.points)
         store.client.set_tag(self._parent, "points", ", ".join(f"{n} {name}" for name, n in counts.items()))
-        store.end(self._parent, status, time.time())
+        # What is only logged again lasts no longer than it did.
+        news = any((point.ended or 0.0) > self._ended for point in sweep.points)
+        store.end(self._parent, status, time.time() if news or not self._ended else self._ended)
 
     def _log_answer(self, store: MlflowStore, sweep: Sweep, written: Written) -> None:
         """Log what the parent run says of the whole sweep: description, best and spread, prompts."""
         answer = written.comparison.answer
         self._goal = (answer.goal if answer else None) or ""
         self._metrics = key_metrics(written.points, self._goal)
-        self._charted = [metric for metric in self._metrics if varies(metric, written.points)]
+        self._charted = [metric for metric in self._metrics if charted(metric, written.points)]
         note = description(written.points, written.comparison, command_of(sweep.folder))
         store.update_tag(self._parent, self._parent_tags, NOTE, note)
         goal = metric_key(self._goal) if self._goal else ""

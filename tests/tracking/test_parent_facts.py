@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,12 @@ from mlflow.entities import Run
 from mlflow_runs import log_sweep, runs
 from swept_sweep import chrf, swept_comparison, swept_sweep
 
+from harness.analysis.metric_catalog import metric_of
 from harness.analysis.point_results import point_results
 from harness.report.write import Written
 from harness.store.sweeps import Sweep
 from harness.tracking import open_tracker
-from harness.tracking.parent_facts import command_of, prompt_sets
+from harness.tracking.parent_facts import charted, command_of, prompt_sets
 
 
 def logged(store: str, sweep: Sweep) -> Run:
@@ -43,6 +46,31 @@ def test_best_and_spread_of_the_goal(outputs: Path, store: str) -> None:
     assert metrics["spread/chrf"] == pytest.approx(max(values) - min(values), abs=0.05)
     times = [p.metrics["latency/itl_p50_ms"] for p in point_results(sweep)]
     assert metrics["best/itl_p50_ms"] == pytest.approx(min(times), abs=0.005), "lower is better"
+
+
+def test_a_metric_that_a_run_lacks_is_not_charted(outputs: Path) -> None:
+    points = point_results(swept_sweep(outputs, keys={"decoding.temperature": (0.5, 0.7)}))
+    goal, itl = metric_of("reference/chrf"), metric_of("latency/itl_p50_ms")
+    assert charted(goal, points)
+    points[0] = replace(points[0], metrics={k: v for k, v in points[0].metrics.items() if k != itl.key})
+    assert not charted(itl, points)
+    assert charted(goal, points)
+
+
+def test_logging_again_does_not_prolong_a_sweep(
+    outputs: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = make_sweep(outputs, tokens=4)
+    log_sweep(sweep)
+    (first,) = runs(store, "sweep")
+    later = time.time() + 9000
+    monkeypatch.setattr("harness.tracking.tracker.time.time", lambda: later)
+    log_sweep(sweep)
+    (again,) = runs(store, "sweep")
+    assert again.info.end_time == first.info.end_time
+    log_sweep(sweep.with_point(0, ended=later - 1))
+    (more,) = runs(store, "sweep")
+    assert more.info.end_time == pytest.approx(1000 * later, abs=1)
 
 
 def test_the_varied_keys_are_params_with_all_their_values(outputs: Path, store: str) -> None:
