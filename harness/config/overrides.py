@@ -6,6 +6,7 @@ each with the most similar known name.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from harness.config.suggest import did_you_mean
 from harness.config.sweep_size import values_mistake
 from harness.config.sweep_values import wrong_values
 from harness.config.unsupported_keys import UNSUPPORTED_KEYS
+from harness.config.validation import describe
 from harness.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
@@ -196,7 +198,7 @@ def unknown_key(key: str, text: str, groups: ConfigGroups) -> Mistake:
     if key == "prompt":
         return Mistake(text, f"no such key; a prompt is {prompt_override(text.partition('=')[2])}")
     if (advice := UNSUPPORTED_KEYS.get(key.rpartition(".")[2])) is not None:
-        return Mistake(text, f"no such key; {advice}")
+        return Mistake(text, f"no such key; {_with_value(advice, text.partition('=')[2])}")
     parent = next((name for name in value_keys() if key.startswith(f"{name}.")), None)
     if parent is not None:
         return Mistake(text, f"{parent} can only be set as a whole: {parent}=...")
@@ -205,6 +207,16 @@ def unknown_key(key: str, text: str, groups: ConfigGroups) -> Mistake:
         return Mistake(text, f"a key of a file is not dotted; write `{section}:`, and below it `{name}: ...`")
     known = [*sections(), *groups.choices, *SWEEP_KEYS, *value_keys()]
     return Mistake(text, f"no such key{did_you_mean(key, known)}")
+
+
+def _with_value(advice: str, value: str) -> str:
+    """Return advice to use another key with the number that was given, where that key takes one."""
+    found = re.match(r"use (\w+)\.(\w+)(?=$|[:;])", advice)
+    if not found or not value:
+        return advice
+    takes_numbers = describe(*found.groups()).startswith(("a number", "a whole number"))
+    number = re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", value)
+    return f"{found[0]}={value}{advice[found.end() :]}" if takes_numbers and number else advice
 
 
 def hydra_mistake(key: str, text: str) -> Mistake | None:

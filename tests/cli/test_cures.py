@@ -69,7 +69,7 @@ def _instead(words: Sequence[str], wrong: str, right: str) -> list[str]:
 def _with(words: Sequence[str], wrong: str, given: Sequence[str], line: str) -> list[str]:
     """The words with those of the cure, in place of what sets the same, and of a choice that there is not."""
     keys = {word.partition("=")[0] for word in given}
-    if re.search("no such choice|no such key; a prompt|cannot be parsed|must be", line):
+    if re.search("no such choice|no such key; (?:a prompt|use)|cannot be parsed|must be", line):
         keys.add(wrong.partition("=")[0])
     return [*(word for word in words if word.lstrip("~").partition("=")[0] not in keys), *given]
 
@@ -148,6 +148,9 @@ MISTAKES = [
     "quantization.bnb_4bit_quant_type=nf4",
     "timing.new_tokens=1",
     "decoding.eta_cutoff=0.001",
+    "decoding.repeat_penalty=1.1",
+    "decoding=temperature decoding.tfs_z=0.9",
+    "decoding=temperature generation.n=3",
     "decoding=beam decoding.num_beams=1",
     "decoding=beam_sample decoding.num_beams=1",
     "prompt=Hello",

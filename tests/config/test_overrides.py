@@ -38,7 +38,7 @@ def lines(groups, *overrides):
         ("experiments=dmo", "no such choice; did you mean demo?"),
         ("+experiments=dmo", "no such choice; did you mean demo?"),
         ("experiments=demo,seed_notebook", "one experiment at a time"),
-        ("decoding.max_length=9", "use generation.max_new_tokens: max_length counts the prompt too"),
+        ("decoding.max_length=9", "use generation.max_new_tokens=9: max_length counts the prompt too"),
         ("decoding.max_new_tokens=9", "did you mean generation.max_new_tokens?"),
         ("decoding.penalty_alpha=0.6", "transformers moved it to a hub repository that runs remote code"),
         ("decoding.num_return_sequences=2", "use generation.samples"),
