@@ -126,8 +126,8 @@ def test_the_form_of_an_entry(values: Any, message: str) -> None:
 def test_beams_are_refused() -> None:
     found = check_rules({"decoding": Decoding(name="x", num_beams=3, processors=("mine.py:Open",))})
     assert [str(one) for one in found] == [
-        'decoding.processors=["mine.py:Open"]: beams have no text of their own from step to step; '
-        "use decoding=greedy or decoding=temperature"
+        'decoding.processors=["mine.py:Open"]: beam search has transformers\' own processors only; '
+        "use decoding=greedy"
     ]
 
 
