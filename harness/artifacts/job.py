@@ -29,6 +29,7 @@ class Job:
         measures_noise: whether its group's noise floor is measured at this point.
         drift: its role in drift.
         chat_eos: ids that end a sample of its chat prompts beside the model's own EOS.
+        second_prompts: ids of what guidance contrasts each prompt with, by prompt id.
     """
 
     point: Point
@@ -41,6 +42,7 @@ class Job:
     measures_noise: bool = False
     drift: DriftRole = field(default_factory=DriftRole)
     chat_eos: tuple[int, ...] = ()
+    second_prompts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -69,7 +71,8 @@ class Job:
 
     def request(self, prompt: Prompt, sample: int, strategy: Strategy) -> Request:
         """Return the request for one sample of a prompt."""
-        return Request(prompt, sample, strategy.for_chat if prompt.chat else strategy)
+        strategy = strategy.for_chat if prompt.chat else strategy
+        return Request(prompt, sample, strategy, self.second_prompts.get(prompt.id, ()))
 
     def requests(self, prompts: Sequence[Prompt], strategy: Strategy) -> Iterator[Request]:
         """Yield a request for each sample of these prompts."""
@@ -79,7 +82,8 @@ class Job:
 
     def longest_request(self, strategy: Strategy) -> Request:
         """Return the request that needs the most memory."""
-        return self.request(max(self.prompts, key=lambda prompt: len(prompt.ids)), 0, strategy)
+        requests = (self.request(prompt, 0, strategy) for prompt in self.prompts)
+        return max(requests, key=lambda one: max(len(one.prompt.ids), len(one.second_prompt)))
 
 
 def families(jobs: Sequence[Job]) -> list[list[int]]:

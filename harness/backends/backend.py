@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.decoding.strategy import Strategy
+from harness.errors import ConfigError
+from harness.once import Once
 from harness.progress import Progress
 from harness.prompts.prompt import Prompt
 
@@ -52,11 +54,15 @@ class Capabilities:
 
 @dataclass(frozen=True)
 class Request:
-    """A sample to be generated: of which prompt, with which sample index, by which strategy."""
+    """A sample to be generated: of which prompt, with which sample index, by which strategy.
+
+    `second_prompt` are the ids of the prompt that guidance contrasts it with; empty where nothing does.
+    """
 
     prompt: Prompt
     sample: int
     strategy: Strategy
+    second_prompt: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -267,6 +273,14 @@ class Target(ABC):
     def chat_end(self) -> ChatEnd:
         """Return what ends a chat answer beside the EOS that the backend stops at anyway: nothing."""
         return ChatEnd()
+
+    def amateur(self, name: str, once: Once) -> Mapping[str, Any]:
+        """Return `id` and `weights` (a fingerprint) of a second model, for contrastive decoding.
+
+        Raises:
+            ConfigError: it cannot be used beside this one.
+        """
+        raise ConfigError.of(f"decoding.amateur={name}", "this backend has no second model; use backend=hf")
 
     @abstractmethod
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:

@@ -38,6 +38,7 @@ _OF_THE_SWEEP = {
 
 _KINDS = (
     "basic",
+    "guidance",
     "temperature",
     "truncation",
     "adaptive",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from rich.table import Table
@@ -17,7 +18,8 @@ from harness.cli.token_walk import TokenWalk
 from harness.config.point import Point, Prompts
 from harness.decoding.detokenizer import Detokenizer
 from harness.errors import ConfigError
-from harness.models.load import free, load
+from harness.models.amateur import amateur_model, check_amateur, locate_amateur
+from harness.models.load import LoadedModel, free, load
 from harness.models.locate import locate
 from harness.models.tokenizer import load_tokenizer
 from harness.prompts import prepare_prompts
@@ -69,8 +71,9 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
     source = Prompts(name="inspect", items=(item,), chat=arguments.chat)
     (prompt,) = prepare_prompts(source, files, load_tokenizer(point.model, files), arguments.steps).prompts
     loaded = load(point.model, point.quantization)
+    walk = None
     try:
-        walk = TokenWalk(loaded, prompt)
+        walk = TokenWalk(loaded, prompt, partial(_load_amateur, point, loaded))
         if arguments.page is not None:
             from harness.cli.inspect_page import serve_walk
 
@@ -91,8 +94,15 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
         else:
             _print_tables(tokens, decoded)
     finally:
+        if walk is not None:
+            walk.close()
         free(loaded)
     return 0
+
+
+def _load_amateur(point: Point, loaded: LoadedModel, name: str) -> LoadedModel:
+    check_amateur(name, point.model, loaded.tokenizer, locate_amateur(name, point.model))
+    return load(amateur_model(name, point.model), point.quantization)
 
 
 def _decode(

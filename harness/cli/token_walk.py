@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from transformers import GenerationConfig
 from harness.backends.hf.backend import HfBackend
 from harness.backends.hf.finite import check_finite
 from harness.backends.hf.forward import forward, read_texts
+from harness.cli.guided_walk import GuidedWalk
 from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
 from harness.decoding.gumbel import draw, noise_key
@@ -44,8 +45,20 @@ class TokenWalk:
         vocab_size: number of the logits.
     """
 
-    def __init__(self, loaded: LoadedModel, prompt: Prompt, kept_bytes: int = _KEPT_BYTES) -> None:
-        """Test how the model is read right; `kept_bytes` bound the logits that are kept.
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prompt: Prompt,
+        load_amateur: Callable[[str], LoadedModel] | None = None,
+        kept_bytes: int = _KEPT_BYTES,
+    ) -> None:
+        """Test how the model is read right.
+
+        Args:
+            loaded: the model.
+            prompt: what the continuations follow.
+            load_amateur: loads the model that `decoding.amateur` names.
+            kept_bytes: bound of the logits that are kept.
 
         Raises:
             HarnessError: no way of decoding is right with the model.
@@ -63,6 +76,7 @@ class TokenWalk:
         self._held: tuple[tuple[int, ...], Any] | None = None  # a prefix of ids, and its KV cache
         self._strategies: OrderedDict[str, Processors] = OrderedDict()
         self._vocabulary = Vocabulary(loaded.tokenizer)
+        self._guided = GuidedWalk(loaded, prompt, load_amateur)
         self.forward_passes = 0
         self.vocab_size = self.logits(()).shape[-1]
 
@@ -116,7 +130,15 @@ class TokenWalk:
     def _warped(self, processors: Processors, tokens: Sequence[int]) -> list[Drawable]:
         ids = torch.tensor([[*self.prompt.ids, *tokens]], device=self._loaded.device)
         length = len(self.prompt.ids)
-        return warp(processors, Texts(ids, [length], length), self.logits(tokens), [0])
+        scores = self.logits(tokens)
+        if processors.guidance is not None:
+            effective = vars(processors.config)
+            scores = self._guided.scores(processors.guidance, effective, scores, tokens)
+        return warp(processors, Texts(ids, [length], length), scores, [0])
+
+    def close(self) -> None:
+        """Free what was loaded beside the model."""
+        self._guided.close()
 
     @torch.inference_mode()
     def choose(self, warped: Tensor, position: int, decoding: Decoding, seed: int) -> int:

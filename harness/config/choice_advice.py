@@ -36,8 +36,12 @@ _MEANT: dict[str, tuple[tuple[str, tuple[str, ...] | str], ...]] = {
         (r"reg_?exp?|pattern", ("regex",)),
         (r"choice|select|classif|enum", ("choices",)),
         (r"repet|penalt", ("repetition_penalty", "no_repeat_ngram")),
+        (r"cfg|classifier|negative|guidance", ("cfg",)),
+        (r"^cad$|context", ("context_aware",)),
+        (r"contrastive_dec|amateur|^cd$", ("contrastive_decoding",)),
+        (r"layer", ("dola",)),
         (
-            r"contrastive|dola|group|diverse|constrain",
+            r"contrastive|group|diverse|constrain",
             "transformers decodes so only with remote code of a hub",
         ),
     ),

@@ -108,7 +108,7 @@ def _of_others(one: Candidate, section: str, own: Mapping[str, Mapping[str, Any]
     """
     if section != "decoding":
         return set()
-    fields = decoding_fields("temperature", "truncation", "penalty", "bias", "order", "structure")
+    fields = decoding_fields("guidance", "temperature", "truncation", "penalty", "bias", "order", "structure")
     del fields["temperature"]
     fields["num_beams"] = decoding_fields()["num_beams"]
     its = own[_name(one, section)]

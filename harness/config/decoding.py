@@ -14,15 +14,16 @@ from pydantic import Field
 from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive, PositiveReal
 
 FieldKind = Literal[
-    "method", "temperature", "truncation", "penalty", "bias", "order", "beam", "length", "filter",
+    "method", "guidance", "temperature", "truncation", "penalty", "bias", "order", "beam", "length", "filter",
     "structure", "numerics", "own",
 ]  # fmt: skip
 """What a field of `Decoding` acts on.
 
-method: how the next token is chosen (sampling, beams). temperature, truncation: the distribution that is
-sampled from. penalty: tokens that occurred before. bias: chosen tokens. order: of the samplers. beam: the
-ranking of beams. length: the end of a text. filter: forbidden tokens. structure: what the whole output must
-be. numerics: the scores as numbers. own: whatever the user's code does.
+method: how the next token is chosen (sampling, beams). guidance: a second distribution, which the model's own
+is contrasted with. temperature, truncation: the distribution that is sampled from. penalty: tokens that
+occurred before. bias: chosen tokens. order: of the samplers. beam: the ranking of beams. length: the end of a
+text. filter: forbidden tokens. structure: what the whole output must be. numerics: the scores as numbers.
+own: whatever the user's code does.
 """
 
 SamplerName = Literal[
@@ -70,6 +71,42 @@ class Decoding(Choice):
     )
     num_beams: Annotated[int | None, Field(ge=1, le=1024), _stock("method", 1)] = Field(
         None, description="sequences that beam search follows; 1: no beam search"
+    )
+
+    guidance_scale: Annotated[float | None, Field(ge=0, le=100), _stock("guidance", None)] = Field(
+        None,
+        description="classifier-free guidance: how far from the negative prompt's distribution; 1: none",
+    )
+    negative_prompt: Annotated[str | None, DecodingField("guidance", None, "guidance_scale")] = Field(
+        None,
+        description="what guidance leads away from, where a row has no `negative_prompt`: a whole prompt, "
+        "of a chat the system turn; null: the prompt's last token alone",
+    )
+    context_alpha: Annotated[float | None, Field(ge=0, le=100), DecodingField("guidance", 0.0)] = Field(
+        None,
+        description="context-aware decoding: how much more the row's `context` counts than without it",
+    )
+    amateur: Annotated[str | None, Field(min_length=1), DecodingField("guidance", None)] = Field(
+        None,
+        description="contrastive decoding: a smaller model with the same tokenizer, whose taste is left out",
+    )
+    amateur_temperature: Annotated[PositiveReal | None, DecodingField("guidance", 1.0, "amateur")] = Field(
+        None, description="the amateur's logits are divided by it"
+    )
+    contrastive_alpha: Annotated[Share | None, DecodingField("guidance", 0.1, "amateur")] = Field(
+        None, description="keep tokens at least this many times as likely as the model's likeliest one"
+    )
+    contrastive_beta: Annotated[
+        Annotated[float, Field(ge=0), SENSIBLE_SIZE] | None, DecodingField("guidance", None, "amateur")
+    ] = Field(
+        None,
+        description="(1 + beta) logits - beta amateur's logits; null: the difference of log-probabilities",
+    )
+    dola_layers: Annotated[Literal["low", "high"] | tuple[Natural, ...] | None, _stock("guidance", None)] = (
+        Field(
+            None,
+            description="DoLa: contrast with the most different layer of low, high or a list (0: embeddings)",
+        )
     )
 
     temperature: Annotated[PositiveReal | None, _stock("temperature", 1.0)] = Field(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.config.decoding import Decoding, DecodingField, SamplerName
-from harness.config.effective import decoding_fields, draws, effective_decoding, is_beam
+from harness.config.effective import acts, decoding_fields, draws, effective_decoding, is_beam
 from harness.config.processor_entries import entry_rules
 from harness.config.sampler_order import ACTIVATED_BY, sampler_order
 from harness.config.search_path import conf_folder
@@ -16,6 +16,8 @@ from harness.config.validation import format_value
 from harness.errors import ConfigError, Mistake
 
 GOOD_VALUES: Mapping[str, Any] = {
+    "guidance_scale": 1.5,
+    "amateur": "fable_tiny",
     "dynatemp_range": 0.5,
     "edt_theta": 0.5,
     "smoothing_factor": 0.25,
@@ -35,8 +37,14 @@ ENDS: tuple[SamplerName, ...] = ("xtc", "mirostat", "adaptive_p", "skew")
 
 _BEAM_ONLY = "beam search has transformers' own processors only"
 
-_NOT_WITH_BEAMS = ("encoder_repetition_penalty",)
-"""A field of transformers that cannot be applied where its beams are scored again."""
+_NOT_WITH_BEAMS = ("encoder_repetition_penalty", "guidance_scale", "dola_layers")
+"""Fields of transformers that it does not apply rightly to beams, or not where they are scored again."""
+
+_GUIDANCE = ("guidance_scale", "context_alpha", "amateur", "dola_layers")
+"""The fields that guide a strategy by a second distribution; one of them at most."""
+
+
+_PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
 
 
 class NoEffect(Mistake):
@@ -67,10 +75,10 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
         if samples and not draws(decoding):
             cure = f"add decoding.do_sample=true or use decoding={_sampling_choice(key)}"
             yield NoEffect(text, f"no effect without do_sample=true; {cure}")
-        elif field.needs is not None and not _acts(effective, field.needs):
+        elif field.needs is not None and not acts(effective, field.needs):
             cure = f"add {_typed(field.needs, GOOD_VALUES[field.needs])}"
             yield NoEffect(text, f"no effect without {field.needs}; {cure}")
-        elif key == "penalty_last_n" and not _penalises(effective):
+        elif key == "penalty_last_n" and not acts(effective, *_PENALTIES):
             yield NoEffect(text, "no effect without a penalty; add decoding.repetition_penalty=1.1")
         if field.kind == "beam" and not is_beam(decoding):
             cure = "add decoding.num_beams=5 or use decoding=beam"
@@ -82,6 +90,12 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
     if "" in (decoding.dry_sequence_breakers or ()):
         text = _typed("dry_sequence_breakers", decoding.dry_sequence_breakers)
         yield Mistake(text, "contains an empty string; remove it")
+    guided = [name for name in _GUIDANCE if acts(effective, name)]
+    for name in guided[1:]:
+        message = f"{guided[0]} guides the strategy too; use decoding.{name}=null"
+        yield Mistake(_typed(name, getattr(decoding, name)), message)
+    if decoding.dola_layers == ():
+        yield Mistake("decoding.dola_layers=[]", "contains no layer; give low, high, or a list as [0,2]")
     yield from entry_rules(decoding.processors or ())
     yield from _of_samplers(decoding, effective)
 
@@ -159,17 +173,7 @@ def _has_empty(value: Any) -> bool:
 
 def _changes(effective: Mapping[str, Any], key: str, field: DecodingField) -> bool:
     """Return whether a field changes what beams are chosen from, not as transformers' search does."""
-    return key in effective if not field.stock else key in _NOT_WITH_BEAMS and _acts(effective, key)
-
-
-def _acts(effective: Mapping[str, Any], name: str) -> bool:
-    neutral = decoding_fields()[name].neutral
-    return bool(effective.get(name, neutral) != neutral)
-
-
-def _penalises(effective: Mapping[str, Any]) -> bool:
-    own = ("presence_penalty", "frequency_penalty")
-    return effective["repetition_penalty"] != 1.0 or any(name in effective for name in own)
+    return key in effective if not field.stock else key in _NOT_WITH_BEAMS and acts(effective, key)
 
 
 def _typed(key: str, value: Any) -> str:

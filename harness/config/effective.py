@@ -6,6 +6,7 @@ defaults that include `top_k=50`. So nothing is left unset: a null in the config
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from harness.config.decoding import Decoding, DecodingField, FieldKind
@@ -17,14 +18,12 @@ FIXED: dict[str, Any] = {
     "max_time": None,
     "forced_bos_token_id": None,
     "forced_eos_token_id": None,
-    "guidance_scale": None,
     "watermarking_config": None,
     "token_healing": False,
     "num_return_sequences": 1,
     "num_beam_groups": 1,
     "diversity_penalty": 0.0,
     "penalty_alpha": None,
-    "dola_layers": None,
     "constraints": None,
     "force_words_ids": None,
     "prompt_lookup_num_tokens": None,
@@ -51,6 +50,11 @@ NEUTRAL: dict[str, Any] = {name: field.neutral for name, field in decoding_field
 """The value that changes nothing, for each field that a config can set."""
 
 
+def acts(effective: Mapping[str, Any], *names: str) -> bool:
+    """Return whether one of these fields of an effective decoding has another value than its neutral one."""
+    return any(_as_list(effective.get(name, NEUTRAL[name])) != _as_list(NEUTRAL[name]) for name in names)
+
+
 def effective_decoding(decoding: Decoding) -> dict[str, Any]:
     """Return the strategy with every relevant GenerationConfig field set; nulls become neutral values.
 
@@ -65,16 +69,17 @@ def effective_decoding(decoding: Decoding) -> dict[str, Any]:
     requested = decoding.model_dump(exclude={"name"}, exclude_none=True)
     requested = {name: structure_value(name, value) for name, value in requested.items()}
     found = {**NEUTRAL, **{key: _as_list(value) for key, value in requested.items()}}
+    if found["guidance_scale"] == 1.0:  # as transformers has it; its neutral value is null
+        found["guidance_scale"] = None
     fields = decoding_fields()
 
-    def acts(name: str) -> bool:
-        field = fields[name]
-        changed = bool(_as_list(found[name]) != _as_list(field.neutral))
-        if field.needs is None:
-            return changed
-        return acts(field.needs) and (changed or not fields[field.needs].stock)
+    def counts(name: str) -> bool:
+        needs = fields[name].needs
+        if needs is None:
+            return acts(found, name)
+        return counts(needs) and (acts(found, name) or not fields[needs].stock)
 
-    kept = {name: _as_list(value) for name, value in found.items() if fields[name].stock or acts(name)}
+    kept = {name: _as_list(value) for name, value in found.items() if fields[name].stock or counts(name)}
     return {**FIXED, **kept}
 
 

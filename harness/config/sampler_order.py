@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from harness.config.decoding import SamplerName
-from harness.config.effective import NEUTRAL
+from harness.config.effective import NEUTRAL, acts
 
 DEFAULT_ORDER: tuple[SamplerName, ...] = get_args(SamplerName)
 """transformers' order, with the other samplers where their authors have them."""
@@ -27,11 +27,7 @@ LAST: tuple[SamplerName, ...] = ("temperature", "smoothing")
 
 def sampler_order(effective: Mapping[str, Any]) -> tuple[SamplerName, ...]:
     """Return the samplers that act, first one first; `effective` has the fields that act."""
-    active = {
-        name
-        for name, fields in ACTIVATED_BY.items()
-        if any(effective.get(field, NEUTRAL[field]) != NEUTRAL[field] for field in fields)
-    }
+    active = {name for name, fields in ACTIVATED_BY.items() if acts(effective, *fields)}
     return tuple(name for name in _whole_order(effective) if name in active)
 
 

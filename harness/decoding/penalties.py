@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.config.effective import NEUTRAL
+from harness.config.effective import NEUTRAL, acts
 from harness.decoding.dry import Dry
 from harness.decoding.texts import Texts, counts, latest
 from harness.decoding.vocabulary import Vocabulary
@@ -35,17 +35,14 @@ def text_processors(effective: Mapping[str, Any], vocabulary: Vocabulary | None)
     def value(name: str) -> Any:
         return effective.get(name, NEUTRAL[name])
 
-    def acts(*names: str) -> bool:
-        return any(value(name) != NEUTRAL[name] for name in names)
-
     found: list[TextProcessor] = []
-    if acts("sequence_bias"):
+    if acts(effective, "sequence_bias"):
         found.append(_sequence_bias(value("sequence_bias")))
-    if acts("logit_bias"):
+    if acts(effective, "logit_bias"):
         found.append(_logit_bias(value("logit_bias")))
-    if acts("encoder_repetition_penalty"):
+    if acts(effective, "encoder_repetition_penalty"):
         found.append(_of_prompt(value("encoder_repetition_penalty")))
-    if acts("repetition_penalty"):
+    if acts(effective, "repetition_penalty"):
         found.append(
             _repetition(
                 value("repetition_penalty"),
@@ -55,9 +52,9 @@ def text_processors(effective: Mapping[str, Any], vocabulary: Vocabulary | None)
                 value("penalty_decay"),
             )
         )
-    if acts("presence_penalty", "frequency_penalty"):
+    if acts(effective, "presence_penalty", "frequency_penalty"):
         found.append(_counted(value("presence_penalty"), value("frequency_penalty"), value("penalty_last_n")))
-    if acts("dry_multiplier"):
+    if acts(effective, "dry_multiplier"):
         assert vocabulary is not None, "DRY reads the texts of tokens"
         found.append(
             Dry(

@@ -18,6 +18,7 @@ from transformers.generation import logits_process as stock
 
 from harness.config.effective import NEUTRAL
 from harness.decoding.grammar_mask import grammar_mask
+from harness.decoding.guidance import guidance_of
 from harness.decoding.own_processors import own_processors
 from harness.decoding.penalties import REPLACED, text_processors
 from harness.decoding.sampler_settings import PARAMETERS, neutral_samplers, sampler_settings
@@ -69,9 +70,11 @@ class Processors:
     """What one strategy makes of the logits of left-padded batches, before its samplers.
 
     Attributes:
+        config: the strategy's, with every field that acts.
+        guidance: what comes before it: the scores it gets are made of two distributions; None for none.
         samplers: what comes after it, applied by `SamplerChain`; None where there is nothing.
         state: what the samplers remember of each text.
-        neutral: nothing is changed, and nothing comes after it.
+        neutral: nothing is changed, and nothing comes before or after it.
         after: the user's own processors that see what the samplers leave.
     """
 
@@ -80,11 +83,13 @@ class Processors:
     ) -> None:
         """`config` is the strategy's, with every field that acts."""
         effective = vars(config)
+        self.guidance = guidance_of(effective)
         self.samplers = sampler_settings(effective)
         self.state = SamplerState(effective)
         self._model = model
+        self.config = config
         self._config = copy(config)
-        replaced = {name: NEUTRAL[name] for name in REPLACED}
+        replaced = {name: NEUTRAL[name] for name in (*REPLACED, "guidance_scale", "dola_layers")}
         if effective["num_beams"] > 1:
             replaced = {}  # beams have all of transformers' own
         elif self.samplers is not None:
@@ -102,7 +107,7 @@ class Processors:
         self._lists: dict[int, list[Any]] = {}
         self._runs = _runs(self._list_for(1))
         self._none = not (self._runs or self._first or self._own or self.after) and self._mask is None
-        self.neutral = self.samplers is None and self._none
+        self.neutral = self.guidance is None and self.samplers is None and self._none
 
     def parameter(self, name: str) -> float:
         """Return a parameter of the samplers, one of PARAMETERS."""
@@ -127,9 +132,10 @@ class Processors:
 
     @property
     def reads_scores_only(self) -> bool:
-        """Whether neither the tokens so far nor their number matter."""
+        """Whether the model's own logits are enough: neither the tokens so far nor their number matter."""
         return (
             not (self._first or self._own or self.after)
+            and self.guidance is None
             and self._mask is None
             and not self.state.needed
             and all(

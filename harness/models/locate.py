@@ -79,6 +79,12 @@ class ModelFiles:
         return value if isinstance(value, int) else None
 
     @property
+    def layers(self) -> int | None:
+        """The number of layers; None when config.json does not tell."""
+        value = self.text_config.get("num_hidden_layers", self.text_config.get("n_layer"))
+        return value if isinstance(value, int) else None
+
+    @property
     def checkpoint_dtype(self) -> str | None:
         """The dtype that the model is to run in, as torch names it: config.json's, else its tensors'."""
         dtype = self.config.get("dtype") or self.config.get("torch_dtype")

@@ -19,3 +19,7 @@ class ModelInfo(Protocol):
     @property
     def vocab_size(self) -> int | None:
         """Entries of the output distribution; None where it is unknown."""
+
+    @property
+    def layers(self) -> int | None:
+        """Layers between the embeddings and the output; None where their number is unknown."""

@@ -14,6 +14,7 @@ from harness.config.search_path import conf_folder
 from harness.config.structure import STRUCTURES
 from harness.config.suggest import did_you_mean, most_similar
 from harness.errors import ConfigError, Mistake
+from harness.models.model_info import ModelInfo
 from harness.prompts.prompt import Prompt
 from harness.store.mlflow_uri import tracking_uri
 
@@ -132,6 +133,22 @@ def compile_fits(point: Point, device: str) -> list[Mistake]:
     return [
         Mistake("engine.compile=on", f"no effect, CUDA graphs need a CUDA device, this is {device}; use auto")
     ]
+
+
+def guidance_fits(point: Point, info: ModelInfo) -> list[Mistake]:
+    """Return a mistake where guidance does not fit the cache, or asks for layers that the model lacks."""
+    decoding = point.decoding
+    guided = [name for name in decoding_fields("guidance") if getattr(decoding, name) is not None]
+    if not guided:
+        return []
+    if point.cache.quantized:
+        message = "what guidance reads beside the text has no quantized cache; use cache=default"
+        return [Mistake(f"cache={point.cache.name}", message)]
+    layers = decoding.dola_layers
+    if isinstance(layers, tuple) and info.layers is not None and max(layers) >= info.layers:
+        message = f"{point.model.name} has no such early layer; they are 0 (embeddings) to {info.layers - 1}"
+        return [Mistake(f"decoding.dola_layers: {max(layers)}", f"{message}; remove it")]
+    return []
 
 
 def timings_agree(jobs: Sequence[Job]) -> list[Mistake]:

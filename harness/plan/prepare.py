@@ -16,15 +16,24 @@ from harness.artifacts.job import Job
 from harness.backends.backend import ChatEnd, Target
 from harness.backends.targets import target_of
 from harness.config.effective import effective_decoding
+from harness.config.guided_fields import needs_second_prompt
 from harness.config.point import Point
 from harness.config.structure import structure_of
 from harness.decoding.own_checks import planned_processors
 from harness.errors import ConfigError
 from harness.once import Once
-from harness.plan.checks import alternatives_fit, compile_fits, structure_fits, timing_fits, token_ids_fit
+from harness.plan.checks import (
+    alternatives_fit,
+    compile_fits,
+    guidance_fits,
+    structure_fits,
+    timing_fits,
+    token_ids_fit,
+)
 from harness.prompts import PreparedPrompts, prepare_prompts
 from harness.prompts.passages import fixed_text
 from harness.prompts.prompt import Prompt
+from harness.prompts.second_prompt import second_prompts
 from harness.store.address import digest, point_id
 from harness.store.files import storable
 
@@ -47,6 +56,7 @@ def prepare(point: Point, once: Once) -> Job:
     mistakes += token_ids_fit(point, target.info.vocab_size)
     mistakes += structure_fits(point, target.tokenizer())
     mistakes += compile_fits(point, target.device)
+    mistakes += guidance_fits(point, target.info)
     if mistakes:
         raise ConfigError(mistakes)
     own = once(
@@ -54,10 +64,13 @@ def prepare(point: Point, once: Once) -> Job:
         lambda: planned_processors(point.decoding.processors or ()),
     )
     effective = {**effective_decoding(point.decoding), **own.fields}
+    if point.decoding.amateur is not None:
+        effective["amateur"] = target.amateur(point.decoding.amateur, once)
+    second = _second_prompts(point, target, prepared, effective, once)
     chat_end = _chat_end(point, target, prepared, once)
     return Job(
         point=point,
-        point_id=_address(point, target, prepared, effective, chat_end, once),
+        point_id=_address(point, target, prepared, effective, chat_end, second, once),
         target=target,
         prompts=prepared.prompts,
         effective=effective,
@@ -65,6 +78,7 @@ def prepare(point: Point, once: Once) -> Job:
         warnings=(*prepared.warnings, *target.notes, *chat_end.notes, *own.warnings),
         drift=DriftRole(fixed_text=_fixed_text(point, target, prepared, once)),
         chat_eos=chat_end.ids,
+        second_prompts=second,
     )
 
 
@@ -74,6 +88,20 @@ def _prompts(point: Point, target: Target, once: Once) -> PreparedPrompts:
         ("prompts", id(target.info), point.model, point.prompts.model_dump_json(), budget),
         lambda: prepare_prompts(point.prompts, target.info, target.tokenizer(), budget),
     )
+
+
+def _second_prompts(
+    point: Point, target: Target, prepared: PreparedPrompts, effective: Mapping[str, Any], once: Once
+) -> Mapping[str, tuple[int, ...]]:
+    """Return what guidance contrasts each prompt with, by prompt id; nothing where it needs no prompts."""
+    tokenizer = target.tokenizer()
+    if tokenizer is None or not needs_second_prompt(effective):
+        return {}
+    context = target.info.context_length
+    longest = None if context is None else context - point.generation.max_new_tokens
+    without = "context_alpha" in effective
+    key = ("second prompts", id(prepared), without, effective.get("negative_prompt"), longest)
+    return once(key, lambda: second_prompts(prepared.prompts, effective, tokenizer, target.info.id, longest))
 
 
 def _chat_end(point: Point, target: Target, prepared: PreparedPrompts, once: Once) -> ChatEnd:
@@ -89,6 +117,7 @@ def _address(
     prepared: PreparedPrompts,
     effective: Mapping[str, Any],
     chat_end: ChatEnd,
+    second: Mapping[str, tuple[int, ...]],
     once: Once,
 ) -> str:
     """Return the hash of everything that the point's samples depend on."""
@@ -108,6 +137,7 @@ def _address(
             **({} if target.cache is None else {"cache": target.cache}),
             # Only what differs from before: points without it keep their address.
             **({"chat eos": chat_end.ids} if chat_end.ids else {}),
+            **({"second prompts": digest(sorted(second.items()))} if second else {}),
         }
     )
 

@@ -19,6 +19,8 @@ GROUPS = ConfigGroups()
         ("decoding", "nucleus", "decoding=top_p"),
         ("decoding", "beam_search", "; use decoding=beam"),
         ("decoding", "argmax", "decoding=greedy"),
+        ("decoding", "guidance", "decoding=cfg"),
+        ("decoding", "context_aware_decoding", "did you mean context_aware?"),
         ("quantization", "4bit", "quantization=bnb_nf4"),
         ("quantization", "int8", "did you mean bnb_int8?"),
         ("quantization", "half", "quantization=fp16 or quantization=bf16"),

@@ -13,6 +13,12 @@ from harness.config.effective import decoding_fields, effective_decoding
 from harness.config.sampler_order import ACTIVATED_BY, DEFAULT_ORDER, sampler_order
 
 Mistakes = Callable[..., list[str]]
+EXAMPLES: dict[str, Any] = {
+    "penalty_decay": 8,
+    "penalty_sustain": 2,
+    "negative_prompt": "dull",
+    "contrastive_beta": 0.5,
+}
 
 
 @pytest.mark.parametrize(
@@ -20,11 +26,7 @@ Mistakes = Callable[..., list[str]]
 )
 def test_a_field_that_refines_another_has_no_effect_alone(name: str, mistakes: Mistakes) -> None:
     field = decoding_fields()[name]
-    value = (
-        field.neutral
-        if field.neutral is not None
-        else {"penalty_decay": 8, "penalty_sustain": 2}.get(name, [3])
-    )
+    value = field.neutral if field.neutral is not None else EXAMPLES.get(name, [3])
     (line,) = mistakes({"decoding.do_sample": True, f"decoding.{name}": value})
     assert f"no effect without {field.needs}" in line
     assert line.endswith(f"add decoding.{field.needs}={GOOD_VALUES[str(field.needs)]}")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from harness.backends.backend import Request
 from harness.backends.hf.latency_pass import time_strategy
 from harness.cli.doctor import TRIED
 from harness.cli.main import main
@@ -88,9 +89,8 @@ def test_latency_waits_for_the_device(
     timing = Timing(name="x", prompts=1, repeats=3, warmup=1, new_tokens=5)
 
     def median_itl(**fields: Any) -> float:
-        repetitions = time_strategy(
-            loaded, strategy_of(loaded, **fields), prompts, timing, context_length=None
-        )
+        requests = [Request(prompt, 0, strategy_of(loaded, **fields)) for prompt in prompts]
+        repetitions = time_strategy(loaded, requests, timing, context_length=None)
         gaps = sorted(gap for repetition in repetitions for gap in repetition.itl_ms)
         return gaps[len(gaps) // 2]
 

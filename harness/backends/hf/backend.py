@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import GenerationConfig
 
 from harness.backends.backend import Capabilities, Failure, ReadAgain, Request, TokenIds, Usage
 from harness.backends.hf.adaptive_batches import AdaptiveBatches, out_of_memory
+from harness.backends.hf.amateurs import Amateurs
 from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.backends.hf.cuda_graphs import capturable
 from harness.backends.hf.decoding_method import Method, Runtime, StrategyError, Work
@@ -26,6 +28,7 @@ from harness.config.point import Engine, Model, Quantization, Timing
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
 from harness.errors import HarnessError
+from harness.models.amateur import amateur_model
 from harness.models.describe import environment
 from harness.models.device import cpu_threads
 from harness.models.load import LoadedModel, free, load
@@ -39,6 +42,10 @@ from harness.models.memory import (
 from harness.progress import Progress
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample
+
+
+def _no_amateur(name: str) -> LoadedModel:
+    raise HarnessError(f"decoding.amateur={name}: this backend was opened without second models")
 
 
 class HfBackend:
@@ -57,13 +64,18 @@ class HfBackend:
         streaming=True,
     )
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, load_amateur: Callable[[str], LoadedModel] = _no_amateur) -> None:
         """Take over a model: reset its generation config, and test how it is decoded right.
+
+        Args:
+            loaded: the model.
+            load_amateur: loads the model that `decoding.amateur` names.
 
         Raises:
             HarnessError: no way of decoding is right with it, or its logits are not finite.
         """
         self._loaded = loaded
+        self._amateurs = Amateurs(load_amateur)
         self._detokenizer = Detokenizer(loaded.tokenizer)
         own = loaded.model.generation_config
         eos = _as_tuple(own.eos_token_id) or _as_tuple(loaded.tokenizer.eos_token_id)
@@ -78,7 +90,12 @@ class HfBackend:
     @classmethod
     def open(cls, model: Model, quantization: Quantization, progress: Progress) -> HfBackend:
         """Load a model; raises as `models.load.load`."""
-        return cls(load(model, quantization, _LoadProgress(progress)))
+        on_progress = _LoadProgress(progress)
+
+        def load_amateur(name: str) -> LoadedModel:
+            return load(amateur_model(name, model), quantization, on_progress)
+
+        return cls(load(model, quantization, on_progress), load_amateur)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -93,6 +110,12 @@ class HfBackend:
 
     def batch_size(self, requests: Sequence[Request]) -> int:
         """Return how many requests like these are decoded at once, by the memory free at `configure`."""
+        before = len(self._amateurs)
+        for request in requests:
+            with suppress(HarnessError):  # of the requests themselves
+                self._amateurs.of(request.strategy)
+        if len(self._amateurs) > before:
+            self._free_bytes = available_bytes(self._loaded.device)
         if self._engine.batch_rows != "auto":
             return min(self._engine.batch_rows, self._largest_batch)
         for strategy in {id(request.strategy): request.strategy for request in requests}.values():
@@ -113,7 +136,8 @@ class HfBackend:
         for index, request in enumerate(requests):
             method = self._method_of(request.strategy)
             try:
-                self.modes.check_prompt(request.prompt)
+                self.modes.check_prompt(request)
+                self._amateurs.of(request.strategy)
                 self.modes.mode_of(method, request.strategy)
             except HarnessError as error:
                 answers[index] = Failure(error)
@@ -155,12 +179,12 @@ class HfBackend:
         self.modes.check_batch_size(method, strategy, timing.batch_size)
         return time_strategy(
             self._loaded,
-            strategy,
-            [request.prompt for request in requests],
+            requests,
             timing,
             context_length=self._loaded.files.context_length,
             use_cache=self.modes.mode_of(method, strategy).use_cache,
             on_repetition=progress.advance,
+            amateur=self._amateurs.get,
         )
 
     def environment(self) -> dict[str, Any]:
@@ -184,8 +208,9 @@ class HfBackend:
         }
 
     def close(self) -> None:
-        """Free the model, and give torch back the threads that the caller had."""
+        """Free the models, and give torch back the threads that the caller had."""
         free(self._loaded)
+        self._amateurs.close()
         torch.set_num_threads(self._callers_threads)
 
     @cached_property
@@ -221,7 +246,13 @@ class HfBackend:
         """Decode requests of one method; a strategy that fails is left out, and the rest decoded again."""
         mode = self.modes.mode_of(method, requests[0].strategy)
         runtime = Runtime(
-            self._loaded, self._detokenizer, self._captures(), progress.advance, self._add_work, mode
+            self._loaded,
+            self._detokenizer,
+            self._captures(),
+            progress.advance,
+            self._add_work,
+            mode,
+            self._amateurs.get,
         )
         size = self.batch_size(requests)
         batches = AdaptiveBatches(size)

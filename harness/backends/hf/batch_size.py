@@ -23,14 +23,15 @@ _SHARE_OF_FREE = 0.6
 
 
 def request_rows(request: Request) -> int:
-    """Return the decoder rows that a request needs, as many as it has beams."""
+    """Return the decoder rows that a request needs, as many as it has beams, two under guidance."""
     strategy = request.strategy
     return method_of(strategy.effective, strategy.cache).rows_per_request(strategy.effective)
 
 
 def request_cache_bytes(request: Request, files: ModelFiles, value_bytes: int) -> int:
-    """Return the most that a request's KV cache takes, its beams included, at so many bytes a value."""
-    tokens = len(request.prompt.ids) + request.strategy.max_new_tokens
+    """Return the most that a request's KV cache takes, all its rows included, at so many bytes a value."""
+    longest = max(len(request.prompt.ids), len(request.second_prompt))
+    tokens = longest + request.strategy.max_new_tokens
     if request.strategy.cache is not None:
         return quantized_cache_bytes(files.text_config, tokens, value_bytes, request.strategy.cache)
     return request_rows(request) * kv_cache_bytes(files.config, tokens, value_bytes)

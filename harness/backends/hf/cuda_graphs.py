@@ -36,14 +36,14 @@ class CudaGraphRunner:
     """Runs the steps of one batch through static buffers.
 
     Args:
-        forward: the model's forward pass.
+        forward: the model's forward pass; of what it returns the first axis is the rows.
         cache: all its layers are `RowLayer`s of `rows` rows and `positions` positions, the prompts in them.
         capture: record each bucket's step as a CUDA graph; False runs it as it is.
     """
 
     def __init__(
         self,
-        forward: Callable[[Tensor, Tensor, Tensor], Tensor],
+        forward: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]],
         cache: DynamicCache,
         rows: int,
         positions: int,
@@ -57,9 +57,9 @@ class CudaGraphRunner:
         self._positions = torch.zeros((rows, 1), dtype=torch.long, device=device)
         self._mask = torch.zeros((rows, 1, 1, positions), dtype=torch.bool, device=device)
         self._slot = torch.zeros(1, dtype=torch.long, device=device)
-        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]] = {}
 
-    def __call__(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+    def __call__(self, ids: Tensor, mask: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
         """Run one step.
 
         Args:
@@ -68,7 +68,7 @@ class CudaGraphRunner:
             positions: (R, 1) their positions.
 
         Returns:
-            (R, V) float32 logits of the next token, valid until the next step.
+            What `forward` returns of these rows, valid until the next step.
         """
         rows, length = mask.shape
         bucket = bucket_size(rows, self._max_rows)
@@ -79,12 +79,12 @@ class CudaGraphRunner:
         self._mask[:rows, 0, 0, :length] = mask.bool()
         self._mask[rows:bucket, 0, 0, :length] = mask[:1].bool()
         self._slot.fill_(length - 1)
-        logits = self._step(bucket)[:rows]
+        outputs = self._step(bucket)
         for layer in self._layers:
             layer.end_static_step(rows, length)
-        return logits
+        return tuple(output[:rows] for output in outputs)
 
-    def _step(self, bucket: int) -> Tensor:
+    def _step(self, bucket: int) -> tuple[Tensor, ...]:
         if not self._capture:
             return self._run(bucket)
         if bucket not in self._graphs:
@@ -96,13 +96,13 @@ class CudaGraphRunner:
             torch.cuda.current_stream().wait_stream(warmup)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                logits = self._run(bucket)
-            self._graphs[bucket] = (graph, logits)
-        graph, logits = self._graphs[bucket]
+                outputs = self._run(bucket)
+            self._graphs[bucket] = (graph, outputs)
+        graph, outputs = self._graphs[bucket]
         graph.replay()
-        return logits
+        return outputs
 
-    def _run(self, bucket: int) -> Tensor:
+    def _run(self, bucket: int) -> tuple[Tensor, ...]:
         for layer in self._layers:
             layer.begin_static_step(bucket, self._slot)
         return self._forward(self._ids[:bucket], self._mask[:bucket], self._positions[:bucket])

@@ -81,6 +81,7 @@ class Runtime:
         on_step: called after each step with the number of tokens it generated.
         on_work: called once a batch is done.
         mode: how stock `generate` reads prompts with the model.
+        amateur: returns the loaded model that `decoding.amateur` names.
     """
 
     loaded: LoadedModel
@@ -89,6 +90,7 @@ class Runtime:
     on_step: Callable[[int], None]
     on_work: Callable[[Work], None]
     mode: GenerateMode = GenerateMode()
+    amateur: Callable[[str], LoadedModel] | None = None
 
 
 class Method(ABC):
@@ -132,6 +134,7 @@ def decode_each_strategy(
     decode: Callable[..., list[Sample | Failure]],
     runtime: Runtime,
     requests: Sequence[Request],
+    **more: Any,
 ) -> list[Sample | Failure]:
     """Decode the requests of one strategy together, as far as the method and the model's mode allow."""
     from harness.backends.hf.adaptive_batches import out_of_memory
@@ -154,6 +157,7 @@ def decode_each_strategy(
                     runtime.detokenizer,
                     use_cache=mode.use_cache,
                     on_step=runtime.on_step,
+                    **more,
                 )
             except Exception as error:
                 if out_of_memory(error):

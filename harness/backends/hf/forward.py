@@ -6,6 +6,7 @@ their own, as `past_key_values`. Some take neither, or no `use_cache`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from inspect import signature
 from typing import Any
@@ -25,9 +26,26 @@ def forward(model: Any, ids: Tensor, mask: Tensor, cache: Any, **arguments: Any)
     `mask` is (R, length) of everything up to and with them, 0 where padded; `cache` of what was read before,
     None at the beginning; `arguments` are further ones of the model's `forward`.
     """
-    name = "cache" if "cache" in _arguments(model.__class__) else "past_key_values"
+    name = _cache_name(model)
     output = model(input_ids=ids, attention_mask=mask, use_cache=True, **{name: cache}, **arguments)
     return output.logits.float(), output.get(name)
+
+
+def forward_layers(
+    model: Any, ids: Tensor, mask: Tensor, cache: Any, layers: Sequence[int], **arguments: Any
+) -> tuple[Tensor, Tensor]:
+    """Read more tokens as `forward` does; return (R, V) logits and (R, L, H) hidden states of the last one.
+
+    The hidden states are those after `layers`, 0 for the embeddings, as the model returns them.
+    """
+    arguments |= {"use_cache": True, "output_hidden_states": True, _cache_name(model): cache}
+    output = model(input_ids=ids, attention_mask=mask, **arguments)
+    hidden = torch.stack([output.hidden_states[layer][:, -1] for layer in layers], dim=1)
+    return output.logits[:, -1].float(), hidden
+
+
+def _cache_name(model: Any) -> str:
+    return "cache" if "cache" in _arguments(model.__class__) else "past_key_values"
 
 
 def read_texts(model: Any, ids: Tensor, keep: int = 0) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -13,7 +14,10 @@ from transformers import LogitsProcessorList
 from transformers.generation.streamers import BaseStreamer
 
 from harness.analysis.latency import repetition, whole_run
+from harness.backends.backend import Request
+from harness.backends.hf.decoding_method import GenerateMode
 from harness.backends.hf.generation_config import generation_config
+from harness.backends.hf.guided_texts import GuidedTexts
 from harness.backends.hf.methods import method_of
 from harness.backends.hf.padded_batch import pad_left
 from harness.backends.hf.strategy_processors import strategy_processors
@@ -21,7 +25,6 @@ from harness.backends.hf.timed_processor import TimedProcessor, has_own_fields, 
 from harness.config.point import Timing
 from harness.decoding.strategy import Strategy
 from harness.models.load import LoadedModel
-from harness.prompts.prompt import Prompt
 from harness.store.records import Repetition
 
 
@@ -49,27 +52,28 @@ def synchronize(device: str) -> None:
 @torch.inference_mode()
 def time_strategy(
     loaded: LoadedModel,
-    strategy: Strategy,
-    prompts: Sequence[Prompt],
+    requests: Sequence[Request],
     timing: Timing,
     *,
     context_length: int | None,
     use_cache: bool = True,
+    amateur: Callable[[str], LoadedModel] | None = None,
     on_repetition: Callable[[], None] = lambda: None,
 ) -> list[Repetition]:
-    """Time the first `timing.prompts` prompts, `timing.repeats` times each after `timing.warmup`.
+    """Time the first `timing.prompts` requests of a strategy, `timing.repeats` times each after a warm-up.
 
     A fixed number of tokens is generated with end-of-text ignored, so that repetitions measure the same
     work; prompts that exceed `context_length` with them are left out. The time includes tokenization of the
-    text. What of a strategy GenerationConfig lacks is applied by a logits processor of ours. A method that
-    does not stream has no time to first token: only its complete run is timed.
-    `on_repetition` is called after each repetition, warm-up included.
+    text. What of a strategy GenerationConfig lacks is applied by a logits processor of ours, which also reads
+    what guidance needs. A method that does not stream has no time to first token: only its complete run is
+    timed. `on_repetition` is called after each repetition, warm-up included; `amateur` is as in `Runtime`.
     """
+    strategy = requests[0].strategy
     fixed = replace(strategy, max_new_tokens=timing.new_tokens, eos_token_ids=(), stop_strings=())
     chosen = [
-        prompt
-        for prompt in prompts
-        if context_length is None or len(prompt.ids) + timing.new_tokens <= context_length
+        request
+        for request in requests
+        if context_length is None or _prompt_tokens(request) + timing.new_tokens <= context_length
     ][: timing.prompts]
     repetitions = []
     cuda = [loaded.device] if loaded.device.startswith("cuda") else []
@@ -78,22 +82,35 @@ def time_strategy(
         for start in range(0, len(chosen), timing.batch_size):
             batch = chosen[start : start + timing.batch_size]
             for number in range(timing.warmup + timing.repeats):
-                timed = _time_once(loaded, fixed, batch, number - timing.warmup, use_cache)
+                timed = _time_once(loaded, fixed, batch, number - timing.warmup, use_cache, amateur)
                 if number >= timing.warmup:
                     repetitions.append(timed)
                 on_repetition()
     return repetitions
 
 
+def _prompt_tokens(request: Request) -> int:
+    return max(len(request.prompt.ids), len(request.second_prompt))
+
+
 def _time_once(
-    loaded: LoadedModel, strategy: Strategy, batch: Sequence[Prompt], repeat: int, use_cache: bool
+    loaded: LoadedModel,
+    strategy: Strategy,
+    requests: Sequence[Request],
+    repeat: int,
+    use_cache: bool,
+    amateur: Callable[[str], LoadedModel] | None,
 ) -> Repetition:
+    batch = [request.prompt for request in requests]
     name = ",".join(prompt.id for prompt in batch)
-    processor = None
+    guided = processor = None
     config = generation_config(strategy, use_cache=use_cache)
     if has_own_fields(strategy):
-        lengths = [len(prompt.ids) for prompt in batch]
-        processor = TimedProcessor(strategy_processors(loaded, strategy), lengths)
+        processors = strategy_processors(loaded, strategy)
+        if processors.guidance is not None:
+            mode = GenerateMode("any", use_cache)
+            guided = GuidedTexts(loaded, processors.guidance, requests, mode, amateur)
+        processor = TimedProcessor(processors, [len(prompt.ids) for prompt in batch], guided)
         plain = replace(strategy, effective=without_processors(strategy))
         config = generation_config(plain, use_cache=use_cache)
     streams = method_of(strategy.effective, strategy.cache).streams
@@ -107,7 +124,8 @@ def _time_once(
     more: dict[str, Any] = {"streamer": tokens} if streams else {}
     if processor is not None:
         more["logits_processor"] = LogitsProcessorList([processor])
-    loaded.model.generate(**inputs, generation_config=config, **more)
+    with nullcontext() if guided is None else guided.watching():
+        loaded.model.generate(**inputs, generation_config=config, **more)
     synchronize(loaded.device)
     ended = perf_counter()
     if not streams:

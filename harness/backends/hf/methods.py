@@ -12,6 +12,7 @@ from harness.backends.backend import Failure, Request
 from harness.backends.hf.decoding_method import Method, Runtime, Settings, decode_each_strategy
 from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
+from harness.config.guided_fields import rows_per_text
 
 if TYPE_CHECKING:
     from harness.store.records import Sample
@@ -28,6 +29,9 @@ class Tree(Method):
     def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
         return effective["num_beams"] == 1 and cache is None and tree_is_right
 
+    def rows_per_request(self, effective: Settings) -> int:
+        return rows_per_text(effective)
+
     def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
         return True
 
@@ -39,6 +43,7 @@ class Tree(Method):
             requests,
             runtime.detokenizer,
             capture=runtime.capture,
+            amateur=runtime.amateur,
             on_step=runtime.on_step,
             on_work=runtime.on_work,
         )
@@ -81,6 +86,9 @@ class StockGenerate(Method):
     def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
         return effective["num_beams"] == 1
 
+    def rows_per_request(self, effective: Settings) -> int:
+        return rows_per_text(effective)
+
     def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
         """Return whether the cache is the model's default: a quantized one shares scales over the batch."""
         return cache is None
@@ -88,7 +96,7 @@ class StockGenerate(Method):
     def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
         from harness.backends.hf.stock_generate import stock_generate
 
-        return decode_each_strategy(self, stock_generate, runtime, requests)
+        return decode_each_strategy(self, stock_generate, runtime, requests, amateur=runtime.amateur)
 
 
 METHODS: tuple[Method, ...] = (Tree(), Beams(), StockGenerate())

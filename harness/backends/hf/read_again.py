@@ -40,9 +40,8 @@ def read_again(loaded: LoadedModel, request: Request, generated: Sequence[int]) 
         if chooses:
             first = start - len(prompt.ids)
             keys = [key_of_step(key, first + row) for row in range(len(logits))]
-            sequences = Sequences(
-                [0] * len(rows), list(range(len(rows))), keys if strategy.do_sample else None
-            )
+            every = list(range(len(rows)))
+            sequences = Sequences([0] * len(rows), every, keys if strategy.do_sample else None, every)
             batch = BatchRows(tokens[:, None], [1] * len(rows), 1, 0)
             tokens = choose_tokens(processors, recorder, raw, batch, sequences)
             chosen.append(tokens)

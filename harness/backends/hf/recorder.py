@@ -27,6 +27,7 @@ class RawStep:
         log_p: (R, V) their log_softmax.
         entropy: (R,) nats.
         top_ids, top_logprobs: (R, k) the likeliest tokens, likeliest first.
+        guided: `logits` and, behind them, what guided strategies see instead; None where there are none.
     """
 
     logits: Logits
@@ -34,6 +35,12 @@ class RawStep:
     entropy: Tensor
     top_ids: Tensor
     top_logprobs: Tensor
+    guided: Logits | None = None
+
+    @property
+    def seen(self) -> Logits:
+        """What strategies choose from, a row for each distinct one."""
+        return self.logits if self.guided is None else self.guided
 
     def logprob_of(self, rows: Tensor, allowed: Tensor) -> Tensor:
         """Return (M,) log raw probability that a token is one of those `allowed` (M, V), of some rows."""

@@ -42,17 +42,23 @@ class BatchRows:
 class Sequences:
     """N sequences to choose a token for: their numbers in the recorder, and their rows of the batch.
 
-    `keys` are their noise keys; None to take the likeliest token.
+    `keys` are their noise keys; None to take the likeliest token. `seen` are their rows of `RawStep.seen`,
+    those of the batch where guidance has no rows of its own.
     """
 
     numbers: Sequence[int]
     rows: Sequence[int]
     keys: Sequence[int] | None
+    seen: Sequence[int]
 
     def select(self, members: Sequence[int]) -> Sequences:
         """Return some of them."""
-        keys = None if self.keys is None else [self.keys[n] for n in members]
-        return Sequences([self.numbers[n] for n in members], [self.rows[n] for n in members], keys)
+        return Sequences(
+            [self.numbers[n] for n in members],
+            [self.rows[n] for n in members],
+            None if self.keys is None else [self.keys[n] for n in members],
+            [self.seen[n] for n in members],
+        )
 
 
 def choose_tokens(
@@ -68,13 +74,15 @@ def choose_tokens(
         tokens = _choose(raw.logits.values.index_select(0, rows), sequences, batch.step)
         recorder.observe(sequences.numbers, raw, rows, tokens)
         return tokens
-    distinct, indices = _distinct(sequences.rows)
+    distinct, indices = _distinct(list(zip(sequences.rows, sequences.seen, strict=True)))
     index = torch.tensor(distinct, device=device)
-    texts = batch.texts(distinct)
-    warped = processors(texts, raw.logits.select(index).values)
+    texts = batch.texts([row for row, _ in distinct])
+    warped = processors(texts, raw.seen.select(index[:, 1]).values)
     warped_rows = torch.tensor(indices, device=device)
     allowed = processors.allowed(texts, warped.shape[1])
-    allowed_logprob = None if allowed is None else raw.logprob_of(index, allowed.to(device))[warped_rows]
+    allowed_logprob = None
+    if allowed is not None:
+        allowed_logprob = raw.logprob_of(index[:, 0], allowed.to(device))[warped_rows]
     if processors.samplers is not None:
         which = [0] * len(distinct)
         return _sample(
@@ -102,9 +110,9 @@ def choose_by_samplers(
         place = {strategy: index for index, strategy in enumerate(group)}
         members = [n for n, strategy in enumerate(which) if strategy in place]
         some = sequences.select(members)
-        distinct, indices = _distinct([(some.rows[i], place[which[n]]) for i, n in enumerate(members)])
+        distinct, indices = _distinct([(some.seen[i], place[which[n]]) for i, n in enumerate(members)])
         index = torch.tensor([row for row, _ in distinct], device=raw.logits.device)
-        logits = raw.logits.select(index)
+        logits = raw.seen.select(index)
         of_rows = [strategy for _, strategy in distinct]
         chosen = [strategies[strategy] for strategy in group]
         drawn = _sample(chosen, logits, of_rows, indices, recorder, raw, batch, some)

@@ -8,6 +8,7 @@ chosen token.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -15,8 +16,10 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from harness.backends.backend import Failure, Request
+from harness.backends.hf.decoding_method import GenerateMode
 from harness.backends.hf.finished import finished_sample
 from harness.backends.hf.generation_config import generation_config
+from harness.backends.hf.guided_texts import GuidedTexts
 from harness.backends.hf.padded_batch import generate_batch
 from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.sampler import BatchRows, Sequences, choose_tokens
@@ -34,18 +37,28 @@ class _TokenChooser(LogitsProcessor):
     """Chooses each row's token by the strategy, and lets the recorder see the step."""
 
     def __init__(
-        self, processors: Processors, recorder: Recorder, keys: Sequence[int] | None, prompts: Sequence[int]
+        self,
+        processors: Processors,
+        recorder: Recorder,
+        keys: Sequence[int] | None,
+        prompts: Sequence[int],
+        guided: GuidedTexts | None,
     ) -> None:
         """`keys` are as in `Sequences`; `prompts` are the tokens of each, without padding."""
-        self._processors, self._recorder = processors, recorder
+        self._processors, self._recorder, self._guided = processors, recorder, guided
         self._keys, self._prompt_tokens = keys, prompts
         self._width = max(prompts)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return (R, V) scores in which only the chosen token is finite."""
         raw = self._recorder.begin_step(scores)
-        rows = BatchRows(input_ids, self._prompt_tokens, self._width, input_ids.shape[1] - self._width)
-        sequences = Sequences(range(len(scores)), range(len(scores)), self._keys)
+        step = input_ids.shape[1] - self._width
+        rows = BatchRows(input_ids, self._prompt_tokens, self._width, step)
+        every: Sequence[int] = range(len(scores))
+        seen = every
+        if self._guided is not None:
+            raw, seen = self._guided(raw, input_ids[:, -1] if step else None)
+        sequences = Sequences(every, every, self._keys, seen)
         tokens = choose_tokens(self._processors, self._recorder, raw, rows, sequences)
         self._recorder.end_step(raw)
         return torch.full_like(scores, float("-inf")).scatter_(1, tokens[:, None], 0.0)
@@ -58,6 +71,7 @@ def stock_generate(
     detokenizer: Detokenizer,
     *,
     use_cache: bool = True,
+    amateur: Callable[[str], LoadedModel] | None = None,
     recorder: Recorder | None = None,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> list[Sample | Failure]:
@@ -68,6 +82,7 @@ def stock_generate(
         requests: of one strategy that needs a single row a request; prompts may be of different lengths.
         detokenizer: of the model's tokenizer; finds stop strings.
         use_cache: False computes every step from the whole text.
+        amateur: returns the loaded model of this name, for contrastive decoding.
         recorder: a fresh one that sees every step; made here when None.
         on_step: called after each step with the number of requests.
     """
@@ -77,12 +92,18 @@ def stock_generate(
         keys = [noise_key(strategy.seed, request.prompt.id, request.sample) for request in requests]
     recorder = recorder or Recorder(strategy.top_k)
     processors = strategy_processors(loaded, strategy)
-    chooser = _TokenChooser(processors, recorder, keys, [len(request.prompt.ids) for request in requests])
+    guided = None
+    if processors.guidance is not None:
+        mode = GenerateMode("equal_length", use_cache)
+        guided = GuidedTexts(loaded, processors.guidance, requests, mode, amateur)
+    prompts = [len(request.prompt.ids) for request in requests]
+    chooser = _TokenChooser(processors, recorder, keys, prompts, guided)
     # `generate` itself changes nothing: it has the budget, the end tokens and the cache.
     neutral = generation_config(
         replace(strategy, effective=effective_decoding(Decoding(name="neutral"))), use_cache=use_cache
     )
-    generated = generate_batch(loaded, requests, detokenizer, neutral, on_step, chooser)
+    with nullcontext() if guided is None else guided.watching():
+        generated = generate_batch(loaded, requests, detokenizer, neutral, on_step, chooser)
     recorded = recorder.finish()
     samples = []
     for index, (request, (token_ids, reason, times)) in enumerate(zip(requests, generated, strict=True)):

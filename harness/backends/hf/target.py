@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from harness.backends.backend import Backend, BatchEstimate, ChatEnd, Request, Target
 from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.backends.hf.methods import method_of
+from harness.config.guided_fields import amateur_id
 from harness.config.point import Model, Point, Quantization
 from harness.models.agreement import disagreements
+from harness.models.amateur import check_amateur, locate_amateur
 from harness.models.caches import NOTE, PACKAGES, cache_config, check_cache
 from harness.models.device import check_attention, resolve_device
 from harness.models.end_of_turn import end_of_turn
@@ -67,6 +69,17 @@ class HfTarget(Target):
         )
         return ChatEnd((end,), (note,))
 
+    def amateur(self, name: str, once: Once) -> Mapping[str, Any]:
+        """Return what identifies the amateur; it is located, and its tokenizer compared."""
+
+        def make() -> Mapping[str, Any]:
+            files = locate_amateur(name, self.model)
+            check_amateur(name, self.model, self.loaded_tokenizer, files)
+            check_quantization(self.quantization, self.device, files)
+            return {"id": name, "weights": files.fingerprint}
+
+        return once(("amateur", name, self.model, self.quantization), make)
+
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:
         """Return whether a strategy decodes in one batch with others."""
         return method_of(effective, self.cache).shares_batches
@@ -75,7 +88,10 @@ class HfTarget(Target):
         """Estimate how requests like these are batched; `rows` is the user's choice, if any."""
         value_bytes = BYTES[resolve_dtype(self.quantization, self.info)]
         if rows is None:
-            free = max(0, self.available_bytes() - (self.weight_bytes or 0))
+            amateurs = {amateur_id(request.strategy.effective) for request in requests} - {None}
+            others = [locate_amateur(str(name), self.model) for name in amateurs]
+            weights = [self.weight_bytes, *(weight_bytes(files, self.quantization) for files in others)]
+            free = max(0, self.available_bytes() - sum(size or 0 for size in weights))
             first = requests[0].strategy
             method = method_of(first.effective, first.cache)
             rows = 1

@@ -8,8 +8,10 @@ from typing import Any
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from harness.backends.hf.guided_texts import GuidedTexts
 from harness.config.decoding import Decoding
 from harness.config.effective import NEUTRAL, decoding_fields, effective_decoding
+from harness.config.guided_fields import is_guided
 from harness.decoding.processors import Processors
 from harness.decoding.strategy import Strategy
 from harness.decoding.texts import Texts
@@ -17,8 +19,12 @@ from harness.decoding.warping import note_chosen, warp, whole
 
 
 def has_own_fields(strategy: Strategy) -> bool:
-    """Return whether a strategy has fields that GenerationConfig does not: `generate` does not apply them."""
-    return any(name in strategy.effective for name, field in decoding_fields().items() if not field.stock)
+    """Return whether `generate` does not apply a strategy as it is recorded.
+
+    It lacks some fields; guidance it reads one text at a time, or not at all.
+    """
+    own = (name for name, field in decoding_fields().items() if not field.stock)
+    return is_guided(strategy.effective) or any(name in strategy.effective for name in own)
 
 
 def without_processors(strategy: Strategy) -> dict[str, Any]:
@@ -30,9 +36,11 @@ def without_processors(strategy: Strategy) -> dict[str, Any]:
 class TimedProcessor(LogitsProcessor):
     """All that a strategy makes of the logits, for a left-padded batch of texts that stay in their rows."""
 
-    def __init__(self, processors: Processors, prompt_tokens: Sequence[int]) -> None:
+    def __init__(
+        self, processors: Processors, prompt_tokens: Sequence[int], guided: GuidedTexts | None = None
+    ) -> None:
         """`prompt_tokens` are those of each text, without padding."""
-        self._processors, self._prompt_tokens = processors, prompt_tokens
+        self._processors, self._prompt_tokens, self._guided = processors, prompt_tokens, guided
         self._width = max(prompt_tokens)
         self._numbers = range(len(prompt_tokens))
         self._last: Any = None
@@ -41,6 +49,9 @@ class TimedProcessor(LogitsProcessor):
         """Return (R, V) scores that `generate` draws from; the last ids are what it drew before."""
         if self._last is not None:
             note_chosen(self._processors, self._last, self._numbers, input_ids[:, -1])
+        if self._guided is not None:
+            chosen = input_ids[:, -1] if input_ids.shape[1] > self._width else None
+            scores = self._guided.scores(scores, chosen)
         texts = Texts(input_ids, self._prompt_tokens, self._width)
         self._last = warp(self._processors, texts, scores, self._numbers)
         return whole(self._last, scores)

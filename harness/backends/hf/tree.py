@@ -2,13 +2,15 @@
 
 The batch starts with one row a prompt. At each step every sequence chooses its token from the logits of its
 row; a row splits where choices differ and is removed when no sequence is left on it. So each prompt is
-prefilled once, and every distinct prefix is computed once for all strategies and samples.
+prefilled once, and every distinct prefix is computed once for all strategies and samples. The rows of second
+prompts, with which guided strategies contrast their own, are rows like others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,17 +18,15 @@ from torch import Tensor
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.adaptive_batches import out_of_memory
 from harness.backends.hf.clock import Clock
-from harness.backends.hf.cuda_graphs import CudaGraphRunner
 from harness.backends.hf.decoding_method import StrategyError, Work
 from harness.backends.hf.finished import finished_sample
-from harness.backends.hf.forward import forward
-from harness.backends.hf.padded_batch import pad_left
+from harness.backends.hf.guided_logits import GuidedRow, Layers, with_guidance
 from harness.backends.hf.recorder import RawStep, Recorder
-from harness.backends.hf.row_cache import RowLayer, row_cache, select_rows
+from harness.backends.hf.row_batch import Member, RowBatch
 from harness.backends.hf.sampler import BatchRows, Sequences, choose_by_samplers, choose_tokens
 from harness.backends.hf.strategy_processors import strategy_processors
-from harness.backends.hf.wide_head import in_blocks
 from harness.decoding.detokenizer import Detokenizer
+from harness.decoding.guidance import ClassifierFree, ContrastiveDecoding, Dola, Guidance
 from harness.decoding.gumbel import noise_key
 from harness.decoding.processors import Processors
 from harness.decoding.strategy import Strategy
@@ -36,11 +36,16 @@ from harness.store.records import FinishReason, Sample
 
 @dataclass
 class _Sequence:
-    """A sequence being generated: its row of the batch, its tokens so far, and what ended it."""
+    """A sequence being generated: its rows, its tokens so far, and what ended it.
+
+    `second` is its row under the second prompt or in the amateur's batch, `seen` that of `RawStep.seen`.
+    """
 
     number: int
-    row: int
     key: int
+    member: Member = field(init=False)
+    second: Member | None = None
+    seen: int = 0
     tokens: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
 
@@ -53,6 +58,11 @@ class _StrategyGroup:
     processors: Processors
     sequences: list[_Sequence]
 
+    @property
+    def guidance(self) -> Guidance | None:
+        """What guides the strategy."""
+        return self.processors.guidance
+
 
 @torch.inference_mode()
 def decode_tree(
@@ -62,6 +72,7 @@ def decode_tree(
     *,
     share: bool = True,
     capture: bool = False,
+    amateur: Callable[[str], LoadedModel] | None = None,
     recorder: Recorder | None = None,
     on_step: Callable[[int], None] = lambda _: None,
     on_work: Callable[[Work], None] = lambda _: None,
@@ -75,6 +86,7 @@ def decode_tree(
         share: False gives each request a row of its own, to measure what sharing saves.
         capture: run the steps through static buffers, as CUDA graphs where there is CUDA; for models that
             are `capturable`.
+        amateur: returns the loaded model of this name, for contrastive decoding.
         recorder: a fresh one that sees every step; made here when None.
         on_step: called after each step with the number of sequences that got a token.
         on_work: called once at the end.
@@ -87,13 +99,14 @@ def decode_tree(
     """
     recorder = recorder or Recorder(max(request.strategy.top_k for request in requests))
     clock = Clock()
-    batch = _Batch(loaded, requests, share, capture)
-    groups = _strategy_groups(loaded, requests, batch.sequences)
+    groups = _strategy_groups(loaded, requests)
+    sequences = sorted((s for group in groups for s in group.sequences), key=lambda s: s.number)
+    batches = _Batches(loaded, requests, groups, share, capture, amateur)
     rows = generated = 0
     for step in range(max(request.strategy.max_new_tokens for request in requests)):
-        raw = recorder.begin_step(batch.logits)
-        rows += len(batch.logits)
-        chosen = _choose_tokens(groups, batch, raw, recorder, step)
+        raw = batches.with_guidance(recorder.begin_step(batches.own.logits), groups)
+        rows += batches.rows
+        chosen = _choose_tokens(groups, batches.own, raw, recorder, step)
         recorder.end_step(raw)
         # Here the host waits for the device; otherwise only where truncations ask whether they are decided.
         tokens = iter(chosen.tolist())
@@ -112,11 +125,11 @@ def decode_tree(
         groups = [group for group in groups if group.sequences]
         if not groups:
             break
-        batch.advance([sequence for group in groups for sequence in group.sequences], step)
+        batches.advance(groups)
     on_work(Work(rows, generated))
     recorded = recorder.finish()
     samples = []
-    for request, sequence in zip(requests, batch.sequences, strict=True):
+    for request, sequence in zip(requests, sequences, strict=True):
         length = len(sequence.tokens)
         steps = recorded.steps(sequence.number, length, request.strategy.top_k)
         times = clock.times(length, len(requests))
@@ -126,91 +139,109 @@ def decode_tree(
     return samples
 
 
-class _Batch:
-    """The rows of the batch: their ids, mask, cache and logits, and the row of each sequence."""
+class _Batches:
+    """The rows that a tree grows on: the model's, second prompts' rows among them, and each amateur's."""
 
-    def __init__(self, loaded: LoadedModel, requests: Sequence[Request], share: bool, capture: bool) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        requests: Sequence[Request],
+        groups: Sequence[_StrategyGroup],
+        share: bool,
+        capture: bool,
+        amateur: Callable[[str], LoadedModel] | None,
+    ) -> None:
         """Prefill each distinct prompt once and put every sequence on its row."""
-        self._model, self._device = loaded.model, loaded.device
-        self._share = share
-        row_of: dict[tuple[tuple[int, ...], int], int] = {}
-        self.sequences = []
-        for number, request in enumerate(requests):
-            row = row_of.setdefault((request.prompt.ids, 0 if share else number), len(row_of))
-            key = noise_key(request.strategy.seed, request.prompt.id, request.sample)
-            self.sequences.append(_Sequence(number, row, key))
-        prompts = [ids for ids, _ in row_of]
-        self.prompt_tokens = [len(ids) for ids in prompts]
-        inputs = pad_left(prompts, requests[0].strategy.pad_token_id, self._device)
-        self.ids, self._mask = inputs["input_ids"], inputs["attention_mask"]
-        self.width = self.ids.shape[1]
-        budget = max(request.strategy.max_new_tokens for request in requests)
-        self._cache = row_cache(self._model.config, len(requests), self.width + budget)
-        self._graphs = None
-        if capture and all(isinstance(layer, RowLayer) for layer in self._cache.layers):
-            cuda = self._device.startswith("cuda")
-            room = (len(requests), self.width + budget)
-            self._graphs = CudaGraphRunner(self._forward, self._cache, *room, self._device, cuda)
-        positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
-        self.logits = self._forward(self.ids, self._mask, positions)
+        sequences = {sequence.number: sequence for group in groups for sequence in group.sequences}
+        guided = {sequence.number: group.guidance for group in groups for sequence in group.sequences}
+        prompts = [(request.prompt.ids, 0 if share else n) for n, request in enumerate(requests)]
+        seconds = [n for n, one in guided.items() if isinstance(one, ClassifierFree)]
+        of_amateurs: dict[str, list[int]] = {}
+        for number, one in guided.items():
+            if isinstance(one, ContrastiveDecoding):
+                of_amateurs.setdefault(one.amateur, []).append(number)
+        self.layers = Layers(loaded, list(guided.values()))
+        common: dict[str, Any] = {
+            "pad": requests[0].strategy.pad_token_id,
+            "new_tokens": max(request.strategy.max_new_tokens for request in requests),
+        }
+        second_prompts = [(requests[n].second_prompt, prompts[n][1]) for n in seconds]
+        every = [*prompts, *second_prompts]
+        self.own = RowBatch(loaded, every, capture=capture, layers=self.layers.wanted, **common)
+        for number, member in enumerate(self.own.members[: len(requests)]):
+            sequences[number].member = member
+        for number, member in zip(seconds, self.own.members[len(requests) :], strict=True):
+            sequences[number].second = member
+        self.amateurs: dict[str, RowBatch] = {}
+        for name, numbers in of_amateurs.items():
+            assert amateur is not None, "requests of contrastive decoding need an amateur"
+            batch = RowBatch(amateur(name), [prompts[n] for n in numbers], capture=False, **common)
+            self.amateurs[name] = batch
+            for number, member in zip(numbers, batch.members, strict=True):
+                sequences[number].second = member
 
-    def advance(self, sequences: Sequence[_Sequence], step: int) -> None:
-        """Move each sequence to the row of the token it chose: split and remove rows, and compute them.
+    @property
+    def rows(self) -> int:
+        """Rows of all of them."""
+        return len(self.own) + sum(map(len, self.amateurs.values()))
 
-        A row's first continuation stays where it is; splits and the last rows fill the free rows, so that few
-        rows are copied.
-        """
-        children: dict[tuple[int, int, int], list[_Sequence]] = {}
-        for sequence in sequences:
-            child = (sequence.row, sequence.tokens[-1], 0 if self._share else sequence.number)
-            children.setdefault(child, []).append(sequence)
-        slots: list[tuple[int, int, int] | None] = [None] * len(children)
-        displaced = []
-        for child in children:
-            parent = child[0]
-            if parent < len(slots) and slots[parent] is None:
-                slots[parent] = child
-            else:
-                displaced.append(child)
-        rest = iter(displaced)
-        rows = [child if child is not None else next(rest) for child in slots]
-        for row, child in enumerate(rows):
-            for sequence in children[child]:
-                sequence.row = row
-        parents = [parent for parent, _, _ in rows]
-        tokens = torch.tensor([[token] for _, token, _ in rows], device=self._device)
-        if parents != list(range(len(self.prompt_tokens))):
-            select_rows(self._cache, parents, self._device)
-            index = torch.tensor(parents, device=self._device)
-            self.ids, self._mask = self.ids[index], self._mask[index]
-            self.prompt_tokens = [self.prompt_tokens[parent] for parent in parents]
-        self.ids = torch.cat([self.ids, tokens], dim=1)
-        self._mask = torch.cat([self._mask, torch.ones_like(tokens)], dim=1)
-        positions = torch.tensor([[length + step] for length in self.prompt_tokens], device=self._device)
-        self.logits = (self._graphs or self._forward)(tokens, self._mask, positions)
+    def with_guidance(self, raw: RawStep, groups: Sequence[_StrategyGroup]) -> RawStep:
+        """Return the step with what guided strategies see, and note at each sequence where that is."""
+        wanted: list[tuple[_Sequence, GuidedRow]] = []
+        for group in groups:
+            for sequence in group.sequences:
+                sequence.seen = sequence.member.row
+                if group.guidance is not None:
+                    second = -1 if sequence.second is None else sequence.second.row
+                    wanted.append((sequence, GuidedRow(group.guidance, sequence.seen, second)))
+        if not wanted:
+            return raw
+        log_p = raw.log_p
 
-    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """Return (R, V) float32 logits of the next token."""
-        with in_blocks(self._model):
-            logits, _ = forward(self._model, ids, mask, self._cache, position_ids=positions, logits_to_keep=1)
-        return logits[:, -1]
+        def second_of(guidance: Guidance, rows: Tensor, seconds: Tensor) -> Tensor:
+            if isinstance(guidance, Dola):
+                assert self.own.hidden is not None
+                return self.layers.log_probs(guidance, self.own.hidden[rows])
+            if isinstance(guidance, ContrastiveDecoding):
+                return self.amateurs[guidance.amateur].logits[seconds]
+            return log_p[seconds]
+
+        raw, place = with_guidance(raw, [row for _, row in wanted], second_of)
+        for sequence, row in wanted:
+            sequence.seen = place[row]
+        return raw
+
+    def advance(self, groups: Sequence[_StrategyGroup]) -> None:
+        """Put each sequence on the row of the token it chose."""
+        own: list[tuple[Member, int]] = []
+        of_amateurs: dict[str, list[tuple[Member, int]]] = {name: [] for name in self.amateurs}
+        for group in groups:
+            for sequence in group.sequences:
+                token = sequence.tokens[-1]
+                own.append((sequence.member, token))
+                if sequence.second is not None:
+                    name = getattr(group.guidance, "amateur", None)
+                    (own if name is None else of_amateurs[name]).append((sequence.second, token))
+        self.amateurs = {name: self.amateurs[name] for name, grown in of_amateurs.items() if grown}
+        for batch, grown in ((self.own, own), *((self.amateurs[k], of_amateurs[k]) for k in self.amateurs)):
+            batch.advance([member for member, _ in grown], [token for _, token in grown])
 
 
-def _strategy_groups(
-    loaded: LoadedModel, requests: Sequence[Request], sequences: Sequence[_Sequence]
-) -> list[_StrategyGroup]:
+def _strategy_groups(loaded: LoadedModel, requests: Sequence[Request]) -> list[_StrategyGroup]:
+    """Return the sequences of the requests, numbered in their order, by strategy."""
     groups: dict[int, _StrategyGroup] = {}
-    for request, sequence in zip(requests, sequences, strict=True):
+    for number, request in enumerate(requests):
         strategy = request.strategy
         if id(strategy) not in groups:
             processors = strategy_processors(loaded, strategy)
             groups[id(strategy)] = _StrategyGroup(strategy, processors, [])
-        groups[id(strategy)].sequences.append(sequence)
+        key = noise_key(strategy.seed, request.prompt.id, request.sample)
+        groups[id(strategy)].sequences.append(_Sequence(number, key))
     return list(groups.values())
 
 
 def _choose_tokens(
-    groups: Sequence[_StrategyGroup], batch: _Batch, raw: RawStep, recorder: Recorder, step: int
+    groups: Sequence[_StrategyGroup], batch: RowBatch, raw: RawStep, recorder: Recorder, step: int
 ) -> Tensor:
     """Return (N,) tokens of the groups' sequences, in their order."""
     rows = BatchRows(batch.ids, batch.prompt_tokens, batch.width, step)
@@ -239,8 +270,9 @@ def _choose_tokens(
 def _inputs(sequences: Sequence[_Sequence], do_sample: bool) -> Sequences:
     return Sequences(
         numbers=[sequence.number for sequence in sequences],
-        rows=[sequence.row for sequence in sequences],
+        rows=[sequence.member.row for sequence in sequences],
         keys=[sequence.key for sequence in sequences] if do_sample else None,
+        seen=[sequence.seen for sequence in sequences],
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from harness.backends.backend import Request
 from harness.backends.hf.decoding_method import GenerateMode, Method
 from harness.backends.hf.self_test import beam_mode, generate_mode, reads_one_token, tree_is_right
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
 from harness.errors import HarnessError
 from harness.models.load import LoadedModel
-from harness.prompts.prompt import Prompt
 
 _NOT_THE_TREE = (
     "the tree does not handle this model's cache (a self-test at load differed from its forward pass): each "
@@ -78,17 +78,20 @@ class VerifiedModes:
             raise HarnessError(f"cache: {self._name} is not right with any cache; use cache=default")
         return mode
 
-    def check_prompt(self, prompt: Prompt) -> None:
-        """Check that a prompt is not too short for the model.
+    def check_prompt(self, request: Request) -> None:
+        """Check that a prompt, or the one it is contrasted with, is not too short for the model.
 
         Raises:
             HarnessError: it has one token, which the model misreads.
         """
-        if len(prompt.ids) == 1 and not self._reads_one_token:
-            raise HarnessError(
-                f"prompt {prompt.id}: it has one token, which this model does not read as the beginning of a "
-                "text; give it a longer prompt"
-            )
+        if self._reads_one_token:
+            return
+        one = "it has one token, which this model does not read as the beginning of a text"
+        if len(request.prompt.ids) == 1:
+            raise HarnessError(f"prompt {request.prompt.id}: {one}; give it a longer prompt")
+        if len(request.second_prompt) == 1:
+            key = f"prompt {request.prompt.id}: the one it is contrasted with"
+            raise HarnessError(f"{key}: {one}; set decoding.negative_prompt to a longer one")
 
     def check_batch_size(self, method: Method, strategy: Strategy, size: int) -> None:
         """Check that so many prompts can be timed together.

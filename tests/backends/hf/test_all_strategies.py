@@ -21,6 +21,7 @@ from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.tree import decode_tree
 from harness.cli.decoding_knobs import choices_of
 from harness.config.decoding import Decoding
+from harness.config.effective import decoding_fields
 from harness.config.groups import ConfigGroups
 from harness.config.point import Timing
 from harness.config.structure import STRUCTURES
@@ -58,7 +59,7 @@ def choices() -> dict[str, dict[str, Any]]:
     for name in DEFAULTS:
         found[name] = dict(groups.own_values("decoding", name) or {})
     found = {name: {k: v for k, v in fields.items() if v is not None} for name, fields in found.items()}
-    others = {"num_beams", "processors"}  # tested by themselves
+    others = {"num_beams", "processors", *decoding_fields("guidance")}  # tested by themselves
     if find_spec("llguidance") is None:
         others |= set(STRUCTURES)
     return {name: fields for name, fields in found.items() if not fields.keys() & others} | MORE
@@ -205,7 +206,9 @@ def test_the_latency_pass_runs_the_strategy(
 ) -> None:
     loaded = loaded_model("llama")
     timing = Timing(name="t", prompts=2, repeats=2, warmup=0, batch_size=2, new_tokens=5)
-    found = time_strategy(loaded, strategies[name], prompts_of(loaded), timing, context_length=None)
+    found = time_strategy(
+        loaded, requests_of(strategies[name], prompts_of(loaded))[::2], timing, context_length=None
+    )
     assert [len(one.itl_ms) for one in found] == [4, 4]
 
 

@@ -264,7 +264,9 @@ def test_the_latency_pass_runs_it(place: str, loaded_model: Any, prompts_of: Any
     loaded = loaded_model("llama")
     strategy = own(loaded, [{"path": f"{FILE}:Counting", "place": place}], do_sample=True, top_k=5)
     timing = Timing(name="t", prompts=2, repeats=2, warmup=0, batch_size=2, new_tokens=5)
-    found = time_strategy(loaded, strategy, prompts_of(loaded), timing, context_length=None)
+    found = time_strategy(
+        loaded, [Request(p, 0, strategy) for p in prompts_of(loaded)], timing, context_length=None
+    )
     assert [len(one.itl_ms) for one in found] == [4, 4]
 
 

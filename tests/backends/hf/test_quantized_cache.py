@@ -75,7 +75,9 @@ def test_it_is_timed_with_the_cache_it_decodes_with(
     monkeypatch.setattr(loaded.model, "generate", recorded)
     strategy = replace(strategy_of(loaded), cache={"backend": "fp8"})
     timing = Timing(name="t", prompts=1, repeats=1, warmup=0, new_tokens=4)
-    times = time_strategy(loaded, strategy, prompts_of(loaded), timing, context_length=128)
+    times = time_strategy(
+        loaded, [Request(p, 0, strategy) for p in prompts_of(loaded)], timing, context_length=128
+    )
     assert len(times) == 1
     assert [(config.cache_implementation, config.cache_config) for config in configs] == [
         ("quantized", {"backend": "fp8"})

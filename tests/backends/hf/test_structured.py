@@ -187,5 +187,7 @@ def test_the_latency_pass_goes_on_after_the_end(
     loaded = loaded_model("llama")
     strategy = dataclasses.replace(strategy_of(loaded, **fields))
     timing = Timing(name="t", prompts=2, repeats=1, warmup=0, batch_size=2, new_tokens=30)
-    found = time_strategy(loaded, strategy, prompts_of(loaded), timing, context_length=None)
+    found = time_strategy(
+        loaded, [Request(p, 0, strategy) for p in prompts_of(loaded)], timing, context_length=None
+    )
     assert [len(one.itl_ms) for one in found] == [29]

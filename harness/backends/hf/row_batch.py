@@ -1,0 +1,132 @@
+"""Rows of a batch that grow by a token a step, split where texts differ, and vanish with the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.backends.hf.cuda_graphs import CudaGraphRunner
+from harness.backends.hf.forward import forward, forward_layers
+from harness.backends.hf.padded_batch import pad_left
+from harness.backends.hf.row_cache import RowLayer, row_cache, select_rows
+from harness.backends.hf.wide_head import in_blocks
+from harness.models.load import LoadedModel
+
+
+@dataclass
+class Member:
+    """A text on a row of a batch; texts on one row have the same tokens so far, and the same `key`."""
+
+    row: int
+    key: int
+
+
+class RowBatch:
+    """The rows of one model: their ids, mask, cache and logits, and the texts on them.
+
+    Attributes:
+        members: one a prompt, in their order.
+        ids: (R, S) of the rows, padded on the left to `width`.
+        prompt_tokens: tokens of each row's prompt, without padding.
+        logits: (R, V) float32, of each row's next token.
+        hidden: (R, L, H) the hidden states of the last position after `layers`; None without any.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prompts: Sequence[tuple[tuple[int, ...], int]],
+        *,
+        pad: int,
+        new_tokens: int,
+        capture: bool,
+        layers: tuple[int, ...] = (),
+    ) -> None:
+        """Prefill each distinct prompt once.
+
+        Args:
+            loaded: the model.
+            prompts: ids and key of each text; those with the same ids and key share a row.
+            pad: id that fills the left.
+            new_tokens: steps at most.
+            capture: run the steps as CUDA graphs, where all layers of the cache are in buffers.
+            layers: whose hidden states are wanted, 0 for the embeddings.
+        """
+        self._model, self._device, self._layers = loaded.model, loaded.device, layers
+        row_of: dict[tuple[tuple[int, ...], int], int] = {}
+        self.members = [Member(row_of.setdefault(one, len(row_of)), one[1]) for one in prompts]
+        distinct = [ids for ids, _ in row_of]
+        self.prompt_tokens = [len(ids) for ids in distinct]
+        inputs = pad_left(distinct, pad, self._device)
+        self.ids, self._mask = inputs["input_ids"], inputs["attention_mask"]
+        self.width = self.ids.shape[1]
+        self._cache = row_cache(self._model.config, len(prompts), self.width + new_tokens)
+        self._graphs = None
+        if capture and all(isinstance(layer, RowLayer) for layer in self._cache.layers):
+            cuda = self._device.startswith("cuda")
+            room = (len(prompts), self.width + new_tokens)
+            self._graphs = CudaGraphRunner(self._forward, self._cache, *room, self._device, cuda)
+        positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
+        # Hidden states of a whole prompt take much memory: only those of its last token are asked for.
+        start = self.width - 1 if layers else 0
+        if start:
+            before = slice(None, start)
+            forward(
+                self._model, self.ids[:, before], self._mask[:, before], self._cache,
+                position_ids=positions[:, before], logits_to_keep=1,
+            )  # fmt: skip
+        self._read(self._forward(self.ids[:, start:], self._mask, positions[:, start:]))
+
+    def __len__(self) -> int:
+        return len(self.prompt_tokens)
+
+    def advance(self, members: Sequence[Member], tokens: Sequence[int]) -> None:
+        """Put each text on the row of the token it chose: split and remove rows, and compute them.
+
+        A row's first continuation stays where it is; splits and the last rows fill the free rows, so that few
+        rows are copied.
+        """
+        children: dict[tuple[int, int, int], list[Member]] = {}
+        for member, token in zip(members, tokens, strict=True):
+            children.setdefault((member.row, token, member.key), []).append(member)
+        slots: list[tuple[int, int, int] | None] = [None] * len(children)
+        displaced = []
+        for child in children:
+            parent = child[0]
+            if parent < len(slots) and slots[parent] is None:
+                slots[parent] = child
+            else:
+                displaced.append(child)
+        rest = iter(displaced)
+        rows = [child if child is not None else next(rest) for child in slots]
+        for row, child in enumerate(rows):
+            for member in children[child]:
+                member.row = row
+        parents = [parent for parent, _, _ in rows]
+        new = torch.tensor([[token] for _, token, _ in rows], device=self._device)
+        if parents != list(range(len(self.prompt_tokens))):
+            select_rows(self._cache, parents, self._device)
+            index = torch.tensor(parents, device=self._device)
+            self.ids, self._mask = self.ids[index], self._mask[index]
+            self.prompt_tokens = [self.prompt_tokens[parent] for parent in parents]
+        step = self.ids.shape[1] - self.width
+        self.ids = torch.cat([self.ids, new], dim=1)
+        self._mask = torch.cat([self._mask, torch.ones_like(new)], dim=1)
+        positions = torch.tensor([[length + step] for length in self.prompt_tokens], device=self._device)
+        self._read((self._graphs or self._forward)(new, self._mask, positions))
+
+    def _read(self, outputs: tuple[Tensor, ...]) -> None:
+        self.logits = outputs[0]
+        self.hidden = outputs[1] if self._layers else None
+
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
+        """Return (R, V) float32 logits of the next token, and (R, L, H) hidden states of `layers`."""
+        arguments = {"position_ids": positions, "logits_to_keep": 1}
+        with in_blocks(self._model):
+            if self._layers:
+                return forward_layers(self._model, ids, mask, self._cache, self._layers, **arguments)
+            logits, _ = forward(self._model, ids, mask, self._cache, **arguments)
+        return (logits[:, -1],)

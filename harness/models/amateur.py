@@ -1,0 +1,58 @@
+"""The amateur of contrastive decoding: a second model with the same tokenizer, checked before it loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from harness.config.point import Model
+from harness.config.search_path import conf_folder
+from harness.errors import ConfigError, HarnessError, Mistake
+from harness.models.locate import ModelFiles, locate
+from harness.models.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+KEY = "decoding.amateur"
+
+
+def amateur_model(name: str, model: Model) -> Model:
+    """Return the model that the field names: a built-in choice of `model`, a hub id or a folder.
+
+    It is loaded like the model beside it: on its device, with its attention.
+    """
+    given: Mapping[str, Any] = {"id": name}
+    path = conf_folder() / "model" / f"{name}.yaml"
+    if "/" not in name and path.is_file():
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return Model(**{**given, "name": name, "device": model.device, "attention": model.attention})
+
+
+def locate_amateur(name: str, model: Model) -> ModelFiles:
+    """Find the amateur of a model and read its small files.
+
+    Raises:
+        ConfigError: it is not found or cannot be used.
+    """
+    try:
+        return locate(amateur_model(name, model))
+    except ConfigError as error:
+        raise ConfigError(Mistake(f"{KEY}={name}", one.message) for one in error.mistakes) from error
+
+
+def check_amateur(name: str, model: Model, tokenizer: PreTrainedTokenizerBase, files: ModelFiles) -> None:
+    """Check that an amateur reads the same token ids as the model beside it.
+
+    Raises:
+        ConfigError: its tokenizer has other tokens, or cannot be loaded.
+    """
+    try:
+        other = load_tokenizer(amateur_model(name, model), files)
+    except HarnessError as error:
+        raise ConfigError.of(f"{KEY}={name}", str(error)) from error
+    if other.get_vocab() != tokenizer.get_vocab():
+        problem = f"its tokenizer is not that of {model.name}; choose a smaller model of the same family"
+        raise ConfigError.of(f"{KEY}={name}", problem)
