@@ -130,11 +130,11 @@ class TokenWalk:
     def _warped(self, processors: Processors, tokens: Sequence[int]) -> list[Drawable]:
         ids = torch.tensor([[*self.prompt.ids, *tokens]], device=self._loaded.device)
         length = len(self.prompt.ids)
-        scores = self.logits(tokens)
+        own = scores = self.logits(tokens)
         if processors.guidance is not None:
             effective = vars(processors.config)
             scores = self._guided.scores(processors.guidance, effective, scores, tokens)
-        return warp(processors, Texts(ids, [length], length), scores, [0])
+        return warp(processors, Texts(ids, [length], length), scores, [0], own)
 
     def close(self) -> None:
         """Free what was loaded beside the model."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
-from typing import NamedTuple
+from collections.abc import Callable, Sequence, Set
+from copy import copy
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from harness.config.decoding import SamplerName
-from harness.decoding.logits import Logits, deviation_of
+from harness.decoding.logits import deviation_of
 from harness.decoding.sampler_settings import PARAMETERS
 
 INF = float("inf")
@@ -41,6 +41,7 @@ class Candidates:
 
     Attributes:
         logits: changed by the samplers.
+        acting: (M, 1) the rows in which the sampler acts whose turn it is; the others stay as they are.
         untouched: (M, 1) nothing was removed yet, and there are tokens beyond the n.
         vocabulary: number of tokens of the model.
         uses: what some of the rows need and others would be slowed down by (`SamplerSettings.uses`).
@@ -52,32 +53,61 @@ class Candidates:
         self,
         logits: Tensor,
         parameters: Tensor,
-        active: Mapping[SamplerName, Tensor],
         *,
         uses: Set[str],
         vocabulary: int,
         totals: Totals | None = None,
     ) -> None:
-        """`parameters` are (M, len(PARAMETERS)), `active` (M, 1) by sampler; `totals` where n is partial."""
+        """`parameters` are (M, len(PARAMETERS)); `totals` are those of the rows where n is partial."""
         self.logits = logits
         self.vocabulary, self.uses = vocabulary, uses
         self.excluded: Tensor | None = None
         self.before_adaptive: Tensor | None = None
-        self._parameters, self._active, self._totals = parameters, active, totals
+        self._parameters, self._totals = parameters, totals
+        self._rows: Any = slice(None)  # those of `totals` that these are
+        self._own = False  # whether `logits` are no one else's, and may be written into
         partial = totals is not None and logits.shape[1] < vocabulary
         shape = (len(logits), 1)
         self._complete = not partial
         self.untouched = torch.full(shape, partial, device=logits.device)
         self._decided = torch.ones_like(self.untouched)
+        self.acting = self._decided
 
     def parameter(self, name: str) -> Tensor:
         """Return (M, 1), one parameter of each row."""
         column = _COLUMN[name]
         return self._parameters[:, column, None]
 
-    def active(self, sampler: SamplerName) -> Tensor:
-        """Return (M, 1) bool, the rows in which a sampler acts."""
-        return self._active[sampler]
+    def act(self, sampler: Callable[[Candidates], None], rows: Sequence[int], *, together: bool) -> None:
+        """Let a sampler act in some rows.
+
+        It sees these rows alone, unless they are most of them or it is to see all `together`.
+        """
+        every = len(self.logits)
+        if len(rows) == every:
+            self.acting = torch.ones_like(self.untouched)
+            sampler(self)
+            return
+        adjoining = rows[-1] - rows[0] + 1 == len(rows)
+        index: Any = slice(rows[0], rows[-1] + 1)
+        if not adjoining:
+            index = torch.tensor(rows, device=self.logits.device)
+        if together or 2 * len(rows) > every:
+            self.acting = torch.zeros_like(self.untouched)
+            self.acting[index] = True
+            sampler(self)
+            return
+        some = copy(self)
+        some.logits, some._parameters = self.logits[index], self._parameters[index]
+        some.untouched, some._decided = self.untouched[index], self._decided[index]
+        some.acting, some._rows = torch.ones_like(some.untouched), index
+        before = some.untouched
+        sampler(some)
+        if not self._own:
+            self.logits, self._own = self.logits.clone(), True
+        self.logits[index] = some.logits
+        if some.untouched is not before:  # it removes tokens
+            self.untouched[index], self._decided[index] = some.untouched, some._decided
 
     def best(self) -> Tensor:
         """Return (M, 1), the largest logit."""
@@ -86,60 +116,59 @@ class Candidates:
     def log_p(self) -> Tensor:
         """Return (M, n) log-probabilities among all tokens that are left."""
         among = self.logits.logsumexp(-1, keepdim=True)
-        return self.logits - (among if self._totals is None else self._whole(self._totals.log_total, among))
+        return self.logits - self._whole("log_total", among)
 
     def entropy(self, log_p: Tensor) -> Tensor:
         """Return (M, 1) nats, of all tokens that are left."""
         among = -(log_p.exp() * log_p).nansum(-1, keepdim=True)
-        return among if self._totals is None else self._whole(self._totals.entropy, among)
+        return self._whole("entropy", among)
 
     def squares(self, log_p: Tensor) -> Tensor:
         """Return (M, 1), the sum of the squared probabilities of all tokens that are left."""
         among = (2 * log_p).exp().sum(-1, keepdim=True)
-        return among if self._totals is None else self._whole(self._totals.squares, among)
+        return self._whole("squares", among)
 
     def deviation(self) -> Tensor:
         """Return (M, 1), the population's standard deviation of the logits of all tokens that are left."""
         among = deviation_of(self.logits)
-        return among if self._totals is None else self._whole(self._totals.deviation, among)
+        return self._whole("deviation", among)
 
     def count(self) -> Tensor:
         """Return (M, 1), how many tokens are left."""
         among = (self.logits > -INF).sum(-1, keepdim=True)
         return torch.where(self.untouched, self.vocabulary, among)
 
-    def is_decided(self) -> Tensor:
-        """Return (M, 1), whether nothing is left beyond the n tokens."""
-        return self._decided & ~self.untouched | self._complete
+    def decided(self) -> tuple[list[bool], int]:
+        """Return of which rows nothing is left beyond the n tokens, and how many columns those use.
 
-    def keep(self, sampler: SamplerName, kept: Tensor, decides: Tensor | None = None) -> None:
-        """Remove what is not in `kept`, in the rows in which this sampler acts.
+        Here the host waits for the device, usually once a step.
+        """
+        rows = self._decided & ~self.untouched | self._complete
+        used = ((self.logits > -INF) & rows).any(0)
+        flags = torch.cat([rows[:, 0], used]).tolist()
+        columns = flags[len(self.logits) :]
+        width = len(columns) - columns[::-1].index(True) if True in columns else 1
+        return flags[: len(self.logits)], width
+
+    def keep(self, kept: Tensor, decides: Tensor | None = None) -> None:
+        """Remove what is not in `kept`.
 
         The n tokens decide what is kept where the last of them is removed: those beyond are less likely.
         Where that does not follow, `decides` (M, 1) says.
         """
-        active = self._active[sampler]
         decides = ~kept[:, -1:] if decides is None else decides
-        self._decided &= decides | ~(self.untouched & active)
-        self.logits = self.logits.masked_fill(~kept & active, -INF)
-        self.untouched = self.untouched & ~active
+        self._decided = self._decided & (decides | ~(self.untouched & self.acting))
+        self.logits, self._own = self.logits.masked_fill(~kept & self.acting, -INF), True
+        self.untouched = self.untouched & ~self.acting
 
-    def change(self, sampler: SamplerName, logits: Tensor) -> None:
-        """Take new logits in the rows in which this sampler acts; removed tokens stay removed."""
-        changes = self._active[sampler] & (self.logits > -INF)
-        self.logits = torch.where(changes, logits, self.logits)
+    def change(self, logits: Tensor) -> None:
+        """Take new logits; removed tokens stay removed."""
+        changes = self.acting & (self.logits > -INF)
+        self.logits, self._own = torch.where(changes, logits, self.logits), True
 
-    def _whole(self, total: Tensor, among: Tensor) -> Tensor:
-        return torch.where(self.untouched, total, among)
-
-
-def totals_of(logits: Logits, *, entropy: bool, squares: bool, deviation: bool) -> Totals:
-    """Return the totals of whole rows; those that are not asked for are 0."""
-    log_total = logits.log_total()
-    nothing = torch.zeros_like(log_total)
-    return Totals(
-        log_total,
-        logits.entropy() if entropy else nothing,
-        logits.squares() if squares else nothing,
-        logits.deviation() if deviation else nothing,
-    )
+    def _whole(self, name: str, among: Tensor) -> Tensor:
+        """Return a total of the tokens that are left: `among` the n alone once some were removed."""
+        if self._totals is None:
+            return among
+        total: Tensor = getattr(self._totals, name)
+        return torch.where(self.untouched, total[self._rows], among)

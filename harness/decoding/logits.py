@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-SHARED_TOP = 64
+SHARED_TOP = 128
 """Top tokens that are found for all rows at once; more only for the rows that need more."""
 
 _GROUP_SIZE = 16
@@ -53,6 +54,11 @@ class Logits:
     def device(self) -> torch.device:
         """The device they are on."""
         return self._values.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the logits: float32, but where a test is more exact."""
+        return self._values.dtype
 
     @property
     def vocab_size(self) -> int:
@@ -132,6 +138,50 @@ class _SelectedLogits(Logits):
 
     def select(self, index: Tensor) -> Logits:
         return _SelectedLogits(self._source, self._index[index])
+
+
+class _JoinedLogits(Logits):
+    """The rows of several logits, whose values are joined only when they are used."""
+
+    def __init__(self, parts: Sequence[Logits]) -> None:
+        super().__init__(parts[0]._values)
+        self._parts = parts
+        self._joined: Tensor | None = None
+        self._reductions: dict[str, Tensor] = {}
+
+    @property
+    def values(self) -> Tensor:
+        if self._joined is None:
+            self._joined = torch.cat([part.values for part in self._parts])
+        return self._joined
+
+    def top(self, count: int) -> TopTokens:
+        if count not in self._top:
+            tops = [part.top(count) for part in self._parts]
+            self._top[count] = TopTokens(*(torch.cat(columns) for columns in zip(*tops, strict=True)))
+        return self._top[count]
+
+    def log_total(self) -> Tensor:
+        return self._of_parts("log_total")
+
+    def entropy(self) -> Tensor:
+        return self._of_parts("entropy")
+
+    def squares(self) -> Tensor:
+        return self._of_parts("squares")
+
+    def deviation(self) -> Tensor:
+        return self._of_parts("deviation")
+
+    def _of_parts(self, name: str) -> Tensor:
+        if name not in self._reductions:
+            self._reductions[name] = torch.cat([getattr(part, name)() for part in self._parts])
+        return self._reductions[name]
+
+
+def joined(parts: Sequence[Logits]) -> Logits:
+    """Return the rows of several logits, one after the other; what is known of the parts is kept."""
+    return parts[0] if len(parts) == 1 else _JoinedLogits(parts)
 
 
 def top_tokens(logits: Tensor, count: int) -> TopTokens:

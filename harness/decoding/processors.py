@@ -115,6 +115,11 @@ class Processors:
         return self.samplers.parameters[PARAMETERS.index(name)]
 
     @property
+    def structured(self) -> bool:
+        """Whether a grammar says what the texts may be."""
+        return self._mask is not None
+
+    @property
     def only_samples(self) -> bool:
         """Whether nothing comes before or after the samplers."""
         return self.samplers is not None and self._none
@@ -144,12 +149,13 @@ class Processors:
             )
         )
 
-    def __call__(self, texts: Texts, scores: Tensor) -> Tensor:
+    def __call__(self, texts: Texts, scores: Tensor, own: Tensor | None = None) -> Tensor:
         """Return (R, V) scores, `scores` itself is not changed.
 
-        All is applied but the samplers, where there are any, and what comes after them.
+        All is applied but the samplers, where there are any, and what comes after them. `own` are the model's
+        own logits, if guidance made the scores: what is left where guidance leaves nothing of a grammar.
         """
-        raw = scores
+        raw = scores if own is None else own
         for process in self._first:
             scores = process(texts, scores)
         for reads, run in self._runs:

@@ -10,26 +10,37 @@ by one, acts on the whole vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from itertools import pairwise
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from harness.config.decoding import SamplerName
-from harness.decoding.candidates import INF, Candidates, Totals, totals_of
-from harness.decoding.logits import SHARED_TOP, Logits, TopTokens
+from harness.config.sampler_order import DEFAULT_ORDER
+from harness.decoding.candidates import INF, Candidates, Totals
+from harness.decoding.logits import SHARED_TOP, Logits, TopTokens, joined
 from harness.decoding.sampler_settings import PARAMETERS, SamplerSettings
 from harness.decoding.samplers import SAMPLERS, mix_excluded
 
 _TOP_COUNTS = (SHARED_TOP, 1024, 8192)
-"""How many of the top tokens are looked at, one after the other, until they decide what is kept."""
+"""How many of the top tokens are looked at, one after the other, until they decide what is kept.
 
-_NEED_TOTAL = ("top_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_a", "p_less", "mirostat")
-"""Truncations that compare probabilities, which needs the sum over all tokens."""
+Of a vocabulary that is no larger all are looked at where the first do not decide.
+"""
 
-_NEED_ENTROPY = ("typical_p", "eta_cutoff")
+_NEEDS: Mapping[str, tuple[SamplerName, ...]] = {
+    "log_total": (
+        "top_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_a", "p_less", "mirostat", "tfs",
+    ),
+    "entropy": ("typical_p", "eta_cutoff"),
+    "squares": ("p_less",),
+    "deviation": ("top_n_sigma",),
+}  # fmt: skip
+"""Reductions of whole rows, and the truncations that need them where they are the first."""
+
+_ON_EVERY_ROW = ("xtc", "adaptive_p")
+"""Samplers that leave a note beside the logits, for all rows of a call."""
 
 
 class TruncatedLogits(TopTokens):
@@ -43,12 +54,6 @@ class TruncatedLogits(TopTokens):
         """Return the (R, n) entries of `values`, whose columns are the tokens; -inf of other tokens."""
         found, column = (self.tokens[:, None, :] == tokens[:, :, None]).max(-1)
         return values.gather(1, column).masked_fill(~found, -INF)
-
-    def trimmed(self) -> TruncatedLogits:
-        """Return the same without the last columns that no row keeps."""
-        used = (self.logits > -INF).any(0).nonzero()[:, 0]
-        width = int(used[-1]) + 1 if len(used) else 1
-        return TruncatedLogits(self.tokens[:, :width], self.logits[:, :width])
 
 
 class Drawable(NamedTuple):
@@ -76,24 +81,20 @@ class Drawable(NamedTuple):
 
 
 class SamplerChain:
-    """The samplers of several strategies with one order, ready for distributions of any of them together."""
+    """The samplers of several strategies, ready for distributions of any of them together.
+
+    The strategies' orders may differ: they are parts of a common one, in which a sampler may stand more than
+    once, and acts each time in the rows of the strategies that have it then.
+    """
 
     def __init__(self, strategies: Sequence[SamplerSettings], device: torch.device | str) -> None:
         self._strategies = strategies
         self._parameters = torch.tensor([one.parameters for one in strategies], device=device)
-        used = dict.fromkeys(name for one in strategies for name in one.order)
-        self._active = {
-            name: torch.tensor([[name in one.order] for one in strategies], device=device) for name in used
-        }
-        self._order = _merged([one.order for one in strategies])
+        self._names, turns = common_order([one.order for one in strategies])
+        whole = [0 if one.cuts and one.divides_only else len(one.before_cuts) for one in strategies]
+        self._on_all = [own[:count] for own, count in zip(turns, whole, strict=True)]
+        self._on_top = [own[count:] for own, count in zip(turns, whole, strict=True)]
         self._uses = frozenset(use for one in strategies for use in one.uses)
-        firsts = [one.cuts[0] for one in strategies if one.cuts]
-        self._needs_total = any(name in _NEED_TOTAL for name in firsts)
-        self._needs = {
-            "entropy": any(name in _NEED_ENTROPY for name in firsts),
-            "squares": "p_less" in firsts,
-            "deviation": "top_n_sigma" in firsts,
-        }
 
     def __call__(
         self, logits: Logits, which: Sequence[int], states: Mapping[str, Tensor] | None = None
@@ -105,180 +106,184 @@ class SamplerChain:
             which: (M,) the indices of the rows' strategies.
             states: parameters that differ by row, (M,) each, by name.
         """
-        index = torch.tensor(which, device=logits.device)
-        parameters = self._parameters[index]
+        parameters = self._parameters[torch.tensor(which, device=logits.device)]
         for name, values in (states or {}).items():
             parameters[:, PARAMETERS.index(name)] = values
-        active = {name: mask[index] for name, mask in self._active.items()}
-        rows_of: dict[str, list[int]] = {"top": [], "reshaped": [], "whole": []}
-        for row, one in enumerate(which):
-            settings = self._strategies[one]
-            kind = "whole" if not settings.cuts else "top" if settings.divides_only else "reshaped"
-            rows_of[kind].append(row)
+        reshaped = [row for row, one in enumerate(which) if self._on_all[one]]
+        truncated = [row for row, one in enumerate(which) if self._strategies[one].cuts]
         found: list[Drawable] = []
-        for kind, rows in rows_of.items():
-            if not rows:
-                continue
-            some = _Rows(logits, parameters, active, rows, len(which))
-            if kind == "top":
-                found += self._truncated(some, which, tempered=True)
-                continue
-            whole = self._on_whole(some, which)
-            if kind == "whole":
+        parts = [(row, row) for row in truncated if not self._on_all[which[row]]]
+        some = _Rows(parameters, which, [(logits, parts)])
+        if reshaped:
+            place = {row: at for at, row in enumerate(reshaped)}
+            whole = self._whole(logits, parameters, which, reshaped)
+            some.add(Logits(whole.logits), [(row, place[row]) for row in truncated if row in place])
+            if done := [row for row in reshaped if not self._strategies[which[row]].cuts]:
                 mix_excluded(whole)
-                found.append(Drawable(rows, whole.logits, whole.before_adaptive))
-            else:
-                some.logits = Logits(whole.logits)
-                found += self._truncated(some, which, tempered=False)
-        return found
+                left, before = whole.logits, whole.before_adaptive
+                if len(done) < len(reshaped):
+                    index = torch.tensor([place[row] for row in done], device=logits.device)
+                    left, before = left[index], None if before is None else before[index]
+                found.append(Drawable(done, left, before))
+        return found + (self._truncated(some) if truncated else [])
 
-    def _on_whole(self, some: _Rows, which: Sequence[int]) -> Candidates:
-        """Apply what comes before the first truncation to the whole vocabulary."""
-        before = [set(self._strategies[which[row]].before_cuts) for row in some.rows]
-        device = some.logits.device
-        active = {
-            name: torch.tensor([[name in names] for names in before], device=device) for name in self._order
-        }
-        c = Candidates(
-            some.logits.values, some.parameters, active, uses=self._uses, vocabulary=some.logits.vocab_size
-        )
-        for name in self._order:
-            if any(name in names for names in before):
-                SAMPLERS[name](c)
+    def _whole(
+        self, logits: Logits, parameters: Tensor, which: Sequence[int], rows: Sequence[int]
+    ) -> Candidates:
+        """Apply to some rows what acts on the whole vocabulary: what comes before the first truncation."""
+        if len(rows) < len(which):
+            index = torch.tensor(rows, device=logits.device)
+            logits, parameters = logits.select(index), parameters[index]
+        c = Candidates(logits.values, parameters, uses=self._uses, vocabulary=logits.vocab_size)
+        self._apply(c, [self._on_all[which[row]] for row in rows])
         return c
 
-    def _truncated(self, some: _Rows, which: Sequence[int], *, tempered: bool) -> list[Drawable]:
-        """Apply the samplers to the top tokens; all but those before the first cut, if not `tempered`.
-
-        `tempered` rows have nothing but a temperature before it, which is applied to the top tokens here.
-        """
-        done_before = [() if tempered else self._strategies[which[row]].before_cuts for row in some.rows]
-        active = dict(some.active)
-        for name in dict.fromkeys(name for names in done_before for name in names):
-            left = [[name not in names] for names in done_before]
-            active[name] = active[name] & torch.tensor(left, device=some.logits.device)
-        strategies = [which[row] for row in some.rows]
-        to_come = [
-            {name for name in self._strategies[one].order if name not in done}
-            for one, done in zip(strategies, done_before, strict=True)
-        ]
-        divided = [tempered and self._strategies[one].before_cuts != () for one in strategies]
-        totals = self._totals(some, divided)
+    def _truncated(self, some: _Rows) -> list[Drawable]:
+        """Apply the samplers from the first truncation on to the top tokens, and a temperature before it."""
+        totals = self._totals(some)
         found: list[Drawable] = []
-        vocabulary, rows = some.logits.vocab_size, list(range(len(some.rows)))
-        for count in [*(n for n in _TOP_COUNTS if n < vocabulary), vocabulary]:
-            chosen = slice(None)
-            logits = some.logits
-            if len(rows) < len(some.rows):
-                chosen = torch.tensor(rows, device=logits.device)  # type: ignore[assignment]
-                logits = logits.select(chosen)  # type: ignore[arg-type]
+        rows = list(range(len(some.rows)))
+        for count in _levels(some.vocab_size):
+            logits, parameters, sums = some.logits(rows), some.parameters, totals
+            if len(rows) < len(some.which):
+                index = torch.tensor(rows, device=parameters.device)
+                parameters, sums = parameters[index], Totals(*(column[index] for column in totals))
             top = logits.top(count)
-            c = Candidates(
-                top.logits,
-                some.parameters[chosen],
-                {name: mask[chosen] for name, mask in active.items()},
-                uses=self._uses,
-                vocabulary=vocabulary,
-                totals=Totals(*(column[chosen] for column in totals)),
-            )
-            used = set().union(*(to_come[row] for row in rows))
-            for name in (name for name in self._order if name in used):
-                SAMPLERS[name](c)
+            c = Candidates(top.logits, parameters, uses=self._uses, vocabulary=some.vocab_size, totals=sums)
+            self._apply(c, [self._on_top[some.which[row]] for row in rows])
             mix_excluded(c)
-            # Here the host waits for the device, usually once a step.
-            decided = c.is_decided()[:, 0].tolist()
-            done = [i for i, yes in enumerate(decided) if yes]
+            decided, width = c.decided()
+            done = [at for at, yes in enumerate(decided) if yes]
             if not done:
                 continue
-            kept, before = TruncatedLogits(top.tokens, c.logits), c.before_adaptive
+            kept, before = TruncatedLogits(top.tokens[:, :width], c.logits[:, :width]), c.before_adaptive
+            before = None if before is None else before[:, :width]
             if len(done) < len(rows):
-                index = torch.tensor(done, device=logits.device)
+                index = torch.tensor(done, device=parameters.device)
                 kept = kept.select(index)
                 before = None if before is None else before[index]
-            if count != SHARED_TOP and before is None:
-                kept = kept.trimmed()
-            found.append(Drawable([some.rows[rows[i]] for i in done], kept, before))
+            found.append(Drawable([some.rows[rows[at]] for at in done], kept, before))
             rows = [row for row, yes in zip(rows, decided, strict=True) if not yes]
             if not rows:
                 break
         return found
 
-    def _totals(self, some: _Rows, divided: Sequence[bool]) -> Totals:
-        """Return the totals of whole rows, at the temperature in the rows that are divided by one."""
-        logits = some.logits
-        zeros = some.parameters.new_zeros((len(some.rows), 1))
-        if not self._needs_total:
-            deviation = logits.deviation() if self._needs["deviation"] else zeros
-            return Totals(zeros, zeros, zeros, self._divided(deviation, some, divided))
-        totals = totals_of(logits, **self._needs)
-        rows = [row for row, yes in enumerate(divided) if yes]
-        if rows:
-            index = torch.tensor(rows, device=logits.device)
-            scaled = Logits(logits.select(index).values / some.parameters[index, :1])
-            at_temperature = totals_of(scaled, **self._needs)
-            totals = Totals(
-                *(one.index_copy(0, index, new) for one, new in zip(totals, at_temperature, strict=True))
-            )
-        return totals
+    def _apply(self, c: Candidates, turns: Sequence[Sequence[int]]) -> None:
+        """Let the samplers act one after the other; `turns` are the places of those of each row."""
+        rows_of: dict[int, list[int]] = {}
+        for row, own in enumerate(turns):
+            for place in own:
+                rows_of.setdefault(place, []).append(row)
+        for place in sorted(rows_of):
+            name, rows = self._names[place], rows_of[place]
+            c.act(SAMPLERS[name], rows, together=name in _ON_EVERY_ROW)
 
-    def _divided(self, deviation: Tensor, some: _Rows, divided: Sequence[bool]) -> Tensor:
-        """Return deviations of logits that are divided by the temperature, in the rows where they are."""
-        mask = torch.tensor([[yes] for yes in divided], device=deviation.device)
-        return torch.where(mask, deviation / some.parameters[:, :1], deviation)
+    def _totals(self, some: _Rows) -> Totals:
+        """Return what the first truncations need of whole rows; 0 where one needs nothing.
+
+        At the temperature, where that is applied to the top tokens.
+        """
+        strategies = [self._strategies[one] for one in some.which]
+        zeros = some.parameters.new_zeros((len(strategies), 1))
+        divided = [row for row, one in enumerate(strategies) if one.divides_only and one.before_cuts]
+        needs = {
+            name: [row for row, one in enumerate(strategies) if one.cuts[0] in cuts]
+            for name, cuts in _NEEDS.items()
+        }
+        scaled_rows = [row for row in divided if any(row in rows for rows in needs.values())]
+        place = {row: at for at, row in enumerate(scaled_rows)}
+        scaled = None
+        if scaled_rows:
+            temperature = some.parameters[torch.tensor(scaled_rows, device=zeros.device), :1]
+            scaled = Logits(some.logits(scaled_rows).values / temperature)
+        columns = {}
+        for name, rows in needs.items():
+            column = zeros.to(some.dtype)
+            own = [row for row in rows if row not in place]
+            if own:
+                index = torch.tensor(own, device=zeros.device)
+                column = column.index_copy(0, index, getattr(some.logits(own), name)())
+            if scaled is not None and (rest := [row for row in rows if row in place]):
+                index = torch.tensor(rest, device=zeros.device)
+                chosen = torch.tensor([place[row] for row in rest], device=zeros.device)
+                column = column.index_copy(0, index, getattr(scaled.select(chosen), name)())
+            columns[name] = column
+        return Totals(**columns)
 
 
 class _Rows:
-    """Some of the rows of a call: their logits, parameters and in which of them each sampler acts."""
+    """Rows that truncations act on: their logits, parameters and strategies; those of one part adjoin."""
 
     def __init__(
         self,
-        logits: Logits,
         parameters: Tensor,
-        active: Mapping[SamplerName, Tensor],
-        rows: list[int],
-        total: int,
+        which: Sequence[int],
+        parts: Sequence[tuple[Logits, Sequence[tuple[int, int]]]],
     ) -> None:
-        self.rows = rows
-        self.logits, self.parameters, self.active = logits, parameters, active
-        if len(rows) < total:
-            index = torch.tensor(rows, device=logits.device)
-            self.logits, self.parameters = logits.select(index), parameters[index]
-            self.active = {name: mask[index] for name, mask in active.items()}
+        """Take parameters and strategies of all rows; `parts` are as in `add`."""
+        self._all_parameters, self._all_which = parameters, which
+        self._parts: list[tuple[Logits, list[int]]] = []
+        self.rows: list[int] = []
+        self.vocab_size, self.dtype = parts[0][0].vocab_size, parts[0][0].dtype
+        for logits, rows in parts:
+            self.add(logits, rows)
+
+    def add(self, logits: Logits, rows: Sequence[tuple[int, int]]) -> None:
+        """Add rows, each with its place in these logits."""
+        if rows:
+            self._parts.append((logits, [place for _, place in rows]))
+            self.rows += [row for row, _ in rows]
+
+    @cached_property
+    def which(self) -> list[int]:
+        """The rows' strategies."""
+        return [self._all_which[row] for row in self.rows]
+
+    @cached_property
+    def parameters(self) -> Tensor:
+        """The rows' parameters."""
+        return self._all_parameters[torch.tensor(self.rows, device=self._all_parameters.device)]
+
+    def logits(self, rows: Sequence[int]) -> Logits:
+        """Return some of these rows, in ascending order."""
+        chosen: list[Logits] = []
+        start = 0
+        for logits, places in self._parts:
+            own = [places[row - start] for row in rows if start <= row < start + len(places)]
+            start += len(places)
+            if own:
+                chosen.append(logits.select(torch.tensor(own, device=logits.device)))
+        return joined(chosen)
 
 
-def _merged(orders: Sequence[Sequence[SamplerName]]) -> list[SamplerName]:
-    """Return one order that contains all of these.
+def _levels(vocabulary: int) -> list[int]:
+    """Return how many of the top tokens are looked at, one after the other."""
+    few = (SHARED_TOP,) if vocabulary <= _TOP_COUNTS[-1] else _TOP_COUNTS
+    return [*(count for count in few if count < vocabulary), vocabulary]
 
-    Raises:
-        ValueError: they contradict each other.
+
+def common_order(
+    orders: Sequence[Sequence[SamplerName]],
+) -> tuple[list[SamplerName], list[list[int]]]:
+    """Return an order in which all of these are contained, and the places of each of them in it.
+
+    A name stands in it more than once where the orders contradict each other.
     """
-    after: dict[SamplerName, set[SamplerName]] = {name: set() for order in orders for name in order}
-    for order in orders:
-        for earlier, later in pairwise(order):
-            after[later].add(earlier)
-    merged: list[SamplerName] = []
-    while len(merged) < len(after):
-        ready = [name for name in after if name not in merged and after[name] <= set(merged)]
-        if not ready:
-            raise ValueError("these strategies have contradicting orders of samplers")
-        merged.append(ready[0])
-    return merged
-
-
-def by_order(strategies: Sequence[SamplerSettings]) -> list[list[int]]:
-    """Return the indices of strategies in groups whose orders do not contradict each other."""
-    groups: list[list[int]] = []
-    for index, one in enumerate(strategies):
-        for group in groups:
-            try:
-                _merged([*(strategies[i].order for i in group), one.order])
-            except ValueError:
-                continue
-            group.append(index)
-            break
-        else:
-            groups.append([index])
-    return groups
+    used = {name for order in orders for name in order}
+    places: list[tuple[SamplerName, set[int]]] = [(name, set()) for name in DEFAULT_ORDER if name in used]
+    for number, order in enumerate(orders):
+        start = 0
+        for name in order:
+            later = (place for place in range(start, len(places)) if places[place][0] == name)
+            place = next(later, None)
+            if place is None:
+                place = start
+                places.insert(place, (name, set()))
+            places[place][1].add(number)
+            start = place + 1
+    places = [(name, strategies) for name, strategies in places if strategies]
+    turns = [[at for at, (_, some) in enumerate(places) if number in some] for number in range(len(orders))]
+    return [name for name, _ in places], turns
 
 
 @lru_cache(maxsize=64)

@@ -35,7 +35,7 @@ def _temperature(c: Candidates) -> None:
     temperature, reach, theta = (c.parameter(n) for n in ("temperature", "dynatemp_range", "edt_theta"))
     plain = c.logits / temperature
     if "dynamic temperature" not in c.uses:
-        c.change("temperature", plain)
+        c.change(plain)
         return
     entropy, count = c.entropy(c.log_p()), c.count()
     lowest = (temperature - reach).clamp(min=0.0)
@@ -46,7 +46,7 @@ def _temperature(c: Candidates) -> None:
     best = c.best()
     # A temperature of 0 leaves the best tokens; the others reach -inf.
     scaled = best + (c.logits - best) / varied.clamp(min=1e-30)
-    c.change("temperature", torch.where((reach > 0) | (theta > 0), scaled, plain))
+    c.change(torch.where((reach > 0) | (theta > 0), scaled, plain))
 
 
 def _smoothing(c: Candidates) -> None:
@@ -57,12 +57,12 @@ def _smoothing(c: Candidates) -> None:
     factor, curve = c.parameter("smoothing_factor"), c.parameter("smoothing_curve")
     best = c.best()
     d = (c.logits - best).masked_fill(c.logits == -INF, 0.0)
-    c.change("smoothing", best - (3 - curve) / 2 * factor * d**2 + (curve - 1) / 2 * factor * d**3)
+    c.change(best - (3 - curve) / 2 * factor * d**2 + (curve - 1) / 2 * factor * d**3)
 
 
 def _top_n_sigma(c: Candidates) -> None:
     """Tang et al. 2024 (arXiv:2411.07641), with the population's deviation, as llama.cpp has it."""
-    c.keep("top_n_sigma", c.logits >= c.best() - c.parameter("top_n_sigma") * c.deviation())
+    c.keep(c.logits >= c.best() - c.parameter("top_n_sigma") * c.deviation())
 
 
 def _top_h(c: Candidates) -> None:
@@ -76,25 +76,25 @@ def _top_h(c: Candidates) -> None:
     kept[:, 0] = True
     among = torch.zeros_like(c.logits, dtype=torch.bool).scatter_(1, top.indices, kept)
     whole = torch.full_like(c.untouched, width == min(_MOST_TOP_H, c.vocabulary))
-    c.keep("top_h", among, whole)
+    c.keep(among, whole)
 
 
 def _top_k(c: Candidates) -> None:
     """Fan et al. 2018 (arXiv:1805.04833); ties with the k-th token are kept as well."""
     first = (c.logits > -INF).cumsum(-1) <= c.parameter("top_k")
-    c.keep("top_k", c.logits >= torch.where(first, c.logits, INF).amin(-1, keepdim=True))
+    c.keep(c.logits >= torch.where(first, c.logits, INF).amin(-1, keepdim=True))
 
 
 def _top_p(c: Candidates) -> None:
     """Holtzman et al. 2020 (arXiv:1904.09751): keep a token while likelier ones have less than top_p."""
     p = c.log_p().exp()
     kept = p.cumsum(-1) - p < c.parameter("top_p")
-    c.keep("top_p", kept.scatter_(1, c.logits.argmax(-1, keepdim=True), True))
+    c.keep(kept.scatter_(1, c.logits.argmax(-1, keepdim=True), True))
 
 
 def _min_p(c: Candidates) -> None:
     """Nguyen et al. 2024 (arXiv:2407.01082): tokens at least min_p times as likely as the likeliest."""
-    c.keep("min_p", _with_best(c, (c.logits - c.best()).exp() >= c.parameter("min_p")))
+    c.keep(_with_best(c, (c.logits - c.best()).exp() >= c.parameter("min_p")))
 
 
 def _typical_p(c: Candidates) -> None:
@@ -110,12 +110,12 @@ def _typical_p(c: Candidates) -> None:
     # Beyond the last token are only less likely ones. If its information is above the entropy, they are
     # farther away than it; if it is removed, so are they.
     decides = (-log_p[:, -1:] >= entropy) & (distance[:, -1:] > threshold)
-    c.keep("typical_p", distance <= threshold, decides)
+    c.keep(distance <= threshold, decides)
 
 
 def _epsilon_cutoff(c: Candidates) -> None:
     """Hewitt et al. 2022 (arXiv:2210.15191): tokens of at least this probability, and the likeliest."""
-    c.keep("epsilon_cutoff", _with_best(c, c.log_p().exp() >= c.parameter("epsilon_cutoff")))
+    c.keep(_with_best(c, c.log_p().exp() >= c.parameter("epsilon_cutoff")))
 
 
 def _eta_cutoff(c: Candidates) -> None:
@@ -123,7 +123,7 @@ def _eta_cutoff(c: Candidates) -> None:
     log_p = c.log_p()
     eta = c.parameter("eta_cutoff")
     threshold = torch.minimum(eta, eta.sqrt() * (-c.entropy(log_p)).exp())
-    c.keep("eta_cutoff", _with_best(c, log_p.exp() >= threshold))
+    c.keep(_with_best(c, log_p.exp() >= threshold))
 
 
 def _tfs(c: Candidates) -> None:
@@ -131,24 +131,34 @@ def _tfs(c: Candidates) -> None:
 
     Of the sorted probabilities the second differences count, in size and as shares of their sum: kept are
     the tokens before which their cumulative share is at most tfs. Removed tokens are among them as zeros.
+    Of tokens beyond the n, which fall to 0 from the last probability p, the sum is between 0 and D + 2 p, D
+    the last difference: the n tokens decide where both bounds keep the same.
     """
     ranked, order = c.log_p().exp().sort(dim=-1, descending=True)
-    beyond = min(2, c.vocabulary - ranked.shape[1])
+    count = ranked.shape[1]
+    beyond = min(2, c.vocabulary - count)
     padded = torch.nn.functional.pad(ranked, (0, beyond))
-    curvature = padded.diff(dim=-1).diff(dim=-1).abs()
-    cumulative = (curvature / curvature.sum(-1, keepdim=True)).cumsum(-1)
+    falls = -padded.diff(dim=-1)
+    curvature = falls.diff(dim=-1).abs()
+    if beyond:
+        unknown = c.untouched & (torch.arange(curvature.shape[1], device=curvature.device) >= count - 2)
+        curvature = curvature.masked_fill(unknown, 0.0)
+    cumulative, total = curvature.cumsum(-1), curvature.sum(-1, keepdim=True)
+    most = total + torch.where(c.untouched, falls[:, count - 2, None] + 2 * ranked[:, -1:], 0.0)
     kept = torch.ones_like(padded, dtype=torch.bool)
-    kept[:, 1:-1] = ~(cumulative > c.parameter("tfs"))
+    kept[:, 1:-1] = ~(cumulative / total > c.parameter("tfs"))
     kept[:, -1] = False
     kept[:, 0] = True
-    among = torch.zeros_like(kept[:, : ranked.shape[1]]).scatter_(1, order, kept[:, : ranked.shape[1]])
-    c.keep("tfs", among, torch.zeros_like(c.untouched))
+    bounded = ~(cumulative / most > c.parameter("tfs"))
+    decides = (kept[:, 1:-1] == bounded).all(-1, keepdim=True) & ~kept[:, count - 1, None]
+    among = torch.zeros_like(kept[:, :count]).scatter_(1, order, kept[:, :count])
+    c.keep(among, decides)
 
 
 def _top_a(c: Candidates) -> None:
     """Ethan Smith 2022: tokens at least top_a times as likely as the square of the largest probability."""
     p = c.log_p().exp()
-    c.keep("top_a", _with_best(c, p >= c.parameter("top_a") * p.amax(-1, keepdim=True).square()))
+    c.keep(_with_best(c, p >= c.parameter("top_a") * p.amax(-1, keepdim=True).square()))
 
 
 def _p_less(c: Candidates) -> None:
@@ -160,7 +170,7 @@ def _p_less(c: Candidates) -> None:
     squares = c.squares(log_p)
     excess = ((c.vocabulary * squares - 1) / (c.vocabulary - 1)).clamp(min=0.0)
     threshold = torch.where(c.parameter("p_less") > 1, excess, squares)
-    c.keep("p_less", _with_best(c, log_p >= threshold.log() - _SLACK))
+    c.keep(_with_best(c, log_p >= threshold.log() - _SLACK))
 
 
 def _xtc(c: Candidates) -> None:
@@ -171,7 +181,7 @@ def _xtc(c: Candidates) -> None:
     p = c.log_p().exp()
     likely = p >= c.parameter("xtc_threshold")
     least = torch.where(likely, p, INF).argmin(-1, keepdim=True)
-    excluded = likely.scatter(1, least, False) & c.active("xtc")
+    excluded = likely.scatter(1, least, False) & c.acting
     c.excluded = excluded if c.excluded is None else c.excluded | excluded
 
 
@@ -186,7 +196,8 @@ def mix_excluded(c: Candidates) -> None:
     share, log_p = c.parameter("xtc_probability"), c.log_p()
     mass = torch.where(c.excluded, log_p.exp(), 0.0).sum(-1, keepdim=True)
     others = (1 - share + share / (1 - mass).clamp(min=1e-30)).log()
-    c.change("xtc", log_p + torch.where(c.excluded, torch.log1p(-share), others))
+    c.acting = c.excluded.any(-1, keepdim=True)
+    c.change(log_p + torch.where(c.excluded, torch.log1p(-share), others))
 
 
 def _mirostat(c: Candidates) -> None:
@@ -203,7 +214,7 @@ def _mirostat(c: Candidates) -> None:
         by_rank, enough = _mirostat_1(c, log_p, mu)
         kept = torch.where(mode == 1, by_rank, kept)
         decides = torch.where(mode == 1, enough & ~kept[:, -1:], decides)
-    c.keep("mirostat", _with_best(c, kept), decides)
+    c.keep(_with_best(c, kept), decides)
 
 
 def _mirostat_1(c: Candidates, log_p: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,7 +246,7 @@ def _adaptive_p(c: Candidates) -> None:
     """
     c.before_adaptive = c.log_p()
     distance = (c.before_adaptive.exp() - c.parameter("adaptive_goal")).abs() / 0.3
-    c.change("adaptive_p", 5 - 10 * distance.square() / (1 + distance))
+    c.change(5 - 10 * distance.square() / (1 + distance))
 
 
 def _skew(c: Candidates) -> None:
@@ -245,7 +256,7 @@ def _skew(c: Candidates) -> None:
     # F' = before^power ((1 + p / before)^power - 1), which keeps small probabilities
     gained = before.log() * power + torch.expm1(torch.log1p(ranked / before) * power).log()
     gained[:, 0] = ranked[:, 0].log() * power[:, 0]
-    c.change("skew", torch.empty_like(c.logits).scatter_(1, order, gained.to(c.logits.dtype)))
+    c.change(torch.empty_like(c.logits).scatter_(1, order, gained.to(c.logits.dtype)))
 
 
 def _with_best(c: Candidates, kept: Tensor) -> Tensor:

@@ -13,9 +13,14 @@ from harness.decoding.sampler_chain import Drawable, TruncatedLogits, sampler_ch
 from harness.decoding.texts import Texts
 
 
-def warp(processors: Processors, texts: Texts, logits: Tensor, numbers: Sequence[int]) -> list[Drawable]:
-    """Return what (R, V) logits become; `numbers` (R,) are those of the texts, whose states are read."""
-    warped = processors(texts, logits)
+def warp(
+    processors: Processors, texts: Texts, logits: Tensor, numbers: Sequence[int], own: Tensor | None = None
+) -> list[Drawable]:
+    """Return what (R, V) logits become; `numbers` (R,) are those of the texts, whose states are read.
+
+    `own` are the model's logits where guidance made these.
+    """
+    warped = processors(texts, logits, own)
     if processors.samplers is None:
         return [Drawable(list(range(len(numbers))), warped, None)]
     states = processors.state.parameters(numbers, texts) if processors.state.needed else {}

@@ -65,6 +65,47 @@ def llama_100m() -> Loaded:
 
 
 @cache
+def llama_small() -> Loaded:
+    """A model of 2 layers that reads the ids of `llama_100m`: an amateur."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=32_000,
+        hidden_size=128,
+        intermediate_size=352,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(1)
+    return _ready(LlamaForCausalLM(config))
+
+
+@cache
+def tokenizer_of_32000() -> Any:
+    """A byte-level BPE of 32,000 tokens: bytes, and two or three letters with and without a space."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = "etaoinshrdlcumwfgypbvkjxqz"
+    tokens = ["<|begin|>", "<|end|>", "<|pad|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    merges = [(a, b) for a in letters for b in letters]
+    merges += [(a + b, c) for a in letters for b in letters for c in letters]
+    merges += [("\u0120", a + b) for a in letters for b in letters]
+    merges += [("\u0120", a + b + c) for a in letters for b in letters for c in letters]
+    merges = merges[: 32_000 - len(tokens)]
+    tokens += [first + second for first, second in merges]
+    backend = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<|begin|>", eos_token="<|end|>", pad_token="<|pad|>"
+    )
+
+
+@cache
 def qwen_half_billion() -> Loaded:
     """The shape of Qwen2-0.5B, 151,936 tokens, bf16."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -94,7 +135,7 @@ def fable_small() -> Loaded:
     choice = Model(name="fable_small", id="fable_small", device="cpu")
     loaded = load(choice, Quantization(name="fp32", dtype="float32"), None)
     loaded.model.generation_config = GenerationConfig()
-    return Loaded(loaded.model, "cpu")
+    return Loaded(loaded.model, "cpu", loaded.tokenizer)
 
 
 def _ready(model: Any) -> Loaded:

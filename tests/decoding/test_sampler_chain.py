@@ -12,8 +12,9 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 from transformers.generation import logits_process as stock
 
 from harness.backends.hf.recorder import Recorder
+from harness.decoding import logits as logits_module
 from harness.decoding.gumbel import draw, noise_key
-from harness.decoding.logits import Logits, entropy_of, top_tokens
+from harness.decoding.logits import SHARED_TOP, Logits, entropy_of, top_tokens
 from harness.decoding.processors import stock_processors
 from harness.decoding.sampler_chain import SamplerChain
 from harness.decoding.sampler_settings import sampler_settings
@@ -101,33 +102,40 @@ def test_all_strategies_together_equal_each_alone(seed: int) -> None:
         assert_same(together[index : index + 1], sampled(own, **cases[case]), own)
 
 
-class CountedLogits(Logits):
-    """Logits that remember how many of the top tokens were asked for."""
-
-    def __init__(self, values: torch.Tensor) -> None:
-        super().__init__(values)
-        self.counts: list[int] = []
-
-    def top(self, count: int) -> Any:
-        self.counts.append(count)
-        return super().top(count)
-
-
 @pytest.mark.parametrize(
     ("name", "row", "most"),
     [
-        ("top_p 0.9", 7, 64),
-        ("typical 0.9", 7, 64),
-        ("eta 0.02", 6, 64),
-        ("top_k 64", 2, 1024),
+        ("top_p 0.9", 7, SHARED_TOP),
+        ("typical 0.9", 7, SHARED_TOP),
+        ("eta 0.02", 6, SHARED_TOP),
+        ("tfs 0.9", 7, SHARED_TOP),
+        ("top_k 1023", 2, V),
         ("top_p 0.9", 0, V),
+        ("tfs 0.9", 0, V),
     ],
 )
-def test_few_tokens_decide_peaked_distributions(name: str, row: int, most: int) -> None:
+def test_few_tokens_decide_peaked_distributions(
+    name: str, row: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only flat rows need the whole vocabulary; so the tests above cover the top tokens too."""
-    logits = CountedLogits(random_logits(1)[row : row + 1])
-    SamplerChain([settings(**CASES[name])], "cpu")(logits, [0])
-    assert max(logits.counts) == most
+    counts = []
+
+    def counted(values: torch.Tensor, count: int) -> Any:
+        counts.append(count)
+        return top_tokens(values, count)
+
+    monkeypatch.setattr(logits_module, "top_tokens", counted)
+    fields = CASES.get(name, {"tfs": 0.9})
+    SamplerChain([settings(**fields)], "cpu")(Logits(random_logits(1)[row : row + 1]), [0])
+    assert max(counts) == most
+
+
+@pytest.mark.parametrize("name", ["top_p 0.99", "typical 0.9", "hot min_p", "top_k 1023", "epsilon 1e-05"])
+def test_a_large_vocabulary_is_looked_at_in_steps(name: str) -> None:
+    """Rows of every flatness, so that each of the numbers of top tokens decides some."""
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn((12, 10_007), generator=generator) * torch.linspace(0.3, 8.0, 12)[:, None]
+    assert_same(sampled(logits, **CASES[name]), stock_logits(CASES[name], logits), logits)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.95])

@@ -7,15 +7,17 @@ text-generation-webui gives the same.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
-from sampled import sampled, sampling, settings
+from sampled import dense, sampled, sampling, settings
 
+from harness.config.sampler_order import DEFAULT_ORDER
 from harness.decoding.logits import Logits
-from harness.decoding.sampler_chain import SamplerChain, by_order
+from harness.decoding.sampler_chain import SamplerChain, common_order
 from harness.decoding.sampler_state import SamplerState
 from harness.decoding.texts import Texts
 
@@ -281,23 +283,32 @@ def test_something_is_always_left_and_no_removed_token_comes_back(name: str, see
 def test_with_others_in_one_call_as_alone(name: str) -> None:
     logits = random_logits(3)
     others = [settings(**fields) for fields in ({"top_p": 0.9}, {"temperature": 0.7, "top_k": 30}, ALL[name])]
-    for group in by_order(others):
-        if 2 not in group:
-            continue
-        place = group.index(2)
-        chosen = [others[i] for i in group]
-        which = [place if row % 2 else (place + 1) % len(group) for row in range(len(logits))]
-        states = {name: torch.tensor(v) for name, v in states_of(ALL[name], len(logits)).items()}
-        found = SamplerChain(chosen, "cpu")(Logits(logits), which, states)
-        together = torch.full_like(logits, float("-inf"))
-        for rows, left, _ in found:
-            if isinstance(left, torch.Tensor) and not isinstance(left, tuple):
-                together[rows] = left
-            else:
-                together[rows] = together[rows].scatter_(1, left.tokens, left.logits)
-        alone = run(name, logits)
-        rows = [row for row, one in enumerate(which) if one == place]
-        assert torch.allclose(together[rows].softmax(-1), alone[rows].softmax(-1), atol=1e-6)
+    which = [2 if row % 2 else row // 2 % 2 for row in range(len(logits))]
+    states = {name: torch.tensor(v) for name, v in states_of(ALL[name], len(logits)).items()}
+    together = dense(SamplerChain(others, "cpu")(Logits(logits), which, states), logits)
+    alone = run(name, logits)
+    rows = [row for row, one in enumerate(which) if one == 2]
+    assert torch.allclose(together[rows].softmax(-1), alone[rows].softmax(-1), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_common_order_contains_every_order(seed: int) -> None:
+    rng = random.Random(seed)
+    orders = [rng.sample(DEFAULT_ORDER, rng.randrange(1, 9)) for _ in range(rng.randrange(1, 8))]
+    places, turns = common_order(orders)
+    assert [[places[turn] for turn in own] for own in turns] == orders
+    assert all(own == sorted(own) for own in turns)
+    assert {turn for own in turns for turn in own} == set(range(len(places))), "no place for nothing"
+
+
+def test_orders_that_agree_need_no_place_twice() -> None:
+    assert common_order([["temperature", "top_k", "min_p"], ["top_k", "top_p"]]) == (
+        ["temperature", "top_k", "top_p", "min_p"],
+        [[0, 1, 3], [1, 2]],
+    )
+    last = ["top_k", "top_p", "temperature"]
+    places, _ = common_order([["temperature", "top_p"], last, last])
+    assert places == ["temperature", "top_k", "top_p", "temperature"]
 
 
 class TestIdentities:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 from harness.backends.hf.recorder import RawStep
 from harness.backends.hf.wide_head import in_blocks
 from harness.decoding.guidance import Dola, Guidance, all_layers
-from harness.decoding.logits import Logits, entropy_and_squares
 from harness.models.load import LoadedModel
 
 
@@ -56,7 +55,7 @@ def with_guidance(
     rows: Sequence[GuidedRow],
     second_of: SecondOf,
 ) -> tuple[RawStep, dict[GuidedRow, int]]:
-    """Return the step with what guided rows see behind its own logits, and where each is among them.
+    """Return the step with what guided rows see behind its own logits, and where each is in `RawStep.seen`.
 
     Args:
         raw: of all rows of the batch, second prompts' rows among them.
@@ -76,14 +75,4 @@ def with_guidance(
         place |= {one: len(raw.log_p) + len(place) + number for number, one in enumerate(some)}
     if not scores:
         return raw, {}
-    guided = torch.cat(scores)
-    log_p = guided.log_softmax(-1)
-    entropy, squares = entropy_and_squares(log_p)
-    own = raw.logits
-    seen = Logits(
-        torch.cat([own.values, guided]),
-        torch.cat([raw.log_p, log_p]),
-        torch.cat([raw.entropy, entropy]),
-        torch.cat([own.squares()[:, 0], squares]),
-    )
-    return replace(raw, guided=seen), place
+    return raw.with_rows(torch.cat(scores)), place

@@ -9,7 +9,7 @@ import torch
 
 from harness.backends.backend import ReadAgain, Request
 from harness.backends.hf.recorder import Recorder
-from harness.backends.hf.sampler import BatchRows, Sequences, choose_tokens
+from harness.backends.hf.sampler import BatchRows, Choosing, Sequences, choose_tokens
 from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.teacher_forcing import logits_along
 from harness.decoding.gumbel_numpy import key_of_step, noise_key
@@ -43,7 +43,7 @@ def read_again(loaded: LoadedModel, request: Request, generated: Sequence[int]) 
             every = list(range(len(rows)))
             sequences = Sequences([0] * len(rows), every, keys if strategy.do_sample else None, every)
             batch = BatchRows(tokens[:, None], [1] * len(rows), 1, 0)
-            tokens = choose_tokens(processors, recorder, raw, batch, sequences)
+            (tokens,) = choose_tokens([Choosing(processors, sequences)], recorder, raw, batch)
             chosen.append(tokens)
         else:
             recorder.observe([0] * len(rows), raw, rows, tokens)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.decoding.logits import Logits, entropy_and_squares, entropy_of
+from harness.decoding.logits import Logits, entropy_and_squares, entropy_of, joined
 from harness.decoding.sampler_chain import TruncatedLogits
 from harness.store.records import Steps
 
@@ -27,7 +28,7 @@ class RawStep:
         log_p: (R, V) their log_softmax.
         entropy: (R,) nats.
         top_ids, top_logprobs: (R, k) the likeliest tokens, likeliest first.
-        guided: `logits` and, behind them, what guided strategies see instead; None where there are none.
+        more: what some strategies make of rows of `logits` before they sample, other rows (M, V) each.
     """
 
     logits: Logits
@@ -35,12 +36,21 @@ class RawStep:
     entropy: Tensor
     top_ids: Tensor
     top_logprobs: Tensor
-    guided: Logits | None = None
+    more: tuple[Logits, ...] = ()
+
+    @cached_property
+    def seen(self) -> Logits:
+        """What strategies choose from: `logits`, and behind them `more`."""
+        return joined([self.logits, *self.more])
 
     @property
-    def seen(self) -> Logits:
-        """What strategies choose from, a row for each distinct one."""
-        return self.logits if self.guided is None else self.guided
+    def rows_seen(self) -> int:
+        """The rows of `seen`."""
+        return len(self.log_p) + sum(len(one.values) for one in self.more)
+
+    def with_rows(self, scores: Tensor) -> RawStep:
+        """Return the step with more rows that are chosen from, (M, V)."""
+        return replace(self, more=(*self.more, Logits(scores)))
 
     def logprob_of(self, rows: Tensor, allowed: Tensor) -> Tensor:
         """Return (M,) log raw probability that a token is one of those `allowed` (M, V), of some rows."""

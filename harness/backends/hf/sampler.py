@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from harness.backends.hf.recorder import RawStep, Recorder
 from harness.decoding.gumbel import draw
 from harness.decoding.logits import Logits
 from harness.decoding.processors import Processors
-from harness.decoding.sampler_chain import Drawable, TruncatedLogits, by_order, sampler_chain
+from harness.decoding.sampler_chain import Drawable, TruncatedLogits, sampler_chain
 from harness.decoding.texts import Texts
 from harness.decoding.warping import after_samplers
 
@@ -61,65 +61,145 @@ class Sequences:
         )
 
 
+@dataclass(frozen=True)
+class Choosing:
+    """The sequences of one strategy at a step, and what it makes of logits."""
+
+    processors: Processors
+    sequences: Sequences
+
+
 def choose_tokens(
-    processors: Processors, recorder: Recorder, raw: RawStep, batch: BatchRows, sequences: Sequences
-) -> Tensor:
-    """Return (N,) tokens chosen for sequences of one strategy; record what they were chosen from."""
-    if processors.only_samples:
-        which = [0] * len(sequences.numbers)
-        return choose_by_samplers([processors], which, recorder, raw, batch, sequences)
-    device = raw.logits.device
+    chosen: Sequence[Choosing],
+    recorder: Recorder,
+    raw: RawStep,
+    batch: BatchRows,
+    failed: Callable[[int, Exception], Exception] = lambda _, error: error,
+) -> list[Tensor]:
+    """Choose a token for each sequence, and record what it was chosen from.
+
+    What comes before the samplers is applied strategy by strategy; then all strategies are sampled together.
+
+    Args:
+        chosen: by strategy.
+        recorder: sees the step.
+        raw: the step's distributions.
+        batch: the rows.
+        failed: returns what is raised where the processors of a strategy (its index) raise an error.
+
+    Returns:
+        The tokens (N,) of each strategy's sequences.
+    """
+    tokens: dict[int, Tensor] = {}
+    together: dict[int, _Sampled] = {}
+    processed: list[Tensor] = []
+    start = raw.rows_seen
+    for number, one in enumerate(chosen):
+        try:
+            if one.processors.only_samples:
+                together[number] = _Sampled(one.sequences, None)
+            elif one.processors.samplers is None:
+                tokens[number] = _unsampled(one, recorder, raw, batch)
+            else:
+                warped, indices, allowed = _warped(one, raw, batch)
+                seen = replace(one.sequences, seen=[start + index for index in indices])
+                together[number] = _Sampled(seen, allowed)
+                processed.append(warped)
+                start += len(warped)
+        except Exception as error:
+            raise failed(number, error) from error
+    if processed:
+        raw = raw.with_rows(torch.cat(processed))
+    alone = [number for number in together if chosen[number].processors.after]
+    common = [number for number in together if number not in alone]
+    for numbers in ([number] for number in alone):
+        tokens |= _sampled(numbers, chosen, together, recorder, raw, batch)
+    if common:
+        tokens |= _sampled(common, chosen, together, recorder, raw, batch)
+    return [tokens[number] for number in range(len(chosen))]
+
+
+class _Sampled(NamedTuple):
+    """Sequences to be sampled; `allowed_logprob` (N,) is recorded, None without a grammar."""
+
+    sequences: Sequences
+    allowed_logprob: Tensor | None
+
+
+def _unsampled(one: Choosing, recorder: Recorder, raw: RawStep, batch: BatchRows) -> Tensor:
+    """Choose the tokens of a strategy without samplers."""
+    sequences, device = one.sequences, raw.logits.device
     rows = torch.tensor(sequences.rows, device=device)
-    if processors.neutral:
+    if one.processors.neutral:
         tokens = _choose(raw.logits.values.index_select(0, rows), sequences, batch.step)
         recorder.observe(sequences.numbers, raw, rows, tokens)
         return tokens
-    distinct, indices = _distinct(list(zip(sequences.rows, sequences.seen, strict=True)))
-    index = torch.tensor(distinct, device=device)
-    texts = batch.texts([row for row, _ in distinct])
-    warped = processors(texts, raw.seen.select(index[:, 1]).values)
+    warped, indices, allowed_logprob = _warped(one, raw, batch)
     warped_rows = torch.tensor(indices, device=device)
-    allowed = processors.allowed(texts, warped.shape[1])
-    allowed_logprob = None
-    if allowed is not None:
-        allowed_logprob = raw.logprob_of(index[:, 0], allowed.to(device))[warped_rows]
-    if processors.samplers is not None:
-        which = [0] * len(distinct)
-        return _sample(
-            [processors], Logits(warped), which, indices, recorder, raw, batch, sequences, allowed_logprob
-        )
     tokens = _choose(warped.index_select(0, warped_rows), sequences, batch.step)
     recorder.observe(sequences.numbers, raw, rows, tokens, warped, warped_rows, allowed_logprob)
     return tokens
 
 
-def choose_by_samplers(
-    strategies: Sequence[Processors],
-    which: Sequence[int],
+def _warped(one: Choosing, raw: RawStep, batch: BatchRows) -> tuple[Tensor, list[int], Tensor | None]:
+    """Return what a strategy's processors make of its distinct rows, (M, V), and each sequence's row in it.
+
+    Also the log of the raw probability of what a grammar allows, (N,); None without one.
+    """
+    device = raw.logits.device
+    pairs = zip(one.sequences.rows, one.sequences.seen, strict=True)
+    distinct, indices = _distinct(list(pairs))
+    index = torch.tensor(distinct, device=device)
+    texts = batch.texts([row for row, _ in distinct])
+    own = None
+    if one.processors.structured and one.processors.guidance is not None:
+        own = raw.logits.select(index[:, 0]).values
+    warped = one.processors(texts, raw.seen.select(index[:, 1]).values, own)
+    allowed = one.processors.allowed(texts, warped.shape[1])
+    if allowed is None:
+        return warped, indices, None
+    logprob = raw.logprob_of(index[:, 0], allowed.to(device))
+    return warped, indices, logprob[torch.tensor(indices, device=device)]
+
+
+def _sampled(
+    numbers: Sequence[int],
+    chosen: Sequence[Choosing],
+    together: Mapping[int, _Sampled],
     recorder: Recorder,
     raw: RawStep,
     batch: BatchRows,
-    sequences: Sequences,
-) -> Tensor:
-    """Return (N,) tokens chosen for sequences of any strategies that only sample, all of them together.
+) -> dict[int, Tensor]:
+    """Draw for some strategies at once; return their tokens by number."""
+    counts = [len(together[number].sequences.numbers) for number in numbers]
+    which = [place for place, count in enumerate(counts) for _ in range(count)]
+    sequences = _joined([together[number].sequences for number in numbers])
+    distinct, indices = _distinct(list(zip(sequences.seen, which, strict=True)))
+    logits = raw.seen.select(torch.tensor([row for row, _ in distinct], device=raw.logits.device))
+    strategies = [chosen[number].processors for number in numbers]
+    of_rows = [strategy for _, strategy in distinct]
+    allowed = _joined_allowed([together[number].allowed_logprob for number in numbers], counts)
+    drawn = _sample(strategies, logits, of_rows, indices, recorder, raw, batch, sequences, allowed)
+    return dict(zip(numbers, drawn.split(counts), strict=True))
 
-    `which` (N,) are the indices of the sequences' strategies.
-    """
-    tokens = torch.empty(len(which), dtype=torch.long, device=raw.logits.device)
-    for group in by_order([one.samplers for one in strategies if one.samplers is not None]):
-        place = {strategy: index for index, strategy in enumerate(group)}
-        members = [n for n, strategy in enumerate(which) if strategy in place]
-        some = sequences.select(members)
-        distinct, indices = _distinct([(some.seen[i], place[which[n]]) for i, n in enumerate(members)])
-        index = torch.tensor([row for row, _ in distinct], device=raw.logits.device)
-        logits = raw.seen.select(index)
-        of_rows = [strategy for _, strategy in distinct]
-        chosen = [strategies[strategy] for strategy in group]
-        drawn = _sample(chosen, logits, of_rows, indices, recorder, raw, batch, some)
-        if len(members) == len(which):
-            return drawn
-        tokens[torch.tensor(members, device=tokens.device)] = drawn
-    return tokens
+
+def _joined(several: Sequence[Sequences]) -> Sequences:
+    assert all(one.keys is not None for one in several), "samplers are for sampling"
+    return Sequences(
+        [number for one in several for number in one.numbers],
+        [row for one in several for row in one.rows],
+        [key for one in several for key in one.keys or ()],
+        [row for one in several for row in one.seen],
+    )
+
+
+def _joined_allowed(several: Sequence[Tensor | None], counts: Sequence[int]) -> Tensor | None:
+    """Return (N,) of all sequences, NaN where a strategy has no grammar; None where no one has."""
+    given = next((one for one in several if one is not None), None)
+    if given is None:
+        return None
+    pairs = zip(several, counts, strict=True)
+    return torch.cat([given.new_full((n,), float("nan")) if one is None else one for one, n in pairs])
 
 
 def _sample(
@@ -131,7 +211,7 @@ def _sample(
     raw: RawStep,
     batch: BatchRows,
     sequences: Sequences,
-    allowed_logprob: Tensor | None = None,
+    allowed_logprob: Tensor | None,
 ) -> Tensor:
     """Draw from what samplers make of (M, V) logits; `indices` (N,) are the sequences' rows in them.
 

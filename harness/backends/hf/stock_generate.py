@@ -22,7 +22,7 @@ from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.guided_texts import GuidedTexts
 from harness.backends.hf.padded_batch import generate_batch
 from harness.backends.hf.recorder import Recorder
-from harness.backends.hf.sampler import BatchRows, Sequences, choose_tokens
+from harness.backends.hf.sampler import BatchRows, Choosing, Sequences, choose_tokens
 from harness.backends.hf.strategy_processors import strategy_processors
 from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
@@ -59,7 +59,7 @@ class _TokenChooser(LogitsProcessor):
         if self._guided is not None:
             raw, seen = self._guided(raw, input_ids[:, -1] if step else None)
         sequences = Sequences(every, every, self._keys, seen)
-        tokens = choose_tokens(self._processors, self._recorder, raw, rows, sequences)
+        (tokens,) = choose_tokens([Choosing(self._processors, sequences)], self._recorder, raw, rows)
         self._recorder.end_step(raw)
         return torch.full_like(scores, float("-inf")).scatter_(1, tokens[:, None], 0.0)
 

@@ -49,9 +49,10 @@ class TimedProcessor(LogitsProcessor):
         """Return (R, V) scores that `generate` draws from; the last ids are what it drew before."""
         if self._last is not None:
             note_chosen(self._processors, self._last, self._numbers, input_ids[:, -1])
+        own = scores
         if self._guided is not None:
             chosen = input_ids[:, -1] if input_ids.shape[1] > self._width else None
             scores = self._guided.scores(scores, chosen)
         texts = Texts(input_ids, self._prompt_tokens, self._width)
-        self._last = warp(self._processors, texts, scores, self._numbers)
+        self._last = warp(self._processors, texts, scores, self._numbers, own)
         return whole(self._last, scores)

@@ -23,7 +23,7 @@ from harness.backends.hf.finished import finished_sample
 from harness.backends.hf.guided_logits import GuidedRow, Layers, with_guidance
 from harness.backends.hf.recorder import RawStep, Recorder
 from harness.backends.hf.row_batch import Member, RowBatch
-from harness.backends.hf.sampler import BatchRows, Sequences, choose_by_samplers, choose_tokens
+from harness.backends.hf.sampler import BatchRows, Choosing, Sequences, choose_tokens
 from harness.backends.hf.strategy_processors import strategy_processors
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.guidance import ClassifierFree, ContrastiveDecoding, Dola, Guidance
@@ -245,26 +245,13 @@ def _choose_tokens(
 ) -> Tensor:
     """Return (N,) tokens of the groups' sequences, in their order."""
     rows = BatchRows(batch.ids, batch.prompt_tokens, batch.width, step)
-    sampling = [group for group in groups if group.processors.only_samples]
-    tokens: dict[int, Tensor] = {}
-    if sampling:
-        strategies = [group.processors for group in sampling]
-        which = [index for index, group in enumerate(sampling) for _ in group.sequences]
-        sequences = _inputs([s for group in sampling for s in group.sequences], do_sample=True)
-        drawn = choose_by_samplers(strategies, which, recorder, raw, rows, sequences)
-        by_group = drawn.split([len(group.sequences) for group in sampling])
-        tokens |= {id(group): own for group, own in zip(sampling, by_group, strict=True)}
-    for group in groups:
-        if id(group) in tokens:
-            continue
-        try:
-            sequences = _inputs(group.sequences, group.strategy.do_sample)
-            tokens[id(group)] = choose_tokens(group.processors, recorder, raw, rows, sequences)
-        except Exception as error:
-            if out_of_memory(error):  # no strategy's fault
-                raise
-            raise StrategyError(group.strategy, error) from error
-    return torch.cat([tokens[id(group)] for group in groups])
+    chosen = [Choosing(one.processors, _inputs(one.sequences, one.strategy.do_sample)) for one in groups]
+
+    def failed(number: int, error: Exception) -> Exception:
+        # A lack of memory is no strategy's fault.
+        return error if out_of_memory(error) else StrategyError(groups[number].strategy, error)
+
+    return torch.cat(choose_tokens(chosen, recorder, raw, rows, failed))
 
 
 def _inputs(sequences: Sequence[_Sequence], do_sample: bool) -> Sequences:

@@ -20,6 +20,7 @@ from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.tree import decode_tree
 from harness.cli.decoding_knobs import choices_of
 from harness.config.groups import ConfigGroups
+from harness.config.guided_fields import needs_second_prompt
 from harness.config.point import Model, Quantization, Timing
 from harness.config.structure import STRUCTURES, structure_of
 from harness.decoding.detokenizer import Detokenizer
@@ -47,7 +48,12 @@ def plain(value: Any) -> Any:
 
 
 def decoded(loaded: Any, strategies: Any, prompts: Any, **options: Any) -> list[Any]:
-    requests = [Request(prompt, sample, s) for s in strategies for prompt in prompts for sample in range(2)]
+    requests = [
+        Request(prompt, sample, s, prompt.ids[:-1] if needs_second_prompt(s.effective) else ())
+        for s in strategies
+        for prompt in prompts
+        for sample in range(2)
+    ]
     return decode_tree(loaded, requests, Detokenizer(loaded.tokenizer), **options)
 
 
@@ -61,7 +67,7 @@ def by_strategy(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> dict[st
         )
         for name in NAMES
     ]
-    samples = decoded(loaded, strategies, prompts_of(loaded))
+    samples = decoded(loaded, strategies, prompts_of(loaded), amateur=lambda _: loaded_model("llama", seed=1))
     each = len(samples) // len(NAMES)
     return {name: samples[i * each : (i + 1) * each] for i, name in enumerate(NAMES)}
 
