@@ -68,6 +68,9 @@ class Logits:
     def top(self, count: int) -> TopTokens:
         """Return the `count` likeliest tokens of each row; ties are broken arbitrarily."""
         if count not in self._top:
+            more = next((top for found, top in self._top.items() if found > count), None)
+            if more is not None:
+                return TopTokens(more.tokens[:, :count], more.logits[:, :count])
             self._top[count] = top_tokens(self.values, count)
         return self._top[count]
 

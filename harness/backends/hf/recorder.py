@@ -27,16 +27,25 @@ class RawStep:
         logits: (R, V), float32.
         log_p: (R, V) their log_softmax.
         entropy: (R,) nats.
-        top_ids, top_logprobs: (R, k) the likeliest tokens, likeliest first.
+        top_k: how many of the likeliest tokens are recorded.
         more: what some strategies make of rows of `logits` before they sample, other rows (M, V) each.
     """
 
     logits: Logits
     log_p: Tensor
     entropy: Tensor
-    top_ids: Tensor
-    top_logprobs: Tensor
+    top_k: int
     more: tuple[Logits, ...] = ()
+
+    @cached_property
+    def top_ids(self) -> Tensor:
+        """(R, k) the likeliest tokens, likeliest first."""
+        return self.logits.top(self.top_k).tokens
+
+    @cached_property
+    def top_logprobs(self) -> Tensor:
+        """(R, k) their log-probabilities."""
+        return self.log_p.gather(1, self.top_ids)
 
     @cached_property
     def seen(self) -> Logits:
@@ -46,7 +55,7 @@ class RawStep:
     @property
     def rows_seen(self) -> int:
         """The rows of `seen`."""
-        return len(self.log_p) + sum(len(one.values) for one in self.more)
+        return sum(len(one.values) for one in (self.logits, *self.more))
 
     def with_rows(self, scores: Tensor) -> RawStep:
         """Return the step with more rows that are chosen from, (M, V)."""
@@ -74,8 +83,7 @@ class Recorder:
         log_p = logits.log_softmax(-1)
         entropy, squares = entropy_and_squares(log_p)
         shared = Logits(logits, log_p, entropy, squares)
-        top_ids = shared.top(min(self._top_k, logits.shape[1])).tokens
-        return RawStep(shared, log_p, entropy, top_ids, log_p.gather(1, top_ids))
+        return RawStep(shared, log_p, entropy, min(self._top_k, logits.shape[1]))
 
     def observe(
         self,

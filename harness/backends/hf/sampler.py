@@ -98,9 +98,7 @@ def choose_tokens(
         try:
             if one.processors.only_samples:
                 together[number] = _Sampled(one.sequences, None)
-            elif one.processors.samplers is None:
-                tokens[number] = _unsampled(one, recorder, raw, batch)
-            else:
+            elif one.processors.samplers is not None:
                 warped, indices, allowed = _warped(one, raw, batch)
                 seen = replace(one.sequences, seen=[start + index for index in indices])
                 together[number] = _Sampled(seen, allowed)
@@ -116,6 +114,12 @@ def choose_tokens(
         tokens |= _sampled(numbers, chosen, together, recorder, raw, batch)
     if common:
         tokens |= _sampled(common, chosen, together, recorder, raw, batch)
+    for number, one in enumerate(chosen):
+        if number not in together:
+            try:
+                tokens[number] = _unsampled(one, recorder, raw, batch)
+            except Exception as error:
+                raise failed(number, error) from error
     return [tokens[number] for number in range(len(chosen))]
 
 
