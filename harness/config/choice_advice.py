@@ -40,8 +40,9 @@ _MEANT: dict[str, tuple[tuple[str, tuple[str, ...] | str], ...]] = {
         (r"^cad$|context", ("context_aware",)),
         (r"contrastive_dec|amateur|^cd$", ("contrastive_decoding",)),
         (r"layer", ("dola",)),
+        (r"contrastive|simctg", ("contrastive_search", "contrastive_decoding")),
         (
-            r"contrastive|group|diverse|constrain",
+            r"group|diverse|constrain",
             "transformers decodes so only with remote code of a hub",
         ),
     ),

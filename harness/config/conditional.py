@@ -110,7 +110,7 @@ def _of_others(one: Candidate, section: str, own: Mapping[str, Mapping[str, Any]
         return set()
     fields = decoding_fields("guidance", "temperature", "truncation", "penalty", "bias", "order", "structure")
     del fields["temperature"]
-    fields["num_beams"] = decoding_fields()["num_beams"]
+    fields |= {name: decoding_fields()[name] for name in ("num_beams", "penalty_alpha")}
     its = own[_name(one, section)]
     return {
         key

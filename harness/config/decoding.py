@@ -19,8 +19,8 @@ FieldKind = Literal[
 ]  # fmt: skip
 """What a field of `Decoding` acts on.
 
-method: how the next token is chosen (sampling, beams). guidance: a second distribution, which the model's own
-is contrasted with. temperature, truncation: the distribution that is sampled from. penalty: tokens that
+method: how the next token is chosen (sampling, searches). guidance: a second distribution, which the model's
+own is contrasted with. temperature, truncation: the distribution that is sampled from. penalty: tokens that
 occurred before. bias: chosen tokens. order: of the samplers. beam: the ranking of beams. length: the end of a
 text. filter: forbidden tokens. structure: what the whole output must be. numerics: the scores as numbers.
 own: whatever the user's code does.
@@ -71,6 +71,11 @@ class Decoding(Choice):
     )
     num_beams: Annotated[int | None, Field(ge=1, le=1024), _stock("method", 1)] = Field(
         None, description="sequences that beam search follows; 1: no beam search"
+    )
+    penalty_alpha: Annotated[float | None, Field(ge=0, le=1), _stock("method", None)] = Field(
+        None,
+        description="contrastive search: how much the likeness of a candidate to the text so far counts "
+        "against its probability, among top_k candidates",
     )
 
     guidance_scale: Annotated[float | None, Field(ge=0, le=100), _stock("guidance", None)] = Field(

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.config.decoding import Decoding, DecodingField, SamplerName
-from harness.config.effective import acts, decoding_fields, draws, effective_decoding, is_beam
+from harness.config.effective import (
+    acts,
+    decoding_fields,
+    draws,
+    effective_decoding,
+    is_beam,
+    is_contrastive,
+)
 from harness.config.processor_entries import entry_rules
 from harness.config.sampler_order import ACTIVATED_BY, sampler_order
 from harness.config.search_path import conf_folder
@@ -31,6 +38,9 @@ GOOD_VALUES: Mapping[str, Any] = {
     "dry_multiplier": 0.8,
 }
 """A value to begin with, of the fields that others refine."""
+
+GOOD_CANDIDATES = 4
+"""Candidates to begin with in contrastive search."""
 
 ENDS: tuple[SamplerName, ...] = ("xtc", "mirostat", "adaptive_p", "skew")
 """Samplers of which one at most ends a chain: each is defined by the distribution that is drawn from."""
@@ -72,7 +82,11 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
             cure = "temperature" if samples or draws(decoding) else "greedy"
             yield Mistake(text, f"{_BEAM_ONLY}; use decoding={cure}")
             continue
-        if samples and not draws(decoding):
+        if samples and not draws(decoding) and is_contrastive(decoding):
+            if key != "top_k":
+                problem = "no effect in contrastive search, which does not sample"
+                yield NoEffect(text, f"{problem}; use decoding.{key}=null")
+        elif samples and not draws(decoding):
             cure = f"add decoding.do_sample=true or use decoding={_sampling_choice(key)}"
             yield NoEffect(text, f"no effect without do_sample=true; {cure}")
         elif field.needs is not None and not acts(effective, field.needs):
@@ -96,6 +110,7 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
         yield Mistake(_typed(name, getattr(decoding, name)), message)
     if decoding.dola_layers == ():
         yield Mistake("decoding.dola_layers=[]", "contains no layer; give low, high, or a list as [0,2]")
+    yield from _of_contrastive_search(decoding, effective)
     yield from entry_rules(decoding.processors or ())
     yield from _of_samplers(decoding, effective)
 
@@ -121,6 +136,25 @@ def _of_structure(decoding: Decoding) -> Iterator[Mistake]:
         assert structure is not None
         if problem := problem_of(structure):
             yield Mistake(text, problem)
+
+
+def _of_contrastive_search(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield what does not go with contrastive search."""
+    if not is_contrastive(decoding):
+        return
+    text = _typed("penalty_alpha", decoding.penalty_alpha)
+    if draws(decoding):
+        cure = "use decoding=contrastive_search decoding.do_sample=false"
+        yield Mistake(text, f"contrastive search does not sample; {cure}")
+    elif is_beam(decoding):
+        cure = "use decoding=contrastive_search decoding.num_beams=1"
+        yield Mistake(text, f"contrastive search follows one sequence, no beams; {cure}")
+    elif (decoding.top_k or 1) == 1:
+        yield NoEffect(text, f"no effect without top_k above 1; add {_typed('top_k', GOOD_CANDIDATES)}")
+    for name in _GUIDANCE:
+        if acts(effective, name):
+            problem = "contrastive search compares the model's own distribution"
+            yield Mistake(_typed(name, getattr(decoding, name)), f"{problem}; use decoding.{name}=null")
 
 
 def _of_samplers(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -23,7 +23,6 @@ FIXED: dict[str, Any] = {
     "num_return_sequences": 1,
     "num_beam_groups": 1,
     "diversity_penalty": 0.0,
-    "penalty_alpha": None,
     "constraints": None,
     "force_words_ids": None,
     "prompt_lookup_num_tokens": None,
@@ -86,6 +85,16 @@ def effective_decoding(decoding: Decoding) -> dict[str, Any]:
 def draws(decoding: Decoding) -> bool:
     """Return whether tokens are sampled, with noise that depends on the seed."""
     return bool(decoding.do_sample)
+
+
+def searches(effective: Mapping[str, Any]) -> bool:
+    """Return whether an effective decoding compares continuations, not the tokens of one step alone."""
+    return effective["num_beams"] > 1 or acts(effective, "penalty_alpha")
+
+
+def is_contrastive(decoding: Decoding) -> bool:
+    """Return whether it is contrastive search."""
+    return decoding.penalty_alpha is not None
 
 
 def is_beam(decoding: Decoding) -> bool:

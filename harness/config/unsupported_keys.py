@@ -37,7 +37,6 @@ UNSUPPORTED_KEYS: dict[str, str] = {
     "return_dict_in_generate": _OURS,
     "output_scores": _RECORDED,
     "output_logits": _RECORDED,
-    "penalty_alpha": f"contrastive search: {_HUB}",
     "num_beam_groups": f"group beam search: {_HUB}",
     "diversity_penalty": f"group beam search: {_HUB}",
     "force_words_ids": f"constrained beam search: {_HUB}",

@@ -20,6 +20,7 @@ GROUPS = ConfigGroups()
         ("decoding", "beam_search", "; use decoding=beam"),
         ("decoding", "argmax", "decoding=greedy"),
         ("decoding", "guidance", "decoding=cfg"),
+        ("decoding", "simctg", "decoding=contrastive_search or decoding=contrastive_decoding"),
         ("decoding", "context_aware_decoding", "did you mean context_aware?"),
         ("quantization", "4bit", "quantization=bnb_nf4"),
         ("quantization", "int8", "did you mean bnb_int8?"),

@@ -12,6 +12,7 @@ from harness.config.effective import (
     draws,
     effective_decoding,
     is_beam,
+    searches,
 )
 from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 
@@ -74,6 +75,15 @@ def test_kinds(fields, kind):
     decoding = Decoding(name="x", **fields)
     assert draws(decoding) == ("draws" in kind)
     assert is_beam(decoding) == ("beam" in kind)
+
+
+@pytest.mark.parametrize(
+    ("fields", "compares"),
+    [({}, False), ({"do_sample": True, "top_k": 4}, False), ({"num_beams": 2}, True)]
+    + [({"penalty_alpha": alpha, "top_k": 4}, True) for alpha in (0.0, 0.6)],
+)
+def test_what_compares_continuations(fields, compares):
+    assert searches(effective_decoding(Decoding(name="x", **fields))) is compares
 
 
 def test_every_default_of_transformers_that_shapes_the_output_is_set():

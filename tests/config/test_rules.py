@@ -76,6 +76,10 @@ def test_truncation_needs_sampling(mistakes, key, value):
         ({"cache.nbits": 4}, "cache.nbits=4: no effect without cache.backend=hqq"),
         ({"cache.nbits": 4, "cache.backend": "fp8"}, "cache.nbits=4: no effect with cache.backend=fp8"),
         (
+            {"cache.backend": "hqq", "decoding.penalty_alpha": 0.6, "decoding.top_k": 4},
+            "cache.backend=hqq: not with contrastive search",
+        ),
+        (
             {"cache.backend": "hqq", "decoding.num_beams": 4},
             "cache.backend=hqq: not with decoding.num_beams=4",
         ),

@@ -9,12 +9,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.backends.backend import Failure, Request
-from harness.backends.hf.decoding_method import Method, Runtime, Settings, decode_each_strategy
+from harness.backends.hf.decoding_method import (
+    Method,
+    Prompts,
+    Runtime,
+    Settings,
+    Steps,
+    decode_each_strategy,
+)
 from harness.config.decoding import Decoding
-from harness.config.effective import effective_decoding
+from harness.config.effective import acts, effective_decoding, searches
 from harness.config.guided_fields import rows_per_text
 
 if TYPE_CHECKING:
+    from harness.decoding.strategy import Strategy
+    from harness.models.load import LoadedModel
     from harness.store.records import Sample
 
 # ruff: noqa: D102 (the methods of the classes are documented in `Method`)
@@ -27,7 +36,7 @@ class Tree(Method):
     shares_batches = True
 
     def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
-        return effective["num_beams"] == 1 and cache is None and tree_is_right
+        return not searches(effective) and cache is None and tree_is_right
 
     def rows_per_request(self, effective: Settings) -> int:
         return rows_per_text(effective)
@@ -78,13 +87,41 @@ class Beams(Method):
         return decode_each_strategy(self, beam_search, runtime, requests)
 
 
+class ContrastiveSearch(Method):
+    """Contrastive search: the likeliest tokens compared by what they repeat (`contrastive_search.py`)."""
+
+    name = "contrastive_search"
+    moves_rows = True
+
+    def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
+        return acts(effective, "penalty_alpha")
+
+    def rows_per_request(self, effective: Settings) -> int:
+        return effective["top_k"]
+
+    def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
+        return True
+
+    def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
+        from harness.backends.hf.contrastive_search import contrastive_search
+
+        return decode_each_strategy(self, contrastive_search, runtime, requests)
+
+    def timed_steps(
+        self, loaded: LoadedModel, strategy: Strategy, prompts: Prompts, use_cache: bool
+    ) -> Steps:
+        from harness.backends.hf.contrastive_search import contrastive_steps
+
+        return contrastive_steps(loaded, strategy, prompts, use_cache)
+
+
 class StockGenerate(Method):
     """Stock `generate`, one strategy at a time (`stock_generate.py`): for what the tree does not handle."""
 
     name = "stock_generate"
 
     def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
-        return effective["num_beams"] == 1
+        return not searches(effective)
 
     def rows_per_request(self, effective: Settings) -> int:
         return rows_per_text(effective)
@@ -99,7 +136,7 @@ class StockGenerate(Method):
         return decode_each_strategy(self, stock_generate, runtime, requests, amateur=runtime.amateur)
 
 
-METHODS: tuple[Method, ...] = (Tree(), Beams(), StockGenerate())
+METHODS: tuple[Method, ...] = (Tree(), Beams(), ContrastiveSearch(), StockGenerate())
 """All methods; a strategy takes the first that accepts it."""
 
 

@@ -19,7 +19,7 @@ from harness.backends.backend import Failure, Request
 from harness.backends.hf.adaptive_batches import out_of_memory
 from harness.backends.hf.clock import Clock
 from harness.backends.hf.decoding_method import StrategyError, Work
-from harness.backends.hf.finished import finished_sample
+from harness.backends.hf.finished import end_of, finished_sample
 from harness.backends.hf.guided_logits import GuidedRow, Layers, with_guidance
 from harness.backends.hf.recorder import RawStep, Recorder
 from harness.backends.hf.row_batch import Member, RowBatch
@@ -265,12 +265,5 @@ def _inputs(sequences: Sequence[_Sequence], do_sample: bool) -> Sequences:
 
 def _finishes(sequence: _Sequence, request: Request, detokenizer: Detokenizer) -> bool:
     """Return whether a sequence's last token finished it, and note why."""
-    strategy = request.strategy
-    stops = strategy.stop_strings
-    if stops and detokenizer.contains(stops, request.prompt.ids, sequence.tokens):
-        sequence.finish_reason = "stop_string"
-    elif sequence.tokens[-1] in strategy.eos_token_ids:
-        sequence.finish_reason = "eos"
-    elif len(sequence.tokens) >= strategy.max_new_tokens:
-        sequence.finish_reason = "length"
+    sequence.finish_reason = end_of(request.strategy, request.prompt.ids, sequence.tokens, detokenizer)
     return sequence.finish_reason is not None
