@@ -27,7 +27,8 @@ _MEANT: dict[str, tuple[tuple[str, tuple[str, ...] | str], ...]] = {
         (r"beam.*sampl|sampl.*beam", ("beam_sample",)),
         (r"sampl|random|multinomial|stochastic|^(true|on|yes)$", ("temperature", "top_p", "min_p")),
         (r"nucleus", ("top_p",)),
-        (r"beam", ("beam", "beam_sample")),
+        (r"group|divers|^dbs$", ("diverse_beam",)),
+        (r"beam", ("beam", "beam_sample", "diverse_beam")),
         (r"arg_?max|determinis|^(none|null|off|no|false)$", ("greedy",)),
         (r"^t$|^temp", ("temperature",)),
         (r"ngram|n_gram", ("no_repeat_ngram",)),
@@ -42,7 +43,7 @@ _MEANT: dict[str, tuple[tuple[str, tuple[str, ...] | str], ...]] = {
         (r"layer", ("dola",)),
         (r"contrastive|simctg", ("contrastive_search", "contrastive_decoding")),
         (
-            r"group|diverse|constrain",
+            r"constrain",
             "transformers decodes so only with remote code of a hub",
         ),
     ),

@@ -276,6 +276,14 @@ class Decoding(Choice):
     early_stopping: Annotated[Literal[True, False, "never"] | None, _stock("beam", False)] = Field(
         None, description="true: beam search ends once it has num_beams finished sequences"
     )
+    num_beam_groups: Annotated[int | None, Field(ge=1, le=1024), _stock("beam", 1)] = Field(
+        None, description="diverse beam search: groups that num_beams is divided into; 1: none"
+    )
+    diversity_penalty: Annotated[float | None, Field(ge=0, le=100), _stock("beam", 0.0)] = Field(
+        None,
+        description="subtracted from a token's log-probability for each beam of an earlier group that has "
+        "just chosen it",
+    )
     min_new_tokens: Annotated[Natural | None, _stock("length", None)] = Field(
         None, description="no end-of-text token before so many new ones"
     )

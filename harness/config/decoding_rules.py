@@ -96,6 +96,9 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
             yield NoEffect(text, "no effect without a penalty; add decoding.repetition_penalty=1.1")
         if field.kind == "beam" and not is_beam(decoding):
             cure = "add decoding.num_beams=5 or use decoding=beam"
+            if key in ("num_beam_groups", "diversity_penalty"):
+                beams = f" decoding.num_beams={2 * value}" if key == "num_beam_groups" else ""
+                cure = f"use decoding=diverse_beam{beams}"
             yield NoEffect(text, f"no effect without num_beams above 1; {cure}")
         if field.kind in ("filter", "bias") and _has_empty(value):
             yield Mistake(text, "contains an empty list; give token ids, or null")
@@ -111,6 +114,8 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
     if decoding.dola_layers == ():
         yield Mistake("decoding.dola_layers=[]", "contains no layer; give low, high, or a list as [0,2]")
     yield from _of_contrastive_search(decoding, effective)
+    if is_beam(decoding):
+        yield from _of_beam_groups(decoding)
     yield from entry_rules(decoding.processors or ())
     yield from _of_samplers(decoding, effective)
 
@@ -155,6 +160,27 @@ def _of_contrastive_search(decoding: Decoding, effective: Mapping[str, Any]) -> 
         if acts(effective, name):
             problem = "contrastive search compares the model's own distribution"
             yield Mistake(_typed(name, getattr(decoding, name)), f"{problem}; use decoding.{name}=null")
+
+
+def _of_beam_groups(decoding: Decoding) -> Iterator[Mistake]:
+    """Yield what is wrong with the groups of diverse beam search."""
+    beams, groups, penalty = decoding.num_beams or 1, decoding.num_beam_groups, decoding.diversity_penalty
+    divisors = [number for number in range(2, beams + 1) if beams % number == 0]
+    if penalty is not None and groups is None:
+        cure = f"add {_typed('num_beam_groups', divisors[0])}"
+        text = _typed("diversity_penalty", penalty)
+        yield NoEffect(text, f"no effect without num_beam_groups above 1; {cure}")
+    if groups is None or groups == 1:
+        return
+    text = _typed("num_beam_groups", groups)
+    if beams % groups:
+        nearest = max((number for number in divisors if number <= groups), default=divisors[0])
+        cure = f"use {_typed('num_beam_groups', nearest)}"
+        yield Mistake(text, f"must divide decoding.num_beams={beams}; {cure}")
+    if penalty is None:
+        yield NoEffect(text, "no effect without diversity_penalty; add decoding.diversity_penalty=1.0")
+    if draws(decoding):
+        yield Mistake(text, "diverse beam search does not sample; use decoding.do_sample=false")
 
 
 def _of_samplers(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from harness.config.decoding_rules import NoEffect, decoding_rules
-from harness.config.effective import draws, is_beam, is_contrastive
+from harness.config.effective import is_beam, is_contrastive, most_samples
 from harness.config.expectation import ASKED, OF_A_SAMPLE, Expectation
 from harness.config.point import (
     Cache,
@@ -172,7 +172,11 @@ def _prompts(prompts: Prompts) -> Iterator[Mistake]:
 
 
 def _budget(decoding: Decoding, generation: Generation) -> Iterator[Mistake]:
-    if generation.samples > 1 and not draws(decoding):
+    most = most_samples(decoding)
+    if most is not None and generation.samples > most > 1:
+        message = f"diverse beam search has num_beams={most} outputs; set generation.samples={most}"
+        yield Mistake(f"generation.samples={generation.samples}", message)
+    elif generation.samples > 1 and most == 1:
         method = "contrastive search" if is_contrastive(decoding) else "greedy decoding"
         method = "beam search" if is_beam(decoding) else method
         cure = "set generation.samples=1, or sample with decoding=temperature"

@@ -37,8 +37,6 @@ UNSUPPORTED_KEYS: dict[str, str] = {
     "return_dict_in_generate": _OURS,
     "output_scores": _RECORDED,
     "output_logits": _RECORDED,
-    "num_beam_groups": f"group beam search: {_HUB}",
-    "diversity_penalty": f"group beam search: {_HUB}",
     "force_words_ids": f"constrained beam search: {_HUB}",
     "constraints": f"constrained beam search: {_HUB}",
     "custom_generate": _OWN,

@@ -58,13 +58,7 @@ def thirty() -> dict[str, dict[str, Any]]:
     others = {"num_beams", "penalty_alpha", "processors", *STRUCTURES, *decoding_fields("guidance")}
     for name, fields in found.items():
         known = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items() if v is not None}
-        if not set(known) & {
-            "num_beams",
-            "penalty_alpha",
-            "processors",
-            *STRUCTURES,
-            *decoding_fields("guidance"),
-        }:
+        if not set(known) & others:
             chosen[name] = known
     return chosen
 

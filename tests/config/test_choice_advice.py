@@ -21,6 +21,8 @@ GROUPS = ConfigGroups()
         ("decoding", "argmax", "decoding=greedy"),
         ("decoding", "guidance", "decoding=cfg"),
         ("decoding", "simctg", "decoding=contrastive_search or decoding=contrastive_decoding"),
+        ("decoding", "dbs", "decoding=diverse_beam"),
+        ("decoding", "group_search", "decoding=diverse_beam"),
         ("decoding", "context_aware_decoding", "did you mean context_aware?"),
         ("quantization", "4bit", "quantization=bnb_nf4"),
         ("quantization", "int8", "did you mean bnb_int8?"),

@@ -60,6 +60,32 @@ def test_a_field_that_refines_another_has_no_effect_alone(name: str, mistakes: M
             "decoding.guidance_scale=2.0: contrastive search compares the model's own distribution",
         ),
         ({"penalty_alpha": 1.5, "top_k": 4}, "decoding.penalty_alpha=1.5: must be at most 1"),
+        (
+            {"num_beam_groups": 4},
+            "decoding.num_beam_groups=4: no effect without num_beams above 1; use decoding=diverse_beam "
+            "decoding.num_beams=8",
+        ),
+        ({"diversity_penalty": 0.5}, "no effect without num_beams above 1; use decoding=diverse_beam"),
+        (
+            {"num_beams": 6, "diversity_penalty": 0.5},
+            "no effect without num_beam_groups above 1; add decoding.num_beam_groups=2",
+        ),
+        (
+            {"num_beams": 6, "num_beam_groups": 3},
+            "no effect without diversity_penalty; add decoding.diversity_penalty=1.0",
+        ),
+        (
+            {"num_beams": 6, "num_beam_groups": 4, "diversity_penalty": 1.0},
+            "must divide decoding.num_beams=6; use decoding.num_beam_groups=3",
+        ),
+        (
+            {"num_beams": 5, "num_beam_groups": 2, "diversity_penalty": 1.0},
+            "must divide decoding.num_beams=5; use decoding.num_beam_groups=5",
+        ),
+        (
+            {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 1.0, "do_sample": True},
+            "diverse beam search does not sample; use decoding.do_sample=false",
+        ),
         ({"logit_bias": {}}, "decoding.logit_bias={}: contains an empty list"),
         ({"sequence_bias": [[[], 1.0]]}, "contains an empty list"),
         (
@@ -125,6 +151,9 @@ def test_contradictions_are_one_line(fields: dict[str, Any], line: str, mistakes
         {"logit_bias": {"3": 1.5}},
         {"penalty_alpha": 0.6, "top_k": 4, "do_sample": False, "repetition_penalty": 1.2},
         {"penalty_alpha": 0, "top_k": 4},
+        {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0.5, "repetition_penalty": 1.2},
+        {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0},
+        {"num_beams": 6, "num_beam_groups": 1, "diversity_penalty": 0.5},
         {
             "do_sample": True,
             "xtc_probability": 0.5,

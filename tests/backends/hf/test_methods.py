@@ -31,6 +31,9 @@ def test_the_method_of_a_strategy() -> None:
     assert method_of(greedy, FP8).name == "stock_generate"
     assert method_of(greedy, tree_is_right=False).name == "stock_generate"
     assert method_of(beams, tree_is_right=False).name == "beams"
+    groups = effective(num_beams=4, num_beam_groups=2, diversity_penalty=1.0)
+    assert method_of(groups).name == method_of(groups, tree_is_right=False).name == "diverse_beams"
+    assert method_of(effective(num_beams=4, num_beam_groups=1, diversity_penalty=1.0)).name == "beams"
     contrastive = effective(penalty_alpha=0.6, top_k=4)
     assert method_of(contrastive).name == "contrastive_search"
     assert method_of(contrastive, tree_is_right=False).name == "contrastive_search"
@@ -40,7 +43,7 @@ def test_facts_of_the_methods() -> None:
     rows = {"tree": {}, "beams": {"num_beams": 3}, "contrastive_search": {"penalty_alpha": 0.6, "top_k": 5}}
     found = [method_of(effective(**fields)).rows_per_request(effective(**fields)) for fields in rows.values()]
     assert found == [1, 3, 5]
-    assert [method.name for method in METHODS if not method.streams] == ["beams"]
+    assert [method.name for method in METHODS if not method.streams] == ["beams", "diverse_beams"]
     assert [method.name for method in METHODS if method.shares_batches] == ["tree"]
     assert Tree().batches_requests(effective(), None)
     assert StockGenerate().batches_requests(effective(), None)
