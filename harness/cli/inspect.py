@@ -70,6 +70,11 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
             "inspect reads no candidates; "
             "use decoding=greedy decoding.penalty_alpha=null decoding.top_k=null",
         )
+    if point.decoding.cot_branches is not None:
+        raise ConfigError.of(
+            f"decoding.cot_branches={point.decoding.cot_branches}",
+            "inspect decodes a single sequence; use decoding=greedy decoding.cot_branches=null",
+        )
     if point.cache.quantized:
         raise ConfigError.of(
             "cache", f"{point.cache.name}: inspect reads with the model's own cache; use cache=default"

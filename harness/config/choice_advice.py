@@ -41,6 +41,7 @@ _MEANT: dict[str, tuple[tuple[str, tuple[str, ...] | str], ...]] = {
         (r"^cad$|context", ("context_aware",)),
         (r"contrastive_dec|amateur|^cd$", ("contrastive_decoding",)),
         (r"layer", ("dola",)),
+        (r"cot|chain|thought", ("cot",)),
         (r"contrastive|simctg", ("contrastive_search", "contrastive_decoding")),
         (
             r"constrain",

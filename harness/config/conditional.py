@@ -29,7 +29,7 @@ OwnValues = Callable[[str, str], Mapping[str, Any]]
 _CONDITIONAL = ("decoding", "quantization", "cache")
 """The sections of which a choice may leave keys without an effect."""
 _MOST_NAMES, _MOST_VALUES = 6, 6
-_OF_A_SEARCH = ("num_beams", "penalty_alpha", "num_beam_groups", "diversity_penalty")
+_OF_A_SEARCH = ("num_beams", "penalty_alpha", "cot_branches", "num_beam_groups", "diversity_penalty")
 """Fields that make a strategy what it is."""
 
 

@@ -77,6 +77,11 @@ class Decoding(Choice):
         description="contrastive search: how much the likeness of a candidate to the text so far counts "
         "against its probability, among top_k candidates",
     )
+    cot_branches: Annotated[int | None, Field(ge=2, le=1024), DecodingField("method", None)] = Field(
+        None,
+        description="chain-of-thought decoding: so many outputs; sample n begins with the nth likeliest "
+        "token and goes on greedily",
+    )
 
     guidance_scale: Annotated[float | None, Field(ge=0, le=100), _stock("guidance", None)] = Field(
         None,

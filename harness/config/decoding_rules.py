@@ -82,9 +82,9 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
             cure = "temperature" if samples or draws(decoding) else "greedy"
             yield Mistake(text, f"{_BEAM_ONLY}; use decoding={cure}")
             continue
-        if samples and not draws(decoding) and is_contrastive(decoding):
-            if key != "top_k":
-                problem = "no effect in contrastive search, which does not sample"
+        if samples and not draws(decoding) and (method := _deterministic_method(decoding)):
+            if key != "top_k" or not is_contrastive(decoding):
+                problem = f"no effect in {method}, which does not sample"
                 yield NoEffect(text, f"{problem}; use decoding.{key}=null")
         elif samples and not draws(decoding):
             cure = f"add decoding.do_sample=true or use decoding={_sampling_choice(key)}"
@@ -114,6 +114,10 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
     if decoding.dola_layers == ():
         yield Mistake("decoding.dola_layers=[]", "contains no layer; give low, high, or a list as [0,2]")
     yield from _of_contrastive_search(decoding, effective)
+    if decoding.cot_branches is not None and draws(decoding):
+        problem = "chain-of-thought decoding takes the likeliest token after the first one"
+        cure = "use decoding=cot decoding.do_sample=false"
+        yield Mistake(_typed("cot_branches", decoding.cot_branches), f"{problem}; {cure}")
     if is_beam(decoding):
         yield from _of_beam_groups(decoding)
     yield from entry_rules(decoding.processors or ())
@@ -156,10 +160,20 @@ def _of_contrastive_search(decoding: Decoding, effective: Mapping[str, Any]) -> 
         yield Mistake(text, f"contrastive search follows one sequence, no beams; {cure}")
     elif (decoding.top_k or 1) == 1:
         yield NoEffect(text, f"no effect without top_k above 1; add {_typed('top_k', GOOD_CANDIDATES)}")
+    if decoding.cot_branches is not None:
+        branches = _typed("cot_branches", decoding.cot_branches)
+        yield Mistake(branches, "contrastive search has one output; use decoding.cot_branches=null")
     for name in _GUIDANCE:
         if acts(effective, name):
             problem = "contrastive search compares the model's own distribution"
             yield Mistake(_typed(name, getattr(decoding, name)), f"{problem}; use decoding.{name}=null")
+
+
+def _deterministic_method(decoding: Decoding) -> str:
+    """Return the name of a method that is not for sampling; empty for any other."""
+    if is_contrastive(decoding):
+        return "contrastive search"
+    return "chain-of-thought decoding" if decoding.cot_branches is not None else ""
 
 
 def _of_beam_groups(decoding: Decoding) -> Iterator[Mistake]:

@@ -105,7 +105,9 @@ def most_samples(decoding: Decoding) -> int | None:
     if draws(decoding):
         return None
     beams, groups = decoding.num_beams or 1, decoding.num_beam_groups or 1
-    return beams if beams > 1 and groups > 1 else 1
+    if beams > 1 or is_contrastive(decoding):
+        return beams if groups > 1 else 1
+    return decoding.cot_branches or 1
 
 
 def is_beam(decoding: Decoding) -> bool:

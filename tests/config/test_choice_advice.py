@@ -23,6 +23,7 @@ GROUPS = ConfigGroups()
         ("decoding", "simctg", "decoding=contrastive_search or decoding=contrastive_decoding"),
         ("decoding", "dbs", "decoding=diverse_beam"),
         ("decoding", "group_search", "decoding=diverse_beam"),
+        ("decoding", "chain_of_thought", "decoding=cot"),
         ("decoding", "context_aware_decoding", "did you mean context_aware?"),
         ("quantization", "4bit", "quantization=bnb_nf4"),
         ("quantization", "int8", "did you mean bnb_int8?"),

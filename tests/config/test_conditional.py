@@ -120,6 +120,12 @@ def test_searches_have_their_own_keys_and_outputs(points):
         ("diverse_beam", None, 3),
     ]
     assert [point.generation.samples for point in found] == [1, 3, 1, 1, 3, 3]
+    assert labels(found) == [
+        "greedy",
+        "top_p",
+        *(f"contrastive_search penalty_alpha={alpha}" for alpha in (0.2, 0.4)),
+        *(f"diverse_beam num_beam_groups={groups}" for groups in (2, 3)),
+    ]
 
 
 def test_a_search_has_as_many_samples_as_outputs(points):
@@ -129,6 +135,9 @@ def test_a_search_has_as_many_samples_as_outputs(points):
         "generation.samples=8: greedy is deterministic and takes one sample per prompt",
         "generation.samples=8: diverse_beam has 6 outputs per prompt",
     ]
+    assert labels(found) == ["greedy", "diverse_beam", "top_p"]
+    found = points("decoding=greedy,diverse_beam,cot", "generation.samples=8")
+    assert [point.generation.samples for point in found] == [1, 6, 8]
     found = points("decoding=greedy,diverse_beam", "generation.samples=3", "generation.seed=1,2")
     assert [point.generation.samples for point in found] == [1, 1, 3, 3]
 

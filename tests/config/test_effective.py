@@ -98,6 +98,7 @@ def test_what_compares_continuations(fields, compares):
         ({"num_beam_groups": 3}, 1),
         ({"penalty_alpha": 0.6, "top_k": 4}, 1),
         ({"do_sample": True, "num_beams": 6}, None),
+        ({"cot_branches": 4}, 4),
     ],
 )
 def test_outputs_that_can_differ(fields, most):

@@ -38,11 +38,13 @@ from harness.store.records import FinishReason, Sample
 class _Sequence:
     """A sequence being generated: its rows, its tokens so far, and what ended it.
 
-    `second` is its row under the second prompt or in the amateur's batch, `seen` that of `RawStep.seen`.
+    `sample` is that of its request. `second` is its row under the second prompt or in the amateur's batch,
+    `seen` that of `RawStep.seen`.
     """
 
     number: int
     key: int
+    sample: int
     member: Member = field(init=False)
     second: Member | None = None
     seen: int = 0
@@ -236,7 +238,7 @@ def _strategy_groups(loaded: LoadedModel, requests: Sequence[Request]) -> list[_
             processors = strategy_processors(loaded, strategy)
             groups[id(strategy)] = _StrategyGroup(strategy, processors, [])
         key = noise_key(strategy.seed, request.prompt.id, request.sample)
-        groups[id(strategy)].sequences.append(_Sequence(number, key))
+        groups[id(strategy)].sequences.append(_Sequence(number, key, request.sample))
     return list(groups.values())
 
 
@@ -245,7 +247,7 @@ def _choose_tokens(
 ) -> Tensor:
     """Return (N,) tokens of the groups' sequences, in their order."""
     rows = BatchRows(batch.ids, batch.prompt_tokens, batch.width, step)
-    chosen = [Choosing(one.processors, _inputs(one.sequences, one.strategy.do_sample)) for one in groups]
+    chosen = [Choosing(one.processors, _inputs(one.sequences, one.strategy)) for one in groups]
 
     def failed(number: int, error: Exception) -> Exception:
         # A lack of memory is no strategy's fault.
@@ -254,12 +256,13 @@ def _choose_tokens(
     return torch.cat(choose_tokens(chosen, recorder, raw, rows, failed))
 
 
-def _inputs(sequences: Sequence[_Sequence], do_sample: bool) -> Sequences:
+def _inputs(sequences: Sequence[_Sequence], strategy: Strategy) -> Sequences:
     return Sequences(
         numbers=[sequence.number for sequence in sequences],
         rows=[sequence.member.row for sequence in sequences],
-        keys=[sequence.key for sequence in sequences] if do_sample else None,
+        keys=[sequence.key for sequence in sequences] if strategy.do_sample else None,
         seen=[sequence.seen for sequence in sequences],
+        ranks=[sequence.sample for sequence in sequences] if strategy.branches else None,
     )
 
 

@@ -62,6 +62,7 @@ def choices() -> dict[str, dict[str, Any]]:
     others = {
         "num_beams",
         "penalty_alpha",
+        "cot_branches",
         "processors",
         *decoding_fields("guidance"),
     }  # tested by themselves
