@@ -73,7 +73,8 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
     if point.decoding.cot_branches is not None:
         raise ConfigError.of(
             f"decoding.cot_branches={point.decoding.cot_branches}",
-            "inspect decodes a single sequence; use decoding=greedy decoding.cot_branches=null",
+            "inspect decodes a single sequence; "
+            "use decoding=greedy decoding.cot_branches=null generation.samples=1",
         )
     if point.cache.quantized:
         raise ConfigError.of(

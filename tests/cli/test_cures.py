@@ -181,7 +181,7 @@ MISTAKES = [
     "decoding=cot generation.samples=3 decoding.top_p=0.9",
     "decoding=contrastive_search decoding.cot_branches=3",
     "decoding=chain_of_thought generation.samples=10",
-    "inspect model=fable_tiny prompt=It steps=2 decoding=cot",
+    "inspect model=fable_tiny prompt=It steps=2 decoding=cot generation.samples=10",
     "decoding.penalty_last_n=64",
     "decoding=beam_search",
     "decoding=nucleus decoding.top_p=0.8",
