@@ -44,6 +44,7 @@ _KINDS = (
     "adaptive",
     "penalty",
     "structure",
+    "search",
     "beams",
     "processor",
     "defaults of other tools",

@@ -15,7 +15,9 @@ from torch import Tensor
 from harness.cli.inspect_arguments import InspectArguments
 from harness.cli.output import print_json
 from harness.cli.token_walk import TokenWalk
+from harness.config.effective import is_contrastive
 from harness.config.point import Point, Prompts
+from harness.config.validation import format_value
 from harness.decoding.detokenizer import Detokenizer
 from harness.errors import ConfigError
 from harness.models.amateur import amateur_model, check_amateur, locate_amateur
@@ -61,6 +63,18 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
         raise ConfigError.of(
             "decoding.num_beams",
             f"{point.decoding.num_beams}: inspect decodes a single sequence; use decoding=greedy",
+        )
+    if is_contrastive(point.decoding):
+        raise ConfigError.of(
+            f"decoding.penalty_alpha={format_value(point.decoding.penalty_alpha)}",
+            "inspect reads no candidates; "
+            "use decoding=greedy decoding.penalty_alpha=null decoding.top_k=null",
+        )
+    if point.decoding.cot_branches is not None:
+        raise ConfigError.of(
+            f"decoding.cot_branches={point.decoding.cot_branches}",
+            "inspect decodes a single sequence; "
+            "use decoding=greedy decoding.cot_branches=null generation.samples=1",
         )
     if point.cache.quantized:
         raise ConfigError.of(

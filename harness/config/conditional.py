@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from harness.config.decoding import Decoding
 from harness.config.decoding_rules import NoEffect
-from harness.config.effective import decoding_fields, draws
+from harness.config.effective import decoding_fields, most_samples
 from harness.config.point import Generation
 from harness.config.rules import check_rules
 from harness.config.schema import section_fields
@@ -29,6 +29,8 @@ OwnValues = Callable[[str, str], Mapping[str, Any]]
 _CONDITIONAL = ("decoding", "quantization", "cache")
 """The sections of which a choice may leave keys without an effect."""
 _MOST_NAMES, _MOST_VALUES = 6, 6
+_OF_A_SEARCH = ("num_beams", "penalty_alpha", "cot_branches", "num_beam_groups", "diversity_penalty")
+"""Fields that make a strategy what it is."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def _of_others(one: Candidate, section: str, own: Mapping[str, Mapping[str, Any]
         return set()
     fields = decoding_fields("guidance", "temperature", "truncation", "penalty", "bias", "order", "structure")
     del fields["temperature"]
-    fields["num_beams"] = decoding_fields()["num_beams"]
+    fields |= {name: decoding_fields()[name] for name in _OF_A_SEARCH}
     its = own[_name(one, section)]
     return {
         key
@@ -134,41 +136,49 @@ def _without_effect(one: Candidate, section: str, own: Mapping[str, Mapping[str,
 
 
 def _deterministic(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """One sample, and one seed, of each strategy that draws nothing, if another one of the command draws."""
+    """One seed of each strategy that draws nothing, and as many samples as it has, if others have more."""
     both = [one for one in candidates if {"decoding", "generation"} <= one.sections.keys()]
-    still = [one for one in both if not draws(_decoding(one))]
-    if not still or len(still) == len(both):
+    most = {id(one): most_samples(_decoding(one)) for one in both}
+    still = [one for one in both if most[id(one)] is not None]
+    if len(set(most.values())) < 2:
         return list(candidates)
-    names: dict[str, list[str]] = {"samples": [], "seed": []}
-    values: dict[str, list[Any]] = {"samples": [], "seed": []}
     first = _generation(still[0]).seed
     changes: dict[int, dict[str, Any]] = {}
+    names: dict[str, list[str]] = {}
+    values: dict[str, list[Any]] = {}
     for one in still:
-        generation = _generation(one)
-        change = {"samples": 1, "seed": first}
-        if "generation.samples" in one.fixed:
-            del change["samples"]
+        generation, limit = _generation(one), most[id(one)] or 1
+        change = {}
+        if "generation.samples" not in one.fixed and generation.samples > limit:
+            change["samples"] = limit
+        if len(still) < len(both):
+            change["seed"] = first
         changes[id(one)] = change
-        for key in change:
-            _add(names[key], _name(one, "decoding"))
-            _add(values[key], getattr(generation, key))
+        for key in change if limit == 1 else change.keys() - {"samples"}:
+            _add(names.setdefault(key, []), _name(one, "decoding"))
+            _add(values.setdefault(key, []), getattr(generation, key))
     lines = {}
-    if names["samples"] and (several := [value for value in values["samples"] if value > 1]):
+    if several := values.get("samples"):
         text, who = _setting("generation.samples", several), names["samples"]
         takes = "takes" if len(who) == 1 else "take"
         lines["samples"] = (
             f"{text}: {_joined(who)} {_are(who)} deterministic and {takes} one sample per prompt"
         )
-    if len(values["seed"]) > 1:
+    if len(values.get("seed", [])) > 1:
         text, who = _setting("generation.seed", values["seed"]), names["seed"]
         runs = "runs" if len(who) == 1 else "run"
         lines["seed"] = f"{text}: {_joined(who)} {_are(who)} deterministic and {runs} once"
     found = []
     for one in candidates:
         if change := changes.get(id(one), {}):
-            generation = _generation(one).model_copy(update=change)
-            notes = (*one.notes, *(lines[key] for key in change if key in lines))
-            one = Candidate({**one.sections, "generation": generation}, one.fixed, notes)
+            generation = _generation(one)
+            its = {key: lines[key] for key in change if key in lines}
+            if (limit := change.get("samples", 1)) > 1:
+                text = _setting("generation.samples", [generation.samples])
+                its["samples"] = f"{text}: {_name(one, 'decoding')} has {limit} outputs per prompt"
+            notes = (*one.notes, *its.values())
+            sections = {**one.sections, "generation": generation.model_copy(update=change)}
+            one = Candidate(sections, one.fixed, notes)
         found.append(one)
     return found
 

@@ -19,8 +19,8 @@ FieldKind = Literal[
 ]  # fmt: skip
 """What a field of `Decoding` acts on.
 
-method: how the next token is chosen (sampling, beams). guidance: a second distribution, which the model's own
-is contrasted with. temperature, truncation: the distribution that is sampled from. penalty: tokens that
+method: how the next token is chosen (sampling, searches). guidance: a second distribution, which the model's
+own is contrasted with. temperature, truncation: the distribution that is sampled from. penalty: tokens that
 occurred before. bias: chosen tokens. order: of the samplers. beam: the ranking of beams. length: the end of a
 text. filter: forbidden tokens. structure: what the whole output must be. numerics: the scores as numbers.
 own: whatever the user's code does.
@@ -71,6 +71,16 @@ class Decoding(Choice):
     )
     num_beams: Annotated[int | None, Field(ge=1, le=1024), _stock("method", 1)] = Field(
         None, description="sequences that beam search follows; 1: no beam search"
+    )
+    penalty_alpha: Annotated[float | None, Field(ge=0, le=1), _stock("method", None)] = Field(
+        None,
+        description="contrastive search: how much the likeness of a candidate to the text so far counts "
+        "against its probability, among top_k candidates",
+    )
+    cot_branches: Annotated[int | None, Field(ge=2, le=1024), DecodingField("method", None)] = Field(
+        None,
+        description="chain-of-thought decoding: so many outputs; sample n begins with the nth likeliest "
+        "token and goes on greedily",
     )
 
     guidance_scale: Annotated[float | None, Field(ge=0, le=100), _stock("guidance", None)] = Field(
@@ -270,6 +280,14 @@ class Decoding(Choice):
     )
     early_stopping: Annotated[Literal[True, False, "never"] | None, _stock("beam", False)] = Field(
         None, description="true: beam search ends once it has num_beams finished sequences"
+    )
+    num_beam_groups: Annotated[int | None, Field(ge=1, le=1024), _stock("beam", 1)] = Field(
+        None, description="diverse beam search: groups that num_beams is divided into; 1: none"
+    )
+    diversity_penalty: Annotated[float | None, Field(ge=0, le=100), _stock("beam", 0.0)] = Field(
+        None,
+        description="subtracted from a token's log-probability for each beam of an earlier group that has "
+        "just chosen it",
     )
     min_new_tokens: Annotated[Natural | None, _stock("length", None)] = Field(
         None, description="no end-of-text token before so many new ones"

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.config.decoding import Decoding, DecodingField, SamplerName
-from harness.config.effective import acts, decoding_fields, draws, effective_decoding, is_beam
+from harness.config.effective import (
+    acts,
+    decoding_fields,
+    draws,
+    effective_decoding,
+    is_beam,
+    is_contrastive,
+)
 from harness.config.processor_entries import entry_rules
 from harness.config.sampler_order import ACTIVATED_BY, sampler_order
 from harness.config.search_path import conf_folder
@@ -31,6 +38,9 @@ GOOD_VALUES: Mapping[str, Any] = {
     "dry_multiplier": 0.8,
 }
 """A value to begin with, of the fields that others refine."""
+
+GOOD_CANDIDATES = 4
+"""Candidates to begin with in contrastive search."""
 
 ENDS: tuple[SamplerName, ...] = ("xtc", "mirostat", "adaptive_p", "skew")
 """Samplers of which one at most ends a chain: each is defined by the distribution that is drawn from."""
@@ -72,7 +82,11 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
             cure = "temperature" if samples or draws(decoding) else "greedy"
             yield Mistake(text, f"{_BEAM_ONLY}; use decoding={cure}")
             continue
-        if samples and not draws(decoding):
+        if samples and not draws(decoding) and (method := _deterministic_method(decoding)):
+            if key != "top_k" or not is_contrastive(decoding):
+                problem = f"no effect in {method}, which does not sample"
+                yield NoEffect(text, f"{problem}; use decoding.{key}=null")
+        elif samples and not draws(decoding):
             cure = f"add decoding.do_sample=true or use decoding={_sampling_choice(key)}"
             yield NoEffect(text, f"no effect without do_sample=true; {cure}")
         elif field.needs is not None and not acts(effective, field.needs):
@@ -82,6 +96,9 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
             yield NoEffect(text, "no effect without a penalty; add decoding.repetition_penalty=1.1")
         if field.kind == "beam" and not is_beam(decoding):
             cure = "add decoding.num_beams=5 or use decoding=beam"
+            if key in ("num_beam_groups", "diversity_penalty"):
+                beams = f" decoding.num_beams={2 * value}" if key == "num_beam_groups" else ""
+                cure = f"use decoding=diverse_beam{beams}"
             yield NoEffect(text, f"no effect without num_beams above 1; {cure}")
         if field.kind in ("filter", "bias") and _has_empty(value):
             yield Mistake(text, "contains an empty list; give token ids, or null")
@@ -96,6 +113,13 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
         yield Mistake(_typed(name, getattr(decoding, name)), message)
     if decoding.dola_layers == ():
         yield Mistake("decoding.dola_layers=[]", "contains no layer; give low, high, or a list as [0,2]")
+    yield from _of_contrastive_search(decoding, effective)
+    if decoding.cot_branches is not None and draws(decoding):
+        problem = "chain-of-thought decoding takes the likeliest token after the first one"
+        cure = "use decoding=cot decoding.do_sample=false"
+        yield Mistake(_typed("cot_branches", decoding.cot_branches), f"{problem}; {cure}")
+    if is_beam(decoding):
+        yield from _of_beam_groups(decoding)
     yield from entry_rules(decoding.processors or ())
     yield from _of_samplers(decoding, effective)
 
@@ -121,6 +145,56 @@ def _of_structure(decoding: Decoding) -> Iterator[Mistake]:
         assert structure is not None
         if problem := problem_of(structure):
             yield Mistake(text, problem)
+
+
+def _of_contrastive_search(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield what does not go with contrastive search."""
+    if not is_contrastive(decoding):
+        return
+    text = _typed("penalty_alpha", decoding.penalty_alpha)
+    if draws(decoding):
+        cure = "use decoding=contrastive_search decoding.do_sample=false"
+        yield Mistake(text, f"contrastive search does not sample; {cure}")
+    elif is_beam(decoding):
+        cure = "use decoding=contrastive_search decoding.num_beams=1"
+        yield Mistake(text, f"contrastive search follows one sequence, no beams; {cure}")
+    elif (decoding.top_k or 1) == 1:
+        yield NoEffect(text, f"no effect without top_k above 1; add {_typed('top_k', GOOD_CANDIDATES)}")
+    if decoding.cot_branches is not None:
+        branches = _typed("cot_branches", decoding.cot_branches)
+        yield Mistake(branches, "contrastive search has one output; use decoding.cot_branches=null")
+    for name in _GUIDANCE:
+        if acts(effective, name):
+            problem = "contrastive search compares the model's own distribution"
+            yield Mistake(_typed(name, getattr(decoding, name)), f"{problem}; use decoding.{name}=null")
+
+
+def _deterministic_method(decoding: Decoding) -> str:
+    """Return the name of a method that is not for sampling; empty for any other."""
+    if is_contrastive(decoding):
+        return "contrastive search"
+    return "chain-of-thought decoding" if decoding.cot_branches is not None else ""
+
+
+def _of_beam_groups(decoding: Decoding) -> Iterator[Mistake]:
+    """Yield what is wrong with the groups of diverse beam search."""
+    beams, groups, penalty = decoding.num_beams or 1, decoding.num_beam_groups, decoding.diversity_penalty
+    divisors = [number for number in range(2, beams + 1) if beams % number == 0]
+    if penalty is not None and groups is None:
+        cure = f"add {_typed('num_beam_groups', divisors[0])}"
+        text = _typed("diversity_penalty", penalty)
+        yield NoEffect(text, f"no effect without num_beam_groups above 1; {cure}")
+    if groups is None or groups == 1:
+        return
+    text = _typed("num_beam_groups", groups)
+    if beams % groups:
+        nearest = max((number for number in divisors if number <= groups), default=divisors[0])
+        cure = f"use {_typed('num_beam_groups', nearest)}"
+        yield Mistake(text, f"must divide decoding.num_beams={beams}; {cure}")
+    if penalty is None:
+        yield NoEffect(text, "no effect without diversity_penalty; add decoding.diversity_penalty=1.0")
+    if draws(decoding):
+        yield Mistake(text, "diverse beam search does not sample; use decoding.do_sample=false")
 
 
 def _of_samplers(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -21,9 +21,6 @@ FIXED: dict[str, Any] = {
     "watermarking_config": None,
     "token_healing": False,
     "num_return_sequences": 1,
-    "num_beam_groups": 1,
-    "diversity_penalty": 0.0,
-    "penalty_alpha": None,
     "constraints": None,
     "force_words_ids": None,
     "prompt_lookup_num_tokens": None,
@@ -86,6 +83,31 @@ def effective_decoding(decoding: Decoding) -> dict[str, Any]:
 def draws(decoding: Decoding) -> bool:
     """Return whether tokens are sampled, with noise that depends on the seed."""
     return bool(decoding.do_sample)
+
+
+def searches(effective: Mapping[str, Any]) -> bool:
+    """Return whether an effective decoding compares continuations, not the tokens of one step alone."""
+    return effective["num_beams"] > 1 or acts(effective, "penalty_alpha")
+
+
+def is_contrastive(decoding: Decoding) -> bool:
+    """Return whether it is contrastive search."""
+    return decoding.penalty_alpha is not None
+
+
+def has_groups(effective: Mapping[str, Any]) -> bool:
+    """Return whether an effective decoding is diverse beam search."""
+    return effective["num_beams"] > 1 and acts(effective, "num_beam_groups")
+
+
+def most_samples(decoding: Decoding) -> int | None:
+    """Return how many outputs a prompt can have that differ: a strategy that draws has no limit, None."""
+    if draws(decoding):
+        return None
+    beams, groups = decoding.num_beams or 1, decoding.num_beam_groups or 1
+    if beams > 1 or is_contrastive(decoding):
+        return beams if groups > 1 else 1
+    return decoding.cot_branches or 1
 
 
 def is_beam(decoding: Decoding) -> bool:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from harness.config.effective import draws
+from harness.config.effective import most_samples
 from harness.config.point import Point
 from harness.config.schema import choice_sections, value_keys
 
@@ -23,8 +23,8 @@ def varied(points: Sequence[Point]) -> list[dict[str, Any]]:
 
     A key of a chosen section (`decoding.temperature`) is listed for the points of a choice among which it
     differs; a key of any other section (`generation.max_new_tokens`) for all points once it differs anywhere,
-    but samples and seed only for those that draw. A choice of timing or tracking that differs is listed as
-    `timing`, `tracking`.
+    but samples and seed only for those that can have several. A choice of timing or tracking that differs is
+    listed as `timing`, `tracking`.
     """
     found: list[dict[str, Any]] = [{} for _ in points]
     for section in choice_sections():
@@ -48,9 +48,12 @@ def varied(points: Sequence[Point]) -> list[dict[str, Any]]:
 
 
 def _drawing(points: Sequence[Point], values: Sequence[Any]) -> list[str]:
-    """Whether each point draws, as a choice; no difference where the deterministic ones do not agree."""
-    still = {repr(value) for point, value in zip(points, values, strict=True) if not draws(point.decoding)}
-    return ["draws" if len(still) > 1 or draws(point.decoding) else "" for point in points]
+    """How each point comes to several samples, as a choice; no difference where those of one do not agree."""
+    most = [most_samples(point.decoding) for point in points]
+    single = {repr(value) for limit, value in zip(most, values, strict=True) if limit == 1}
+    if len(single) > 1:
+        return ["draws"] * len(points)
+    return ["draws" if limit is None else "" if limit == 1 else "outputs" for limit in most]
 
 
 def with_labels(points: Sequence[Point]) -> list[Point]:

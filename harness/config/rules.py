@@ -13,7 +13,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from harness.config.decoding_rules import NoEffect, decoding_rules
-from harness.config.effective import draws, is_beam
+from harness.config.effective import is_beam, is_contrastive, most_samples
 from harness.config.expectation import ASKED, OF_A_SAMPLE, Expectation
 from harness.config.point import (
     Cache,
@@ -151,6 +151,15 @@ def _cache_of_beams(decoding: Decoding, cache: Cache) -> Iterator[Mistake]:
         )
 
 
+def _cache_of_contrastive_search(decoding: Decoding, cache: Cache) -> Iterator[Mistake]:
+    if cache.quantized and is_contrastive(decoding):
+        yield Mistake(
+            f"cache.backend={cache.backend}",
+            "not with contrastive search, whose candidates are rows of the model's own cache; "
+            "use cache=default",
+        )
+
+
 def _prompts(prompts: Prompts) -> Iterator[Mistake]:
     if prompts.items is None and prompts.file is None:
         yield Mistake("prompts", 'none are given; add prompts.file=FILE or "prompts.items=[one, two]"')
@@ -163,8 +172,20 @@ def _prompts(prompts: Prompts) -> Iterator[Mistake]:
 
 
 def _budget(decoding: Decoding, generation: Generation) -> Iterator[Mistake]:
-    if generation.samples > 1 and not draws(decoding):
-        method = "beam search" if is_beam(decoding) else "greedy decoding"
+    most = most_samples(decoding)
+    if most is not None and generation.samples > most > 1:
+        has = f"diverse beam search has num_beams={most}"
+        if decoding.cot_branches is not None:
+            has = f"chain-of-thought decoding has cot_branches={most}"
+        message = f"{has} outputs; set generation.samples={most}"
+        yield Mistake(f"generation.samples={generation.samples}", message)
+    elif most is not None and most == decoding.cot_branches and generation.samples == 1:
+        message = "the first output alone is greedy decoding"
+        text = f"decoding.cot_branches={decoding.cot_branches}"
+        yield Mistake(text, f"{message}; add generation.samples={decoding.cot_branches}")
+    elif generation.samples > 1 and most == 1:
+        method = "contrastive search" if is_contrastive(decoding) else "greedy decoding"
+        method = "beam search" if is_beam(decoding) else method
         cure = "set generation.samples=1, or sample with decoding=temperature"
         message = f"{method} is deterministic, all samples would be equal; {cure}"
         yield Mistake(f"generation.samples={generation.samples}", message)
@@ -232,5 +253,6 @@ _RULES: dict[Callable[..., Iterator[Mistake]], tuple[str, ...]] = {
     _drift: ("drift",),
     _budget: ("decoding", "generation"),
     _cache_of_beams: ("decoding", "cache"),
+    _cache_of_contrastive_search: ("decoding", "cache"),
 }
 """Each rule, and the sections that it checks."""

@@ -43,6 +43,11 @@ class Strategy:
         return replace(self, eos_token_ids=every, chat_eos_token_ids=())
 
     @property
+    def branches(self) -> bool:
+        """Whether each sample begins with another one of the likeliest tokens."""
+        return self.effective.get("cot_branches") is not None
+
+    @property
     def do_sample(self) -> bool:
         """Whether tokens are drawn at random."""
         return self.effective["do_sample"]

@@ -104,6 +104,44 @@ def test_seeds_are_of_what_draws(points):
     assert notes(points("decoding=greedy,top_p", "generation.seed=5")) == []
 
 
+def test_searches_have_their_own_keys_and_outputs(points):
+    found = points(
+        "decoding=greedy,top_p,contrastive_search,diverse_beam",
+        "decoding.penalty_alpha=0.2,0.4",
+        "decoding.num_beam_groups=2,3",
+        "generation.samples=3",
+    )
+    assert [(p.decoding.name, p.decoding.penalty_alpha, p.decoding.num_beam_groups) for p in found] == [
+        ("greedy", None, None),
+        ("top_p", None, None),
+        ("contrastive_search", 0.2, None),
+        ("contrastive_search", 0.4, None),
+        ("diverse_beam", None, 2),
+        ("diverse_beam", None, 3),
+    ]
+    assert [point.generation.samples for point in found] == [1, 3, 1, 1, 3, 3]
+    assert labels(found) == [
+        "greedy",
+        "top_p",
+        *(f"contrastive_search penalty_alpha={alpha}" for alpha in (0.2, 0.4)),
+        *(f"diverse_beam num_beam_groups={groups}" for groups in (2, 3)),
+    ]
+
+
+def test_a_search_has_as_many_samples_as_outputs(points):
+    found = points("decoding=greedy,diverse_beam,top_p", "generation.samples=8")
+    assert [point.generation.samples for point in found] == [1, 6, 8]
+    assert notes(found) == [
+        "generation.samples=8: greedy is deterministic and takes one sample per prompt",
+        "generation.samples=8: diverse_beam has 6 outputs per prompt",
+    ]
+    assert labels(found) == ["greedy", "diverse_beam", "top_p"]
+    found = points("decoding=greedy,diverse_beam,cot", "generation.samples=8")
+    assert [point.generation.samples for point in found] == [1, 6, 8]
+    found = points("decoding=greedy,diverse_beam", "generation.samples=3", "generation.seed=1,2")
+    assert [point.generation.samples for point in found] == [1, 1, 3, 3]
+
+
 def test_quantizations_and_caches_too(points):
     key = "quantization.bnb_4bit_use_double_quant"
     found = points("quantization=fp32,bnb_nf4", f"{key}=true,false")

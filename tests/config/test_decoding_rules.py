@@ -44,6 +44,48 @@ def test_a_field_that_refines_another_has_no_effect_alone(name: str, mistakes: M
             {"dry_multiplier": 0.8, "num_beams": 3},
             "decoding.dry_multiplier=0.8: beam search has transformers'",
         ),
+        (
+            {"penalty_alpha": 0.6, "top_k": 4, "do_sample": True},
+            "decoding.penalty_alpha=0.6: contrastive search does not sample; use decoding=contrastive_search",
+        ),
+        ({"penalty_alpha": 0.6, "num_beams": 3}, "contrastive search follows one sequence, no beams"),
+        ({"penalty_alpha": 0.6}, "no effect without top_k above 1; add decoding.top_k=4"),
+        ({"penalty_alpha": 0.6, "top_k": 1}, "no effect without top_k above 1; add decoding.top_k=4"),
+        (
+            {"penalty_alpha": 0.6, "top_k": 4, "top_p": 0.9},
+            "decoding.top_p=0.9: no effect in contrastive search, which does not sample; use ",
+        ),
+        (
+            {"penalty_alpha": 0.6, "top_k": 4, "guidance_scale": 2.0},
+            "decoding.guidance_scale=2.0: contrastive search compares the model's own distribution",
+        ),
+        ({"penalty_alpha": 1.5, "top_k": 4}, "decoding.penalty_alpha=1.5: must be at most 1"),
+        (
+            {"num_beam_groups": 4},
+            "decoding.num_beam_groups=4: no effect without num_beams above 1; use decoding=diverse_beam "
+            "decoding.num_beams=8",
+        ),
+        ({"diversity_penalty": 0.5}, "no effect without num_beams above 1; use decoding=diverse_beam"),
+        (
+            {"num_beams": 6, "diversity_penalty": 0.5},
+            "no effect without num_beam_groups above 1; add decoding.num_beam_groups=2",
+        ),
+        (
+            {"num_beams": 6, "num_beam_groups": 3},
+            "no effect without diversity_penalty; add decoding.diversity_penalty=1.0",
+        ),
+        (
+            {"num_beams": 6, "num_beam_groups": 4, "diversity_penalty": 1.0},
+            "must divide decoding.num_beams=6; use decoding.num_beam_groups=3",
+        ),
+        (
+            {"num_beams": 5, "num_beam_groups": 2, "diversity_penalty": 1.0},
+            "must divide decoding.num_beams=5; use decoding.num_beam_groups=5",
+        ),
+        (
+            {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 1.0, "do_sample": True},
+            "diverse beam search does not sample; use decoding.do_sample=false",
+        ),
         ({"logit_bias": {}}, "decoding.logit_bias={}: contains an empty list"),
         ({"sequence_bias": [[[], 1.0]]}, "contains an empty list"),
         (
@@ -107,6 +149,11 @@ def test_contradictions_are_one_line(fields: dict[str, Any], line: str, mistakes
         {"repetition_penalty": 1.1, "penalty_last_n": -1, "rep_pen_slope": 0.5},
         {"sequence_bias": [[[3, 4], -1.0]], "num_beams": 2},
         {"logit_bias": {"3": 1.5}},
+        {"penalty_alpha": 0.6, "top_k": 4, "do_sample": False, "repetition_penalty": 1.2},
+        {"penalty_alpha": 0, "top_k": 4},
+        {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0.5, "repetition_penalty": 1.2},
+        {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0},
+        {"num_beams": 6, "num_beam_groups": 1, "diversity_penalty": 0.5},
         {
             "do_sample": True,
             "xtc_probability": 0.5,

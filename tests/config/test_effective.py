@@ -12,6 +12,8 @@ from harness.config.effective import (
     draws,
     effective_decoding,
     is_beam,
+    most_samples,
+    searches,
 )
 from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 
@@ -37,7 +39,8 @@ def test_every_fixed_field_has_advice():
 def test_the_kinds_of_fields_partition_them():
     kinds = get_args(FieldKind)
     assert sorted(name for kind in kinds for name in decoding_fields(kind)) == sorted(NEUTRAL)
-    assert list(decoding_fields("beam")) == ["length_penalty", "early_stopping"]
+    searched = ["length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty"]
+    assert list(decoding_fields("beam")) == searched
     stock = {name for name, field in decoding_fields("temperature", "truncation").items() if field.stock}
     assert stock == {
         "temperature",
@@ -74,6 +77,32 @@ def test_kinds(fields, kind):
     decoding = Decoding(name="x", **fields)
     assert draws(decoding) == ("draws" in kind)
     assert is_beam(decoding) == ("beam" in kind)
+
+
+@pytest.mark.parametrize(
+    ("fields", "compares"),
+    [({}, False), ({"do_sample": True, "top_k": 4}, False), ({"num_beams": 2}, True)]
+    + [({"penalty_alpha": alpha, "top_k": 4}, True) for alpha in (0.0, 0.6)],
+)
+def test_what_compares_continuations(fields, compares):
+    assert searches(effective_decoding(Decoding(name="x", **fields))) is compares
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [
+        ({}, 1),
+        ({"num_beams": 6}, 1),
+        ({"num_beams": 6, "num_beam_groups": 1}, 1),
+        ({"num_beams": 6, "num_beam_groups": 3}, 6),
+        ({"num_beam_groups": 3}, 1),
+        ({"penalty_alpha": 0.6, "top_k": 4}, 1),
+        ({"do_sample": True, "num_beams": 6}, None),
+        ({"cot_branches": 4}, 4),
+    ],
+)
+def test_outputs_that_can_differ(fields, most):
+    assert most_samples(Decoding(name="x", **fields)) == most
 
 
 def test_every_default_of_transformers_that_shapes_the_output_is_set():

@@ -76,8 +76,37 @@ def test_truncation_needs_sampling(mistakes, key, value):
         ({"cache.nbits": 4}, "cache.nbits=4: no effect without cache.backend=hqq"),
         ({"cache.nbits": 4, "cache.backend": "fp8"}, "cache.nbits=4: no effect with cache.backend=fp8"),
         (
+            {"cache.backend": "hqq", "decoding.penalty_alpha": 0.6, "decoding.top_k": 4},
+            "cache.backend=hqq: not with contrastive search",
+        ),
+        (
             {"cache.backend": "hqq", "decoding.num_beams": 4},
             "cache.backend=hqq: not with decoding.num_beams=4",
+        ),
+        (
+            {"decoding.cot_branches": 5},
+            "decoding.cot_branches=5: the first output alone is greedy decoding; add generation.samples=5",
+        ),
+        (
+            {"decoding.cot_branches": 4, "generation.samples": 4, "decoding.do_sample": True},
+            "decoding.cot_branches=4: chain-of-thought decoding takes the likeliest token after the first",
+        ),
+        (
+            {"decoding.cot_branches": 4, "generation.samples": 4, "decoding.top_k": 5},
+            "decoding.top_k=5: no effect in chain-of-thought decoding, which does not sample",
+        ),
+        (
+            {"decoding.cot_branches": 4, "decoding.num_beams": 3},
+            "decoding.cot_branches=4: beam search has transformers'",
+        ),
+        (
+            {"decoding.cot_branches": 4, "decoding.penalty_alpha": 0.6, "decoding.top_k": 4},
+            "decoding.cot_branches=4: contrastive search has one output; use decoding.cot_branches=null",
+        ),
+        (
+            {"decoding.cot_branches": 5, "generation.samples": 6},
+            "generation.samples=6: chain-of-thought decoding has cot_branches=5 outputs; "
+            "set generation.samples=5",
         ),
         ({"prompts.items": None}, "prompts: none are given"),
         ({"prompts.file": "x.txt"}, "prompts.file=x.txt: prompts.items are given as well; remove one"),

@@ -6,7 +6,7 @@ Nothing here imports torch before something is decoded: plans ask for methods to
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 Settings = Mapping[str, Any]
 """GenerationConfig's fields, all explicit (`config/effective.py`); or settings of a quantized KV cache."""
+
+Prompts = Sequence[Sequence[int]]
+"""The ids of each prompt of a batch."""
+
+Steps = Iterator[None]
+"""A loop that runs while it is iterated over, a step at a time."""
 
 
 class StrategyError(Exception):
@@ -101,12 +107,15 @@ class Method(ABC):
         streams: tokens come one by one, so that there is a time to first token.
         searches: sequences compete for each request; the self-test tries it apart.
         shares_batches: different strategies are decoded in one batch.
+        moves_rows: it moves and copies the rows of a cache by itself. Where the tree, which does so too, is
+            not right with a model, it reads every text by itself, without a cache.
     """
 
     name: str
     streams = True
     searches = False
     shares_batches = False
+    moves_rows = False
 
     @abstractmethod
     def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
@@ -127,6 +136,15 @@ class Method(ABC):
         Raises:
             StrategyError: a strategy failed by itself.
         """
+
+    def timed_steps(
+        self, loaded: LoadedModel, strategy: Strategy, prompts: Prompts, use_cache: bool
+    ) -> Steps | None:
+        """Return its loop for the latency pass, to the budget, nothing recorded; None: stock `generate`.
+
+        Each step ends where the host has its tokens, or, of a method that does not stream, its work.
+        """
+        return None
 
 
 def decode_each_strategy(
@@ -165,6 +183,10 @@ def decode_each_strategy(
                 raise StrategyError(strategy, error) from error
             answers |= zip(chosen, found, strict=True)
     in_order = [answers[index] for index in range(len(requests))]
-    tokens = sum(0 if isinstance(answer, Failure) else answer.output_tokens or 0 for answer in in_order)
-    runtime.on_work(Work(tokens, tokens))
+    rows = tokens = 0
+    for request, answer in zip(requests, in_order, strict=True):
+        generated = 0 if isinstance(answer, Failure) else answer.output_tokens or 0
+        tokens += generated
+        rows += generated * method.rows_per_request(request.strategy.effective)
+    runtime.on_work(Work(rows, tokens))
     return in_order

@@ -8,9 +8,21 @@ from dataclasses import replace
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.finite import first_not_finite, not_finite
 from harness.decoding.detokenizer import Detokenizer
+from harness.decoding.strategy import Strategy
 from harness.errors import HarnessError
 from harness.models.load import LoadedModel
 from harness.store.records import FinishReason, Sample, Steps, Times
+
+
+def end_of(
+    strategy: Strategy, prompt_ids: Sequence[int], token_ids: Sequence[int], detokenizer: Detokenizer
+) -> FinishReason | None:
+    """Return what the last of a sequence's tokens ended it with; None where it goes on."""
+    if strategy.stop_strings and detokenizer.contains(strategy.stop_strings, prompt_ids, token_ids):
+        return "stop_string"
+    if token_ids[-1] in strategy.eos_token_ids:
+        return "eos"
+    return "length" if len(token_ids) >= strategy.max_new_tokens else None
 
 
 def finished_sample(

@@ -44,6 +44,18 @@ def forward_layers(
     return output.logits[:, -1].float(), hidden
 
 
+def forward_hidden(
+    model: Any, ids: Tensor, mask: Tensor, cache: Any, **arguments: Any
+) -> tuple[Tensor, Tensor]:
+    """Read (R, N) more tokens as `forward` does; return (R, V) logits of the last, and last hidden states.
+
+    The hidden states, (R, N, H), are those that the output head reads, of all N tokens.
+    """
+    arguments |= {"use_cache": True, "output_hidden_states": True, _cache_name(model): cache}
+    output = model(input_ids=ids, attention_mask=mask, **arguments)
+    return output.logits[:, -1].float(), output.hidden_states[-1]
+
+
 def _cache_name(model: Any) -> str:
     return "cache" if "cache" in _arguments(model.__class__) else "past_key_values"
 
@@ -57,3 +69,10 @@ def read_texts(model: Any, ids: Tensor, keep: int = 0) -> Tensor:
     known = _arguments(model.__class__)
     options = {name: value for name, value in options.items() if name in known}
     return model(input_ids=ids, attention_mask=torch.ones_like(ids), **options).logits
+
+
+def read_hidden(model: Any, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Read (R, N) whole texts without a cache; return what `forward_hidden` does."""
+    options: dict[str, Any] = {"use_cache": False} if "use_cache" in _arguments(model.__class__) else {}
+    output = model(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True, **options)
+    return output.logits[:, -1].float(), output.hidden_states[-1]

@@ -1,4 +1,7 @@
-"""The latency pass: one strategy at a time, stock `generate` with a streamer, nothing recorded."""
+"""The latency pass: one strategy at a time, nothing recorded.
+
+Stock `generate` with a streamer is timed, or, for a method that it lacks, the loop that decodes it here.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ from harness.backends.hf.timed_processor import TimedProcessor, has_own_fields, 
 from harness.config.point import Timing
 from harness.decoding.strategy import Strategy
 from harness.models.load import LoadedModel
+from harness.prompts.prompt import Prompt
 from harness.store.records import Repetition
 
 
@@ -65,8 +69,9 @@ def time_strategy(
     A fixed number of tokens is generated with end-of-text ignored, so that repetitions measure the same
     work; prompts that exceed `context_length` with them are left out. The time includes tokenization of the
     text. What of a strategy GenerationConfig lacks is applied by a logits processor of ours, which also reads
-    what guidance needs. A method that does not stream has no time to first token: only its complete run is
-    timed. `on_repetition` is called after each repetition, warm-up included; `amateur` is as in `Runtime`.
+    what guidance needs; a method that `generate` lacks is timed in the loop that decodes it here. One that
+    does not stream has no time to first token: only its complete run is timed. `on_repetition` is called
+    after each repetition, warm-up included; `amateur` is as in `Runtime`.
     """
     strategy = requests[0].strategy
     fixed = replace(strategy, max_new_tokens=timing.new_tokens, eos_token_ids=(), stop_strings=())
@@ -103,6 +108,15 @@ def _time_once(
 ) -> Repetition:
     batch = [request.prompt for request in requests]
     name = ",".join(prompt.id for prompt in batch)
+    method = method_of(strategy.effective, strategy.cache)
+    loop = method.timed_steps(loaded, strategy, [prompt.ids for prompt in batch], use_cache)
+    if loop is not None:
+        started = _start(loaded, batch)
+        times = [perf_counter() for _ in loop]
+        synchronize(loaded.device)
+        if method.streams:
+            return repetition(name, repeat, len(batch), started, times)
+        return whole_run(name, repeat, len(batch), started, perf_counter(), strategy.max_new_tokens)
     guided = processor = None
     config = generation_config(strategy, use_cache=use_cache)
     if has_own_fields(strategy):
@@ -113,21 +127,26 @@ def _time_once(
         processor = TimedProcessor(processors, [len(prompt.ids) for prompt in batch], guided)
         plain = replace(strategy, effective=without_processors(strategy))
         config = generation_config(plain, use_cache=use_cache)
-    streams = method_of(strategy.effective, strategy.cache).streams
     tokens = _TokenTimes()
-    synchronize(loaded.device)
-    started = perf_counter()
-    for prompt in batch:
-        # The ids are known; a deployed loop would tokenize the text here.
-        loaded.tokenizer(prompt.text, add_special_tokens=False)
+    started = _start(loaded, batch)
     inputs = pad_left([prompt.ids for prompt in batch], strategy.pad_token_id, loaded.device)
-    more: dict[str, Any] = {"streamer": tokens} if streams else {}
+    more: dict[str, Any] = {"streamer": tokens} if method.streams else {}
     if processor is not None:
         more["logits_processor"] = LogitsProcessorList([processor])
     with nullcontext() if guided is None else guided.watching():
         loaded.model.generate(**inputs, generation_config=config, **more)
     synchronize(loaded.device)
     ended = perf_counter()
-    if not streams:
+    if not method.streams:
         return whole_run(name, repeat, len(batch), started, ended, strategy.max_new_tokens)
     return repetition(name, repeat, len(batch), started, tokens.times[1:])
+
+
+def _start(loaded: LoadedModel, batch: Sequence[Prompt]) -> float:
+    """Return when the work on some prompts began, with which their texts are tokenized."""
+    synchronize(loaded.device)
+    started = perf_counter()
+    for prompt in batch:
+        # The ids are known; a deployed loop would tokenize the text here.
+        loaded.tokenizer(prompt.text, add_special_tokens=False)
+    return started

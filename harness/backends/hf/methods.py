@@ -9,12 +9,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.backends.backend import Failure, Request
-from harness.backends.hf.decoding_method import Method, Runtime, Settings, decode_each_strategy
+from harness.backends.hf.decoding_method import (
+    Method,
+    Prompts,
+    Runtime,
+    Settings,
+    Steps,
+    decode_each_strategy,
+)
 from harness.config.decoding import Decoding
-from harness.config.effective import effective_decoding
+from harness.config.effective import acts, decoding_fields, effective_decoding, has_groups, searches
 from harness.config.guided_fields import rows_per_text
 
 if TYPE_CHECKING:
+    from harness.decoding.strategy import Strategy
+    from harness.models.load import LoadedModel
     from harness.store.records import Sample
 
 # ruff: noqa: D102 (the methods of the classes are documented in `Method`)
@@ -27,7 +36,7 @@ class Tree(Method):
     shares_batches = True
 
     def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
-        return effective["num_beams"] == 1 and cache is None and tree_is_right
+        return not searches(effective) and cache is None and tree_is_right
 
     def rows_per_request(self, effective: Settings) -> int:
         return rows_per_text(effective)
@@ -57,7 +66,7 @@ class Beams(Method):
     searches = True
 
     def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
-        return effective["num_beams"] > 1
+        return effective["num_beams"] > 1 and not has_groups(effective)
 
     def rows_per_request(self, effective: Settings) -> int:
         return effective["num_beams"]
@@ -69,7 +78,7 @@ class Beams(Method):
         a ragged batch: those search one prompt at a time.
         """
         neutral = effective_decoding(Decoding(name="neutral"))
-        without_processors = ("num_beams", "length_penalty", "early_stopping")
+        without_processors = ("num_beams", *decoding_fields("beam"))
         return all(effective[name] == neutral[name] for name in neutral if name not in without_processors)
 
     def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
@@ -78,13 +87,70 @@ class Beams(Method):
         return decode_each_strategy(self, beam_search, runtime, requests)
 
 
+class DiverseBeams(Method):
+    """Diverse beam search: groups of beams that avoid each other's tokens (`diverse_beams.py`)."""
+
+    name = "diverse_beams"
+    streams = False
+    moves_rows = True
+
+    def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
+        return has_groups(effective)
+
+    def rows_per_request(self, effective: Settings) -> int:
+        return effective["num_beams"]
+
+    def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
+        return True
+
+    def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
+        from harness.backends.hf.diverse_beams import diverse_beams
+
+        return decode_each_strategy(self, diverse_beams, runtime, requests)
+
+    def timed_steps(
+        self, loaded: LoadedModel, strategy: Strategy, prompts: Prompts, use_cache: bool
+    ) -> Steps:
+        from harness.backends.hf.diverse_beams import diverse_beam_steps
+
+        return diverse_beam_steps(loaded, strategy, prompts, use_cache)
+
+
+class ContrastiveSearch(Method):
+    """Contrastive search: the likeliest tokens compared by what they repeat (`contrastive_search.py`)."""
+
+    name = "contrastive_search"
+    moves_rows = True
+
+    def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
+        return acts(effective, "penalty_alpha")
+
+    def rows_per_request(self, effective: Settings) -> int:
+        return effective["top_k"]
+
+    def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
+        return True
+
+    def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
+        from harness.backends.hf.contrastive_search import contrastive_search
+
+        return decode_each_strategy(self, contrastive_search, runtime, requests)
+
+    def timed_steps(
+        self, loaded: LoadedModel, strategy: Strategy, prompts: Prompts, use_cache: bool
+    ) -> Steps:
+        from harness.backends.hf.contrastive_search import contrastive_steps
+
+        return contrastive_steps(loaded, strategy, prompts, use_cache)
+
+
 class StockGenerate(Method):
     """Stock `generate`, one strategy at a time (`stock_generate.py`): for what the tree does not handle."""
 
     name = "stock_generate"
 
     def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
-        return effective["num_beams"] == 1
+        return not searches(effective)
 
     def rows_per_request(self, effective: Settings) -> int:
         return rows_per_text(effective)
@@ -99,7 +165,7 @@ class StockGenerate(Method):
         return decode_each_strategy(self, stock_generate, runtime, requests, amateur=runtime.amateur)
 
 
-METHODS: tuple[Method, ...] = (Tree(), Beams(), StockGenerate())
+METHODS: tuple[Method, ...] = (Tree(), Beams(), DiverseBeams(), ContrastiveSearch(), StockGenerate())
 """All methods; a strategy takes the first that accepts it."""
 
 

@@ -12,6 +12,7 @@ from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.sampler import BatchRows, Choosing, Sequences, choose_tokens
 from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.teacher_forcing import logits_along
+from harness.config.effective import acts, searches
 from harness.decoding.gumbel_numpy import key_of_step, noise_key
 from harness.models.load import LoadedModel
 
@@ -25,7 +26,8 @@ def read_again(loaded: LoadedModel, request: Request, generated: Sequence[int]) 
     """
     strategy, prompt = request.strategy, request.prompt
     processors = strategy_processors(loaded, strategy)
-    chooses = strategy.effective["num_beams"] == 1 and processors.reads_scores_only
+    compares = searches(strategy.effective) or acts(strategy.effective, "cot_branches")
+    chooses = not compares and processors.reads_scores_only
     key = noise_key(strategy.seed, prompt.id, request.sample)
     recorder = Recorder(0)
     ids = (*prompt.ids, *generated)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.backends.hf.recorder import RawStep, Recorder
+from harness.decoding.branches import tokens_of_rank
 from harness.decoding.gumbel import draw
 from harness.decoding.logits import Logits
 from harness.decoding.processors import Processors
@@ -43,13 +44,15 @@ class Sequences:
     """N sequences to choose a token for: their numbers in the recorder, and their rows of the batch.
 
     `keys` are their noise keys; None to take the likeliest token. `seen` are their rows of `RawStep.seen`,
-    those of the batch where guidance has no rows of its own.
+    those of the batch where guidance has no rows of its own. `ranks` say which of its likeliest tokens each
+    one begins with, 0 for the likeliest; None where all take the likeliest.
     """
 
     numbers: Sequence[int]
     rows: Sequence[int]
     keys: Sequence[int] | None
     seen: Sequence[int]
+    ranks: Sequence[int] | None = None
 
     def select(self, members: Sequence[int]) -> Sequences:
         """Return some of them."""
@@ -58,6 +61,7 @@ class Sequences:
             [self.rows[n] for n in members],
             None if self.keys is None else [self.keys[n] for n in members],
             [self.seen[n] for n in members],
+            None if self.ranks is None else [self.ranks[n] for n in members],
         )
 
 
@@ -307,6 +311,8 @@ def _distinct(values: Sequence[Key]) -> tuple[list[Key], list[int]]:
 
 
 def _choose(logits: Tensor, sequences: Sequences, step: int) -> Tensor:
+    if sequences.ranks is not None and step == 0:
+        return tokens_of_rank(logits, sequences.ranks)
     if sequences.keys is None:
         return logits.argmax(dim=-1)
     return draw(logits, torch.tensor(sequences.keys, device=logits.device), step)

@@ -43,10 +43,11 @@ class _TokenChooser(LogitsProcessor):
         keys: Sequence[int] | None,
         prompts: Sequence[int],
         guided: GuidedTexts | None,
+        ranks: Sequence[int] | None,
     ) -> None:
-        """`keys` are as in `Sequences`; `prompts` are the tokens of each, without padding."""
+        """`keys` and `ranks` are as in `Sequences`; `prompts` are the tokens of each, without padding."""
         self._processors, self._recorder, self._guided = processors, recorder, guided
-        self._keys, self._prompt_tokens = keys, prompts
+        self._keys, self._prompt_tokens, self._ranks = keys, prompts, ranks
         self._width = max(prompts)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ class _TokenChooser(LogitsProcessor):
         seen = every
         if self._guided is not None:
             raw, seen = self._guided(raw, input_ids[:, -1] if step else None)
-        sequences = Sequences(every, every, self._keys, seen)
+        sequences = Sequences(every, every, self._keys, seen, self._ranks)
         (tokens,) = choose_tokens([Choosing(self._processors, sequences)], self._recorder, raw, rows)
         self._recorder.end_step(raw)
         return torch.full_like(scores, float("-inf")).scatter_(1, tokens[:, None], 0.0)
@@ -97,7 +98,8 @@ def stock_generate(
         mode = GenerateMode("equal_length", use_cache)
         guided = GuidedTexts(loaded, processors.guidance, requests, mode, amateur)
     prompts = [len(request.prompt.ids) for request in requests]
-    chooser = _TokenChooser(processors, recorder, keys, prompts, guided)
+    ranks = [request.sample for request in requests] if strategy.branches else None
+    chooser = _TokenChooser(processors, recorder, keys, prompts, guided, ranks)
     # `generate` itself changes nothing: it has the budget, the end tokens and the cache.
     neutral = generation_config(
         replace(strategy, effective=effective_decoding(Decoding(name="neutral"))), use_cache=use_cache

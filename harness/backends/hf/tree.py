@@ -19,7 +19,7 @@ from harness.backends.backend import Failure, Request
 from harness.backends.hf.adaptive_batches import out_of_memory
 from harness.backends.hf.clock import Clock
 from harness.backends.hf.decoding_method import StrategyError, Work
-from harness.backends.hf.finished import finished_sample
+from harness.backends.hf.finished import end_of, finished_sample
 from harness.backends.hf.guided_logits import GuidedRow, Layers, with_guidance
 from harness.backends.hf.recorder import RawStep, Recorder
 from harness.backends.hf.row_batch import Member, RowBatch
@@ -38,11 +38,13 @@ from harness.store.records import FinishReason, Sample
 class _Sequence:
     """A sequence being generated: its rows, its tokens so far, and what ended it.
 
-    `second` is its row under the second prompt or in the amateur's batch, `seen` that of `RawStep.seen`.
+    `sample` is that of its request. `second` is its row under the second prompt or in the amateur's batch,
+    `seen` that of `RawStep.seen`.
     """
 
     number: int
     key: int
+    sample: int
     member: Member = field(init=False)
     second: Member | None = None
     seen: int = 0
@@ -236,7 +238,7 @@ def _strategy_groups(loaded: LoadedModel, requests: Sequence[Request]) -> list[_
             processors = strategy_processors(loaded, strategy)
             groups[id(strategy)] = _StrategyGroup(strategy, processors, [])
         key = noise_key(strategy.seed, request.prompt.id, request.sample)
-        groups[id(strategy)].sequences.append(_Sequence(number, key))
+        groups[id(strategy)].sequences.append(_Sequence(number, key, request.sample))
     return list(groups.values())
 
 
@@ -245,7 +247,7 @@ def _choose_tokens(
 ) -> Tensor:
     """Return (N,) tokens of the groups' sequences, in their order."""
     rows = BatchRows(batch.ids, batch.prompt_tokens, batch.width, step)
-    chosen = [Choosing(one.processors, _inputs(one.sequences, one.strategy.do_sample)) for one in groups]
+    chosen = [Choosing(one.processors, _inputs(one.sequences, one.strategy)) for one in groups]
 
     def failed(number: int, error: Exception) -> Exception:
         # A lack of memory is no strategy's fault.
@@ -254,23 +256,17 @@ def _choose_tokens(
     return torch.cat(choose_tokens(chosen, recorder, raw, rows, failed))
 
 
-def _inputs(sequences: Sequence[_Sequence], do_sample: bool) -> Sequences:
+def _inputs(sequences: Sequence[_Sequence], strategy: Strategy) -> Sequences:
     return Sequences(
         numbers=[sequence.number for sequence in sequences],
         rows=[sequence.member.row for sequence in sequences],
-        keys=[sequence.key for sequence in sequences] if do_sample else None,
+        keys=[sequence.key for sequence in sequences] if strategy.do_sample else None,
         seen=[sequence.seen for sequence in sequences],
+        ranks=[sequence.sample for sequence in sequences] if strategy.branches else None,
     )
 
 
 def _finishes(sequence: _Sequence, request: Request, detokenizer: Detokenizer) -> bool:
     """Return whether a sequence's last token finished it, and note why."""
-    strategy = request.strategy
-    stops = strategy.stop_strings
-    if stops and detokenizer.contains(stops, request.prompt.ids, sequence.tokens):
-        sequence.finish_reason = "stop_string"
-    elif sequence.tokens[-1] in strategy.eos_token_ids:
-        sequence.finish_reason = "eos"
-    elif len(sequence.tokens) >= strategy.max_new_tokens:
-        sequence.finish_reason = "length"
+    sequence.finish_reason = end_of(request.strategy, request.prompt.ids, sequence.tokens, detokenizer)
     return sequence.finish_reason is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from harness.backends.backend import Request
-from harness.backends.hf.decoding_method import GenerateMode, Method
+from harness.backends.hf.decoding_method import GENERATE_MODES, GenerateMode, Method
 from harness.backends.hf.self_test import beam_mode, generate_mode, reads_one_token, tree_is_right
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
@@ -69,6 +69,8 @@ class VerifiedModes:
             HarnessError: it is right in no mode, or would not use the cache that the strategy asks for.
         """
         mode = self.beams if method.searches else self.generate
+        if method.moves_rows and not self.tree_is_right:
+            mode = GENERATE_MODES[-1]
         if mode is None:
             raise HarnessError(
                 f"decoding.num_beams: stock beam search is not right with {self._name}: its scores are not "

@@ -59,7 +59,13 @@ def choices() -> dict[str, dict[str, Any]]:
     for name in DEFAULTS:
         found[name] = dict(groups.own_values("decoding", name) or {})
     found = {name: {k: v for k, v in fields.items() if v is not None} for name, fields in found.items()}
-    others = {"num_beams", "processors", *decoding_fields("guidance")}  # tested by themselves
+    others = {
+        "num_beams",
+        "penalty_alpha",
+        "cot_branches",
+        "processors",
+        *decoding_fields("guidance"),
+    }  # tested by themselves
     if find_spec("llguidance") is None:
         others |= set(STRUCTURES)
     return {name: fields for name, fields in found.items() if not fields.keys() & others} | MORE

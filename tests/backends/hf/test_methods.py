@@ -31,13 +31,20 @@ def test_the_method_of_a_strategy() -> None:
     assert method_of(greedy, FP8).name == "stock_generate"
     assert method_of(greedy, tree_is_right=False).name == "stock_generate"
     assert method_of(beams, tree_is_right=False).name == "beams"
+    groups = effective(num_beams=4, num_beam_groups=2, diversity_penalty=1.0)
+    assert method_of(groups).name == method_of(groups, tree_is_right=False).name == "diverse_beams"
+    assert method_of(effective(num_beams=4, num_beam_groups=1, diversity_penalty=1.0)).name == "beams"
+    contrastive = effective(penalty_alpha=0.6, top_k=4)
+    assert method_of(contrastive).name == "contrastive_search"
+    assert method_of(contrastive, tree_is_right=False).name == "contrastive_search"
 
 
 def test_facts_of_the_methods() -> None:
-    beams = effective(num_beams=3)
-    assert [method.rows_per_request(beams) for method in METHODS] == [1, 3, 1]
-    assert [method.streams for method in METHODS] == [True, False, True]
-    assert [method.shares_batches for method in METHODS] == [True, False, False]
+    rows = {"tree": {}, "beams": {"num_beams": 3}, "contrastive_search": {"penalty_alpha": 0.6, "top_k": 5}}
+    found = [method_of(effective(**fields)).rows_per_request(effective(**fields)) for fields in rows.values()]
+    assert found == [1, 3, 5]
+    assert [method.name for method in METHODS if not method.streams] == ["beams", "diverse_beams"]
+    assert [method.name for method in METHODS if method.shares_batches] == ["tree"]
     assert Tree().batches_requests(effective(), None)
     assert StockGenerate().batches_requests(effective(), None)
     assert not StockGenerate().batches_requests(effective(), FP8)
@@ -69,14 +76,14 @@ def test_beams_without_stock_processors_share_a_search(
 
 
 def test_another_method_is_one_more_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Contrastive(StockGenerate):
-        name = "contrastive"
+    class Constrained(StockGenerate):
+        name = "constrained"
 
         def accepts(self, effective: Any, cache: Any, tree_is_right: bool) -> bool:
-            return effective["penalty_alpha"] is not None
+            return effective["force_words_ids"] is not None
 
-    monkeypatch.setattr(methods, "METHODS", (Contrastive(), *METHODS))
-    assert method_of({**effective(), "penalty_alpha": 0.6}).name == "contrastive"
+    monkeypatch.setattr(methods, "METHODS", (Constrained(), *METHODS))
+    assert method_of({**effective(), "force_words_ids": [[3]]}).name == "constrained"
     assert method_of(effective()).name == "tree"
 
 
