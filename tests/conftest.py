@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,18 @@ from small_models import SmallModels, quiet_transformers
 
 # A shell starts its background jobs with SIGINT ignored, which all processes below them would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked `thinned(n)` leave every n-th case to `make test`; the others are slow ones."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        if mark := item.get_closest_marker("thinned"):
+            name = item.nodeid.partition("[")[0]
+            if seen[name] % mark.args[0]:
+                item.add_marker(pytest.mark.slow)
+            seen[name] += 1
 
 
 def pytest_collection_finish() -> None:

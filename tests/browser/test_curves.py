@@ -299,6 +299,7 @@ def test_charts_in_every_place(
     through_the_charts(open_page(grid, size=size, dark=dark, framed=framed))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("size", "framed"), [(DESKTOP, False), (PHONE, True)])
 def test_hostile_names_stay_names_in_the_charts(
     tmp_path: Path, open_page: Open, size: tuple[int, int], framed: bool

@@ -30,6 +30,7 @@ def test_every_field_that_shapes_a_distribution_is_a_knob() -> None:
     assert (by_name["temperature"].high, by_name["temperature"].open_low) == (None, True)
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("knob", [knob.name for knob in knobs()])
 def test_the_ends_of_a_range_are_what_the_config_accepts(knob: str) -> None:
     """A closed end is accepted and what is beyond it is not; an open end is not."""

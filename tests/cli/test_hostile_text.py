@@ -150,6 +150,7 @@ def test_a_sweep_whose_labels_and_names_are_hostile(run: Run) -> None:
         assert not HOSTILE.search(printed), printed
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_every_command_prints_in_every_encoding(run: Run, encoding: str) -> None:
     Path("p.txt").write_text("naïve 漢字 👩\n“quoted”\n", encoding="utf-8")

@@ -70,6 +70,7 @@ HEADERS: Mapping[str, bytes] = {
 }
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("content", HEADERS.values(), ids=HEADERS.keys())
 def test_safetensors_headers(changed: Any, check: Any, content: bytes) -> None:
     folder = changed(lambda folder: (folder / "model.safetensors").write_bytes(content))
@@ -96,6 +97,7 @@ OBJECTS: Mapping[str, bytes] = {
 }
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("content", OBJECTS.values(), ids=OBJECTS.keys())
 def test_files_that_are_no_json_object(changed: Any, check: Any, name: str, content: bytes) -> None:
@@ -103,6 +105,7 @@ def test_files_that_are_no_json_object(changed: Any, check: Any, name: str, cont
     assert name in refused(check, folder)
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors.index.json", "adapter_config.json"])
 @pytest.mark.parametrize("content", ["empty", "garbage", "a list", "deep", "deep inside"])
 def test_other_files_that_are_no_json_object(changed: Any, check: Any, name: str, content: str) -> None:
@@ -134,6 +137,7 @@ WRONG: Mapping[str, tuple[Any, ...]] = {
 }
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize(
     ("key", "value"), [(key, value) for key, values in WRONG.items() for value in values], ids=repr
 )

@@ -351,6 +351,7 @@ sys.exit(main(words))
 """
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", ["drift/index.json", "drift-partial/000000.parquet", "/drift.parquet"])
 def test_a_sweep_killed_in_the_middle_of_it_is_gone_on_with(
     forked: Callable[..., Forked], outputs: Path, tmp_path: Path, name: str

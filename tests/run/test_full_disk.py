@@ -30,6 +30,7 @@ def tables(outputs: Path) -> dict[str, Any]:
     return {str(p.relative_to(outputs)): pq.read_table(p) for p in sorted(outputs.rglob("*.parquet"))}
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("left", [0, 3, 7, 12, 20])
 def test_a_disk_that_fills_up(
     outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], left: int

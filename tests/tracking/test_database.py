@@ -49,7 +49,7 @@ def interrupt(forked: Callable[..., Forked], outputs: Path, trials: int, seed: i
 def test_interrupted_at_any_moment_the_next_command_tracks_all(
     outputs: Path, forked: Callable[..., Forked]
 ) -> None:
-    interrupt(forked, outputs, trials=20, seed=12)
+    interrupt(forked, outputs, trials=7, seed=12)
 
 
 @pytest.mark.slow

@@ -163,6 +163,7 @@ COUNT = 1200
 SAMPLED = sorted(name for name, fields in choices().items() if fields.get("do_sample"))
 
 
+@pytest.mark.thinned(4)
 @pytest.mark.parametrize("name", SAMPLED)
 def test_draws_follow_the_warped_distribution(
     name: str, loaded_model: Any, prompts_of: Any, strategies: Any
