@@ -7,7 +7,7 @@ that is known of a key (type, default, range, neutral value) is in one place. Va
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -153,6 +153,11 @@ class Tracking(Choice):
     traces: bool = Field(False, description="log one MLflow trace per sample")
 
 
+SelectorName = Literal["best_of", "best_of_sum", "majority", "mbr", "self_certainty", "first_valid"]
+SELECTORS: tuple[str, ...] = get_args(SelectorName)
+"""Ways to choose among the samples of a prompt; `analysis/selection/selectors.py` has them."""
+
+
 class Compare(Section):
     """How the points of a sweep are compared; never changes the samples."""
 
@@ -163,6 +168,17 @@ class Compare(Section):
         None, description="metric that the question is about; null: one with a reference, where there are any"
     )
     metrics: tuple[str, ...] = Field((), description="custom metrics, each FILE.py:FUNCTION")
+    select: tuple[SelectorName, ...] = Field(
+        (),
+        description="of several samples per prompt, also compare the one that each of these chooses: best_of "
+        "(highest mean logprob), best_of_sum (highest sum), majority (most frequent answer), mbr (most like "
+        "the others by chrF), self_certainty (distributions farthest from uniform), first_valid",
+    )
+    answer_pattern: str | None = Field(
+        None,
+        description="regular expression of the answer in an output and in its reference: the last match, of it "
+        "group 1 if there is one; without a match the whole text; null: the last number",
+    )
     pareto: tuple[str, ...] = Field(
         ("latency/itl_p50_ms", "text/repeated_4", "probability/mean_logprob"),
         description="metrics of the Pareto front, two or more",

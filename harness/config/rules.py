@@ -205,8 +205,25 @@ def _compare(compare: Compare) -> Iterator[Mistake]:
         file, colon, function = metric.rpartition(":")
         if not colon or not file.endswith(".py") or not function.isidentifier():
             yield Mistake(f"compare.metrics={metric}", "must be FILE.py:FUNCTION")
+    for name in {name for name in compare.select if compare.select.count(name) > 1}:
+        text = f"compare.select={format_value(compare.select)}"
+        yield Mistake(text, f"names {name} more than once; remove it")
+    if compare.answer_pattern is not None:
+        yield from _answer_pattern(compare.answer_pattern, compare.select)
     if len(set(compare.pareto)) < 2:
         yield Mistake(f"compare.pareto={format_value(compare.pareto)}", "needs two metrics or more")
+
+
+def _answer_pattern(pattern: str, select: Sequence[str]) -> Iterator[Mistake]:
+    import regex
+
+    text = f"compare.answer_pattern={pattern}"
+    if not select:
+        yield Mistake(text, "no effect without compare.select; add compare.select=[majority]")
+    try:
+        regex.compile(pattern)
+    except regex.error as error:
+        yield Mistake(text, f"is no regular expression: {error}; quote what is meant as it stands with \\")
 
 
 def _drift(drift: Drift) -> Iterator[Mistake]:
