@@ -76,7 +76,7 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
         found = _sample_differences(baseline, completed, metrics, values, binary, notes)
         found |= _latency_differences(baseline, completed, notes)
         differences = _worded(found, by_key, noise)
-    texts = text_overlap([_stored(p) for p in completed])
+    texts = text_overlap([_stored(p) for p in completed if not p.selected_from])
     if texts.unscored:
         notes.append(f"self-BLEU was not computed for {texts.unscored} prompts: there are too many outputs")
     swept = swept_keys(completed)

@@ -176,8 +176,8 @@ class Compare(Section):
     )
     answer_pattern: str | None = Field(
         None,
-        description="regular expression of the answer in an output and in its reference: the last match, of it "
-        "group 1 if there is one; without a match the whole text; null: the last number",
+        description="regular expression of the answer in an output and in its reference: the last match, or "
+        "its group 1; without a match the whole text; null: the last number",
     )
     pareto: tuple[str, ...] = Field(
         ("latency/itl_p50_ms", "text/repeated_4", "probability/mean_logprob"),

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.analysis.metrics.custom import CustomMetric, read_custom_metrics
+from harness.analysis.metrics.extracted_answer import AnswerPattern
 from harness.analysis.metrics.requested import RequestedMetrics
-from harness.analysis.selection.extracted_answer import AnswerPattern
 from harness.artifacts.drift_role import DriftRole, FixedTextRole
 from harness.artifacts.job import Job
 from harness.backends.backend import ChatEnd, Target

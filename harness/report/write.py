@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.text import Text
@@ -16,6 +16,7 @@ from harness.analysis.comparison import Comparison
 from harness.analysis.drift_costs import precision_report
 from harness.analysis.expectations import CheckedExpectation, check_expectations, check_summary, missed
 from harness.analysis.point_results import PointResult, point_results
+from harness.analysis.selection.selected_points import selection_of
 from harness.report.answer_text import answer_text
 from harness.report.console import SafeConsole
 from harness.report.csv_files import comparison_csv, summary_csv
@@ -64,15 +65,17 @@ def write(name: str | None) -> int:
     sweep = find_sweep(outputs_folder(), name)
     written = write_sweep_reports(sweep, anew=True)
     print_sweep(sweep, written)
-    damaged = [found.point for found in written.points] != list(sweep.points)
+    damaged = [found.point for found in written.points if not found.selected_from] != list(sweep.points)
     return 1 if damaged or missed(written.checked) else 0
 
 
 def write_sweep_reports(sweep: Sweep, anew: bool = False) -> Written:
     """Write the sweep's reports; its tokens pages where they are missing or outdated, or all `anew`."""
     checked = check_expectations(sweep)
-    points = point_results(sweep)
+    selection = selection_of(sweep, point_results(sweep))
+    points = list(selection.points)
     comparison = compare(sweep, points)
+    comparison = replace(comparison, notes=(*comparison.notes, *selection.notes))
     pages = {
         p.point.label: tokens_page(sweep, p.point, p.stored, anew).relative_to(sweep.folder).as_posix()
         for p in points

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.analysis.metrics.custom import CustomMetric
-from harness.analysis.selection.extracted_answer import AnswerPattern
+from harness.analysis.metrics.extracted_answer import AnswerPattern
 from harness.config.structure import Structure
 from harness.store.address import digest
 

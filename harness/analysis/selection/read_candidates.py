@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
+from harness.analysis.metrics.extracted_answer import AnswerPattern
 from harness.analysis.selection.candidates import Candidates
-from harness.analysis.selection.extracted_answer import AnswerPattern
 from harness.store.stored_point import StoredPoint
 from harness.store.token_table import numpy_of, read_blocks
 

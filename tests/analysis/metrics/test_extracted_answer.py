@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness.analysis.selection.extracted_answer import MOST_TIMEOUTS, AnswerPattern
+from harness.analysis.metrics.extracted_answer import MOST_TIMEOUTS, AnswerPattern
 from harness.errors import HarnessError
 
 

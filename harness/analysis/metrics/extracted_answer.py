@@ -11,8 +11,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 
-LAST_VERSION = "1"  # raise it when answers are found or normalised otherwise
-_NUMBER = r"(?:(?<!\w)[-−])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
+LAST_NUMBER = r"(?:(?<!\w)[-−])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
 """The pattern where none is given: the last number of the text, as `-1,234.5`."""
 
 LONGEST = 20_000

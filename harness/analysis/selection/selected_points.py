@@ -1,0 +1,130 @@
+"""The rows of a comparison that hold the samples which `compare.select` chooses, one for each selector."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from harness.analysis.metrics.extracted_answer import AnswerPattern
+from harness.analysis.point_results import PointResult, point_result
+from harness.analysis.selection.candidates import Candidates
+from harness.analysis.selection.chosen_tables import write_chosen
+from harness.analysis.selection.read_candidates import read_candidates
+from harness.analysis.selection.selectors import BY_NAME, Selector
+from harness.errors import HarnessError
+from harness.store.stored_point import StoredPoint
+from harness.store.sweeps import Sweep
+
+FOLDER = "selected"
+"""In the folder of a sweep, a folder for each run and selector."""
+
+KEY = "compare.select"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was chosen of a sweep's samples.
+
+    Attributes:
+        points: the results of the sweep's points, each followed by those of its chosen samples.
+        candidates: the samples that were chosen among, by label of their run and prompt id.
+        notes: what reports must say of it.
+    """
+
+    points: tuple[PointResult, ...]
+    candidates: Mapping[str, Mapping[str, Candidates]]
+    notes: tuple[str, ...] = ()
+
+
+def selection_of(sweep: Sweep, points: Sequence[PointResult]) -> Selection:
+    """Return the points with a row for each selector after each run that has several samples per prompt.
+
+    What they hold is written into the sweep's folder, `selected/`; what is there of an earlier selection and
+    not of this one is removed.
+    """
+    names = [name for name in sweep.compare.get("select") or () if name in BY_NAME]
+    pattern = AnswerPattern(sweep.compare.get("answer_pattern"))
+    found: list[PointResult] = []
+    candidates: dict[str, Mapping[str, Candidates]] = {}
+    notes: dict[str, list[str]] = {}
+    counts: set[int] = set()
+    for p in points:
+        found.append(p)
+        if not names or p.stored is None:
+            continue
+        try:
+            some = dict(read_candidates(p.stored, pattern, names))
+        except HarnessError as error:
+            notes.setdefault(str(error), []).append(p.point.label)
+            continue
+        most = max(map(len, some.values()), default=0)
+        if most < 2:
+            continue
+        counts.add(most)
+        candidates[p.point.label] = some
+        able = []
+        for name in names:
+            if any(not BY_NAME[name].lacks(c) for c in some.values()):
+                able.append(BY_NAME[name])
+            else:
+                needs = f"{KEY}: {name} needs {BY_NAME[name].needs}; left out"
+                notes.setdefault(needs, []).append(p.point.label)
+        found += _rows(sweep, p, p.stored, some, able, most)
+    _remove_others(sweep.folder / FOLDER, [p.stored.folder for p in found if p.selected_from and p.stored])
+    lines = [f"{line} ({_listed(labels)})" for line, labels in notes.items()]
+    if names and not counts:
+        lines.append(f"{KEY}: no run has several samples per prompt; set generation.samples=8")
+    if counts:
+        lines.insert(0, _cost(counts))
+    return Selection(tuple(found), candidates, tuple(lines))
+
+
+def _rows(
+    sweep: Sweep,
+    p: PointResult,
+    stored: StoredPoint,
+    candidates: Mapping[str, Candidates],
+    selectors: Sequence[Selector],
+    most: int,
+) -> list[PointResult]:
+    """Return a row for each selector: the samples that it chose of a run."""
+    folders: dict[str, tuple[Path, np.ndarray]] = {}
+    for selector in selectors:
+        rows = np.array([some.rows[selector.choose(some)] for some in candidates.values()], np.int64)
+        folders[selector.name] = (sweep.folder / FOLDER / f"{p.point.point_id}-{selector.name}", rows)
+    chosen = write_chosen(stored, folders, p.metrics, p.custom_metrics.values())
+    found = []
+    for selector in selectors:
+        point = replace(
+            p.point,
+            label=f"{p.point.label} select={selector.name}",
+            varied={**p.point.varied, KEY: selector.name},
+            warnings=(f"one of {most} samples per prompt, chosen by {selector.name}",),
+        )
+        found.append(replace(point_result(point, chosen[selector.name]), selected_from=most))
+    return found
+
+
+def _cost(counts: set[int]) -> str:
+    some = " to ".join(str(count) for count in dict.fromkeys((min(counts), max(counts))))
+    return (
+        f"Runs with select= hold one of {some} samples per prompt and cost as many, so they have no latency "
+        "of their own."
+    )
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:3]) + (f" and {len(labels) - 3} more runs" if len(labels) > 3 else "")
+
+
+def _remove_others(folder: Path, keep: Sequence[Path]) -> None:
+    if folder.is_dir():
+        for one in folder.iterdir():
+            if one not in keep:
+                shutil.rmtree(one, ignore_errors=True)
+        if not keep:
+            folder.rmdir()
