@@ -51,7 +51,7 @@ from harness.tracking.traces import delete_traces, log_traces
 
 log = logging.getLogger(__name__)
 
-SWEEP_FILES = ("plan.json", "summary.csv", "comparison.csv", "compare.html", "drift.json")
+SWEEP_FILES = ("plan.json", "summary.csv", "comparison.csv", "compare.html", "drift.json", "selection.json")
 TRACES_TAG = "traces"
 LOGGABLE = ("done", "reused", "failed")
 """Statuses of the points that get a run."""

@@ -13,8 +13,8 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.analysis.selection.candidates import Candidates
 from harness.analysis.selection.pass_at_k import best_rank_weights
+from harness.analysis.selection.prompt_candidates import Candidates
 from harness.analysis.selection.selectors import Selector
 
 SUBSETS = 200

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from harness.analysis.metrics.extracted_answer import AnswerPattern
-from harness.analysis.selection.candidates import Candidates
+from harness.analysis.selection.prompt_candidates import Candidates
 from harness.store.stored_point import StoredPoint
 from harness.store.token_table import numpy_of, read_blocks
 

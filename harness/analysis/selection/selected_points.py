@@ -11,10 +11,10 @@ import numpy as np
 
 from harness.analysis.metrics.extracted_answer import AnswerPattern
 from harness.analysis.point_results import PointResult, point_result
-from harness.analysis.selection.candidates import Candidates
 from harness.analysis.selection.chosen_tables import write_chosen
+from harness.analysis.selection.prompt_candidates import Candidates
 from harness.analysis.selection.read_candidates import read_candidates
-from harness.analysis.selection.selectors import BY_NAME, Selector
+from harness.analysis.selection.selectors import BY_NAME
 from harness.errors import HarnessError
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep
@@ -26,17 +26,36 @@ KEY = "compare.select"
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What was chosen of a run's samples.
+
+    Attributes:
+        candidates: the samples of each prompt, by its id.
+        selectors: by name, the index of the sample that each chose of each prompt, in their order.
+    """
+
+    candidates: Mapping[str, Candidates]
+    selectors: Mapping[str, tuple[int, ...]]
+
+    def as_json(self) -> dict[str, dict[str, int]]:
+        """Return the numbers of the chosen samples by selector and prompt id."""
+        return {
+            name: dict(zip(self.candidates, chosen, strict=True)) for name, chosen in self.selectors.items()
+        }
+
+
+@dataclass(frozen=True)
 class Selection:
     """What was chosen of a sweep's samples.
 
     Attributes:
         points: the results of the sweep's points, each followed by those of its chosen samples.
-        candidates: the samples that were chosen among, by label of their run and prompt id.
+        choices: by label of the run.
         notes: what reports must say of it.
     """
 
     points: tuple[PointResult, ...]
-    candidates: Mapping[str, Mapping[str, Candidates]]
+    choices: Mapping[str, Choice]
     notes: tuple[str, ...] = ()
 
 
@@ -49,7 +68,7 @@ def selection_of(sweep: Sweep, points: Sequence[PointResult]) -> Selection:
     names = [name for name in sweep.compare.get("select") or () if name in BY_NAME]
     pattern = AnswerPattern(sweep.compare.get("answer_pattern"))
     found: list[PointResult] = []
-    candidates: dict[str, Mapping[str, Candidates]] = {}
+    choices: dict[str, Choice] = {}
     notes: dict[str, list[str]] = {}
     counts: set[int] = set()
     for p in points:
@@ -65,47 +84,45 @@ def selection_of(sweep: Sweep, points: Sequence[PointResult]) -> Selection:
         if most < 2:
             continue
         counts.add(most)
-        candidates[p.point.label] = some
-        able = []
-        for name in names:
-            if any(not BY_NAME[name].lacks(c) for c in some.values()):
-                able.append(BY_NAME[name])
-            else:
-                needs = f"{KEY}: {name} needs {BY_NAME[name].needs}; left out"
-                notes.setdefault(needs, []).append(p.point.label)
-        found += _rows(sweep, p, p.stored, some, able, most)
+        able = [name for name in names if not all(BY_NAME[name].lacks(c) for c in some.values())]
+        for name in (name for name in names if name not in able):
+            needs = f"{KEY}: {name} needs {BY_NAME[name].needs}; left out"
+            notes.setdefault(needs, []).append(p.point.label)
+        chosen = {name: tuple(BY_NAME[name].choose(c) for c in some.values()) for name in able}
+        choices[p.point.label] = Choice(some, chosen)
+        found += _rows(sweep, p, p.stored, choices[p.point.label], most)
     _remove_others(sweep.folder / FOLDER, [p.stored.folder for p in found if p.selected_from and p.stored])
     lines = [f"{line} ({_listed(labels)})" for line, labels in notes.items()]
     if names and not counts:
         lines.append(f"{KEY}: no run has several samples per prompt; set generation.samples=8")
     if counts:
         lines.insert(0, _cost(counts))
-    return Selection(tuple(found), candidates, tuple(lines))
+    return Selection(tuple(found), choices, tuple(lines))
 
 
 def _rows(
     sweep: Sweep,
     p: PointResult,
     stored: StoredPoint,
-    candidates: Mapping[str, Candidates],
-    selectors: Sequence[Selector],
+    choice: Choice,
     most: int,
 ) -> list[PointResult]:
     """Return a row for each selector: the samples that it chose of a run."""
     folders: dict[str, tuple[Path, np.ndarray]] = {}
-    for selector in selectors:
-        rows = np.array([some.rows[selector.choose(some)] for some in candidates.values()], np.int64)
-        folders[selector.name] = (sweep.folder / FOLDER / f"{p.point.point_id}-{selector.name}", rows)
+    for name, indices in choice.selectors.items():
+        of_prompts = zip(choice.candidates.values(), indices, strict=True)
+        rows = np.array([some.rows[index] for some, index in of_prompts], np.int64)
+        folders[name] = (sweep.folder / FOLDER / f"{p.point.point_id}-{name}", rows)
     chosen = write_chosen(stored, folders, p.metrics, p.custom_metrics.values())
     found = []
-    for selector in selectors:
+    for name in choice.selectors:
         point = replace(
             p.point,
-            label=f"{p.point.label} select={selector.name}",
-            varied={**p.point.varied, KEY: selector.name},
-            warnings=(f"one of {most} samples per prompt, chosen by {selector.name}",),
+            label=f"{p.point.label} select={name}",
+            varied={**p.point.varied, KEY: name},
+            warnings=(f"one of {most} samples per prompt, chosen by {name}",),
         )
-        found.append(replace(point_result(point, chosen[selector.name]), selected_from=most))
+        found.append(replace(point_result(point, chosen[name]), selected_from=most))
     return found
 
 

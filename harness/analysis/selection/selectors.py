@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.analysis.selection.candidates import Candidates
+from harness.analysis.selection.prompt_candidates import Candidates
 from harness.config.point import SelectorName
 
 MOST_COMPARED = 256

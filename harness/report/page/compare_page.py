@@ -26,6 +26,7 @@ from harness.report.page.point_json import (
 )
 from harness.report.page.prompts_section import prompts_section
 from harness.report.page.quantization_section import quantization_section
+from harness.report.page.selection_json import selection_charts
 from harness.report.page.settings import settings
 from harness.report.page.shell import page, short
 from harness.report.point_names import short_names
@@ -82,6 +83,9 @@ def compare_html(
             point_json(p, name, compared.cells.get(p.point.label, {}), (pages or {}).get(p.point.label))
             for p, name in zip(points, names, strict=True)
         ],
+        "selection": selection_charts(
+            compared.selection, indices, {metric.key: metric.binary for metric in metrics}
+        ),
         **answer_data(compared, list(indices)),
         "factors": [[name, *_levels(factor.levels)] for name, factor in factors_of(points).items()],
         "effects": [effect_json(effect) for effect in compared.effects],

@@ -46,6 +46,7 @@ def point_json(p: PointResult, name: str, cells: Mapping[str, Cell], address: st
         "name": name,
         "id": p.point.point_id,
         "page": address,
+        "selectedFrom": p.selected_from,
         "cells": {key: _cell_json(cell) for key, cell in cells.items() if math.isfinite(cell.value)},
         "entropy": list(map(short, entropy_curve(p.stored))) if p.stored else [],
         "latency": {kind: _latency_json(found) for kind, found in latencies.items()},

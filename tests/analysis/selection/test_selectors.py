@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from harness.analysis.metrics.reference_metrics import chrf
-from harness.analysis.selection.candidates import Candidates
 from harness.analysis.selection.over_samples import best_possible, expected_scores, sizes_up_to, subsets_of
 from harness.analysis.selection.pass_at_k import pass_at_k
+from harness.analysis.selection.prompt_candidates import Candidates
 from harness.analysis.selection.selectors import BY_NAME, mbr_vote
 from harness.config.point import SELECTORS
 
