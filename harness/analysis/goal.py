@@ -21,9 +21,9 @@ ALIAS = ("quality/", "reference/")
 def goal_of(sweep: Sweep, metrics: Sequence[Metric]) -> tuple[Metric | None, Sentence | None]:
     """Return the goal, and a sentence about what is wrong with the one that is wanted.
 
-    `compare.goal` is a metric's key or its last part. Without one it is a metric with references: whether
-    answers are right, where `compare.answer_pattern` says what an answer is; else the first custom metric that
-    has a better direction.
+    `compare.goal` is a metric's key or its last part. Without one it is a metric with references (whether
+    answers are right, where `compare.answer_pattern` says what an answer is), else the first custom metric
+    that has a better direction.
     """
     wanted = sweep.compare.get("goal")
     if not wanted:

@@ -123,7 +123,7 @@ METRICS: tuple[Metric, ...] = (
           "higher", 3, SHARE),
     _mean("reference/exact_match", "exact", "fraction of outputs that equal their reference",
           "higher", 3, SHARE, binary=True),
-    _mean("reference/answer_match", "answer",
+    _mean("reference/answer_match", "accuracy",
           "fraction of outputs whose answer (compare.answer_pattern) is that of their reference",
           "higher", 3, SHARE, binary=True),
     _mean("quality/valid", "valid", "fraction of outputs that are complete and what they had to be",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from harness.config.point import (
     Timing,
     Tracking,
 )
+from harness.config.quoted_value import quoted_value
 from harness.config.structure import STRUCTURES
 from harness.config.suggest import did_you_mean
 from harness.config.validation import format_value
@@ -205,9 +207,11 @@ def _compare(compare: Compare) -> Iterator[Mistake]:
         file, colon, function = metric.rpartition(":")
         if not colon or not file.endswith(".py") or not function.isidentifier():
             yield Mistake(f"compare.metrics={metric}", "must be FILE.py:FUNCTION")
-    for name in {name for name in compare.select if compare.select.count(name) > 1}:
-        text = f"compare.select={format_value(compare.select)}"
-        yield Mistake(text, f"names {name} more than once; remove it")
+    if len(once := dict.fromkeys(compare.select)) < len(compare.select):
+        cure = shlex.quote(f"compare.select=[{','.join(once)}]")
+        yield Mistake(
+            f"compare.select={format_value(compare.select)}", f"names one of them twice; write {cure}"
+        )
     if compare.answer_pattern is not None:
         yield from _answer_pattern(compare.answer_pattern, compare.select)
     if len(set(compare.pareto)) < 2:
@@ -219,11 +223,13 @@ def _answer_pattern(pattern: str, select: Sequence[str]) -> Iterator[Mistake]:
 
     text = f"compare.answer_pattern={pattern}"
     if not select:
-        yield Mistake(text, "no effect without compare.select; add compare.select=[majority]")
+        yield Mistake(text, "no effect without compare.select; add 'compare.select=[majority]'")
     try:
         regex.compile(pattern)
     except regex.error as error:
-        yield Mistake(text, f"is no regular expression: {error}; quote what is meant as it stands with \\")
+        literal = quoted_value("compare.answer_pattern", re.escape(pattern))
+        cure = shlex.quote(f"compare.answer_pattern={literal}")
+        yield Mistake(text, f"is no regular expression ({error}); mend it, or use {cure}")
 
 
 def _drift(drift: Drift) -> Iterator[Mistake]:

@@ -120,9 +120,10 @@ def _rows(
             p.point,
             label=f"{p.point.label} select={name}",
             varied={**p.point.varied, KEY: name},
-            warnings=(f"one of {most} samples per prompt, chosen by {name}",),
+            warnings=(),
         )
-        found.append(replace(point_result(point, chosen[name]), selected_from=most))
+        result = point_result(point, chosen[name])
+        found.append(replace(result, selected_from=most, selected_of=p.point.label))
     return found
 
 

@@ -23,6 +23,7 @@ from harness.report.page.point_json import (
     metric_json,
     point_json,
     preferences_json,
+    selected_json,
 )
 from harness.report.page.prompts_section import prompts_section
 from harness.report.page.quantization_section import quantization_section
@@ -81,6 +82,7 @@ def compare_html(
         "metrics": [metric_json(metric, metric.key in first) for metric in metrics],
         "points": [
             point_json(p, name, compared.cells.get(p.point.label, {}), (pages or {}).get(p.point.label))
+            | {"selected": selected_json(p, indices)}
             for p, name in zip(points, names, strict=True)
         ],
         "selection": selection_charts(

@@ -8,6 +8,15 @@ const wayColour = (way) => (way in WAY_NAMES ? cssColour(way === "any" ? "--ink"
 const wayDot = (way) => dotOf(way in WAY_NAMES ? `var(${way === "any" ? "--ink" : "--soft"})` : themedColour(selectionWays.indexOf(way), null), "circle");
 const wayDash = (way) => (way === "any" ? "dashed" : way === "one" ? "dotted" : "solid");
 
+// Bands of many ways would be one blot: of many, that of the best possible and of the best choice among all samples.
+const MOST_BANDED = 4;
+const withBand = ({ ways }, metric) => {
+  if (ways.length <= MOST_BANDED) return ways;
+  const sign = metric.better === "lower" ? -1 : 1;
+  const [best] = ways.filter(([way]) => !(way in WAY_NAMES)).sort((a, b) => sign * (b[1].at(-1) - a[1].at(-1)));
+  return ways.filter((each) => each === best || each[0] === "any");
+};
+
 const selectionChart = (curves, metric) => (B, width) => {
   const { sizes, ways } = curves;
   const log = logarithmic({ values: sizes });
@@ -15,10 +24,10 @@ const selectionChart = (curves, metric) => (B, width) => {
   const plot = figureOf(B, "samples per prompt", nameAndUnit(metric), { height: 300, x_axis_type: log ? "log" : "linear", y_range: rangeOn(B, rangeAround(ends, 0.04)) });
   const ticks = ticksOf(sizes.map((size) => (log ? Math.log(size) : size)), Math.max(120, width - 70)).map((i) => sizes[i]);
   plot.below[0].setv({ ticker: new B.FixedTicker({ ticks }), major_label_overrides: new Map(ticks.map((size) => [size, String(size)])), minor_tick_line_color: null });
-  const banded = ways.filter(([, , lows, highs]) => [...lows, ...highs].every(known));
+  const banded = withBand(curves, metric).filter(([, , lows, highs]) => [...lows, ...highs].every(known));
   glyphs(B, plot, "patches", ["x", "y"], {
     x: banded.map(() => [...sizes, ...[...sizes].reverse()]), y: banded.map(([, , lows, highs]) => [...lows, ...[...highs].reverse()]), colour: banded.map(([way]) => wayColour(way)),
-  }, { fill_color: { field: "colour" }, fill_alpha: ways.length > 4 ? 0.06 : 0.12, line_color: null, name: "bands" });
+  }, { fill_color: { field: "colour" }, fill_alpha: 0.12, line_color: null, name: "bands" });
   glyphs(B, plot, "multi_line", ["x", "y"], { x: ways.map(() => sizes), y: ways.map(([, means]) => means), colour: ways.map(([way]) => wayColour(way)), dash: ways.map(([way]) => wayDash(way)) },
     { line_color: { field: "colour" }, line_dash: { field: "dash" }, line_width: 2, name: "lines" });
   const marks = ways.flatMap(([way, means, lows, highs]) => sizes.map((size, i) => ({ size, y: means[i], colour: wayColour(way), name: wayName(curves, way), interval: known(lows[i]) ? `${figure(metric, lows[i])} to ${figure(metric, highs[i])}` : "–" })));
@@ -31,7 +40,7 @@ const selectionChart = (curves, metric) => (B, width) => {
 };
 
 const selectionCaption = (curves, metric) => [
-  `${metric.name} of the sample that is chosen of n, mean over ${plural(curves.prompts, "prompt")}, with 95% intervals. `,
+  `The sample that is chosen from n: ${metric.name}, mean over ${plural(curves.prompts, "prompt")}. Bands: 95% intervals${curves.ways.length > MOST_BANDED ? ` of ${wayName(curves, "any")} and of the best choice` : ""}. `,
   curves.passes ? "pass@k: any of k samples is right, which no choice can exceed." : "Best possible: the best of n by this score itself, which no choice can exceed.",
 ];
 
