@@ -29,9 +29,9 @@ from harness.store.sweeps import Sweep
 
 
 def scores_of_choices(metrics: Sequence[Metric], goal: str | None) -> list[Metric]:
-    """Return the metrics that tell whether a choice is good: whether answers are right, and the goal."""
+    """Return the metrics that tell whether a choice is good: the goal, and whether answers are right."""
     found = {m.key: m for m in metrics if m.per_sample and m.better and m.key in (ANSWERS, goal)}
-    return list(found.values())
+    return [found[key] for key in dict.fromkeys((goal, ANSWERS)) if key in found]
 
 
 def selection_curves(
