@@ -7,12 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from drifting_sweep import drifting_sweep
 from sampled_sweep import CERTAINTY, DRAWN, LOGPROBS, sampled_sweep
 
+from harness.analysis.answer_costs import cost_sentence
 from harness.analysis.compare_points import compare
+from harness.analysis.drift_costs import precision_report
 from harness.analysis.metrics.reference_metrics import chrf
 from harness.analysis.point_results import PointResult, point_results
 from harness.analysis.selection.selected_points import FOLDER, Selection, selection_of
+from harness.analysis.swept import BestSet
+from harness.report.page.chunks import CompressedChunks
+from harness.report.page.quantization_section import quantization_section
 from harness.store.sweeps import Sweep
 
 ALL = ["best_of", "best_of_sum", "majority", "mbr", "self_certainty", "first_valid"]
@@ -96,6 +102,31 @@ def test_rows_are_compared_by_prompt_with_all_others(outputs: Path) -> None:
     assert cell.difference.mean == pytest.approx(((-2 + 1) + (-1 + 2) + (-1 + 1)) / 3)
     plain = compare(sweep, point_results(sweep))
     assert comparison.disagreement == plain.disagreement  # chosen outputs are no further ones
+
+
+def test_what_is_said_of_runs_is_not_of_their_chosen_samples(outputs: Path) -> None:
+    sweep = drifting_sweep(outputs, samples=2)
+    plain = point_results(sweep)
+    selection = selection_of(replace(sweep, compare={"select": ["mbr", "best_of"]}), plain)
+    assert len(selection.points) == 3 * len(plain)
+    assert precision_report(selection.points) == precision_report(plain)
+    pages = [quantization_section(points, CompressedChunks(20)) for points in (selection.points, plain)]
+    references = [[cost["quantization"] for cost in page["costs"]] for page in pages if page]
+    assert references[0] == references[1]
+    comparison, without = compare(sweep, selection.points), compare(sweep, plain)
+    assert comparison.trends == without.trends
+    assert comparison.answer is not None
+    assert without.answer is not None
+    titles = [[s.title for s in answer.sentences] for answer in (comparison.answer, without.answer)]
+    assert titles[0] == titles[1]
+
+
+def test_the_cost_of_a_choice_is_all_samples(outputs: Path) -> None:
+    _, selection = selected(outputs, select=["best_of"])
+    row = row_of(selection, "best_of")
+    sentence = cost_sentence(selection.points, BestSet(row.point.label, (), ()))
+    assert sentence is not None
+    assert sentence.text({row.point.label: "it"}).startswith("it takes 4 samples per prompt, 8 MB of weights")
 
 
 def test_what_is_chosen_already_is_not_written_again(outputs: Path) -> None:
