@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from drifting_sweep import drifting_sweep
+from fake_points import TEXTS_ONLY, write_samples
 from sampled_sweep import CERTAINTY, DRAWN, LOGPROBS, sampled_sweep
 
 from harness.analysis.answer_costs import cost_sentence
 from harness.analysis.compare_points import compare
 from harness.analysis.drift_costs import precision_report
 from harness.analysis.metrics.reference_metrics import chrf
+from harness.analysis.metrics.requested import RequestedMetrics
 from harness.analysis.point_results import PointResult, point_results
 from harness.analysis.selection.selected_points import FOLDER, Selection, selection_of
 from harness.analysis.swept import BestSet
+from harness.artifacts.compute_metrics import add_metrics
+from harness.config.structure import Structure
 from harness.report.page.chunks import CompressedChunks
 from harness.report.page.quantization_section import quantization_section
+from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep
 
 ALL = ["best_of", "best_of_sum", "majority", "mbr", "self_certainty", "first_valid"]
@@ -155,6 +161,31 @@ def test_first_valid_is_the_first_with_an_answer(outputs: Path) -> None:
     found = row_of(selection, "first_valid").stored
     assert found is not None
     assert found.columns("generations", ["chosen_sample"])["chosen_sample"] == [0, 0, 1]
+
+
+def test_first_valid_is_the_first_that_meets_its_grammar(outputs: Path) -> None:
+    sweep = sampled_sweep(outputs, select=["first_valid"])
+    stored = point_results(sweep)[1].stored
+    assert stored is not None
+    choices = Structure("choices", json.dumps([" is it 4 ?", " 6", " well"]))
+    add_metrics(stored, RequestedMetrics(structure=choices))
+    chosen = selection_of(sweep, point_results(sweep)).choices["m/none/top_p"].as_json()
+    assert chosen == {"first_valid": {"two": 2, "three": 0, "words": 3}}
+
+
+def test_samples_of_which_only_the_texts_are_known(outputs: Path) -> None:
+    sweep = sampled_sweep(outputs, select=ALL)
+    samples = [
+        replace(TEXTS_ONLY, sample=i, output=text) for i, text in enumerate(("it is 4", "5", "4", "4.0"))
+    ]
+    stored = StoredPoint(outputs / "points" / sweep.points[1].point_id)
+    stored.write_parts({}, unsealed=stored.seals())
+    write_samples(outputs, stored.point_id, samples)
+    selection = selection_of(sweep, point_results(sweep))
+    assert list(selection.choices["m/none/top_p"].selectors) == ["majority", "mbr"]
+    assert selection.choices["m/none/top_p"].as_json()["majority"] == {"texts": 0}
+    assert sum("left out" in note for note in selection.notes) == 4
+    compare(sweep, selection.points)
 
 
 def test_a_pattern_that_explodes_is_a_note(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
