@@ -7,13 +7,14 @@ that is known of a key (type, default, range, neutral value) is in one place. Va
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive, PositiveReal, Section, Seed
 from harness.config.decoding import Decoding
 from harness.config.expectation import Expectation
+from harness.config.selector_names import SelectorName
 
 
 class Model(Choice):
@@ -153,11 +154,6 @@ class Tracking(Choice):
     traces: bool = Field(False, description="log one MLflow trace per sample")
 
 
-SelectorName = Literal["best_of", "best_of_sum", "majority", "mbr", "self_certainty", "first_valid"]
-SELECTORS: tuple[str, ...] = get_args(SelectorName)
-"""Ways to choose among the samples of a prompt; `analysis/selection/selectors.py` has them."""
-
-
 class Compare(Section):
     """How the points of a sweep are compared; never changes the samples."""
 
@@ -170,9 +166,8 @@ class Compare(Section):
     metrics: tuple[str, ...] = Field((), description="custom metrics, each FILE.py:FUNCTION")
     select: tuple[SelectorName, ...] = Field(
         (),
-        description="of several samples per prompt, also compare the one that each of these chooses: best_of "
-        "(highest mean logprob), best_of_sum (highest sum), majority (most frequent answer), mbr (most like "
-        "the others by chrF), self_certainty (distributions farthest from uniform), first_valid",
+        description="of several samples per prompt, also compare the one that each of these chooses; "
+        "`harness help mbr` tells of one",
     )
     answer_pattern: str | None = Field(
         None,

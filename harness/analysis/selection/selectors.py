@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.analysis.selection.prompt_candidates import Candidates
-from harness.config.point import SelectorName
+from harness.config.selector_names import SelectorName
 
 MOST_COMPARED = 256
 """Samples of a prompt up to which they are compared pair by pair."""

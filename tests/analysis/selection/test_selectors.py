@@ -14,7 +14,7 @@ from harness.analysis.selection.over_samples import best_possible, expected_scor
 from harness.analysis.selection.pass_at_k import pass_at_k
 from harness.analysis.selection.prompt_candidates import Candidates
 from harness.analysis.selection.selectors import BY_NAME, mbr_vote
-from harness.config.point import SELECTORS
+from harness.config.selector_names import DESCRIPTIONS, SELECTORS
 
 NAN = float("nan")
 
@@ -28,7 +28,7 @@ def candidates(outputs: Sequence[str], **columns: Any) -> Candidates:
 
 
 def test_every_name_of_the_config_has_a_selector() -> None:
-    assert tuple(BY_NAME) == SELECTORS
+    assert tuple(BY_NAME) == SELECTORS == tuple(DESCRIPTIONS)
 
 
 @pytest.mark.parametrize(
