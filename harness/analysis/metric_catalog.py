@@ -130,7 +130,7 @@ METRICS: tuple[Metric, ...] = (
           "higher", 3, SHARE, "headline", binary=True),
     _mean("quality/grammar_log_weight", "grammar weight",
           "log of the raw probability that the grammar left, summed over the tokens of an output, nats",
-          None, 2, NEGATIVE),
+          None, 2, NEGATIVE, "tables"),
     Metric("preference/win_rate", "win rate",
            "fraction of blind comparisons that it won, ties counting half", "", 2, "higher",
            bounds=SHARE),
