@@ -90,11 +90,15 @@ def _goal_differences(
 
 
 def cost_sentence(completed: Sequence[PointResult], best: BestSet | None) -> Sentence | None:
-    """Return what the best point takes, in time per token and memory, beside the least of all."""
+    """Return what the best point takes, in time per token and memory, beside the least of all.
+
+    Chosen samples take as many as they were chosen from.
+    """
     metrics = next((p.metrics for p in completed if best and p.point.label == best.label), {})
     time, _ = _time_metric(completed)
     per = {ITL: "per token", TOTAL: "per output"}.get(time, "")
-    costs = []
+    samples = next((p.selected_from for p in completed if best and p.point.label == best.label), 0)
+    costs = [f"{samples} samples per prompt"] if samples else []
     for key, what in ((time, per), (WEIGHTS, "of weights")):
         if key in metrics:
             metric = metric_of(key)

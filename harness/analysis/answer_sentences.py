@@ -47,6 +47,8 @@ def answer_of(
     if not points:
         return None
     completed = [p for p in points if p.stored]
+    # Chosen samples are rivals for the best, but no runs of which strategies are averages or that cost time.
+    runs = [p for p in completed if not p.selected_from]
     goal, complaint = goal_of(sweep, comparison.metrics)
     found: list[Sentence | None] = [complaint]
     best = comparison.best.get(goal.key) if goal else None
@@ -57,15 +59,15 @@ def answer_of(
     elif len(completed) > 1 and complaint is None:
         found += [_no_goal(comparison), *_traits(comparison)]
     shares = goal is not None and goal.key in binary
-    found += level_sentences(completed, values, goal, shares)
+    found += level_sentences(runs, values, goal, shares)
     found += trend_sentences(comparison, goal)
     found.append(region_sentence(comparison, goal))
     if len(completed) > 1:
-        found += quantization_sentences(completed, values, goal, shares)
+        found += quantization_sentences(runs, values, goal, shares)
         found.append(cost_sentence(completed, best if best and best.worse else None))
         found += speed_sentences(completed, best)
         found.append(disagreement_sentence(comparison))
-    found += [loop_sentence(completed, comparison), failure_sentence(points)]
+    found += [loop_sentence(runs, comparison), failure_sentence([p for p in points if not p.selected_from])]
     return Answer(
         goal=goal.key if goal else None,
         best=best.label if best else None,

@@ -62,6 +62,7 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
     """
     notes: list[str] = []
     completed = [p for p in points if p.stored]
+    runs = [p for p in completed if not p.selected_from]
     metrics = metrics_of(completed)
     by_key = {metric.key: metric for metric in metrics}
     baseline = _baseline(sweep, completed, notes)
@@ -76,12 +77,12 @@ def compare(sweep: Sweep, points: Sequence[PointResult]) -> Comparison:
         found = _sample_differences(baseline, completed, metrics, values, binary, notes)
         found |= _latency_differences(baseline, completed, notes)
         differences = _worded(found, by_key, noise)
-    texts = text_overlap([_stored(p) for p in completed])
+    texts = text_overlap([_stored(p) for p in runs])
     if texts.unscored:
         notes.append(f"self-BLEU was not computed for {texts.unscored} prompts: there are too many outputs")
     swept = swept_keys(completed)
     fewest = min((len(p.prompt_ids) for p in completed), default=0)
-    trends, interactions = trends_of(swept, values, metrics, binary)
+    trends, interactions = trends_of(swept_keys(runs), values, metrics, binary)
     comparison = Comparison(
         baseline=baseline.point.label if baseline else None,
         metrics=metrics,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from harness.analysis.answer import Answer
 from harness.analysis.metric_catalog import Metric, in_order, metric_of
 from harness.analysis.point_results import PointResult
+from harness.analysis.selection.over_samples import SelectionCurve
 from harness.analysis.statistics.verdicts import Verdict, Word
 from harness.analysis.swept import BestSet, Interaction, SweptKey, Trend
 
@@ -109,6 +110,7 @@ class Comparison:
         interactions: of every pair of swept keys.
         best: by metric key, the best points; of metrics with a better direction and samples.
         tested: what the p-values of this sweep test, in one line.
+        selection: the scores of chosen samples, by how many they are chosen from.
     """
 
     baseline: str | None
@@ -127,6 +129,7 @@ class Comparison:
     interactions: tuple[Interaction, ...] = ()
     best: Mapping[str, BestSet] = field(default_factory=dict)
     tested: str = ""
+    selection: tuple[SelectionCurve, ...] = ()
 
 
 def metrics_of(points: Sequence[PointResult]) -> tuple[Metric, ...]:

@@ -89,7 +89,8 @@ class PrecisionReport:
 
 
 def precision_report(points: Sequence[PointResult]) -> PrecisionReport:
-    """Return the report of a sweep's points."""
+    """Return the report of a sweep's points; rows of chosen samples are none of them."""
+    points = [p for p in points if not p.selected_from]
     by_id = {p.point.point_id: p for p in points if p.stored}
     references = {p.point.label: by_id[r] for p in points if (r := reference_of(p)) in by_id}
     if not references:

@@ -36,6 +36,8 @@ class PointResult:
         custom_metrics: the entries of the custom metrics among them, by key.
         finishes: number of samples by finish reason; None where that is not known.
         prompt_ids: the prompts, in order.
+        selected_from: of a row that holds chosen samples, how many per prompt they were chosen from; else 0.
+        selected_of: of such a row, the label of the run whose samples they are.
     """
 
     point: SweepPoint
@@ -45,6 +47,8 @@ class PointResult:
     custom_metrics: Mapping[str, Metric] = field(default_factory=dict)
     finishes: Mapping[str | None, int] = field(default_factory=dict)
     prompt_ids: tuple[str, ...] = ()
+    selected_from: int = 0
+    selected_of: str = ""
 
 
 def stored_of(sweep: Sweep, point: SweepPoint) -> StoredPoint | None:

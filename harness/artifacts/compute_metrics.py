@@ -113,6 +113,9 @@ def _sample_metrics(
                 values["chrf"] = chrf(row["output"], reference)
                 values["rouge_l"] = rouge_l(row["output"], reference)
                 values["exact_match"] = exact_match(row["output"], reference)
+                if requested.answers is not None:
+                    answer = requested.answers.answer
+                    values["answer_match"] = float(answer(row["output"]) == answer(reference))
             if structure is not None:
                 values["valid"] = is_valid(row["output"], structure)
                 values["grammar_log_weight"] = log_weight(steps)

@@ -20,6 +20,7 @@ from harness.config.search_path import (
     experiment_file,
     first_comment,
 )
+from harness.config.selector_names import DESCRIPTIONS as SELECTORS
 from harness.config.suggest import did_you_mean
 from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 from harness.config.validation import describe as values_of
@@ -106,7 +107,7 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
         return describe_command(name, commands[name])
     if name == "metrics":
         return _all_metrics()
-    if found := [*_choices(name, groups), *_keys(name, groups), *_metrics(name), *_columns(name)]:
+    if found := [*_choices(name, groups), *_keys(name, groups), *_metrics(name), *_others(name)]:
         return "\n".join(found).strip("\n")
     last = name.rpartition(".")[2]
     if last in UNSUPPORTED_KEYS and last != "name":
@@ -119,6 +120,7 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
         *choices,
         *schema.value_keys(),
         *_OF_THE_SWEEP,
+        *SELECTORS,
         "metrics",
         *(m.key for m in METRICS),
     ]
@@ -212,9 +214,10 @@ def _keys_of(metric: Metric) -> list[str]:
     return [metric.key, *([renamed] if renamed else [])]
 
 
-def _columns(name: str) -> Iterator[str]:
-    """The heads of the terminal's table that are no metric's: finish reasons."""
+def _others(name: str) -> Iterator[str]:
+    """Ways to choose among samples, and the heads of the terminal's table that are no metric's."""
     wanted = name.lower()
+    yield from (_row(f"compare.select=[{way}]", text, 38) for way, text in SELECTORS.items() if way == wanted)
     if wanted in ("finish", *(word for words in FINISHES.values() for word in words), "eos/len"):
         yield _row("finish", _FINISH, 38)
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive, PositiveReal, Section, Seed
 from harness.config.decoding import Decoding
 from harness.config.expectation import Expectation
+from harness.config.selector_names import SelectorName
 
 
 class Model(Choice):
@@ -163,6 +164,16 @@ class Compare(Section):
         None, description="metric that the question is about; null: one with a reference, where there are any"
     )
     metrics: tuple[str, ...] = Field((), description="custom metrics, each FILE.py:FUNCTION")
+    select: tuple[SelectorName, ...] = Field(
+        (),
+        description="of several samples per prompt, also compare the one that each of these chooses; "
+        "`harness help mbr` tells of one",
+    )
+    answer_pattern: str | None = Field(
+        None,
+        description="regular expression of the answer in an output and in its reference: the last match, or "
+        "its group 1; without a match the whole text; null: the last number",
+    )
     pareto: tuple[str, ...] = Field(
         ("latency/itl_p50_ms", "text/repeated_4", "probability/mean_logprob"),
         description="metrics of the Pareto front, two or more",

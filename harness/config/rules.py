@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from harness.config.point import (
     Timing,
     Tracking,
 )
+from harness.config.quoted_value import quoted_value
 from harness.config.structure import STRUCTURES
 from harness.config.suggest import did_you_mean
 from harness.config.validation import format_value
@@ -226,8 +228,29 @@ def _compare(compare: Compare) -> Iterator[Mistake]:
         file, colon, function = metric.rpartition(":")
         if not colon or not file.endswith(".py") or not function.isidentifier():
             yield Mistake(f"compare.metrics={metric}", "must be FILE.py:FUNCTION")
+    if len(once := dict.fromkeys(compare.select)) < len(compare.select):
+        cure = shlex.quote(f"compare.select=[{','.join(once)}]")
+        yield Mistake(
+            f"compare.select={format_value(compare.select)}", f"names one of them twice; write {cure}"
+        )
+    if compare.answer_pattern is not None:
+        yield from _answer_pattern(compare.answer_pattern, compare.select)
     if len(set(compare.pareto)) < 2:
         yield Mistake(f"compare.pareto={format_value(compare.pareto)}", "needs two metrics or more")
+
+
+def _answer_pattern(pattern: str, select: Sequence[str]) -> Iterator[Mistake]:
+    import regex
+
+    text = f"compare.answer_pattern={pattern}"
+    if not select:
+        yield Mistake(text, "no effect without compare.select; add 'compare.select=[majority]'")
+    try:
+        regex.compile(pattern)
+    except regex.error as error:
+        literal = quoted_value("compare.answer_pattern", re.escape(pattern))
+        cure = shlex.quote(f"compare.answer_pattern={literal}")
+        yield Mistake(text, f"is no regular expression ({error}); mend it, or use {cure}")
 
 
 def _drift(drift: Drift) -> Iterator[Mistake]:

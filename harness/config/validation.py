@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from harness.config.base import LARGEST, SIZE
 from harness.config.expectation import Expectation
 from harness.config.schema import MISSING, choice_sections, section_fields, sections
-from harness.config.suggest import did_you_mean
+from harness.config.suggest import did_you_mean, most_similar
 from harness.config.text_file import AS_UTF8, not_unicode
 from harness.errors import Mistake
 
@@ -165,9 +165,23 @@ def _section_mistake(section: str, key: str, values: Mapping[str, Any], details:
         if isinstance(value, str) and accepted.startswith("a list, each text"):
             item = json.dumps(value, ensure_ascii=False)
             message += f"; {shlex.quote(f'{dotted}=[{item}]')}"
+        message += _cure_of_names(dotted, value, _schema_of(section, key))
         if "text" in accepted.split(" or ") and isinstance(value, (int, float)):
             message += f"""; quote it: "{dotted}='{format_value(value)}'\""""
     return Mistake(text, message + (_cure_of_strategy(key, value) if section == "decoding" else ""))
+
+
+def _cure_of_names(dotted: str, value: Any, schema: Mapping[str, Any]) -> str:
+    """Return what is meant by a list of names of which one is wrong, or by one name without brackets."""
+    names = schema.get("items", {}).get("enum") if schema.get("type") == "array" else None
+    given = [value] if isinstance(value, str) else value
+    if not names or not isinstance(given, list):
+        return ""
+    meant = [str(one) if one in names else most_similar(str(one), names) for one in given]
+    if None in meant or not meant:
+        return ""
+    cure = shlex.quote(f"{dotted}=[{','.join(map(str, meant))}]")
+    return f"; write {cure}" if meant == given else f"; did you mean {cure}?"
 
 
 def _cure_of_strategy(key: str, value: Any) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.artifacts.job import Job
 from harness.artifacts.timing import timing_spec
-from harness.config.effective import decoding_fields
+from harness.config.effective import decoding_fields, draws
 from harness.config.expectation import matches
 from harness.config.point import Point
 from harness.config.search_path import conf_folder
@@ -31,6 +32,7 @@ def sweep_mistakes(points: Sequence[Point]) -> Iterator[Mistake]:
     if len({point.compare for point in points}) > 1:
         yield Mistake("compare", "differs between the points of the sweep; all are compared in one way")
         return
+    yield from _nothing_to_select(points)
     if len({point.drift for point in points}) > 1:
         yield Mistake("drift", "differs between the points of the sweep; all are compared with one reference")
     else:
@@ -39,6 +41,30 @@ def sweep_mistakes(points: Sequence[Point]) -> Iterator[Mistake]:
     for index, one in enumerate(points[0].expect):
         if one.point is not None and not any(matches(one.point, label) for label in labels):
             yield _unknown(f"expect[{index}].point", one.point, "point has this label", "points", labels)
+
+
+def _nothing_to_select(points: Sequence[Point]) -> Iterator[Mistake]:
+    """Yield that `compare.select` has nothing to choose from, since no point has several samples."""
+    select = points[0].compare.select
+    if select and all(point.generation.samples < 2 for point in points):
+        cure = "generation.samples=8"
+        if not any(draws(point.decoding) for point in points):
+            cure = f"decoding=temperature {cure}"
+        text = f"compare.select=[{','.join(select)}]"
+        yield Mistake(text, f"no effect, no run has several samples per prompt; add {cure}")
+
+
+def unused_answers(jobs: Sequence[Job]) -> Iterator[Mistake]:
+    """Yield that no answers are looked for: no selector needs them, and there is none to compare with."""
+    compare = jobs[0].point.compare
+    if compare.answer_pattern is None or {"majority", "first_valid"} & set(compare.select):
+        return
+    if not any(job.metrics.references for job in jobs):
+        cure = shlex.quote(f"compare.select=[{','.join((*compare.select, 'majority'))}]")
+        yield Mistake(
+            f"compare.answer_pattern={compare.answer_pattern}",
+            f"no effect, no prompt has a `reference` and no selector needs answers; use {cure}",
+        )
 
 
 def expected_prompts(jobs: Sequence[Job]) -> Iterator[Mistake]:

@@ -22,7 +22,13 @@ from harness.config.point import Point
 from harness.config.sweep_name import sweep_title
 from harness.errors import ConfigError, Mistake
 from harness.once import Once
-from harness.plan.checks import expected_prompts, references_agree, sweep_mistakes, timings_agree
+from harness.plan.checks import (
+    expected_prompts,
+    references_agree,
+    sweep_mistakes,
+    timings_agree,
+    unused_answers,
+)
 from harness.plan.compared import with_full_names
 from harness.plan.prepare import prepare
 from harness.plan.references import hints, with_drift_roles
@@ -152,7 +158,8 @@ def _jobs(points: Sequence[Point]) -> list[Job]:
             mistake if len(labels) == len(points) else Mistake(mistake.key, mistake.message, tuple(labels))
             for mistake, labels in mistakes.items()
         )
-    if disagreements := (timings_agree(jobs) or references_agree(jobs) or list(expected_prompts(jobs))):
+    wrong_together = timings_agree(jobs) or references_agree(jobs)
+    if disagreements := wrong_together or [*expected_prompts(jobs), *unused_answers(jobs)]:
         raise ConfigError(disagreements)
     return jobs
 

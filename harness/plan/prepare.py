@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.analysis.metrics.custom import CustomMetric, read_custom_metrics
+from harness.analysis.metrics.extracted_answer import AnswerPattern
 from harness.analysis.metrics.requested import RequestedMetrics
 from harness.artifacts.drift_role import DriftRole, FixedTextRole
 from harness.artifacts.job import Job
@@ -17,7 +18,7 @@ from harness.backends.backend import ChatEnd, Target
 from harness.backends.targets import target_of
 from harness.config.effective import effective_decoding
 from harness.config.guided_fields import needs_second_prompt
-from harness.config.point import Point
+from harness.config.point import Compare, Point
 from harness.config.structure import structure_of
 from harness.decoding.own_checks import planned_processors
 from harness.errors import ConfigError
@@ -74,7 +75,7 @@ def prepare(point: Point, once: Once) -> Job:
         target=target,
         prompts=prepared.prompts,
         effective=effective,
-        metrics=_metrics(custom, prepared, effective, once),
+        metrics=_metrics(custom, point.compare, prepared, effective, once),
         warnings=(*prepared.warnings, *target.notes, *chat_end.notes, *own.warnings),
         drift=DriftRole(fixed_text=_fixed_text(point, target, prepared, once)),
         chat_eos=chat_end.ids,
@@ -143,13 +144,18 @@ def _address(
 
 
 def _metrics(
-    custom: tuple[CustomMetric, ...], prepared: PreparedPrompts, effective: Mapping[str, Any], once: Once
+    custom: tuple[CustomMetric, ...],
+    compare: Compare,
+    prepared: PreparedPrompts,
+    effective: Mapping[str, Any],
+    once: Once,
 ) -> RequestedMetrics:
     structure = structure_of(effective)
+    answers = AnswerPattern(compare.answer_pattern) if compare.select else None
     return once(
-        ("metrics", custom, id(prepared), structure),
+        ("metrics", custom, id(prepared), structure, answers and answers.expression, bool(answers)),
         lambda: RequestedMetrics(
-            custom, dict(_references(prepared.prompts)), dict(_messages(prepared.prompts)), structure
+            custom, dict(_references(prepared.prompts)), dict(_messages(prepared.prompts)), structure, answers
         ),
     )
 

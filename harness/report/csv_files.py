@@ -24,16 +24,19 @@ def summary_csv(points: Sequence[PointResult]) -> str:
     """Return CSV with a header: the points' facts, what varies among them, and every metric of any of them.
 
     A column has the name of its key (`generation.seed`, `latency/ttft_p50_ms`); what a point lacks is empty.
+    Rows of chosen samples have `selected_from`, the number of samples per prompt that they cost.
     """
     varied = [key for key in dict.fromkeys(k for p in points for k in p.point.varied) if key not in FACTS]
     metrics = in_order(key for p in points for key in p.metrics)
+    chosen = [] if not any(p.selected_from for p in points) else ["selected_from"]
     rows = [
         [getattr(p.point, name) for name in FACTS]
         + [_cell(p.point.varied.get(key)) for key in varied]
+        + [p.selected_from or None for _ in chosen]
         + [p.metrics.get(key) for key in metrics]
         for p in points
     ]
-    return _csv([*FACTS, *varied, *metrics], rows)
+    return _csv([*FACTS, *varied, *chosen, *metrics], rows)
 
 
 def comparison_csv(comparison: Comparison) -> str:

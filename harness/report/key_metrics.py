@@ -8,7 +8,7 @@ from harness.analysis.comparison import Comparison
 from harness.analysis.metric_catalog import HEADLINES, Metric, metric_of
 from harness.analysis.point_results import PointResult
 
-REFERENCE_METRICS = ("reference/chrf", "reference/exact_match")
+REFERENCE_METRICS = ("reference/answer_match", "reference/chrf", "reference/exact_match")
 """Shown before the headlines where outputs have references."""
 
 

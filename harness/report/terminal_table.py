@@ -85,7 +85,8 @@ def sweep_table(
         sign = STATUS_SIGNS.get(p.point.status, ("·", "dim"))
         label = ("\n  ".join(wrapped(name, room)), "red" if p.point.status == "failed" else "")
         table.add_row(Text.assemble(sign, " ", label), *(cells[row] for _, cells in columns))
-    below = [Text(line, "dim") for line in (*_shared(points), *_legend(comparison, columns))]
+    notes = (*_shared(points), *_selected(points), *_legend(comparison, columns))
+    below = [Text(line, "dim") for line in notes]
     if styled and any(span.style == BEST for _, cells in columns for cell in cells for span in cell.spans):
         tested = ", and what is not significantly worse" if comparison and comparison.best else ""
         below.append(Text.assemble(("bold", BEST), (f": best{tested}", "dim")))
@@ -183,6 +184,13 @@ def wrapped(name: str, room: int) -> list[str]:
 def _words(name: str) -> list[str]:
     """Return what a name is not broken within, each with the `/` or the space that ends it."""
     return re.split(r"(?<=[/ ])", name)
+
+
+def _selected(points: Sequence[PointResult]) -> list[str]:
+    """Return one line that says what rows of chosen samples are; none where there are none."""
+    counts = sorted({p.selected_from for p in points} - {0})
+    some = " to ".join(str(count) for count in dict.fromkeys(counts[:1] + counts[-1:]))
+    return [f"select: the sample chosen of {some} per prompt, at the cost of all of them"] if counts else []
 
 
 def _shared(points: Sequence[PointResult]) -> list[str]:

@@ -6,8 +6,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
@@ -15,7 +16,10 @@ from harness.analysis.compare_points import compare
 from harness.analysis.comparison import Comparison
 from harness.analysis.drift_costs import precision_report
 from harness.analysis.expectations import CheckedExpectation, check_expectations, check_summary, missed
+from harness.analysis.goal import goal_of
 from harness.analysis.point_results import PointResult, point_results
+from harness.analysis.selection.selected_points import selection_of
+from harness.analysis.selection.selection_curves import selection_curves, selection_json
 from harness.report.answer_text import answer_text
 from harness.report.console import SafeConsole
 from harness.report.csv_files import comparison_csv, summary_csv
@@ -35,6 +39,9 @@ TOKENS_BUDGET_MB = 8.0
 
 BUDGET_MB = 20.0
 """Of compare.html, for sweeps saved before there was `compare.budget_mb`."""
+
+SELECTION = "selection.json"
+"""In a sweep's folder: which samples `compare.select` chose, and the curves over their number."""
 
 MOST_MISSES = 20
 """Missed expectations that the terminal lists; expectations.json has all."""
@@ -64,15 +71,19 @@ def write(name: str | None) -> int:
     sweep = find_sweep(outputs_folder(), name)
     written = write_sweep_reports(sweep, anew=True)
     print_sweep(sweep, written)
-    damaged = [found.point for found in written.points] != list(sweep.points)
+    damaged = [found.point for found in written.points if not found.selected_from] != list(sweep.points)
     return 1 if damaged or missed(written.checked) else 0
 
 
 def write_sweep_reports(sweep: Sweep, anew: bool = False) -> Written:
     """Write the sweep's reports; its tokens pages where they are missing or outdated, or all `anew`."""
     checked = check_expectations(sweep)
-    points = point_results(sweep)
+    selection = selection_of(sweep, point_results(sweep))
+    points = list(selection.points)
     comparison = compare(sweep, points)
+    goal, _ = goal_of(sweep, comparison.metrics)
+    curves = selection_curves(selection, comparison.metrics, goal.key if goal else None)
+    comparison = replace(comparison, notes=(*comparison.notes, *selection.notes), selection=curves)
     pages = {
         p.point.label: tokens_page(sweep, p.point, p.stored, anew).relative_to(sweep.folder).as_posix()
         for p in points
@@ -86,13 +97,17 @@ def write_sweep_reports(sweep: Sweep, anew: bool = False) -> Written:
     feedback, votes = known_feedback(sweep.folder), known_votes(sweep.folder)
     html = compare_html(sweep, points, pages, budget, comparison, checked, feedback, votes)
     write_text(sweep.folder / "compare.html", html)
-    expectations = sweep.folder / "expectations.json"
-    if checked:
-        entries = [asdict(expectation) for expectation in checked]
-        write_text(expectations, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
-    else:
-        expectations.unlink(missing_ok=True)
+    _write_or_remove(sweep.folder / SELECTION, selection_json(sweep, selection, curves))
+    _write_or_remove(sweep.folder / "expectations.json", [asdict(expectation) for expectation in checked])
     return Written(points, comparison, checked)
+
+
+def _write_or_remove(path: Path, values: Any) -> None:
+    """Write a JSON file; remove it where there is nothing to write."""
+    if values:
+        write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    else:
+        path.unlink(missing_ok=True)
 
 
 def print_sweep(sweep: Sweep, written: Written, seconds: float | None = None) -> None:

@@ -51,7 +51,7 @@ from harness.tracking.traces import delete_traces, log_traces
 
 log = logging.getLogger(__name__)
 
-SWEEP_FILES = ("plan.json", "summary.csv", "comparison.csv", "compare.html", "drift.json")
+SWEEP_FILES = ("plan.json", "summary.csv", "comparison.csv", "compare.html", "drift.json", "selection.json")
 TRACES_TAG = "traces"
 LOGGABLE = ("done", "reused", "failed")
 """Statuses of the points that get a run."""
@@ -274,8 +274,9 @@ class MlflowTracker(Tracker):
         """Log what the parent run says of the whole sweep: description, best and spread, prompts."""
         answer = written.comparison.answer
         self._goal = (answer.goal if answer else None) or ""
-        self._metrics = key_metrics(written.points, self._goal)
-        self._charted = [metric for metric in self._metrics if charted(metric, written.points)]
+        runs = [p for p in written.points if not p.selected_from]
+        self._metrics = key_metrics(runs, self._goal)
+        self._charted = [metric for metric in self._metrics if charted(metric, runs)]
         note = description(written.points, written.comparison, command_of(sweep.folder))
         store.update_tag(self._parent, self._parent_tags, NOTE, note)
         goal = metric_key(self._goal) if self._goal else ""
@@ -284,7 +285,7 @@ class MlflowTracker(Tracker):
         known = self._parent_metrics
         changed = [(key, value, 0) for key, value in metrics.items() if known.get(key) != value]
         store.log(self._parent, {}, changed, time.time())
-        store.client.log_inputs(self._parent, datasets=list(prompt_sets(written.points)))
+        store.client.log_inputs(self._parent, datasets=list(prompt_sets(runs)))
 
 
 def open_tracker(sweep: Sweep) -> Tracker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,14 @@ def test_a_goal_is_found(outputs: Path, wanted: str | None, key: str) -> None:
     assert complaint is None
     assert goal is not None
     assert goal.key == key
+
+
+def test_with_an_answer_pattern_the_goal_is_whether_answers_are_right(outputs: Path) -> None:
+    metrics = [*METRICS, metric_of("reference/answer_match")]
+    for pattern, key in ((None, "reference/chrf"), ("[A-D]", "reference/answer_match")):
+        goal, _ = goal_of(replace(sweep_of(outputs), compare={"answer_pattern": pattern}), metrics)
+        assert goal is not None
+        assert goal.key == key
 
 
 def test_an_unknown_goal_is_one_line(outputs: Path) -> None:

@@ -96,7 +96,7 @@ def test_charts_are_few_and_the_catalogue_says_which(outputs: Path) -> None:
         assert 1 < sum(key.startswith(f"{section}/") for key in metrics) <= 6
     assert {key for key, _, _ in per_prompt_of(stored)} == {
         "prompt/mean_logprob", "prompt/distinct_2", "prompt/repeated_4", "prompt/output_tokens",
-        "prompt/chrf", "prompt/exact_match", "prompt/valid",
+        "prompt/answer_match", "prompt/chrf", "prompt/exact_match", "prompt/valid",
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.analysis.metrics.custom import CustomMetric
+from harness.analysis.metrics.extracted_answer import AnswerPattern
 from harness.config.structure import Structure
 from harness.store.address import digest
 
@@ -24,12 +25,14 @@ class RequestedMetrics:
         references: by prompt id, of the prompts that have one.
         messages: by prompt id, the turns of the chat prompts, as JSON.
         structure: what the outputs must be; None where they may be anything.
+        answers: how answers are found, which are compared with those of references; None where they are not.
     """
 
     custom: tuple[CustomMetric, ...] = ()
     references: Mapping[str, str] = field(default_factory=dict)
     messages: Mapping[str, str] = field(default_factory=dict)
     structure: Structure | None = None
+    answers: AnswerPattern | None = None
 
     def prompt_columns(self) -> dict[str, Mapping[str, str]]:
         """Return the columns of generations.parquet that they add to a sample, by prompt id."""
@@ -48,6 +51,7 @@ class RequestedMetrics:
             # Points without chat prompts keep the metrics that they have.
             **({"messages": self._messages} if self.messages else {}),
             **({"structure": [self.structure.name, self.structure.text]} if self.structure else {}),
+            **({"answers": self.answers.facts} if self.answers and self.references else {}),
             "timing": parts.get("timing"),
             "drift": [parts.get("drift"), parts.get("drift_text")],
         }

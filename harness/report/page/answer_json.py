@@ -15,7 +15,7 @@ from harness.report.page.shell import short
 Indices = Mapping[str, int]
 """Index of a point in the page, by label."""
 
-REFERENCE_METRICS = ("reference/chrf", "reference/exact_match")
+REFERENCE_METRICS = ("reference/answer_match", "reference/chrf", "reference/exact_match")
 """Shown first where they were measured, after the metric that the question is about."""
 
 

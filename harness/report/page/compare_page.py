@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.analysis.comparison import Comparison, plain_comparison
@@ -22,9 +23,11 @@ from harness.report.page.point_json import (
     metric_json,
     point_json,
     preferences_json,
+    selected_json,
 )
 from harness.report.page.prompts_section import prompts_section
 from harness.report.page.quantization_section import quantization_section
+from harness.report.page.selection_json import selection_charts
 from harness.report.page.settings import settings
 from harness.report.page.shell import page, short
 from harness.report.point_names import short_names
@@ -79,8 +82,12 @@ def compare_html(
         "metrics": [metric_json(metric, metric.key in first) for metric in metrics],
         "points": [
             point_json(p, name, compared.cells.get(p.point.label, {}), (pages or {}).get(p.point.label))
+            | {"selected": selected_json(p, indices)}
             for p, name in zip(points, names, strict=True)
         ],
+        "selection": selection_charts(
+            compared.selection, indices, {metric.key: metric.binary for metric in metrics}
+        ),
         **answer_data(compared, list(indices)),
         "factors": [[name, *_levels(factor.levels)] for name, factor in factors_of(points).items()],
         "effects": [effect_json(effect) for effect in compared.effects],
@@ -90,7 +97,7 @@ def compare_html(
         "selfBleu": [[prompt_id, short(value, 3)] for prompt_id, value in compared.self_bleu.items()],
         "expectations": [expectation_json(e, indices) for e in expectations],
         "feedback": [found for f in feedback if (found := feedback_json(f, indices))],
-        "agreement": agreement_json(agreement(points)),
+        "agreement": agreement_json(agreement([_without_choice(p) for p in points])),
         "voteCount": len(votes),
         "preferences": preferences_json(votes, indices),
         **prompts,
@@ -105,11 +112,19 @@ def _levels(levels: Sequence[str]) -> tuple[list[str], list[int]]:
     return list(distinct), [distinct[level] for level in levels]
 
 
+def _without_choice(p: PointResult) -> PointResult:
+    """Return the point; of chosen samples, which are another run's, without them."""
+    return replace(p, stored=None) if p.selected_from else p
+
+
 def _facts(sweep: Sweep, points: Sequence[PointResult]) -> list[tuple[str, Any]]:
+    chosen = sum(p.selected_from > 0 for p in points)
+    points = [p for p in points if not p.selected_from]
     failed = sum(p.point.status == "failed" for p in points)
     facts: list[tuple[str, Any]] = [
         ("runs", len(points)),
         *([("failed", failed)] if failed else []),
+        *([("selections", chosen)] if chosen else []),
         ("prompts", len({prompt_id for p in points for prompt_id in p.prompt_ids})),
         ("outputs", sum(sum(p.finishes.values()) for p in points)),
     ]

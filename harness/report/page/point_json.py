@@ -16,6 +16,9 @@ from harness.analysis.preferences import WIN_RATE, preferences
 from harness.report.page.shell import short
 from harness.store.votes import Vote
 
+SELECT = "compare.select"
+"""Among what varies, the key that has the selector of a row of chosen samples."""
+
 FACTS = (
     "label", "model", "quantization", "prompts", "decoding", "status", "error", "traceback", "warnings",
 )  # fmt: skip
@@ -50,6 +53,13 @@ def point_json(p: PointResult, name: str, cells: Mapping[str, Cell], address: st
         "entropy": list(map(short, entropy_curve(p.stored))) if p.stored else [],
         "latency": {kind: _latency_json(found) for kind, found in latencies.items()},
     }
+
+
+def selected_json(p: PointResult, indices: Mapping[str, int]) -> dict[str, Any] | None:
+    """Return whose samples a row of chosen ones holds, of how many and by what; None of a run."""
+    if not p.selected_from:
+        return None
+    return {"of": indices.get(p.selected_of), "from": p.selected_from, "by": p.point.varied.get(SELECT)}
 
 
 def _latency_json(found: Latencies) -> dict[str, Any]:

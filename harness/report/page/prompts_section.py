@@ -196,6 +196,7 @@ def _texts_json(rows: Sequence[tuple[int, dict[str, Any]]], metric_columns: Sequ
                 "seed": str(row["seed"]),  # may be past what JavaScript counts exactly
                 "logprob": short(row.get("mean_logprob")),
                 "score": short(row.get("sequence_score")),
+                **({"chosen": row["chosen_sample"]} if "chosen_sample" in row else {}),
                 "metrics": {c: short(row[c]) for c in metric_columns if isinstance(row.get(c), int | float)},
             }
             for index, row in rows

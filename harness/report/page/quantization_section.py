@@ -83,7 +83,8 @@ def quantization_section(points: Sequence[PointResult], chunks: CompressedChunks
 
 def _references(points: Sequence[PointResult]) -> dict[int, int | None]:
     """Return the index of each quantized point's reference, None where that is not in the sweep any more."""
-    by_id = {p.point.point_id: index for index, p in enumerate(points) if p.stored}
+    runs = [(index, p) for index, p in enumerate(points) if p.stored and not p.selected_from]
+    by_id = {p.point.point_id: index for index, p in runs}
     return {
         index: by_id.get(reference)
         for index, p in enumerate(points)

@@ -18,6 +18,7 @@ import sacrebleu
 from harness.analysis.latency import repetition
 from harness.analysis.metric_catalog import METRICS, in_order
 from harness.analysis.metrics.custom import CustomMetric
+from harness.analysis.metrics.extracted_answer import AnswerPattern
 from harness.analysis.metrics.requested import RequestedMetrics
 from harness.artifacts.compute_metrics import add_metrics
 from harness.errors import HarnessError
@@ -178,6 +179,23 @@ def test_references(point: Callable[..., StoredPoint]) -> None:
     assert [row["exact_match"] for row in stored.rows("generations")] == [None, None, 1, None]
     add_metrics(stored, RequestedMetrics())
     assert not {"reference", "chrf"} & set(stored.table("generations").column_names)
+
+
+def test_answers_are_compared_with_those_of_references(point: Callable[..., StoredPoint]) -> None:
+    outputs = ["3 + 4 is 7.0", "7 or 8", "The Cat", "unheard of"]
+    keys = (("a", 0), ("a", 1), ("b", 0), ("c", 0))
+    stored = point([sample(*key, [-1], output) for key, output in zip(keys, outputs, strict=True)])
+    references = {"a": "the answer is 7", "b": "the  cat"}
+    requested = RequestedMetrics(references=references, answers=AnswerPattern())
+    add_metrics(stored, requested)
+    assert [row["answer_match"] for row in stored.rows("generations")] == [1, 0, 1, None]
+    assert stored.metrics()["metrics"]["reference/answer_match"] == pytest.approx(2 / 3)
+    assert stored.parts()["metrics"] == requested.spec(stored.parts())
+    other = RequestedMetrics(references=references, answers=AnswerPattern("[0-9]"))
+    assert other.spec(stored.parts()) != requested.spec(stored.parts())
+    # Points of sweeps without a selection, and without references, keep the metrics that they have.
+    assert "answers" not in RequestedMetrics(references=references).spec({})
+    assert "answers" not in RequestedMetrics(answers=AnswerPattern()).spec({})
 
 
 def test_turns_of_chats_are_stored_beside_the_metrics(point: Callable[..., StoredPoint]) -> None:

@@ -6,7 +6,7 @@ let resultsOpen = false;
 // Pairs of different outputs of a prompt that are not judged yet.
 const openPairs = (prompt, texts) => {
   const judged = new Set(allVotes().map(pairKey)), found = [];
-  const samples = texts.samples.filter((sample) => matchesFilter(sample.point));
+  const samples = texts.samples.filter((sample) => matchesFilter(sample.point) && !points[sample.point].selected);
   samples.forEach((one, i) => {
     for (const other of samples.slice(i + 1)) {
       if (one.point === other.point || one.sample !== other.sample || one.text === other.text) continue;

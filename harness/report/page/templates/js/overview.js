@@ -5,6 +5,7 @@ const OVERVIEW = [
   [["sort", "all", "intervals"], () => { closeDetail(); drawTable(); drawPanels(); }],
   [["heat", "slice", "heat_x", "heat_y"], () => drawHeatMap()],
   [["curves"], () => drawCurves()],
+  [["chosen"], () => drawSelection()],
   [["x", "y"], () => drawOverviewCharts()],
   [["axes"], () => drawParallel()],
 ];

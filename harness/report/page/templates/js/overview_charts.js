@@ -62,7 +62,7 @@ const smooth = (curve) => {
   });
 };
 
-const withEntropy = () => pointIndices.filter((point) => points[point].entropy.length > 1);
+const withEntropy = () => pointIndices.filter((point) => points[point].entropy.length > 1 && !points[point].selected);
 const entropyChart = inFacets((B, width, colour, several) => {
   const plot = figureOf(B, several ? "position" : "token position", several ? "entropy" : "mean entropy (nats)", several ? { height: 180 } : {});
   const grey = cssColour("--line");

@@ -76,8 +76,9 @@ const drawDifferences = async (all, run, other) => {
   if (differencesOf === mine) identical.textContent = text;
 };
 
-const drawProblems = ({ error, traceback, warnings }) => clear(
+const drawProblems = ({ error, traceback, warnings, selected }) => clear(
   byId("problems"),
+  selected ? el("p", "caption", selectedText({ selected })) : null,
   error ? el("p", "problem error", plain(error)) : null,
   traceback ? el("details", "", el("summary", "", "Traceback"), el("pre", "", traceback.split("\n").map(plain).join("\n"))) : null,
   ...warnings.map((warning) => el("p", "problem warning", plain(warning))),

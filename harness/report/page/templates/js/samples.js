@@ -90,13 +90,15 @@ const feedbackNode = ({ name, value, comment, source }) =>
 const sampleNode = (prompt, sample, all, several) => {
   const other = counterpart(all, sample);
   const facts = [];
-  if (several) facts.push(`sample ${sample.sample}`);
+  if (several) facts.push(`sample ${sample.chosen ?? sample.sample}`);
   if (known(sample.tokens)) facts.push(plural(sample.tokens, "token"));
   if (known(sample.finish)) facts.push(FINISHES[sample.finish] ?? plain(String(sample.finish)));
   if (known(sample.logprob)) facts.push(`logprob ${nats(sample.logprob)}`);
   if (known(sample.score)) facts.push(`beam score ${nats(sample.score)}`);
   const values = Object.entries(sample.metrics).map(([name, value]) => `${name} ${known(value) ? digits(value) : "–"}`);
   const line = el("p", "sample-facts", ...scoreNodes(sample), titled(el("span", "", facts.join(" · ")), [facts.join(" · "), `seed ${sample.seed}`, ...values].join("\n")));
+  const chosenBy = all.filter((each) => points[each.point].selected?.of === sample.point && each.chosen === sample.sample).map((each) => points[each.point].selected.by);
+  if (chosenBy.length) line.prepend(el("span", "chip good", `chosen by ${chosenBy.join(", ")}`), " ");
   const box = el("div", "text");
   fillText(box, sample, other, all);
   const node = el("div", "sample", line, other ? divergenceLine(sample, other, divergesAt(sample, other)) : null);

@@ -114,6 +114,8 @@ const headerOf = (metric) => {
 const metricNames = (keys) => keys.map((key) => metricOf.get(key)?.name ?? key).join(", ");
 const chip = (text, title, cls = "chip") => titled(el("span", cls, text), title);
 
+const selectedText = ({ selected }) => `One of ${selected.from} samples per prompt, chosen by ${selected.by}. It costs all of them, so it has no latency of its own.`;
+
 const pointHeader = (index) => {
   const point = points[index];
   const cell = titled(headCell("row", pointLink(index)), plain(point.label));
@@ -121,6 +123,7 @@ const pointHeader = (index) => {
   if (index === data.answer?.best) cell.append(chip("best", `best ${metricNames([data.answer.goal])}`, "chip good"));
   else if (notWorse.has(index)) cell.append(chip("not significantly worse", `${metricNames([data.answer.goal])}: not significantly worse than the best`));
   if (data.front?.points.includes(index)) cell.append(chip("Pareto-optimal", `not dominated on ${metricNames(data.front.metrics)}`));
+  if (point.selected) cell.append(chip(`1 of ${point.selected.from}`, selectedText(point)));
   if (point.status === "failed") cell.append(el("small", "error", plain(point.error ?? "failed")));
   else if (!Object.keys(point.cells).length) cell.append(el("small", "soft", "no results stored"));
   if (point.warnings.length) cell.append(chip(`${point.warnings.length} ⚠`, point.warnings.map(plain).join("\n"), "chip warn"));
