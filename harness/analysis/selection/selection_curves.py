@@ -84,7 +84,8 @@ def _curves_of(
     higher = metric.better == "higher"
     ways[ANY] = np.stack([best_possible(scores, higher, sizes) for _, scores in some])
     ways[ONE] = np.stack([np.full(len(sizes), scores.mean()) for _, scores in some])
-    bands = _bands(np.concatenate([table.T for table in ways.values()]), samples if shares else 0)
+    every = np.concatenate([table.T for table in ways.values()])
+    bands = _bands(every, samples if shares else 0, metric.bounds)
     found = []
     for i, (way, table) in enumerate(ways.items()):
         ends = bands[i * len(sizes) : (i + 1) * len(sizes)]
@@ -103,14 +104,19 @@ def _curves_of(
     return found
 
 
-def _bands(rows: np.ndarray, samples: int) -> list[tuple[float | None, float | None]]:
-    """Return the 95% interval over prompts of the mean of each row (m, P); of shares of so many samples."""
+def _bands(
+    rows: np.ndarray, samples: int, bounds: tuple[float, float]
+) -> list[tuple[float | None, float | None]]:
+    """Return the 95% interval over prompts of the mean of each row (m, P), within what is possible.
+
+    `samples` is the number of samples that shares are of; 0 where they are no shares.
+    """
     if samples:
         counts = np.full(rows.shape[1], float(samples))
         return [clustered_wilson(row, counts) for row in rows]
     found = mean_intervals(rows)
     known = np.isfinite(found.low)
     return [
-        (float(low), float(high)) if ok else (None, None)
+        (max(bounds[0], float(low)), min(bounds[1], float(high))) if ok else (None, None)
         for low, high, ok in zip(found.low, found.high, known, strict=True)
     ]

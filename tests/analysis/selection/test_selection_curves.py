@@ -12,7 +12,7 @@ from harness.analysis.comparison import metrics_of
 from harness.analysis.point_results import point_results
 from harness.analysis.selection.over_samples import SelectionCurve
 from harness.analysis.selection.selected_points import selection_of
-from harness.analysis.selection.selection_curves import selection_curves, selection_json
+from harness.analysis.selection.selection_curves import _bands, selection_curves, selection_json
 from harness.analysis.statistics.bootstrap import mean_intervals
 from harness.analysis.statistics.proportions import wilson
 
@@ -58,7 +58,8 @@ def test_the_goal_has_curves_too_with_bands_over_prompts(outputs: Path) -> None:
     of_prompt = np.array(columns["chrf"]).reshape(3, 4).mean(axis=1)
     band = mean_intervals(of_prompt[None])
     assert one.means == pytest.approx([of_prompt.mean()] * 4)
-    assert (one.lows[0], one.highs[0]) == pytest.approx((band.low[0], band.high[0]))
+    ends = (max(0.0, band.low[0]), min(100.0, band.high[0]))
+    assert (one.lows[0], one.highs[0]) == pytest.approx(ends)
     best = np.array(columns["chrf"]).reshape(3, 4).max(axis=1).mean()
     assert curves["any", CHRF].means[-1] == pytest.approx(best)
 
@@ -68,3 +69,14 @@ def test_without_a_score_there_are_no_curves(outputs: Path) -> None:
     selection = selection_of(sweep, point_results(sweep))
     assert selection_curves(selection, (), "text/distinct_2") == ()
     assert selection_json(sweep, selection, ())["curves"] == []
+
+
+def test_bands_stay_within_what_is_possible() -> None:
+    """Of three prompts the t interval of a mean is wider than the scale of chrF."""
+    rows = np.array([[0.0, 60.0, 100.0], [50.0, 50.0, 50.0]])
+    (low, high), (same_low, same_high) = _bands(rows, 0, (0.0, 100.0))
+    assert (low, high) == (0.0, 100.0)
+    assert (same_low, same_high) == (50.0, 50.0)
+    (wide_low, wide_high), _ = _bands(rows, 0, (-np.inf, np.inf))
+    assert wide_low is not None and wide_high is not None
+    assert wide_low < 0 < 100 < wide_high
