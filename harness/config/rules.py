@@ -181,10 +181,6 @@ def _budget(decoding: Decoding, generation: Generation) -> Iterator[Mistake]:
             has = f"chain-of-thought decoding has cot_branches={most}"
         message = f"{has} outputs; set generation.samples={most}"
         yield Mistake(f"generation.samples={generation.samples}", message)
-    elif most is not None and most == decoding.cot_branches and generation.samples == 1:
-        message = "the first output alone is greedy decoding"
-        text = f"decoding.cot_branches={decoding.cot_branches}"
-        yield Mistake(text, f"{message}; add generation.samples={decoding.cot_branches}")
     elif generation.samples > 1 and most == 1:
         method = "contrastive search" if is_contrastive(decoding) else "greedy decoding"
         method = "beam search" if is_beam(decoding) else method

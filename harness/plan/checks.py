@@ -177,6 +177,15 @@ def guidance_fits(point: Point, info: ModelInfo) -> list[Mistake]:
     return []
 
 
+def sample_notes(point: Point) -> tuple[str, ...]:
+    """Return a line where the one sample of a point is the greedy one of several."""
+    branches = point.decoding.cot_branches
+    if branches is None or point.generation.samples > 1:
+        return ()
+    problem = "sample 0 alone is greedy decoding"
+    return (f"decoding.cot_branches={branches}: {problem}; add generation.samples={branches}",)
+
+
 def timings_agree(jobs: Sequence[Job]) -> list[Mistake]:
     """Return a mistake where points with the same samples, which share one address, want two timings."""
     specs: dict[str, dict[str, Any]] = {}

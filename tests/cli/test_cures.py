@@ -174,7 +174,6 @@ MISTAKES = [
     "decoding=beam generation.samples=2",
     "decoding=group_beam",
     "inspect model=fable_tiny prompt=It steps=2 decoding=diverse_beam",
-    "decoding=cot",
     "decoding=cot generation.samples=11",
     "decoding=cot generation.samples=3 decoding.do_sample=true",
     "decoding=temperature generation.samples=3 decoding.cot_branches=3",

@@ -84,10 +84,6 @@ def test_truncation_needs_sampling(mistakes, key, value):
             "cache.backend=hqq: not with decoding.num_beams=4",
         ),
         (
-            {"decoding.cot_branches": 5},
-            "decoding.cot_branches=5: the first output alone is greedy decoding; add generation.samples=5",
-        ),
-        (
             {"decoding.cot_branches": 4, "generation.samples": 4, "decoding.do_sample": True},
             "decoding.cot_branches=4: chain-of-thought decoding takes the likeliest token after the first",
         ),

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from harness.backends.hf.beams import beam_search
+from harness.backends.hf.contrastive_search import contrastive_search
+from harness.backends.hf.diverse_beams import diverse_beams
 from harness.backends.hf.self_test import tree_is_right
 from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.tree import decode_tree
@@ -60,6 +62,25 @@ def test_beams_equal_stock(kind: str, on_device: Any, requests_of: Any, strategy
     samples = beam_search(loaded, requests, Detokenizer(loaded.tokenizer))
     expected = [stock(loaded, request.prompt.ids, num_beams=3) for request in requests]
     assert [sample.token_ids for sample in samples] == expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_searches_equal_those_without_a_cache(
+    kind: str, on_device: Any, requests_of: Any, strategy_of: Any
+) -> None:
+    loaded = on_device(kind)
+    detokenizer = Detokenizer(loaded.tokenizer)
+    groups = {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0}
+    searches: list[tuple[Any, dict[str, Any]]] = [
+        (contrastive_search, {"penalty_alpha": 0.6, "top_k": 4}),
+        (diverse_beams, groups),
+    ]
+    for run, fields in searches:
+        requests = requests_of(loaded, strategy_of(loaded, **fields))
+        together = run(loaded, requests, detokenizer)
+        for request, sample in zip(requests, together, strict=True):
+            (alone,) = run(loaded, [request], detokenizer, use_cache=False)
+            assert sample.token_ids == alone.token_ids
 
 
 def test_draws_equal_the_cpus(device: str) -> None:

@@ -1,4 +1,4 @@
-"""What a point's address depends on beside its config: the code that its strategy names."""
+"""What a point's address depends on, the code that its strategy names too; and what it is warned of."""
 
 from __future__ import annotations
 
@@ -59,3 +59,23 @@ def test_a_warning_of_a_processor_is_the_jobs() -> None:
 def test_a_mistake_is_found_before_anything_is_loaded() -> None:
     with pytest.raises(ConfigError, match="has nothing named flatt"):
         job("decoding.processors=[mine.py:flatt]")
+
+
+def test_one_sample_of_several_is_warned_of() -> None:
+    (warning,) = job("decoding=cot").warnings
+    assert warning == "decoding.cot_branches=10: sample 0 alone is greedy decoding; add generation.samples=10"
+    assert job("decoding=cot", "generation.samples=2").warnings == ()
+
+
+def test_searches_have_addresses_of_their_own() -> None:
+    overrides = [
+        ["decoding=greedy"],
+        ["decoding=contrastive_search"],
+        ["decoding=contrastive_search", "decoding.penalty_alpha=0.5"],
+        ["decoding=beam", "decoding.num_beams=6"],
+        ["decoding=diverse_beam"],
+        ["decoding=diverse_beam", "decoding.num_beam_groups=2"],
+        ["decoding=cot"],
+        ["decoding=cot", "decoding.cot_branches=5"],
+    ]
+    assert len({job(*some).point_id for some in overrides}) == len(overrides)

@@ -84,6 +84,10 @@ def test_every_number_is_that_of_the_text_alone(
         strategy_of(loaded, ends=False, max_new_tokens=10, do_sample=True, temperature=1.5),
         strategy_of(loaded, ends=False, max_new_tokens=10, do_sample=True, top_p=0.8, repetition_penalty=1.2),
         strategy_of(loaded, ends=False, max_new_tokens=10, num_beams=3),
+        strategy_of(loaded, ends=False, max_new_tokens=6, penalty_alpha=0.6, top_k=4),
+        strategy_of(
+            loaded, ends=False, max_new_tokens=6, num_beams=4, num_beam_groups=2, diversity_penalty=1.0
+        ),
     ]
     requests = [Request(prompt, 0, strategy) for strategy in strategies for prompt in prompts()]
     texts: dict[Any, list[Any]] = {}
