@@ -209,6 +209,22 @@ def test_a_finished_group_is_no_penalty_for_later_ones(model: Any, prompts_of: A
     assert tried >= 10
 
 
+def test_an_output_ends_with_the_eos_that_ended_it(model: Any, prompts_of: Any, strategy_of: Any) -> None:
+    """Of several EOS ids: the model's own choice, where transformers 4.49 writes the first one for all."""
+    loaded = model("fable_small")
+    double = copy.deepcopy(loaded.model).double()
+    strategy = replace(
+        strategy_of(loaded, max_new_tokens=24, **STRATEGIES["two groups"]), eos_token_ids=(2, 3)
+    )
+    texts = ("Once upon a time there was a fox", "It was a dark", "The old king had")
+    prompts = prompts_of(loaded, texts)
+    samples = diverse_beams(loaded, requests_of(strategy, prompts, 4), Detokenizer(loaded.tokenizer))
+    expected = [sorted(tokens for _, tokens in Reference(double, one, strategy).outputs()) for one in prompts]
+    found = [sample.token_ids for sample in samples]
+    assert [sorted(found[start : start + 4]) for start in range(0, len(found), 4)] == expected
+    assert {sample.token_ids[-1] for sample in samples if sample.finish_reason == "eos"} == {3}
+
+
 def test_a_single_beam_in_each_of_equal_groups_is_greedy_decoding(
     model: Any, prompts_of: Any, strategy_of: Any
 ) -> None:
