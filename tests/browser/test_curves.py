@@ -289,6 +289,7 @@ def through_the_charts(page: Any) -> None:
         view.click("#theme")
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("size", "dark", "framed"),
     [(DESKTOP, False, True), (PHONE, True, False), (PHONE, False, True)],

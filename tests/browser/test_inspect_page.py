@@ -331,6 +331,7 @@ def test_hostile_texts(open_walk: OpenWalk, serve: Callable[..., WalkServer]) ->
     page.wait_for_selector(".knob .wrong:has-text('<img src=x')")
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_it_fits(open_walk: OpenWalk, server: WalkServer, size: tuple[int, int], dark: bool) -> None:

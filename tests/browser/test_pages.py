@@ -83,6 +83,7 @@ def through_every_view(page: Any, wide: bool) -> None:
     view.wait_for_selector("#metrics:visible")
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("size", "dark", "framed"),
     [(DESKTOP, False, False), (PHONE, True, False), (DESKTOP, True, True), (PHONE, False, True)],

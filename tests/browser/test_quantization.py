@@ -55,6 +55,7 @@ def through_the_view(page: Any) -> None:
     page.tab.keyboard.press("Escape")
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("size", "dark", "framed"),
     [(DESKTOP, False, False), (PHONE, True, False), (DESKTOP, True, True), (PHONE, False, True)],

@@ -28,6 +28,7 @@ def test_status_1_when_a_point_fails_and_the_rest_is_kept(
     assert len(list((outputs / "points").glob("*/generations.parquet"))) == 1
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_in_the_middle_of_a_sweep(
     number: signal.Signals, status: int, forked: Callable[..., Forked], store: str, outputs: Path

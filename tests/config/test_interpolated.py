@@ -20,6 +20,7 @@ def point(monkeypatch, tmp_path):
     return of
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     ("choice", "key", "text", "value"),
     [

@@ -26,6 +26,7 @@ PATHS = {
 }
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 @pytest.mark.parametrize("key", KEYS)
 def test_it_is_one_line(key, path, tmp_path, monkeypatch, capsys):

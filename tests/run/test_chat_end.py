@@ -75,6 +75,7 @@ def run(outputs: Path, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
     return run_points
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("source", ["generation_config.json", "config.json", "tokenizer_config.json"])
 def test_chat_answers_end_at_both_and_texts_where_they_did(
     eager: Path, run: Any, outputs: Path, tmp_path: Path, source: str

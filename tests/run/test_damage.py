@@ -253,6 +253,7 @@ def test_other_points_are_synced_and_replayed(
     assert str(path) in line
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", ["plan.json", "feedback.json"])
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_files_of_sweeps(

@@ -242,6 +242,7 @@ def test_timing_added_later_is_in_the_metrics(here: Path, outputs: Path) -> None
     assert only_point(outputs).metrics()["metrics"] == metrics, "what is not asked for is not taken away"
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["generations.parquet", "metrics.json", "parts.json"])
 def test_interrupted_in_the_middle(
     here: Path, outputs: Path, loads: list[str], monkeypatch: pytest.MonkeyPatch, name: str

@@ -110,6 +110,7 @@ def survive(forked: Callable[..., Forked], migrated: Path, tmp_path: Path, kills
         assert {status for _, _, status in told(outputs)} == {"FINISHED"}
 
 
+@pytest.mark.slow
 def test_three_kills(forked: Callable[..., Forked], migrated: Path, tmp_path: Path) -> None:
     survive(forked, migrated, tmp_path, 3)
 
@@ -129,6 +130,7 @@ sys.exit(main(words))
 """
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", ["/generations.parquet", "/plan.json", "/compare.html"])
 def test_nothing_half_written_is_left(forked: Callable[..., Forked], outputs: Path, name: str) -> None:
     words = [word for word in COMMAND if not word.startswith("decoding=")] + ["tracking=off"]

@@ -109,6 +109,7 @@ def test_nothing_arrives_in_mlflow(
     nothing_shows()
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(
     "words",
     [

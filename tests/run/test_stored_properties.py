@@ -74,6 +74,7 @@ def check_point(point: StoredPoint) -> None:
         assert sample["mean_logprob"] == pytest.approx(mean, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [FEW, pytest.param(REST, marks=pytest.mark.slow)], ids=["few", "rest"])
 def test_stored_points_keep_what_they_promise_whatever_the_batch(
     names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -137,6 +137,7 @@ def test_mlflow_that_does_not_answer_costs_one_warning(
 REQUESTS = ("create_run", "log_batch", "log_artifacts", "log_artifact", "set_tag", "update_run")
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("answers", [0, 4, 8, 11, 14])
 def test_mlflow_that_goes_away_in_the_middle(
     answers: int,

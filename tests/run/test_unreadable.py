@@ -60,6 +60,7 @@ def test_every_reader_says_that_the_system_is_to_blame(tmp_path: Path, code: int
                 reader()
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("name", ["tokens.parquet", "parts.json", "metrics.json"])
 def test_nothing_is_deleted_and_the_command_says_why(

@@ -49,6 +49,7 @@ def project(request: Any, tmp_path: Path, quickly_made: None, monkeypatch: pytes
     return folder
 
 
+@pytest.mark.thinned(3)
 def test_everything_arrives_in_the_folder(project: Path, tmp_path: Path) -> None:
     outputs = project / "outputs"
     sweep = make_sweep(outputs, models=("m",), decodings=("greedy",), tokens=3, tracking=TRACED)

@@ -108,6 +108,7 @@ def requests_of(strategy: Strategy, prompts: Any) -> list[Request]:
     return [Request(prompt, sample, strategy) for prompt in prompts for sample in range(2)]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_alone_and_in_any_batch_it_gives_the_same(
     name: str, loaded_model: Any, prompts_of: Any, strategies: Any, together: Any
@@ -131,6 +132,7 @@ def test_alone_and_in_any_batch_it_gives_the_same(
         assert (np.abs(sample.steps.warped_logprob - other.steps.warped_logprob) <= tolerance).all()
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_recorded_probabilities_are_those_of_a_float64_pass(
     name: str, loaded_model: Any, prompts_of: Any, strategies: Any, together: Any

@@ -96,6 +96,7 @@ def objects_of(name: str, loaded: Any) -> list[Any]:
     }[name]()
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("fields", ["greedy", "penalties"])
 @pytest.mark.parametrize("name", ENTRIES)
@@ -118,6 +119,7 @@ def together() -> dict[tuple[str, str], Any]:
     return {}
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize(("name", "fields"), CASES)
 def test_alone_and_in_any_batch_it_gives_the_same(
     name: str, fields: str, loaded_model: Any, prompts_of: Any, own: Any, together: dict[Any, Any]
