@@ -128,6 +128,7 @@ def test_a_link_that_somebody_made_up_does_no_harm(scored: Path, open_page: Open
     view.wait_for_selector("#blind .main:has-text('Save 2 votes')")
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("size", "framed"), [(DESKTOP, False), (PHONE, True)])
 def test_hostile_references_turns_and_outputs_stay_texts(
     tmp_path: Path, open_page: Open, size: tuple[int, int], framed: bool

@@ -94,6 +94,7 @@ def test_every_view_can_be_clicked_through(
     through_every_view(open_page(compare, size=size, dark=dark, framed=framed), wide=size == DESKTOP)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("size", "framed"), [(DESKTOP, True), (PHONE, False)])
 def test_hostile_texts_stay_texts_in_every_view(
     hostile: Path, open_page: Open, size: tuple[int, int], framed: bool

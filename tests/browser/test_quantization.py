@@ -66,6 +66,7 @@ def test_the_view_can_be_clicked_through(
     through_the_view(open_page(quantizations, size=size, dark=dark, framed=framed))
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(("size", "framed"), [(DESKTOP, True), (PHONE, False)])
 def test_hostile_texts_stay_texts(
     hostile: Path, open_page: Open, size: tuple[int, int], framed: bool

@@ -261,7 +261,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.thinned(4)
+@pytest.mark.thinned(8)
 @pytest.mark.parametrize("command", MISTAKES)
 def test_a_cure_works_as_it_is_printed(
     check: Check, command: str, tmp_path: Path, small_model: Callable[..., Path]

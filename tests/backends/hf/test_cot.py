@@ -69,6 +69,7 @@ def requests_of(strategy: Strategy, prompts: list[Prompt], samples: int = BRANCH
     return [Request(prompt, sample, strategy) for prompt in prompts for sample in range(samples)]
 
 
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_it_equals_brute_force_in_the_tree_alone_and_in_generate(

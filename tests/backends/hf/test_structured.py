@@ -86,6 +86,7 @@ def test_every_strategy_gives_what_can_be_parsed(name: str, by_strategy: dict[st
         assert (np.log(steps.kept_mass) <= steps.allowed_logprob + 1e-5).all()
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize(
     "fields",
     [

@@ -30,6 +30,7 @@ MANY: list[dict[str, Any]] = [
 NO_MEMORY_ON_CPU = RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_together_equals_alone_equals_stock_generate(
     kind: str, loaded_model: Any, prompts_of: Any, strategy_of: Any
