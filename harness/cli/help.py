@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.analysis.finish_reasons import FINISHES
@@ -83,9 +83,15 @@ def overview(groups: ConfigGroups, commands: Mapping[str, str]) -> str:
     """
     return _TEMPLATE.format(
         commands="\n".join(_row(command, usage) for command, usage in commands.items()),
-        groups="\n".join(_row(group, ", ".join(choices)) for group, choices in groups.choices.items()),
+        groups="\n".join(_row(group, ", ".join(_shortened(some))) for group, some in groups.choices.items()),
         sections="\n".join(textwrap.wrap(", ".join(schema.sections()), 105)),
     )
+
+
+def _shortened(choices: Sequence[str]) -> list[str]:
+    """Return the choices, those of a library as one: `zoo_...`."""
+    shown = ("zoo_..." if name.startswith("zoo_") else name for name in choices)
+    return list(dict.fromkeys(shown))
 
 
 def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> str:

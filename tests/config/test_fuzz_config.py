@@ -230,11 +230,13 @@ def check_experiments(judge: Callable[..., int], numbers: range) -> set[int]:
     return found
 
 
-def test_values_of_every_key(composed: Any, folder: Path) -> None:
+@pytest.mark.thinned(3)
+@pytest.mark.parametrize("seed", range(3))
+def test_values_of_every_key(composed: Any, folder: Path, seed: int) -> None:
     """Nasty values at each key: a point, or lines that say what is wrong, each once."""
-    draw = random.Random(0)
+    draw = random.Random(seed)
     for key in value_keys():
-        for value in draw.sample(VALUES, 12):
+        for value in draw.sample(VALUES, 14):
             try:
                 make_points([composed({key: value})] if key.partition(".")[0] in composed().config else [])
             except ConfigError as error:
@@ -243,13 +245,15 @@ def test_values_of_every_key(composed: Any, folder: Path) -> None:
                 assert len(set(lines)) == len(lines)
 
 
-def test_commands(judge: Callable[..., int]) -> None:
-    assert check_commands(judge, range(12)) == {0, 2}
+@pytest.mark.parametrize("count", [12, pytest.param(32, marks=pytest.mark.slow)])
+def test_commands(judge: Callable[..., int], count: int) -> None:
+    assert check_commands(judge, range(count)) == {0, 2}
 
 
-def test_experiments(judge: Callable[..., int]) -> None:
+@pytest.mark.parametrize("count", [12, pytest.param(32, marks=pytest.mark.slow)])
+def test_experiments(judge: Callable[..., int], count: int) -> None:
     assert judge("experiments=mine", plan=True) == 0
-    assert check_experiments(judge, range(12)) == {0, 2}
+    assert check_experiments(judge, range(count)) == {0, 2}
 
 
 @pytest.mark.slow

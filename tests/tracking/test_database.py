@@ -46,10 +46,12 @@ def interrupt(forked: Callable[..., Forked], outputs: Path, trials: int, seed: i
         assert not [name for name in one["files"] if name.endswith((".part", "-journal", ".incomplete"))], one
 
 
+@pytest.mark.thinned(3)
+@pytest.mark.parametrize("seed", [12, 13, 14])
 def test_interrupted_at_any_moment_the_next_command_tracks_all(
-    outputs: Path, forked: Callable[..., Forked]
+    outputs: Path, forked: Callable[..., Forked], seed: int
 ) -> None:
-    interrupt(forked, outputs, trials=7, seed=12)
+    interrupt(forked, outputs, trials=7, seed=seed)
 
 
 @pytest.mark.slow
