@@ -98,7 +98,7 @@ class Decoding(Choice):
     )
     amateur: Annotated[str | None, Field(min_length=1), DecodingField("guidance", None)] = Field(
         None,
-        description="contrastive decoding: a smaller model with the same tokenizer, whose taste is left out",
+        description="contrastive decoding: a smaller model with the same tokenizer, which is subtracted",
     )
     amateur_temperature: Annotated[PositiveReal | None, DecodingField("guidance", 1.0, "amateur")] = Field(
         None, description="the amateur's logits are divided by it"

@@ -23,14 +23,18 @@ TEXTS = (
 
 @pytest.fixture(scope="session")
 def loaded_model(small_model: Any) -> Callable[..., Any]:
-    """`loaded_model("llama", bos=False)`: a LoadedModel on the CPU in fp32, as the backend gets it."""
+    """`loaded_model("llama", bos=False)`: a LoadedModel on the CPU in fp32, as the backend gets it.
+
+    Small random ones by their architecture, and `fable_small` and `fable_tiny`.
+    """
     from transformers import GenerationConfig
 
+    from harness.models.fable import FABLE_MODELS
     from harness.models.load import load
 
     @cache
     def loaded(kind: str, dtype: str = "float32", **habits: Any) -> Any:
-        folder = small_model(kind, **habits)
+        folder = kind if kind in FABLE_MODELS else small_model(kind, **habits)
         model = load(
             Model(name=kind, id=str(folder), device="cpu"), Quantization(name=dtype, dtype=dtype), None
         )

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import GenerationConfig
 
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.backend import HfBackend
@@ -22,10 +19,9 @@ from harness.backends.hf.methods import method_of
 from harness.backends.hf.read_again import read_again
 from harness.backends.hf.tree import decode_tree
 from harness.backends.hf.verified_modes import VerifiedModes
-from harness.config.point import Engine, Model, Quantization, Timing
+from harness.config.point import Engine, Timing
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
-from harness.models.load import load
 from harness.progress import SILENT
 from harness.prompts.prompt import Prompt
 
@@ -37,19 +33,6 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "no repeats": {"penalty_alpha": 0.4, "top_k": 3, "no_repeat_ngram_size": 2},
 }
 TOKENS = 16
-
-
-@pytest.fixture(scope="module")
-def model(loaded_model: Any) -> Callable[[str], Any]:
-    @cache
-    def found(kind: str) -> Any:
-        if kind != "fable_small":
-            return loaded_model(kind)
-        loaded = load(Model(name=kind, id=kind, device="cpu"), Quantization(name="fp32", dtype="float32"))
-        loaded.model.generation_config = GenerationConfig()
-        return loaded
-
-    return found
 
 
 @torch.inference_mode()
@@ -98,9 +81,9 @@ def requests_of(strategy: Strategy, prompts: list[Prompt]) -> list[Request]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_it_equals_brute_force_alone_and_in_a_ragged_batch(
-    kind: str, name: str, model: Any, prompts_of: Any, strategy_of: Any
+    kind: str, name: str, loaded_model: Any, prompts_of: Any, strategy_of: Any
 ) -> None:
-    loaded = model(kind)
+    loaded = loaded_model(kind)
     detokenizer = Detokenizer(loaded.tokenizer)
     strategy = strategy_of(loaded, max_new_tokens=TOKENS, **STRATEGIES[name])
     requests = requests_of(strategy, prompts_of(loaded))
@@ -119,10 +102,10 @@ def test_it_equals_brute_force_alone_and_in_a_ragged_batch(
 
 @pytest.mark.parametrize("fields", [{}, {"repetition_penalty": 1.4}], ids=str)
 def test_without_a_penalty_it_is_greedy_decoding(
-    fields: dict[str, Any], model: Any, prompts_of: Any, strategy_of: Any
+    fields: dict[str, Any], loaded_model: Any, prompts_of: Any, strategy_of: Any
 ) -> None:
     for kind in KINDS:
-        loaded = model(kind)
+        loaded = loaded_model(kind)
         detokenizer = Detokenizer(loaded.tokenizer)
         greedy = strategy_of(loaded, **fields)
         expected = decode_tree(loaded, requests_of(greedy, prompts_of(loaded)), detokenizer)
@@ -132,9 +115,9 @@ def test_without_a_penalty_it_is_greedy_decoding(
         assert [sample.output for sample in found] == [sample.output for sample in expected]
 
 
-def test_it_repeats_less_than_greedy_decoding(model: Any, prompts_of: Any, strategy_of: Any) -> None:
+def test_it_repeats_less_than_greedy_decoding(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
     """What it is for: on a model that loops, fewer tokens are there twice."""
-    loaded = model("llama")
+    loaded = loaded_model("llama")
 
     def distinct(**fields: Any) -> float:
         strategy = strategy_of(loaded, ends=False, max_new_tokens=40, **fields)
@@ -145,9 +128,9 @@ def test_it_repeats_less_than_greedy_decoding(model: Any, prompts_of: Any, strat
     assert distinct(penalty_alpha=0.6, top_k=8) > 1.5 * distinct()
 
 
-def test_a_removed_token_is_no_candidate(model: Any, prompts_of: Any, strategy_of: Any) -> None:
+def test_a_removed_token_is_no_candidate(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
     """Where the processors leave fewer than k tokens, none of the others is taken for being new."""
-    loaded = model("llama")
+    loaded = loaded_model("llama")
     vocabulary = loaded.model.config.vocab_size
     left = (40, 41)
     removed = tuple(token for token in range(vocabulary) if token not in left)
@@ -162,8 +145,8 @@ def test_a_removed_token_is_no_candidate(model: Any, prompts_of: Any, strategy_o
         assert np.isfinite(sample.steps.warped_logprob).all()
 
 
-def test_all_tokens_removed_is_a_failure(model: Any, prompts_of: Any, strategy_of: Any) -> None:
-    loaded = model("llama")
+def test_all_tokens_removed_is_a_failure(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
+    loaded = loaded_model("llama")
     everything = tuple(range(loaded.model.config.vocab_size))
     strategy = strategy_of(loaded, penalty_alpha=0.6, top_k=4, suppress_tokens=everything)
     (found,) = contrastive_search(
@@ -173,8 +156,8 @@ def test_all_tokens_removed_is_a_failure(model: Any, prompts_of: Any, strategy_o
     assert "the strategy leaves no token" in str(found.error)
 
 
-def test_more_candidates_than_tokens(model: Any, prompts_of: Any, strategy_of: Any) -> None:
-    loaded = model("gpt2")
+def test_more_candidates_than_tokens(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
+    loaded = loaded_model("gpt2")
     size = loaded.model.config.vocab_size
     found = [
         contrastive_search(
@@ -190,9 +173,9 @@ def test_more_candidates_than_tokens(model: Any, prompts_of: Any, strategy_of: A
 
 
 @pytest.mark.parametrize("name", ["usual", "penalised"])
-def test_what_is_recorded(name: str, model: Any, prompts_of: Any, strategy_of: Any) -> None:
+def test_what_is_recorded(name: str, loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
     """The model's probabilities, and the processed ones over the candidates, renormalised, in float64."""
-    loaded = model("llama")
+    loaded = loaded_model("llama")
     strategy = strategy_of(loaded, max_new_tokens=8, ends=False, **STRATEGIES[name])
     requests = requests_of(strategy, prompts_of(loaded))
     double = copy.deepcopy(loaded.model).double()
@@ -217,9 +200,9 @@ def test_what_is_recorded(name: str, model: Any, prompts_of: Any, strategy_of: A
             assert sample.steps.kept_mass[step] == pytest.approx(mass, abs=1e-4)
 
 
-def test_texts_end_where_they_do_alone(model: Any, prompts_of: Any, strategy_of: Any) -> None:
+def test_texts_end_where_they_do_alone(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
     """By a stop string, by EOS, by the budget: the texts that go on are not disturbed."""
-    loaded = model("fable_small")
+    loaded = loaded_model("fable_small")
     prompts = prompts_of(loaded)
     detokenizer = Detokenizer(loaded.tokenizer)
     plain = strategy_of(loaded, max_new_tokens=40, penalty_alpha=0.6, top_k=4)
@@ -236,8 +219,8 @@ def test_texts_end_where_they_do_alone(model: Any, prompts_of: Any, strategy_of:
         assert sample.times.started < sample.times.first_token <= sample.times.ended
 
 
-def test_through_the_backend(model: Any, prompts_of: Any, strategy_of: Any) -> None:
-    loaded = model("fable_small")
+def test_through_the_backend(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
+    loaded = loaded_model("fable_small")
     strategy = strategy_of(loaded, **STRATEGIES["usual"])
     greedy = strategy_of(loaded)
     requests = requests_of(strategy, prompts_of(loaded)) + requests_of(greedy, prompts_of(loaded))
@@ -257,9 +240,9 @@ def test_through_the_backend(model: Any, prompts_of: Any, strategy_of: Any) -> N
 
 
 def test_where_the_tree_is_not_right_each_text_is_read_by_itself(
-    model: Any, strategy_of: Any, monkeypatch: pytest.MonkeyPatch
+    loaded_model: Any, strategy_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = model("llama")
+    loaded = loaded_model("llama")
     strategy = strategy_of(loaded, **STRATEGIES["usual"])
     modes = VerifiedModes(loaded, Detokenizer(loaded.tokenizer))
     method = method_of(strategy.effective, tree_is_right=False)
@@ -270,8 +253,8 @@ def test_where_the_tree_is_not_right_each_text_is_read_by_itself(
     assert not GENERATE_MODES[-1].use_cache
 
 
-def test_the_latency_pass_times_its_own_loop(model: Any, prompts_of: Any, strategy_of: Any) -> None:
-    loaded = model("llama")
+def test_the_latency_pass_times_its_own_loop(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
+    loaded = loaded_model("llama")
     strategy = strategy_of(loaded, **STRATEGIES["usual"])
     timing = Timing(name="t", prompts=4, repeats=2, warmup=1, batch_size=2, new_tokens=5)
     ticks: list[int] = []
@@ -287,8 +270,10 @@ def test_the_latency_pass_times_its_own_loop(model: Any, prompts_of: Any, strate
     assert len(ticks) == 6
 
 
-def test_reading_its_output_again_chooses_nothing(model: Any, prompts_of: Any, strategy_of: Any) -> None:
-    loaded = model("llama")
+def test_reading_its_output_again_chooses_nothing(
+    loaded_model: Any, prompts_of: Any, strategy_of: Any
+) -> None:
+    loaded = loaded_model("llama")
     strategy = strategy_of(loaded, max_new_tokens=6, **STRATEGIES["usual"])
     (request, *_) = requests_of(strategy, prompts_of(loaded))
     (sample,) = contrastive_search(loaded, [request], Detokenizer(loaded.tokenizer))

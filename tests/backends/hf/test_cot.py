@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import GenerationConfig
 
 from harness.backends.backend import Request
 from harness.backends.hf.backend import HfBackend
@@ -20,10 +17,9 @@ from harness.backends.hf.methods import method_of
 from harness.backends.hf.read_again import read_again
 from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.tree import decode_tree
-from harness.config.point import Engine, Model, Quantization, Timing
+from harness.config.point import Engine, Timing
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
-from harness.models.load import load
 from harness.progress import SILENT
 from harness.prompts.prompt import Prompt
 
@@ -33,19 +29,6 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "penalised": {"repetition_penalty": 1.3, "min_new_tokens": 3},
 }
 BRANCHES = 5
-
-
-@pytest.fixture(scope="module")
-def model(loaded_model: Any) -> Callable[[str], Any]:
-    @cache
-    def found(kind: str) -> Any:
-        if kind != "fable_small":
-            return loaded_model(kind)
-        loaded = load(Model(name=kind, id=kind, device="cpu"), Quantization(name="fp32", dtype="float32"))
-        loaded.model.generation_config = GenerationConfig()
-        return loaded
-
-    return found
 
 
 @torch.inference_mode()
@@ -73,9 +56,9 @@ def requests_of(strategy: Strategy, prompts: list[Prompt], samples: int = BRANCH
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_it_equals_brute_force_in_the_tree_alone_and_in_generate(
-    kind: str, name: str, model: Any, prompts_of: Any, strategy_of: Any
+    kind: str, name: str, loaded_model: Any, prompts_of: Any, strategy_of: Any
 ) -> None:
-    loaded = model(kind)
+    loaded = loaded_model(kind)
     detokenizer = Detokenizer(loaded.tokenizer)
     prompts = prompts_of(loaded)
     fields = STRATEGIES[name]
@@ -101,9 +84,9 @@ def test_it_equals_brute_force_in_the_tree_alone_and_in_generate(
         assert [sample.token_ids for sample in some] == [s.token_ids for s in together[: len(requests)]]
 
 
-def test_prompt_and_beginnings_are_shared(model: Any, prompts_of: Any, strategy_of: Any) -> None:
+def test_prompt_and_beginnings_are_shared(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
     """One row until the first token, then one a sample."""
-    loaded = model("llama")
+    loaded = loaded_model("llama")
     strategy = strategy_of(loaded, ends=False, max_new_tokens=2, cot_branches=BRANCHES)
     work: list[Any] = []
     requests = requests_of(strategy, prompts_of(loaded)[:1])
@@ -111,9 +94,9 @@ def test_prompt_and_beginnings_are_shared(model: Any, prompts_of: Any, strategy_
     assert (work[0].rows, work[0].tokens) == (1 + BRANCHES, 2 * BRANCHES)
 
 
-def test_what_is_recorded(model: Any, prompts_of: Any, strategy_of: Any) -> None:
+def test_what_is_recorded(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
     """The first token's rank is the sample's, its probability the model's."""
-    loaded = model("llama")
+    loaded = loaded_model("llama")
     strategy = strategy_of(loaded, ends=False, max_new_tokens=3, cot_branches=BRANCHES)
     requests = requests_of(strategy, prompts_of(loaded))
     for request, sample in zip(
@@ -124,8 +107,8 @@ def test_what_is_recorded(model: Any, prompts_of: Any, strategy_of: Any) -> None
         assert read_again(loaded, request, sample.token_ids).chosen is None
 
 
-def test_more_samples_than_tokens_fail_alone(model: Any, prompts_of: Any, strategy_of: Any) -> None:
-    loaded = model("llama")
+def test_more_samples_than_tokens_fail_alone(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
+    loaded = loaded_model("llama")
     removed = tuple(token for token in range(loaded.model.config.vocab_size) if token not in (40, 41))
     strategy = strategy_of(loaded, cot_branches=BRANCHES, suppress_tokens=removed)
     requests = requests_of(strategy, prompts_of(loaded)[:1])
@@ -138,8 +121,8 @@ def test_more_samples_than_tokens_fail_alone(model: Any, prompts_of: Any, strate
     assert [getattr(one, "error", None) is not None for one in found] == [True] * 5 + [False] * 5
 
 
-def test_it_is_of_the_tree_and_timed(model: Any, prompts_of: Any, strategy_of: Any) -> None:
-    loaded = model("llama")
+def test_it_is_of_the_tree_and_timed(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
+    loaded = loaded_model("llama")
     strategy = strategy_of(loaded, cot_branches=BRANCHES)
     assert method_of(strategy.effective).name == "tree"
     timing = Timing(name="t", prompts=2, repeats=1, warmup=0, batch_size=1, new_tokens=4)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import GenerationConfig
 
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.backend import HfBackend
@@ -21,10 +18,9 @@ from harness.backends.hf.diverse_beams import diverse_beams
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.methods import method_of
 from harness.backends.hf.tree import decode_tree
-from harness.config.point import Engine, Model, Quantization, Timing
+from harness.config.point import Engine, Timing
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
-from harness.models.load import load
 from harness.progress import SILENT
 from harness.prompts.prompt import Prompt
 
@@ -46,19 +42,6 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 TOKENS = 10
 Scored = tuple[float, tuple[int, ...]]
-
-
-@pytest.fixture(scope="module")
-def model(loaded_model: Any) -> Callable[[str], Any]:
-    @cache
-    def found(kind: str) -> Any:
-        if kind != "fable_small":
-            return loaded_model(kind)
-        loaded = load(Model(name=kind, id=kind, device="cpu"), Quantization(name="fp32", dtype="float32"))
-        loaded.model.generation_config = GenerationConfig()
-        return loaded
-
-    return found
 
 
 class Reference:
@@ -139,9 +122,9 @@ def requests_of(strategy: Strategy, prompts: list[Prompt], samples: int = 1) -> 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_all_outputs_equal_brute_force_alone_and_in_a_ragged_batch(
-    kind: str, name: str, model: Any, prompts_of: Any, strategy_of: Any
+    kind: str, name: str, loaded_model: Any, prompts_of: Any, strategy_of: Any
 ) -> None:
-    loaded = model(kind)
+    loaded = loaded_model(kind)
     detokenizer = Detokenizer(loaded.tokenizer)
     strategy = strategy_of(loaded, max_new_tokens=TOKENS, **STRATEGIES[name])
     beams, groups = strategy.effective["num_beams"], strategy.effective["num_beam_groups"]
@@ -167,10 +150,10 @@ def test_all_outputs_equal_brute_force_alone_and_in_a_ragged_batch(
 
 
 def test_scores_and_probabilities_are_those_of_the_text_not_of_the_search(
-    model: Any, prompts_of: Any, strategy_of: Any
+    loaded_model: Any, prompts_of: Any, strategy_of: Any
 ) -> None:
     """The diversity penalty is in no score: outputs of later groups are scored as those of the first one."""
-    loaded = model("llama")
+    loaded = loaded_model("llama")
     double = copy.deepcopy(loaded.model).double()
     strategy = strategy_of(
         loaded, max_new_tokens=6, num_beams=4, num_beam_groups=4, diversity_penalty=3.0, length_penalty=0.5
@@ -188,9 +171,11 @@ def test_scores_and_probabilities_are_those_of_the_text_not_of_the_search(
         assert sample.sequence_score == pytest.approx(score, abs=1e-3)
 
 
-def test_a_finished_group_is_no_penalty_for_later_ones(model: Any, prompts_of: Any, strategy_of: Any) -> None:
+def test_a_finished_group_is_no_penalty_for_later_ones(
+    loaded_model: Any, prompts_of: Any, strategy_of: Any
+) -> None:
     """The first group ends early and chooses no padding from then on: pad is as free as any token."""
-    loaded = model("llama")
+    loaded = loaded_model("llama")
     detokenizer = Detokenizer(loaded.tokenizer)
     fields = {"num_beams": 2, "num_beam_groups": 2, "diversity_penalty": 50.0, "early_stopping": True}
     greedy = strategy_of(loaded, ends=False, max_new_tokens=3)
@@ -210,9 +195,11 @@ def test_a_finished_group_is_no_penalty_for_later_ones(model: Any, prompts_of: A
     assert tried >= 10
 
 
-def test_an_output_ends_with_the_eos_that_ended_it(model: Any, prompts_of: Any, strategy_of: Any) -> None:
+def test_an_output_ends_with_the_eos_that_ended_it(
+    loaded_model: Any, prompts_of: Any, strategy_of: Any
+) -> None:
     """Of several EOS ids: the model's own choice, where transformers 4.49 writes the first one for all."""
-    loaded = model("fable_small")
+    loaded = loaded_model("fable_small")
     double = copy.deepcopy(loaded.model).double()
     strategy = replace(
         strategy_of(loaded, max_new_tokens=24, **STRATEGIES["two groups"]), eos_token_ids=(2, 3)
@@ -227,10 +214,10 @@ def test_an_output_ends_with_the_eos_that_ended_it(model: Any, prompts_of: Any, 
 
 
 def test_a_single_beam_in_each_of_equal_groups_is_greedy_decoding(
-    model: Any, prompts_of: Any, strategy_of: Any
+    loaded_model: Any, prompts_of: Any, strategy_of: Any
 ) -> None:
     for kind in KINDS:
-        loaded = model(kind)
+        loaded = loaded_model(kind)
         detokenizer = Detokenizer(loaded.tokenizer)
         greedy = strategy_of(loaded, ends=False, max_new_tokens=12)
         expected = decode_tree(loaded, requests_of(greedy, prompts_of(loaded)), detokenizer)
@@ -243,11 +230,11 @@ def test_a_single_beam_in_each_of_equal_groups_is_greedy_decoding(
 
 @pytest.mark.parametrize("early", [True, False, "never"])
 def test_without_a_penalty_every_group_is_beam_search(
-    early: Any, model: Any, prompts_of: Any, strategy_of: Any
+    early: Any, loaded_model: Any, prompts_of: Any, strategy_of: Any
 ) -> None:
     """Stock beam search of as many beams as a group has."""
     for kind in KINDS:
-        loaded = model(kind)
+        loaded = loaded_model(kind)
         detokenizer = Detokenizer(loaded.tokenizer)
         beams = strategy_of(loaded, num_beams=3, early_stopping=early)
         expected = beam_search(loaded, requests_of(beams, prompts_of(loaded)), detokenizer)
@@ -260,9 +247,9 @@ def test_without_a_penalty_every_group_is_beam_search(
         assert [s.finish_reason for s in found] == [s.finish_reason for s in expected]
 
 
-def test_more_penalty_more_diverse(model: Any, prompts_of: Any, strategy_of: Any) -> None:
+def test_more_penalty_more_diverse(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
     """What it is for: the first tokens of the groups' best outputs differ."""
-    loaded = model("fable_small")
+    loaded = loaded_model("fable_small")
 
     def distinct(penalty: float) -> int:
         strategy = strategy_of(
@@ -278,8 +265,8 @@ def test_more_penalty_more_diverse(model: Any, prompts_of: Any, strategy_of: Any
     assert distinct(100.0) == 20
 
 
-def test_stop_strings_finish_beams(model: Any, prompts_of: Any, strategy_of: Any) -> None:
-    loaded = model("fable_small")
+def test_stop_strings_finish_beams(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
+    loaded = loaded_model("fable_small")
     detokenizer = Detokenizer(loaded.tokenizer)
     fields = STRATEGIES["three groups"]
     strategy = strategy_of(loaded, max_new_tokens=24, stop_strings=("e",), **fields)
@@ -290,9 +277,9 @@ def test_stop_strings_finish_beams(model: Any, prompts_of: Any, strategy_of: Any
         assert "e" not in "".join(sample.steps.token[:-1])
 
 
-def test_too_few_outputs_is_a_failure(model: Any, prompts_of: Any, strategy_of: Any) -> None:
+def test_too_few_outputs_is_a_failure(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
     """Two tokens are left, of one step: two outputs, the same in both groups' eyes."""
-    loaded = model("llama")
+    loaded = loaded_model("llama")
     removed = tuple(token for token in range(loaded.model.config.vocab_size) if token not in (40, 41))
     fields = {"num_beams": 6, "num_beam_groups": 2, "diversity_penalty": 1.0}
     strategy = strategy_of(loaded, ends=False, max_new_tokens=1, suppress_tokens=removed, **fields)
@@ -304,8 +291,8 @@ def test_too_few_outputs_is_a_failure(model: Any, prompts_of: Any, strategy_of: 
     assert "the search has 4 outputs only; set generation.samples=4" in str(found[4].error)
 
 
-def test_through_the_backend_and_timed(model: Any, prompts_of: Any, strategy_of: Any) -> None:
-    loaded = model("fable_small")
+def test_through_the_backend_and_timed(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
+    loaded = loaded_model("fable_small")
     strategy = strategy_of(loaded, **STRATEGIES["three groups"])
     assert method_of(strategy.effective).name == "diverse_beams"
     backend = HfBackend(loaded)

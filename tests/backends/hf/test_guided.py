@@ -22,11 +22,10 @@ from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.tree import decode_tree
 from harness.cli.token_walk import TokenWalk
 from harness.config.decoding import Decoding
-from harness.config.point import Model, Quantization, Timing
+from harness.config.point import Timing
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel_numpy import gumbel, noise_key, step_states
 from harness.decoding.strategy import Strategy
-from harness.models.load import load
 from harness.prompts.prompt import Prompt
 
 KINDS = ("llama", "qwen2", "gpt2", "fable_small")
@@ -52,16 +51,11 @@ TOKENS = 10
 def model(loaded_model: Any) -> Callable[[str], Any]:
     """`model("llama")`, and `model("small llama")`, its amateur: another model with the same tokenizer."""
 
-    @cache
     def found(name: str) -> Any:
-        small = name.startswith("small ")
         kind = name.removeprefix("small ")
-        if kind != "fable_small":
-            return loaded_model(kind, seed=1) if small else loaded_model(kind)
-        one = "fable_tiny" if small else kind
-        loaded = load(Model(name=one, id=one, device="cpu"), Quantization(name="fp32", dtype="float32"))
-        loaded.model.generation_config = GenerationConfig()
-        return loaded
+        if kind == name:
+            return loaded_model(kind)
+        return loaded_model("fable_tiny") if kind == "fable_small" else loaded_model(kind, seed=1)
 
     return found
 
