@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -44,7 +44,6 @@ class Candidates:
         acting: (M, 1) the rows in which the sampler acts whose turn it is; the others stay as they are.
         untouched: (M, 1) nothing was removed yet, and there are tokens beyond the n.
         vocabulary: number of tokens of the model.
-        uses: what some of the rows need and others would be slowed down by (`SamplerSettings.uses`).
         excluded: (M, n) what XTC leaves out in a share of the draws; None without it.
         before_adaptive: (M, n) log-probabilities before adaptive_p; None without it.
     """
@@ -54,13 +53,12 @@ class Candidates:
         logits: Tensor,
         parameters: Tensor,
         *,
-        uses: Set[str],
         vocabulary: int,
         totals: Totals | None = None,
     ) -> None:
         """`parameters` are (M, len(PARAMETERS)); `totals` are those of the rows where n is partial."""
         self.logits = logits
-        self.vocabulary, self.uses = vocabulary, uses
+        self.vocabulary = vocabulary
         self.excluded: Tensor | None = None
         self.before_adaptive: Tensor | None = None
         self._parameters, self._totals = parameters, totals

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 from harness.config.decoding import SamplerName
-from harness.config.sampler_order import DEFAULT_ORDER
 from harness.decoding.candidates import INF, Candidates, Totals
 from harness.decoding.logits import SHARED_TOP, Logits, TopTokens, joined
-from harness.decoding.sampler_settings import PARAMETERS, SamplerSettings
+from harness.decoding.sampler_settings import PARAMETERS, SamplerSettings, Step
 from harness.decoding.samplers import SAMPLERS, mix_excluded
 
 _TOP_COUNTS = (SHARED_TOP, 1024, 8192)
@@ -90,11 +89,10 @@ class SamplerChain:
     def __init__(self, strategies: Sequence[SamplerSettings], device: torch.device | str) -> None:
         self._strategies = strategies
         self._parameters = torch.tensor([one.parameters for one in strategies], device=device)
-        self._names, turns = common_order([one.order for one in strategies])
+        self._names, turns = common_order([one.steps for one in strategies])
         whole = [0 if one.cuts and one.divides_only else len(one.before_cuts) for one in strategies]
         self._on_all = [own[:count] for own, count in zip(turns, whole, strict=True)]
         self._on_top = [own[count:] for own, count in zip(turns, whole, strict=True)]
-        self._uses = frozenset(use for one in strategies for use in one.uses)
 
     def __call__(
         self, logits: Logits, which: Sequence[int], states: Mapping[str, Tensor] | None = None
@@ -134,7 +132,7 @@ class SamplerChain:
         if len(rows) < len(which):
             index = torch.tensor(rows, device=logits.device)
             logits, parameters = logits.select(index), parameters[index]
-        c = Candidates(logits.values, parameters, uses=self._uses, vocabulary=logits.vocab_size)
+        c = Candidates(logits.values, parameters, vocabulary=logits.vocab_size)
         self._apply(c, [self._on_all[which[row]] for row in rows])
         return c
 
@@ -149,7 +147,7 @@ class SamplerChain:
                 index = torch.tensor(rows, device=parameters.device)
                 parameters, sums = parameters[index], Totals(*(column[index] for column in totals))
             top = logits.top(count)
-            c = Candidates(top.logits, parameters, uses=self._uses, vocabulary=some.vocab_size, totals=sums)
+            c = Candidates(top.logits, parameters, vocabulary=some.vocab_size, totals=sums)
             self._apply(c, [self._on_top[some.which[row]] for row in rows])
             mix_excluded(c)
             decided, width = c.decided()
@@ -262,15 +260,13 @@ def _levels(vocabulary: int) -> list[int]:
     return [*(count for count in few if count < vocabulary), vocabulary]
 
 
-def common_order(
-    orders: Sequence[Sequence[SamplerName]],
-) -> tuple[list[SamplerName], list[list[int]]]:
+def common_order(orders: Sequence[Sequence[Step]]) -> tuple[list[Step], list[list[int]]]:
     """Return an order in which all of these are contained, and the places of each of them in it.
 
     A name stands in it more than once where the orders contradict each other.
     """
     used = {name for order in orders for name in order}
-    places: list[tuple[SamplerName, set[int]]] = [(name, set()) for name in DEFAULT_ORDER if name in used]
+    places: list[tuple[Step, set[int]]] = [(name, set()) for name in SAMPLERS if name in used]
     for number, order in enumerate(orders):
         start = 0
         for name in order:

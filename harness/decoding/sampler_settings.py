@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from harness.config.decoding import SamplerName
 from harness.config.effective import NEUTRAL
 from harness.config.sampler_order import ACTIVATED_BY, sampler_order
+
+Step = SamplerName | Literal["dynamic_temperature", "mirostat_1"]
+"""A step of a chain: a sampler, where it does one thing; else one of the two things that it does."""
 
 _SCALES: frozenset[SamplerName] = frozenset({"temperature", "smoothing", "xtc", "adaptive_p", "skew"})
 """Samplers that change probabilities and remove no token; all others remove some."""
@@ -46,16 +49,20 @@ class SamplerSettings:
         return self.order[: self.order.index(self.cuts[0])] if self.cuts else self.order
 
     @cached_property
-    def uses(self) -> frozenset[str]:
-        """What not every strategy needs: `dynamic temperature`, `mirostat 1`."""
+    def steps(self) -> tuple[Step, ...]:
+        """The samplers by what they do here."""
         values = dict(zip(PARAMETERS, self.parameters, strict=True))
-        found = {"dynamic temperature"} if values["dynatemp_range"] or values["edt_theta"] else set()
-        return frozenset(found | ({"mirostat 1"} if values["mirostat_mode"] == 1 else set()))
+        its: dict[SamplerName, Step] = {}
+        if values["dynatemp_range"] or values["edt_theta"]:
+            its["temperature"] = "dynamic_temperature"
+        if values["mirostat_mode"] == 1:
+            its["mirostat"] = "mirostat_1"
+        return tuple(its.get(name, name) for name in self.order)
 
     @cached_property
     def divides_only(self) -> bool:
         """Whether nothing but a fixed temperature comes before the first cut."""
-        return self.before_cuts in ((), ("temperature",)) and "dynamic temperature" not in self.uses
+        return self.steps[: len(self.before_cuts)] in ((), ("temperature",))
 
 
 def sampler_settings(effective: Mapping[str, Any]) -> SamplerSettings | None:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from harness.config.decoding import SamplerName
 from harness.decoding.candidates import INF, Candidates
+from harness.decoding.sampler_settings import Step
 
 _MOST_TOP_H = 100
 """Of so many likeliest tokens top-h takes the entropy, as transformers does."""
@@ -26,17 +26,18 @@ _SLACK = 1e-6
 
 
 def _temperature(c: Candidates) -> None:
-    """Divide by the temperature, which may depend on the entropy H.
+    """Divide by the temperature."""
+    c.change(c.logits / c.parameter("temperature"))
+
+
+def _dynamic_temperature(c: Candidates) -> None:
+    """Divide by a temperature that depends on the entropy H.
 
     Dynamic temperature (kalomaze 2023): between T - range and T + range, as (H / log of the number of tokens)
     to the power of the exponent. Entropy-based dynamic temperature: T base^(theta / H) (Zhang et al. 2024,
     arXiv:2403.14541).
     """
     temperature, reach, theta = (c.parameter(n) for n in ("temperature", "dynatemp_range", "edt_theta"))
-    plain = c.logits / temperature
-    if "dynamic temperature" not in c.uses:
-        c.change(plain)
-        return
     entropy, count = c.entropy(c.log_p()), c.count()
     lowest = (temperature - reach).clamp(min=0.0)
     relative = (entropy / count.log()).clamp(0.0, 1.0) ** c.parameter("dynatemp_exponent")
@@ -45,8 +46,7 @@ def _temperature(c: Candidates) -> None:
     varied = torch.where(theta > 0, falling, dynamic)
     best = c.best()
     # A temperature of 0 leaves the best tokens; the others reach -inf.
-    scaled = best + (c.logits - best) / varied.clamp(min=1e-30)
-    c.change(torch.where((reach > 0) | (theta > 0), scaled, plain))
+    c.change(best + (c.logits - best) / varied.clamp(min=1e-30))
 
 
 def _smoothing(c: Candidates) -> None:
@@ -201,24 +201,19 @@ def mix_excluded(c: Candidates) -> None:
 
 
 def _mirostat(c: Candidates) -> None:
-    """Basu et al. 2021 (arXiv:2007.14966): keep the surprisal of the text near a target.
+    """Basu et al. 2021 (arXiv:2007.14966), version 2: keep tokens of at most mu bits.
 
-    Version 2 keeps tokens of at most mu bits. Version 1 keeps the k likeliest, k from the exponent s of a
-    Zipf distribution that the 100 likeliest tokens are fitted to. `mu` is a state (`sampler_state.py`).
+    So the surprisal of the text stays near a target; mu is a state (`sampler_state.py`).
     """
-    mode, mu = c.parameter("mirostat_mode"), c.parameter("mirostat_mu")
-    log_p = c.log_p()
-    kept = -log_p / math.log(2) <= mu
-    decides = ~kept[:, -1:]
-    if "mirostat 1" in c.uses:
-        by_rank, enough = _mirostat_1(c, log_p, mu)
-        kept = torch.where(mode == 1, by_rank, kept)
-        decides = torch.where(mode == 1, enough & ~kept[:, -1:], decides)
-    c.keep(_with_best(c, kept), decides)
+    c.keep(_with_best(c, -c.log_p() / math.log(2) <= c.parameter("mirostat_mu")))
 
 
-def _mirostat_1(c: Candidates, log_p: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (M, n) what version 1 keeps, and (M, 1) whether the n tokens are enough for its estimate."""
+def _mirostat_1(c: Candidates) -> None:
+    """Version 1: keep the k likeliest, k from mu and the exponent s of a Zipf distribution.
+
+    It is fitted to the 100 likeliest tokens.
+    """
+    log_p, mu = c.log_p(), c.parameter("mirostat_mu")
     width = min(_MOST_MIROSTAT, log_p.shape[1])
     ranked, order = log_p.sort(dim=-1, descending=True)
     b = ranked[:, : width - 1] - ranked[:, 1:width]
@@ -234,8 +229,9 @@ def _mirostat_1(c: Candidates, log_p: Tensor, mu: Tensor) -> tuple[Tensor, Tenso
     rank = torch.empty_like(order).scatter_(
         1, order, torch.arange(log_p.shape[1], device=b.device).expand_as(order)
     )
+    kept = _with_best(c, rank < k.floor().clamp(min=1))
     enough = torch.full_like(c.untouched, width == min(_MOST_MIROSTAT, c.vocabulary))
-    return rank < k.floor().clamp(min=1), enough
+    c.keep(kept, enough & ~kept[:, -1:])
 
 
 def _adaptive_p(c: Candidates) -> None:
@@ -264,8 +260,9 @@ def _with_best(c: Candidates, kept: Tensor) -> Tensor:
     return kept | (c.logits >= c.best())
 
 
-SAMPLERS: Mapping[SamplerName, Callable[[Candidates], None]] = {
+SAMPLERS: Mapping[Step, Callable[[Candidates], None]] = {
     "temperature": _temperature,
+    "dynamic_temperature": _dynamic_temperature,
     "smoothing": _smoothing,
     "top_n_sigma": _top_n_sigma,
     "top_h": _top_h,
@@ -280,7 +277,8 @@ SAMPLERS: Mapping[SamplerName, Callable[[Candidates], None]] = {
     "p_less": _p_less,
     "xtc": _xtc,
     "mirostat": _mirostat,
+    "mirostat_1": _mirostat_1,
     "adaptive_p": _adaptive_p,
     "skew": _skew,
 }
-"""Each sampler changes the rows in which it acts, and leaves the others as they are."""
+"""What each step of a chain does, in the usual order; the rows in which it does not act stay as they are."""
