@@ -10,7 +10,7 @@ import torch
 from harness.config.decoding import Decoding
 from harness.config.effective import NEUTRAL, effective_decoding
 from harness.decoding.logits import Logits
-from harness.decoding.sampler_chain import Drawable, SamplerChain, TruncatedLogits
+from harness.decoding.sampler_chain import Drawable, SamplerChain, StateOfRows, TruncatedLogits
 from harness.decoding.sampler_settings import SamplerSettings, sampler_settings
 
 
@@ -37,7 +37,9 @@ def sampled(
 ) -> torch.Tensor:
     """Return (M, V) what the samplers make of (M, V) logits, -inf where a token was removed."""
     found = {name: torch.tensor(list(values)) for name, values in (states or {}).items()}
-    return dense(SamplerChain([settings(**fields)], "cpu")(Logits(logits), [0] * len(logits), found), logits)
+    rows = list(range(len(logits)))
+    chain = SamplerChain([settings(**fields)], "cpu")
+    return dense(chain(Logits(logits), [0] * len(rows), [StateOfRows(rows, found)]), logits)
 
 
 def dense(groups: Sequence[Drawable], logits: torch.Tensor) -> torch.Tensor:

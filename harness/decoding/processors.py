@@ -21,7 +21,7 @@ from harness.decoding.grammar_mask import grammar_mask
 from harness.decoding.guidance import guidance_of
 from harness.decoding.own_processors import own_processors
 from harness.decoding.penalties import REPLACED, text_processors
-from harness.decoding.sampler_settings import PARAMETERS, neutral_samplers, sampler_settings
+from harness.decoding.sampler_settings import neutral_samplers, sampler_settings
 from harness.decoding.sampler_state import SamplerState
 from harness.decoding.texts import Texts
 from harness.decoding.vocabulary import Vocabulary
@@ -108,11 +108,6 @@ class Processors:
         self._runs = _runs(self._list_for(1))
         self._none = not (self._runs or self._first or self._own or self.after) and self._mask is None
         self.neutral = self.guidance is None and self.samplers is None and self._none
-
-    def parameter(self, name: str) -> float:
-        """Return a parameter of the samplers, one of PARAMETERS."""
-        assert self.samplers is not None
-        return self.samplers.parameters[PARAMETERS.index(name)]
 
     @property
     def structured(self) -> bool:

@@ -79,6 +79,13 @@ class Drawable(NamedTuple):
         return values[rows, tokens]
 
 
+class StateOfRows(NamedTuple):
+    """Some of the rows of a call, (m,), and the values of their parameters by name, (m,) each."""
+
+    rows: Sequence[int]
+    values: Mapping[str, Tensor]
+
+
 class SamplerChain:
     """The samplers of several strategies, ready for distributions of any of them together.
 
@@ -95,18 +102,20 @@ class SamplerChain:
         self._on_top = [own[count:] for own, count in zip(turns, whole, strict=True)]
 
     def __call__(
-        self, logits: Logits, which: Sequence[int], states: Mapping[str, Tensor] | None = None
+        self, logits: Logits, which: Sequence[int], states: Sequence[StateOfRows] = ()
     ) -> list[Drawable]:
         """Apply the samplers to (M, V) logits; every row is in one of the results.
 
         Args:
             logits: a row a distribution.
             which: (M,) the indices of the rows' strategies.
-            states: parameters that differ by row, (M,) each, by name.
+            states: parameters that differ by text, of the rows that have any.
         """
         parameters = self._parameters[torch.tensor(which, device=logits.device)]
-        for name, values in (states or {}).items():
-            parameters[:, PARAMETERS.index(name)] = values
+        for rows, values in states:
+            index = torch.tensor(rows, device=logits.device)
+            for name, column in values.items():
+                parameters[index, PARAMETERS.index(name)] = column
         reshaped = [row for row, one in enumerate(which) if self._on_all[one]]
         truncated = [row for row, one in enumerate(which) if self._strategies[one].cuts]
         found: list[Drawable] = []

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.decoding.logits import Logits
 from harness.decoding.processors import Processors
-from harness.decoding.sampler_chain import Drawable, TruncatedLogits, sampler_chain
+from harness.decoding.sampler_chain import Drawable, StateOfRows, TruncatedLogits, sampler_chain
 from harness.decoding.texts import Texts
 
 
@@ -23,9 +23,11 @@ def warp(
     warped = processors(texts, logits, own)
     if processors.samplers is None:
         return [Drawable(list(range(len(numbers))), warped, None)]
-    states = processors.state.parameters(numbers, texts) if processors.state.needed else {}
+    rows = list(range(len(numbers)))
+    state = processors.state
+    states = [StateOfRows(rows, state.parameters(numbers, texts))] if state.needed else []
     chain = sampler_chain((processors.samplers,), str(logits.device))
-    return after_samplers(processors, texts, chain(Logits(warped), [0] * len(numbers), states), warped)
+    return after_samplers(processors, texts, chain(Logits(warped), [0] * len(rows), states), warped)
 
 
 def after_samplers(

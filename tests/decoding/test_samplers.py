@@ -17,7 +17,7 @@ from sampled import dense, sampled, sampling, settings
 
 from harness.config.sampler_order import DEFAULT_ORDER
 from harness.decoding.logits import Logits
-from harness.decoding.sampler_chain import SamplerChain, common_order
+from harness.decoding.sampler_chain import SamplerChain, StateOfRows, common_order
 from harness.decoding.sampler_state import SamplerState
 from harness.decoding.texts import Texts
 
@@ -284,10 +284,11 @@ def test_with_others_in_one_call_as_alone(name: str) -> None:
     logits = random_logits(3)
     others = [settings(**fields) for fields in ({"top_p": 0.9}, {"temperature": 0.7, "top_k": 30}, ALL[name])]
     which = [2 if row % 2 else row // 2 % 2 for row in range(len(logits))]
-    states = {name: torch.tensor(v) for name, v in states_of(ALL[name], len(logits)).items()}
+    rows = [row for row, one in enumerate(which) if one == 2]
+    values = {name: torch.tensor(v) for name, v in states_of(ALL[name], len(rows)).items()}
+    states = [StateOfRows(rows, values)]
     together = dense(SamplerChain(others, "cpu")(Logits(logits), which, states), logits)
     alone = run(name, logits)
-    rows = [row for row, one in enumerate(which) if one == 2]
     assert torch.allclose(together[rows].softmax(-1), alone[rows].softmax(-1), atol=1e-6)
 
 

@@ -14,7 +14,7 @@ from harness.decoding.branches import tokens_of_rank
 from harness.decoding.gumbel import draw
 from harness.decoding.logits import Logits
 from harness.decoding.processors import Processors
-from harness.decoding.sampler_chain import Drawable, TruncatedLogits, sampler_chain
+from harness.decoding.sampler_chain import Drawable, StateOfRows, TruncatedLogits, sampler_chain
 from harness.decoding.texts import Texts
 from harness.decoding.warping import after_samplers
 
@@ -228,7 +228,7 @@ def _sample(
     device = logits.device
     assert sequences.keys is not None, "samplers are for sampling"
     settings = tuple(one.samplers for one in strategies if one.samplers is not None)
-    states = _states(strategies, which, indices, batch, sequences, device)
+    states = _states(strategies, which, indices, batch, sequences)
     found = sampler_chain(settings, str(device))(logits, which, states)
     if strategies[0].after:  # then it is the only one
         rows_of = dict(zip(indices, sequences.rows, strict=True))
@@ -261,10 +261,9 @@ def _states(
     indices: Sequence[int],
     batch: BatchRows,
     sequences: Sequences,
-    device: torch.device,
-) -> dict[str, Tensor]:
-    """Return the parameters that differ by text, (M,) each, those of other strategies as they are set."""
-    found: dict[str, Tensor] = {}
+) -> list[StateOfRows]:
+    """Return the parameters that differ by text, of the strategies that have any."""
+    found = []
     first_of: dict[int, int] = {}
     for n, index in enumerate(indices):
         first_of.setdefault(index, n)
@@ -276,13 +275,8 @@ def _states(
             continue
         members = [first_of[row] for row in rows]
         texts = batch.texts([sequences.rows[n] for n in members])
-        values = one.state.parameters([sequences.numbers[n] for n in members], texts)
-        places = torch.tensor(rows, device=device)
-        for name, column in values.items():
-            if name not in found:
-                all_rows = [strategies[strategy].parameter(name) for strategy in which]
-                found[name] = torch.tensor(all_rows, device=device)
-            found[name][places] = column
+        numbers = [sequences.numbers[n] for n in members]
+        found.append(StateOfRows(rows, one.state.parameters(numbers, texts)))
     return found
 
 
