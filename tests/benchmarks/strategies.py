@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
+import time
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -93,6 +98,31 @@ def together(name: str, loaded: Any, new_tokens: int, turns: int, least: float |
     )
 
 
+def commands(new_tokens: int = 64) -> None:
+    """Print how much faster one sweep of all strategies is than as many runs, as users start them."""
+    tokens = f"generation.max_new_tokens={new_tokens}"
+    common = ["model=fable_small", "prompts=storytelling", "timing=off", "tracking=off", tokens]
+    names = list(thirty())
+
+    def seconds(*words: str) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            environment = os.environ | {"HARNESS_OUTPUTS": folder, "PYTHONPATH": os.getcwd()}
+            started = time.perf_counter()
+            command = [sys.executable, "-m", "harness", *words, *common]
+            subprocess.run(command, check=True, env=environment, capture_output=True)
+            return time.perf_counter() - started
+
+    sweep = seconds("-m", f"decoding={','.join(names)}")
+    runs = sum(seconds(f"decoding={name}") for name in names)
+    tokens_of_all = len(names) * 8 * new_tokens
+    print(
+        f"fable_small, commands: {len(names)} strategies x 8 prompts x {new_tokens} tokens in one sweep: "
+        f"{tokens_of_all / sweep:,.0f} tokens/s, {sweep:.1f} s; as {len(names)} runs one after the other "
+        f"{runs:.1f} s: {runs / sweep:.2f}x ≥ {FASTER:g}",
+        flush=True,
+    )
+
+
 def each(turns: int, new_tokens: int = 16) -> None:
     """Print the time of a step of each strategy over that of greedy decoding, at 32,000 tokens."""
     loaded: Any = replace(llama_100m(), tokenizer=tokenizer_of_32000())
@@ -125,6 +155,7 @@ def main(turns: int = 3) -> None:
     """Print the results."""
     print(f"\nStrategies: {torch.get_num_threads()} threads, medians of {turns} turns")
     together("fable_small fp32", fable_small(), 64, turns, FASTER)
+    commands()
     together("100M fp32", replace(llama_100m(), tokenizer=tokenizer_of_32000()), 32, 1, None)
     each(turns)
 
