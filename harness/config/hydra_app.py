@@ -170,7 +170,7 @@ def _compose(
 
     loader = groups.loader
     with _explained(groups):
-        if "hydra.mode=RUN" not in overrides:
+        if _may_be_a_sweep(overrides, groups):
             config = loader.load_configuration(CONFIG_NAME, overrides, RunMode.MULTIRUN)
             _check_files(config, overrides, groups)
             if config.hydra.mode == RunMode.MULTIRUN:
@@ -179,6 +179,7 @@ def _compose(
                 composer = Composer(load, groups.is_self_contained)
                 own = partial(_own_values, composer, groups)
                 return config, [composer.compose(job) for job in sweep_jobs(config, groups)], own
+        if "hydra.mode=RUN" not in overrides:
             overrides = [*overrides, "hydra.mode=RUN"]
         custom, implied = custom_sections(overrides)
         config = loader.load_configuration(CONFIG_NAME, [*implied, *overrides], RunMode.RUN)
@@ -186,6 +187,14 @@ def _compose(
         HydraConfig.instance().set_config(config)
         base = base_config(config)
         return config, [Composed(base.config, base.choices, custom)], None
+
+
+def _may_be_a_sweep(overrides: Sequence[str], groups: ConfigGroups) -> bool:
+    """Whether the command says that it is one, or a file that is not built in may say so."""
+    if "hydra.mode=RUN" in overrides:
+        return False
+    said = any(text.lstrip("+").startswith(("hydra.mode=", f"{EXPERIMENTS}=")) for text in overrides)
+    return said or groups.has_files_of_the_user
 
 
 def _own_values(composer: Composer, groups: ConfigGroups, section: str, choice: str) -> Mapping[str, Any]:

@@ -87,7 +87,7 @@ def tables(outputs: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.slow
 def test_a_sweep_through_other_processes(
     tmp_path: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

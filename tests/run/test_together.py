@@ -58,7 +58,7 @@ def check(outputs: Path) -> None:
     assert len(told) == 2 + 2 + 3
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.slow
 def test_three_at_once(tmp_path: Path) -> None:
     start_at_once(tmp_path / "outputs", 3)
     check(tmp_path / "outputs")

@@ -77,7 +77,7 @@ def requests_of(strategy: Strategy, prompts: list[Prompt]) -> list[Request]:
     return [Request(prompt, 0, strategy) for prompt in prompts]
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_it_equals_brute_force_alone_and_in_a_ragged_batch(

@@ -118,7 +118,7 @@ def requests_of(strategy: Strategy, prompts: list[Prompt], samples: int = 1) -> 
     return [Request(prompt, sample, strategy) for prompt in prompts for sample in range(samples)]
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", list(STRATEGIES))
 def test_all_outputs_equal_brute_force_alone_and_in_a_ragged_batch(

@@ -162,6 +162,7 @@ def read(model: Any, ids: Any) -> Any:
     return model(torch.tensor([list(ids)]), use_cache=False, output_hidden_states=True)
 
 
+@pytest.mark.thinned(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_they_equal_brute_force_together_alone_and_in_any_batch(
     kind: str, model: Any, in_double: Any, prompts_of: Any, strategy_of: Any

@@ -73,7 +73,7 @@ def check_sample(loaded: LoadedModel, prompt: Prompt, sample: Sample, *, greedy:
         np.testing.assert_allclose(steps.logprob, expected.amax(-1), atol=CLOSE)
 
 
-@pytest.mark.thinned(3)
+@pytest.mark.thinned(5)
 @pytest.mark.parametrize("name", [name for name in CONFIGS if name not in REFUSED])
 def test_every_number_is_that_of_the_text_alone(
     opened: Callable[..., HfBackend], strategy_of: Any, tmp_path: Path, name: str
