@@ -17,7 +17,7 @@ _ALSO_CALLED = {
     ("decoding", "nucleus"): ("top_p",),
 }
 
-FILES = (".txt", ".jsonl", ".csv", ".parquet")
+FILES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """The kinds of prompt files."""
 
 _STORED_QUANTIZED = "quantization=none runs a checkpoint that is stored quantized as it is"

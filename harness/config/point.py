@@ -91,7 +91,7 @@ class Prompts(Choice):
     """A source of prompts, and how its rows are rendered for the model."""
 
     items: tuple[str | dict[str, Any], ...] | None = Field(None, description="prompts given inline")
-    file: str | None = Field(None, description=".txt (one per line), .jsonl, .csv or .parquet")
+    file: str | None = Field(None, description=".txt (one per line), .jsonl, .json, .csv, .tsv or .parquet")
     template: str | None = Field(None, description="text with {fields} of the row")
     system: str | None = Field(None, description="the system turn of chat prompts")
     chat: Literal["auto", True, False] = Field(

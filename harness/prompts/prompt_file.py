@@ -1,12 +1,8 @@
-"""Files of prompts (.txt, .jsonl, .csv, .parquet): rows, each with its place or what is wrong with it."""
+"""Files of prompts: rows, each with its place or what is wrong with it."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,8 @@ from harness.config.suggest import similar_path
 from harness.config.text_file import read_text
 from harness.config.user_path import user_path
 from harness.errors import ConfigError, first_line
+from harness.prompts.csv_rows import csv_rows, duplicated
+from harness.prompts.json_text import parse_json
 
 RawRow = tuple[str, Mapping[str, Any] | str]
 """A row of a source: where it is, and its columns or what is wrong with it."""
@@ -47,28 +45,6 @@ def read_file(name: str) -> Iterator[RawRow]:
     return _TEXT_FORMATS[kind](read_text(name, "prompts.file"), name)
 
 
-def parse_json(text: str) -> Any:
-    """Return what a JSON text says.
-
-    Raises:
-        ValueError: it is not JSON, or an object has a key twice; the message says which.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_object)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"invalid JSON: {error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise ValueError("invalid JSON: nested too deeply") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"invalid JSON: the key {twice!r:.60} is given twice; keep one")
-    return found
-
-
 def _lines(text: str) -> Iterator[tuple[int, str]]:
     """Yield the lines that are not blank, and their numbers.
 
@@ -86,39 +62,43 @@ def _txt(text: str, name: str) -> Iterator[RawRow]:
         yield f"{name}:{number}", {"prompt": line}
 
 
-def _jsonl(text: str, name: str) -> Iterator[RawRow]:
+def _json(text: str, name: str) -> Iterator[RawRow]:
+    """Yield the rows of one array, or one row a line."""
+    if text.lstrip().startswith("["):
+        yield from _json_array(text, name)
+        return
+    if _is_one_object(text):
+        yield name, "holds one object over several lines; write an array of rows, or one row a line"
+        return
     for number, line in _lines(text):
         try:
-            row = parse_json(line)
+            found = _json_row(parse_json(line))
         except ValueError as error:
-            found: dict[str, Any] | str = first_line(error)
-        else:
-            row = {"prompt": row} if isinstance(row, str) else row
-            found = row if isinstance(row, dict) else "must be a JSON object or a string"
+            found = first_line(error)
         yield f"{name}:{number}", found
 
 
-def _csv(text: str, name: str) -> Iterator[RawRow]:
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _json_array(text: str, name: str) -> Iterator[RawRow]:
     try:
-        header = [column.strip() for column in next(reader, [])]
-        if duplicates := _duplicates(header):
-            yield f"{name}:1", f"names the column {duplicates[0]!r:.60} twice"
-            return
-        line = reader.line_num + 1
-        for values in reader:
-            where, line = f"{name}:{line}", reader.line_num + 1
-            if not any(value.strip() for value in values):
-                continue
-            if len(values) != len(header):
-                yield where, f"has {len(values)} values where the header names {len(header)} columns"
-                continue
-            columns = zip(header, values, strict=True)
-            # An empty cell is a missing value, but an empty prompt is a mistake of its own.
-            yield where, {key: value for key, value in columns if value or key == "prompt"}
-    except csv.Error as error:
-        yield f"{name}:{reader.line_num}", f"invalid CSV: {error}"
+        rows = parse_json(text)
+    except ValueError as error:
+        yield name, f"begins as an array of rows, but is none: {first_line(error)}"
+        return
+    for number, row in enumerate(rows, 1):
+        yield f"{name} row {number}", _json_row(row)
+
+
+def _is_one_object(text: str) -> bool:
+    first = next((line for _, line in _lines(text)), "")
+    try:
+        return first.strip() in ("{", "{}") and isinstance(parse_json(text), dict)
+    except ValueError:
+        return False
+
+
+def _json_row(value: Any) -> Mapping[str, Any] | str:
+    row = {"prompt": value} if isinstance(value, str) else value
+    return row if isinstance(row, dict) else "must be a JSON object or a string"
 
 
 def _parquet(path: Path, name: str) -> Iterator[RawRow]:
@@ -130,7 +110,7 @@ def _parquet(path: Path, name: str) -> Iterator[RawRow]:
     except Exception as error:  # a damaged file raises whatever its decoder meets
         problem = f"{name} cannot be read as parquet: {first_line(error)}"
         raise ConfigError.of("prompts.file", problem) from None
-    if duplicates := _duplicates(table.column_names):
+    if duplicates := duplicated(table.column_names):
         yield name, f"names the column {duplicates[0]!r:.60} twice"
         return
     for number in range(table.num_rows):
@@ -141,9 +121,5 @@ def _parquet(path: Path, name: str) -> Iterator[RawRow]:
             yield where, f"cannot be read: {first_line(error)}"
 
 
-def _duplicates(columns: list[str]) -> list[str]:
-    return [column for column, count in Counter(columns).items() if count > 1]
-
-
-_TEXT_FORMATS = {".txt": _txt, ".jsonl": _jsonl, ".csv": _csv}
+_TEXT_FORMATS = {".txt": _txt, ".jsonl": _json, ".json": _json, ".csv": csv_rows, ".tsv": csv_rows}
 FORMATS = (*_TEXT_FORMATS, ".parquet")

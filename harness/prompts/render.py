@@ -12,6 +12,7 @@ from harness.errors import ConfigError, Mistake
 from harness.prompts.chat import TemplateLimitError, changing_parts, chat_text, check_system
 from harness.prompts.source import PromptRow, line_end_warnings
 from harness.prompts.template import fill, parse_template
+from harness.prompts.turns import known_roles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,6 +56,7 @@ def render_rows(
             if turns is None:
                 rendered.append(RenderedRow(row, text or ""))
             elif tokenizer is not None and tokenizer.chat_template:
+                turns = known_roles(turns, tokenizer.chat_template)
                 tools = row.fields.get("tools") if row.messages is not None else None
                 chat = chat_text(tokenizer, turns, model_id, tools)
                 if turns[0] == {"role": "system", "content": prompts.system}:
@@ -125,7 +127,7 @@ def _turns(
         raise ValueError("prompts.system has no effect on a text prompt; set prompts.chat=true, or drop it")
     else:
         return None
-    if prompts.system is not None and turns[0]["role"] != "system":
+    if prompts.system is not None and turns[0]["role"] not in ("system", "developer"):
         turns.insert(0, {"role": "system", "content": prompts.system})
     return turns
 

@@ -15,10 +15,10 @@ from typing import Any
 from harness.config.point import Prompts
 from harness.config.text_file import not_unicode
 from harness.errors import ConfigError, Mistake
-from harness.prompts.prompt_file import LINE_LIKE, RawRow, parse_json, read_file
+from harness.prompts.prompt_file import LINE_LIKE, RawRow, read_file
+from harness.prompts.turns import chat_turns, conversation
 
-ROLES = ("system", "user", "assistant", "tool")
-_NOT_FIELDS = ("id", "prompt", "messages")
+_NOT_FIELDS = ("id", "prompt", "messages", "conversations")
 _ID_LENGTH = 100
 _DEEPEST = 100  # levels of a value; far below what JSON and recursion allow
 
@@ -51,7 +51,8 @@ class PromptRow:
 def read_rows(prompts: Prompts) -> list[PromptRow]:
     """Read a prompt set: `items` or `file`, at most `limit` rows.
 
-    Without `template`, a row needs a `prompt` (text) or `messages` (chat turns; in .csv as JSON).
+    Without `template`, a row needs a `prompt` (text), `messages` (chat turns; in .csv as JSON) or ShareGPT's
+    `conversations`, of which a last answer becomes the `reference`.
 
     Raises:
         ConfigError: every mistake found, each with its file and line.
@@ -92,10 +93,15 @@ def _row(where: str, found: Mapping[str, Any] | str, *, templated: bool) -> Prom
         _check_value(f"`{key!s:.60}`", [key, value])
     prompt, messages = columns.get("prompt"), columns.get("messages")
     row_id = _given_id(columns.get("id"))
-    if prompt is not None and messages is not None:
-        raise ValueError("holds both `prompt` and `messages`; keep one of them")
-    turns = None if messages is None else _messages(messages)
-    if prompt is None and messages is None and not templated:
+    asked = [key for key in ("prompt", "messages", "conversations") if key in columns]
+    if len(asked) > 1:
+        raise ValueError(f"holds both `{asked[0]}` and `{asked[1]}`; keep one of them")
+    turns = None if messages is None else chat_turns(messages)
+    if "conversations" in columns:
+        turns, answer = conversation(columns["conversations"])
+        if answer is not None:
+            columns.setdefault("reference", answer)
+    if not asked and not templated:
         present = ", ".join(map(str, found)) or "nothing"
         raise ValueError(
             f"has no `prompt` and no `messages` (it has: {present:.200}); rename one, or set prompts.template"
@@ -138,37 +144,6 @@ def _given_id(value: Any) -> str:
     if not text or len(text) > _ID_LENGTH or not text.isprintable():
         raise ValueError(f"`id` must be 1 to {_ID_LENGTH} printable characters, not {text!r:.60}")
     return text
-
-
-def _messages(value: Any) -> tuple[Mapping[str, Any], ...]:
-    if isinstance(value, str):
-        try:
-            value = parse_json(value)
-        except ValueError as error:
-            raise ValueError(f"`messages` must be a list of turns (or that as JSON): {error}") from None
-        _check_value("`messages`", value)
-    if not isinstance(value, list | tuple) or not value:
-        raise ValueError("`messages` must be a list of at least one turn")
-    return tuple(_turn(number, turn) for number, turn in enumerate(value, 1))
-
-
-def _turn(number: int, turn: Any) -> Mapping[str, Any]:
-    """Return a turn's role, content, and what else is said of it."""
-    given = (
-        {key: value for key, value in turn.items() if value is not None} if isinstance(turn, Mapping) else {}
-    )
-    more = {str(key): value for key, value in given.items() if key not in ("role", "content") and value != []}
-    # A call of a tool needs no text.
-    content = given.get("content", "" if "tool_calls" in more else None)
-    if "role" not in given or content is None:
-        raise ValueError(f"turn {number} of `messages` needs `role` and `content`")
-    if given["role"] not in ROLES:
-        raise ValueError(
-            f"turn {number} of `messages` has role {given['role']!r:.40}; roles are {', '.join(ROLES)}"
-        )
-    if not isinstance(content, str) or not (content.strip() or "tool_calls" in more):
-        raise ValueError(f"turn {number} of `messages` is empty or not text")
-    return {"role": given["role"], "content": content, **more}
 
 
 def _with_ids(rows: list[PromptRow]) -> list[PromptRow]:

@@ -167,7 +167,8 @@ def test_sets_and_files_that_cannot_be_read(tmp_path: Path) -> None:
     missing = mistakes(file=str(tmp_path / "none.txt"))[0]
     assert missing.startswith("prompts.file:")
     assert f"none.txt not found; check the path (looked in {tmp_path})" in missing
-    assert "a.json: unsupported file type; use .txt, .jsonl, .csv, .parquet" in mistakes(file="a.json")[0]
+    types = ".txt, .jsonl, .json, .csv, .tsv, .parquet"
+    assert f"a.xml: unsupported file type; use {types}" in mistakes(file="a.xml")[0]
     latin = write(tmp_path, "l.txt", "ok\nna\xefve\n".encode("latin-1"))
     assert f"{latin}:2: is not UTF-8 (byte 0xef)" in mistakes(file=latin)[0]
     broken = write(tmp_path, "x.parquet", b"PAR1 no")
