@@ -16,11 +16,11 @@ demo: $(READY)
 	$(BIN)/harness experiments=demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n logical --maxprocesses 4
+	$(BIN)/python -m pytest -n auto
 
 # Minutes: a sweep killed at twenty random moments.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 # The wheel, installed elsewhere, finds its configs, experiments and models. Builds need the package registry.
 test-wheel: $(READY)

@@ -32,6 +32,11 @@ from small_models import SmallModels, quiet_transformers
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one more than there are cores, at most 5: tests also wait, for other processes and browsers."""
+    return min(os.cpu_count() or 1, 4) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of a test marked `thinned(n)` leave every n-th case to `make test`; the others are slow ones."""
