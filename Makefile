@@ -55,3 +55,4 @@ fable: $(READY)
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
