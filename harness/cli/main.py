@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from harness import __version__
 from harness.cli.early_line import early_line
+from harness.cli.generate_arguments import generate_arguments
 from harness.cli.inspect_arguments import inspect_arguments
 from harness.cli.replay_arguments import replay_arguments
 from harness.config import hydra_app as app
@@ -205,6 +206,14 @@ def _inspect(words: list[str]) -> int:
     return inspect(point, arguments)
 
 
+def _generate(words: list[str]) -> int:
+    arguments = generate_arguments(words)
+    point = app.one_point(arguments.overrides)
+    from harness.cli.generate import generate
+
+    return generate(point, arguments)
+
+
 def _replay(words: list[str]) -> int:
     arguments = replay_arguments(words)
     from harness.cli.replay import find_samples, show_replay
@@ -280,6 +289,11 @@ COMMANDS = {
         _inspect,
         'model=M prompt="..." [steps=N] [top_k=K] [chat=true] [--json] [--page[=PORT]]  '
         "tokens and next-token table; --page: a page to walk through",
+    ),
+    "generate": Command(
+        _generate,
+        'model=M prompt="..." decoding=... [prompt_id=ID] [chat=true] [--json] [--no-color]  '
+        "one text, streamed to the terminal, nothing stored",
     ),
     "replay": Command(
         _replay, "POINT decoding=... [--json]  stored samples under another decoding, without the model"

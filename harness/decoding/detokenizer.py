@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+"""What stands for the bytes of a character that are not all there."""
 # Tokens of context from which a token's text is decoded. No tokenizer's decoding looks further back than a
 # character's bytes and a leading space.
 _WINDOW = 8
@@ -59,7 +60,7 @@ class Detokenizer:
         if text.startswith(prompt):
             return text[len(prompt) :]
         # The prompt ended inside a character that the output completed.
-        return text[len(prompt.rstrip(_INCOMPLETE)) :]
+        return text[len(prompt.rstrip(INCOMPLETE)) :]
 
     def contains(self, stops: Sequence[str], prompt_ids: Sequence[int], generated: Sequence[int]) -> bool:
         """Return whether the output contains one of some stop strings."""
@@ -92,7 +93,7 @@ class Detokenizer:
         texts = []
         for end in range(done + 1, len(ids) + 1):
             text = self.decode(ids[start:end])
-            if text.endswith(_INCOMPLETE) and end != final:
+            if text.endswith(INCOMPLETE) and end != final:
                 texts.append("")
                 continue
             texts.append(text[len(decoded) :])
@@ -108,7 +109,7 @@ class Detokenizer:
         texts, stable = [], 0
         final = self._last_text_token(generated)
         for end in range(1, len(generated) + 1):
-            length, text = stable, self.output(prompt_ids, generated[:end]).rstrip(_INCOMPLETE)
+            length, text = stable, self.output(prompt_ids, generated[:end]).rstrip(INCOMPLETE)
             if end >= final:
                 length = len(output)
             elif output.startswith(text):

@@ -1,0 +1,54 @@
+"""The one prompt of `harness generate`, as a row that a sweep would have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.cli.generate_arguments import GenerateArguments
+from harness.config.point import Prompts
+from harness.config.suggest import did_you_mean
+from harness.errors import ConfigError
+from harness.prompts.source import PromptRow, read_rows
+
+
+def single_prompt(prompts: Prompts, arguments: GenerateArguments) -> Prompts:
+    """Return a prompt set with the one row that is asked for; template, system and chat stay the set's.
+
+    The row of the set with the typed text, or with the typed id. A text that no row has, or that is typed
+    without naming a set, is a new row: as in a sweep, its id, on which the random numbers depend, is made of
+    the text unless it is typed too.
+
+    Raises:
+        ConfigError: the set cannot be read, or has no row of this id.
+    """
+    row = None
+    if arguments.names_a_set or not arguments.prompt:
+        row = _row(read_rows(prompts.model_copy(update={"limit": None})), arguments)
+    item: dict[str, Any] = {"prompt": arguments.prompt}
+    if row is not None:
+        text = {"prompt": row.prompt} if row.messages is None else {"messages": list(row.messages)}
+        item = {"id": row.id, **text, **row.fields}
+    if arguments.prompt_id:
+        item["id"] = arguments.prompt_id
+    update: dict[str, Any] = {"items": (item,), "file": None, "limit": None}
+    if arguments.chat:
+        update["chat"] = True
+    return prompts.model_copy(update=update)
+
+
+def _row(rows: Sequence[PromptRow], arguments: GenerateArguments) -> PromptRow | None:
+    if arguments.prompt:
+        same = [row for row in rows if row.prompt == arguments.prompt]
+        named = [row for row in same if row.id == arguments.prompt_id]
+        return next(iter(named or same), None)
+    for row in rows:
+        if row.id == arguments.prompt_id:
+            return row
+    ids = [row.id for row in rows]
+    hint = did_you_mean(arguments.prompt_id, ids)
+    shown = ", ".join(ids[:8]) + (", ..." if len(ids) > 8 else "")
+    raise ConfigError.of(
+        f"prompt_id={arguments.prompt_id}",
+        f"the prompts have no row of this id{hint} (ids: {shown}); or give a text: prompt=...",
+    )

@@ -1,0 +1,66 @@
+"""A text that is shown while it grows: what a new token makes certain, and nothing that may still change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from harness.decoding.detokenizer import INCOMPLETE, Detokenizer
+
+# Tokens of the prompt that the output is decoded with; see `detokenizer`.
+_CONTEXT = 8
+
+
+class Piece(NamedTuple):
+    """Text that a token (its position in the output, from 0) has added."""
+
+    position: int
+    text: str
+
+
+class StreamedText:
+    """The output of one sample, token by token; the pieces join to `Detokenizer.output` of all tokens.
+
+    Held back are the bytes of a character that is not complete, and what may be the beginning of a stop
+    string: whoever reads the pieces sees a stop string at the end of the last ones, never half of it before.
+    """
+
+    def __init__(
+        self, detokenizer: Detokenizer, prompt_ids: Sequence[int], stop_strings: Sequence[str] = ()
+    ) -> None:
+        self._detokenizer = detokenizer
+        self._context = list(prompt_ids)[-_CONTEXT:]
+        self._stop_strings = stop_strings
+        self._tokens: list[int] = []
+        self._shown = 0
+        self._ends: list[int] = []  # of each token, how long the output is with it
+
+    def add(self, token_id: int, *, last: bool) -> tuple[Piece, ...]:
+        """Return what may be shown now that there is one more token; all that is left with the `last` one."""
+        self._tokens.append(token_id)
+        output = self._detokenizer.output(self._context, self._tokens)
+        whole = output if last else output.rstrip(INCOMPLETE)
+        self._ends.append(len(whole))
+        end = len(whole) if last else len(whole) - held_back(whole, self._stop_strings)
+        return tuple(self._pieces(whole, end))
+
+    def _pieces(self, whole: str, end: int) -> list[Piece]:
+        """Return what was not shown before of `whole[:end]`, divided by tokens."""
+        found = []
+        for position, stop in enumerate(self._ends):
+            stop = min(stop, end)
+            if stop > self._shown:
+                found.append(Piece(position, whole[self._shown : stop]))
+                self._shown = stop
+        return found
+
+
+def held_back(text: str, stop_strings: Sequence[str]) -> int:
+    """Return how many characters at the end of a text may be the beginning of a stop string."""
+    longest = 0
+    for stop in stop_strings:
+        for length in range(min(len(stop) - 1, len(text)), longest, -1):
+            if text.endswith(stop[:length]):
+                longest = length
+                break
+    return longest
