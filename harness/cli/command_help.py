@@ -54,7 +54,7 @@ Ctrl-C ends it, exit status 130.
 
   harness generate model=fable_small prompt="It was a dark and stormy" decoding=top_p
   harness generate prompt_id=stormy decoding=min_p generation.seed=3 generation.samples=2
-  harness generate model=fable_tiny prompt="Once upon a time" generation.stop_strings=["."] --json""",
+  harness generate model=fable_tiny prompt="Once upon a time" 'generation.stop_strings=["."]' --json""",
     "replay": """\
 Computes from what is stored of a point what another decoding would have kept at each step, how likely its
 samples would have been, and where another token would have been chosen with the same random numbers. No

@@ -49,8 +49,8 @@ class StatusLine:
     def _show(self) -> None:
         if not self._console.is_terminal:
             return
-        percent = self._unit == "%"
-        far = f" {self._done}%" if percent else f": {self._done} of at most {self._total} {self._unit}"
+        far = f" {self._done}%" if self._unit == "%" else f": {self._done} of {self._total} {self._unit}"
+        far = far if self._done else " ..."
         text = visible(f"{self._label}{far}")[: self._console.width - 1]
         self._shown_at, self._visible = time.monotonic(), True
         self._write(ERASE + self._console.styled(text, Style(dim=True)))

@@ -116,7 +116,8 @@ class TextOutput:
         self._flush()
         self._last = "\n"
         if self._styled and not self._out.no_color and any(value is not None for value in self._logprobs):
-            self._about(f"probability of a token: {'  '.join(self._legend())}", ready=True)
+            label = self._err.styled("probability of a token: ", _DIM)
+            self._about(f"\n{label}{'  '.join(self._legend())}", ready=True)
         self._about(summary(facts))
 
     def _begin(self) -> None:

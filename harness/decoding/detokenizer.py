@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What stands for the bytes of a character that are not all there."""
+_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 # Tokens of context from which a token's text is decoded. No tokenizer's decoding looks further back than a
 # character's bytes and a leading space.
 _WINDOW = 8
@@ -29,6 +31,7 @@ class Detokenizer:
         self._tokenizer = tokenizer
         self._special = frozenset(tokenizer.all_special_ids)
         self._token_texts: dict[int, str] = {}
+        self._bytes: dict[int, bool] = {}
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens dropped."""
@@ -47,6 +50,17 @@ class Detokenizer:
                 text = self.decode([*anchor, token_id])[len(anchor_text) :]
             self._token_texts[token_id] = text
         return self._token_texts[token_id]
+
+    def is_special(self, token_id: int) -> bool:
+        """Return whether a token has no text."""
+        return token_id in self._special
+
+    def is_byte(self, token_id: int) -> bool:
+        """Return whether a token stands for one byte, as `<0x0A>`: a run of those is decoded as a whole."""
+        if token_id not in self._bytes:
+            name = str(self._tokenizer.convert_ids_to_tokens(token_id))
+            self._bytes[token_id] = _BYTE.fullmatch(name) is not None
+        return self._bytes[token_id]
 
     @cached_property
     def _anchor(self) -> tuple[list[int], str]:

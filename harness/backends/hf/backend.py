@@ -21,8 +21,8 @@ from harness.backends.hf.decoding_method import Method, Runtime, StrategyError, 
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.methods import method_of
 from harness.backends.hf.read_again import read_again
-from harness.backends.hf.reference_comparison import ReferenceComparison
 from harness.backends.hf.recorder import Recorder
+from harness.backends.hf.reference_comparison import ReferenceComparison
 from harness.backends.hf.rescore import score_prompt
 from harness.backends.hf.streaming import StreamingRecorder
 from harness.backends.hf.verified_modes import VerifiedModes
