@@ -27,7 +27,7 @@ from harness.config.search_path import EXPERIMENTS
 from harness.config.secret_text import without_secrets
 from harness.config.suggest import did_you_mean
 from harness.errors import ConfigError, HarnessError
-from harness.terminal import visible_streams
+from harness.terminal import ReaderGoneError, visible_streams
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 _HELP = ("--help", "-h")
@@ -77,10 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return error.exit_status
         except KeyboardInterrupt:
             return _interrupted(terminated)
-        except BrokenPipeError:
-            # The reader of our output has gone, as in `harness --help | head -1`.
+        except (BrokenPipeError, ReaderGoneError) as error:
+            # The reader of our output has gone, as in `harness --help | head -1`; a sweep is not complete.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            return 0 if isinstance(error, BrokenPipeError) or words[0] in COMMANDS else 1
         except Exception as error:
             # A defect of ours or of a library: one line too, since the lines above it show what was done.
             _print_traceback()

@@ -15,9 +15,9 @@ from harness.prompts.source import PromptRow, read_rows
 def single_prompt(prompts: Prompts, arguments: GenerateArguments) -> Prompts:
     """Return a prompt set with the one row that is asked for; template, system and chat stay the set's.
 
-    The row of the set with the typed text, or with the typed id. A text that no row has, or that is typed
-    without naming a set, is a new row: as in a sweep, its id, on which the random numbers depend, is made of
-    the text unless it is typed too.
+    The row of the set with what is typed of text and id. A text that no row has, or that is typed without
+    naming a set, is a new row: as in a sweep, its id, on which the random numbers depend, is made of the text
+    unless it is typed too.
 
     Raises:
         ConfigError: the set cannot be read, or has no row of this id.
@@ -39,9 +39,8 @@ def single_prompt(prompts: Prompts, arguments: GenerateArguments) -> Prompts:
 
 def _row(rows: Sequence[PromptRow], arguments: GenerateArguments) -> PromptRow | None:
     if arguments.prompt:
-        same = [row for row in rows if row.prompt == arguments.prompt]
-        named = [row for row in same if row.id == arguments.prompt_id]
-        return next(iter(named or same), None)
+        same = (row for row in rows if row.prompt == arguments.prompt)
+        return next((row for row in same if arguments.prompt_id in ("", row.id)), None)
     for row in rows:
         if row.id == arguments.prompt_id:
             return row

@@ -47,7 +47,7 @@ class StatusLine:
             self._write(ERASE)
 
     def _show(self) -> None:
-        if not self._console.is_terminal:
+        if not self._console.is_terminal or self._console.is_dumb_terminal:
             return
         far = f" {self._done}%" if self._unit == "%" else f": {self._done} of {self._total} {self._unit}"
         far = far if self._done else " ..."

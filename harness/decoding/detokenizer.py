@@ -30,6 +30,8 @@ class Detokenizer:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._special = frozenset(tokenizer.all_special_ids)
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        self._silent = self._special | {token_id for token_id, token in added.items() if token.special}
         self._token_texts: dict[int, str] = {}
         self._bytes: dict[int, bool] = {}
 
@@ -51,9 +53,9 @@ class Detokenizer:
             self._token_texts[token_id] = text
         return self._token_texts[token_id]
 
-    def is_special(self, token_id: int) -> bool:
-        """Return whether a token has no text."""
-        return token_id in self._special
+    def has_no_text(self, token_id: int) -> bool:
+        """Return whether a token is dropped from every text."""
+        return token_id in self._silent
 
     def is_byte(self, token_id: int) -> bool:
         """Return whether a token stands for one byte, as `<0x0A>`: a run of those is decoded as a whole."""

@@ -31,7 +31,7 @@ class StreamedText:
     ) -> None:
         self._detokenizer = detokenizer
         start = max(0, len(prompt_ids) - _CONTEXT)
-        while start > 0 and (detokenizer.is_byte(one := prompt_ids[start]) or detokenizer.is_special(one)):
+        while start > 0 and (detokenizer.is_byte(one := prompt_ids[start]) or detokenizer.has_no_text(one)):
             start -= 1
         self._context = list(prompt_ids)[start:]
         self._stop_strings = stop_strings
@@ -61,7 +61,7 @@ class StreamedText:
 
     def _goes_on_with_bytes(self, token_id: int) -> bool:
         """Return whether a run of byte tokens begins or goes on with a token; one without text ends none."""
-        if self._detokenizer.is_special(token_id):
+        if self._detokenizer.has_no_text(token_id):
             return self._in_run
         return self._detokenizer.is_byte(token_id)
 

@@ -11,7 +11,7 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
-from harness.terminal import visible
+from harness.terminal import ReaderGoneError, visible
 
 
 class SafeConsole(Console):
@@ -39,6 +39,11 @@ class SafeConsole(Console):
     def link(self, text: str, url: str) -> Text:
         """Return the text as a link to the URL where the terminal shows links, else the text alone."""
         return Text(visible(text), Style(link=visible(url)) if self.shows_links else "")
+
+    def on_broken_pipe(self) -> None:
+        """End the command: `main` decides on the exit status."""
+        self.quiet = True
+        raise ReaderGoneError(1)
 
     def styled(self, text: str, style: Style) -> str:
         """Return a text as it is written piece by piece, made visible; in a style where there are styles."""

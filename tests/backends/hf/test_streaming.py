@@ -39,7 +39,7 @@ def test_the_sample_is_that_of_a_batch(
         monkeypatch.setattr(backend.modes, "tree_is_right", False)
     strategy = strategy_of(loaded, max_new_tokens=12, stop_strings=[" the l"], **STRATEGIES[name])
     assert backend.streams(strategy)
-    requests = [Request(prompt, 1, strategy) for prompt in prompts_of(loaded)[:3]]
+    requests = [Request(prompt, 1, strategy) for prompt in prompts_of(loaded)[:2]]
     for request, stored in zip(requests, backend.generate(requests, SILENT), strict=True):
         assert isinstance(stored, Sample)
         steps: list[TokenStep] = []
