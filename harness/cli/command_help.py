@@ -18,9 +18,10 @@ Exit status 0: the same arguments will run; 2: they will not.
   harness check -m model=fable_small decoding=greedy,top_p decoding.top_p=0.8,0.9""",
     "inspect": """\
 Prints the tokens of a prompt, and the most likely next tokens with their logits and probabilities. The prompt
-is taken as it is, without quotes of Hydra's.
+is taken as it is, without quotes of Hydra's. Tokens are drawn as by a sweep and by `harness generate`.
 
-  prompt="..."    the prompt; must be given
+  prompt="..."    the prompt; or prompt_id alone
+  prompt_id=ID    the row of prompts=... with this id; beside prompt=, the id of that text
   steps=N         continue token by token, N tables [1]
   top_k=K         rows of a table [10]
   chat=true       through the model's chat template

@@ -48,7 +48,7 @@ def generate(point: Point, arguments: GenerateArguments) -> int:
         requests = list(job.requests(job.prompts, job.strategy(backend.token_ids)))
         output: Output = JsonLines()
         if not arguments.as_json:
-            output = TextOutput(len(requests) > 1, arguments.colours, status.erase)
+            output = TextOutput(len(requests), arguments.colours, status.erase)
         if isinstance(backend, StreamingBackend) and backend.streams(requests[0].strategy):
             for request in requests:
                 _stream(backend, request, output, status)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from harness.cli.prompt_words import no_prompt, prompt_words
+from harness.cli.prompt_words import PromptArguments, prompt_words
 from harness.errors import ConfigError, Mistake
 
 _NUMBERS = ("steps", "top_k")
@@ -13,19 +13,16 @@ _TOP_K, _TOP_K_OF_A_PAGE = 10, 20
 
 
 @dataclass
-class InspectArguments:
-    """The prompt exactly as typed, steps and rows of the next-token table, and overrides for Hydra.
+class InspectArguments(PromptArguments):
+    """The prompt, steps and rows of the next-token table.
 
     `page` is the port of the page, 0 for any that is free; None where no page is asked for.
     """
 
-    prompt: str = ""
     steps: int = 1
     top_k: int = _TOP_K
-    chat: bool = False
     as_json: bool = False
     page: int | None = None
-    overrides: list[str] = field(default_factory=list)
 
 
 def inspect_arguments(words: Sequence[str]) -> InspectArguments:
@@ -34,14 +31,9 @@ def inspect_arguments(words: Sequence[str]) -> InspectArguments:
     Raises:
         ConfigError: with every mistake in its own keys.
     """
-    typed = prompt_words(words, ("prompt", "chat", *_NUMBERS), ("--json", "--page"))
+    typed = prompt_words("inspect", words, ("--json", "--page"), _NUMBERS)
     mistakes = typed.mistakes
-    found = InspectArguments(
-        prompt=typed.values.get("prompt", ""),
-        chat=typed.chat,
-        as_json="--json" in typed.flags,
-        overrides=typed.overrides,
-    )
+    found = InspectArguments(**typed.common, as_json="--json" in typed.flags)
     for key in _NUMBERS:
         value = typed.values.get(key, "1")
         if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value) >= 1):
@@ -58,8 +50,6 @@ def inspect_arguments(words: Sequence[str]) -> InspectArguments:
             mistakes += _without_effect(found, "steps" in typed.values)
         if "top_k" not in typed.values:
             found.top_k = _TOP_K_OF_A_PAGE
-    if not found.prompt:
-        mistakes.append(no_prompt("inspect"))
     if mistakes:
         raise ConfigError(mistakes)
     return found

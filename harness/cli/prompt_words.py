@@ -8,9 +8,26 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness.config.text_file import not_unicode
 from harness.errors import Mistake
+
+_SETS = ("prompts", "prompts.file", "prompts.items", "experiments")
+
+
+@dataclass
+class PromptArguments:
+    """The prompt exactly as typed, the id of a row, and overrides for Hydra."""
+
+    prompt: str = ""
+    prompt_id: str = ""
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def names_a_set(self) -> bool:
+        """Whether an override names a prompt set."""
+        return any(word.lstrip("+").partition("=")[0] in _SETS for word in self.overrides)
 
 
 @dataclass
@@ -23,19 +40,24 @@ class PromptWords:
     mistakes: list[Mistake] = field(default_factory=list)
 
     @property
-    def chat(self) -> bool:
-        """Whether `chat=true` was given."""
-        return self.values.get("chat", "").lower() == "true"
+    def common(self) -> dict[str, Any]:
+        """The fields of PromptArguments."""
+        values = {name: self.values.get(name, "") for name in ("prompt", "prompt_id")}
+        return {**values, "overrides": self.overrides}
 
 
-def prompt_words(words: Sequence[str], keys: Sequence[str], flags: Sequence[str]) -> PromptWords:
-    """Divide the words after a command.
+def prompt_words(
+    command: str, words: Sequence[str], flags: Sequence[str], keys: Sequence[str] = ()
+) -> PromptWords:
+    """Divide the words after a command; `chat=` becomes the override `prompts.chat=`.
 
     Args:
+        command: its name.
         words: as typed.
-        keys: the command's own, `prompt` and `chat` among them.
         flags: the command's own; `--flag=VALUE` has a value.
+        keys: the command's own beside `prompt`, `prompt_id` and `chat`.
     """
+    keys = ("prompt", "prompt_id", "chat", *keys)
     found = PromptWords()
     for word in _joined(words, found.mistakes):
         key, equals, value = word.partition("=")
@@ -49,14 +71,15 @@ def prompt_words(words: Sequence[str], keys: Sequence[str], flags: Sequence[str]
             found.values[key] = value
             if what := not_unicode(value):
                 found.mistakes.append(Mistake(key, f"holds {what}; write it in UTF-8"))
-    if found.values.get("chat", "true").lower() not in ("true", "false"):
-        found.mistakes.append(Mistake(f"chat={found.values['chat']}", "must be true or false"))
+    chat = found.values.get("chat")
+    if chat is not None and chat.lower() not in ("true", "false"):
+        found.mistakes.append(Mistake(f"chat={chat}", "must be true or false"))
+    elif chat is not None and f"prompts.chat={chat.lower()}" not in found.overrides:
+        found.overrides.append(f"prompts.chat={chat.lower()}")
+    if not found.values.get("prompt") and ("prompt" in found.values or not found.values.get("prompt_id")):
+        example = f'harness {command} model=M prompt="It was a dark and stormy"'
+        found.mistakes.append(Mistake("prompt", f"must be given: {example}"))
     return found
-
-
-def no_prompt(command: str) -> Mistake:
-    """Return the mistake of a command without a prompt."""
-    return Mistake("prompt", f'must be given: harness {command} model=M prompt="It was a dark and stormy"')
 
 
 def _joined(words: Sequence[str], mistakes: list[Mistake]) -> list[str]:

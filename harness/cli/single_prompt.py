@@ -1,18 +1,18 @@
-"""The one prompt of `harness generate`, as a row that a sweep would have."""
+"""The one prompt of `harness generate` and `harness inspect`, as a row that a sweep would have."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from harness.cli.generate_arguments import GenerateArguments
+from harness.cli.prompt_words import PromptArguments
 from harness.config.point import Prompts
 from harness.config.suggest import did_you_mean
 from harness.errors import ConfigError
 from harness.prompts.source import PromptRow, read_rows
 
 
-def single_prompt(prompts: Prompts, arguments: GenerateArguments) -> Prompts:
+def single_prompt(prompts: Prompts, arguments: PromptArguments) -> Prompts:
     """Return a prompt set with the one row that is asked for; template, system and chat stay the set's.
 
     The row of the set with what is typed of text and id. A text that no row has, or that is typed without
@@ -31,13 +31,10 @@ def single_prompt(prompts: Prompts, arguments: GenerateArguments) -> Prompts:
         item = {"id": row.id, **text, **row.fields}
     if arguments.prompt_id:
         item["id"] = arguments.prompt_id
-    update: dict[str, Any] = {"items": (item,), "file": None, "limit": None}
-    if arguments.chat:
-        update["chat"] = True
-    return prompts.model_copy(update=update)
+    return prompts.model_copy(update={"items": (item,), "file": None, "limit": None})
 
 
-def _row(rows: Sequence[PromptRow], arguments: GenerateArguments) -> PromptRow | None:
+def _row(rows: Sequence[PromptRow], arguments: PromptArguments) -> PromptRow | None:
     if arguments.prompt:
         same = (row for row in rows if row.prompt == arguments.prompt)
         return next((row for row in same if arguments.prompt_id in ("", row.id)), None)

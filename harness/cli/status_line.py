@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 from rich.style import Style
@@ -38,7 +37,7 @@ class StatusLine:
     def message(self, text: str) -> None:
         """Print a line that stays."""
         self.erase()
-        print(text, file=sys.stderr)
+        self._write(self._console.styled(text, Style(dim=True)) + "\n")
 
     def erase(self) -> None:
         """Take the line away."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from rich.style import Style
@@ -80,13 +80,13 @@ class TextOutput:
     standard output gets the text and nothing else; only several samples end with a line feed each.
     """
 
-    def __init__(self, several: bool, colours: bool, erase: Callable[[], None]) -> None:
-        """`erase` takes away what the terminal shows before the first token."""
+    def __init__(self, samples: int, colours: bool, erase: Callable[[], None]) -> None:
+        """Expect so many samples; `erase` takes away what the terminal shows before the first token."""
         self._out, self._err = SafeConsole(), SafeConsole(stderr=True)
         if not colours:
             self._out.no_color = self._err.no_color = True
         self._styled = self._out.is_terminal and self._out.color_system is not None
-        self._several, self._erase = several, erase
+        self._samples, self._left, self._erase = samples, samples, erase
         self._prompt, self._logprobs, self._last = "", list[float | None](), "\n"
 
     def begin(self, request: Request) -> None:
@@ -96,9 +96,11 @@ class TextOutput:
         cut = len(text) > _LONGEST_PROMPT
         self._prompt = f"…{text[-_LONGEST_PROMPT:]}" if cut else text
         self._logprobs = []
-        if self._several:
+        if self._samples > 1:
             self._erase()
-            self._about(f"sample {request.sample}")
+            gap = "\n" if self._left < self._samples and self._err.is_terminal else ""
+            self._about(f"{gap}sample {request.sample}")
+        self._left -= 1
 
     def token(self, step: TokenStep) -> None:
         """Write what is certain now."""
@@ -111,13 +113,14 @@ class TextOutput:
     def end(self, facts: Mapping[str, Any]) -> None:
         """End the line, and say what came."""
         self._begin()
-        if (self._out.is_terminal or self._several) and self._last != "\n":
+        if (self._out.is_terminal or self._samples > 1) and self._last != "\n":
             self._write("\n")
         self._flush()
         self._last = "\n"
-        if self._styled and not self._out.no_color and any(value is not None for value in self._logprobs):
-            label = self._err.styled("probability of a token: ", _DIM)
-            self._about(f"\n{label}{'  '.join(self._legend())}", ready=True)
+        if self._err.is_terminal:
+            self._about("")
+        if self._left == 0 or facts["finish_reason"] == "interrupted":
+            self._legend()
         self._about(summary(facts))
 
     def _begin(self) -> None:
@@ -135,9 +138,12 @@ class TextOutput:
     def _flush(self) -> None:
         self._out.file.flush()
 
-    def _legend(self) -> Iterator[str]:
-        for _, name, style in CLASSES:
-            yield self._err.styled(name, style)
+    def _legend(self) -> None:
+        """Explain the colours, where there are some."""
+        coloured = self._styled and self._err.is_terminal and not self._out.no_color
+        if coloured and any(value is not None for value in self._logprobs):
+            classes = "  ".join(self._err.styled(name, style) for _, name, style in CLASSES)
+            self._about(f"{self._err.styled('probability of a token: ', _DIM)}{classes}", ready=True)
 
     def _about(self, line: str, ready: bool = False) -> None:
         """Print a line on standard error; a `ready` one has its styles."""

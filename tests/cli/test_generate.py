@@ -149,7 +149,7 @@ def test_a_terminal(forked: Callable[..., Forked], capsys: pytest.CaptureFixture
     assert process.wait() == 0
     shown = ESCAPE.sub("", printed.rpartition("\r\x1b[2K")[2])
     prompt = "" if how == "dumb" else PROMPT  # which nothing would tell from the text
-    first, *rest = shown.splitlines()
+    first, *rest = filter(None, shown.splitlines())
     assert first == prompt + text
     assert rest[-1].startswith("16 tokens · length · mean logprob -")
     assert bool(COLOUR.search(printed)) == (how == "colours")

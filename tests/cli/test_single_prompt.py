@@ -64,9 +64,15 @@ def test_a_set_that_is_not_named_is_not_asked_for_texts(prompts: Prompts) -> Non
     assert row_of(prompts, "prompt=a red fox", "decoding=top_p").fields == {}
 
 
-def test_chat_goes_through_the_template(prompts: Prompts) -> None:
-    assert single_prompt(prompts, generate_arguments(["prompt=x", "chat=true"])).chat is True
-    assert single_prompt(prompts, generate_arguments(["prompt=x"])).chat == "auto"
+def test_chat_is_an_override() -> None:
+    """So that `prompts.system` and the rest are checked with it."""
+    for words, expected in (
+        (["chat=True"], ["prompts.chat=true"]),
+        (["prompts=questions", "chat=false"], ["prompts=questions", "prompts.chat=false"]),
+        (["prompts.chat=true", "chat=true"], ["prompts.chat=true"]),
+        ([], []),
+    ):
+        assert generate_arguments(["prompt=x", *words]).overrides == expected
 
 
 @pytest.mark.parametrize(
