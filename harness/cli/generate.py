@@ -40,24 +40,30 @@ def generate(point: Point, arguments: GenerateArguments) -> int:
     status = StatusLine()
     prompts = single_prompt(point.prompts, arguments)
     job = prepare(point.model_copy(update={"prompts": prompts}), Once())
-    backend = job.target.open(status)
     try:
-        for warning in dict.fromkeys((*job.warnings, *backend.warnings)):
-            status.message(f"warning {warning}")
-        backend.configure(point.engine)
-        requests = list(job.requests(job.prompts, job.strategy(backend.token_ids)))
-        output: Output = JsonLines()
-        if not arguments.as_json:
-            output = TextOutput(len(requests), arguments.colours, status.erase)
-        if isinstance(backend, StreamingBackend) and backend.streams(requests[0].strategy):
-            for request in requests:
-                _stream(backend, request, output, status)
-        else:
-            _print_at_once(backend, job, requests, output, status)
+        backend = job.target.open(status)
+        try:
+            _generate(backend, job, arguments, status)
+        finally:
+            backend.close()
     finally:
         status.erase()
-        backend.close()
     return 0
+
+
+def _generate(backend: Backend, job: Job, arguments: GenerateArguments, status: StatusLine) -> None:
+    for warning in dict.fromkeys((*job.warnings, *backend.warnings)):
+        status.message(f"warning {warning}")
+    backend.configure(job.point.engine)
+    requests = list(job.requests(job.prompts, job.strategy(backend.token_ids)))
+    output: Output = JsonLines()
+    if not arguments.as_json:
+        output = TextOutput(len(requests), arguments.colours, status.erase)
+    if isinstance(backend, StreamingBackend) and backend.streams(requests[0].strategy):
+        for request in requests:
+            _stream(backend, request, output, status)
+    else:
+        _print_at_once(backend, job, requests, output, status)
 
 
 def _stream(backend: StreamingBackend, request: Request, output: Output, status: StatusLine) -> None:

@@ -292,8 +292,7 @@ COMMANDS = {
     ),
     "generate": Command(
         _generate,
-        'model=M prompt="..." decoding=... [prompt_id=ID] [chat=true] [--json] [--no-color]  '
-        "one text, streamed to the terminal, nothing stored",
+        'model=M prompt="..." decoding=... [--json]  a text, streamed to the terminal, not stored',
     ),
     "replay": Command(
         _replay, "POINT decoding=... [--json]  stored samples under another decoding, without the model"

@@ -113,6 +113,14 @@ def test_the_texts_are_those_of_a_sweep(
     assert len(list(outputs.glob("points/*"))) == len(STRATEGIES), "nothing more is stored"
 
 
+def test_inspect_walks_along_the_same_text(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["model=fable_tiny", "decoding=top_p", "generation.max_new_tokens=8", f"prompt={PROMPT}"]
+    *tokens, _ = lines_of(capsys, *words)
+    assert main(["inspect", *words, "steps=8", "--json"]) == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    assert [step["chosen"]["id"] for step in steps] == [token["token_id"] for token in tokens]
+
+
 def on_a_terminal(
     forked: Callable[..., Forked], *words: str, **environment: str
 ) -> tuple[Forked, Callable[[], str]]:
