@@ -26,6 +26,7 @@ is taken as it is, without quotes of Hydra's. Tokens are drawn as by a sweep and
   top_k=K         rows of a table [10]
   chat=true       through the model's chat template
   --json          for machines
+  --page[=PORT]   a page in the browser to walk through, until Ctrl-C
   key=value       anything else as for a run; decoding=top_p shows what truncation leaves
 
   harness inspect model=fable_small prompt="It was a dark and stormy"

@@ -287,8 +287,7 @@ COMMANDS = {
     "check": Command(_check, "[overrides]  compose and check only; every mistake in one line"),
     "inspect": Command(
         _inspect,
-        'model=M prompt="..." [steps=N] [top_k=K] [chat=true] [--json] [--page[=PORT]]  '
-        "tokens and next-token table; --page: a page to walk through",
+        'model=M prompt="..." [steps=N] [--json] [--page]  next-token tables, or a page',
     ),
     "generate": Command(
         _generate,
