@@ -66,6 +66,10 @@ class VisibleStream:
         return getattr(self.behind, name)
 
 
+class ReaderGoneError(SystemExit):
+    """The reader of our output has gone. No failure of what was being done, which goes on to no one."""
+
+
 @contextmanager
 def visible_streams() -> Iterator[None]:
     """Make standard output and standard error VisibleStreams that no character is too much for."""

@@ -8,12 +8,13 @@ capability leaves columns empty in the tables; it is never imitated.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from harness.decoding.strategy import Strategy
+from harness.decoding.streamed_text import Piece
 from harness.errors import ConfigError
 from harness.once import Once
 from harness.progress import Progress
@@ -164,6 +165,52 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free the model or the connection."""
+
+
+@dataclass(frozen=True)
+class TokenStep:
+    """A token that was generated just now; columns of tokens.parquet, None where they are not known.
+
+    Attributes:
+        position: index of the token, from 0.
+        pieces: text that is certain now, by the token that added it (`decoding.streamed_text`); all pieces of
+            a sample join to its output.
+        token_id: its id.
+        token: the token's own text, of a special token its name.
+        logprob, warped_logprob, rank, entropy, warped_entropy, kept, kept_mass: as in `store.records.Steps`.
+    """
+
+    position: int
+    pieces: tuple[Piece, ...]
+    token_id: int | None = None
+    token: str | None = None
+    logprob: float | None = None
+    warped_logprob: float | None = None
+    rank: int | None = None
+    entropy: float | None = None
+    warped_entropy: float | None = None
+    kept: int | None = None
+    kept_mass: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The text that is certain now."""
+        return "".join(piece.text for piece in self.pieces)
+
+
+OnToken = Callable[[TokenStep], None]
+"""Called with each token as it comes; what it raises ends the sample, and is raised again."""
+
+
+@runtime_checkable
+class StreamingBackend(Protocol):
+    """A backend whose tokens can be seen as they come."""
+
+    def streams(self, strategy: Strategy) -> bool:
+        """Return whether the tokens of a strategy come one by one; those of a search are known at its end."""
+
+    def stream(self, request: Request, on_token: OnToken) -> Sample | Failure:
+        """Answer one request of a strategy that streams; the sample is the one that `generate` returns."""
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,45 @@ Exit status 0: the same arguments will run; 2: they will not.
   harness check -m model=fable_small decoding=greedy,top_p decoding.top_p=0.8,0.9""",
     "inspect": """\
 Prints the tokens of a prompt, and the most likely next tokens with their logits and probabilities. The prompt
-is taken as it is, without quotes of Hydra's.
+is taken as it is, without quotes of Hydra's. Tokens are drawn as by a sweep and by `harness generate`.
 
-  prompt="..."    the prompt; must be given
+  prompt="..."    the prompt; or prompt_id alone
+  prompt_id=ID    the row of prompts=... with this id; beside prompt=, the id of that text
   steps=N         continue token by token, N tables [1]
   top_k=K         rows of a table [10]
   chat=true       through the model's chat template
   --json          for machines
+  --page[=PORT]   a page in the browser to walk through, until Ctrl-C
   key=value       anything else as for a run; decoding=top_p shows what truncation leaves
 
   harness inspect model=fable_small prompt="It was a dark and stormy"
   harness inspect model=fable_small prompt="It was a" decoding=top_p steps=5 --json""",
+    "generate": """\
+Streams the text of one prompt to the terminal and stores nothing. The prompt is taken as it is, without
+quotes of Hydra's. Tokens are coloured by the model's probability; a last line on standard error tells how
+many came, what ended the text, and how fast. Standard output gets the text alone, with marks for hidden
+characters.
+
+  prompt="..."    the prompt; or prompt_id alone
+  prompt_id=ID    the row of prompts=... with this id; beside prompt=, the id of that text
+  chat=true       through the model's chat template
+  --no-color      no colours; nor with NO_COLOR set, or where the output is no terminal
+  --json          one object a line as tokens come: sample, position, token_id, token, text (what is certain
+                  now; all join to the output), logprob, warped_logprob, rank, entropy, warped_entropy, kept,
+                  kept_mass; then one a sample: prompt_id, finish_reason (eos, stop_string, length,
+                  interrupted), text, prompt_tokens, output_tokens, mean_logprob, sequence_score, seed,
+                  ttft_ms, decode_ms, tokens_per_s
+  key=value       anything else as for a run; generation.samples=3 gives three texts, one after the other
+
+The text is the one that a sweep with the same settings stores. Random numbers depend on generation.seed, the
+sample's index and the prompt's id. An id is made of the text, as for rows without one; where prompts=NAME or
+prompts.file=FILE is given, a row with the same text, or of prompt_id, is taken with its id and fields.
+A stop string is shown whole or not yet; searches (beam, diverse_beam) show their text at the end.
+Ctrl-C ends it, exit status 130.
+
+  harness generate model=fable_small prompt="It was a dark and stormy" decoding=top_p
+  harness generate prompt_id=stormy decoding=min_p generation.seed=3 generation.samples=2
+  harness generate model=fable_tiny prompt="Once upon a time" 'generation.stop_strings=["."]' --json""",
     "replay": """\
 Computes from what is stored of a point what another decoding would have kept at each step, how likely its
 samples would have been, and where another token would have been chosen with the same random numbers. No

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from harness.cli.inspect_arguments import InspectArguments
 from harness.cli.output import print_json
+from harness.cli.single_prompt import single_prompt
 from harness.cli.token_walk import TokenWalk
 from harness.config.effective import is_contrastive
-from harness.config.point import Point, Prompts
+from harness.config.point import Point
 from harness.config.validation import format_value
 from harness.decoding.detokenizer import Detokenizer
 from harness.errors import ConfigError
@@ -81,9 +82,8 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
             "cache", f"{point.cache.name}: inspect reads with the model's own cache; use cache=default"
         )
     files = locate(point.model)
-    item = {"id": "inspect", "prompt": arguments.prompt}
-    source = Prompts(name="inspect", items=(item,), chat=arguments.chat)
-    (prompt,) = prepare_prompts(source, files, load_tokenizer(point.model, files), arguments.steps).prompts
+    source = single_prompt(point.prompts, arguments)
+    prompt = prepare_prompts(source, files, load_tokenizer(point.model, files), arguments.steps).prompts[0]
     loaded = load(point.model, point.quantization)
     walk = None
     try:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from harness import __version__
 from harness.cli.early_line import early_line
+from harness.cli.generate_arguments import generate_arguments
 from harness.cli.inspect_arguments import inspect_arguments
 from harness.cli.replay_arguments import replay_arguments
 from harness.config import hydra_app as app
@@ -26,7 +27,7 @@ from harness.config.search_path import EXPERIMENTS
 from harness.config.secret_text import without_secrets
 from harness.config.suggest import did_you_mean
 from harness.errors import ConfigError, HarnessError
-from harness.terminal import visible_streams
+from harness.terminal import ReaderGoneError, visible_streams
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 _HELP = ("--help", "-h")
@@ -76,10 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return error.exit_status
         except KeyboardInterrupt:
             return _interrupted(terminated)
-        except BrokenPipeError:
-            # The reader of our output has gone, as in `harness --help | head -1`.
+        except (BrokenPipeError, ReaderGoneError) as error:
+            # The reader of our output has gone, as in `harness --help | head -1`; a sweep is not complete.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            return 0 if isinstance(error, BrokenPipeError) or words[0] in COMMANDS else 1
         except Exception as error:
             # A defect of ours or of a library: one line too, since the lines above it show what was done.
             _print_traceback()
@@ -205,6 +206,14 @@ def _inspect(words: list[str]) -> int:
     return inspect(point, arguments)
 
 
+def _generate(words: list[str]) -> int:
+    arguments = generate_arguments(words)
+    point = app.one_point(arguments.overrides)
+    from harness.cli.generate import generate
+
+    return generate(point, arguments)
+
+
 def _replay(words: list[str]) -> int:
     arguments = replay_arguments(words)
     from harness.cli.replay import find_samples, show_replay
@@ -278,8 +287,11 @@ COMMANDS = {
     "check": Command(_check, "[overrides]  compose and check only; every mistake in one line"),
     "inspect": Command(
         _inspect,
-        'model=M prompt="..." [steps=N] [top_k=K] [chat=true] [--json] [--page[=PORT]]  '
-        "tokens and next-token table; --page: a page to walk through",
+        'model=M prompt="..." [steps=N] [--json] [--page]  next-token tables, or a page',
+    ),
+    "generate": Command(
+        _generate,
+        'model=M prompt="..." decoding=... [--json]  a text, streamed to the terminal, not stored',
     ),
     "replay": Command(
         _replay, "POINT decoding=... [--json]  stored samples under another decoding, without the model"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+"""What stands for the bytes of a character that are not all there."""
+_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 # Tokens of context from which a token's text is decoded. No tokenizer's decoding looks further back than a
 # character's bytes and a leading space.
 _WINDOW = 8
@@ -27,7 +30,10 @@ class Detokenizer:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._special = frozenset(tokenizer.all_special_ids)
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        self._silent = self._special | {token_id for token_id, token in added.items() if token.special}
         self._token_texts: dict[int, str] = {}
+        self._bytes: dict[int, bool] = {}
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, special tokens dropped."""
@@ -47,6 +53,17 @@ class Detokenizer:
             self._token_texts[token_id] = text
         return self._token_texts[token_id]
 
+    def has_no_text(self, token_id: int) -> bool:
+        """Return whether a token is dropped from every text."""
+        return token_id in self._silent
+
+    def is_byte(self, token_id: int) -> bool:
+        """Return whether a token stands for one byte, as `<0x0A>`: a run of those is decoded as a whole."""
+        if token_id not in self._bytes:
+            name = str(self._tokenizer.convert_ids_to_tokens(token_id))
+            self._bytes[token_id] = _BYTE.fullmatch(name) is not None
+        return self._bytes[token_id]
+
     @cached_property
     def _anchor(self) -> tuple[list[int], str]:
         ids = self._tokenizer.encode("a", add_special_tokens=False)
@@ -59,7 +76,7 @@ class Detokenizer:
         if text.startswith(prompt):
             return text[len(prompt) :]
         # The prompt ended inside a character that the output completed.
-        return text[len(prompt.rstrip(_INCOMPLETE)) :]
+        return text[len(prompt.rstrip(INCOMPLETE)) :]
 
     def contains(self, stops: Sequence[str], prompt_ids: Sequence[int], generated: Sequence[int]) -> bool:
         """Return whether the output contains one of some stop strings."""
@@ -92,7 +109,7 @@ class Detokenizer:
         texts = []
         for end in range(done + 1, len(ids) + 1):
             text = self.decode(ids[start:end])
-            if text.endswith(_INCOMPLETE) and end != final:
+            if text.endswith(INCOMPLETE) and end != final:
                 texts.append("")
                 continue
             texts.append(text[len(decoded) :])
@@ -108,7 +125,7 @@ class Detokenizer:
         texts, stable = [], 0
         final = self._last_text_token(generated)
         for end in range(1, len(generated) + 1):
-            length, text = stable, self.output(prompt_ids, generated[:end]).rstrip(_INCOMPLETE)
+            length, text = stable, self.output(prompt_ids, generated[:end]).rstrip(INCOMPLETE)
             if end >= final:
                 length = len(output)
             elif output.startswith(text):

@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Iterator
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import COLOR_SYSTEMS, Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
-from harness.terminal import visible
+from harness.terminal import ReaderGoneError, visible
 
 
 class SafeConsole(Console):
@@ -39,6 +39,19 @@ class SafeConsole(Console):
     def link(self, text: str, url: str) -> Text:
         """Return the text as a link to the URL where the terminal shows links, else the text alone."""
         return Text(visible(text), Style(link=visible(url)) if self.shows_links else "")
+
+    def on_broken_pipe(self) -> None:
+        """End the command: `main` decides on the exit status."""
+        self.quiet = True
+        raise ReaderGoneError(1)
+
+    def styled(self, text: str, style: Style) -> str:
+        """Return a text as it is written piece by piece, made visible; in a style where there are styles."""
+        shown = visible(text, "\n\t")
+        if not self.is_terminal or self.color_system is None:
+            return shown
+        own = style.without_color if self.no_color else style
+        return own.render(shown, color_system=COLOR_SYSTEMS[self.color_system])
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """Yield the segments of what is to be printed, their texts visible."""

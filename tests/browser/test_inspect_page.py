@@ -32,7 +32,7 @@ def serve(one_thread: None) -> Iterator[Callable[..., WalkServer]]:
     running: list[tuple[WalkServer, threading.Thread]] = []
 
     def start(text: str = PROMPT) -> WalkServer:
-        source = Prompts(name="inspect", items=({"id": "inspect", "prompt": text},), chat=False)
+        source = Prompts(name="inspect", items=({"prompt": text},), chat=False)
         (prompt,) = prepare_prompts(source, loaded.files, loaded.tokenizer, 1).prompts
         server = opened_server(WalkAnswers(TokenWalk(loaded, prompt), loaded, point, 20, ConfigGroups()))
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

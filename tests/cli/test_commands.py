@@ -397,7 +397,8 @@ def test_inspect_takes_the_prompt_as_it_is(harness, stub):
     (((point, arguments), kwargs),) = calls
     assert arguments.prompt == prompt
     assert point.model.id == "openai-community/gpt2"
-    assert (arguments.steps, arguments.top_k, arguments.chat, arguments.as_json) == (3, 4, True, True)
+    assert (arguments.steps, arguments.top_k, arguments.as_json) == (3, 4, True)
+    assert point.prompts.chat is True
     assert not kwargs
 
 

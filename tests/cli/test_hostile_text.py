@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from rich.progress import Progress, TextColumn
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -145,7 +146,8 @@ def test_a_sweep_whose_labels_and_names_are_hostile(run: Run) -> None:
         assert not HOSTILE.search(printed), printed
     sweep = next(Path(os.environ["HARNESS_OUTPUTS"], "sweeps").glob("*/plan.json"))
     label = json.loads(sweep.read_text())["points"][0]["label"]
-    for command in (["replay", label, "decoding=greedy"], ["inspect", "model=fable_tiny", f"prompt={text}"]):
+    prompt = ["model=fable_tiny", f"prompt={text}"]
+    for command in (["replay", label, "decoding=greedy"], ["inspect", *prompt], ["generate", *prompt]):
         status, printed = run(*command)
         assert not HOSTILE.search(printed), printed
 
@@ -162,6 +164,7 @@ def test_every_command_prints_in_every_encoding(run: Run, encoding: str) -> None
         (0, ["replay", "fable_tiny/none/top_p", "decoding.top_p=0.5"]),
         (0, ["inspect", *model]),
         (0, ["inspect", *model, "--json"]),
+        (0, ["generate", *model]),
     ]
     for status, command in (
         (0, ["check", *words]),
@@ -236,6 +239,7 @@ def test_every_way_to_print_goes_through_the_same_function(
         table.add_row(text)
         console.print(table)
         console.print(Text(text, style="red"), soft_wrap=True)
+        console.file.write(console.styled(text, Style(color="red")))
         console.print(f"[bold]{text}[/bold] :smile:")
         with Progress(TextColumn("{task.description}"), console=console) as progress:
             progress.add_task(text)

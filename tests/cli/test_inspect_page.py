@@ -55,7 +55,7 @@ def reference() -> tuple[Any, Any]:
 
 
 def walk_of(loaded: LoadedModel, text: str = PROMPT, **options: Any) -> TokenWalk:
-    prompts = Prompts(name="inspect", items=({"id": "inspect", "prompt": text},), chat=False)
+    prompts = Prompts(name="inspect", items=({"prompt": text},), chat=False)
     (prompt,) = prepare_prompts(prompts, loaded.files, loaded.tokenizer, 1).prompts
     return TokenWalk(loaded, prompt, **options)
 

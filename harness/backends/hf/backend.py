@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from harness.backends.backend import Capabilities, Failure, ReadAgain, Request, TokenIds, Usage
+from harness.backends.backend import Capabilities, Failure, OnToken, ReadAgain, Request, TokenIds, Usage
 from harness.backends.hf.adaptive_batches import AdaptiveBatches, out_of_memory
 from harness.backends.hf.amateurs import Amateurs
 from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
@@ -21,8 +21,10 @@ from harness.backends.hf.decoding_method import Method, Runtime, StrategyError, 
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.methods import method_of
 from harness.backends.hf.read_again import read_again
+from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.reference_comparison import ReferenceComparison
 from harness.backends.hf.rescore import score_prompt
+from harness.backends.hf.streaming import StreamingRecorder
 from harness.backends.hf.verified_modes import VerifiedModes
 from harness.config.point import Engine, Model, Quantization, Timing
 from harness.decoding.detokenizer import Detokenizer
@@ -39,7 +41,7 @@ from harness.models.memory import (
     peak_memory_mb,
     reset_peak_memory,
 )
-from harness.progress import Progress
+from harness.progress import SILENT, Progress
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample
 
@@ -131,6 +133,24 @@ class HfBackend:
         A strategy that fails, or of which a single request does not fit into memory, is a Failure for each of
         its requests; the others are not affected. Batches are halved when the device runs out of memory.
         """
+        yield from self._answers(requests, progress)
+
+    def streams(self, strategy: Strategy) -> bool:
+        """Return whether tokens of a strategy come one by one."""
+        return self._method_of(strategy).streams
+
+    def stream(self, request: Request, on_token: OnToken) -> Sample | Failure:
+        """Decode one request by itself; `on_token` is called with each token as it comes."""
+        recorder = StreamingRecorder(request, self._detokenizer, on_token)
+        (answer,) = self._answers([request], SILENT, recorder)
+        if recorder.error is not None:
+            raise recorder.error
+        return answer
+
+    def _answers(
+        self, requests: Sequence[Request], progress: Progress, recorder: Recorder | None = None
+    ) -> list[Sample | Failure]:
+        """Return what `generate` yields; a recorder sees the steps of a single request."""
         by_method: dict[Method, list[int]] = {}
         answers: dict[int, Sample | Failure] = {}
         for index, request in enumerate(requests):
@@ -145,8 +165,8 @@ class HfBackend:
                 by_method.setdefault(method, []).append(index)
         for method, indices in by_method.items():
             chosen = [requests[index] for index in indices]
-            answers |= zip(indices, self._decode(method, chosen, progress), strict=True)
-        yield from (answers[index] for index in range(len(requests)))
+            answers |= zip(indices, self._decode(method, chosen, progress, recorder), strict=True)
+        return [answers[index] for index in range(len(requests))]
 
     def usage(self) -> Usage:
         """Return what generating took since `configure`."""
@@ -241,7 +261,7 @@ class HfBackend:
         return method_of(strategy.effective, strategy.cache, tree_is_right=self.modes.tree_is_right)
 
     def _decode(
-        self, method: Method, requests: Sequence[Request], progress: Progress
+        self, method: Method, requests: Sequence[Request], progress: Progress, recorder: Recorder | None
     ) -> list[Sample | Failure]:
         """Decode requests of one method; a strategy that fails is left out, and the rest decoded again."""
         mode = self.modes.mode_of(method, requests[0].strategy)
@@ -253,6 +273,7 @@ class HfBackend:
             self._add_work,
             mode,
             self._amateurs.get,
+            recorder,
         )
         size = self.batch_size(requests)
         batches = AdaptiveBatches(size)

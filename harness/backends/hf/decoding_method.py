@@ -14,6 +14,7 @@ from harness.backends.backend import Failure, Request
 from harness.decoding.strategy import Strategy
 
 if TYPE_CHECKING:
+    from harness.backends.hf.recorder import Recorder
     from harness.decoding.detokenizer import Detokenizer
     from harness.models.load import LoadedModel
     from harness.store.records import Sample
@@ -88,6 +89,7 @@ class Runtime:
         on_work: called once a batch is done.
         mode: how stock `generate` reads prompts with the model.
         amateur: returns the loaded model that `decoding.amateur` names.
+        recorder: sees the steps of a single request of a method that streams; None for one of its own.
     """
 
     loaded: LoadedModel
@@ -97,6 +99,7 @@ class Runtime:
     on_work: Callable[[Work], None]
     mode: GenerateMode = GenerateMode()
     amateur: Callable[[str], LoadedModel] | None = None
+    recorder: Recorder | None = None
 
 
 class Method(ABC):

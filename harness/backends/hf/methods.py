@@ -53,6 +53,7 @@ class Tree(Method):
             runtime.detokenizer,
             capture=runtime.capture,
             amateur=runtime.amateur,
+            recorder=runtime.recorder,
             on_step=runtime.on_step,
             on_work=runtime.on_work,
         )
@@ -134,7 +135,7 @@ class ContrastiveSearch(Method):
     def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
         from harness.backends.hf.contrastive_search import contrastive_search
 
-        return decode_each_strategy(self, contrastive_search, runtime, requests)
+        return decode_each_strategy(self, contrastive_search, runtime, requests, recorder=runtime.recorder)
 
     def timed_steps(
         self, loaded: LoadedModel, strategy: Strategy, prompts: Prompts, use_cache: bool
@@ -162,7 +163,8 @@ class StockGenerate(Method):
     def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
         from harness.backends.hf.stock_generate import stock_generate
 
-        return decode_each_strategy(self, stock_generate, runtime, requests, amateur=runtime.amateur)
+        more = {"amateur": runtime.amateur, "recorder": runtime.recorder}
+        return decode_each_strategy(self, stock_generate, runtime, requests, **more)
 
 
 METHODS: tuple[Method, ...] = (Tree(), Beams(), DiverseBeams(), ContrastiveSearch(), StockGenerate())
