@@ -23,14 +23,14 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
-# The commands that tests start compile the harness once, not each.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
-
 sys.path.append(str(Path(__file__).parent))
 
 from forked import COMMAND, Forked
 from small_models import SmallModels, quiet_transformers
+
+# The commands that tests start compile the harness once, not each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A shell starts its background jobs with SIGINT ignored, which all processes below them would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
