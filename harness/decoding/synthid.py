@@ -16,16 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.decoding.synthid_numpy import MULTIPLIER, random_bits
 from harness.decoding.texts import Texts
-
-_MULTIPLIER = 6364136223846793005
-"""Of a linear congruential generator; products wrap to 64 bits."""
 
 
 def hashed(state: Tensor, data: Tensor) -> Tensor:
     """Return a hash of (..., n) integers that goes on from a state (...)."""
     for column in data.unbind(-1):
-        state = (state + column) * _MULTIPLIER + 1
+        state = (state + column) * MULTIPLIER + 1
     return state
 
 
@@ -62,19 +60,6 @@ class SynthId:
         marked = p.clamp(min=torch.finfo(p.dtype).tiny).log()
         return torch.where(repeated | (scores == float("-inf")), scores, marked)
 
-    def detected(self, output: Sequence[int]) -> Tensor:
-        """Return (T, keys) bits of an output's tokens, of those whose context did not occur before."""
-        width = self._ngram - 1
-        if len(output) <= width:
-            return torch.zeros((0, len(self._keys)), dtype=torch.long)
-        ids = torch.tensor(output, dtype=torch.long)
-        contexts = self._contexts(ids[None, :-1])[0]
-        ngrams = hashed(contexts, ids[width:, None])
-        latest: list[int] = contexts.tolist()
-        fresh = [own not in latest[max(0, at - self._history) : at] for at, own in enumerate(latest)]
-        bits = torch.stack([self._bits(ngrams, key, torch.long) for key in self._keys], dim=1)
-        return bits[torch.tensor(fresh)]
-
     def _contexts(self, ids: Tensor) -> Tensor:
         """Return (R, T) hashes of all windows of (R, S) ids that a next token is drawn after."""
         windows = ids.unfold(1, self._ngram - 1, 1)
@@ -88,7 +73,7 @@ class SynthId:
             return table[hashed(hashes, hashes.new_tensor([key])) % size]
         # Of a power of 2 the low bits are enough.
         low = hashes.to(torch.int32)
-        low = (low + _low(key)).mul_(_low(_MULTIPLIER)).add_(1).bitwise_and_(size - 1)
+        low = (low + _low(key)).mul_(_low(MULTIPLIER)).add_(1).bitwise_and_(size - 1)
         return table.index_select(0, low.flatten()).view(low.shape)
 
 
@@ -99,5 +84,4 @@ def _low(value: int) -> int:
 
 @lru_cache(maxsize=8)
 def _table(seed: int, size: int, device: str, dtype: torch.dtype) -> Tensor:
-    generator = torch.Generator(device="cpu").manual_seed(seed)
-    return torch.randint(0, 2, (size,), generator=generator).to(device, dtype)
+    return torch.from_numpy(random_bits(seed, size)).to(device, dtype)
