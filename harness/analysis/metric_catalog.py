@@ -71,7 +71,9 @@ def _watermark(key: str, name: str, short: str, column: str, score: str) -> tupl
     z = f"standard deviations of the {name} score above that of texts without the mark, mean over outputs"
     p = f"probability of so large a {name} score in a text without the mark, mean over outputs"
     return (
-        _mean(f"watermark/{key}_detected", f"{name} found", found, "higher", 3, SHARE, binary=True),
+        _mean(
+            f"watermark/{key}_detected", f"{name} found", found, "higher", 3, SHARE, "headline", binary=True
+        ),
         _mean(f"watermark/{key}_z", f"{name} z", z, "higher", 2, (-math.inf, math.inf)),
         _mean(f"watermark/{key}_p_value", f"{name} p", p, "lower", 4, SHARE, "tables"),
         _mean(f"watermark/{key}_{column}", f"{name} {short}", score, "higher", 4, bounds, "tables"),
