@@ -67,13 +67,12 @@ def _mean(
 def _watermark(key: str, name: str, short: str, column: str, score: str) -> tuple[Metric, ...]:
     """Return the metrics of a detector: `score` says what its plain score is, in `column`."""
     bounds = POSITIVE if column == "mean_score" else SHARE
-    found = f"fraction of outputs in which the {name} detector finds its mark at p < 0.01"
+    share = f"fraction of outputs in which the {name} detector finds its mark at p < 0.01"
     z = f"standard deviations of the {name} score above that of texts without the mark, mean over outputs"
     p = f"probability of so large a {name} score in a text without the mark, mean over outputs"
+    found = f"watermark/{key}_detected"
     return (
-        _mean(
-            f"watermark/{key}_detected", f"{name} found", found, "higher", 3, SHARE, "headline", binary=True
-        ),
+        _mean(found, f"{name} found", share, "higher", 3, SHARE, "headline", binary=True),
         _mean(f"watermark/{key}_z", f"{name} z", z, "higher", 2, (-math.inf, math.inf)),
         _mean(f"watermark/{key}_p_value", f"{name} p", p, "lower", 4, SHARE, "tables"),
         _mean(f"watermark/{key}_{column}", f"{name} {short}", score, "higher", 4, bounds, "tables"),

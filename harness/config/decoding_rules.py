@@ -39,10 +39,9 @@ GOOD_VALUES: Mapping[str, Any] = {
     "penalty_decay": 64,
     "dry_multiplier": 0.8,
     "kgw_bias": 2.0,
-    "synthid_keys": (654, 400, 836, 123, 340, 443, 597, 160, 57, 29),
     "gumbel_key": 15485863,
 }
-"""A value to begin with, of the fields that others refine."""
+"""A value to begin with, of the fields that others refine; the choice `synthid` has the keys of its own."""
 
 GOOD_CANDIDATES = 4
 """Candidates to begin with in contrastive search."""
@@ -95,7 +94,8 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
             cure = f"add decoding.do_sample=true or use decoding={_sampling_choice(key)}"
             yield NoEffect(text, f"no effect without do_sample=true; {cure}")
         elif field.needs is not None and not acts(effective, field.needs):
-            cure = f"add {_typed(field.needs, GOOD_VALUES[field.needs])}"
+            good = GOOD_VALUES.get(field.needs)
+            cure = "use decoding=synthid" if good is None else f"add {_typed(field.needs, good)}"
             yield NoEffect(text, f"no effect without {field.needs}; {cure}")
         elif key == "penalty_last_n" and not acts(effective, *_PENALTIES):
             yield NoEffect(text, "no effect without a penalty; add decoding.repetition_penalty=1.1")

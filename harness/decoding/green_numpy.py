@@ -1,7 +1,7 @@
 """Which tokens are green in the KGW watermark, in NumPy, for detectors, which have no torch.
 
-A seed's green tokens are the first of torch's random permutation of the vocabulary on a CPU: a shuffle (Fisher
-and Yates) by the 32-bit numbers of a Mersenne twister. That of one token is found without the permutation.
+A seed's green tokens are the first of torch's random permutation of the vocabulary on a CPU: a shuffle
+(Fisher and Yates) by 32-bit numbers of a Mersenne twister. One token's place is found without the others'.
 """
 
 from __future__ import annotations

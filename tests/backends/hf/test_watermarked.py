@@ -54,7 +54,7 @@ def until_end(loaded: Any, tokens: list[int]) -> tuple[int, ...]:
     return tuple(tokens[: tokens.index(eos) + 1] if eos in tokens else tokens)
 
 
-@pytest.mark.thinned(2)
+@pytest.mark.thinned(3)
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 @pytest.mark.parametrize("name", MARKS)
 def test_greedy_is_stock_generate_one_prompt_at_a_time(
@@ -85,7 +85,7 @@ def test_greedy_is_stock_generate_one_prompt_at_a_time(
 
 @pytest.fixture(scope="module")
 def company(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> dict[str, Any]:
-    """By name the requests of a watermark, two samples a prompt, and their samples decoded with all others."""
+    """By name the requests of a watermark, two a prompt, and their samples, decoded with all others."""
     loaded = loaded_model("llama")
     fields = {"none": {}, **FIELDS}
     requests = {
