@@ -191,11 +191,11 @@ def test_the_laws_by_hand() -> None:
 def test_what_is_not_marked_is_seldom_found(fields: dict[str, Any]) -> None:
     """z of random texts is centred, and p-values are uniform where they are continuous."""
     one = detector(vocabulary=1999, **fields)
-    columns = [watermark_scores(one, random_ids(80, seed, 1999)) for seed in range(300)]
+    columns = [watermark_scores(one, random_ids(80, seed, 1999)) for seed in range(120)]
     (name,) = {key.removesuffix("_p_value") for key in columns[0] if key.endswith("_p_value")}
     assert np.mean([values[f"{name}_detected"] for values in columns]) < 0.05
     z = [values[f"{name}_z"] for values in columns]
-    assert abs(np.mean(z)) < 4.5 / math.sqrt(300)
+    assert abs(np.mean(z)) < 4.5 / math.sqrt(120)
     assert 0.8 < np.std(z) < 1.2
     if name == "gumbel":
         assert kstest([values[f"{name}_p_value"] for values in columns], "uniform").pvalue > 1e-4
