@@ -64,6 +64,21 @@ def _mean(
     return Metric(key, name, description, "", decimals, better, visibility, column, bounds, binary)
 
 
+def _watermark(key: str, name: str, short: str, column: str, score: str) -> tuple[Metric, ...]:
+    """Return the metrics of a detector: `score` says what its plain score is, in `column`."""
+    bounds = POSITIVE if column == "mean_score" else SHARE
+    share = f"fraction of outputs in which the {name} detector finds its mark at p < 0.01"
+    z = f"standard deviations of the {name} score above that of texts without the mark, mean over outputs"
+    p = f"probability of so large a {name} score in a text without the mark, mean over outputs"
+    found = f"watermark/{key}_detected"
+    return (
+        _mean(found, f"{name} found", share, "higher", 3, SHARE, "headline", binary=True),
+        _mean(f"watermark/{key}_z", f"{name} z", z, "higher", 2, (-math.inf, math.inf)),
+        _mean(f"watermark/{key}_p_value", f"{name} p", p, "lower", 4, SHARE, "tables"),
+        _mean(f"watermark/{key}_{column}", f"{name} {short}", score, "higher", 4, bounds, "tables"),
+    )
+
+
 METRICS: tuple[Metric, ...] = (
     Metric("latency/ttft_p50_ms", "TTFT", "time to first token, median", "ms", 1, "lower", "headline"),
     Metric("latency/ttft_p95_ms", "TTFT p95", "time to first token, 95th percentile",
@@ -131,6 +146,12 @@ METRICS: tuple[Metric, ...] = (
     _mean("quality/grammar_log_weight", "grammar weight",
           "log of the raw probability that the grammar left, summed over the tokens of an output, nats",
           None, 2, NEGATIVE, "tables"),
+    *_watermark("kgw", "KGW", "green", "green_share", "fraction of n-grams that end with a green token"),
+    *_watermark("synthid", "SynthID", "g", "weighted_g",
+                "mean of the tokens' bits, 0.5 where nothing is marked, first keys weighing most"),
+    _mean("watermark/synthid_mean_g", "SynthID mean g", "the same without weights",
+          "higher", 4, SHARE, "tables"),
+    *_watermark("gumbel", "Gumbel", "score", "mean_score", "mean of -ln(1 - u), 1 where nothing is marked"),
     Metric("preference/win_rate", "win rate",
            "fraction of blind comparisons that it won, ties counting half", "", 2, "higher",
            bounds=SHARE),

@@ -75,6 +75,8 @@ def _of_metric(
         x = np.array(list(table))
         if len(x) > 1:
             stacked = np.stack(list(table.values()))
+            # The weights sum to 0 up to rounding: what is equal at all values has no slope at all.
+            stacked = stacked - stacked[0]
             rows.append(slope(x) @ stacked)
             bend = curvature(x)
             if bend is not None:

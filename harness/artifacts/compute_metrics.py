@@ -22,6 +22,7 @@ from harness.analysis.metrics.reference_metrics import chrf, exact_match, rouge_
 from harness.analysis.metrics.requested import RequestedMetrics
 from harness.analysis.metrics.structure_metrics import is_valid, log_weight
 from harness.analysis.metrics.text_metrics import text_metrics
+from harness.analysis.metrics.watermark_scores import watermark_scores
 from harness.errors import HarnessError
 from harness.store.files import finite_or_null
 from harness.store.parquet_files import write_parquet
@@ -95,6 +96,7 @@ def _sample_metrics(
     found = SampleMetrics()
     structure = requested.structure
     own = (*(Token._fields if requested.custom else ()), *(("allowed_logprob",) if structure else ()))
+    own += ("token_id",) if requested.detectors else ()
     columns = ("position", *dict.fromkeys((*STEP_COLUMNS, *own)))
     for prompt_id, group in groupby(_samples(stored, columns), lambda sample: str(sample[0]["prompt_id"])):
         samples = list(group)
@@ -119,6 +121,8 @@ def _sample_metrics(
             if structure is not None:
                 values["valid"] = is_valid(row["output"], structure)
                 values["grammar_log_weight"] = log_weight(steps)
+            for detector in requested.detectors if "token_id" in steps else ():
+                values |= watermark_scores(detector, steps["token_id"].tolist())
             for metric in requested.custom:
                 values[metric.column] = metric.of(_generated(row, steps, reference))
             found.add(prompt_id, values)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from harness.config.decoding import Decoding, FieldKind
+from harness.config.decoding import Decoding
+from harness.config.decoding_field import FieldKind
 from harness.config.effective import NEUTRAL, decoding_fields
 from harness.config.groups import ConfigGroups
 from harness.config.processor_entries import typed_value

@@ -45,6 +45,7 @@ _KINDS = (
     "adaptive",
     "penalty",
     "structure",
+    "watermark",
     "search",
     "beams",
     "processor",

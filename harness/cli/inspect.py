@@ -128,7 +128,7 @@ def _decode(
         logits, warped = walk.logits(tokens)[0], walk.warped(tokens, point.decoding)
         raw = logits.log_softmax(-1)
         top = raw.topk(min(arguments.top_k, len(raw))).indices.tolist()
-        tokens.append(walk.choose(warped, position, point.decoding, point.generation.seed))
+        tokens.append(walk.choose(warped, tokens, point.decoding, point.generation.seed))
         *candidates, chosen = _candidates(detokenizer, [*top, tokens[-1]], logits, raw, warped[0])
         entropy = float(torch.special.entr(raw.exp()).sum())
         yield Step(position, tuple(candidates), chosen, entropy)

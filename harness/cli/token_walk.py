@@ -141,15 +141,18 @@ class TokenWalk:
         self._guided.close()
 
     @torch.inference_mode()
-    def choose(self, warped: Tensor, position: int, decoding: Decoding, seed: int) -> int:
-        """Return the token that a strategy takes of its (1, V) log-probabilities at a step.
+    def choose(self, warped: Tensor, tokens: Sequence[int], decoding: Decoding, seed: int) -> int:
+        """Return the token that a strategy takes after `tokens` of its (1, V) log-probabilities.
 
         The likeliest, or one drawn with the noise that all strategies share.
         """
         if not decoding.do_sample:
             return int(warped.argmax(-1))
-        key = torch.tensor([noise_key(seed, self.prompt.id, 0)], device=warped.device)
-        return int(draw(warped, key, position))
+        own, position = noise_key(seed, self.prompt.id, 0), len(tokens)
+        if (noise := self._processors(decoding).noise) is not None:
+            length = len(self.prompt.ids)
+            (own,) = noise.keys([[*self.prompt.ids, *tokens]], [length], [own], position)
+        return int(draw(warped, torch.tensor([own], device=warped.device), position))
 
     def _read(self, tokens: tuple[int, ...]) -> list[tuple[int, Tensor]]:
         """Read what is new; return (1, V) logits after `tokens` up to each length that was read."""

@@ -163,7 +163,7 @@ class WalkAnswers:
             if self._walk.room is not None and len(tokens) >= self._walk.room:
                 break
             warped = self._walk.warped(tokens, decoding)
-            tokens.append(self._walk.choose(warped, len(tokens), decoding, seed or 0))
+            tokens.append(self._walk.choose(warped, tokens, decoding, seed or 0))
         return {
             "tokens": tokens,
             "ended": bool(tokens) and tokens[-1] in self._walk.eos_ids,

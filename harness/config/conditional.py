@@ -110,7 +110,9 @@ def _of_others(one: Candidate, section: str, own: Mapping[str, Mapping[str, Any]
     """
     if section != "decoding":
         return set()
-    fields = decoding_fields("guidance", "temperature", "truncation", "penalty", "bias", "order", "structure")
+    fields = decoding_fields(
+        "guidance", "temperature", "truncation", "penalty", "bias", "order", "structure", "watermark"
+    )
     del fields["temperature"]
     fields |= {name: decoding_fields()[name] for name in _OF_A_SEARCH}
     its = own[_name(one, section)]

@@ -6,25 +6,12 @@ What a sampler computes stands in `harness/decoding`, its source beside it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive, PositiveReal
-
-FieldKind = Literal[
-    "method", "guidance", "temperature", "truncation", "penalty", "bias", "order", "beam", "length", "filter",
-    "structure", "numerics", "own",
-]  # fmt: skip
-"""What a field of `Decoding` acts on.
-
-method: how the next token is chosen (sampling, searches). guidance: a second distribution, which the model's
-own is contrasted with. temperature, truncation: the distribution that is sampled from. penalty: tokens that
-occurred before. bias: chosen tokens. order: of the samplers. beam: the ranking of beams. length: the end of a
-text. filter: forbidden tokens. structure: what the whole output must be. numerics: the scores as numbers.
-own: whatever the user's code does.
-"""
+from harness.config.decoding_field import DecodingField, stock_field
 
 SamplerName = Literal[
     "temperature", "smoothing", "top_n_sigma", "top_h", "top_k", "top_p", "min_p", "typical_p",
@@ -33,31 +20,10 @@ SamplerName = Literal[
 """The samplers in the order in which they act, transformers' own among them in its order."""
 
 
-@dataclass(frozen=True)
-class DecodingField:
-    """What is known of a field of `Decoding` beside its type and range.
-
-    Attributes:
-        kind: what it acts on.
-        neutral: the value that changes nothing; null in a config means this value.
-        needs: another field that it refines: without that one it has no effect.
-        stock: whether it is a field of GenerationConfig.
-    """
-
-    kind: FieldKind
-    neutral: Any
-    needs: str | None = None
-    stock: bool = False
-
-
-def _stock(kind: FieldKind, neutral: Any) -> DecodingField:
-    """A field of GenerationConfig, with the value with which transformers adds no processor."""
-    return DecodingField(kind, neutral, stock=True)
-
-
 Share = Annotated[float, Field(gt=0, le=1)]
 Penalty = Annotated[float, Field(ge=-100, le=100)]
 Window = Annotated[int, Field(ge=-1, le=2**31 - 1)]
+MarkKey = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 
 class Decoding(Choice):
@@ -66,13 +32,13 @@ class Decoding(Choice):
     A field left null has its neutral value; nothing is inherited from the model's own generation_config.json.
     """
 
-    do_sample: Annotated[bool | None, _stock("method", False)] = Field(
+    do_sample: Annotated[bool | None, stock_field("method", False)] = Field(
         None, description="draw each token at random; false: take the most likely one"
     )
-    num_beams: Annotated[int | None, Field(ge=1, le=1024), _stock("method", 1)] = Field(
+    num_beams: Annotated[int | None, Field(ge=1, le=1024), stock_field("method", 1)] = Field(
         None, description="sequences that beam search follows; 1: no beam search"
     )
-    penalty_alpha: Annotated[float | None, Field(ge=0, le=1), _stock("method", None)] = Field(
+    penalty_alpha: Annotated[float | None, Field(ge=0, le=1), stock_field("method", None)] = Field(
         None,
         description="contrastive search: how much the likeness of a candidate to the text so far counts "
         "against its probability, among top_k candidates",
@@ -83,7 +49,7 @@ class Decoding(Choice):
         "token and goes on greedily",
     )
 
-    guidance_scale: Annotated[float | None, Field(ge=0, le=100), _stock("guidance", None)] = Field(
+    guidance_scale: Annotated[float | None, Field(ge=0, le=100), stock_field("guidance", None)] = Field(
         None,
         description="classifier-free guidance: how far from the negative prompt's distribution; 1: none",
     )
@@ -112,14 +78,14 @@ class Decoding(Choice):
         None,
         description="(1 + beta) logits - beta amateur's logits; null: the difference of log-probabilities",
     )
-    dola_layers: Annotated[Literal["low", "high"] | tuple[Natural, ...] | None, _stock("guidance", None)] = (
-        Field(
-            None,
-            description="DoLa: contrast with the most different layer of low, high or a list (0: embeddings)",
-        )
+    dola_layers: Annotated[
+        Literal["low", "high"] | tuple[Natural, ...] | None, stock_field("guidance", None)
+    ] = Field(
+        None,
+        description="DoLa: contrast with the most different layer of low, high or a list (0: embeddings)",
     )
 
-    temperature: Annotated[PositiveReal | None, _stock("temperature", 1.0)] = Field(
+    temperature: Annotated[PositiveReal | None, stock_field("temperature", 1.0)] = Field(
         None, description="logits are divided by it: below 1 sharpens the distribution, above 1 flattens it"
     )
     dynatemp_range: Annotated[
@@ -146,13 +112,13 @@ class Decoding(Choice):
     top_n_sigma: Annotated[PositiveReal | None, DecodingField("truncation", None)] = Field(
         None, description="keep logits within so many standard deviations of the largest"
     )
-    top_h: Annotated[Share | None, _stock("truncation", None)] = Field(
+    top_h: Annotated[Share | None, stock_field("truncation", None)] = Field(
         None, description="keep the most likely tokens up to this share of the entropy"
     )
-    top_k: Annotated[Positive | None, _stock("truncation", 0)] = Field(
+    top_k: Annotated[Positive | None, stock_field("truncation", 0)] = Field(
         None, description="keep the k most likely tokens"
     )
-    top_p: Annotated[Share | None, _stock("truncation", 1.0)] = Field(
+    top_p: Annotated[Share | None, stock_field("truncation", 1.0)] = Field(
         None, description="keep the fewest tokens with a total probability of at least this"
     )
     top_p_decay: Annotated[Share | None, DecodingField("truncation", 1.0, "top_p")] = Field(
@@ -164,16 +130,16 @@ class Decoding(Choice):
     top_p_reset_ids: Annotated[
         tuple[Natural, ...] | None, DecodingField("truncation", None, "top_p_decay")
     ] = Field(None, description="token ids after which a decaying top_p starts again, as ends of sentences")
-    min_p: Annotated[float | None, Field(ge=0, le=1), _stock("truncation", None)] = Field(
+    min_p: Annotated[float | None, Field(ge=0, le=1), stock_field("truncation", None)] = Field(
         None, description="keep tokens at least this many times as likely as the most likely one"
     )
-    typical_p: Annotated[Share | None, _stock("truncation", 1.0)] = Field(
+    typical_p: Annotated[Share | None, stock_field("truncation", 1.0)] = Field(
         None, description="keep the tokens with surprisal nearest the entropy, up to this total probability"
     )
-    epsilon_cutoff: Annotated[float | None, Field(ge=0, lt=1), _stock("truncation", 0.0)] = Field(
+    epsilon_cutoff: Annotated[float | None, Field(ge=0, lt=1), stock_field("truncation", 0.0)] = Field(
         None, description="keep tokens with at least this probability"
     )
-    eta_cutoff: Annotated[float | None, Field(ge=0, lt=1), _stock("truncation", 0.0)] = Field(
+    eta_cutoff: Annotated[float | None, Field(ge=0, lt=1), stock_field("truncation", 0.0)] = Field(
         None, description="keep tokens above a cutoff that falls with the entropy"
     )
     tfs: Annotated[Share | None, DecodingField("truncation", 1.0)] = Field(
@@ -220,7 +186,7 @@ class Decoding(Choice):
         None, description="the samplers in the order in which they act; every one that is used"
     )
 
-    repetition_penalty: Annotated[PositiveReal | None, _stock("penalty", 1.0)] = Field(
+    repetition_penalty: Annotated[PositiveReal | None, stock_field("penalty", 1.0)] = Field(
         None, description="divides the logits of tokens that occurred before; 1: none"
     )
     presence_penalty: Annotated[Penalty | None, DecodingField("penalty", 0.0)] = Field(
@@ -243,10 +209,10 @@ class Decoding(Choice):
     penalty_decay: Annotated[Positive | None, DecodingField("penalty", None, "repetition_penalty")] = Field(
         None, description="tokens over which the repetition penalty fades after penalty_sustain"
     )
-    encoder_repetition_penalty: Annotated[PositiveReal | None, _stock("penalty", 1.0)] = Field(
+    encoder_repetition_penalty: Annotated[PositiveReal | None, stock_field("penalty", 1.0)] = Field(
         None, description="multiplies the logits of the prompt's tokens; above 1: stay with the prompt"
     )
-    no_repeat_ngram_size: Annotated[int | None, Field(ge=0, le=1024), _stock("penalty", 0)] = Field(
+    no_repeat_ngram_size: Annotated[int | None, Field(ge=0, le=1024), stock_field("penalty", 0)] = Field(
         None, description="no sequence of so many tokens occurs twice; 0: off"
     )
     dry_multiplier: Annotated[
@@ -270,39 +236,39 @@ class Decoding(Choice):
     ] = Field(None, description="added to the logits of tokens, by id")
     sequence_bias: Annotated[
         tuple[tuple[tuple[Natural, ...], Annotated[float, Field(ge=-1e4, le=1e4)]], ...] | None,
-        _stock("bias", None),
+        stock_field("bias", None),
     ] = Field(None, description="added to the last token's logit where it would complete a sequence of ids")
 
     # A score is divided by its length to this power, which must be finite.
-    length_penalty: Annotated[float | None, Field(ge=-5, le=5), _stock("beam", 1.0)] = Field(
+    length_penalty: Annotated[float | None, Field(ge=-5, le=5), stock_field("beam", 1.0)] = Field(
         None,
         description="beam scores are divided by the length to this power: above 0 favours longer outputs",
     )
-    early_stopping: Annotated[Literal[True, False, "never"] | None, _stock("beam", False)] = Field(
+    early_stopping: Annotated[Literal[True, False, "never"] | None, stock_field("beam", False)] = Field(
         None, description="true: beam search ends once it has num_beams finished sequences"
     )
-    num_beam_groups: Annotated[int | None, Field(ge=1, le=1024), _stock("beam", 1)] = Field(
+    num_beam_groups: Annotated[int | None, Field(ge=1, le=1024), stock_field("beam", 1)] = Field(
         None, description="diverse beam search: groups that num_beams is divided into; 1: none"
     )
-    diversity_penalty: Annotated[float | None, Field(ge=0, le=100), _stock("beam", 0.0)] = Field(
+    diversity_penalty: Annotated[float | None, Field(ge=0, le=100), stock_field("beam", 0.0)] = Field(
         None,
         description="subtracted from a token's log-probability for each beam of an earlier group that has "
         "just chosen it",
     )
-    min_new_tokens: Annotated[Natural | None, _stock("length", None)] = Field(
+    min_new_tokens: Annotated[Natural | None, stock_field("length", None)] = Field(
         None, description="no end-of-text token before so many new ones"
     )
-    bad_words_ids: Annotated[tuple[tuple[Natural, ...], ...] | None, _stock("filter", None)] = Field(
+    bad_words_ids: Annotated[tuple[tuple[Natural, ...], ...] | None, stock_field("filter", None)] = Field(
         None, description="token sequences that are never generated"
     )
-    suppress_tokens: Annotated[tuple[Natural, ...] | None, _stock("filter", None)] = Field(
+    suppress_tokens: Annotated[tuple[Natural, ...] | None, stock_field("filter", None)] = Field(
         None, description="token ids that are never generated"
     )
-    begin_suppress_tokens: Annotated[tuple[Natural, ...] | None, _stock("filter", None)] = Field(
+    begin_suppress_tokens: Annotated[tuple[Natural, ...] | None, stock_field("filter", None)] = Field(
         None, description="token ids that are never the first one"
     )
     exponential_decay_length_penalty: Annotated[
-        tuple[Natural, Annotated[float, SENSIBLE_SIZE]] | None, _stock("length", None)
+        tuple[Natural, Annotated[float, SENSIBLE_SIZE]] | None, stock_field("length", None)
     ] = Field(None, description="[start, factor]: from `start` on, end-of-text gets likelier by `factor`")
     json_schema: Annotated[dict[str, Any] | str | None, DecodingField("structure", None)] = Field(
         None, description="the output is JSON of this schema: a mapping, JSON text, or a .json file"
@@ -316,10 +282,60 @@ class Decoding(Choice):
     grammar: Annotated[str | None, Field(min_length=1), DecodingField("structure", None)] = Field(
         None, description="the output is of this Lark grammar: its text, or a .lark file"
     )
-    renormalize_logits: Annotated[bool | None, _stock("numerics", False)] = Field(
+    kgw_bias: Annotated[
+        Annotated[float, Field(ge=0), SENSIBLE_SIZE] | None, DecodingField("watermark", 0.0)
+    ] = Field(
+        None, description="KGW watermark: added to the logits of the green tokens, which the last one chooses"
+    )
+    kgw_greenlist_ratio: Annotated[
+        float | None, Field(gt=0, lt=1), DecodingField("watermark", 0.25, "kgw_bias")
+    ] = Field(None, description="share of the vocabulary that is green")
+    kgw_hashing_key: Annotated[MarkKey | None, DecodingField("watermark", 15485863, "kgw_bias")] = Field(
+        None, description="the secret of the KGW watermark, which its detector must have"
+    )
+    kgw_seeding_scheme: Annotated[
+        Literal["lefthash", "selfhash"] | None, DecodingField("watermark", "lefthash", "kgw_bias")
+    ] = Field(
+        None,
+        description="what chooses the green tokens: the last token, or the last ones and the next itself",
+    )
+    kgw_context_width: Annotated[
+        int | None, Field(ge=1, le=64), DecodingField("watermark", 1, "kgw_bias")
+    ] = Field(None, description="tokens that selfhash looks at, the next one among them")
+    synthid_keys: Annotated[
+        Annotated[tuple[MarkKey, ...], Field(min_length=1, max_length=64)] | None,
+        DecodingField("watermark", None),
+    ] = Field(
+        None,
+        description="SynthID watermark: its secret, a number for each round of the tournament; 10 to 30",
+    )
+    synthid_ngram_len: Annotated[
+        int | None, Field(ge=2, le=64), DecodingField("watermark", 5, "synthid_keys")
+    ] = Field(None, description="the tokens that decide the rounds: the next one and those before it")
+    synthid_context_history_size: Annotated[
+        Positive | None, DecodingField("watermark", 1024, "synthid_keys")
+    ] = Field(None, description="a context among the latest so many is not marked again")
+    synthid_sampling_table_seed: Annotated[Natural | None, DecodingField("watermark", 0, "synthid_keys")] = (
+        Field(None, description="seed of the table of random bits")
+    )
+    synthid_sampling_table_size: Annotated[
+        int | None, Field(ge=2, le=2**24), DecodingField("watermark", 65536, "synthid_keys")
+    ] = Field(None, description="entries of the table of random bits")
+    synthid_skip_first_ngram_calls: Annotated[
+        bool | None, DecodingField("watermark", False, "synthid_keys")
+    ] = Field(None, description="do not mark the first synthid_ngram_len - 1 tokens")
+    gumbel_key: Annotated[MarkKey | None, DecodingField("watermark", None)] = Field(
+        None,
+        description="Gumbel watermark: its secret; the noise that tokens are drawn with is a hash of it and "
+        "the last tokens, so samples of a prompt are equal until a context comes again",
+    )
+    gumbel_context_width: Annotated[
+        int | None, Field(ge=1, le=64), DecodingField("watermark", 4, "gumbel_key")
+    ] = Field(None, description="the last tokens that the noise of the Gumbel watermark depends on")
+    renormalize_logits: Annotated[bool | None, stock_field("numerics", False)] = Field(
         None, description="make the processed scores log-probabilities again"
     )
-    remove_invalid_values: Annotated[bool | None, _stock("numerics", False)] = Field(
+    remove_invalid_values: Annotated[bool | None, stock_field("numerics", False)] = Field(
         None, description="replace NaN and infinity among the logits"
     )
 

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from harness.config.decoding import Decoding, DecodingField, SamplerName
+from harness.config.decoding import Decoding, SamplerName
+from harness.config.decoding_field import DecodingField
 from harness.config.effective import (
     acts,
     decoding_fields,
@@ -20,6 +21,7 @@ from harness.config.sampler_order import ACTIVATED_BY, sampler_order
 from harness.config.search_path import conf_folder
 from harness.config.structure import STRUCTURES, problem_of, shortened, structure_of
 from harness.config.validation import format_value
+from harness.config.watermark_kinds import MARKED_BY, watermarks_of
 from harness.errors import ConfigError, Mistake
 
 GOOD_VALUES: Mapping[str, Any] = {
@@ -36,8 +38,10 @@ GOOD_VALUES: Mapping[str, Any] = {
     "repetition_penalty": 1.1,
     "penalty_decay": 64,
     "dry_multiplier": 0.8,
+    "kgw_bias": 2.0,
+    "gumbel_key": 15485863,
 }
-"""A value to begin with, of the fields that others refine."""
+"""A value to begin with, of the fields that others refine; the choice `synthid` has the keys of its own."""
 
 GOOD_CANDIDATES = 4
 """Candidates to begin with in contrastive search."""
@@ -90,7 +94,8 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
             cure = f"add decoding.do_sample=true or use decoding={_sampling_choice(key)}"
             yield NoEffect(text, f"no effect without do_sample=true; {cure}")
         elif field.needs is not None and not acts(effective, field.needs):
-            cure = f"add {_typed(field.needs, GOOD_VALUES[field.needs])}"
+            good = GOOD_VALUES.get(field.needs)
+            cure = "use decoding=synthid" if good is None else f"add {_typed(field.needs, good)}"
             yield NoEffect(text, f"no effect without {field.needs}; {cure}")
         elif key == "penalty_last_n" and not acts(effective, *_PENALTIES):
             yield NoEffect(text, "no effect without a penalty; add decoding.repetition_penalty=1.1")
@@ -120,6 +125,7 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
         yield Mistake(_typed("cot_branches", decoding.cot_branches), f"{problem}; {cure}")
     if is_beam(decoding):
         yield from _of_beam_groups(decoding)
+    yield from _of_watermarks(decoding, effective)
     yield from entry_rules(decoding.processors or ())
     yield from _of_samplers(decoding, effective)
 
@@ -195,6 +201,25 @@ def _of_beam_groups(decoding: Decoding) -> Iterator[Mistake]:
         yield NoEffect(text, "no effect without diversity_penalty; add decoding.diversity_penalty=1.0")
     if draws(decoding):
         yield Mistake(text, "diverse beam search does not sample; use decoding.do_sample=false")
+
+
+def _of_watermarks(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield what is wrong with watermarks; that beams have none is said of each field."""
+    marks = [MARKED_BY[name] for name in watermarks_of(effective)]
+    for name in marks[1:]:
+        message = f"{marks[0]} marks the text too; use decoding.{name}=null"
+        yield Mistake(_typed(name, getattr(decoding, name)), message)
+    if "gumbel_key" in marks and not draws(decoding):
+        if method := _deterministic_method(decoding):
+            cure = f"{method} does not sample; use decoding.gumbel_key=null"
+        else:
+            cure = "add decoding.do_sample=true or use decoding=gumbel_watermark"
+        yield NoEffect(_typed("gumbel_key", decoding.gumbel_key), f"no effect without do_sample=true; {cure}")
+    width = decoding.kgw_context_width
+    if width not in (None, 1) and "kgw_bias" in marks and decoding.kgw_seeding_scheme != "selfhash":
+        cure = "add decoding.kgw_seeding_scheme=selfhash"
+        text = _typed("kgw_context_width", width)
+        yield NoEffect(text, f"no effect with lefthash, which looks at the last token; {cure}")
 
 
 def _of_samplers(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[Mistake]:

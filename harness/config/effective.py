@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.config.decoding import Decoding, DecodingField, FieldKind
+from harness.config.decoding import Decoding
+from harness.config.decoding_field import DecodingField, FieldKind
 from harness.config.structure import structure_value
 
 FIXED: dict[str, Any] = {

@@ -54,7 +54,7 @@ UNSUPPORTED_KEYS: dict[str, str] = {
     "cfg_scale": "use decoding.guidance_scale",
     "student_alpha": "use decoding.contrastive_alpha",
     "student_model": "use decoding.amateur",
-    "watermarking_config": "not supported yet",
+    "watermarking_config": "use decoding=kgw or decoding=synthid",
     "token_healing": "not supported: a prompt is encoded as it is",
     "encoder_no_repeat_ngram_size": f"{_DECODER_ONLY}; use decoding.no_repeat_ngram_size",
     "forced_bos_token_id": "not supported",

@@ -17,6 +17,7 @@ from transformers import GenerationConfig
 from transformers.generation import logits_process as stock
 
 from harness.config.effective import NEUTRAL
+from harness.decoding.after_samplers import AfterSamplers, keyed_noise
 from harness.decoding.grammar_mask import grammar_mask
 from harness.decoding.guidance import guidance_of
 from harness.decoding.own_processors import own_processors
@@ -75,7 +76,8 @@ class Processors:
         samplers: what comes after it, applied by `SamplerChain`; None where there is nothing.
         state: what the samplers remember of each text.
         neutral: nothing is changed, and nothing comes before or after it.
-        after: the user's own processors that see what the samplers leave.
+        after: what sees what the samplers leave: the user's own processors, and a watermark.
+        noise: of a watermark, in place of the samples' own; None without one.
     """
 
     def __init__(
@@ -98,7 +100,8 @@ class Processors:
         tokenizer = vocabulary.tokenizer if vocabulary is not None else None
         loaded = {"model": model, "tokenizer": tokenizer, "device": device}
         self._own = own_processors(effective, "before", **loaded)
-        self.after = own_processors(effective, "after", **loaded)
+        self.after = AfterSamplers(own_processors(effective, "after", **loaded), effective)
+        self.noise = keyed_noise(effective)
         if self._own or self.after:
             replaced["renormalize_logits"] = False  # it comes after them, and is a constant
         self._config.update(**replaced)
@@ -138,6 +141,7 @@ class Processors:
             and self.guidance is None
             and self._mask is None
             and not self.state.needed
+            and self.noise is None
             and all(
                 reads == "scores" and not any(isinstance(p, FastMinNewTokens) for p in self._list_for(1)[run])
                 for reads, run in self._runs

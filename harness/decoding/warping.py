@@ -33,7 +33,7 @@ def warp(
 def after_samplers(
     processors: Processors, texts: Texts, found: Sequence[Drawable], like: Tensor
 ) -> list[Drawable]:
-    """Return what the user's own processors make of what samplers left of (R, V) logits."""
+    """Return what is made of what samplers left of (R, V) logits."""
     if not processors.after:
         return list(found)
     before = None

@@ -178,7 +178,10 @@ def guidance_fits(point: Point, info: ModelInfo) -> list[Mistake]:
 
 
 def sample_notes(point: Point) -> tuple[str, ...]:
-    """Return a line where the one sample of a point is the greedy one of several."""
+    """Return a line where the one sample of a point is the greedy one of several, or where all are equal."""
+    if point.decoding.gumbel_key is not None and point.generation.samples > 1:
+        problem = "samples of a prompt are equal until the last tokens are those of an earlier place"
+        return (f"decoding.gumbel_key={point.decoding.gumbel_key}: {problem}; set generation.samples=1",)
     branches = point.decoding.cot_branches
     if branches is None or point.generation.samples > 1:
         return ()

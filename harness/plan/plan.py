@@ -30,6 +30,7 @@ from harness.plan.checks import (
     unused_answers,
 )
 from harness.plan.compared import with_full_names
+from harness.plan.detectors import with_detectors
 from harness.plan.prepare import prepare
 from harness.plan.references import hints, with_drift_roles
 from harness.store.files import outputs_folder
@@ -129,7 +130,7 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
     Raises:
         ConfigError: with every mistake found in any of them.
     """
-    jobs = with_drift_roles(_jobs(points))
+    jobs = with_detectors(with_drift_roles(_jobs(points)))
     groups = _groups(jobs)
     if len(jobs) > 1 and points[0].compare.noise:
         for group in groups:

@@ -22,6 +22,7 @@ SECTIONS = {
     "quality",
     "memory",
     "drift",
+    "watermark",
 }
 
 
@@ -44,6 +45,7 @@ def test_directions() -> None:
             assert metric.better == better, metric.key
         elif (
             section in ("throughput", "reference", "preference")
+            or (section == "watermark" and not name.endswith("p_value"))
             or name.startswith("distinct")
             or name == "valid"
         ):
@@ -63,6 +65,7 @@ def test_directions() -> None:
 def test_the_terminals_few() -> None:
     assert [metric.name for metric in HEADLINES] == [
         "TTFT", "ITL", "tok/s", "logprob", "dist-2", "rep-4", "tokens", "valid",
+        "KGW found", "SynthID found", "Gumbel found",
     ]  # fmt: skip
 
 

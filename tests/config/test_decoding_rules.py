@@ -29,7 +29,9 @@ def test_a_field_that_refines_another_has_no_effect_alone(name: str, mistakes: M
     value = field.neutral if field.neutral is not None else EXAMPLES.get(name, [3])
     (line,) = mistakes({"decoding.do_sample": True, f"decoding.{name}": value})
     assert f"no effect without {field.needs}" in line
-    assert line.endswith(f"add decoding.{field.needs}={GOOD_VALUES[str(field.needs)]}")
+    good = GOOD_VALUES.get(str(field.needs))
+    cure = "use decoding=synthid" if field.needs == "synthid_keys" else f"add decoding.{field.needs}={good}"
+    assert line.endswith(cure)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,20 @@ def test_a_field_that_refines_another_has_no_effect_alone(name: str, mistakes: M
     [
         ({"top_n_sigma": 1.0}, "decoding.top_n_sigma=1.0: no effect without do_sample=true"),
         ({"sampler_order": ["top_p"]}, "no effect without do_sample=true"),
+        (
+            {"gumbel_key": 5},
+            "decoding.gumbel_key=5: no effect without do_sample=true; add decoding.do_sample=true or use "
+            "decoding=gumbel_watermark",
+        ),
+        (
+            {"kgw_bias": 2.0, "gumbel_key": 5, "do_sample": True},
+            "decoding.gumbel_key=5: kgw_bias marks the text too; use decoding.gumbel_key=null",
+        ),
+        (
+            {"kgw_bias": 2.0, "kgw_context_width": 3},
+            "looks at the last token; add decoding.kgw_seeding_scheme=selfhash",
+        ),
+        ({"synthid_keys": [5], "num_beams": 3}, "beam search has transformers' own processors only"),
         ({"penalty_last_n": 64}, "decoding.penalty_last_n=64: no effect without a penalty"),
         ({"repetition_penalty": 1.1, "penalty_last_n": 0}, "must be -1 (all) or at least 1"),
         ({"dry_multiplier": 0.8, "dry_sequence_breakers": ["\n", ""]}, "contains an empty string"),

@@ -4,7 +4,8 @@ from typing import get_args
 
 import pytest
 
-from harness.config.decoding import Decoding, FieldKind
+from harness.config.decoding import Decoding
+from harness.config.decoding_field import FieldKind
 from harness.config.effective import (
     FIXED,
     NEUTRAL,

@@ -17,7 +17,7 @@ from harness.report.point_names import short_names
 from harness.report.terminal_table import sweep_table
 from harness.store.sweeps import Sweep, SweepPoint
 
-HEADLINES = tuple(metric for metric in ALL_HEADLINES if metric.key != "quality/valid")
+HEADLINES = tuple(m for m in ALL_HEADLINES if not m.key.startswith(("quality/", "watermark/")))
 """Those of sweeps without a structure."""
 
 

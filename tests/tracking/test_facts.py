@@ -92,11 +92,12 @@ def test_charts_are_few_and_the_catalogue_says_which(outputs: Path) -> None:
     assert {"latency/ttft_p50_ms", "latency/itl_p50_ms", "latency/itl_p95_ms", "latency/total_p50_ms"} == {
         key for key in metrics if key.startswith("latency")
     }
-    for section in ("probability", "text", "quality", "throughput", "memory"):
+    for section in ("probability", "text", "quality", "throughput", "memory", "watermark"):
         assert 1 < sum(key.startswith(f"{section}/") for key in metrics) <= 6
     assert {key for key, _, _ in per_prompt_of(stored)} == {
         "prompt/mean_logprob", "prompt/distinct_2", "prompt/repeated_4", "prompt/output_tokens",
         "prompt/answer_match", "prompt/chrf", "prompt/exact_match", "prompt/valid",
+        "prompt/kgw_detected", "prompt/synthid_detected", "prompt/gumbel_detected",
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from harness.analysis.metrics.custom import CustomMetric
 from harness.analysis.metrics.extracted_answer import AnswerPattern
 from harness.config.structure import Structure
+from harness.config.watermark_kinds import MarkDetector
 from harness.store.address import digest
 
 METRICS_VERSION = 1
@@ -26,6 +27,7 @@ class RequestedMetrics:
         messages: by prompt id, the turns of the chat prompts, as JSON.
         structure: what the outputs must be; None where they may be anything.
         answers: how answers are found, which are compared with those of references; None where they are not.
+        detectors: of watermarks, which read all outputs, marked or not.
     """
 
     custom: tuple[CustomMetric, ...] = ()
@@ -33,6 +35,7 @@ class RequestedMetrics:
     messages: Mapping[str, str] = field(default_factory=dict)
     structure: Structure | None = None
     answers: AnswerPattern | None = None
+    detectors: tuple[MarkDetector, ...] = ()
 
     def prompt_columns(self) -> dict[str, Mapping[str, str]]:
         """Return the columns of generations.parquet that they add to a sample, by prompt id."""
@@ -52,9 +55,18 @@ class RequestedMetrics:
             **({"messages": self._messages} if self.messages else {}),
             **({"structure": [self.structure.name, self.structure.text]} if self.structure else {}),
             **({"answers": self.answers.facts} if self.answers and self.references else {}),
+            **({"watermarks": self._detectors} if self.detectors else {}),
             "timing": parts.get("timing"),
             "drift": [parts.get("drift"), parts.get("drift_text")],
         }
+
+    @property
+    def _detectors(self) -> list[Any]:
+        """The detectors as JSON has them."""
+        return [
+            [one.name, {key: list(v) if isinstance(v, tuple) else v for key, v in one.settings}]
+            for one in self.detectors
+        ]
 
     @cached_property
     def _references(self) -> str | None:

@@ -94,6 +94,7 @@ def choose_tokens(
     Returns:
         The tokens (N,) of each strategy's sequences.
     """
+    chosen = [_with_noise(one, batch) for one in chosen]
     tokens: dict[int, Tensor] = {}
     together: dict[int, _Sampled] = {}
     processed: list[Tensor] = []
@@ -125,6 +126,20 @@ def choose_tokens(
             except Exception as error:
                 raise failed(number, error) from error
     return [tokens[number] for number in range(len(chosen))]
+
+
+def _with_noise(one: Choosing, batch: BatchRows) -> Choosing:
+    """Return a strategy whose sequences have the noise keys of its watermark, if that has any."""
+    noise, sequences = one.processors.noise, one.sequences
+    if noise is None or sequences.keys is None:
+        return one
+    distinct, indices = _distinct(sequences.rows)
+    lengths = [min(batch.prompt_tokens[row], noise.width) for row in distinct]
+    first = max(0, batch.width - noise.width)
+    ids = batch.ids[torch.tensor(distinct, device=batch.ids.device), first:].tolist()
+    texts = [own[batch.width - first - length :] for own, length in zip(ids, lengths, strict=True)]
+    keys = noise.keys([texts[n] for n in indices], [lengths[n] for n in indices], sequences.keys, batch.step)
+    return replace(one, sequences=replace(sequences, keys=keys))
 
 
 class _Sampled(NamedTuple):

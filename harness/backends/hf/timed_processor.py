@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
@@ -12,6 +13,7 @@ from harness.backends.hf.guided_texts import GuidedTexts
 from harness.config.decoding import Decoding
 from harness.config.effective import NEUTRAL, decoding_fields, effective_decoding
 from harness.config.guided_fields import is_guided
+from harness.decoding.gumbel import draw
 from harness.decoding.processors import Processors
 from harness.decoding.strategy import Strategy
 from harness.decoding.texts import Texts
@@ -30,7 +32,9 @@ def has_own_fields(strategy: Strategy) -> bool:
 def without_processors(strategy: Strategy) -> dict[str, Any]:
     """Return the effective decoding with which `generate` draws or takes the best of what it is given."""
     plain = effective_decoding(Decoding(name="plain"))
-    return {**plain, "do_sample": strategy.effective["do_sample"], "temperature": NEUTRAL["temperature"]}
+    # The noise of a watermark is in the scores: what is drawn is the largest.
+    draws = strategy.effective["do_sample"] and "gumbel_key" not in strategy.effective
+    return {**plain, "do_sample": draws, "temperature": NEUTRAL["temperature"]}
 
 
 class TimedProcessor(LogitsProcessor):
@@ -55,4 +59,13 @@ class TimedProcessor(LogitsProcessor):
             scores = self._guided.scores(scores, chosen)
         texts = Texts(input_ids, self._prompt_tokens, self._width)
         self._last = warp(self._processors, texts, scores, self._numbers, own)
-        return whole(self._last, scores)
+        drawn = whole(self._last, scores)
+        if (noise := self._processors.noise) is None:
+            return drawn
+        step = input_ids.shape[1] - self._width
+        rows = [
+            own[self._width - n :] for own, n in zip(input_ids.tolist(), self._prompt_tokens, strict=True)
+        ]
+        keys = noise.keys(rows, self._prompt_tokens, list(self._numbers), step)
+        tokens = draw(drawn, torch.tensor(keys, device=drawn.device), step)
+        return torch.full_like(drawn, float("-inf")).scatter_(1, tokens[:, None], 0.0)

@@ -125,7 +125,7 @@ def test_a_point_by_hand(point: Callable[..., StoredPoint]) -> None:
     assert per_prompt["text/eos_share"] == [0.5, 0]
     of_samples = {metric.key for metric in METRICS if metric.per_sample}
     assert per_prompt.keys() - {"prompt_id"} == {
-        key for key in of_samples if not key.startswith(("reference/", "quality/"))
+        key for key in of_samples if not key.startswith(("reference/", "quality/", "watermark/"))
     }
     assert stored.parts()["metrics"] == RequestedMetrics().spec(stored.parts())
 

@@ -162,7 +162,11 @@ def test_recorded_probabilities_are_those_of_a_float64_pass(
 
 COUNT = 1200
 
-SAMPLED = sorted(name for name, fields in choices().items() if fields.get("do_sample"))
+SAMPLED = sorted(
+    name
+    for name, fields in choices().items()
+    if fields.get("do_sample") and "gumbel_key" not in fields  # its samples are equal
+)
 
 
 @pytest.mark.thinned(4)
