@@ -82,6 +82,9 @@ class Decoding(Choice):
         description="chain-of-thought decoding: so many outputs; sample n begins with the nth likeliest "
         "token and goes on greedily",
     )
+    stochastic_beams: Annotated[bool | None, DecodingField("method", False)] = Field(
+        None, description="the samples of a prompt all differ: drawn without replacement, by as many beams"
+    )
 
     guidance_scale: Annotated[float | None, Field(ge=0, le=100), _stock("guidance", None)] = Field(
         None,
@@ -289,6 +292,12 @@ class Decoding(Choice):
         description="subtracted from a token's log-probability for each beam of an earlier group that has "
         "just chosen it",
     )
+    force_words: Annotated[tuple[str, ...] | None, DecodingField("beam", None)] = Field(
+        None, description="constrained beam search: words that every output has, with a space before or not"
+    )
+    force_words_ids: Annotated[
+        tuple[tuple[Natural, ...] | tuple[tuple[Natural, ...], ...], ...] | None, _stock("beam", None)
+    ] = Field(None, description="the same by token ids: of each word its ids, or a list of alternatives")
     min_new_tokens: Annotated[Natural | None, _stock("length", None)] = Field(
         None, description="no end-of-text token before so many new ones"
     )
@@ -327,4 +336,9 @@ class Decoding(Choice):
         None,
         description="logits processors of your own, each FILE.py:CLASS or package.module:CLASS, or a mapping "
         "{path: FILE.py:CLASS, place: before or after the samplers, NAME: VALUE of its arguments}",
+    )
+    generate: Annotated[str | dict[str, Any] | None, DecodingField("own", None)] = Field(
+        None,
+        description="a decoding loop of your own, FILE.py:FUNCTION or package.module:FUNCTION, or a mapping "
+        "{path: FILE.py:FUNCTION, NAME: VALUE of its arguments}",
     )

@@ -32,6 +32,7 @@ from harness.plan.checks import (
     timing_fits,
     token_ids_fit,
 )
+from harness.plan.forced_words import forced_words, forced_words_fit
 from harness.prompts import PreparedPrompts, prepare_prompts
 from harness.prompts.passages import fixed_text
 from harness.prompts.prompt import Prompt
@@ -66,6 +67,12 @@ def prepare(point: Point, once: Once) -> Job:
         lambda: planned_processors(point.decoding.processors or ()),
     )
     effective = {**effective_decoding(point.decoding), **own.fields}
+    words = forced_words(point, target.tokenizer())
+    if words is not None:
+        del effective["force_words"]
+        effective["force_words_ids"] = words
+    if mistakes := list(forced_words_fit(point, effective)):
+        raise ConfigError(mistakes)
     if point.decoding.amateur is not None:
         effective["amateur"] = target.amateur(point.decoding.amateur, once)
     second = _second_prompts(point, target, prepared, effective, once)
