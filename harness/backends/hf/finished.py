@@ -29,7 +29,7 @@ def finished_sample(
     loaded: LoadedModel,
     request: Request,
     token_ids: Sequence[int],
-    finish_reason: FinishReason,
+    finish_reason: FinishReason | None,
     steps: Steps,
     times: Times,
     detokenizer: Detokenizer,
@@ -39,6 +39,7 @@ def finished_sample(
     """Return the record of one generated sequence; a Failure if a step of it was not finite.
 
     `token_ids` include the EOS that ended it, nothing after it; `steps` have one entry an id, without texts;
+    `finish_reason` is None where a loop of the user's own went no further.
     `sequence_score` and `sequence_logprob` are those of searches.
     """
     prompt = request.prompt

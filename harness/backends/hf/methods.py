@@ -164,6 +164,31 @@ class StochasticBeams(OwnSearch):
         return StochasticBeams
 
 
+class OwnLoop(Method):
+    """A decoding loop of the user's own (`own_loop.py`)."""
+
+    name = "own_loop"
+    streams = False
+
+    def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
+        return acts(effective, "generate")
+
+    def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
+        return True
+
+    def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
+        from harness.backends.hf.own_loop import own_loop
+
+        return decode_each_strategy(self, own_loop, runtime, requests)
+
+    def timed_steps(
+        self, loaded: LoadedModel, strategy: Strategy, prompts: Prompts, use_cache: bool
+    ) -> Steps:
+        from harness.backends.hf.own_loop import own_loop_steps
+
+        return own_loop_steps(loaded, strategy, prompts)
+
+
 class ContrastiveSearch(Method):
     """Contrastive search: the likeliest tokens compared by what they repeat (`contrastive_search.py`)."""
 
@@ -214,7 +239,7 @@ class StockGenerate(Method):
 
 
 METHODS: tuple[Method, ...] = (
-    Tree(), DiverseBeams(), ConstrainedBeams(), StochasticBeams(), Beams(), ContrastiveSearch(),
+    Tree(), OwnLoop(), DiverseBeams(), ConstrainedBeams(), StochasticBeams(), Beams(), ContrastiveSearch(),
     StockGenerate(),
 )  # fmt: skip
 """All methods; a strategy takes the first that accepts it."""
