@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.config.decoding import Decoding
 from harness.config.effective import acts, draws, is_beam, is_contrastive
 from harness.config.no_effect import NoEffect, typed
-from harness.config.processor_entries import loop_rules
+from harness.config.processor_entries import loop_rules, typed_value
 from harness.config.structure import STRUCTURES
 from harness.errors import Mistake
 
@@ -100,7 +101,7 @@ def _of_forced_words(decoding: Decoding, effective: Mapping[str, Any]) -> Iterat
             yield Mistake(typed(name, values), "contains an empty word; remove it")
         elif len(set(values)) < len(values):
             twice = next(value for index, value in enumerate(values) if value in values[:index])
-            cure = f"use {typed(name, tuple(dict.fromkeys(values)))}"
+            cure = f"use {shlex.quote(f'decoding.{name}={typed_value(tuple(dict.fromkeys(values)))}')}"
             yield Mistake(typed(name, values), f"names {twice!r} twice, which is no more than once; {cure}")
     if draws(decoding):
         value = typed(names[0], getattr(decoding, names[0]))

@@ -98,8 +98,7 @@ def loop_rules(value: str | Mapping[str, Any] | None) -> Iterator[Mistake]:
     mapping = {"path": value} if isinstance(value, str) else value or {}
     path = mapping.get("path")
     if not isinstance(path, str):
-        hint = did_you_mean("path", list(mapping))
-        yield Mistake(LOOP_KEY, f"has no path{hint}; a mapping is {{path: FILE.py:FUNCTION, NAME: VALUE}}")
+        yield Mistake(LOOP_KEY, "has no path; a mapping is {path: FILE.py:FUNCTION, NAME: VALUE}")
     elif not _names_code(path):
         yield Mistake(f"{LOOP_KEY}={path}", _FORM.replace("CLASS", "FUNCTION"))
     elif wrong := [key for key in mapping if not _is_name(key)]:

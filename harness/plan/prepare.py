@@ -32,7 +32,7 @@ from harness.plan.checks import (
     timing_fits,
     token_ids_fit,
 )
-from harness.plan.forced_words import forced_words, forced_words_fit
+from harness.plan.words_in_tokens import forced_words, forced_words_fit
 from harness.prompts import PreparedPrompts, prepare_prompts
 from harness.prompts.passages import fixed_text
 from harness.prompts.prompt import Prompt
