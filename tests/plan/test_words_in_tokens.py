@@ -12,8 +12,8 @@ from harness.config.hydra_app import one_point
 from harness.decoding.forced_words import words_of
 from harness.errors import ConfigError
 from harness.once import Once
-from harness.plan.words_in_tokens import forced_words
 from harness.plan.prepare import prepare
+from harness.plan.words_in_tokens import forced_words
 
 
 class Asked:
