@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -204,6 +205,25 @@ def test_the_prompt_does_not_count(loaded_model: Any, prompts_of: Any, strategy_
                 loaded, requests_of(strategy, [prompt]), Detokenizer(loaded.tokenizer)
             )
             assert any(sample.token_ids[start : start + 2] == word for start in range(8))
+
+
+def test_eos_ends_a_text_only_with_all_words(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
+    """The full stop as EOS, which fable's sentences reach: against brute force, with two stopping rules."""
+    loaded = loaded_model("fable_small")
+    double = copy.deepcopy(loaded.model).double()
+    stop, word = (loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (".", " fire"))
+    reasons = set()
+    for early in (True, False):
+        fields = {"num_beams": 3, "early_stopping": early, "force_words_ids": (tuple(word),)}
+        strategy = strategy_of(loaded, max_new_tokens=16, **fields)
+        strategy = replace(strategy, eos_token_ids=tuple(stop))
+        prompts = prompts_of(loaded)[::2]
+        found = constrained_beams(loaded, requests_of(strategy, prompts), Detokenizer(loaded.tokenizer))
+        for prompt, sample in zip(prompts, found, strict=True):
+            expected = Reference(double, prompt, strategy).result()
+            assert (sample.token_ids, sample.finish_reason) == expected
+            reasons.add(sample.finish_reason)
+    assert "eos" in reasons
 
 
 def test_scores_and_probabilities_are_those_of_the_text(

@@ -48,7 +48,7 @@ def test_facts_of_the_methods() -> None:
     found = [method_of(effective(**fields)).rows_per_request(effective(**fields)) for fields in rows.values()]
     assert found == [1, 3, 5]
     assert [method.name for method in METHODS if not method.streams] == [
-        "diverse_beams", "constrained_beams", "stochastic_beams", "beams",
+        "own_loop", "diverse_beams", "constrained_beams", "stochastic_beams", "beams",
     ]  # fmt: skip
     assert [method.name for method in METHODS if method.shares_batches] == ["tree"]
     assert Tree().batches_requests(effective(), None)
