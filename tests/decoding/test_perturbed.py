@@ -39,7 +39,7 @@ def test_two_levels_of_a_tree_have_the_noise_of_its_leaves() -> None:
     p = np.array([[0.1, 0.25, 0.05], [0.3, 0.2, 0.1]])
     log_p, own = torch.tensor(p).log(), torch.tensor(p.sum(1)).log()
     noise = []
-    for seed in range(4000):
+    for seed in range(1500):
         state = root_state(seed, "p")
         top = perturbed_children(
             torch.tensor([root_noise(state)], dtype=torch.float64), torch.tensor([state]), own[None]

@@ -139,7 +139,7 @@ def test_outputs_equal_brute_force_alone_and_in_a_ragged_batch(
     loaded = loaded_model(kind)
     detokenizer = Detokenizer(loaded.tokenizer)
     strategy = strategy_of(loaded, max_new_tokens=TOKENS, **STRATEGIES[name])
-    prompts = prompts_of(loaded)[:4]
+    prompts = prompts_of(loaded)[:3]
     double = copy.deepcopy(loaded.model).double()
     together = constrained_beams(loaded, requests_of(strategy, prompts), detokenizer)
     assert len({len(prompt.ids) for prompt in prompts}) > 2
@@ -184,14 +184,14 @@ def test_a_word_that_beam_search_finds_anyway_changes_nothing(
     tried = 0
     for expected in beam_search(loaded, requests_of(plain, prompts), detokenizer):
         prompt = next(one for one in prompts if one.id == expected.prompt_id)
-        for place in (0, 3, 6):
+        for place in (0, 5):
             word = expected.token_ids[place : place + 2]
             strategy = strategy_of(loaded, num_beams=6, max_new_tokens=12, force_words_ids=(word,))
             (found,) = constrained_beams(loaded, requests_of(strategy, [prompt]), detokenizer)
             assert found.token_ids == expected.token_ids, (prompt.id, word)
             assert found.sequence_score == pytest.approx(expected.sequence_score, abs=1e-5)
             tried += 1
-    assert tried == 15
+    assert tried == 10
 
 
 def test_the_prompt_does_not_count(loaded_model: Any, prompts_of: Any, strategy_of: Any) -> None:
@@ -217,7 +217,7 @@ def test_eos_ends_a_text_only_with_all_words(loaded_model: Any, prompts_of: Any,
         fields = {"num_beams": 3, "early_stopping": early, "force_words_ids": (tuple(word),)}
         strategy = strategy_of(loaded, max_new_tokens=16, **fields)
         strategy = replace(strategy, eos_token_ids=tuple(stop))
-        prompts = prompts_of(loaded)[::2]
+        prompts = prompts_of(loaded)[:4:3]
         found = constrained_beams(loaded, requests_of(strategy, prompts), Detokenizer(loaded.tokenizer))
         for prompt, sample in zip(prompts, found, strict=True):
             expected = Reference(double, prompt, strategy).result()
