@@ -67,6 +67,7 @@ class Job:
             top_k=self.point.record.top_k,
             cache=self.target.cache,
             chat_eos_token_ids=self.chat_eos,
+            samples=generation.samples,
         )
 
     def request(self, prompt: Prompt, sample: int, strategy: Strategy) -> Request:

@@ -17,6 +17,7 @@ from harness.cli.output import print_json
 from harness.cli.single_prompt import single_prompt
 from harness.cli.token_walk import TokenWalk
 from harness.config.effective import is_contrastive
+from harness.config.no_effect import typed
 from harness.config.point import Point
 from harness.config.validation import format_value
 from harness.decoding.detokenizer import Detokenizer
@@ -76,6 +77,16 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
             f"decoding.cot_branches={point.decoding.cot_branches}",
             "inspect decodes a single sequence; "
             "use decoding=greedy decoding.cot_branches=null generation.samples=1",
+        )
+    if point.decoding.stochastic_beams:
+        raise ConfigError.of(
+            "decoding.stochastic_beams=true",
+            "inspect decodes a single sequence; use decoding=temperature decoding.stochastic_beams=null",
+        )
+    if point.decoding.generate is not None:
+        raise ConfigError.of(
+            typed("generate", point.decoding.generate),
+            "inspect chooses the tokens by itself; use decoding.generate=null",
         )
     if point.cache.quantized:
         raise ConfigError.of(

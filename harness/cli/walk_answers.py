@@ -72,7 +72,7 @@ class WalkAnswers:
             "choices": {
                 name: {key: str(value) for key, value in values.items() if key in names}
                 for name, values in self._choices.items()
-                if not values.keys() & {"num_beams", "penalty_alpha", "cot_branches"}
+                if not values.keys() & {"num_beams", "penalty_alpha", "cot_branches", "stochastic_beams"}
             },
         }
 

@@ -25,10 +25,12 @@ _STORED_QUANTIZED = "quantization=none runs a checkpoint that is stored quantize
 _MEANT: dict[str, tuple[tuple[str, tuple[str, ...] | str], ...]] = {
     "decoding": (
         (r"beam.*sampl|sampl.*beam", ("beam_sample",)),
-        (r"sampl|random|multinomial|stochastic|^(true|on|yes)$", ("temperature", "top_p", "min_p")),
+        (r"stochastic|^sbs$|replacement", ("stochastic_beam", "temperature")),
+        (r"constrain|force|^dba$", ("constrained_beam",)),
+        (r"sampl|random|multinomial|^(true|on|yes)$", ("temperature", "top_p", "min_p")),
         (r"nucleus", ("top_p",)),
         (r"group|divers|^dbs$", ("diverse_beam",)),
-        (r"beam", ("beam", "beam_sample", "diverse_beam")),
+        (r"beam", ("beam", "beam_sample", "diverse_beam", "constrained_beam")),
         (r"arg_?max|determinis|^(none|null|off|no|false)$", ("greedy",)),
         (r"^t$|^temp", ("temperature",)),
         (r"ngram|n_gram", ("no_repeat_ngram",)),
@@ -43,10 +45,6 @@ _MEANT: dict[str, tuple[tuple[str, tuple[str, ...] | str], ...]] = {
         (r"layer", ("dola",)),
         (r"cot|chain|thought", ("cot",)),
         (r"contrastive|simctg", ("contrastive_search", "contrastive_decoding")),
-        (
-            r"constrain",
-            "transformers decodes so only with remote code of a hub",
-        ),
     ),
     "quantization": (
         (r"gptq|awq|gguf|exl|fp8|mxfp4|compressed", _STORED_QUANTIZED),

@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from harness.config.decoding import Decoding
-from harness.config.decoding_rules import NoEffect
 from harness.config.effective import decoding_fields, most_samples
+from harness.config.no_effect import NoEffect
 from harness.config.point import Generation
 from harness.config.rules import check_rules
 from harness.config.schema import section_fields
@@ -29,7 +29,10 @@ OwnValues = Callable[[str, str], Mapping[str, Any]]
 _CONDITIONAL = ("decoding", "quantization", "cache")
 """The sections of which a choice may leave keys without an effect."""
 _MOST_NAMES, _MOST_VALUES = 6, 6
-_OF_A_SEARCH = ("num_beams", "penalty_alpha", "cot_branches", "num_beam_groups", "diversity_penalty")
+_OF_A_SEARCH = (
+    "num_beams", "penalty_alpha", "cot_branches", "stochastic_beams", "num_beam_groups", "diversity_penalty",
+    "force_words", "force_words_ids", "generate",
+)  # fmt: skip
 """Fields that make a strategy what it is."""
 
 

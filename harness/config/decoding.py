@@ -10,23 +10,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive, PositiveReal
-from harness.config.decoding_field import DecodingField, stock_field
-
-SamplerName = Literal[
-    "temperature", "smoothing", "top_n_sigma", "top_h", "top_k", "top_p", "min_p", "typical_p",
-    "epsilon_cutoff", "eta_cutoff", "tfs", "top_a", "p_less", "xtc", "mirostat", "adaptive_p", "skew",
-]  # fmt: skip
-"""The samplers in the order in which they act, transformers' own among them in its order."""
-
-
-Share = Annotated[float, Field(gt=0, le=1)]
-Penalty = Annotated[float, Field(ge=-100, le=100)]
-Window = Annotated[int, Field(ge=-1, le=2**31 - 1)]
-MarkKey = Annotated[int, Field(ge=1, le=2**53 - 1)]
+from harness.config.base import SENSIBLE_SIZE, Natural, Positive, PositiveReal
+from harness.config.decoding_field import (
+    DecodingField,
+    Penalty,
+    SamplerName,
+    Share,
+    Window,
+    stock_field,
+)  # fmt: skip
+from harness.config.watermark_fields import WatermarkFields
 
 
-class Decoding(Choice):
+class Decoding(WatermarkFields):
     """A decoding strategy.
 
     A field left null has its neutral value; nothing is inherited from the model's own generation_config.json.
@@ -47,6 +43,9 @@ class Decoding(Choice):
         None,
         description="chain-of-thought decoding: so many outputs; sample n begins with the nth likeliest "
         "token and goes on greedily",
+    )
+    stochastic_beams: Annotated[bool | None, DecodingField("method", False)] = Field(
+        None, description="the samples of a prompt all differ: drawn without replacement, by as many beams"
     )
 
     guidance_scale: Annotated[float | None, Field(ge=0, le=100), stock_field("guidance", None)] = Field(
@@ -255,6 +254,12 @@ class Decoding(Choice):
         description="subtracted from a token's log-probability for each beam of an earlier group that has "
         "just chosen it",
     )
+    force_words: Annotated[tuple[str, ...] | None, DecodingField("beam", None)] = Field(
+        None, description="constrained beam search: words that every output has, with a space before or not"
+    )
+    force_words_ids: Annotated[
+        tuple[tuple[Natural, ...] | tuple[tuple[Natural, ...], ...], ...] | None, stock_field("beam", None)
+    ] = Field(None, description="the same by token ids: of each word its ids, or a list of alternatives")
     min_new_tokens: Annotated[Natural | None, stock_field("length", None)] = Field(
         None, description="no end-of-text token before so many new ones"
     )
@@ -282,56 +287,6 @@ class Decoding(Choice):
     grammar: Annotated[str | None, Field(min_length=1), DecodingField("structure", None)] = Field(
         None, description="the output is of this Lark grammar: its text, or a .lark file"
     )
-    kgw_bias: Annotated[
-        Annotated[float, Field(ge=0), SENSIBLE_SIZE] | None, DecodingField("watermark", 0.0)
-    ] = Field(
-        None, description="KGW watermark: added to the logits of the green tokens, which the last one chooses"
-    )
-    kgw_greenlist_ratio: Annotated[
-        float | None, Field(gt=0, lt=1), DecodingField("watermark", 0.25, "kgw_bias")
-    ] = Field(None, description="share of the vocabulary that is green")
-    kgw_hashing_key: Annotated[MarkKey | None, DecodingField("watermark", 15485863, "kgw_bias")] = Field(
-        None, description="the secret of the KGW watermark, which its detector must have"
-    )
-    kgw_seeding_scheme: Annotated[
-        Literal["lefthash", "selfhash"] | None, DecodingField("watermark", "lefthash", "kgw_bias")
-    ] = Field(
-        None,
-        description="what chooses the green tokens: the last token, or the last ones and the next itself",
-    )
-    kgw_context_width: Annotated[
-        int | None, Field(ge=1, le=64), DecodingField("watermark", 1, "kgw_bias")
-    ] = Field(None, description="tokens that selfhash looks at, the next one among them")
-    synthid_keys: Annotated[
-        Annotated[tuple[MarkKey, ...], Field(min_length=1, max_length=64)] | None,
-        DecodingField("watermark", None),
-    ] = Field(
-        None,
-        description="SynthID watermark: its secret, a number for each round of the tournament; 10 to 30",
-    )
-    synthid_ngram_len: Annotated[
-        int | None, Field(ge=2, le=64), DecodingField("watermark", 5, "synthid_keys")
-    ] = Field(None, description="the tokens that decide the rounds: the next one and those before it")
-    synthid_context_history_size: Annotated[
-        Positive | None, DecodingField("watermark", 1024, "synthid_keys")
-    ] = Field(None, description="a context among the latest so many is not marked again")
-    synthid_sampling_table_seed: Annotated[Natural | None, DecodingField("watermark", 0, "synthid_keys")] = (
-        Field(None, description="seed of the table of random bits")
-    )
-    synthid_sampling_table_size: Annotated[
-        int | None, Field(ge=2, le=2**24), DecodingField("watermark", 65536, "synthid_keys")
-    ] = Field(None, description="entries of the table of random bits")
-    synthid_skip_first_ngram_calls: Annotated[
-        bool | None, DecodingField("watermark", False, "synthid_keys")
-    ] = Field(None, description="do not mark the first synthid_ngram_len - 1 tokens")
-    gumbel_key: Annotated[MarkKey | None, DecodingField("watermark", None)] = Field(
-        None,
-        description="Gumbel watermark: its secret; the noise that tokens are drawn with is a hash of it and "
-        "the last tokens, so samples of a prompt are equal until a context comes again",
-    )
-    gumbel_context_width: Annotated[
-        int | None, Field(ge=1, le=64), DecodingField("watermark", 4, "gumbel_key")
-    ] = Field(None, description="the last tokens that the noise of the Gumbel watermark depends on")
     renormalize_logits: Annotated[bool | None, stock_field("numerics", False)] = Field(
         None, description="make the processed scores log-probabilities again"
     )
@@ -343,4 +298,9 @@ class Decoding(Choice):
         None,
         description="logits processors of your own, each FILE.py:CLASS or package.module:CLASS, or a mapping "
         "{path: FILE.py:CLASS, place: before or after the samplers, NAME: VALUE of its arguments}",
+    )
+    generate: Annotated[str | dict[str, Any] | None, DecodingField("own", None)] = Field(
+        None,
+        description="a decoding loop of your own, FILE.py:FUNCTION or package.module:FUNCTION, or a mapping "
+        "{path: FILE.py:FUNCTION, NAME: VALUE of its arguments}",
     )

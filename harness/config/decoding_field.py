@@ -1,9 +1,23 @@
-"""What is known of a field of `Decoding` beside its type and range."""
+"""What is known of a field of `Decoding` beside its type and range; types that fields share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+SamplerName = Literal[
+    "temperature", "smoothing", "top_n_sigma", "top_h", "top_k", "top_p", "min_p", "typical_p",
+    "epsilon_cutoff", "eta_cutoff", "tfs", "top_a", "p_less", "xtc", "mirostat", "adaptive_p", "skew",
+]  # fmt: skip
+"""The samplers in the order in which they act, transformers' own among them in its order."""
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Penalty = Annotated[float, Field(ge=-100, le=100)]
+Window = Annotated[int, Field(ge=-1, le=2**31 - 1)]
+MarkKey = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 FieldKind = Literal[
     "method", "guidance", "temperature", "truncation", "penalty", "bias", "order", "beam", "length", "filter",

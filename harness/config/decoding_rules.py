@@ -16,11 +16,12 @@ from harness.config.effective import (
     is_beam,
     is_contrastive,
 )
+from harness.config.method_rules import GUIDANCE, deterministic_method, method_rules
+from harness.config.no_effect import NoEffect, typed
 from harness.config.processor_entries import entry_rules
 from harness.config.sampler_order import ACTIVATED_BY, sampler_order
 from harness.config.search_path import conf_folder
-from harness.config.structure import STRUCTURES, problem_of, shortened, structure_of
-from harness.config.validation import format_value
+from harness.config.structure import STRUCTURES, problem_of, structure_of
 from harness.config.watermark_kinds import MARKED_BY, watermarks_of
 from harness.errors import ConfigError, Mistake
 
@@ -43,9 +44,6 @@ GOOD_VALUES: Mapping[str, Any] = {
 }
 """A value to begin with, of the fields that others refine; the choice `synthid` has the keys of its own."""
 
-GOOD_CANDIDATES = 4
-"""Candidates to begin with in contrastive search."""
-
 ENDS: tuple[SamplerName, ...] = ("xtc", "mirostat", "adaptive_p", "skew")
 """Samplers of which one at most ends a chain: each is defined by the distribution that is drawn from."""
 
@@ -54,15 +52,10 @@ _BEAM_ONLY = "beam search has transformers' own processors only"
 _NOT_WITH_BEAMS = ("encoder_repetition_penalty", "guidance_scale", "dola_layers")
 """Fields of transformers that it does not apply rightly to beams, or not where they are scored again."""
 
-_GUIDANCE = ("guidance_scale", "context_alpha", "amateur", "dola_layers")
-"""The fields that guide a strategy by a second distribution; one of them at most."""
-
+_OF_METHODS = ("stochastic_beams", "force_words", "generate")
+"""Fields beside beams of which the rules of methods say what is wrong."""
 
 _PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
-
-
-class NoEffect(Mistake):
-    """The mistake of a key, `key` up to its `=`, that changes nothing beside the other keys of its point."""
 
 
 def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
@@ -80,13 +73,13 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
         value = getattr(decoding, key)
         if value is None:
             continue
-        text = _typed(key, value)
+        text = typed(key, value)
         samples = field.kind in ("temperature", "truncation", "order")
-        if is_beam(decoding) and _changes(effective, key, field):
+        if is_beam(decoding) and key not in _OF_METHODS and _changes(effective, key, field):
             cure = "temperature" if samples or draws(decoding) else "greedy"
             yield Mistake(text, f"{_BEAM_ONLY}; use decoding={cure}")
             continue
-        if samples and not draws(decoding) and (method := _deterministic_method(decoding)):
+        if samples and not draws(decoding) and (method := deterministic_method(decoding)):
             if key != "top_k" or not is_contrastive(decoding):
                 problem = f"no effect in {method}, which does not sample"
                 yield NoEffect(text, f"{problem}; use decoding.{key}=null")
@@ -95,7 +88,7 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
             yield NoEffect(text, f"no effect without do_sample=true; {cure}")
         elif field.needs is not None and not acts(effective, field.needs):
             good = GOOD_VALUES.get(field.needs)
-            cure = "use decoding=synthid" if good is None else f"add {_typed(field.needs, good)}"
+            cure = "use decoding=synthid" if good is None else f"add {typed(field.needs, good)}"
             yield NoEffect(text, f"no effect without {field.needs}; {cure}")
         elif key == "penalty_last_n" and not acts(effective, *_PENALTIES):
             yield NoEffect(text, "no effect without a penalty; add decoding.repetition_penalty=1.1")
@@ -104,27 +97,23 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
             if key in ("num_beam_groups", "diversity_penalty"):
                 beams = f" decoding.num_beams={2 * value}" if key == "num_beam_groups" else ""
                 cure = f"use decoding=diverse_beam{beams}"
+            if key.startswith("force_words"):
+                cure = "add decoding.num_beams=6"
             yield NoEffect(text, f"no effect without num_beams above 1; {cure}")
-        if field.kind in ("filter", "bias") and _has_empty(value):
+        if (field.kind in ("filter", "bias") or key == "force_words_ids") and _has_empty(value):
             yield Mistake(text, "contains an empty list; give token ids, or null")
         if key.endswith("last_n") and value == 0:
             yield Mistake(text, "must be -1 (all) or at least 1; to turn the penalties off leave them out")
     if "" in (decoding.dry_sequence_breakers or ()):
-        text = _typed("dry_sequence_breakers", decoding.dry_sequence_breakers)
+        text = typed("dry_sequence_breakers", decoding.dry_sequence_breakers)
         yield Mistake(text, "contains an empty string; remove it")
-    guided = [name for name in _GUIDANCE if acts(effective, name)]
+    guided = [name for name in GUIDANCE if acts(effective, name)]
     for name in guided[1:]:
         message = f"{guided[0]} guides the strategy too; use decoding.{name}=null"
-        yield Mistake(_typed(name, getattr(decoding, name)), message)
+        yield Mistake(typed(name, getattr(decoding, name)), message)
     if decoding.dola_layers == ():
         yield Mistake("decoding.dola_layers=[]", "contains no layer; give low, high, or a list as [0,2]")
-    yield from _of_contrastive_search(decoding, effective)
-    if decoding.cot_branches is not None and draws(decoding):
-        problem = "chain-of-thought decoding takes the likeliest token after the first one"
-        cure = "use decoding=cot decoding.do_sample=false"
-        yield Mistake(_typed("cot_branches", decoding.cot_branches), f"{problem}; {cure}")
-    if is_beam(decoding):
-        yield from _of_beam_groups(decoding)
+    yield from method_rules(decoding, effective)
     yield from _of_watermarks(decoding, effective)
     yield from entry_rules(decoding.processors or ())
     yield from _of_samplers(decoding, effective)
@@ -135,10 +124,10 @@ def _of_structure(decoding: Decoding) -> Iterator[Mistake]:
     given = [name for name in STRUCTURES if getattr(decoding, name) is not None]
     for name in given[1:]:
         message = f"{given[0]} says what the output must be too; use decoding.{name}=null"
-        yield Mistake(_typed(name, getattr(decoding, name)), message)
+        yield Mistake(typed(name, getattr(decoding, name)), message)
     for name in given:
         value = getattr(decoding, name)
-        text = _typed(name, value)
+        text = typed(name, value)
         if name == "choices" and (not value or "" in value):
             what = "an empty text; remove it" if value else "nothing; give at least one text"
             yield Mistake(text, f"contains {what}")
@@ -153,83 +142,33 @@ def _of_structure(decoding: Decoding) -> Iterator[Mistake]:
             yield Mistake(text, problem)
 
 
-def _of_contrastive_search(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Yield what does not go with contrastive search."""
-    if not is_contrastive(decoding):
-        return
-    text = _typed("penalty_alpha", decoding.penalty_alpha)
-    if draws(decoding):
-        cure = "use decoding=contrastive_search decoding.do_sample=false"
-        yield Mistake(text, f"contrastive search does not sample; {cure}")
-    elif is_beam(decoding):
-        cure = "use decoding=contrastive_search decoding.num_beams=1"
-        yield Mistake(text, f"contrastive search follows one sequence, no beams; {cure}")
-    elif (decoding.top_k or 1) == 1:
-        yield NoEffect(text, f"no effect without top_k above 1; add {_typed('top_k', GOOD_CANDIDATES)}")
-    if decoding.cot_branches is not None:
-        branches = _typed("cot_branches", decoding.cot_branches)
-        yield Mistake(branches, "contrastive search has one output; use decoding.cot_branches=null")
-    for name in _GUIDANCE:
-        if acts(effective, name):
-            problem = "contrastive search compares the model's own distribution"
-            yield Mistake(_typed(name, getattr(decoding, name)), f"{problem}; use decoding.{name}=null")
-
-
-def _deterministic_method(decoding: Decoding) -> str:
-    """Return the name of a method that is not for sampling; empty for any other."""
-    if is_contrastive(decoding):
-        return "contrastive search"
-    return "chain-of-thought decoding" if decoding.cot_branches is not None else ""
-
-
-def _of_beam_groups(decoding: Decoding) -> Iterator[Mistake]:
-    """Yield what is wrong with the groups of diverse beam search."""
-    beams, groups, penalty = decoding.num_beams or 1, decoding.num_beam_groups, decoding.diversity_penalty
-    divisors = [number for number in range(2, beams + 1) if beams % number == 0]
-    if penalty is not None and groups is None:
-        cure = f"add {_typed('num_beam_groups', divisors[0])}"
-        text = _typed("diversity_penalty", penalty)
-        yield NoEffect(text, f"no effect without num_beam_groups above 1; {cure}")
-    if groups is None or groups == 1:
-        return
-    text = _typed("num_beam_groups", groups)
-    if beams % groups:
-        nearest = max((number for number in divisors if number <= groups), default=divisors[0])
-        cure = f"use {_typed('num_beam_groups', nearest)}"
-        yield Mistake(text, f"must divide decoding.num_beams={beams}; {cure}")
-    if penalty is None:
-        yield NoEffect(text, "no effect without diversity_penalty; add decoding.diversity_penalty=1.0")
-    if draws(decoding):
-        yield Mistake(text, "diverse beam search does not sample; use decoding.do_sample=false")
-
-
 def _of_watermarks(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[Mistake]:
     """Yield what is wrong with watermarks; that beams have none is said of each field."""
     marks = [MARKED_BY[name] for name in watermarks_of(effective)]
     for name in marks[1:]:
         message = f"{marks[0]} marks the text too; use decoding.{name}=null"
-        yield Mistake(_typed(name, getattr(decoding, name)), message)
+        yield Mistake(typed(name, getattr(decoding, name)), message)
     if "gumbel_key" in marks and not draws(decoding):
-        if method := _deterministic_method(decoding):
+        if method := deterministic_method(decoding):
             cure = f"{method} does not sample; use decoding.gumbel_key=null"
         else:
             cure = "add decoding.do_sample=true or use decoding=gumbel_watermark"
-        yield NoEffect(_typed("gumbel_key", decoding.gumbel_key), f"no effect without do_sample=true; {cure}")
+        yield NoEffect(typed("gumbel_key", decoding.gumbel_key), f"no effect without do_sample=true; {cure}")
     width = decoding.kgw_context_width
     if width not in (None, 1) and "kgw_bias" in marks and decoding.kgw_seeding_scheme != "selfhash":
         cure = "add decoding.kgw_seeding_scheme=selfhash"
-        text = _typed("kgw_context_width", width)
+        text = typed("kgw_context_width", width)
         yield NoEffect(text, f"no effect with lefthash, which looks at the last token; {cure}")
 
 
 def _of_samplers(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[Mistake]:
     """Yield what is wrong with the samplers of a strategy together, and with their order."""
     if effective.get("dynatemp_range") and effective.get("edt_theta"):
-        text = _typed("edt_theta", decoding.edt_theta)
+        text = typed("edt_theta", decoding.edt_theta)
         yield Mistake(text, "dynatemp_range sets the temperature too; use one of them")
     given = decoding.sampler_order
     if given is not None:
-        text = _typed("sampler_order", given)
+        text = typed("sampler_order", given)
         if twice := [name for name, count in Counter(given).items() if count > 1]:
             yield Mistake(text, f"names {twice[0]} twice; name it once")
         used = sampler_order({**effective, "sampler_order": None, "temperature_last": False})
@@ -247,11 +186,11 @@ def _of_samplers(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[M
         after = order[order.index(ends[0]) + 1 :]
         allowed = ("temperature",) if ends == ["xtc"] else ()
         if wrong := [name for name in after if name not in allowed]:
-            text = _typed("sampler_order", given)
+            text = typed("sampler_order", given)
             what = "only temperature may come" if allowed else "nothing comes"
             yield Mistake(text, f"{what} after {ends[0]}; put {wrong[0]} before it")
         elif "temperature" in after and (effective.get("dynatemp_range") or effective.get("edt_theta")):
-            text = _typed("sampler_order", given)
+            text = typed("sampler_order", given)
             yield Mistake(text, "a temperature after xtc must be a fixed one; put temperature before it")
 
 
@@ -273,7 +212,3 @@ def _has_empty(value: Any) -> bool:
 def _changes(effective: Mapping[str, Any], key: str, field: DecodingField) -> bool:
     """Return whether a field changes what beams are chosen from, not as transformers' search does."""
     return key in effective if not field.stock else key in _NOT_WITH_BEAMS and acts(effective, key)
-
-
-def _typed(key: str, value: Any) -> str:
-    return f"decoding.{key}={shortened(value) if key in STRUCTURES else format_value(value)}"

@@ -23,7 +23,6 @@ FIXED: dict[str, Any] = {
     "token_healing": False,
     "num_return_sequences": 1,
     "constraints": None,
-    "force_words_ids": None,
     "prompt_lookup_num_tokens": None,
     "use_cache": True,
 }
@@ -87,8 +86,8 @@ def draws(decoding: Decoding) -> bool:
 
 
 def searches(effective: Mapping[str, Any]) -> bool:
-    """Return whether an effective decoding compares continuations, not the tokens of one step alone."""
-    return effective["num_beams"] > 1 or acts(effective, "penalty_alpha")
+    """Return whether an effective decoding has a loop that chooses by more than the tokens of one step."""
+    return effective["num_beams"] > 1 or acts(effective, "penalty_alpha", "stochastic_beams", "generate")
 
 
 def is_contrastive(decoding: Decoding) -> bool:

@@ -1,4 +1,7 @@
-"""The entries of `decoding.processors`: what to load, when it acts, with what arguments."""
+"""Code that a config names: what to load, with what arguments.
+
+The entries of `decoding.processors`, each of which acts at some place, and the loop of `decoding.generate`.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from harness.errors import Mistake
 Place = Literal["before", "after"]
 PLACES: tuple[Place, ...] = ("before", "after")
 KEY = "decoding.processors"
+LOOP_KEY = "decoding.generate"
 _FORM = "must be FILE.py:CLASS or package.module:CLASS"
 _PLAIN = re.compile(r"[a-zA-Z_][\w./-]*(:\w+)?")
 _NO_TEXT = ("true", "false", "null", "on", "off", "yes", "no", "inf", "nan")
@@ -67,6 +71,42 @@ class ProcessorEntry:
         return f"; did you mean {typed_entries([value if one is None else one for one in self.among])}?"
 
 
+@dataclass(frozen=True)
+class LoopEntry(ProcessorEntry):
+    """A decoding loop of one's own; it has no place."""
+
+    @property
+    def key(self) -> str:
+        """What a message calls it."""
+        return f"{LOOP_KEY}={self.path}"
+
+    def meant(self, *, path: str | None = None, arguments: Mapping[str, Any] | None = None) -> str:
+        """Return the question whether the override with another path or other arguments was meant."""
+        right = {"path": path or self.path, **(self.arguments if arguments is None else arguments)}
+        value = right["path"] if len(right) == 1 else right
+        return f"; did you mean {shlex.quote(f'{LOOP_KEY}={typed_value(value)}')}?"
+
+
+def loop_entry(value: str | Mapping[str, Any]) -> LoopEntry:
+    """Return the loop of a config, whose form is right."""
+    mapping: Mapping[str, Any] = {"path": value} if isinstance(value, str) else value
+    return LoopEntry(mapping["path"], arguments={key: one for key, one in mapping.items() if key != "path"})
+
+
+def loop_rules(value: str | Mapping[str, Any] | None) -> Iterator[Mistake]:
+    """Yield what is wrong with the form of a loop."""
+    mapping = {"path": value} if isinstance(value, str) else value or {}
+    path = mapping.get("path")
+    if not isinstance(path, str):
+        yield Mistake(LOOP_KEY, "has no path; a mapping is {path: FILE.py:FUNCTION, NAME: VALUE}")
+    elif not _names_code(path):
+        yield Mistake(f"{LOOP_KEY}={path}", _FORM.replace("CLASS", "FUNCTION"))
+    elif wrong := [key for key in mapping if not _is_name(key)]:
+        yield Mistake(
+            f"{LOOP_KEY}={path}", f"{wrong[0]!r} is no name of an argument; {path} has none like it"
+        )
+
+
 def processor_entries(values: Sequence[str | Mapping[str, Any]]) -> list[ProcessorEntry]:
     """Return the entries of a config, whose form is right."""
     entries = []
@@ -89,10 +129,7 @@ def entry_rules(values: Sequence[str | Mapping[str, Any]]) -> Iterator[Mistake]:
             example = "{path: FILE.py:CLASS, place: before, NAME: VALUE}"
             yield Mistake(where, f"has no path{hint}; a mapping is {example}")
             continue
-        source, _, name = path.rpartition(":")
-        modules = source.split(".")
-        found = source.endswith(".py") or all(_is_name(module) for module in modules)
-        if not source or not found or not _is_name(name):
+        if not _names_code(path):
             yield Mistake(where, _FORM)
         elif place not in PLACES:
             cure = [*values[:index], {**mapping, "place": "before"}, *values[index + 1 :]]
@@ -119,6 +156,12 @@ def typed_value(value: Any) -> str:
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return QuotedString(text=value, quote=Quote.double).with_quotes()
+
+
+def _names_code(path: str) -> bool:
+    source, _, name = path.rpartition(":")
+    found = source.endswith(".py") or all(_is_name(module) for module in source.split("."))
+    return bool(source) and found and _is_name(name)
 
 
 def _is_name(text: Any) -> bool:

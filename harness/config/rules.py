@@ -13,9 +13,10 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from harness.config.decoding_rules import NoEffect, decoding_rules
+from harness.config.decoding_rules import decoding_rules
 from harness.config.effective import is_beam, is_contrastive, most_samples
 from harness.config.expectation import ASKED, OF_A_SAMPLE, Expectation
+from harness.config.no_effect import NoEffect
 from harness.config.point import (
     Cache,
     Compare,
@@ -153,13 +154,18 @@ def _cache_of_beams(decoding: Decoding, cache: Cache) -> Iterator[Mistake]:
         )
 
 
-def _cache_of_contrastive_search(decoding: Decoding, cache: Cache) -> Iterator[Mistake]:
-    if cache.quantized and is_contrastive(decoding):
-        yield Mistake(
-            f"cache.backend={cache.backend}",
-            "not with contrastive search, whose candidates are rows of the model's own cache; "
-            "use cache=default",
-        )
+def _cache_of_searches(decoding: Decoding, cache: Cache) -> Iterator[Mistake]:
+    if not cache.quantized:
+        return
+    problem = ""
+    if is_contrastive(decoding):
+        problem = "contrastive search, whose candidates are rows of the model's own cache"
+    elif decoding.stochastic_beams:
+        problem = "stochastic beam search, whose beams are rows of the model's own cache"
+    elif decoding.generate is not None:
+        problem = "decoding.generate, which is given the model without a cache"
+    if problem:
+        yield Mistake(f"cache.backend={cache.backend}", f"not with {problem}; use cache=default")
 
 
 def _prompts(prompts: Prompts) -> Iterator[Mistake]:
@@ -185,6 +191,9 @@ def _budget(decoding: Decoding, generation: Generation) -> Iterator[Mistake]:
         method = "contrastive search" if is_contrastive(decoding) else "greedy decoding"
         method = "beam search" if is_beam(decoding) else method
         cure = "set generation.samples=1, or sample with decoding=temperature"
+        if decoding.generate is not None:
+            method = "decoding.generate without do_sample"
+            cure = "set generation.samples=1, or add decoding.do_sample=true"
         message = f"{method} is deterministic, all samples would be equal; {cure}"
         yield Mistake(f"generation.samples={generation.samples}", message)
     if (least := decoding.min_new_tokens) is not None and least > generation.max_new_tokens:
@@ -272,6 +281,6 @@ _RULES: dict[Callable[..., Iterator[Mistake]], tuple[str, ...]] = {
     _drift: ("drift",),
     _budget: ("decoding", "generation"),
     _cache_of_beams: ("decoding", "cache"),
-    _cache_of_contrastive_search: ("decoding", "cache"),
+    _cache_of_searches: ("decoding", "cache"),
 }
 """Each rule, and the sections that it checks."""

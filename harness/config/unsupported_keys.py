@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 _BUDGET = "use generation.max_new_tokens"
-_HUB = "transformers moved it to a hub repository that runs remote code, so it is not supported"
 _OURS = "the harness sets it itself"
 _DECODER_ONLY = "only decoder-only models are supported"
 _ASSISTED = "assisted decoding is not supported yet; it changes the speed, not the samples"
@@ -11,7 +10,10 @@ _WINDOW = "use decoding.penalty_last_n: -1 for all tokens"
 _DYNAMIC = "use decoding.temperature for the middle and decoding.dynatemp_range for the way up and down"
 _ORDER = "use decoding.sampler_order, a list of names"
 _LARK = "use decoding.grammar, in Lark's notation"
-_OWN = "not supported: a point names no code but logits processors; use decoding.processors=[FILE.py:CLASS]"
+_OWN = (
+    "not supported: a point names code by decoding.processors=[FILE.py:CLASS] or "
+    "decoding.generate=FILE.py:FUNCTION only"
+)
 _RECORDED = "every step's probabilities are recorded anyway; record.top_k sets how many alternatives"
 
 UNSUPPORTED_KEYS: dict[str, str] = {
@@ -37,9 +39,8 @@ UNSUPPORTED_KEYS: dict[str, str] = {
     "return_dict_in_generate": _OURS,
     "output_scores": _RECORDED,
     "output_logits": _RECORDED,
-    "force_words_ids": f"constrained beam search: {_HUB}",
-    "constraints": f"constrained beam search: {_HUB}",
-    "custom_generate": _OWN,
+    "constraints": "use decoding.force_words, a list of words, or decoding.force_words_ids",
+    "custom_generate": "use decoding.generate=FILE.py:FUNCTION",
     "logits_processor": "use decoding.processors=[FILE.py:CLASS]",
     "logits_processors": "use decoding.processors=[FILE.py:CLASS]",
     "prompt_lookup_num_tokens": _ASSISTED,

@@ -22,6 +22,7 @@ class Strategy:
         top_k: alternatives recorded a step.
         cache: `cache_config` of a quantized key-value cache; None for the model's own.
         chat_eos_token_ids: further ids that end a sample of a chat prompt.
+        samples: of each prompt.
     """
 
     effective: Mapping[str, Any]
@@ -33,6 +34,7 @@ class Strategy:
     top_k: int
     cache: Mapping[str, Any] | None = None
     chat_eos_token_ids: tuple[int, ...] = ()
+    samples: int = 1
 
     @cached_property
     def for_chat(self) -> Strategy:

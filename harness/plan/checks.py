@@ -119,7 +119,7 @@ def token_ids_fit(point: Point, vocabulary: int | None) -> list[Mistake]:
     if vocabulary is None:
         return []
     mistakes = []
-    for name in (*decoding_fields("filter", "bias"), "top_p_reset_ids"):
+    for name in (*decoding_fields("filter", "bias"), "top_p_reset_ids", "force_words_ids"):
         key, flat = f"decoding.{name}", set(_ids_in(getattr(point.decoding, name) or ()))
         if flat and (largest := max(flat)) >= vocabulary:
             message = f"{point.model.name} has no such token, its ids are 0 to {vocabulary - 1}; remove it"

@@ -20,7 +20,7 @@ from harness.config.effective import effective_decoding
 from harness.config.guided_fields import needs_second_prompt
 from harness.config.point import Compare, Point
 from harness.config.structure import structure_of
-from harness.decoding.own_checks import planned_processors
+from harness.decoding.own_checks import planned_loop, planned_processors
 from harness.errors import ConfigError
 from harness.once import Once
 from harness.plan.checks import (
@@ -32,6 +32,7 @@ from harness.plan.checks import (
     timing_fits,
     token_ids_fit,
 )
+from harness.plan.words_in_tokens import forced_words, forced_words_fit
 from harness.prompts import PreparedPrompts, prepare_prompts
 from harness.prompts.passages import fixed_text
 from harness.prompts.prompt import Prompt
@@ -65,7 +66,14 @@ def prepare(point: Point, once: Once) -> Job:
         ("own processors", repr(point.decoding.processors)),
         lambda: planned_processors(point.decoding.processors or ()),
     )
-    effective = {**effective_decoding(point.decoding), **own.fields}
+    loop = once(("own loop", repr(point.decoding.generate)), lambda: planned_loop(point.decoding.generate))
+    effective = {**effective_decoding(point.decoding), **own.fields, **loop.fields}
+    words = forced_words(point, target.tokenizer())
+    if words is not None:
+        del effective["force_words"]
+        effective["force_words_ids"] = words
+    if mistakes := list(forced_words_fit(point, effective)):
+        raise ConfigError(mistakes)
     if point.decoding.amateur is not None:
         effective["amateur"] = target.amateur(point.decoding.amateur, once)
     second = _second_prompts(point, target, prepared, effective, once)
@@ -77,7 +85,14 @@ def prepare(point: Point, once: Once) -> Job:
         prompts=prepared.prompts,
         effective=effective,
         metrics=_metrics(custom, point.compare, prepared, effective, once),
-        warnings=(*prepared.warnings, *target.notes, *chat_end.notes, *own.warnings, *sample_notes(point)),
+        warnings=(
+            *prepared.warnings,
+            *target.notes,
+            *chat_end.notes,
+            *own.warnings,
+            *loop.warnings,
+            *sample_notes(point),
+        ),
         drift=DriftRole(fixed_text=_fixed_text(point, target, prepared, once)),
         chat_eos=chat_end.ids,
         second_prompts=second,

@@ -92,7 +92,10 @@ class Sample:
         finish_reason: what ended it; None where the backend does not tell.
         seed: of the noise that it was drawn with.
         steps: one entry a generated token; None where nothing is known of them.
-        sequence_score: transformers' length-penalised beam score; None without beams.
+        sequence_score: what a search ranks it by: transformers' length-penalised beam score; of stochastic
+            beams the log-probability with its noise; None without beams.
+        sequence_logprob: of the whole output under the distribution that it was drawn from; None but of
+            stochastic beams.
         times: when it was generated; None where that was not noted.
     """
 
@@ -106,6 +109,7 @@ class Sample:
     seed: int
     steps: Steps | None = None
     sequence_score: float | None = None
+    sequence_logprob: float | None = None
     times: Times | None = None
 
     @property

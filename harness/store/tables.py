@@ -21,7 +21,8 @@ _COLUMNS_BY_TYPE = {
         " sum_p2 logit_std vocab_mean_logprob allowed_logprob"
     ),
     pa.float64(): (
-        "mean_logprob sequence_score kl kl_error total_variation ttft_ms decode_ms started first_token ended"
+        "mean_logprob sequence_score sequence_logprob kl kl_error total_variation ttft_ms decode_ms started"
+        " first_token ended"
     ),
     pa.list_(pa.int64()): "top_ids",
     pa.list_(pa.string()): "top_tokens",
@@ -38,7 +39,7 @@ def _schema(names: str) -> pa.Schema:
 
 GENERATIONS = _schema(
     "prompt_id sample prompt output finish_reason prompt_tokens output_tokens seed mean_logprob"
-    " sequence_score"
+    " sequence_score sequence_logprob"
 )
 """Columns of a sample; `reference`, `messages` and its metrics are added to them (`artifacts.metrics`)."""
 

@@ -60,7 +60,7 @@ def thirty() -> dict[str, dict[str, Any]]:
     for name in ("llama_cpp_default", "ollama_default", "webui_default"):
         found[name] = dict(groups.own_values("decoding", name) or {})
     chosen = {}
-    others = {"num_beams", "penalty_alpha", "cot_branches", "processors", *STRUCTURES}
+    others = {"num_beams", "penalty_alpha", "cot_branches", "stochastic_beams", "processors", *STRUCTURES}
     others |= set(decoding_fields("guidance"))
     for name, fields in found.items():
         known = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items() if v is not None}

@@ -128,6 +128,19 @@ def test_searches_have_their_own_keys_and_outputs(points):
     ]
 
 
+def test_words_are_of_the_search_that_has_some(points):
+    strategies = "decoding=greedy,beam,constrained_beam,stochastic_beam"
+    found = points(strategies, "decoding.force_words=[fox,rain]", "generation.samples=3")
+    words = [(point.decoding.name, point.decoding.force_words) for point in found]
+    assert words == [
+        ("greedy", None),
+        ("beam", None),
+        ("constrained_beam", ("fox", "rain")),
+        ("stochastic_beam", None),
+    ]
+    assert [point.generation.samples for point in found] == [1, 1, 1, 3]
+
+
 def test_a_search_has_as_many_samples_as_outputs(points):
     found = points("decoding=greedy,diverse_beam,top_p", "generation.samples=8")
     assert [point.generation.samples for point in found] == [1, 6, 8]

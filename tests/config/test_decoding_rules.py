@@ -102,6 +102,50 @@ def test_a_field_that_refines_another_has_no_effect_alone(name: str, mistakes: M
             {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 1.0, "do_sample": True},
             "diverse beam search does not sample; use decoding.do_sample=false",
         ),
+        ({"num_beams": 4, "force_words": []}, "decoding.force_words=[]: names no word; give one, or use"),
+        ({"num_beams": 4, "force_words": ["fox", " "]}, "contains an empty word; remove it"),
+        (
+            {"num_beams": 4, "force_words_ids": [[3, 4], [5], [3, 4]]},
+            "names (3, 4) twice, which is no more than once; use 'decoding.force_words_ids=[[3, 4], [5]]'",
+        ),
+        ({"num_beams": 4, "force_words_ids": [[[3], []]]}, "contains an empty list; give token ids, or null"),
+        ({"force_words": ["fox"]}, "no effect without num_beams above 1; add decoding.num_beams=6"),
+        (
+            {"num_beams": 4, "force_words": ["fox"], "do_sample": True},
+            "constrained beam search does not sample; use decoding.do_sample=false",
+        ),
+        (
+            {"num_beams": 4, "force_words": ["a"], "num_beam_groups": 2, "diversity_penalty": 1.0},
+            "decoding.num_beam_groups=2: constrained beam search has no groups",
+        ),
+        ({"stochastic_beams": True}, "no effect without do_sample=true; add decoding.do_sample=true"),
+        (
+            {"stochastic_beams": True, "do_sample": True, "num_beams": 3},
+            "decoding.num_beams=3: not with stochastic_beams: it has a beam for each sample",
+        ),
+        (
+            {"stochastic_beams": True, "do_sample": True, "cot_branches": 3},
+            "not with stochastic_beams: it is a search of its own; use decoding.cot_branches=null",
+        ),
+        (
+            {"stochastic_beams": True, "do_sample": True, "adaptive_target": 0.3},
+            "not with stochastic_beams: it follows the draws of one text",
+        ),
+        (
+            {"stochastic_beams": True, "do_sample": True, "dola_layers": "low"},
+            "stochastic beam search reads the model's own distribution; use decoding.dola_layers=null",
+        ),
+        ({"generate": "mine.py"}, "decoding.generate=mine.py: must be FILE.py:FUNCTION or package.module:F"),
+        ({"generate": {"depth": 3}}, "decoding.generate: has no path; a mapping is {path: FILE.py:FUNCTION"),
+        ({"generate": {"path": "a.py:f", "x-y": 3}}, "'x-y' is no name of an argument; a.py:f has none"),
+        (
+            {"generate": "a.py:f", "processors": ["a.py:g"]},
+            "decoding.generate chooses the tokens by itself; use decoding.processors=null",
+        ),
+        (
+            {"generate": "a.py:f", "num_beams": 4},
+            "decoding.num_beams=4: decoding.generate chooses the tokens by itself; use decoding.num_be",
+        ),
         ({"logit_bias": {}}, "decoding.logit_bias={}: contains an empty list"),
         ({"sequence_bias": [[[], 1.0]]}, "contains an empty list"),
         (

@@ -40,8 +40,8 @@ def test_every_fixed_field_has_advice():
 def test_the_kinds_of_fields_partition_them():
     kinds = get_args(FieldKind)
     assert sorted(name for kind in kinds for name in decoding_fields(kind)) == sorted(NEUTRAL)
-    searched = ["length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty"]
-    assert list(decoding_fields("beam")) == searched
+    ranked = ["length_penalty", "early_stopping", "num_beam_groups", "diversity_penalty"]
+    assert list(decoding_fields("beam")) == [*ranked, "force_words", "force_words_ids"]
     stock = {name for name, field in decoding_fields("temperature", "truncation").items() if field.stock}
     assert stock == {
         "temperature",
@@ -100,6 +100,10 @@ def test_what_compares_continuations(fields, compares):
         ({"penalty_alpha": 0.6, "top_k": 4}, 1),
         ({"do_sample": True, "num_beams": 6}, None),
         ({"cot_branches": 4}, 4),
+        ({"num_beams": 6, "force_words": ("fox",)}, 1),
+        ({"do_sample": True, "stochastic_beams": True}, None),
+        ({"generate": "mine.py:loop"}, 1),
+        ({"generate": "mine.py:loop", "do_sample": True}, None),
     ],
 )
 def test_outputs_that_can_differ(fields, most):

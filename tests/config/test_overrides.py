@@ -40,7 +40,10 @@ def lines(groups, *overrides):
         ("experiments=demo,seed_notebook", "one experiment at a time"),
         ("decoding.max_length=9", "use generation.max_new_tokens=9: max_length counts the prompt too"),
         ("decoding.max_new_tokens=9", "did you mean generation.max_new_tokens?"),
-        ("decoding.force_words_ids=[[3]]", "transformers moved it to a hub repository that runs remote code"),
+        (
+            "decoding.constraints=[3]",
+            "use decoding.force_words, a list of words, or decoding.force_words_ids",
+        ),
         ("decoding.num_return_sequences=2", "use generation.samples"),
         ("decoding.eos_token_id=2", "generation.ignore_eos=true"),
         ("~decoding", "cannot be deleted; choose another: decoding=CHOICE"),

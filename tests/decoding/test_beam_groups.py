@@ -8,7 +8,8 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from harness.decoding.beam_groups import BestOutputs, in_turn, penalised
+from harness.decoding.beam_groups import in_turn, penalised
+from harness.decoding.outputs import BestOutputs
 
 LOG_P = torch.tensor([[[0.5, 0.3, 0.2]]], dtype=torch.float64).log()
 

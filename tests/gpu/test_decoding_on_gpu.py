@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 import torch
 
 from harness.backends.hf.beams import beam_search
+from harness.backends.hf.constrained_beams import ConstrainedBeams
 from harness.backends.hf.contrastive_search import contrastive_search
-from harness.backends.hf.diverse_beams import diverse_beams
+from harness.backends.hf.diverse_beams import DiverseBeams
+from harness.backends.hf.search_outputs import search_outputs
 from harness.backends.hf.self_test import tree_is_right
+from harness.backends.hf.stochastic_beams import StochasticBeams
 from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.tree import decode_tree
 from harness.decoding.detokenizer import Detokenizer
@@ -73,7 +77,9 @@ def test_searches_equal_those_without_a_cache(
     groups = {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 1.0}
     searches: list[tuple[Any, dict[str, Any]]] = [
         (contrastive_search, {"penalty_alpha": 0.6, "top_k": 4}),
-        (diverse_beams, groups),
+        (partial(search_outputs, DiverseBeams), groups),
+        (partial(search_outputs, ConstrainedBeams), {"num_beams": 4, "force_words_ids": ((7,), (9, 8))}),
+        (partial(search_outputs, StochasticBeams), {"do_sample": True, "stochastic_beams": True}),
     ]
     for run, fields in searches:
         requests = requests_of(loaded, strategy_of(loaded, **fields))

@@ -50,6 +50,19 @@ def test_every_part_of_an_entry_is_in_the_address() -> None:
     assert job("decoding.processors=[]").point_id == job().point_id
 
 
+def test_a_loop_of_ones_own_is_in_the_address_with_its_content_and_arguments() -> None:
+    takes = "(model, prompts, max_new_tokens, seeds, settings, depth=2)"
+    Path("mine.py").write_text(f"def loop{takes}:\n    return [[5] for _ in prompts]\n")
+    own = ["decoding.generate=mine.py:loop", "decoding.generate={path: mine.py:loop, depth: 3}"]
+    ids = [job(one).point_id for one in own]
+    assert len({*ids, job().point_id}) == 3
+    assert job(own[0], "generation.seed=1").point_id == ids[0]
+    assert job(own[0], "decoding.do_sample=true").point_id != ids[0]
+    assert "generate" not in job().effective
+    Path("mine.py").write_text(Path("mine.py").read_text().replace("[5]", "[6]"))
+    assert job(own[0]).point_id != ids[0]
+
+
 def test_a_warning_of_a_processor_is_the_jobs() -> None:
     Path("mine.py").write_text("import random\n" + SOURCE.replace("by\n", "random.random()\n"))
     (warning,) = job("decoding.processors=[mine.py:flat]").warnings

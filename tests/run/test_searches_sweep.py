@@ -16,7 +16,7 @@ SMALL = [
     "model=fable_tiny", "tracking=off", "prompts.limit=2", "generation.max_new_tokens=6", "record.top_k=4",
     "timing.prompts=1", "timing.repeats=1", "timing.warmup=0", "timing.new_tokens=3",
 ]  # fmt: skip
-SEARCHES = "decoding=greedy,contrastive_search,diverse_beam,cot"
+SEARCHES = "decoding=greedy,contrastive_search,diverse_beam,cot,constrained_beam,stochastic_beam"
 
 
 @pytest.fixture
@@ -42,9 +42,12 @@ def outputs_of(point: StoredPoint) -> list[tuple[str, int, str]]:
 def test_each_search_has_its_outputs_together_and_one_by_one(run: Any) -> None:
     together = run(SEARCHES, "generation.samples=3")
     counts = {name: len(outputs_of(point)) for name, point in together.items()}
-    assert counts == {"greedy": 2, "contrastive_search": 2, "diverse_beam": 6, "cot": 6}
+    assert counts == {"greedy": 2, "contrastive_search": 2, "diverse_beam": 6, "cot": 6} | {
+        "constrained_beam": 2,
+        "stochastic_beam": 6,
+    }
     expected = {name: outputs_of(point) for name, point in together.items()}
-    for name in ("diverse_beam", "cot"):
+    for name in ("diverse_beam", "cot", "stochastic_beam"):
         for prompt in {prompt for prompt, _, _ in expected[name]}:
             assert len({output for of, _, output in expected[name] if of == prompt}) == 3
     greedy = [output for _, _, output in expected["greedy"]]
@@ -57,7 +60,16 @@ def test_each_search_has_its_outputs_together_and_one_by_one(run: Any) -> None:
 def test_what_is_stored_and_timed(run: Any) -> None:
     found = run(SEARCHES, "generation.samples=2")
     scored = {name: point.rows("generations")[0]["sequence_score"] for name, point in found.items()}
-    assert [name for name, score in scored.items() if score is not None] == ["diverse_beam"]
+    beams = ["diverse_beam", "constrained_beam", "stochastic_beam"]
+    assert [name for name, score in scored.items() if score is not None] == beams
+    assert all("river" in output for _, _, output in outputs_of(found["constrained_beam"]))
+    for row in found["stochastic_beam"].rows("generations"):
+        its = [
+            token["warped_logprob"]
+            for token in found["stochastic_beam"].rows("tokens")
+            if (token["prompt_id"], token["sample"]) == (row["prompt_id"], row["sample"])
+        ]
+        assert row["sequence_logprob"] == pytest.approx(sum(its), abs=1e-4)
     row = found["diverse_beam"].rows("generations")[0]
     assert row["sequence_score"] == pytest.approx(row["mean_logprob"], abs=1e-4)
     assert all(row["kept"] == 4 for row in found["contrastive_search"].rows("tokens"))
@@ -78,6 +90,11 @@ def test_replay_refuses_what_it_cannot_know(run: Any, capsys: pytest.CaptureFixt
             "decoding.penalty_alpha=0.6: replay does not support it (the hidden",
         ),
         (["decoding=diverse_beam"], "decoding.num_beams=6: replay does not support it"),
+        (["decoding=constrained_beam"], "decoding.num_beams=6: replay does not support it"),
+        (
+            ["decoding=stochastic_beam"],
+            "decoding.stochastic_beams=true: replay does not support it (its samp",
+        ),
         (["decoding=cot"], "decoding.cot_branches=10: replay does not support it"),
     ):
         assert main(["replay", point.folder.name, *words]) == 2

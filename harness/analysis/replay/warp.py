@@ -21,6 +21,8 @@ _WHY_NOT: Mapping[str, str] = {
     "num_beams": "beams follow sequences that were not recorded",
     "penalty_alpha": "the hidden states of its candidates were not recorded",
     "typical_p": "it may remove the likeliest tokens and keep tokens that were not recorded",
+    "stochastic_beams": "its samples are of a search over many texts",
+    "generate": "it chooses the tokens by itself",
     **dict.fromkeys(STRUCTURES, "it allows tokens that were not recorded"),
     "top_h": "it needs the hundred likeliest tokens",
 }

@@ -10,7 +10,7 @@ from harness.backends.backend import Failure, Request
 from harness.backends.hf.finished import finished_sample
 from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.padded_batch import generate_batch
-from harness.backends.hf.rescore import rescore
+from harness.backends.hf.rescore import beam_score, of_beams, rescore
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import noise_key
 from harness.models.load import LoadedModel
@@ -46,7 +46,9 @@ def beam_search(
         found = generate_batch(loaded, requests, detokenizer, config, on_step)
     samples = []
     for request, (token_ids, reason, times) in zip(requests, found, strict=True):
-        steps, score = rescore(loaded, strategy, request.prompt.ids, token_ids)
+        ids = request.prompt.ids
+        steps, total = rescore(loaded, strategy, ids, token_ids, of_beams(loaded, strategy, len(ids)))
+        score = beam_score(strategy, token_ids, total)
         sample = finished_sample(loaded, request, token_ids, reason, steps, times, detokenizer, score)
         samples.append(sample)
     return samples

@@ -29,16 +29,18 @@ def finished_sample(
     loaded: LoadedModel,
     request: Request,
     token_ids: Sequence[int],
-    finish_reason: FinishReason,
+    finish_reason: FinishReason | None,
     steps: Steps,
     times: Times,
     detokenizer: Detokenizer,
     sequence_score: float | None = None,
+    sequence_logprob: float | None = None,
 ) -> Sample | Failure:
     """Return the record of one generated sequence; a Failure if a step of it was not finite.
 
     `token_ids` include the EOS that ended it, nothing after it; `steps` have one entry an id, without texts;
-    `sequence_score` is that of beams.
+    `finish_reason` is None where a loop of the user's own went no further.
+    `sequence_score` and `sequence_logprob` are those of searches.
     """
     prompt = request.prompt
     if (found := first_not_finite(steps)) is not None:
@@ -63,5 +65,6 @@ def finished_sample(
         seed=request.strategy.seed,
         steps=replace(steps, token=text.token_texts, top_tokens=top_tokens),
         sequence_score=sequence_score,
+        sequence_logprob=sequence_logprob,
         times=times,
     )

@@ -5,7 +5,9 @@ A strategy with a decoding loop of its own is one more class, in a file of its o
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.backends.backend import Failure, Request
@@ -22,6 +24,7 @@ from harness.config.effective import acts, decoding_fields, effective_decoding, 
 from harness.config.guided_fields import rows_per_text
 
 if TYPE_CHECKING:
+    from harness.backends.hf.search_outputs import Search
     from harness.decoding.strategy import Strategy
     from harness.models.load import LoadedModel
     from harness.store.records import Sample
@@ -67,7 +70,7 @@ class Beams(Method):
     searches = True
 
     def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
-        return effective["num_beams"] > 1 and not has_groups(effective)
+        return effective["num_beams"] > 1
 
     def rows_per_request(self, effective: Settings) -> int:
         return effective["num_beams"]
@@ -88,15 +91,15 @@ class Beams(Method):
         return decode_each_strategy(self, beam_search, runtime, requests)
 
 
-class DiverseBeams(Method):
-    """Diverse beam search: groups of beams that avoid each other's tokens (`diverse_beams.py`)."""
+class OwnSearch(Method):
+    """A search of ours that follows several sequences of each prompt (`search_outputs.py`)."""
 
-    name = "diverse_beams"
     streams = False
     moves_rows = True
 
-    def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
-        return has_groups(effective)
+    @abstractmethod
+    def search(self) -> type[Search]:
+        """Return what searches."""
 
     def rows_per_request(self, effective: Settings) -> int:
         return effective["num_beams"]
@@ -105,16 +108,86 @@ class DiverseBeams(Method):
         return True
 
     def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
-        from harness.backends.hf.diverse_beams import diverse_beams
+        from harness.backends.hf.search_outputs import search_outputs
 
-        return decode_each_strategy(self, diverse_beams, runtime, requests)
+        return decode_each_strategy(self, partial(search_outputs, self.search()), runtime, requests)
 
     def timed_steps(
         self, loaded: LoadedModel, strategy: Strategy, prompts: Prompts, use_cache: bool
     ) -> Steps:
-        from harness.backends.hf.diverse_beams import diverse_beam_steps
+        from harness.backends.hf.search_outputs import search_steps
 
-        return diverse_beam_steps(loaded, strategy, prompts, use_cache)
+        return search_steps(self.search(), loaded, strategy, prompts, use_cache)
+
+
+class DiverseBeams(OwnSearch):
+    """Diverse beam search: groups of beams that avoid each other's tokens (`diverse_beams.py`)."""
+
+    name = "diverse_beams"
+
+    def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
+        return has_groups(effective)
+
+    def search(self) -> type[Search]:
+        from harness.backends.hf.diverse_beams import DiverseBeams
+
+        return DiverseBeams
+
+
+class ConstrainedBeams(OwnSearch):
+    """Constrained beam search: outputs that hold some words (`constrained_beams.py`)."""
+
+    name = "constrained_beams"
+
+    def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
+        return acts(effective, "force_words_ids")
+
+    def search(self) -> type[Search]:
+        from harness.backends.hf.constrained_beams import ConstrainedBeams
+
+        return ConstrainedBeams
+
+
+class StochasticBeams(OwnSearch):
+    """Stochastic beam search: samples without replacement (`stochastic_beams.py`)."""
+
+    name = "stochastic_beams"
+
+    def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
+        return acts(effective, "stochastic_beams")
+
+    def rows_per_request(self, effective: Settings) -> int:
+        return 1
+
+    def search(self) -> type[Search]:
+        from harness.backends.hf.stochastic_beams import StochasticBeams
+
+        return StochasticBeams
+
+
+class OwnLoop(Method):
+    """A decoding loop of the user's own (`own_loop.py`)."""
+
+    name = "own_loop"
+    streams = False
+
+    def accepts(self, effective: Settings, cache: Settings | None, tree_is_right: bool) -> bool:
+        return acts(effective, "generate")
+
+    def batches_requests(self, effective: Settings, cache: Settings | None) -> bool:
+        return True
+
+    def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
+        from harness.backends.hf.own_loop import own_loop
+
+        return decode_each_strategy(self, own_loop, runtime, requests)
+
+    def timed_steps(
+        self, loaded: LoadedModel, strategy: Strategy, prompts: Prompts, use_cache: bool
+    ) -> Steps:
+        from harness.backends.hf.own_loop import own_loop_steps
+
+        return own_loop_steps(loaded, strategy, prompts)
 
 
 class ContrastiveSearch(Method):
@@ -167,7 +240,10 @@ class StockGenerate(Method):
         return decode_each_strategy(self, stock_generate, runtime, requests, **more)
 
 
-METHODS: tuple[Method, ...] = (Tree(), Beams(), DiverseBeams(), ContrastiveSearch(), StockGenerate())
+METHODS: tuple[Method, ...] = (
+    Tree(), OwnLoop(), DiverseBeams(), ConstrainedBeams(), StochasticBeams(), Beams(), ContrastiveSearch(),
+    StockGenerate(),
+)  # fmt: skip
 """All methods; a strategy takes the first that accepts it."""
 
 

@@ -1,11 +1,11 @@
 """Teacher-forced scoring: the recorded distributions along a text that exists already.
 
-Used for beams, whose rows come and go during the search, and for the prompt's own tokens.
+Used for searches, whose rows come and go, and for the prompt's own tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,44 +13,79 @@ from torch import Tensor
 
 from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.recorder import RawStep, Recorder
+from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.teacher_forcing import logits_along
 from harness.decoding.processors import stock_processors
 from harness.decoding.strategy import Strategy
+from harness.decoding.texts import Texts
+from harness.decoding.warping import warp, whole
 from harness.models.load import LoadedModel
 from harness.store.records import PromptScores, Steps
+
+Process = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+"""What a strategy makes of the (1, V) logits after (1, S) ids: scores, and which a grammar allowed."""
+
+
+def of_beams(loaded: LoadedModel, strategy: Strategy, prompt_tokens: int) -> Process | None:
+    """Return beam search's: log-probabilities after transformers' processors; None where there are none."""
+    found = stock_processors(loaded.model, generation_config(strategy), prompt_tokens, loaded.device)
+    if not len(found):
+        return None
+    return lambda ids, logits: (found(ids, logits.log_softmax(-1)), None)
+
+
+def of_draws(loaded: LoadedModel, strategy: Strategy, prompt_tokens: int) -> Process:
+    """Return those of a strategy that draws its tokens: the log-probabilities that it draws from."""
+    processors = strategy_processors(loaded, strategy)
+
+    def process(ids: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        texts = Texts(ids, [prompt_tokens], prompt_tokens)
+        warped = whole(warp(processors, texts, logits, [0]), logits)
+        return warped.log_softmax(-1), processors.allowed(texts, logits.shape[1])
+
+    return process
 
 
 @torch.inference_mode()
 def rescore(
-    loaded: LoadedModel, strategy: Strategy, prompt_ids: Sequence[int], generated: Sequence[int]
+    loaded: LoadedModel,
+    strategy: Strategy,
+    prompt_ids: Sequence[int],
+    generated: Sequence[int],
+    process: Process | None,
 ) -> tuple[Steps, float]:
-    """Return the steps of `generated` as `Recorder` records them, for a strategy that searched with beams.
+    """Return the steps of `generated` as `Recorder` records them, for a strategy with a loop of its own.
 
-    The warped distribution of beams is log_softmax, then the processors, renormalised.
+    The warped distribution is what `process` makes of the logits, renormalised; None: the model's own.
 
     Returns:
-        The steps, and the sequence's score as beam search ranks it: the sum of each chosen token's
-        log-probability after the processors (not renormalised), over length ** length_penalty.
+        The steps, and the sum of the chosen tokens' scores: log-probabilities where nothing is processed.
     """
     ids = [*prompt_ids, *generated]
     total = 0.0
     recorder = Recorder(strategy.top_k)
-    processors = stock_processors(loaded.model, generation_config(strategy), len(prompt_ids), loaded.device)
     for start, logits in logits_along(loaded, ids, len(prompt_ids)):
         # The recorder treats rows independently, so the positions of a slice can be its rows.
         seen, rows, tokens = _begin_slice(recorder, ids, start, logits)
-        scores = seen.log_p
-        if len(processors):
+        scores, allowed = seen.log_p, None
+        if process is not None:
             processed = [
-                processors(torch.tensor([ids[: start + row]], device=loaded.device), scores[row : row + 1])
+                process(torch.tensor([ids[: start + row]], device=loaded.device), logits[row : row + 1])
                 for row in range(len(logits))
             ]
-            scores = torch.cat(processed)
-        recorder.observe([0] * len(rows), seen, rows, tokens, scores if len(processors) else None, rows)
+            scores = torch.cat([one for one, _ in processed])
+            if masks := [mask for _, mask in processed if mask is not None]:
+                allowed = seen.logprob_of(rows, torch.cat(masks).to(rows.device))
+        warped = None if process is None else scores
+        recorder.observe([0] * len(rows), seen, rows, tokens, warped, rows, allowed)
         recorder.end_step(seen)
         total += float(scores[rows, tokens].sum())
-    score = total / len(generated) ** strategy.effective["length_penalty"]
-    return recorder.finish().steps(0, len(generated), strategy.top_k), score
+    return recorder.finish().steps(0, len(generated), strategy.top_k), total
+
+
+def beam_score(strategy: Strategy, generated: Sequence[int], total: float) -> float:
+    """Return a sequence's score as beam search ranks it, from the sum of its tokens' scores."""
+    return float(total / len(generated) ** strategy.effective["length_penalty"])
 
 
 @torch.inference_mode()

@@ -63,6 +63,7 @@ def choices() -> dict[str, dict[str, Any]]:
         "num_beams",
         "penalty_alpha",
         "cot_branches",
+        "stochastic_beams",
         "processors",
         *decoding_fields("guidance"),
     }  # tested by themselves

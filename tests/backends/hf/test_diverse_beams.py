@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,18 @@ import torch
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.backend import HfBackend
 from harness.backends.hf.beams import beam_search
-from harness.backends.hf.diverse_beams import diverse_beams
+from harness.backends.hf.diverse_beams import DiverseBeams
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.methods import method_of
+from harness.backends.hf.search_outputs import search_outputs
 from harness.backends.hf.tree import decode_tree
 from harness.config.point import Engine, Timing
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
 from harness.progress import SILENT
 from harness.prompts.prompt import Prompt
+
+diverse_beams = partial(search_outputs, DiverseBeams)
 
 KINDS = ("llama", "qwen2", "gpt2", "fable_small")
 STRATEGIES: dict[str, dict[str, Any]] = {

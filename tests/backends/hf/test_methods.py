@@ -34,6 +34,10 @@ def test_the_method_of_a_strategy() -> None:
     groups = effective(num_beams=4, num_beam_groups=2, diversity_penalty=1.0)
     assert method_of(groups).name == method_of(groups, tree_is_right=False).name == "diverse_beams"
     assert method_of(effective(num_beams=4, num_beam_groups=1, diversity_penalty=1.0)).name == "beams"
+    words = effective(num_beams=4, force_words_ids=((3,), ((4, 5), (6,))))
+    assert method_of(words).name == method_of(words, tree_is_right=False).name == "constrained_beams"
+    drawn = effective(do_sample=True, stochastic_beams=True)
+    assert method_of(drawn).name == method_of(drawn, tree_is_right=False).name == "stochastic_beams"
     contrastive = effective(penalty_alpha=0.6, top_k=4)
     assert method_of(contrastive).name == "contrastive_search"
     assert method_of(contrastive, tree_is_right=False).name == "contrastive_search"
@@ -43,7 +47,9 @@ def test_facts_of_the_methods() -> None:
     rows = {"tree": {}, "beams": {"num_beams": 3}, "contrastive_search": {"penalty_alpha": 0.6, "top_k": 5}}
     found = [method_of(effective(**fields)).rows_per_request(effective(**fields)) for fields in rows.values()]
     assert found == [1, 3, 5]
-    assert [method.name for method in METHODS if not method.streams] == ["beams", "diverse_beams"]
+    assert [method.name for method in METHODS if not method.streams] == [
+        "own_loop", "diverse_beams", "constrained_beams", "stochastic_beams", "beams",
+    ]  # fmt: skip
     assert [method.name for method in METHODS if method.shares_batches] == ["tree"]
     assert Tree().batches_requests(effective(), None)
     assert StockGenerate().batches_requests(effective(), None)
@@ -76,14 +82,14 @@ def test_beams_without_stock_processors_share_a_search(
 
 
 def test_another_method_is_one_more_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Constrained(StockGenerate):
-        name = "constrained"
+    class Another(StockGenerate):
+        name = "another"
 
         def accepts(self, effective: Any, cache: Any, tree_is_right: bool) -> bool:
-            return effective["force_words_ids"] is not None
+            return effective["constraints"] is not None
 
-    monkeypatch.setattr(methods, "METHODS", (Constrained(), *METHODS))
-    assert method_of({**effective(), "force_words_ids": [[3]]}).name == "constrained"
+    monkeypatch.setattr(methods, "METHODS", (Another(), *METHODS))
+    assert method_of({**effective(), "constraints": [3]}).name == "another"
     assert method_of(effective()).name == "tree"
 
 
