@@ -18,7 +18,7 @@ from harness.config.decoding_field import (
     Share,
     Window,
     stock_field,
-)  # fmt: skip
+)
 from harness.config.watermark_fields import WatermarkFields
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from harness.config.base import Choice, Natural, Positive
+from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive
 from harness.config.decoding_field import DecodingField, MarkKey
 
 
