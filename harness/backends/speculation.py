@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
+    from harness.analysis.speculation import Pass
     from harness.backends.backend import Request
 
 DraftKind = Literal["model", "prompt_lookup", "early_exit"]
@@ -55,25 +56,17 @@ class DraftedText:
 
 
 @dataclass(frozen=True)
-class Block:
-    """One forward pass of the target: how many tokens the draft had proposed, and how many were accepted."""
-
-    proposed: int
-    accepted: int
-
-
-@dataclass(frozen=True)
 class SpeculativeText:
     """A text of the speculative loop.
 
     Attributes:
         tokens: its ids.
-        blocks: a forward pass each.
+        passes: the forward passes of the target.
         seconds: of all; of the draft alone.
     """
 
     tokens: tuple[int, ...]
-    blocks: tuple[Block, ...]
+    passes: tuple[Pass, ...]
     seconds: float
     draft_seconds: float
 

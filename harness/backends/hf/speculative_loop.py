@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from harness.analysis.speculation import Pass
 from harness.backends.backend import Request
 from harness.backends.hf.finished import end_of
 from harness.backends.hf.forward import forward
 from harness.backends.hf.strategy_chain import StrategyChain, of_width
-from harness.backends.speculation import Block, SpeculativeText
+from harness.backends.speculation import SpeculativeText
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.prompt_lookup import look_up
 from harness.models.load import LoadedModel
@@ -171,7 +172,7 @@ def speculate(
     """
     strategy, prompt = request.strategy, request.prompt.ids
     tokens: list[int] = []
-    blocks: list[Block] = []
+    passes: list[Pass] = []
     drafting, started = 0.0, perf_counter()
     while True:
         proposals: list[int] = []
@@ -186,9 +187,9 @@ def speculate(
             if end_of(strategy, prompt, tokens, detokenizer) is not None:
                 ended = True
                 break
-        blocks.append(Block(len(proposals), accepted))
+        passes.append(Pass(len(proposals), accepted))
         if ended:
-            return SpeculativeText(tuple(tokens), tuple(blocks), perf_counter() - started, drafting)
+            return SpeculativeText(tuple(tokens), tuple(passes), perf_counter() - started, drafting)
 
 
 def _agreed(one: Sequence[int], other: Sequence[int]) -> int:
