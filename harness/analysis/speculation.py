@@ -26,6 +26,22 @@ class Pass:
 
 
 @dataclass(frozen=True)
+class SpeculativeText:
+    """A text that a speculative loop generated.
+
+    Attributes:
+        tokens: its ids.
+        passes: the forward passes of the target.
+        seconds, draft_seconds: of all; of the draft alone.
+    """
+
+    tokens: tuple[int, ...]
+    passes: tuple[Pass, ...]
+    seconds: float
+    draft_seconds: float
+
+
+@dataclass(frozen=True)
 class BlockLength:
     """What a draft gives with blocks of K tokens, over all texts.
 
@@ -172,16 +188,3 @@ def predicted_speedup(tokens_per_forward: float, block: int, cost: float, verify
 def break_even_cost(tokens_per_forward: float, block: int) -> float:
     """Return the cost of a proposal, over a plain step, up to which speculation is no slower."""
     return (tokens_per_forward - 1) / block
-
-
-def best_block(lengths: Sequence[BlockLength], cost: float, verify_slope: float = 0.0) -> BlockLength:
-    """Return the block length that promises the highest speed-up; of equal ones the shortest.
-
-    `verify_slope` is what each token of a block adds to the time of a forward pass, over a plain step.
-    """
-
-    def promised(one: BlockLength) -> float:
-        verify = 1 + verify_slope * one.block
-        return predicted_speedup(one.tokens_per_forward, one.block, cost, verify)
-
-    return max(lengths, key=lambda one: (promised(one), -one.block))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-    from harness.analysis.speculation import Pass
+    from harness.analysis.speculation import SpeculativeText
     from harness.backends.backend import Request
 
 DraftKind = Literal["model", "prompt_lookup", "early_exit"]
@@ -53,22 +53,6 @@ class DraftedText:
     proposals: np.ndarray
     coupling: np.ndarray
     overlap: np.ndarray
-
-
-@dataclass(frozen=True)
-class SpeculativeText:
-    """A text of the speculative loop.
-
-    Attributes:
-        tokens: its ids.
-        passes: the forward passes of the target.
-        seconds: of all; of the draft alone.
-    """
-
-    tokens: tuple[int, ...]
-    passes: tuple[Pass, ...]
-    seconds: float
-    draft_seconds: float
 
 
 class Speculator(Protocol):

@@ -37,6 +37,8 @@ def sweep_mistakes(points: Sequence[Point]) -> Iterator[Mistake]:
         yield Mistake("drift", "differs between the points of the sweep; all are compared with one reference")
     else:
         yield from _wrong_reference(points)
+    if len({point.speculation for point in points}) > 1:
+        yield Mistake("speculation", "differs between the points of the sweep; list all drafts in one key")
     labels = [point.label for point in points]
     for index, one in enumerate(points[0].expect):
         if one.point is not None and not any(matches(one.point, label) for label in labels):

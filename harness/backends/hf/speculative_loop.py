@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from harness.analysis.speculation import Pass
+from harness.analysis.speculation import Pass, SpeculativeText
 from harness.backends.backend import Request
 from harness.backends.hf.finished import end_of
 from harness.backends.hf.forward import forward
 from harness.backends.hf.strategy_chain import StrategyChain, of_width
-from harness.backends.speculation import SpeculativeText
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.prompt_lookup import look_up
 from harness.models.load import LoadedModel

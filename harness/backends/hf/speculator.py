@@ -9,6 +9,7 @@ from functools import partial
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from harness.analysis.speculation import SpeculativeText
 from harness.backends.backend import Request
 from harness.backends.hf.drafts_along import drafts_along
 from harness.backends.hf.early_exit import first_layers
@@ -22,7 +23,7 @@ from harness.backends.hf.speculative_loop import (
     speculate,
 )
 from harness.backends.hf.strategy_chain import StrategyChain
-from harness.backends.speculation import Draft, DraftedText, SpeculativeText
+from harness.backends.speculation import Draft, DraftedText
 from harness.decoding.detokenizer import Detokenizer
 from harness.models.load import LoadedModel
 
