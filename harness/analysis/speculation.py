@@ -1,8 +1,8 @@
 """The arithmetic of speculative decoding: blocks replayed along stored texts, and what they promise.
 
-Leviathan, Kalman and Matias 2023 (arXiv:2211.17192): of K proposed tokens that are accepted with probability b
-each, a forward pass of the target yields (1 - b^(K+1)) / (1 - b) tokens; it takes 1 + K c of the time of a
-plain step, where c is a step of the draft over one of the target.
+Leviathan, Kalman and Matias 2023 (arXiv:2211.17192): where each of K proposed tokens is accepted with
+probability b, a forward pass of the target yields (1 - b^(K+1)) / (1 - b) tokens; it takes 1 + K c of the
+time of a plain step, where c is a step of the draft over one of the target.
 """
 
 from __future__ import annotations
@@ -145,9 +145,9 @@ class Acceptance:
     overlap: Estimate
 
 
-def acceptance(agreed: Sequence[np.ndarray], coupling: Sequence[np.ndarray], shared: Sequence[np.ndarray]) -> (
-    Acceptance | None
-):
+def acceptance(
+    agreed: Sequence[np.ndarray], coupling: Sequence[np.ndarray], shared: Sequence[np.ndarray]
+) -> Acceptance | None:
     """Return the acceptance over texts, each with (T,) arrays; None without a position.
 
     Given the text so far, whether a token agrees is a coin of probability `coupling`, so the deviations of

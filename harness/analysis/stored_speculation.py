@@ -12,6 +12,9 @@ from harness.errors import DamagedFileError
 from harness.store.files import read_json
 from harness.store.stored_point import StoredPoint
 
+UNTIMED_COST = 0.1
+"""What a proposal is taken to cost, over a plain step, where it was not timed."""
+
 FILE, TIMING_FILE = "speculation.json", "speculation_timing.json"
 
 
@@ -22,7 +25,7 @@ class StoredDraft:
     Attributes:
         kind: `model`, `prompt_lookup` or `early_exit`.
         lengths: by block length, in order.
-        acceptance: `observed`, `coupling` and `overlap` as in `speculation.Acceptance`; None of prompt lookup.
+        acceptance: the fields of `speculation.Acceptance`; None of prompt lookup, which has no distribution.
         timing: as `timed_draft` returns it, with its `block`; None where it was not timed.
     """
 
@@ -34,19 +37,15 @@ class StoredDraft:
 
     @property
     def chosen(self) -> BlockLength:
-        """The block length that was timed, else the one that saves most forward passes for its proposals.
-
-        Where nothing was timed, that is the one whose draft may cost most to be twice as fast, or the shortest.
-        """
+        """The block length that was timed, else the best one for a draft of a tenth of the model's cost."""
         if self.timing is not None:
             return next(one for one in self.lengths if one.block == self.timing["block"])
-        return max(self.lengths, key=lambda one: (one.tokens_per_forward / (1 + UNTIMED_COST * one.block)))
+        return max(self.lengths, key=lambda one: one.tokens_per_forward / (1 + UNTIMED_COST * one.block))
 
     @property
     def break_even(self) -> float:
         """The cost of a proposal over a plain step up to which the chosen block length is no slower."""
-        proposed = self.chosen.proposed / self.chosen.forwards
-        return break_even_cost(self.chosen.tokens_per_forward, 1) / proposed if proposed else 0.0
+        return break_even_cost(self.chosen.tokens_per_forward, self.chosen.block)
 
     def promised(self, one: BlockLength) -> float | None:
         """Return the speed-up that a block length promises by the measured costs; None without any."""
@@ -54,10 +53,6 @@ class StoredDraft:
             return None
         costs = LoopCosts(self.timing["cost"], self.timing["verify"], self.timing["block"])
         return costs.speedup(one)
-
-
-UNTIMED_COST = 0.1
-"""What a proposal is taken to cost, over a plain step, where it was not timed: a draft of a tenth."""
 
 
 def stored_drafts(stored: StoredPoint) -> tuple[StoredDraft, ...]:
@@ -73,10 +68,7 @@ def stored_drafts(stored: StoredPoint) -> tuple[StoredDraft, ...]:
         timed = {one["name"]: one for one in _entries(stored, TIMING_FILE)}
     found = []
     for entry in _entries(stored, FILE):
-        lengths = tuple(
-            BlockLength(**{k: tuple(v) if isinstance(v, list) else v for k, v in one.items()})
-            for one in entry["blocks"]
-        )
+        lengths = tuple(map(_block_length, entry["blocks"]))
         if lengths:
             name = entry["name"]
             found.append(StoredDraft(name, entry["kind"], lengths, entry["acceptance"], timed.get(name)))
@@ -108,6 +100,11 @@ def speculation_metrics(stored: StoredPoint) -> dict[str, float]:
     if best.timing is not None:
         found |= {name: best.timing[name] for name in ("speedup", "draft_share", "differing")}
     return {f"speculation/{name}": float(value) for name, value in found.items()}
+
+
+def _block_length(entry: Mapping[str, Any]) -> BlockLength:
+    at = {name: tuple(entry[name]) for name in ("proposed_at", "accepted_at")}
+    return BlockLength(**{**entry, **at})
 
 
 def _entries(stored: StoredPoint, name: str) -> list[Mapping[str, Any]]:

@@ -71,5 +71,4 @@ class Speculator(Protocol):
         """
 
     def run(self, request: Request, draft: Draft | None, block: int) -> SpeculativeText:
-        """Generate one text, of which a draft proposes up to `block` tokens a forward pass; None: no draft.
-        """
+        """Generate one text, of which a draft, if any, proposes up to `block` tokens a forward pass."""

@@ -202,7 +202,9 @@ class Speculation(Section):
     """Speculative decoding: what drafts would propose of the samples, and how fast; never changes samples."""
 
     draft: Listed[str] = Field((), description="models that propose tokens, with the same tokenizer")
-    prompt_lookup: bool = Field(False, description="propose what followed the same tokens earlier in the text")
+    prompt_lookup: bool = Field(
+        False, description="propose what followed the same tokens earlier in the text"
+    )
     max_matching_ngram_size: Positive = Field(2, description="tokens of the text's end that are looked up")
     early_exit: Listed[Positive] = Field((), description="propose with the model's first N layers")
     num_assistant_tokens: Listed[Annotated[int, Field(ge=1, le=64)]] = Field(

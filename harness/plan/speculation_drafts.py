@@ -17,7 +17,7 @@ DRAFT = "speculation.draft"
 
 
 def drafts_of(point: Point, target: Target, effective: Mapping[str, Any], once: Once) -> tuple[Draft, ...]:
-    """Return what proposes tokens to a point's model; nothing for a strategy that cannot be verified in blocks.
+    """Return what proposes tokens to a point's model; nothing where its strategy is not verified in blocks.
 
     Raises:
         ConfigError: a draft is not found or has another tokenizer, or there are no such layers.

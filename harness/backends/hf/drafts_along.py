@@ -91,7 +91,9 @@ def _reading(
             every = [torch.cat(list(_logits(loaded, request, tokens))) for request, tokens in texts]
             return lambda numbers, step: torch.stack([every[number][step] for number in numbers])
         passages = [
-            Passage(request.prompt.id, request.sample, (*request.prompt.ids, *tokens), len(request.prompt.ids))
+            Passage(
+                request.prompt.id, request.sample, (*request.prompt.ids, *tokens), len(request.prompt.ids)
+            )
             for request, tokens in texts
         ]
         hidden = [states for _, states in reader.hidden_states(passages)]

@@ -11,22 +11,32 @@ from torch import nn
 from harness.errors import HarnessError
 
 
-@contextmanager
-def first_layers(model: Any, count: int) -> Iterator[None]:
-    """Let a model be its first `count` layers.
+class FirstLayers:
+    """A model's first layers; `with layers(): ...` the model has no others."""
 
-    Raises:
-        HarnessError: its layers are not found.
-    """
-    total = model.config.get_text_config().num_hidden_layers
-    for owner in model.modules():
-        for name, layers in owner.named_children():
-            if isinstance(layers, nn.ModuleList) and len(layers) == total:
-                setattr(owner, name, nn.ModuleList(layers[:count]))
-                try:
-                    yield
-                finally:
-                    setattr(owner, name, layers)
-                return
-    kind = type(model).__name__
-    raise HarnessError(f"speculation.early_exit={count}: the layers of {kind} are not known; leave it out")
+    def __init__(self, model: Any, count: int) -> None:
+        """Find the layers.
+
+        Raises:
+            HarnessError: they are not found.
+        """
+        total = model.config.get_text_config().num_hidden_layers
+        for owner in model.modules():
+            for name, layers in owner.named_children():
+                if isinstance(layers, nn.ModuleList) and len(layers) == total:
+                    self._owner, self._name, self._every = owner, name, layers
+                    self._first = nn.ModuleList(layers[:count])
+                    return
+        kind = type(model).__name__
+        raise HarnessError(
+            f"speculation.early_exit={count}: the layers of {kind} are not known; leave it out"
+        )
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Let the model be its first layers."""
+        setattr(self._owner, self._name, self._first)
+        try:
+            yield
+        finally:
+            setattr(self._owner, self._name, self._every)

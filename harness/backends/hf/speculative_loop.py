@@ -26,7 +26,7 @@ from harness.decoding.prompt_lookup import look_up
 from harness.models.load import LoadedModel
 
 AsModel = Callable[[], AbstractContextManager[Any]]
-"""Returns what is entered while a model reads, such as `first_layers`."""
+"""Returns what is entered while a model reads, such as `FirstLayers`."""
 
 
 class Proposer(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
 
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -12,7 +11,7 @@ from transformers.cache_utils import DynamicLayer
 from harness.analysis.speculation import SpeculativeText
 from harness.backends.backend import Request
 from harness.backends.hf.drafts_along import drafts_along
-from harness.backends.hf.early_exit import first_layers
+from harness.backends.hf.early_exit import FirstLayers
 from harness.backends.hf.speculative_loop import (
     AsModel,
     ModelDraft,
@@ -81,5 +80,5 @@ class HfSpeculator:
 
     def _model(self, draft: Draft) -> tuple[LoadedModel, AsModel]:
         if draft.kind == "early_exit":
-            return self._loaded, partial(first_layers, self._loaded.model, draft.layers)
+            return self._loaded, FirstLayers(self._loaded.model, draft.layers)
         return self._model_of(draft.model), nullcontext

@@ -73,7 +73,7 @@ class StrategyChain:
         return tokens
 
     def choose_block(self, logits: Tensor, step: int) -> Tensor:
-        """Return (N,) the tokens of the first text at N neighbouring steps; for chains that are `in_blocks`."""
+        """Return (N,) the tokens of the first text at N steps in a row; for chains that are `in_blocks`."""
         count = len(logits)
         ids = torch.zeros((count, 1), dtype=torch.long, device=self._device)
         found = warp(self._processors, Texts(ids, [1] * count, 1), logits, range(count))
