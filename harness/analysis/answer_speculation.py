@@ -33,7 +33,7 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
         return _untimed(best)
     timed.sort(key=lambda one: -one.speedup)
     paying = [one for one in timed if one.low > 1]
-    first = timed[0]
+    first = (paying or timed)[0]
     evidence = (
         f"{_range(first)} over repetitions; {first.draft.chosen.tokens_per_forward:.2f} tokens per forward "
         f"pass, a proposal takes {_cost(first.draft)} of a plain step"
@@ -47,11 +47,12 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
             slack = f"; a proposal may cost {first.draft.break_even:.2f} of a plain step at most"
             return Sentence("Speculation", (*nearest, "."), evidence + slack)
         return Sentence("Speculation", (*nearest, ", within its repetitions' range."), evidence)
-    spans: list[Span] = [f"pays in {_count(len(paying), len(timed))}"]
-    spans += [": ", Link("point", first.label), f" is {first.speedup:.2f}× as fast with {_with(first.draft)}"]
+    spans: list[Span] = [f"pays in {_count(len(paying), len(timed))}: ", "most in " * (len(paying) > 1)]
+    most = paying[0]
+    spans += [Link("point", most.label), f", {most.speedup:.2f}× as fast with {_with(most.draft)}"]
     if len(paying) > 1:
         last = paying[-1]
-        spans += [", ", Link("point", last.label), f" {last.speedup:.2f}× with {_with(last.draft)}"]
+        spans += ["; least in ", Link("point", last.label), f", {last.speedup:.2f}× with {_with(last.draft)}"]
     if slower := [one.label for one in timed if one.low <= 1]:
         spans += ["; not in ", *listed(slower)]
     return Sentence("Speculation", (*spans, "."), evidence, "good")

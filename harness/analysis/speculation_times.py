@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from harness.analysis.speculation import BlockLength, SpeculativeText, predicted_speedup
+from harness.analysis.speculative_blocks import BlockLength, SpeculativeText, predicted_speedup
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.speculation import BlockLength, break_even_cost
 from harness.analysis.speculation_times import LoopCosts
+from harness.analysis.speculative_blocks import BlockLength, break_even_cost
 from harness.errors import DamagedFileError
 from harness.store.files import read_json
 from harness.store.stored_point import StoredPoint
@@ -25,7 +25,7 @@ class StoredDraft:
     Attributes:
         kind: `model`, `prompt_lookup` or `early_exit`.
         lengths: by block length, in order.
-        acceptance: the fields of `speculation.Acceptance`; None of prompt lookup, which has no distribution.
+        acceptance: the fields of `speculative_blocks.Acceptance`; None of prompt lookup.
         timing: as `timed_draft` returns it, with its `block`; None where it was not timed.
     """
 

@@ -9,7 +9,7 @@ from typing import Any
 from harness.analysis.metrics.requested import RequestedMetrics
 from harness.artifacts.drift_role import DriftRole
 from harness.backends.backend import Request, Target, TokenIds
-from harness.backends.speculation import Draft
+from harness.backends.drafting import Draft
 from harness.config.point import Point
 from harness.decoding.strategy import Strategy
 from harness.prompts.prompt import Prompt

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.job import Job
-from harness.backends.speculation import Draft, DraftedText
+from harness.backends.drafting import Draft, DraftedText
 from harness.store.files import storable
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class _Drafted:
         """Add a text; `along` is what a model proposes along it, None of prompt lookup."""
         import numpy as np
 
-        from harness.analysis.speculation import model_proposals, replay
+        from harness.analysis.speculative_blocks import model_proposals, replay
         from harness.decoding.prompt_lookup import look_up
 
         def looked_up(start: int, count: int) -> list[int]:
@@ -121,7 +121,7 @@ class _Drafted:
 
     def as_json(self) -> Mapping[str, Any]:
         """Return its entry of speculation.json."""
-        from harness.analysis.speculation import acceptance, block_length
+        from harness.analysis.speculative_blocks import acceptance, block_length
 
         lengths = [block_length(block, self.texts.get(block, ())) for block in self.blocks]
         known = acceptance(self.agreed, self.coupling, self.overlap) if self.agreed else None

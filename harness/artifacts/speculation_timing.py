@@ -13,10 +13,10 @@ from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.job import Job
 from harness.artifacts.speculation import speculation_spec, stored_texts
 from harness.artifacts.timing import timing_spec
-from harness.backends.speculation import Draft, Speculator
+from harness.backends.drafting import Draft, Speculator
 
 if TYPE_CHECKING:
-    from harness.analysis.speculation import BlockLength, SpeculativeText
+    from harness.analysis.speculative_blocks import BlockLength, SpeculativeText
     from harness.backends.backend import Request
 
 Texts = Sequence[tuple["Request", Sequence[int]]]

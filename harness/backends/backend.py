@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
-    from harness.backends.speculation import Speculator
+    from harness.backends.drafting import Speculator
     from harness.config.point import Engine, Timing
     from harness.models.model_info import ModelInfo
     from harness.models.precision import Precision

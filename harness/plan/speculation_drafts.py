@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.artifacts.job import Job
 from harness.backends.backend import Target
-from harness.backends.speculation import Draft
+from harness.backends.drafting import Draft
 from harness.config.guided_fields import is_guided
 from harness.config.point import Point
 from harness.errors import ConfigError, Mistake

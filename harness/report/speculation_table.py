@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from rich import box
 from rich.console import Group
@@ -49,20 +50,22 @@ def speculation_table(points: Sequence[PointResult], width: int) -> Group | None
     ):
         table.add_column(header, justify="right", no_wrap=True)
     best = {name: best_draft(drafts) for name, drafts in every}
-    above = None
-    for name, one in rows:
-        style = "bold" if one == best[name] and len(rows) > len(every) else ""
-        shown = "" if name == above else "  " + "\n  ".join(wrapped(visible(name), room))
-        table.add_row(shown, visible(one.name), *(Text(text, style) for text in _cells(one, wide)))
-        above = name
+    for name, group in groupby(rows, lambda row: row[0]):
+        its = [one for _, one in group]
+        lines = [f"  {line}" for line in wrapped(visible(name), room)]
+        for place, one in enumerate(its):
+            last = place == len(its) - 1
+            shown = "\n".join(lines[place:] if last else lines[place : place + 1])
+            style = "bold" if one == best[name] and len(its) > 1 else ""
+            table.add_row(shown, visible(one.name), *(Text(text, style) for text in _cells(one, wide)))
     differ = sum(int(one.timing["differing"]) for _, one in rows if one.timing)
     below = ["speed-up: of the timed block length, measured in turns with plain decoding of the same outputs"]
     if any(one.timing for _, one in rows):
         below.append(f"{differ or 'no'} token{'' if differ == 1 else 's'} of them differ from plain decoding")
     else:
         below = ["speed-up is measured with timing=quick"]
-    lines = [Text(line, "dim") for line in below]
-    return Group(Text("Speculative decoding", "bold"), table, Text(), *lines)
+    dim = [Text(line, "dim") for line in below]
+    return Group(Text("Speculative decoding", "bold"), table, Text(), *dim)
 
 
 def _cells(one: StoredDraft, wide: bool) -> list[str]:

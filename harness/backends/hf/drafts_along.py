@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from harness.backends.backend import Request
+from harness.backends.drafting import DraftedText
 from harness.backends.hf.speculative_loop import AsModel
 from harness.backends.hf.strategy_chain import StrategyChain, of_width
 from harness.backends.hf.teacher_forcing import TeacherForcing, logits_along
-from harness.backends.speculation import DraftedText
 from harness.decoding.acceptance import coupling_acceptance, overlap
 from harness.models.load import LoadedModel
 from harness.prompts.passages import Passage

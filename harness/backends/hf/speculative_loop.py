@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from harness.analysis.speculation import Pass, SpeculativeText
+from harness.analysis.speculative_blocks import Pass, SpeculativeText
 from harness.backends.backend import Request
 from harness.backends.hf.finished import end_of
 from harness.backends.hf.forward import forward

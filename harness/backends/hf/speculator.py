@@ -1,4 +1,4 @@
-"""Speculative decoding on a loaded model; a `backends.speculation.Speculator`."""
+"""Speculative decoding on a loaded model; a `backends.drafting.Speculator`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import nullcontext
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from harness.analysis.speculation import SpeculativeText
+from harness.analysis.speculative_blocks import SpeculativeText
 from harness.backends.backend import Request
+from harness.backends.drafting import Draft, DraftedText
 from harness.backends.hf.drafts_along import drafts_along
 from harness.backends.hf.early_exit import FirstLayers
 from harness.backends.hf.speculative_loop import (
@@ -22,7 +23,6 @@ from harness.backends.hf.speculative_loop import (
     speculate,
 )
 from harness.backends.hf.strategy_chain import StrategyChain
-from harness.backends.speculation import Draft, DraftedText
 from harness.decoding.detokenizer import Detokenizer
 from harness.models.load import LoadedModel
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.analysis.point_results import PointResult
-from harness.analysis.speculation import BlockLength
+from harness.analysis.speculative_blocks import BlockLength
 from harness.analysis.stored_speculation import StoredDraft, best_draft, stored_drafts
 from harness.report.page.shell import short
 

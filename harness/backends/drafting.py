@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-    from harness.analysis.speculation import SpeculativeText
+    from harness.analysis.speculative_blocks import SpeculativeText
     from harness.backends.backend import Request
 
 DraftKind = Literal["model", "prompt_lookup", "early_exit"]
