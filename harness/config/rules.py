@@ -272,7 +272,7 @@ def _speculation(speculation: Speculation) -> Iterator[Mistake]:
         yield Mistake("speculation.num_assistant_tokens=[]", f"names no block length; {cure}")
     for key, needs, cure in (
         ("max_matching_ngram_size", speculation.prompt_lookup, "add speculation.prompt_lookup=true"),
-        ("num_assistant_tokens", speculation.enabled, "add speculation.draft=MODEL"),
+        ("num_assistant_tokens", speculation.enabled, "add speculation.prompt_lookup=true"),
     ):
         value = getattr(speculation, key)
         if value and not needs and value != Speculation.model_fields[key].default:

@@ -43,8 +43,8 @@ def _layers(point: Point, target: Target) -> Iterator[Mistake]:
     layers = target.info.layers
     for count in point.speculation.early_exit:
         if layers is not None and count >= layers:
-            few = f"speculation.early_exit={layers - 1}" if layers > 1 else "speculation.draft=MODEL"
-            problem = f"{point.model.name} has {layers} layers, a draft needs fewer; use {few}"
+            few = f"use speculation.early_exit={layers - 1}" if layers > 1 else "leave it out"
+            problem = f"{point.model.name} has {layers} layers, a draft needs fewer; {few}"
             yield Mistake(f"speculation.early_exit={count}", problem)
 
 
