@@ -34,8 +34,9 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
     timed.sort(key=lambda one: -one.speedup)
     paying = [one for one in timed if one.low > 1]
     first = (paying or timed)[0]
+    spread = f"{_range(first)} over repetitions" if first.low < first.high else "timed once"
     evidence = (
-        f"{_range(first)} over repetitions; {first.draft.chosen.tokens_per_forward:.2f} tokens per forward "
+        f"{spread}; {first.draft.chosen.tokens_per_forward:.2f} tokens per forward "
         f"pass, a proposal takes {_cost(first.draft)} of a plain step"
     )
     if not paying:
@@ -72,7 +73,7 @@ def _with(one: StoredDraft) -> str:
 
 def _count(paying: int, timed: int) -> str:
     if paying == timed:
-        return "the run" if timed == 1 else f"all {timed} runs"
+        return {1: "the run", 2: "both runs"}.get(timed, f"all {timed} runs")
     return f"{paying} of {timed} runs"
 
 
