@@ -40,7 +40,7 @@ def drafts_of(point: Point, target: Target, effective: Mapping[str, Any], once: 
 
 
 def _layers(point: Point, target: Target) -> Iterator[Mistake]:
-    layers = target.info.layers
+    layers = target.info.layers if point.speculation.early_exit else None
     for count in point.speculation.early_exit:
         if layers is not None and count >= layers:
             few = f"use speculation.early_exit={layers - 1}" if layers > 1 else "leave it out"
