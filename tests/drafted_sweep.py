@@ -15,7 +15,7 @@ from harness.store.sweeps import Sweep
 
 BLOCKS = (1, 2, 4)
 SPEEDUPS = {"greedy": (1.5, 1.4, 1.6), "top_p": (0.9, 0.8, 0.95)}
-"""By strategy: the speed-up and its range with the first draft; the second is at 0.5."""
+"""By strategy: the speed-up and its interval with the first draft; the second is at 0.5."""
 
 
 def length(block: int, forwards: int) -> BlockLength:
@@ -28,7 +28,7 @@ def length(block: int, forwards: int) -> BlockLength:
 
 def timing(name: str, block: int, speedup: Sequence[float]) -> dict[str, Any]:
     return {
-        "name": name, "block": block, "speedup": speedup[0], "speedup_range": list(speedup[1:]),
+        "name": name, "block": block, "speedup": speedup[0], "speedup_interval": list(speedup[1:]),
         "draft_share": 0.4, "cost": 0.25, "verify": 1.0, "texts": 2, "tokens": 60, "forwards": 30,
         "differing": 1,
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple
 
 from harness.analysis.point_results import PointResult
@@ -25,7 +26,7 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
     if not best:
         return None
     timed = [
-        _Best(label, one, one.timing["speedup"], *one.timing["speedup_range"])
+        _Best(label, one, one.timing["speedup"], *(one.timing["speedup_interval"] or (0.0, inf)))
         for label, one in best
         if one.timing
     ]
@@ -34,7 +35,9 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
     timed.sort(key=lambda one: -one.speedup)
     paying = [one for one in timed if one.low > 1]
     first = (paying or timed)[0]
-    spread = f"{_range(first)} over repetitions" if first.low < first.high else "timed once"
+    spread = (
+        "timed once" if first.high == inf else f"95% interval {_range(first)} over outputs and repetitions"
+    )
     evidence = (
         f"{spread}; {first.draft.chosen.tokens_per_forward:.2f} tokens per forward "
         f"pass, a proposal takes {_cost(first.draft)} of a plain step"
@@ -47,7 +50,7 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
         if first.high < 1:
             slack = f"; a proposal may cost {first.draft.break_even:.2f} of a plain step at most"
             return Sentence("Speculation", (*nearest, "."), evidence + slack)
-        return Sentence("Speculation", (*nearest, ", within its repetitions' range."), evidence)
+        return Sentence("Speculation", (*nearest, ", no significant difference."), evidence)
     spans: list[Span] = [f"pays in {_count(len(paying), len(timed))}: ", "most in " * (len(paying) > 1)]
     most = paying[0]
     spans += [Link("point", most.label), f", {most.speedup:.2f}× as fast with {_with(most.draft)}"]
@@ -75,10 +78,6 @@ def _count(paying: int, timed: int) -> str:
     if paying == timed:
         return {1: "the run", 2: "both runs"}.get(timed, f"all {timed} runs")
     return f"{paying} of {timed} runs"
-
-
-def _range(one: _Best) -> str:
-    return f"{one.low:.2f} to {one.high:.2f}"
 
 
 def _cost(one: StoredDraft) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from math import exp, log, sqrt
+from statistics import fmean, median, stdev
 from typing import Any
 
 from harness.analysis.speculative_blocks import BlockLength, SpeculativeText, predicted_speedup
@@ -57,20 +58,20 @@ def timed_draft(
         turns: the runs of all texts, plain and with the draft, of each repetition.
 
     Returns:
-        `speedup`, of the median times, and `speedup_range` over turns; `draft_share` of the loop's time; the
-        costs of `LoopCosts`; `texts`, `tokens` and `forwards` of a turn; `differing`: tokens of a turn that
-        are not those of the samples.
+        `speedup`, the geometric mean over texts and repetitions, and `speedup_interval`, its 95% interval (t;
+        None of a single run); `draft_share` of the loop's time; the costs of `LoopCosts`; `texts`, `tokens`
+        and `forwards` of a turn; `differing`: tokens of a turn that are not those of the samples.
     """
     plain = [sum(run.seconds for run in one) for one, _ in turns]
-    with_draft = [sum(run.seconds for run in one) for _, one in turns]
-    ratios = [a / b for a, b in zip(plain, with_draft, strict=True)]
+    ratios = [a.seconds / b.seconds for pair in turns for a, b in zip(*pair, strict=True)]
+    speedup, interval = _geometric_mean(ratios)
     last = turns[-1][1]
     tokens = sum(map(len, stored))
     every = [run for _, one in turns for run in one]
     costs = loop_costs(median(plain) / tokens, block, every)
     return {
-        "speedup": median(plain) / median(with_draft),
-        "speedup_range": [min(ratios), max(ratios)],
+        "speedup": speedup,
+        "speedup_interval": interval,
         "draft_share": sum(run.draft_seconds for run in every) / sum(run.seconds for run in every),
         "cost": costs.cost,
         "verify": costs.verify,
@@ -79,6 +80,17 @@ def timed_draft(
         "forwards": sum(len(run.passes) for run in last),
         "differing": sum(map(differing, stored, (run.tokens for run in last))),
     }
+
+
+def _geometric_mean(ratios: Sequence[float]) -> tuple[float, list[float] | None]:
+    """Return the geometric mean and its 95% interval by Student's t; None for the interval of one ratio."""
+    logs = [log(ratio) for ratio in ratios]
+    if len(logs) < 2:
+        return exp(fmean(logs)), None
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(logs) - 1)) * stdev(logs) / sqrt(len(logs))
+    return exp(fmean(logs)), [exp(fmean(logs) - half), exp(fmean(logs) + half)]
 
 
 def differing(one: Sequence[int], other: Sequence[int]) -> int:

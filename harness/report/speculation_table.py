@@ -20,7 +20,7 @@ MOST_ROWS = 40
 """Rows of the table; where there would be more, each run has its best draft only."""
 
 WIDE = 100
-"""Columns of a terminal from which the range of a speed-up and the draft's share of time are shown."""
+"""Columns of a terminal from which the interval of a speed-up and the draft's share of time are shown."""
 
 
 def speculation_table(points: Sequence[PointResult], width: int) -> Group | None:
@@ -73,8 +73,10 @@ def _cells(one: StoredDraft, wide: bool) -> list[str]:
     accepted = f"{100 * chosen.accepted / chosen.proposed:.0f}%" if chosen.proposed else "–"
     speedup, share = "–", "–"
     if timing is not None:
-        low, high = timing["speedup_range"]
-        speedup = f"{timing['speedup']:.2f}×" + (f" ({low:.2f} to {high:.2f})" if wide else "")
+        speedup = f"{timing['speedup']:.2f}×"
+        if wide and timing["speedup_interval"]:
+            low, high = timing["speedup_interval"]
+            speedup += f" [{low:.2f}, {high:.2f}]"
         share = f"{100 * timing['draft_share']:.0f}%"
     found = [str(chosen.block), f"{chosen.tokens_per_forward:.2f}", accepted, speedup]
     return [*found, share] if wide else found

@@ -33,7 +33,10 @@ def test_rows_and_charts_are_what_is_stored(page: Path, open_page: Open) -> None
     rows = view.locator("#speculation tbody tr")
     texts = [rows.nth(i).inner_text().replace("\n", " ").replace("\t", " ") for i in range(rows.count())]
     assert len(texts) == 4
-    assert all(part in texts[0] for part in ("greedy", "fastest", "small one", "2.00", "50%", "1.50×", "▲"))
+    assert all(
+        part in texts[0]
+        for part in ("greedy", "fastest", "small one", "2.00", "50%", "1.50×", "[1.40, 1.60]", "▲")
+    )
     assert all(
         part in texts[0] for part in ("0.700 ± 0.020", "observed 0.710", "1 − TV 0.720", "at most 0.50")
     )

@@ -28,7 +28,7 @@ def test_a_row_a_run_and_draft(outputs: Path, width: int) -> None:
     assert all(len(line) <= width for line in found)
     (greedy,) = [line.split() for line in found if "greedy" in line]
     assert greedy[1:7] == ["small", "one", "2", "2.00", "50%", "1.50×"]  # 30 of 60 proposals
-    assert ("(1.40 to 1.60)" in " ".join(greedy)) == (width == 120)
+    assert ("[1.40, 1.60]" in " ".join(greedy)) == (width == 120)
     assert sum("prompt lookup" in line for line in found) == 2
     assert found[-1] == "4 tokens of them differ from plain decoding"
 
@@ -56,7 +56,8 @@ def test_the_answer_and_the_metrics_are_of_the_fastest_draft(outputs: Path) -> N
         "not in m/fp32/top_p."
     )
     assert sentence.evidence == (
-        "1.40 to 1.60 over repetitions; 2.00 tokens per forward pass, a proposal takes 0.25 of a plain step"
+        "95% interval 1.40 to 1.60 over outputs and repetitions; 2.00 tokens per forward pass, "
+        "a proposal takes 0.25 of a plain step"
     )
     nothing = speculation_sentence(points[1:])
     assert nothing is not None

@@ -42,7 +42,7 @@ def _row(one: StoredDraft) -> dict[str, Any]:
         ],
         "timing": timing and [
             short(timing[name]) for name in ("speedup", "draft_share", "cost", "differing", "texts")
-        ] + [short(end) for end in timing["speedup_range"]],
+        ] + [_short(end) for end in (timing["speedup_interval"] or (None, None))],
     }  # fmt: skip
 
 

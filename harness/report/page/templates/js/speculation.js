@@ -47,7 +47,7 @@ const SPECULATION_COLUMNS = [
   ["tokens / forward", "tokens per forward pass of the model; 1 in plain decoding"],
   ["accepted", "proposed tokens that are accepted"],
   ["expected", "chance that a proposal agrees at a position with shared noise, from both distributions, ± standard error; what was observed; 1 − TV, the most that any speculative sampling accepts"],
-  ["speed-up", "time of plain decoding over that with the draft, of the same outputs in turns; range over repetitions"],
+  ["speed-up", "time of plain decoding over that with the draft, of the same outputs in turns; geometric mean, 95% interval over outputs and repetitions"],
   ["proposal's cost", "time of a proposed token over a step of plain decoding; and the most that it may take to be no slower"],
   ["draft's share", "share of the time that the draft takes"],
   ["differ", "tokens of the timed outputs that are not those of plain decoding: rounding"],
@@ -58,11 +58,11 @@ const speculationRow = (row) => {
   const tokens = row.lengths.find(([each]) => each === block)[1];
   const cell = (...children) => el("td", "", ...children);
   const small = (text) => el("small", "soft", text);
-  const clear = timing && (timing[5] > 1 ? "better" : timing[6] < 1 ? "worse" : "same");
+  const clear = timing && (known(timing[5]) && timing[5] > 1 ? "better" : known(timing[6]) && timing[6] < 1 ? "worse" : "same");
   return el("tr", "", headCell("row", pointLink(point), best && speculatedDrafts.length > 1 ? chip("fastest", "the draft with which this run is fastest", "chip") : null),
     el("td", "draft", named(draft, 40)), cell(String(block)), cell(fixed(tokens, 2)), cell(known(accepted) ? share(accepted) : "–"),
     theory ? cell(`${fixed(theory[1], 3)} ± ${fixed(theory[2], 3)}`, small(`observed ${fixed(theory[0], 3)}, 1 − TV ${fixed(theory[3], 3)}`)) : cell("–"),
-    timing ? cell(el("span", "value", timesText(timing[0]), el("span", `sign ${clear}`, { better: "▲", worse: "▼", same: "·" }[clear])), small(`${fixed(timing[5], 2)} to ${fixed(timing[6], 2)}`)) : cell("–"),
+    timing ? cell(el("span", "value", timesText(timing[0]), el("span", `sign ${clear}`, { better: "▲", worse: "▼", same: "·" }[clear])), small(known(timing[5]) ? `[${fixed(timing[5], 2)}, ${fixed(timing[6], 2)}]` : "once")) : cell("–"),
     cell(timing ? fixed(timing[2], 2) : "–", small(`at most ${fixed(breakEven, 2)}`)), cell(timing ? share(timing[1]) : "–"), cell(timing ? String(timing[3]) : "–"));
 };
 
@@ -80,7 +80,7 @@ const drawSpeculation = () => {
   const sentence = (data.answer?.sentences ?? []).find(({ title }) => title === "Speculation");
   clear(box, el("section", "curves", el("h2", "", "Speculative decoding"),
     sentence ? el("p", "", "It ", ...sentence.spans.map(spanNode)) : null, table,
-    el("p", "caption", "A draft proposes tokens, one forward pass of the model verifies them. With shared random numbers the outputs are those of plain decoding, so only time differs. ▲ faster, ▼ slower in every repetition."),
+    el("p", "caption", "A draft proposes tokens, one forward pass of the model verifies them. With shared random numbers the outputs are those of plain decoding, so only time differs. ▲ faster, ▼ slower: the 95% interval over outputs and repetitions is beside 1."),
     el("div", "section-head", el("h3", "", "Which block length"), controls), el("p", "caption", speculationCaption(what)),
     el("p", "chart-legend", ...legendOf([...new Set(speculation.map(({ point }) => point))], { line: true })), charts));
   drawCharts(charts, speculatedDrafts.map((draft, i) => {
