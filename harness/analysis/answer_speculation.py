@@ -35,9 +35,8 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
     timed.sort(key=lambda one: -one.speedup)
     paying = [one for one in timed if one.low > 1]
     first = (paying or timed)[0]
-    spread = (
-        "timed once" if first.high == inf else f"95% interval {_range(first)} over outputs and repetitions"
-    )
+    spread = f"95% interval {first.low:.2f} to {first.high:.2f} over outputs and repetitions"
+    spread = "timed once" if first.high == inf else spread
     evidence = (
         f"{spread}; {first.draft.chosen.tokens_per_forward:.2f} tokens per forward "
         f"pass, a proposal takes {_cost(first.draft)} of a plain step"
