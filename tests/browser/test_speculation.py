@@ -35,7 +35,7 @@ def test_rows_and_charts_are_what_is_stored(page: Path, open_page: Open) -> None
     assert len(texts) == 4
     assert all(
         part in texts[0]
-        for part in ("greedy", "fastest", "small one", "2.00", "50%", "1.50×", "[1.40, 1.60]", "▲")
+        for part in ("greedy", "best draft", "small one", "2.00", "50%", "1.50×", "[1.40, 1.60]", "▲")
     )
     assert all(
         part in texts[0] for part in ("0.700 ± 0.020", "observed 0.710", "1 − TV 0.720", "at most 0.50")

@@ -110,7 +110,8 @@ def test_texts_equal_plain_ones_and_their_passes_are_known(bench: Bench, strateg
         )
 
 
-@pytest.mark.parametrize("strategy", ["greedy", "temperature", "sampled penalty", "mirostat"])
+@pytest.mark.thinned(2)
+@pytest.mark.parametrize("strategy", ["mirostat", "temperature", "greedy", "sampled penalty"])
 def test_a_draft_that_is_the_model_is_always_right(bench: Bench, strategy: str) -> None:
     texts = bench.texts(1, ends=False, max_new_tokens=25, **STRATEGIES[strategy])
     (along,) = bench.speculator.along(texts[:1], [ITSELF])
@@ -128,8 +129,8 @@ def test_without_a_draft_it_is_plain_decoding(bench: Bench) -> None:
         assert (list(run.tokens), len(run.passes)) == (tokens, len(tokens))
 
 
-@pytest.mark.thinned(3)
-@pytest.mark.parametrize("strategy", ["temperature", "top_p", "sampled penalty", "mirostat"])
+@pytest.mark.thinned(4)
+@pytest.mark.parametrize("strategy", ["mirostat", "top_p", "sampled penalty", "temperature"])
 def test_acceptance_is_what_theory_says(bench: Bench, strategy: str) -> None:
     texts = bench.texts(8, ends=False, **STRATEGIES[strategy])
     along = bench.speculator.along(texts, [MODEL, EXIT])

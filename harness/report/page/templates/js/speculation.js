@@ -59,7 +59,7 @@ const speculationRow = (row) => {
   const cell = (...children) => el("td", "", ...children);
   const small = (text) => el("small", "soft", text);
   const clear = timing && (known(timing[5]) && timing[5] > 1 ? "better" : known(timing[6]) && timing[6] < 1 ? "worse" : "same");
-  return el("tr", "", headCell("row", pointLink(point), best && speculatedDrafts.length > 1 ? chip("fastest", "the draft with which this run is fastest", "chip") : null),
+  return el("tr", "", headCell("row", pointLink(point), best && speculatedDrafts.length > 1 ? chip("best draft", "the draft with which this run is fastest", "chip") : null),
     el("td", "draft", named(draft, 40)), cell(String(block)), cell(fixed(tokens, 2)), cell(known(accepted) ? share(accepted) : "–"),
     theory ? cell(`${fixed(theory[1], 3)} ± ${fixed(theory[2], 3)}`, small(`observed ${fixed(theory[0], 3)}, 1 − TV ${fixed(theory[3], 3)}`)) : cell("–"),
     timing ? cell(el("span", "value", timesText(timing[0]), el("span", `sign ${clear}`, { better: "▲", worse: "▼", same: "·" }[clear])), small(known(timing[5]) ? `[${fixed(timing[5], 2)}, ${fixed(timing[6], 2)}]` : "once")) : cell("–"),
@@ -80,7 +80,7 @@ const drawSpeculation = () => {
   const sentence = (data.answer?.sentences ?? []).find(({ title }) => title === "Speculation");
   clear(box, el("section", "curves", el("h2", "", "Speculative decoding"),
     sentence ? el("p", "", "It ", ...sentence.spans.map(spanNode)) : null, table,
-    el("p", "caption", "A draft proposes tokens, one forward pass of the model verifies them. With shared random numbers the outputs are those of plain decoding, so only time differs. ▲ faster, ▼ slower: the 95% interval over outputs and repetitions is beside 1."),
+    el("p", "caption", "A draft proposes tokens, one forward pass of the model verifies them. With shared random numbers the outputs are those of plain decoding, so only time differs. ▲ faster, ▼ slower: the 95% interval over outputs and repetitions leaves 1 out."),
     el("div", "section-head", el("h3", "", "Which block length"), controls), el("p", "caption", speculationCaption(what)),
     el("p", "chart-legend", ...legendOf([...new Set(speculation.map(({ point }) => point))], { line: true })), charts));
   drawCharts(charts, speculatedDrafts.map((draft, i) => {
