@@ -53,7 +53,8 @@ class SpeculationTiming(Artifact):
             bench.progress.stage(f"timing drafts of {job.point.label}", runs, "runs")
             lengths = {one.name: one.lengths for one in stored_drafts(stored)}
             timed = _Turns(speculator, texts, bench)
-            found["drafts"] = timed.measure(job.drafts, lengths, timing.repeats)
+            if texts:  # some output has a token
+                found["drafts"] = timed.measure(job.drafts, lengths, timing.repeats)
         stored.write_json("speculation_timing.json", found)
         complete(stored, self, self.spec(job))
         return warnings
