@@ -66,6 +66,7 @@ class FakeBackend:
     warnings: tuple[str, ...] = ("answers are made up",)
     answered: int = 0
     distributions: None = None
+    speculator: None = None
 
     def configure(self, engine: Engine) -> None:
         self.answered = 0

@@ -9,6 +9,7 @@ from harness.analysis.answer import Answer
 from harness.analysis.answer_costs import cost_sentence, quantization_sentences, speed_sentences
 from harness.analysis.answer_levels import level_sentences
 from harness.analysis.answer_notices import disagreement_sentence, failure_sentence, loop_sentence
+from harness.analysis.answer_speculation import speculation_sentence
 from harness.analysis.answer_trends import region_sentence, trend_sentences
 from harness.analysis.answer_words import bounds_text, common_prompts, counted, extreme_of, value_text
 from harness.analysis.comparison import Comparison
@@ -67,6 +68,7 @@ def answer_of(
         found.append(cost_sentence(completed, best if best and best.worse else None))
         found += speed_sentences(completed, best)
         found.append(disagreement_sentence(comparison))
+    found.append(speculation_sentence(runs))
     found += [loop_sentence(runs, comparison), failure_sentence([p for p in points if not p.selected_from])]
     return Answer(
         goal=goal.key if goal else None,

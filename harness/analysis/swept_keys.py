@@ -20,7 +20,7 @@ from harness.config.labels import value_text
 NO_QUANTITIES = ("seed", "threads", "batch_rows", "repeats", "warmup", "top_logprobs")
 """Last parts of keys whose values are numbers and no quantities that a metric could depend on."""
 
-NO_SECTIONS = ("engine", "timing", "record", "tracking", "compare", "drift")
+NO_SECTIONS = ("engine", "timing", "record", "tracking", "compare", "drift", "speculation")
 
 
 def swept_keys(points: Sequence[PointResult]) -> tuple[SweptKey, ...]:

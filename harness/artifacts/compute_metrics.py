@@ -23,6 +23,7 @@ from harness.analysis.metrics.requested import RequestedMetrics
 from harness.analysis.metrics.structure_metrics import is_valid, log_weight
 from harness.analysis.metrics.text_metrics import text_metrics
 from harness.analysis.metrics.watermark_scores import watermark_scores
+from harness.analysis.stored_speculation import speculation_metrics
 from harness.errors import HarnessError
 from harness.store.files import finite_or_null
 from harness.store.parquet_files import write_parquet
@@ -64,6 +65,7 @@ def add_metrics(
     timed = repetitions_of(stored.table("timing")) if "timing" in parts else []
     metrics = point_metrics(samples, timed, _run_metrics(stored, parts), custom)
     add_drift(metrics, stored)
+    metrics["metrics"] |= speculation_metrics(stored)
     # A number that is not finite is one that the point does not have.
     metrics["metrics"] = {key: value for key, value in metrics["metrics"].items() if math.isfinite(value)}
     metrics["intervals"] = {

@@ -9,6 +9,7 @@ from typing import Any
 from harness.analysis.metrics.requested import RequestedMetrics
 from harness.artifacts.drift_role import DriftRole
 from harness.backends.backend import Request, Target, TokenIds
+from harness.backends.drafting import Draft
 from harness.config.point import Point
 from harness.decoding.strategy import Strategy
 from harness.prompts.prompt import Prompt
@@ -29,6 +30,7 @@ class Job:
         measures_noise: whether its group's noise floor is measured at this point.
         drift: its role in drift.
         chat_eos: ids that end a sample of its chat prompts beside the model's own EOS.
+        drafts: what is tried to propose tokens of its samples.
         second_prompts: ids of what guidance contrasts each prompt with, by prompt id.
     """
 
@@ -42,6 +44,7 @@ class Job:
     measures_noise: bool = False
     drift: DriftRole = field(default_factory=DriftRole)
     chat_eos: tuple[int, ...] = ()
+    drafts: tuple[Draft, ...] = ()
     second_prompts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property

@@ -18,7 +18,7 @@ class Metrics(Artifact):
     action = "metrics"
     files = ("drift.json", "metrics.json")
     optional = ("drift.json",)
-    after = ("record", "timing", "drift", "drift_text")
+    after = ("record", "timing", "drift", "drift_text", "speculation", "speculation_timing")
     needs_backend = False
     implied = True
 
@@ -27,7 +27,7 @@ class Metrics(Artifact):
         return job.metrics.spec({})
 
     def is_missing(self, job: Job, inventory: Inventory) -> bool:
-        """Return whether they are missing, or of another timing or drift than the store holds now."""
+        """Return whether they are missing, or of other artifacts than the store holds now."""
         parts = inventory.parts(job.point_id)
         return bool(parts.get(self.name) != job.metrics.spec(parts))
 

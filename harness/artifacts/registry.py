@@ -16,6 +16,8 @@ from harness.artifacts.metrics import Metrics
 from harness.artifacts.noise import NoiseFloor
 from harness.artifacts.prompt_scores import PromptScores
 from harness.artifacts.samples import Samples
+from harness.artifacts.speculation import Speculation
+from harness.artifacts.speculation_timing import SpeculationTiming
 from harness.artifacts.timing import Timing
 from harness.store.stored_point import StoredPoint
 
@@ -27,6 +29,8 @@ ARTIFACTS: tuple[Artifact, ...] = (
     ReferenceDistributions(),
     DriftAlongSamples(),
     DriftOnFixedText(),
+    Speculation(),
+    SpeculationTiming(),
     Environment(),
     Metrics(),
 )

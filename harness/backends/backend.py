@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
+    from harness.backends.drafting import Speculator
     from harness.config.point import Engine, Timing
     from harness.models.model_info import ModelInfo
     from harness.models.precision import Precision
@@ -135,6 +136,10 @@ class Backend(Protocol):
     @property
     def distributions(self) -> Distributions | None:
         """Distributions along given texts; None where the backend does not return them."""
+
+    @property
+    def speculator(self) -> Speculator | None:
+        """Speculative decoding; None where the backend has none of its own."""
 
     def configure(self, engine: Engine) -> None:
         """Set how the next requests are run (threads, batch rows, compilation), and start a new `usage`."""
@@ -321,13 +326,13 @@ class Target(ABC):
         """Return what ends a chat answer beside the EOS that the backend stops at anyway: nothing."""
         return ChatEnd()
 
-    def amateur(self, name: str, once: Once) -> Mapping[str, Any]:
-        """Return `id` and `weights` (a fingerprint) of a second model, for contrastive decoding.
+    def amateur(self, name: str, once: Once, key: str = "decoding.amateur") -> Mapping[str, Any]:
+        """Return `id` and `weights` (a fingerprint) of a second model, which `key` names.
 
         Raises:
             ConfigError: it cannot be used beside this one.
         """
-        raise ConfigError.of(f"decoding.amateur={name}", "this backend has no second model; use backend=hf")
+        raise ConfigError.of(f"{key}={name}", "this backend has no second model; use backend=hf")
 
     @abstractmethod
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:

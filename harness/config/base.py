@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 LARGEST = 2**31 - 1
@@ -27,6 +27,17 @@ Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 SENSIBLE_SIZE = AfterValidator(_of_sensible_size)
 """Leaves room to compute with a number."""
 PositiveReal = Annotated[float, Field(gt=0), SENSIBLE_SIZE]
+
+
+def _listed(value: Any) -> Any:
+    if value is None:
+        return value
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+_Item = TypeVar("_Item")
+Listed = Annotated[tuple[_Item, ...], BeforeValidator(_listed)]
+"""A list, of which a single value may be given by itself."""
 
 
 class Section(BaseModel):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.config.base import SENSIBLE_SIZE, Choice, Natural, Positive, PositiveReal, Section, Seed
+from harness.config.base import SENSIBLE_SIZE, Choice, Listed, Natural, Positive, PositiveReal, Section, Seed
 from harness.config.decoding import Decoding
 from harness.config.expectation import Expectation
 from harness.config.selector_names import SelectorName
@@ -198,6 +198,25 @@ class Drift(Section):
     )
 
 
+class Speculation(Section):
+    """Speculative decoding: what drafts would propose of the samples, and how fast; never changes samples."""
+
+    draft: Listed[str] = Field((), description="models that propose tokens, with the same tokenizer")
+    prompt_lookup: bool = Field(
+        False, description="propose what followed the same tokens earlier in the text"
+    )
+    max_matching_ngram_size: Positive = Field(2, description="tokens of the text's end that are looked up")
+    early_exit: Listed[Positive] = Field((), description="propose with the model's first N layers")
+    num_assistant_tokens: Listed[Annotated[int, Field(ge=1, le=64)]] = Field(
+        tuple(range(1, 9)), description="tokens proposed per forward pass; the best of them is timed"
+    )
+
+    @property
+    def enabled(self) -> bool:
+        """Return whether anything proposes tokens."""
+        return bool(self.draft or self.prompt_lookup or self.early_exit)
+
+
 class Point(Section):
     """One combination of model, quantization, prompt set and decoding strategy, with its budget.
 
@@ -218,6 +237,7 @@ class Point(Section):
     tracking: Tracking
     compare: Compare
     drift: Drift
+    speculation: Speculation = Speculation()
     sweep_name: str | None = Field(None, description="`name` of the config: the sweep's; null: derived")
     notes: tuple[str, ...] = Field(
         (), description="what this point does not use of its command, one line each"

@@ -84,5 +84,5 @@ def point_config(point: Point) -> dict[str, Any]:
 
     Without nulls, and without what concerns the sweep as a whole.
     """
-    of_the_sweep = {"label", "tracking", "compare", "drift", "sweep_name", "notes", EXPECT}
+    of_the_sweep = {"label", "tracking", "compare", "drift", "speculation", "sweep_name", "notes", EXPECT}
     return point.model_dump(mode="json", exclude_none=True, exclude=of_the_sweep)

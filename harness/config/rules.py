@@ -27,6 +27,7 @@ from harness.config.point import (
     Prompts,
     Quantization,
     Record,
+    Speculation,
     Timing,
     Tracking,
 )
@@ -269,6 +270,25 @@ def _drift(drift: Drift) -> Iterator[Mistake]:
         yield Mistake(f"drift.text={drift.text}", "must be a .txt file, or `reference`: the prompts' column")
 
 
+def _speculation(speculation: Speculation) -> Iterator[Mistake]:
+    for key in ("draft", "early_exit", "num_assistant_tokens"):
+        value = getattr(speculation, key)
+        if len(once := list(dict.fromkeys(value))) < len(value):
+            cure = shlex.quote(f"speculation.{key}={format_value(once)}")
+            yield Mistake(f"speculation.{key}={format_value(value)}", f"names one twice; write {cure}")
+    if not speculation.num_assistant_tokens:
+        cure = "leave it out, or use speculation.num_assistant_tokens=[1,2,4]"
+        yield Mistake("speculation.num_assistant_tokens=[]", f"names no block length; {cure}")
+    for key, needs, cure in (
+        ("max_matching_ngram_size", speculation.prompt_lookup, "add speculation.prompt_lookup=true"),
+        ("num_assistant_tokens", speculation.enabled, "add speculation.prompt_lookup=true"),
+    ):
+        value = getattr(speculation, key)
+        if value and not needs and value != Speculation.model_fields[key].default:
+            text = f"speculation.{key}={format_value(value)}"
+            yield Mistake(text, f"no effect, nothing proposes tokens; {cure}")
+
+
 _RULES: dict[Callable[..., Iterator[Mistake]], tuple[str, ...]] = {
     _model: ("model",),
     _quantization: ("quantization",),
@@ -279,6 +299,7 @@ _RULES: dict[Callable[..., Iterator[Mistake]], tuple[str, ...]] = {
     _tracking: ("tracking",),
     _compare: ("compare",),
     _drift: ("drift",),
+    _speculation: ("speculation",),
     _budget: ("decoding", "generation"),
     _cache_of_beams: ("decoding", "cache"),
     _cache_of_searches: ("decoding", "cache"),

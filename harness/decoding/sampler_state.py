@@ -67,9 +67,12 @@ class SamplerState:
 
         Args:
             numbers: of the texts.
-            logprobs: of the chosen tokens: among what was drawn from (mirostat), before adaptive_p.
+            logprobs: of the chosen tokens: among what was drawn from (mirostat), before adaptive_p. A token
+                that was removed there, which a draft may be told of, leaves the state as it is.
         """
         for number, logprob in zip(numbers, logprobs, strict=True):
+            if logprob == -math.inf:
+                continue
             first, second = self._of(number)
             if self._mirostat:
                 error = -logprob / math.log(2) - self._value["mirostat_tau"]
@@ -81,6 +84,14 @@ class SamplerState:
     def forget(self) -> None:
         """Begin all texts anew."""
         self._states.clear()
+
+    def saved(self) -> dict[int, tuple[float, float]]:
+        """Return the states as they are, for `restore`."""
+        return dict(self._states)
+
+    def restore(self, saved: Mapping[int, tuple[float, float]]) -> None:
+        """Return to states that were saved."""
+        self._states = dict(saved)
 
     def _of(self, number: int) -> tuple[float, float]:
         return self._states.get(number, self._first)

@@ -1,4 +1,4 @@
-"""The amateur of contrastive decoding: a second model with the same tokenizer, checked before it loads."""
+"""A second model with the same tokenizer, checked before it loads: an amateur, or a draft."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 KEY = "decoding.amateur"
+"""What names an amateur; a draft is named by `speculation.draft`."""
 
 
 def amateur_model(name: str, model: Model) -> Model:
@@ -31,8 +32,8 @@ def amateur_model(name: str, model: Model) -> Model:
     return Model(**{**given, "name": name, "device": model.device, "attention": model.attention})
 
 
-def locate_amateur(name: str, model: Model) -> ModelFiles:
-    """Find the amateur of a model and read its small files.
+def locate_amateur(name: str, model: Model, key: str = KEY) -> ModelFiles:
+    """Find the second model of a model, which `key` names, and read its small files.
 
     Raises:
         ConfigError: it is not found or cannot be used.
@@ -40,11 +41,13 @@ def locate_amateur(name: str, model: Model) -> ModelFiles:
     try:
         return locate(amateur_model(name, model))
     except ConfigError as error:
-        raise ConfigError(Mistake(f"{KEY}={name}", one.message) for one in error.mistakes) from error
+        raise ConfigError(Mistake(f"{key}={name}", one.message) for one in error.mistakes) from error
 
 
-def check_amateur(name: str, model: Model, tokenizer: PreTrainedTokenizerBase, files: ModelFiles) -> None:
-    """Check that an amateur reads the same token ids as the model beside it.
+def check_amateur(
+    name: str, model: Model, tokenizer: PreTrainedTokenizerBase, files: ModelFiles, key: str = KEY
+) -> None:
+    """Check that a second model reads the same token ids as the model beside it.
 
     Raises:
         ConfigError: its tokenizer has other tokens, or cannot be loaded.
@@ -52,7 +55,7 @@ def check_amateur(name: str, model: Model, tokenizer: PreTrainedTokenizerBase, f
     try:
         other = load_tokenizer(amateur_model(name, model), files)
     except HarnessError as error:
-        raise ConfigError.of(f"{KEY}={name}", str(error)) from error
+        raise ConfigError.of(f"{key}={name}", str(error)) from error
     if other.get_vocab() != tokenizer.get_vocab():
         problem = f"its tokenizer is not that of {model.name}; choose a smaller model of the same family"
-        raise ConfigError.of(f"{KEY}={name}", problem)
+        raise ConfigError.of(f"{key}={name}", problem)

@@ -10,10 +10,11 @@ from harness.artifacts.job import Job
 from harness.artifacts.timing import timing_spec
 from harness.config.effective import decoding_fields, draws
 from harness.config.expectation import matches
-from harness.config.point import Point
+from harness.config.point import Point, Speculation
 from harness.config.search_path import conf_folder
 from harness.config.structure import STRUCTURES
 from harness.config.suggest import did_you_mean, most_similar
+from harness.config.validation import format_value
 from harness.errors import ConfigError, Mistake
 from harness.models.model_info import ModelInfo
 from harness.prompts.prompt import Prompt
@@ -37,6 +38,7 @@ def sweep_mistakes(points: Sequence[Point]) -> Iterator[Mistake]:
         yield Mistake("drift", "differs between the points of the sweep; all are compared with one reference")
     else:
         yield from _wrong_reference(points)
+    yield from _several_speculations(points)
     labels = [point.label for point in points]
     for index, one in enumerate(points[0].expect):
         if one.point is not None and not any(matches(one.point, label) for label in labels):
@@ -52,6 +54,19 @@ def _nothing_to_select(points: Sequence[Point]) -> Iterator[Mistake]:
             cure = f"decoding=temperature {cure}"
         text = f"compare.select=[{','.join(select)}]"
         yield Mistake(text, f"no effect, no run has several samples per prompt; add {cure}")
+
+
+def _several_speculations(points: Sequence[Point]) -> Iterator[Mistake]:
+    """Yield the keys of `speculation` that differ: all runs are tried with the same drafts."""
+    for key in Speculation.model_fields:
+        values = list(dict.fromkeys(getattr(point.speculation, key) for point in points))
+        if len(values) < 2:
+            continue
+        cure = f"use speculation.{key}={format_value(values[-1])}"
+        if isinstance(values[0], tuple):
+            every = ",".join(str(one) for one in dict.fromkeys(one for some in values for one in some))
+            cure = f"use {shlex.quote(f'speculation.{key}=[{every}]')}"
+        yield Mistake(f"speculation.{key}", f"differs between the points of the sweep; {cure}")
 
 
 def unused_answers(jobs: Sequence[Job]) -> Iterator[Mistake]:

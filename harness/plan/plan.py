@@ -33,6 +33,7 @@ from harness.plan.compared import with_full_names
 from harness.plan.detectors import with_detectors
 from harness.plan.prepare import prepare
 from harness.plan.references import hints, with_drift_roles
+from harness.plan.speculation_drafts import left_out
 from harness.store.files import outputs_folder
 from harness.store.sweeps import Sweep, SweepPoint, sweep_id_of
 
@@ -137,7 +138,7 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
             index = _noise_floor_job(jobs, group)
             jobs[index] = replace(jobs[index], measures_noise=True)
     notes = dict.fromkeys(note for point in points for note in point.notes)
-    return Plan(name, outputs_folder(), tuple(jobs), groups, (*notes, *hints(jobs)))
+    return Plan(name, outputs_folder(), tuple(jobs), groups, (*notes, *left_out(jobs), *hints(jobs)))
 
 
 def _jobs(points: Sequence[Point]) -> list[Job]:

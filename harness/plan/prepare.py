@@ -32,6 +32,7 @@ from harness.plan.checks import (
     timing_fits,
     token_ids_fit,
 )
+from harness.plan.speculation_drafts import drafts_of
 from harness.plan.words_in_tokens import forced_words, forced_words_fit
 from harness.prompts import PreparedPrompts, prepare_prompts
 from harness.prompts.passages import fixed_text
@@ -95,6 +96,7 @@ def prepare(point: Point, once: Once) -> Job:
         ),
         drift=DriftRole(fixed_text=_fixed_text(point, target, prepared, once)),
         chat_eos=chat_end.ids,
+        drafts=drafts_of(point, target, effective, once),
         second_prompts=second,
     )
 

@@ -26,6 +26,7 @@ from harness.report.csv_files import comparison_csv, summary_csv
 from harness.report.page.compare_page import compare_html
 from harness.report.page.tokens_page import tokens_html
 from harness.report.point_names import short_names
+from harness.report.speculation_table import speculation_table
 from harness.report.terminal_table import sweep_table
 from harness.store.feedback import known_feedback
 from harness.store.files import outputs_folder, write_text
@@ -119,6 +120,9 @@ def print_sweep(sweep: Sweep, written: Written, seconds: float | None = None) ->
     styled = console.is_terminal and console.color_system is not None
     console.print(sweep_table(written.points, console.width, written.comparison, styled=styled))
     console.print()
+    if speculation := speculation_table(written.points, console.width):
+        console.print(speculation)
+        console.print()
     if written.comparison.answer:
         points = [p.point for p in written.points]
         names = dict(zip((p.label for p in points), short_names(points), strict=True))

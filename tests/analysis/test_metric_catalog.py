@@ -23,6 +23,7 @@ SECTIONS = {
     "memory",
     "drift",
     "watermark",
+    "speculation",
 }
 
 
@@ -40,6 +41,9 @@ def test_directions() -> None:
         section, _, name = metric.key.partition("/")
         if section in ("latency", "memory"):
             assert metric.better == "lower", metric.key
+        elif section == "speculation":
+            better = {"block": None, "draft_share": "lower", "differing": "lower"}.get(name, "higher")
+            assert metric.better == better, metric.key
         elif section == "drift":
             better = "higher" if name.startswith("same_top") or name == "first_divergence" else "lower"
             assert metric.better == better, metric.key

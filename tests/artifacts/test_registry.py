@@ -46,7 +46,7 @@ def test_each_artifact_is_there_once_and_after_what_it_is_computed_from() -> Non
     assert len(set(every)) == len(every)
     for index, artifact in enumerate(ARTIFACTS):
         assert set(artifact.after) <= set(every[:index]), artifact.name
-    assert dependents(ARTIFACTS[0]) == {"noise", "described", "metrics"}
+    assert dependents(ARTIFACTS[0]) == {"noise", "speculation", "speculation_timing", "described", "metrics"}
     files = point_files()
     assert len(set(files)) == len(files)
     assert {"generations.parquet", "tokens.parquet", "metrics.json", "drift.parquet", "config.yaml"} <= set(

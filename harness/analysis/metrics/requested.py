@@ -45,8 +45,9 @@ class RequestedMetrics:
     def spec(self, parts: Mapping[str, Any]) -> dict[str, Any]:
         """Return the entry `metrics` in the `parts.json` of a point that has these metrics.
 
-        metrics.json covers the timing and the drift in `parts` too.
+        metrics.json covers the timing, the drift and the speculation in `parts` too.
         """
+        speculation = [parts.get("speculation"), parts.get("speculation_timing")]
         return {
             "version": METRICS_VERSION,
             "own": {metric.name: metric.code for metric in self.custom},
@@ -58,6 +59,7 @@ class RequestedMetrics:
             **({"watermarks": self._detectors} if self.detectors else {}),
             "timing": parts.get("timing"),
             "drift": [parts.get("drift"), parts.get("drift_text")],
+            **({"speculation": speculation} if any(speculation) else {}),
         }
 
     @property

@@ -1,4 +1,4 @@
-"""The second models of contrastive decoding, loaded when a strategy first needs one."""
+"""Second models, amateurs and drafts, loaded when one is first needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.models.load import LoadedModel, free
 
 
 class Amateurs:
-    """Loaded models by what `decoding.amateur` calls them; one that cannot be used is tried once."""
+    """Loaded models by what the config calls them; one that cannot be used is tried once."""
 
     def __init__(self, load: Callable[[str], LoadedModel]) -> None:
         """`load` loads a model by its name."""
@@ -58,6 +58,6 @@ class Amateurs:
         kind = loaded.facts["architecture"]
         free(loaded)
         raise HarnessError(
-            f"decoding.amateur={name}: a batch of {kind} cannot be read step by step (a self-test at load "
+            f"{name} as a second model: a batch of {kind} cannot be read step by step (a self-test at load "
             "differed from its forward pass); choose another model"
         )

@@ -24,6 +24,7 @@ from harness.backends.hf.read_again import read_again
 from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.reference_comparison import ReferenceComparison
 from harness.backends.hf.rescore import score_prompt
+from harness.backends.hf.speculator import HfSpeculator
 from harness.backends.hf.streaming import StreamingRecorder
 from harness.backends.hf.verified_modes import VerifiedModes
 from harness.config.point import Engine, Model, Quantization, Timing
@@ -71,7 +72,7 @@ class HfBackend:
 
         Args:
             loaded: the model.
-            load_amateur: loads the model that `decoding.amateur` names.
+            load_amateur: loads the model that `decoding.amateur` or `speculation.draft` names.
 
         Raises:
             HarnessError: no way of decoding is right with it, or its logits are not finite.
@@ -237,6 +238,12 @@ class HfBackend:
     def distributions(self) -> ReferenceComparison:
         """Full distributions along given texts."""
         return ReferenceComparison(self._loaded, self._detokenizer)
+
+    @cached_property
+    def speculator(self) -> HfSpeculator:
+        """Speculative decoding with the model."""
+        right = self.modes.tree_is_right
+        return HfSpeculator(self._loaded, self._detokenizer, self._amateurs.get, right)
 
     @property
     def _value_bytes(self) -> int:

@@ -12,7 +12,7 @@ from harness.backends.hf.methods import method_of
 from harness.config.guided_fields import amateur_id
 from harness.config.point import Model, Point, Quantization
 from harness.models.agreement import disagreements
-from harness.models.amateur import check_amateur, locate_amateur
+from harness.models.amateur import KEY, check_amateur, locate_amateur
 from harness.models.caches import NOTE, PACKAGES, cache_config, check_cache
 from harness.models.device import check_attention, resolve_device
 from harness.models.end_of_turn import end_of_turn
@@ -69,16 +69,16 @@ class HfTarget(Target):
         )
         return ChatEnd((end,), (note,))
 
-    def amateur(self, name: str, once: Once) -> Mapping[str, Any]:
-        """Return what identifies the amateur; it is located, and its tokenizer compared."""
+    def amateur(self, name: str, once: Once, key: str = KEY) -> Mapping[str, Any]:
+        """Return what identifies a second model; it is located, and its tokenizer compared."""
 
         def make() -> Mapping[str, Any]:
-            files = locate_amateur(name, self.model)
-            check_amateur(name, self.model, self.loaded_tokenizer, files)
+            files = locate_amateur(name, self.model, key)
+            check_amateur(name, self.model, self.loaded_tokenizer, files, key)
             check_quantization(self.quantization, self.device, files)
             return {"id": name, "weights": files.fingerprint}
 
-        return once(("amateur", name, self.model, self.quantization), make)
+        return once((key, name, self.model, self.quantization), make)
 
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:
         """Return whether a strategy decodes in one batch with others."""

@@ -30,6 +30,7 @@ from harness.report.page.quantization_section import quantization_section
 from harness.report.page.selection_json import selection_charts
 from harness.report.page.settings import settings
 from harness.report.page.shell import page, short
+from harness.report.page.speculation_json import speculation_rows
 from harness.report.point_names import short_names
 from harness.store.sweeps import Sweep
 from harness.store.votes import Vote
@@ -88,6 +89,7 @@ def compare_html(
         "selection": selection_charts(
             compared.selection, indices, {metric.key: metric.binary for metric in metrics}
         ),
+        "speculation": speculation_rows(points),
         **answer_data(compared, list(indices)),
         "factors": [[name, *_levels(factor.levels)] for name, factor in factors_of(points).items()],
         "effects": [effect_json(effect) for effect in compared.effects],

@@ -27,10 +27,10 @@ STYLES = ("base", "shell", "overview", "prompts", "tokens", "tree", "runs", "qua
 
 SCRIPTS = (
     "data", "columns", "text", "scrolling", "numbers", "colours", "encoding", "routes", "names", "tokens",
-    "detail", "diff", "answer", "table", "charts", "curves", "selection", "heat_map", "parallel", "panels",
-    "agreement", "overview_charts", "overview", "scores", "list", "samples", "tree", "votes", "blind",
-    "prompts", "runs", "quantization_reader", "quantization_table", "quantization_charts", "quantization",
-    "export", "keys", "start",
+    "detail", "diff", "answer", "table", "charts", "curves", "selection", "speculation", "heat_map",
+    "parallel", "panels", "agreement", "overview_charts", "overview", "scores", "list", "samples", "tree",
+    "votes", "blind", "prompts", "runs", "quantization_reader", "quantization_table", "quantization_charts",
+    "quantization", "export", "keys", "start",
 )  # fmt: skip
 """Files of `templates/js`, joined in this order."""
 

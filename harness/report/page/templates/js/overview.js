@@ -6,6 +6,7 @@ const OVERVIEW = [
   [["heat", "slice", "heat_x", "heat_y"], () => drawHeatMap()],
   [["curves"], () => drawCurves()],
   [["chosen"], () => drawSelection()],
+  [["speculated"], () => drawSpeculation()],
   [["x", "y"], () => drawOverviewCharts()],
   [["axes"], () => drawParallel()],
 ];

@@ -4,7 +4,7 @@ const VIEWS = data.kind === "compare" ? ["overview", "prompts", "runs", ...(data
 const VIEW_NAMES = { overview: "Overview", prompts: "Prompts", runs: data.kind === "compare" ? "Runs" : "Settings", quantization: "Quantization" };
 const DEFAULTS = {
   view: VIEWS[0], prompt: null, colour: Object.keys(MODES)[0] ?? null, layout: "columns", vs: data.baseline ?? 0, diff: false, sample: "all", ballot: null, votes: null, hide: "", identical: false, rendered: false,
-  order: points.length > 1 ? "disagreement" : "prompts", search: "", filter: "", run: 0, other: null, sort: null, all: false, intervals: false, x: null, y: null, curves: null, chosen: null, heat: null, slice: null, heat_x: null, heat_y: null, axes: null,
+  order: points.length > 1 ? "disagreement" : "prompts", search: "", filter: "", run: 0, other: null, sort: null, all: false, intervals: false, x: null, y: null, curves: null, chosen: null, speculated: null, heat: null, slice: null, heat_x: null, heat_y: null, axes: null,
   drifted: null, drifted_prompt: null, at: null, worst: null, per_run: false, drift_axis: null, cost_axis: null,
 };
 const state = { ...DEFAULTS };
@@ -12,7 +12,7 @@ const state = { ...DEFAULTS };
 const POINT_KEYS = ["vs", "run", "other", "drifted", "chosen"]; // linked by label, which stays when points are added
 const FLAGS = ["diff", "identical", "rendered", "all", "intervals", "per_run"];
 const KEYS_OF_VIEW = {
-  overview: ["sort", "all", "intervals", "x", "y", "curves", "chosen", "heat", "slice", "heat_x", "heat_y", "axes"],
+  overview: ["sort", "all", "intervals", "x", "y", "curves", "chosen", "speculated", "heat", "slice", "heat_x", "heat_y", "axes"],
   prompts: ["colour", "layout", "vs", "diff", "sample", "order", "search", "filter", "hide", "identical", "rendered"],
   runs: ["run", "other"],
   quantization: ["drifted", "drifted_prompt", "at", "worst", "per_run", "drift_axis", "cost_axis"],
