@@ -71,7 +71,7 @@ def _along(
         for name, chain in chains.items():
             drafted = of_width(read[name](going, step), logits.shape[-1])
             left = chain.warp(drafted, so_far)
-            tokens = chain.choose(left, going, step).tolist()
+            tokens = chain.choose(left, so_far, step).tolist()
             q = chain.probabilities(left, drafted)
             values = zip(tokens, coupling_acceptance(p, q).tolist(), overlap(p, q).tolist(), strict=True)
             for number, (token, agree, shared) in zip(going, values, strict=True):

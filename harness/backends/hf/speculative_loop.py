@@ -114,7 +114,7 @@ class ModelDraft:
             token = int(self._chain.choose_block(logits, step))
         else:
             found = self._chain.warp(logits, {0: self._tokens})
-            token = int(self._chain.choose(found, [0], step))
+            token = int(self._chain.choose(found, {0: self._tokens}, step))
             if self._chain.remembers:
                 self._steps[step] = self._chain.saved(), found
                 self._note(found, token)
@@ -153,8 +153,9 @@ class Target:
             chosen = []
             while len(chosen) <= len(proposals) and chosen == list(proposals[: len(chosen)]):
                 place = len(chosen)
-                found = self._chain.warp(logits[place : place + 1], {0: [*tokens, *chosen]})
-                token = self._chain.choose(found, [0], len(tokens) + place)
+                so_far = {0: [*tokens, *chosen]}
+                found = self._chain.warp(logits[place : place + 1], so_far)
+                token = self._chain.choose(found, so_far, len(tokens) + place)
                 self._chain.note(found, [0], token)
                 chosen.append(int(token))
         self._reader.keep(len(self._prompt) + len(tokens) + len(chosen) - 1)

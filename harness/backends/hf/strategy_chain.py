@@ -56,14 +56,17 @@ class StrategyChain:
         lengths = [len(self._prompts[number]) for number in generated]
         return warp(self._processors, Texts(ids, lengths, max(lengths)), logits, list(generated))
 
-    def choose(self, found: Sequence[Drawable], numbers: Sequence[int], step: int) -> Tensor:
-        """Return (R,) the tokens of texts at a step, of what `warp` returned."""
+    def choose(self, found: Sequence[Drawable], generated: Mapping[int, Sequence[int]], step: int) -> Tensor:
+        """Return (R,) the tokens of texts at a step, of what `warp` returned for the same texts."""
+        numbers = list(generated)
         tokens = torch.empty(len(numbers), dtype=torch.long, device=self._device)
+        keys = self._noise_keys(generated, step) if self._draws else []
         for rows, left, _ in found:
             index = torch.tensor(rows, device=self._device)
-            keys = [self._keys[numbers[row]] for row in rows]
             if self._draws:
-                tokens[index] = draw(left, torch.tensor(keys, device=self._device), step)
+                tokens[index] = draw(
+                    left, torch.tensor([keys[row] for row in rows], device=self._device), step
+                )
                 continue
             assert isinstance(left, Tensor), "samplers are for sampling"
             if self._ranks is not None and step == 0:
@@ -71,6 +74,14 @@ class StrategyChain:
             else:
                 tokens[index] = left.argmax(-1)
         return tokens
+
+    def _noise_keys(self, generated: Mapping[int, Sequence[int]], step: int) -> list[int]:
+        """Return the texts' noise keys, of a watermark where the strategy has one that is in the noise."""
+        own = [self._keys[number] for number in generated]
+        if (noise := self._processors.noise) is None:
+            return own
+        texts = [[*self._prompts[number], *tokens] for number, tokens in generated.items()]
+        return noise.keys(texts, [len(self._prompts[number]) for number in generated], own, step)
 
     def choose_block(self, logits: Tensor, step: int) -> Tensor:
         """Return (N,) the tokens of the first text at N steps in a row; for chains that are `in_blocks`."""

@@ -32,9 +32,12 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "dry": {"do_sample": True, "dry_multiplier": 0.8, "top_k": 50},
     "greedy penalties": {"repetition_penalty": 1.2, "presence_penalty": 0.3},
     "mirostat 1": {"do_sample": True, "mirostat_mode": 1, "mirostat_tau": 3.0},
+    "kgw": {"do_sample": True, "kgw_bias": 3.0},
+    "gumbel": {"do_sample": True, "gumbel_key": 7, "gumbel_context_width": 2},
+    "synthid": {"do_sample": True, "synthid_keys": (3, 5, 8, 13)},
 }
 DRAFTS = ("fable_tiny", "prompt lookup", "first layer", "nonsense")
-CASES = [(list(STRATEGIES)[i % 10], DRAFTS[(i // 10 + i % 10) % 4]) for i in range(40)]
+CASES = [(list(STRATEGIES)[i % 13], DRAFTS[(i // 13 + i % 13) % 4]) for i in range(52)]
 """Every strategy with every draft; of ten texts each."""
 
 MODEL = Draft("model", "fable_tiny", model="fable_tiny")
@@ -92,7 +95,7 @@ def proposals_of(draft: Draft | None, request: Request, tokens: list[int], along
     return model_proposals(along[draft.name].proposals.tolist())
 
 
-@pytest.mark.thinned(8)
+@pytest.mark.thinned(11)
 @pytest.mark.parametrize(("strategy", "name"), CASES)
 def test_texts_equal_plain_ones_and_their_passes_are_known(bench: Bench, strategy: str, name: str) -> None:
     fields = STRATEGIES[strategy]
