@@ -90,8 +90,8 @@ def test_completion(tmp_path):
     assert "complete -o nospace" in harness("-sc", "install=bash", folder=tmp_path).stdout
     for line, expected in (
         (
-            "harness decoding=top",
-            "decoding=top_a decoding=top_h decoding=top_k decoding=top_n_sigma decoding=top_p",
+            "harness decoding=top_n",
+            "decoding=top_n_sigma",
         ),
         ("harness plan experiments=de", "experiments=demo"),
         ("harness decoding.temperature_", "decoding.temperature_last="),
