@@ -20,7 +20,10 @@ from harness.config.selector_names import SelectorName
 class Model(Choice):
     """Which model, and how it may be loaded."""
 
-    id: str = Field(description="a built-in model's name, a hub id, or a folder")
+    id: str = Field(description="a built-in model's name, a hub id, a folder, or a GGUF file")
+    gguf_file: str | None = Field(
+        None, description="the GGUF file that is meant, of a folder or a hub repository (it is fetched)"
+    )
     revision: str | None = Field(None, description="hub revision: a commit hash, a tag or a branch")
     device: str = Field("auto", description="auto (cuda, mps, cpu in this order), cpu, mps, cuda or cuda:N")
     attention: str = Field("auto", description="auto, eager, sdpa or flash_attention_2")

@@ -12,7 +12,8 @@ import pytest
 
 from harness.config.point import Model
 from harness.errors import ConfigError
-from harness.models.locate import ModelFiles, locate
+from harness.models.locate import locate
+from harness.models.model_files import ModelFiles
 
 
 def find(target: Any, **keys: Any) -> ModelFiles:
