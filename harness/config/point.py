@@ -190,7 +190,9 @@ class Drift(Section):
 
     enabled: bool = True
     reference: str | None = Field(
-        None, description="the quantization to compare with; null: the highest precision of the sweep"
+        None,
+        description="what to compare with: a quantization, a model (its name or id; the others must have its "
+        "tokens), or MODEL/QUANTIZATION; null: each model's highest precision in the sweep",
     )
     text: str | None = Field(
         None,

@@ -102,7 +102,7 @@ def disagreements(files: ModelFiles, name: str, tokenizer: PreTrainedTokenizerBa
                 f"{name}: {empty} of the {width} tokens that the model can choose are not in its tokenizer; "
                 "one that is drawn adds no text"
             )
-        if beyond:
+        if beyond and files.gguf is None:  # transformers adds a token to some, which no file has
             yield (
                 f"{name}: {beyond} tokens of its tokenizer are not in the model, which has {width}; a prompt "
                 "with one is refused, and none is ever chosen"

@@ -5,12 +5,12 @@ transformers dequantizes it: the weights are those of the file, memory and speed
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.config.point import Model
-from harness.config.suggest import did_you_mean
 from harness.errors import ConfigError, Mistake
 from harness.models.gguf_header import PLAIN_TYPES, GgufHeader, read_gguf_header
 from harness.models.gguf_weights import ROPE_FACTORS
@@ -46,7 +46,9 @@ def chosen_gguf(model: Model, folder: Path) -> Path | None:
     if model.gguf_file is not None:
         if not (folder / model.gguf_file).is_file():
             known = f"its GGUF files: {_few(names)}" if names else "it has no GGUF file; drop this key"
-            hint = did_you_mean(model.gguf_file, names)
+            stems = {Path(name).stem: name for name in names}
+            near = difflib.get_close_matches(Path(model.gguf_file).stem, stems, n=1)
+            hint = f"; did you mean {stems[near[0]]}?" if near else ""
             raise ConfigError.of(f"model.gguf_file={model.gguf_file}", f"not in {model.id}{hint} ({known})")
         return folder / model.gguf_file
     models = [name for name in names if not Path(name).name.startswith("mmproj")]

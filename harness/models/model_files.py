@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.models.checkpoint_files import CONTEXT_KEYS, read_object
+from harness.models.checkpoint_files import CONTEXT_KEYS, read_object, reading
 from harness.models.gguf_header import GgufHeader
 from harness.models.prequantized import StoredQuantization, stored_quantization
 from harness.models.weights import Tensor, fingerprint_file, fingerprint_files, main_dtype
@@ -123,8 +123,10 @@ class ModelFiles:
         The version of transformers in the config does not count.
         """
         if self.gguf is not None:
-            commit = None if self.revision is None else f"{self.revision}/{self.weight_files[0]}"
-            return commit or fingerprint_file(self.gguf.path)[:16]
+            if self.revision is not None:
+                return f"{self.revision}/{self.weight_files[0]}"
+            with reading(str(self.gguf.path)):
+                return fingerprint_file(self.gguf.path)[:16]
         if self.revision is not None:
             return self.revision
         ignored = {"transformers_version", "_name_or_path"}

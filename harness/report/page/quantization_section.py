@@ -159,6 +159,7 @@ def _cost_json(
         "prompts": cost.prompts,
         "quantization": cost.quantization,
         "reference": cost.reference,
+        "reference_model": cost.reference_model,
         "cells": {
             name: [short(value, 6), *map(short, intervals.get(name, (None, None)))]
             for name, value in cost.metrics.items()

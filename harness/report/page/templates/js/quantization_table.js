@@ -8,7 +8,7 @@ const costs = quantization?.costs ?? [];
 const isKl = (key) => /kl_/.test(key);
 const isReference = (cost) => cost.reference === null;
 const valueIn = (cost, key) => cost.cells[key]?.[0] ?? (isReference(cost) && key === "drift/kl_mean" ? 0 : null);
-const referenceOf = (cost) => costs.find((other) => other.quantization === cost.reference && other.model === cost.model && other.prompts === cost.prompts) ?? null;
+const referenceOf = (cost) => costs.find((other) => other.quantization === cost.reference && other.model === (cost.reference_model ?? cost.model) && other.prompts === cost.prompts) ?? null;
 const varies = (name) => new Set(costs.map((cost) => cost[name])).size > 1;
 const costName = (cost) => plain([varies("model") ? cost.model : null, varies("prompts") ? cost.prompts : null, cost.quantization].filter(Boolean).join(" / "));
 // In this view a run's hue would be its strategy: a quantization has the shape and the dash of its runs, in one colour.
