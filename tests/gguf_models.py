@@ -88,12 +88,21 @@ def _add_tokenizer(writer: Any, folder: Path, width: int) -> None:
     ids = {**tokenizer["model"]["vocab"], **{one["content"]: one["id"] for one in tokenizer["added_tokens"]}}
     names = {id_: name for name, id_ in ids.items()}
     special = {one["id"] for one in tokenizer["added_tokens"]}
-    unused = 5
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list([names.get(id_, f"[PAD{id_}]") for id_ in range(width)])
-    writer.add_token_types([3 if id_ in special else 1 if id_ in names else unused for id_ in range(width)])
-    writer.add_token_merges([" ".join(merge) for merge in tokenizer["model"]["merges"]])
+    normal, control, unused, byte = 1, 3, 5, 6
+    listed = [names.get(id_, f"[PAD{id_}]") for id_ in range(width)]
+    types = [control if id_ in special else normal if id_ in names else unused for id_ in range(width)]
+    if tokenizer["model"]["byte_fallback"]:
+        writer.add_tokenizer_model("llama")
+        types = [byte if name.startswith("<0x") else kind for name, kind in zip(listed, types, strict=True)]
+        # The pairs that were merged first have the highest scores.
+        order = ["".join(merge) for merge in tokenizer["model"]["merges"]]
+        writer.add_token_scores([-float(order.index(name) if name in order else 999) for name in listed])
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("gpt-2")
+        writer.add_token_merges([" ".join(merge) for merge in tokenizer["model"]["merges"]])
+    writer.add_token_list(listed)
+    writer.add_token_types(types)
     for role, add in (("bos", writer.add_bos_token_id), ("eos", writer.add_eos_token_id)):
         token = settings.get(f"{role}_token")
         if token:

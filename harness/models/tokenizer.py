@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from harness.config.point import Model
@@ -117,12 +118,13 @@ def _load(model: Model, files: ModelFiles) -> PreTrainedTokenizerBase:
 def _load_gguf(header: GgufHeader) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a GGUF file.
 
-    Of a byte-level BPE the generic class is AutoTokenizer's: AutoTokenizer only reads all of the file's
-    metadata again to find that.
+    It is read from an empty folder: transformers would prefer a tokenizer.json beside the file. Of a
+    byte-level BPE the generic class is AutoTokenizer's, which only reads all of the metadata to find that.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     kind: Any = AutoTokenizer
     if header.metadata.get("tokenizer.ggml.model") == "gpt2":
         kind = PreTrainedTokenizerFast
-    return kind.from_pretrained(str(header.path.parent), gguf_file=str(header.path))
+    with TemporaryDirectory() as empty:
+        return kind.from_pretrained(empty, gguf_file=str(header.path))

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from gguf_models import write_gguf
+from read_page import Page
 
 from harness.analysis.drift_costs import precision_report
 from harness.analysis.point_results import point_results
@@ -43,12 +44,17 @@ def test_drift_from_the_original(here: Path, outputs: Path, capsys: pytest.Captu
     models = "model.id=./small.Q4_0.gguf,./original,./small.F32.gguf"
     assert main(["plan", *SHORT, models]) == 0
     printed = capsys.readouterr()
-    told = "if small.Q4_0.gguf was made from original, what that cost is computed with drift.reference=original"
+    told = (
+        "if small.Q4_0.gguf was made from original, what that cost is computed with drift.reference=original"
+    )
     assert told in " ".join(printed.out.split())
     assert printed.out.count("drift.reference=") == 1
     assert "small.Q4_0.gguf: the weights of the GGUF file (Q4_0, " in " ".join(printed.out.split())
     assert "of its tokenizer are not in the model" not in " ".join(printed.out.split())
     assert main([*SHORT, models, "drift.reference=original"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "small.Q4_0.gguf: vs. original: KL " in printed
+    assert "the memory of weights" not in printed
     (plan,) = (outputs / "sweeps").glob("*/plan.json")
     sweep = load_sweep(plan.parent)
     point_of = {point.model: outputs / "points" / str(point.point_id) for point in sweep.points}
@@ -82,6 +88,13 @@ def test_drift_from_the_original(here: Path, outputs: Path, capsys: pytest.Captu
     assert costs["small.Q4_0.gguf"].metrics["drift/kl_mean"] == pytest.approx(
         math.fsum(expected) / len(expected), rel=1e-3
     )
+    page = Page((plan.parent / "compare.html").read_text(encoding="utf-8")).data["quantization"]
+    shown = {cost["model"]: (cost["reference_model"], cost["stored"]) for cost in page["costs"]}
+    assert shown == {
+        "small.Q4_0.gguf": ("original", "Q4_0, dequantized"),
+        "original": (None, None),
+        "small.F32.gguf": ("original", None),
+    }
     environment = json.loads((point_of["small.Q4_0.gguf"] / "environment.json").read_text())
     assert environment["model"]["stored_quantization"] == "Q4_0, dequantized"
     assert environment["versions"]["gguf"]
@@ -109,9 +122,9 @@ def test_how_a_model_is_named(here: Path, outputs: Path, reference: str, means: 
 
     assert app.run([*SHORT, *models, f"drift.reference={reference}"], action) == 0
     labels = {job.point_id: job.point.label for job in found[0].jobs}
-    assert {
-        job.point.label: labels.get(str(job.drift.reference)) for job in found[0].jobs
-    } == {label: None if label == f"{means}/greedy" else f"{means}/greedy" for label in labels.values()}
+    assert {job.point.label: labels.get(str(job.drift.reference)) for job in found[0].jobs} == {
+        label: None if label == f"{means}/greedy" else f"{means}/greedy" for label in labels.values()
+    }
     assert f"{means}/greedy" in labels.values()
 
 
@@ -131,4 +144,6 @@ def test_other_tokens_are_refused(
     models = "model.id=./chatty,./chatty.gguf"
     assert main(["check", *SHORT, models, "prompts=questions", "drift.reference=chatty"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "chatty.gguf and chatty read the prompts as other tokens; give both one model.chat_template" in line
+    assert (
+        "chatty.gguf and chatty read the prompts as other tokens; give both one model.chat_template" in line
+    )
