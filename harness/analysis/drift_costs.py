@@ -30,6 +30,7 @@ class Cost:
     Attributes:
         model, prompts, quantization: the points' choices.
         reference: the quantization it is compared with; None for a reference and where there is none.
+        reference_model: the model that it is compared with, where that is another one.
         metrics: `drift/...` and PRICES, the mean over its points; `drift/kl_max` the largest value.
         labels: the points' labels.
         on_front: whether it is Pareto-optimal among the model's quantizations in the metrics of FRONT; None
@@ -43,6 +44,7 @@ class Cost:
     metrics: Mapping[str, float]
     labels: tuple[str, ...]
     on_front: bool | None = None
+    reference_model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def precision_report(points: Sequence[PointResult]) -> PrecisionReport:
             groups.setdefault((p.point.model, p.point.prompts, p.point.quantization), []).append(p)
     costs = [_cost(key, some, references) for key, some in groups.items()]
     involved = {(c.model, c.prompts) for c in costs if c.reference}
+    involved |= {(c.reference_model, c.prompts) for c in costs if c.reference_model}
     costs, used = _with_fronts([cost for cost in costs if (cost.model, cost.prompts) in involved])
     agreements = [a for cost in costs if cost.reference for a in _agreements(cost, groups, references)]
     agreements.sort(key=lambda a: (a.kendall, a.metric))
@@ -121,8 +124,10 @@ def _cost(
         values = [p.metrics[name] for p in points if name in p.metrics]
         metrics[name] = max(values) if name == "drift/kl_max" else math.fsum(values) / len(values)
     labels = tuple(p.point.label for p in points)
-    compared_with = {references[label].point.quantization for label in labels if label in references}
-    return Cost(*key, min(compared_with, default=None), metrics, labels)
+    compared_with = [references[label].point for label in labels if label in references]
+    reference = min((point.quantization for point in compared_with), default=None)
+    other = min((point.model for point in compared_with if point.model != key[0]), default=None)
+    return Cost(*key, reference, metrics, labels, reference_model=other)
 
 
 def _with_fronts(costs: Sequence[Cost]) -> tuple[list[Cost], tuple[str, ...]]:
@@ -137,8 +142,9 @@ def _with_fronts(costs: Sequence[Cost]) -> tuple[list[Cost], tuple[str, ...]]:
 
     used = tuple(name for name in FRONT if all(name in values(cost) for cost in costs))
     on_front: dict[int, bool] = {}
-    for key in dict.fromkeys((cost.model, cost.prompts) for cost in costs):
-        rivals = [i for i, cost in enumerate(costs) if (cost.model, cost.prompts) == key]
+    keys = [(cost.reference_model or cost.model, cost.prompts) for cost in costs]
+    for key in dict.fromkeys(keys):
+        rivals = [i for i, other in enumerate(keys) if other == key]
         if len(rivals) > 1 and len(used) > 1:
             table = np.array([[values(costs[i])[name] for name in used] for i in rivals])
             on_front |= dict(zip(rivals, pareto_front(table, [False] * len(used)).tolist(), strict=True))

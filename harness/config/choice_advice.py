@@ -47,7 +47,8 @@ _MEANT: dict[str, tuple[tuple[str, tuple[str, ...] | str], ...]] = {
         (r"contrastive|simctg", ("contrastive_search", "contrastive_decoding")),
     ),
     "quantization": (
-        (r"gptq|awq|gguf|exl|fp8|mxfp4|compressed", _STORED_QUANTIZED),
+        (r"gguf|^i?q\d", "a GGUF file is model.id=FILE.gguf, with quantization=none"),
+        (r"gptq|awq|exl|fp8|mxfp4|compressed", _STORED_QUANTIZED),
         (r"4", ("bnb_nf4", "bnb_fp4", "torchao_int4_weight_only")),
         (r"8", ("bnb_int8", "torchao_int8_weight_only")),
         (r"^(bnb|bitsandbytes|on|true|yes)", ("bnb_nf4", "bnb_int8")),
@@ -89,8 +90,8 @@ def choice_advice(group: str, wrong: str, known: Sequence[str]) -> str:
             return f"; a file is {shlex.quote(f'prompts.file={wrong}')}"
         if re.search(r"[^\w.-]", wrong.strip()):
             return f"; a prompt is {prompt_override(wrong)}"
-    if group == "model" and ("/" in wrong or wrong.startswith((".", "~"))):
-        return f"; a folder or a model of the hub is {shlex.quote(f'model.id={wrong}')}"
+    if group == "model" and ("/" in wrong or wrong.startswith((".", "~")) or wrong.endswith(".gguf")):
+        return f"; a folder, a GGUF file or a model of the hub is {shlex.quote(f'model.id={wrong}')}"
     also = _ALSO_CALLED.get((group, wrong.lower().replace("-", "_")))
     if not also and (hint := did_you_mean(wrong, known)):
         return hint

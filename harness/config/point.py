@@ -20,7 +20,10 @@ from harness.config.selector_names import SelectorName
 class Model(Choice):
     """Which model, and how it may be loaded."""
 
-    id: str = Field(description="a built-in model's name, a hub id, or a folder")
+    id: str = Field(description="a built-in model's name, a hub id, a folder, or a GGUF file")
+    gguf_file: str | None = Field(
+        None, description="the GGUF file that is meant, of a folder or a hub repository (it is fetched)"
+    )
     revision: str | None = Field(None, description="hub revision: a commit hash, a tag or a branch")
     device: str = Field("auto", description="auto (cuda, mps, cpu in this order), cpu, mps, cuda or cuda:N")
     attention: str = Field("auto", description="auto, eager, sdpa or flash_attention_2")
@@ -187,7 +190,9 @@ class Drift(Section):
 
     enabled: bool = True
     reference: str | None = Field(
-        None, description="the quantization to compare with; null: the highest precision of the sweep"
+        None,
+        description="what to compare with: a quantization, a model (its name or id; the others must have its "
+        "tokens), or MODEL/QUANTIZATION; null: each model's highest precision in the sweep",
     )
     text: str | None = Field(
         None,

@@ -88,6 +88,10 @@ def expectation_rules(expect: Sequence[Expectation], sections: Mapping[str, Base
 def _model(model: Model) -> Iterator[Mistake]:
     if not model.id.strip():
         yield Mistake("model.id", "must be given: model.id=HUB-ID-OR-FOLDER")
+    name = model.gguf_file
+    if name is not None and (not name.endswith(".gguf") or ".." in name or name.startswith(("/", "~"))):
+        message = "must be the name of a .gguf file in the folder or repository of model.id"
+        yield Mistake(f"model.gguf_file={name}", message)
     if not DEVICE.fullmatch(model.device):
         yield Mistake(f"model.device={model.device}", "must be auto, cpu, mps, cuda or cuda:N")
     if model.attention not in ATTENTION:

@@ -20,7 +20,7 @@ from harness.models.weights import Tensor
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from harness.models.locate import ModelFiles
+    from harness.models.model_files import ModelFiles
 
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -86,7 +86,7 @@ def tokenizer_contradictions(files: ModelFiles, tokenizer: PreTrainedTokenizerBa
 
 def disagreements(files: ModelFiles, name: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     """Yield what a model's user should know of its files, each in one line that begins with its `name`."""
-    adapter = _adapter(files.folder)
+    adapter = None if files.gguf else _adapter(files.folder)
     if adapter is not None:
         yield (
             f"{name}: the adapter beside the weights ({_kind(adapter)} to {_base(adapter)}) is not applied; "
@@ -102,7 +102,7 @@ def disagreements(files: ModelFiles, name: str, tokenizer: PreTrainedTokenizerBa
                 f"{name}: {empty} of the {width} tokens that the model can choose are not in its tokenizer; "
                 "one that is drawn adds no text"
             )
-        if beyond:
+        if beyond and files.gguf is None:  # transformers adds a token to some, which no file has
             yield (
                 f"{name}: {beyond} tokens of its tokenizer are not in the model, which has {width}; a prompt "
                 "with one is refused, and none is ever chosen"
@@ -113,7 +113,7 @@ def disagreements(files: ModelFiles, name: str, tokenizer: PreTrainedTokenizerBa
                 "tokens, so it ends no text"
             )
     pad = tokenizer.pad_token
-    if pad is not None and _is_ordinary_text(pad, files.folder, tokenizer):
+    if pad is not None and files.gguf is None and _is_ordinary_text(pad, files.folder, tokenizer):
         yield (
             f"{name}: the pad token {pad!r} of its tokenizer is ordinary text, which is left out of the "
             "outputs where it is chosen; name another one as pad_token in tokenizer_config.json, such as "

@@ -10,7 +10,8 @@ import yaml
 from harness.config.point import Model
 from harness.config.search_path import conf_folder
 from harness.errors import ConfigError, HarnessError, Mistake
-from harness.models.locate import ModelFiles, locate
+from harness.models.locate import locate
+from harness.models.model_files import ModelFiles
 from harness.models.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:

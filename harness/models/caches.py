@@ -15,7 +15,7 @@ from harness.models.memory import has_full_attention, head_dim, key_value_heads,
 from harness.models.packages import missing_packages
 
 if TYPE_CHECKING:
-    from harness.models.locate import ModelFiles
+    from harness.models.model_files import ModelFiles
 
 NOTE = (
     "with a quantized cache every sample is prefilled and decoded alone, by stock `generate`, and shares no "

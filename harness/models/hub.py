@@ -65,6 +65,25 @@ def fetch_weights(
     return folder
 
 
+def fetch_gguf(model_id: str, revision: str | None, name: str) -> tuple[Path, str]:
+    """Fetch one GGUF file of a hub repository; return it, and the commit.
+
+    Raises:
+        ConfigError: as `fetch_small_files`.
+    """
+    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub.utils import validate_repo_id
+
+    with _hub_errors(model_id, revision):
+        validate_repo_id(model_id)
+        try:
+            path = Path(hf_hub_download(model_id, name, revision=revision))
+        except errors.RemoteEntryNotFoundError:
+            problem = f"{model_id} has no such file on the hub; look at its list of files"
+            raise ConfigError.of(f"model.gguf_file={name}", problem) from None
+    return path, path.parents[len(Path(name).parts) - 1].name
+
+
 def remote_weights(model_id: str, revision: str | None) -> tuple[list[str], tuple[Tensor, ...]]:
     """Return the files that the hub has of a model, and their tensors (from headers; no weights fetched)."""
     from huggingface_hub import HfApi

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,13 @@ from typing import TYPE_CHECKING, Any
 from harness.config.point import Model, Quantization
 from harness.errors import ConfigError, HarnessError, first_line
 from harness.models.device import check_attention, device_name, resolve_device
+from harness.models.gguf_checkpoint import stored_text
+from harness.models.gguf_header import GgufHeader
+from harness.models.gguf_weights import apply_rope_factors, gguf_arguments, read_once
 from harness.models.hub import fetch_weights
-from harness.models.locate import ModelFiles, locate
+from harness.models.locate import locate
 from harness.models.memory import peak_memory_mb, reset_peak_memory, resolve_dtype
+from harness.models.model_files import ModelFiles
 from harness.models.prequantized import StoredQuantization
 from harness.models.quantize import (
     check_quantization,
@@ -91,7 +96,7 @@ def load(model: Model, quantization: Quantization, on_progress: OnProgress | Non
     stored = files.stored
     reset_peak_memory(device)
     started = time.perf_counter()
-    loaded = read_model(files.folder, model, quantization, device, dtype, on_progress, stored)
+    loaded = read_model(files.folder, model, quantization, device, dtype, on_progress, stored, files.gguf)
     seconds = time.perf_counter() - started
     _keep_token_ids_only(loaded, files, tokenizer)
     unpacked = compute_dtype(quantization, device) if quantization.load_in_4bit else dtype
@@ -114,7 +119,7 @@ def load(model: Model, quantization: Quantization, on_progress: OnProgress | Non
         "attention": getattr(loaded.config, "_attn_implementation", None),
         "quantized_modules": quantized_modules(loaded),
         "quant_method": None if stored is None else stored.method,
-        "stored_quantization": None if stored is None else str(stored),
+        "stored_quantization": stored_text(files),
         "weight_files": len(files.weight_files),
         "context_length": files.context_length,
         "vocab_size": files.vocab_size,
@@ -148,10 +153,11 @@ def read_model(
     dtype: str,
     on_progress: OnProgress,
     stored: StoredQuantization | None = None,
+    gguf: GgufHeader | None = None,
 ) -> PreTrainedModel:
     """Read the weights of a local folder onto a device, in eval mode, without gradients.
 
-    `stored` is how the checkpoint is quantized already.
+    `stored` is how the checkpoint is quantized already, `gguf` the GGUF file of the folder that is meant.
 
     Raises:
         ConfigError, HarnessError: as `load`.
@@ -174,12 +180,18 @@ def read_model(
         arguments["attn_implementation"] = model.attention
     if (config := loading_config(quantization, device, stored)) is not None:
         arguments["quantization_config"] = config
+    how: Any = nullcontext()
+    if gguf is not None:
+        arguments |= gguf_arguments(gguf)
+        how = read_once(lambda fraction: on_progress("dequantizing weights", fraction))
     try:
-        with quiet_loading(lambda fraction: on_progress("loading weights", fraction)):
+        with quiet_loading(lambda fraction: on_progress("loading weights", fraction)), how:
             found: Any = AutoModelForCausalLM.from_pretrained(str(folder), **arguments)
+            loaded, info = found
+            if gguf is not None:
+                apply_rope_factors(loaded, gguf)
     except Exception as error:
         raise _load_error(error, model, device) from error
-    loaded, info = found
     # A weight of another shape is an error of `from_pretrained` itself.
     if missing := sorted(info["missing_keys"]):
         raise ConfigError.of(

@@ -2,138 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.config.point import Model
+from harness.config.suggest import similar_path
 from harness.config.user_path import user_path
 from harness.errors import ConfigError, Mistake
 from harness.models.agreement import adapter_alone, contradictions
-from harness.models.checkpoint_files import CONTEXT_KEYS, read_object, reading, wrong_values
+from harness.models.checkpoint_files import read_object, reading, wrong_values
 from harness.models.fable import FABLE_MODELS, fable_folder
-from harness.models.hub import fetch_small_files, nearest_builtin, remote_weights
-from harness.models.prequantized import StoredQuantization, stored_quantization
-from harness.models.weights import Tensor, fingerprint_files, main_dtype, read_header
+from harness.models.gguf_checkpoint import chosen_gguf, gguf_files, several_gguf
+from harness.models.hub import fetch_gguf, fetch_small_files, nearest_builtin, remote_weights
+from harness.models.model_files import ModelFiles
+from harness.models.packaged import PACKAGED, packaged_file
+from harness.models.weights import Tensor, read_header
 
-TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tekken.json",
-    "chat_template.jinja", "chat_template.json",
-)  # fmt: skip
 _ENCODER_DECODERS = {
     "t5", "mt5", "umt5", "longt5", "switch_transformers", "bart", "mbart", "marian", "pegasus", "pegasus_x",
     "blenderbot", "blenderbot-small", "led", "m2m_100", "nllb-moe", "prophetnet", "bigbird_pegasus",
     "whisper", "encoder-decoder", "seamless_m4t", "plbart", "t5gemma",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """A model that was found, described by its small files; its weights are not loaded.
-
-    Attributes:
-        id: `model.id` of the config.
-        folder: a local folder; of a hub model the cache's snapshot.
-        revision: the commit of a hub model, None for a folder.
-        config: content of config.json.
-        weight_files: names of the weight files, in order; those of a hub model may not be fetched yet.
-        pickled: they are pickle (.bin), not safetensors.
-        tensors: what the safetensors headers declare; empty when they are not available.
-        has_remote_code: Python code comes with the checkpoint.
-    """
-
-    id: str
-    folder: Path
-    revision: str | None
-    config: Mapping[str, Any] = field(repr=False)
-    weight_files: tuple[str, ...]
-    pickled: bool
-    tensors: tuple[Tensor, ...] = field(repr=False)
-    has_remote_code: bool
-
-    @property
-    def text_config(self) -> Mapping[str, Any]:
-        """The config of the language model (within a multimodal one: `text_config`)."""
-        inner = self.config.get("text_config")
-        return inner if isinstance(inner, dict) else self.config
-
-    @property
-    def model_type(self) -> str:
-        """The architecture's name in transformers."""
-        return str(self.config.get("model_type", ""))
-
-    @property
-    def context_length(self) -> int | None:
-        """The number of positions; None when config.json has none (recurrent models)."""
-        found = (self.text_config.get(key) for key in CONTEXT_KEYS)
-        return next((value for value in found if isinstance(value, int) and value > 0), None)
-
-    @property
-    def vocab_size(self) -> int | None:
-        """Width of the logits, including padding entries."""
-        value = self.text_config.get("vocab_size")
-        return value if isinstance(value, int) else None
-
-    @property
-    def layers(self) -> int | None:
-        """The number of layers; None when config.json does not tell."""
-        value = self.text_config.get("num_hidden_layers", self.text_config.get("n_layer"))
-        return value if isinstance(value, int) else None
-
-    @property
-    def checkpoint_dtype(self) -> str | None:
-        """The dtype that the model is to run in, as torch names it: config.json's, else its tensors'."""
-        dtype = self.config.get("dtype") or self.config.get("torch_dtype")
-        return str(dtype) if dtype and dtype != "auto" else main_dtype(self.tensors)
-
-    @property
-    def stored(self) -> StoredQuantization | None:
-        """How the checkpoint was quantized before it was stored, else None."""
-        return stored_quantization(self.config)
-
-    @cached_property
-    def generation_config(self) -> dict[str, Any]:
-        """Content of generation_config.json, {} when there is none."""
-        path = self.folder / "generation_config.json"
-        return read_object(path) if path.is_file() else {}
-
-    @cached_property
-    def eos_token_ids(self) -> tuple[int, ...]:
-        """The EOS tokens: generation_config.json's, else config.json's; empty when neither has any."""
-        for source in (self.generation_config, self.text_config, self.config):
-            found = source.get("eos_token_id")
-            if found is not None:
-                return tuple(found) if isinstance(found, list) else (found,)
-        return ()
-
-    @property
-    def eos_source(self) -> str:
-        """The file that `eos_token_ids` come from; where they are empty, the tokenizer's."""
-        if self.generation_config.get("eos_token_id") is not None:
-            return "generation_config.json"
-        return "config.json" if self.eos_token_ids else "tokenizer_config.json"
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """What identifies the weights: a hub model's commit, else a hash of config and weight files.
-
-        The version of transformers in the config does not count.
-        """
-        if self.revision is not None:
-            return self.revision
-        ignored = {"transformers_version", "_name_or_path"}
-        config = {key: value for key, value in self.config.items() if key not in ignored}
-        text = json.dumps([config, self.eos_token_ids], sort_keys=True)
-        return fingerprint_files(self.folder, self.weight_files, text)
-
-    def tokenizer_fingerprint(self, chat_template: str | None = None) -> str:
-        """Return a hash of the tokenizer's files, and of a chat template that replaces theirs."""
-        present = [path.name for path in self.folder.glob("*.tiktoken")]
-        return fingerprint_files(self.folder, [*TOKENIZER_FILES, *present], chat_template or "")
 
 
 def locate(model: Model) -> ModelFiles:
@@ -147,7 +36,12 @@ def locate(model: Model) -> ModelFiles:
 
 
 def _locate(model: Model) -> ModelFiles:
+    if model.id in PACKAGED:
+        _check_local(model)
+        return gguf_files(model.id, packaged_file(model.id), None, model.gguf_file)
     folder, revision = _find(model)
+    if (path := _gguf(model, folder, revision)) is not None:
+        return gguf_files(model.id, path, revision, model.gguf_file)
     config_path = folder / "config.json"
     if not config_path.is_file():
         missing = f"{model.id} is not a model folder: it has no config.json; give the folder that has it"
@@ -190,22 +84,64 @@ def _locate(model: Model) -> ModelFiles:
 
 
 def _find(model: Model) -> tuple[Path, str | None]:
-    """Return the folder, and the commit of a hub model."""
+    """Return the folder, or the GGUF file, and the commit of a hub model."""
     builtin = model.id in FABLE_MODELS
     folder = fable_folder(model.id) if builtin else user_path("model.id", model.id)
     if builtin or folder.is_dir():
-        if model.revision is not None:
-            raise ConfigError.of(
-                "model.revision",
-                f"{model.revision!r} has no effect on {model.id}, which is not a hub model; drop it",
-            )
+        _check_local(model)
         return folder.resolve(), None
     if folder.is_file():
-        raise ConfigError.of("model.id", f"{model.id} is a file; give the folder that has config.json")
+        if folder.suffix.lower() != ".gguf":
+            problem = f"{model.id} is a file; give a GGUF file, or the folder that has config.json"
+            raise ConfigError.of("model.id", problem)
+        _check_local(model)
+        return folder.absolute(), None  # a link of the hub's cache keeps its name
+    if model.id.lower().endswith(".gguf"):
+        raise ConfigError.of("model.id", _no_such_file(model.id))
     if "/" not in model.id and (hint := nearest_builtin(model.id)):
         raise ConfigError.of("model.id", f"{model.id!r} is neither a built-in model{hint} nor a folder here")
+    if model.gguf_file is not None:
+        return fetch_gguf(model.id, model.revision, model.gguf_file)
     snapshot = fetch_small_files(model.id, model.revision, code=model.trust_remote_code)
     return snapshot, snapshot.name
+
+
+def _check_local(model: Model) -> None:
+    """Refuse a revision of what is not on the hub."""
+    if model.revision is not None:
+        problem = f"{model.revision!r} has no effect on {model.id}, which is not a hub model; drop it"
+        raise ConfigError.of("model.revision", problem)
+
+
+def _no_such_file(model_id: str) -> str:
+    """Return that there is no GGUF file of this name, and what may have been meant."""
+    repository, _, name = model_id.replace(":", "/").rpartition("/")
+    if cure := similar_path(model_id):
+        return f"there is no file {model_id}{cure}"
+    of_hub = f"model.id={repository} model.gguf_file={name}"
+    if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
+        of_hub = f"model.id=OWNER/NAME model.gguf_file={name}"
+    return f"there is no file {model_id}; check the path; one of the hub is {of_hub}"
+
+
+def _gguf(model: Model, found: Path, revision: str | None) -> Path | None:
+    """Return the GGUF file that is meant; None for a checkpoint of transformers."""
+    if found.is_file():
+        return found
+    if model.gguf_file is None and (found / "config.json").is_file():
+        present = [path.name for path in found.iterdir()]
+        if revision is not None or _choose(found, present)[0] or not _has_gguf(present):
+            return None
+    if model.gguf_file is None and revision is not None:
+        names = [name for name in remote_weights(model.id, revision)[0] if _has_gguf([name])]
+        if names:
+            raise ConfigError.of("model.id", several_gguf(model.id, names))
+        return None
+    return chosen_gguf(model, found)
+
+
+def _has_gguf(names: Sequence[str]) -> bool:
+    return any(name.endswith(".gguf") for name in names)
 
 
 def _weights(model: Model, folder: Path, revision: str | None) -> tuple[tuple[str, ...], tuple[Tensor, ...]]:

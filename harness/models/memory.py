@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.config.point import Quantization
 from harness.models.device import gpu_bytes
-from harness.models.locate import ModelFiles
+from harness.models.model_files import ModelFiles
 from harness.models.prequantized import UNPACKED, StoredQuantization
 from harness.models.torchao import quantized_bytes
 from harness.models.weights import Tensor, quantizable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.config.point import Quantization
-from harness.models.locate import ModelFiles
+from harness.models.model_files import ModelFiles
 
 Precision = tuple[int, int]
 """Bits of a stored weight, and of its significand; sorts from low to high precision."""
@@ -22,6 +22,8 @@ def precision(quantization: Quantization, files: ModelFiles) -> Precision:
         return bits, bits
     if files.stored is None and quantization.dtype != "checkpoint":
         return _FLOATS[quantization.dtype]
+    if files.gguf is not None:  # dequantized
+        return _FLOATS[files.checkpoint_dtype or "float32"]
     return checkpoint_precision(files)
 
 
@@ -33,4 +35,6 @@ def checkpoint_precision(files: ModelFiles) -> Precision:
     if files.stored is not None:
         bits = files.stored.bits or 4
         return bits, bits
+    if files.gguf is not None and files.gguf.quantized:
+        return int(files.gguf.bits), int(files.gguf.bits)
     return _FLOATS.get(files.checkpoint_dtype or "", _FLOATS["float32"])

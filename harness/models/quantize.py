@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.point import Quantization
 from harness.errors import ConfigError, first_line
-from harness.models.locate import ModelFiles
+from harness.models.model_files import ModelFiles
 from harness.models.prequantized import METHODS, UNPACKED, StoredQuantization, stored_problem
 from harness.models.torchao import is_torchao, plain_tensors, torchao_config, torchao_problem
 
@@ -29,8 +29,15 @@ def uses_bitsandbytes(quantization: Quantization, stored: StoredQuantization | N
     return on_load or (stored is not None and stored.method == "bitsandbytes")
 
 
-def packages_of(quantization: Quantization, stored: StoredQuantization | None) -> tuple[str, ...]:
-    """Return the distributions whose arithmetic the samples depend on, beside those of every point."""
+def packages_of(
+    quantization: Quantization, stored: StoredQuantization | None, *, gguf: bool = False
+) -> tuple[str, ...]:
+    """Return the distributions whose arithmetic the samples depend on, beside those of every point.
+
+    `stored` is how the checkpoint is quantized already; `gguf` whether it is a GGUF file.
+    """
+    if gguf:
+        return ("gguf",)
     if quantization.torchao is not None:
         return ("torchao",)
     modules = () if stored is None else METHODS.get(stored.method, ())
@@ -52,6 +59,16 @@ def check_quantization(quantization: Quantization, device: str, files: ModelFile
             raise ConfigError.of(key, f"{name} {problem}")
         if reason := stored_problem(stored, device):
             raise ConfigError.of("model.id", f"{files.id} is {already}, {reason}")
+    if (
+        files is not None
+        and files.gguf is not None
+        and (uses_bitsandbytes(quantization) or quantization.torchao is not None)
+    ):
+        problem = (
+            f"cannot be applied to {files.id}, a GGUF file ({files.gguf.type_name}); use one of "
+            f"{', '.join(PLAIN)}, or the checkpoint that it was made from"
+        )
+        raise ConfigError.of(key, f"{name} {problem}")
     if quantization.torchao is not None and (reason := torchao_problem(quantization, device, files)):
         raise ConfigError.of(key, f"{name} cannot run here: {reason}")
     if uses_bitsandbytes(quantization, stored) and (reason := _bitsandbytes_problem(device)):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from harness.config.point import Model
 from harness.config.text_file import read_text
 from harness.errors import ConfigError, first_line
 from harness.models.agreement import tokenizer_contradictions
-from harness.models.locate import ModelFiles
+from harness.models.gguf_header import GgufHeader
+from harness.models.model_files import ModelFiles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -102,6 +104,8 @@ def _lacks(files: ModelFiles, token_id: int | None) -> bool:
 
 
 def _load(model: Model, files: ModelFiles) -> PreTrainedTokenizerBase:
+    if files.gguf is not None:
+        return _load_gguf(files.gguf)
     if is_self_contained(files):
         from transformers import PreTrainedTokenizerFast
 
@@ -109,3 +113,18 @@ def _load(model: Model, files: ModelFiles) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(files.folder), trust_remote_code=model.trust_remote_code)
+
+
+def _load_gguf(header: GgufHeader) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a GGUF file.
+
+    It is read from an empty folder: transformers would prefer a tokenizer.json beside the file. Of a
+    byte-level BPE the generic class is AutoTokenizer's, which only reads all of the metadata to find that.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    kind: Any = AutoTokenizer
+    if header.metadata.get("tokenizer.ggml.model") == "gpt2":
+        kind = PreTrainedTokenizerFast
+    with TemporaryDirectory() as empty:
+        return kind.from_pretrained(empty, gguf_file=str(header.path))

@@ -14,7 +14,7 @@ from harness.models.weights import Tensor, quantizable
 if TYPE_CHECKING:
     from transformers import TorchAoConfig
 
-    from harness.models.locate import ModelFiles
+    from harness.models.model_files import ModelFiles
 
 _GROUP = {"int4_weight_only": 128, "int8_dynamic_activation_int4_weight": 32}  # torchao's defaults
 _INT4_GROUPS_ON_CPU = (32, 64, 128)

@@ -17,6 +17,7 @@ from harness.config.suggest import did_you_mean, most_similar
 from harness.config.validation import format_value
 from harness.errors import ConfigError, Mistake
 from harness.models.model_info import ModelInfo
+from harness.plan.references import names_reference
 from harness.prompts.prompt import Prompt
 from harness.store.mlflow_uri import tracking_uri
 
@@ -231,13 +232,16 @@ def _wrong_reference(points: Sequence[Point]) -> Iterator[Mistake]:
     """Yield a mistake for a `drift.reference` that is not in the sweep."""
     requested = points[0].drift.reference
     names = list(dict.fromkeys(point.quantization.name for point in points))
-    if requested is not None and requested not in names:
+    if requested is not None and not any(names_reference(requested, point) for point in points):
         known = [path.stem for path in (conf_folder() / "quantization").glob("*.yaml")]
         highest = min(names, key=lambda name: HIGHEST.index(name) if name in HIGHEST else len(HIGHEST))
         near = requested if requested in known else most_similar(requested, names) or highest
         missing = "" if near in names else f" -m quantization={near},{','.join(names)}"
         cure = f"use{missing} drift.reference={near}"
-        message = f"no point of the sweep has this quantization; {cure}"
+        models = list(dict.fromkeys(point.model.name for point in points))
+        if requested not in known and (like := most_similar(requested, models)):
+            cure = f"use drift.reference={shlex.quote(like)}"
+        message = f"no point of the sweep has this quantization or model; {cure}"
         yield Mistake(f"drift.reference={requested}", message)
 
 

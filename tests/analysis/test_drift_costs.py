@@ -75,7 +75,7 @@ def test_without_drift_there_is_nothing_to_tell(tmp_path: Path) -> None:
 
 
 def test_equal_quantizations_are_both_on_the_front(tmp_path: Path) -> None:
-    """Dominating is being nowhere worse and somewhere better; each model has a front of its own."""
+    """Dominating is being nowhere worse and somewhere better, than all that have the same reference model."""
     metrics = {"drift/kl_mean": 0.02, "memory/weights_mb": 20.0, "latency/itl_p50_ms": 7.0}
     found = points(tmp_path)
     twins = [
@@ -90,7 +90,9 @@ def test_equal_quantizations_are_both_on_the_front(tmp_path: Path) -> None:
     report = precision_report([*rest, *twins, other])
     fronts = {(cost.model, cost.quantization): cost.on_front for cost in report.costs}
     assert fronts["m", "nf4"] is fronts["m", "fp4"] is True
-    assert fronts["n", "fp4"] is None, "nothing to compare it with"
+    assert fronts["n", "fp4"] is False, "its reference is of model m"
+    (cost,) = (cost for cost in report.costs if cost.model == "n")
+    assert (cost.reference, cost.reference_model) == ("fp32", "m")
 
 
 def test_rank_correlations() -> None:

@@ -36,6 +36,8 @@ GROUPS = ConfigGroups()
         ("prompts", "mine.jsonl", "prompts.file=mine.jsonl"),
         ("prompts", "my file.csv", "'prompts.file=my file.csv'"),
         ("model", "Qwen/Qwen2-0.5B", "model.id=Qwen/Qwen2-0.5B"),
+        ("model", "small.Q4_0.gguf", "model.id=small.Q4_0.gguf"),
+        ("quantization", "Q4_K_M", "a GGUF file is model.id=FILE.gguf, with quantization=none"),
     ],
 )
 def test_other_tools_words_are_understood(group: str, wrong: str, advised: str) -> None:

@@ -14,8 +14,9 @@ from harness.errors import ConfigError
 from harness.models import packages
 from harness.models.caches import cache_config, check_cache, quantized_cache_bytes
 from harness.models.load import load
-from harness.models.locate import ModelFiles, locate
+from harness.models.locate import locate
 from harness.models.memory import kv_cache_bytes
+from harness.models.model_files import ModelFiles
 
 FP32 = next(one for one in TRIED if one.name == "fp32")
 

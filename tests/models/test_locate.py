@@ -12,7 +12,8 @@ import pytest
 
 from harness.config.point import Model
 from harness.errors import ConfigError
-from harness.models.locate import ModelFiles, locate
+from harness.models.locate import locate
+from harness.models.model_files import ModelFiles
 
 
 def find(target: Any, **keys: Any) -> ModelFiles:
@@ -105,7 +106,7 @@ def test_folders_that_are_not_models(copy: Any, tmp_path: Path) -> None:
     assert "there is no folder" in refusal(tmp_path / "none" / "here")
     assert "there is no folder './x'" in refusal("./x")
     broken = copy()
-    assert "is a file; give the folder" in refusal(broken / "config.json")
+    assert "is a file; give a GGUF file, or the folder" in refusal(broken / "config.json")
     assert "has no effect on" in refusal(broken, revision="main")
     (broken / "config.json").write_text("{")
     assert "cannot be read" in refusal(broken)

@@ -129,7 +129,7 @@ def test_another_reference_can_be_named(capsys: pytest.CaptureFixture[str]) -> N
     assert [group.after for group in plan.groups] == [(), (0,), (0,)]
     assert main(["check", *BASE, *sweep, "drift.reference=fp16"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("drift.reference=fp16: no point of the sweep has this quantization")
+    assert line.startswith("drift.reference=fp16: no point of the sweep has this quantization or model")
     assert line.endswith("-m quantization=fp16,fp32,bf16,bnb_nf4 drift.reference=fp16")
 
 

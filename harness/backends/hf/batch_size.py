@@ -11,7 +11,7 @@ from harness.models.memory import kv_cache_bytes
 
 if TYPE_CHECKING:
     from harness.backends.backend import Request
-    from harness.models.locate import ModelFiles
+    from harness.models.model_files import ModelFiles
 
 _MOST_ROWS = {"cuda": 512, "mps": 128, "cpu": 128}
 """Beyond this many rows a step does not become cheaper per row."""

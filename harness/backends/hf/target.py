@@ -16,8 +16,10 @@ from harness.models.amateur import KEY, check_amateur, locate_amateur
 from harness.models.caches import NOTE, PACKAGES, cache_config, check_cache
 from harness.models.device import check_attention, resolve_device
 from harness.models.end_of_turn import end_of_turn
-from harness.models.locate import ModelFiles, locate
+from harness.models.gguf_checkpoint import dequantized_note
+from harness.models.locate import locate
 from harness.models.memory import BYTES, available_bytes, resolve_dtype, weight_bytes
+from harness.models.model_files import ModelFiles
 from harness.models.packages import package_version
 from harness.models.precision import checkpoint_precision, precision
 from harness.models.prequantized import stored_note
@@ -135,9 +137,11 @@ def hf_target(point: Point, once: Once) -> HfTarget:
     def make() -> HfTarget:
         tokenizer = once(("tokenizer", model), lambda: load_tokenizer(model, files))
         cache = cache_config(point.cache, files)
-        packages = packages_of(quantization, files.stored)
+        packages = packages_of(quantization, files.stored, gguf=files.gguf is not None)
         packages += () if cache is None else PACKAGES[cache["backend"]]
         notes = [] if files.stored is None else [stored_note(model.name, files.stored)]
+        if files.gguf is not None and files.gguf.quantized:
+            notes.append(dequantized_note(model.name, files.gguf, resolve_dtype(quantization, files)))
         notes += [] if cache is None else [NOTE]
         notes += disagreements(files, model.name, tokenizer)
         return HfTarget(

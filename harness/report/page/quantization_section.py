@@ -159,6 +159,8 @@ def _cost_json(
         "prompts": cost.prompts,
         "quantization": cost.quantization,
         "reference": cost.reference,
+        "reference_model": cost.reference_model,
+        "stored": next(filter(None, map(_stored_quantization, results)), None),
         "cells": {
             name: [short(value, 6), *map(short, intervals.get(name, (None, None)))]
             for name, value in cost.metrics.items()
@@ -168,6 +170,13 @@ def _cost_json(
         "divergences": [steps, never],
         "shares": [[text, token_id, count, short(share, 3)] for text, token_id, count, share in shares],
     }
+
+
+def _stored_quantization(result: PointResult) -> str | None:
+    """Return how the checkpoint of a point was quantized before it was stored."""
+    if result.stored is None or not result.stored.has("environment.json"):
+        return None
+    return result.stored.environment().get("model", {}).get("stored_quantization")
 
 
 def _agreements_json(report: PrecisionReport) -> list[tuple[Any, ...]]:

@@ -8,9 +8,11 @@ const costs = quantization?.costs ?? [];
 const isKl = (key) => /kl_/.test(key);
 const isReference = (cost) => cost.reference === null;
 const valueIn = (cost, key) => cost.cells[key]?.[0] ?? (isReference(cost) && key === "drift/kl_mean" ? 0 : null);
-const referenceOf = (cost) => costs.find((other) => other.quantization === cost.reference && other.model === cost.model && other.prompts === cost.prompts) ?? null;
+const referenceOf = (cost) => costs.find((other) => other.quantization === cost.reference && other.model === (cost.reference_model ?? cost.model) && other.prompts === cost.prompts) ?? null;
 const varies = (name) => new Set(costs.map((cost) => cost[name])).size > 1;
-const costName = (cost) => plain([varies("model") ? cost.model : null, varies("prompts") ? cost.prompts : null, cost.quantization].filter(Boolean).join(" / "));
+// A checkpoint that was stored quantized, as it is: `Q4_1, dequantized`.
+const precisionName = (cost) => (cost.stored === null ? cost.quantization : cost.quantization === "none" ? cost.stored : `${cost.quantization} of ${cost.stored}`);
+const costName = (cost) => plain([varies("model") ? cost.model : null, varies("prompts") ? cost.prompts : null, precisionName(cost)].filter(Boolean).join(" / "));
 // In this view a run's hue would be its strategy: a quantization has the shape and the dash of its runs, in one colour.
 const costHue = (index) => (hueChoice === "decoding" || hueChoice === null || manyHues || !costs[index].points.length ? null : hueOf(costs[index].points[0]));
 const costColour = (index) => (costHue(index) === null ? cssColour("--accent") : toneOf(costHue(index), null, isDark()));
