@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.backends.hf.generation_config import generation_config
-from harness.backends.hf.recorder import RawStep, Recorder
 from harness.backends.hf.teacher_forcing import logits_along
+from harness.backends.steps.generation_config import generation_config
+from harness.backends.steps.recorder import RawStep, Recorder
 from harness.decoding.processors import stock_processors
 from harness.decoding.strategy import Strategy
 from harness.models.load import LoadedModel

@@ -17,8 +17,8 @@ from scipy.stats import chisquare
 
 from harness.backends.backend import Request
 from harness.backends.hf.latency_pass import time_strategy
-from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.tree import decode_tree
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.cli.decoding_knobs import choices_of
 from harness.config.decoding import Decoding
 from harness.config.effective import decoding_fields

@@ -16,8 +16,8 @@ from scipy.stats import chisquare
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.stock_generate import stock_generate
-from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.tree import decode_tree
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.config.decoding import Decoding
 from harness.config.point import Timing
 from harness.decoding.detokenizer import Detokenizer

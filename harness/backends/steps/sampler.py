@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from harness.backends.hf.recorder import RawStep, Recorder
+from harness.backends.steps.recorder import RawStep, Recorder
 from harness.decoding.branches import tokens_of_rank
 from harness.decoding.gumbel import draw
 from harness.decoding.logits import Logits
