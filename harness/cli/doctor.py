@@ -30,7 +30,11 @@ def _choices(group: str) -> Iterator[dict[str, Any]]:
         yield {"name": path.stem, **yaml.safe_load(path.read_text(encoding="utf-8"))}
 
 
-TRIED = tuple(Quantization(**fields) for fields in _choices("quantization") if fields["name"] != "none")
+TRIED = tuple(
+    one
+    for fields in _choices("quantization")
+    if (one := Quantization(**fields)).name != "none" and one.vllm is None
+)
 TRIED_CACHES = tuple(cache for fields in _choices("cache") if (cache := Cache(**fields)).quantized)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,17 @@ from harness.decoding.texts import Texts
 from harness.decoding.warping import after_samplers
 
 Key = TypeVar("Key", bound=Hashable)
+
+
+class StepRows(Protocol):
+    """The rows of a batch at a step, of which processors may read the texts."""
+
+    @property
+    def step(self) -> int:
+        """Index of the token being chosen, from 0."""
+
+    def texts(self, rows: Sequence[int]) -> Texts:
+        """Return some of the rows as processors read them."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ def choose_tokens(
     chosen: Sequence[Choosing],
     recorder: Recorder,
     raw: RawStep,
-    batch: BatchRows,
+    batch: StepRows,
     failed: Callable[[int, Exception], Exception] = lambda _, error: error,
 ) -> list[Tensor]:
     """Choose a token for each sequence, and record what it was chosen from.
@@ -134,7 +145,7 @@ class _Sampled(NamedTuple):
     allowed_logprob: Tensor | None
 
 
-def _unsampled(one: Choosing, recorder: Recorder, raw: RawStep, batch: BatchRows) -> Tensor:
+def _unsampled(one: Choosing, recorder: Recorder, raw: RawStep, batch: StepRows) -> Tensor:
     """Choose the tokens of a strategy without samplers."""
     sequences, device = one.sequences, raw.logits.device
     rows = torch.tensor(sequences.rows, device=device)
@@ -149,7 +160,7 @@ def _unsampled(one: Choosing, recorder: Recorder, raw: RawStep, batch: BatchRows
     return tokens
 
 
-def _warped(one: Choosing, raw: RawStep, batch: BatchRows) -> tuple[Tensor, list[int], Tensor | None]:
+def _warped(one: Choosing, raw: RawStep, batch: StepRows) -> tuple[Tensor, list[int], Tensor | None]:
     """Return what a strategy's processors make of its distinct rows, (M, V), and each sequence's row in it.
 
     Also the log of the raw probability of what a grammar allows, (N,); None without one.
@@ -176,7 +187,7 @@ def _sampled(
     together: Mapping[int, _Sampled],
     recorder: Recorder,
     raw: RawStep,
-    batch: BatchRows,
+    batch: StepRows,
 ) -> dict[int, Tensor]:
     """Draw for some strategies at once; return their tokens by number."""
     counts = [len(together[number].sequences.numbers) for number in numbers]
@@ -217,7 +228,7 @@ def _sample(
     indices: Sequence[int],
     recorder: Recorder,
     raw: RawStep,
-    batch: BatchRows,
+    batch: StepRows,
     sequences: Sequences,
     allowed_logprob: Tensor | None,
 ) -> Tensor:
@@ -259,7 +270,7 @@ def _states(
     strategies: Sequence[Processors],
     which: Sequence[int],
     indices: Sequence[int],
-    batch: BatchRows,
+    batch: StepRows,
     sequences: Sequences,
 ) -> list[StateOfRows]:
     """Return the parameters that differ by text, of the strategies that have any."""

@@ -228,7 +228,7 @@ def test_draws_follow_the_distribution_after_it(loaded_model: Any, prompts_of: A
 def test_what_goes_wrong_is_one_line(
     name: str, message: str, loaded_model: Any, prompts_of: Any, own: Any
 ) -> None:
-    from harness.backends.hf.decoding_method import StrategyError
+    from harness.backends.steps.strategy_error import StrategyError
 
     loaded = loaded_model("llama")
     strategy = own(loaded, [f"{FILE}:{name}"], do_sample=True)
