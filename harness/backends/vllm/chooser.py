@@ -132,8 +132,7 @@ class Chooser:
             for processors, saved in self._saved:
                 processors.state.restore({n: state for n, state in saved.items() if n in unused})
             for number in unused:
-                if self.texts[number].group.processors.has_objects:
-                    self.texts[number].group.processors.forget()
+                _begin_again(self.texts[number])
 
     def read(self, numbers: Sequence[int], device: str) -> Texts:
         """Return texts with equally many generated tokens as processors read them."""
@@ -206,6 +205,21 @@ class _Rows:
     def texts(self, rows: Sequence[int]) -> Texts:
         """Return some of the rows as processors read them."""
         return self.chooser.read([self.numbers[row] for row in rows], self.device)
+
+
+def _begin_again(text: Text) -> None:
+    """Let objects of a text's processors, which saw a step that is not used, begin anew.
+
+    Raises:
+        StrategyError: they saw other steps before.
+    """
+    processors, strategy = text.group.processors, text.group.strategy
+    if not processors.has_objects:
+        return
+    if text.tokens:
+        problem = "vLLM took a text out of its batch, and its object cannot go on; set backend.max_num_seqs"
+        raise StrategyError(strategy, HarnessError(f"decoding.processors: {problem} lower"))
+    processors.forget()
 
 
 def _failed(strategies: Sequence[Strategy]) -> Callable[[int, Exception], Exception]:

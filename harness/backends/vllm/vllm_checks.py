@@ -18,7 +18,7 @@ NATIVE = (
 )  # fmt: skip
 """The fields that vLLM's own sampler has, under the same names and of the same meaning."""
 _ON_LOAD = ("fp8", "bitsandbytes")
-_ON_GPUS = ("fp8", "bitsandbytes")
+"""Quantizations that vLLM makes of plain weights, on GPUs; others are those of a checkpoint."""
 
 
 def not_native(effective: Mapping[str, Any]) -> list[str]:
@@ -65,18 +65,18 @@ def _decoding(point: Point) -> Iterator[Mistake]:
 
 def _quantization(quantization: Quantization, files: ModelFiles, found: Installed) -> Iterator[Mistake]:
     key, method, stored = f"quantization={quantization.name}", quantization.vllm, files.stored
+    # What can be made of these weights by the vLLM that is here.
+    cure = "use quantization=none" if stored or found.device == "cpu" else "use quantization=vllm_fp8"
     if quantization.load_in_4bit or quantization.load_in_8bit or quantization.torchao is not None:
-        yield Mistake(key, "is of transformers; use quantization=vllm_fp8, or backend=hf")
+        yield Mistake(key, f"is of transformers; {cure}, or backend=hf")
     if method is None:
         return
     if found.quantizations and method not in found.quantizations:
-        some = [name for name in ("fp8", "awq", "gptq") if name in found.quantizations]
-        cure = f"use quantization=vllm_{some[0]}" if some else "use quantization=none"
         yield Mistake(key, f"this vLLM ({found.version}) does not have {method}; {cure}")
-    elif method in _ON_GPUS and found.device == "cpu":
-        yield Mistake(key, "needs a GPU, and this vLLM runs on the CPU; use quantization=bf16")
+    elif method in _ON_LOAD and found.device == "cpu":
+        yield Mistake(key, f"needs a GPU, and this vLLM runs on the CPU; {cure}")
     elif method in _ON_LOAD and stored is not None and stored.method != method:
-        yield Mistake(key, f"{files.id} is already quantized ({stored}); use quantization=none")
+        yield Mistake(key, f"{files.id} is already quantized ({stored}); {cure}")
     elif method not in _ON_LOAD and (stored is None or stored.method != method):
         how = "not quantized" if stored is None else f"quantized with {stored}"
-        yield Mistake(key, f"{files.id} is {how}, and {method} is not made on load; use quantization=none")
+        yield Mistake(key, f"{files.id} is {how}, and {method} is not made on load; {cure}")

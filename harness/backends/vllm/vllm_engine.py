@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import warnings
@@ -17,6 +18,7 @@ from harness.config.point import Backend, Model, Quantization
 from harness.errors import HarnessError, first_line
 from harness.models.locate import ModelFiles
 from harness.models.memory import BYTES, available_bytes, kv_cache_bytes
+from harness.models.weight_progress import quiet_loading
 
 _ENVIRONMENT = {
     # The engine must be here: its processors share what they see with this process.
@@ -68,8 +70,9 @@ def open_engine(
     if not backend.native:
         # Its processors are tested; the second runner's are not (`runner_v2.py`).
         os.environ.setdefault(_RUNNER, "0")
-    with warnings.catch_warnings(), _own_random_numbers(), _own_threads():
-        warnings.simplefilter("ignore")
+    # Before vLLM sets its log up, what it says while it is imported has this level.
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
+    with quiet_loading(), _own_random_numbers(), _own_threads():
         try:
             from vllm.engine.arg_utils import EngineArgs
             from vllm.v1.engine.llm_engine import LLMEngine

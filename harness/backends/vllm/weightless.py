@@ -10,6 +10,7 @@ from harness.config.point import Model
 from harness.models.load import LoadedModel
 from harness.models.locate import ModelFiles
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
+from harness.models.weight_progress import quiet_loading
 
 
 def weightless(model: Model, files: ModelFiles, dtype: str, device: str, **facts: Any) -> LoadedModel:
@@ -26,7 +27,7 @@ def weightless(model: Model, files: ModelFiles, dtype: str, device: str, **facts
 
     trust = model.trust_remote_code
     config = AutoConfig.from_pretrained(str(files.folder), trust_remote_code=trust)
-    with torch.device("meta"):
+    with quiet_loading(), torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
     empty.generation_config = GenerationConfig()
     known = {

@@ -63,7 +63,8 @@ class Compared:
 
     def note(self, name: str, a: np.ndarray, b: np.ndarray) -> None:
         a, b = a.astype(np.float64), b.astype(np.float64)
-        assert (np.isneginf(a) == np.isneginf(b)).all() and (np.isnan(a) == np.isnan(b)).all(), name
+        assert (np.isneginf(a) == np.isneginf(b)).all(), name
+        assert (np.isnan(a) == np.isnan(b)).all(), name
         finite = np.isfinite(a) & np.isfinite(b)
         # Of a token that is as good as impossible the logarithm is large, and rounded accordingly.
         gap = np.abs(a[finite] - b[finite]) / np.maximum(1, np.abs(b[finite]))
