@@ -25,6 +25,11 @@ class Direction(Enum):
     SWAP = 2
 
 
+def _params(**fields: Any) -> SimpleNamespace:
+    """vLLM's SamplingParams, as far as processors read it."""
+    return SimpleNamespace(**{"extra_args": None, "prompt_logprobs": None, **fields})
+
+
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the modules of vLLM that the harness imports while it runs requests be found."""
     names = {
@@ -32,7 +37,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
         "vllm.v1.worker.gpu.sample.logits_processor": {"LogitsProcessor": object},
         "vllm.inputs.engine": {"tokens_input": lambda ids: {"prompt_token_ids": ids}},
         "vllm.sampling_params": {
-            "SamplingParams": SimpleNamespace,
+            "SamplingParams": _params,
             "RequestOutputKind": SimpleNamespace(DELTA="delta"),
         },
     }
@@ -97,7 +102,8 @@ class FakeEngine:
             logits = self._processor.apply(torch.stack([self._logits(one) for one in self._in_row]))
         outputs = []
         for one, row in zip(self._in_row, logits, strict=True):
-            assert int((row > float("-inf")).sum()) == 1, "one token is left"
+            left = int((row > float("-inf")).sum())
+            assert left == 1 or one.params.extra_args is None, "one token is left"
             if one.parts:
                 one.parts -= 1  # what was read so far is not the whole text
                 self.parts += 1
@@ -109,6 +115,7 @@ class FakeEngine:
                     request_id=one.id,
                     outputs=[SimpleNamespace(token_ids=[one.tokens[-1]], logprobs=None)],
                     finished=done,
+                    prompt_logprobs=self._of_prompt(one),
                 )
             )
         finished = {output.request_id for output in outputs if output.finished}
@@ -162,3 +169,10 @@ class FakeEngine:
         if one.parts:
             ids = ids[: max(1, len(ids) // 2)]
         return self._model(torch.tensor([ids])).logits[0, -1].float()
+
+    def _of_prompt(self, one: Running) -> Any:
+        if one.params.prompt_logprobs is None or len(one.tokens) > 1:
+            return None
+        log_p = self._model(torch.tensor([one.prompt])).logits[0].float().log_softmax(-1)
+        pairs = enumerate(one.prompt[1:])
+        return [None, *({t: SimpleNamespace(logprob=float(log_p[n, t]))} for n, t in pairs)]

@@ -23,6 +23,7 @@ from harness.backends.vllm.chooser import Chooser
 from harness.backends.vllm.elsewhere import MODEL, REQUEST
 from harness.backends.vllm.engine_outputs import Outputs
 from harness.backends.vllm.engine_run import run_requests
+from harness.backends.vllm.engine_self_test import check_rows
 from harness.backends.vllm.kept_token import Chosen, choosing
 from harness.backends.vllm.limited_files import MOST_ROWS, LimitedFiles
 from harness.backends.vllm.reported import reported_steps
@@ -41,7 +42,7 @@ from harness.models.hub import fetch_weights
 from harness.models.load import LoadedModel
 from harness.models.memory import peak_memory_mb, reset_peak_memory, resolve_dtype
 from harness.models.packages import package_version
-from harness.progress import Progress
+from harness.progress import SILENT, Progress
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample
 
@@ -101,7 +102,14 @@ class VllmBackend:
             "vllm": opened.facts,
         }
         place = "cuda:0" if device == "cuda" else device
-        return cls(weightless(model, files, dtype, place, **facts), opened, backend, model)
+        made = cls(weightless(model, files, dtype, place, **facts), opened, backend, model)
+        if made.capabilities.full_distribution:
+            try:
+                check_rows(opened, made._loaded, lambda requests: list(made.generate(requests, SILENT)))
+            except Exception:
+                made.close()
+                raise
+        return made
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -48,7 +48,8 @@ class Outputs:
         """Take what is new of each text; return those that ended."""
         now = self._now()
         ended, count = [], 0
-        for number, found in new.items():
+        for number, output in new.items():
+            found = output.outputs[0]
             text, request = self.texts[number], self._requests[number]
             for token in found.token_ids:
                 text.tokens.append(int(token))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 OnStep = Callable[[Mapping[int, Any]], Collection[int]]
-"""Gets what is new of each text by its number, vLLM's `CompletionOutput`; returns those that are to end."""
+"""Gets what is new of each text by its number, vLLM's `RequestOutput`; returns those that are to end."""
 
 
 def run_requests(
@@ -26,7 +26,7 @@ def run_requests(
         while left:
             found = engine.step()
             outputs = {int(one.request_id): one for one in found}
-            ended = on_step({number: one.outputs[0] for number, one in outputs.items()})
+            ended = on_step(outputs)
             left -= {number for number, one in outputs.items() if one.finished}
             if stopped := [number for number in ended if number in left]:
                 engine.abort_request([str(number) for number in stopped])

@@ -13,10 +13,13 @@ from fake_vllm import FakeEngine, install
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.tree import decode_tree
 from harness.backends.vllm.backend import VllmBackend
+from harness.backends.vllm.chooser import Chooser
+from harness.backends.vllm.engine_self_test import check_rows
 from harness.backends.vllm.vllm_engine import Opened
 from harness.config.point import Backend, Engine, Model
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.own_checks import planned_processors
+from harness.errors import HarnessError
 from harness.progress import SILENT
 
 OWN = str(Path(__file__).parents[1] / "hf" / "own_samples.py")
@@ -161,12 +164,25 @@ def test_another_token_than_the_one_that_was_left_is_noticed(
     def other() -> Any:
         outputs = step()
         for output in outputs:
-            output.outputs[0].token_ids[0] += 1
+            output.outputs[0].token_ids[0] ^= 1
         return outputs
 
     monkeypatch.setattr(one._opened.engine, "step", other)
     with pytest.raises(Exception, match="was the only token left; use backend=hf"):
         answers(one, [request])
+
+
+def test_rows_that_are_mistaken_are_noticed_at_load(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = backend(rows=3, seed=1)
+
+    def check() -> None:
+        check_rows(one._opened, one._loaded, lambda requests: answers(one, list(requests)))
+
+    check()
+    choose = Chooser.choose
+    monkeypatch.setattr(Chooser, "choose", lambda self, rows, logits: choose(self, rows, logits.flip(0)))
+    with pytest.raises(HarnessError, match=r"is not what it computes .* use backend=hf, and report this"):
+        check()
 
 
 def test_it_is_timed_by_the_steps_of_the_engine(
