@@ -6,6 +6,7 @@ back, and rows move and swap; some rows hold a prompt that is read in parts, who
 
 from __future__ import annotations
 
+import importlib
 import random
 import sys
 from collections.abc import Callable
@@ -48,6 +49,12 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setitem(sys.modules, parent, sys.modules.get(parent) or ModuleType(parent))
         module = ModuleType(name)
         vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    # What is imported with them must not stay for a test with the true ones.
+    for name in ("harness.backends.vllm.runner_v1", "harness.backends.vllm.runner_v2"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        module = importlib.import_module(name)
+        del sys.modules[name]
         monkeypatch.setitem(sys.modules, name, module)
 
 

@@ -37,11 +37,9 @@ class Backend(Choice):
     )
     native: bool = Field(False, description="vllm: its own sampler and logprobs, to measure vLLM itself")
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="vllm: part of the device's memory that it takes; null: its default"
+        None, description="vllm: part of the device's memory that it takes; null: 0.85, natively its default"
     )
-    max_num_seqs: Positive | None = Field(
-        None, description="vllm: sequences decoded in one batch; null: 256, or engine.batch_rows"
-    )
+    max_num_seqs: Positive | None = Field(None, description="vllm: sequences decoded in one batch; null: 256")
     max_model_len: Positive | None = Field(
         None, description="vllm: tokens of prompt and output at most; null: the model's context"
     )

@@ -19,7 +19,7 @@ from harness.backends.backend import (
 from harness.backends.steps.finished import finished_sample
 from harness.backends.steps.recorder import Recorded, Recorder
 from harness.backends.steps.strategy_error import StrategyError
-from harness.backends.vllm.chooser import Chooser
+from harness.backends.vllm.chooser import OUT_OF_MEMORY, Chooser
 from harness.backends.vllm.elsewhere import MODEL, REQUEST
 from harness.backends.vllm.engine_outputs import Outputs
 from harness.backends.vllm.engine_run import run_requests
@@ -35,7 +35,7 @@ from harness.config.point import Backend as BackendChoice
 from harness.config.point import Engine, Model, Quantization, Timing
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
-from harness.errors import HarnessError
+from harness.errors import HarnessError, first_line
 from harness.models.describe import environment
 from harness.models.device import cpu_threads, device_name
 from harness.models.hub import fetch_weights
@@ -106,9 +106,12 @@ class VllmBackend:
         if made.capabilities.full_distribution:
             try:
                 check_rows(opened, made._loaded, lambda requests: list(made.generate(requests, SILENT)))
-            except Exception:
+            except Exception as error:
                 made.close()
-                raise
+                if isinstance(error, HarnessError):
+                    raise
+                problem = f"vLLM fails on {files.id}: {first_line(error)}"
+                raise HarnessError(f"backend=vllm: {problem}; use backend=hf") from error
         return made
 
     @property
@@ -238,6 +241,10 @@ class VllmBackend:
             run_requests(
                 self._opened.engine, [r.prompt.ids for r in requests], self._params(requests), outputs.collect
             )
+        if isinstance(chosen.error, OUT_OF_MEMORY):
+            problem = "no memory is left beside vLLM for the distributions of a step"
+            cure = "set backend.gpu_memory_utilization or backend.max_num_seqs lower"
+            raise HarnessError(f"backend=vllm: {problem}; {cure}") from chosen.error
         if chosen.error is not None:
             raise chosen.error
         chooser.settle()

@@ -26,6 +26,9 @@ from harness.decoding.texts import Texts
 from harness.errors import HarnessError
 from harness.models.load import LoadedModel
 
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+"""What is raised where the memory is too small."""
+
 
 @dataclass
 class Text:
@@ -223,4 +226,8 @@ def _begin_again(text: Text) -> None:
 
 
 def _failed(strategies: Sequence[Strategy]) -> Callable[[int, Exception], Exception]:
-    return lambda number, error: StrategyError(strategies[number], error)
+    def failed(number: int, error: Exception) -> Exception:
+        # A lack of memory is no strategy's fault.
+        return error if isinstance(error, OUT_OF_MEMORY) else StrategyError(strategies[number], error)
+
+    return failed

@@ -43,6 +43,10 @@ def vllm_mistakes(point: Point, files: ModelFiles, found: Installed, device: str
         problem = f"this vLLM ({found.version}) runs on {found.device}"
         cure = f"use model.device={found.device}, or backend=hf"
         yield Mistake(f"model.device={point.model.device}", f"is {device} here, and {problem}; {cure}")
+    if point.model.device.startswith("cuda:") and point.model.device != "cuda:0":
+        number = point.model.device.partition(":")[2]
+        cure = f"use model.device=cuda, in an environment with CUDA_VISIBLE_DEVICES={number}"
+        yield Mistake(f"model.device={point.model.device}", f"vLLM takes the first GPU that it sees; {cure}")
     longest, context = point.backend.max_model_len, files.context_length
     if longest is not None and context is not None and longest > context:
         message = f"{point.model.name} has a context of {context} tokens; take at most that many"

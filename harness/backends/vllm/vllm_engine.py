@@ -30,6 +30,10 @@ _ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
 _RUNNER = "VLLM_USE_V2_MODEL_RUNNER"
+_RUNNER_ASKED = os.environ.get(_RUNNER)
+_GPU_SHARE = 0.85
+"""Part of a GPU's memory that vLLM takes by default: less than its own 0.92, since the distributions of a
+step are computed and recorded beside it."""
 _MOST_CPU_CACHE = 0.5
 """Part of the free memory of a CPU that the cache takes at most."""
 
@@ -67,9 +71,11 @@ def open_engine(
     """
     for name, value in _ENVIRONMENT.items():
         os.environ[name] = value if name.startswith("VLLM_ENABLE") else os.environ.get(name, value)
-    if not backend.native:
-        # Its processors are tested; the second runner's are not (`runner_v2.py`).
-        os.environ.setdefault(_RUNNER, "0")
+    # The first runner's processor is tested in vLLM, the second's is not (`runner_v2.py`).
+    runner = _RUNNER_ASKED if backend.native or _RUNNER_ASKED is not None else "0"
+    os.environ.pop(_RUNNER, None)
+    if runner is not None:
+        os.environ[_RUNNER] = runner
     # Before vLLM sets its log up, what it says while it is imported has this level.
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
     with quiet_loading(), _own_random_numbers(), _own_threads():
@@ -101,6 +107,8 @@ def open_engine(
             arguments["gpu_memory_utilization"] = backend.gpu_memory_utilization
         elif not torch.cuda.is_available():
             arguments["kv_cache_memory_bytes"] = _cpu_cache_bytes(files, dtype, rows)
+        elif not backend.native:
+            arguments["gpu_memory_utilization"] = _GPU_SHARE
         try:
             config = EngineArgs(**arguments).create_engine_config()
             if not backend.native:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fake_vllm import FakeEngine, install
 
 from harness.backends.backend import Failure, Request
@@ -151,6 +152,20 @@ def test_a_strategy_that_fails_does_not_disturb_the_others(
     expected = decode_tree(loaded, [requests[1]], Detokenizer(loaded.tokenizer))
     equal(found[1], expected[0])
     equal(found[3], expected[0])
+
+
+def test_a_lack_of_memory_is_no_strategys_fault(
+    backend: Any, loaded_model: Any, prompts_of: Any, strategy_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = loaded_model("llama")
+
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("harness.decoding.processors.Processors.__call__", full)
+    request = Request(prompts_of(loaded)[0], 0, strategy_of(loaded, repetition_penalty=1.3))
+    with pytest.raises(HarnessError, match=r"set backend.gpu_memory_utilization or backend.max_num_seqs"):
+        answers(backend(), [request])
 
 
 def test_another_token_than_the_one_that_was_left_is_noticed(

@@ -12,6 +12,7 @@ from harness.backends.vllm import vllm_install, vllm_target
 from harness.backends.vllm.reported import reported_steps
 from harness.backends.vllm.vllm_install import Installed
 from harness.cli.doctor import vllm_installed
+from harness.cli.main import main
 from harness.config.hydra_app import one_point
 from harness.config.point import Backend
 from harness.errors import ConfigError
@@ -92,8 +93,16 @@ def test_what_it_cannot_run_is_refused_with_a_cure_that_works(
     assert mistakes_of(*words.split(), cure) == []
 
 
+def test_inspect_reads_with_transformers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "model=fable_tiny", "backend=vllm", "prompt=a"]) == 2
+    said = capsys.readouterr().err
+    assert "backend=vllm: inspect reads the model with transformers; use backend=hf" in said
+
+
 def test_on_a_gpu_it_quantizes_on_load(vllm: Any) -> None:
     vllm("cuda")
+    (second,) = mistakes_of("model.device=cuda:1")
+    assert second.endswith("use model.device=cuda, in an environment with CUDA_VISIBLE_DEVICES=1")
     assert mistakes_of("model.device=auto", "quantization=vllm_fp8") == []
     (nf4,) = mistakes_of("model.device=auto", "quantization=bnb_nf4")
     assert "use quantization=vllm_fp8, or backend=hf" in nf4
