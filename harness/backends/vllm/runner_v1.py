@@ -37,5 +37,11 @@ class ProcessorV1(LogitsProcessor):
 
     def apply(self, logits: Tensor) -> Tensor:
         """Leave one token of each row."""
-        chosen = current() or self._elsewhere.chosen
-        return logits if chosen is None else chosen.keep(self._numbers.of(len(logits)), logits)
+        here = current()
+        chosen = here or self._elsewhere.chosen
+        if chosen is None:
+            return logits
+        kept = chosen.keep(self._numbers.of(len(logits)), logits)
+        if here is None and chosen.error is not None:
+            raise chosen.error  # nobody else would hear of it in this process
+        return kept

@@ -131,6 +131,8 @@ def _notes(point: Point, stored: StoredQuantization | None) -> list[str]:
         notes.append(f"backend.native=true: vLLM samples by itself: {problem}, and some columns stay empty")
     elif point.backend.tensor_parallel_size > 1:
         gpus = point.backend.tensor_parallel_size
-        problem = "what strategies make of the probabilities is not recorded, since vLLM runs elsewhere"
+        problem = (
+            "what strategies make of the probabilities is not recorded, vLLM's workers being other processes"
+        )
         notes.append(f"backend.tensor_parallel_size={gpus}: {problem}")
     return notes

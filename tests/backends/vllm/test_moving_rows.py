@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,14 @@ from fake_vllm import FakeEngine, install
 
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.tree import decode_tree
+from harness.backends.steps.strategy_error import StrategyError
 from harness.backends.vllm.backend import VllmBackend
 from harness.backends.vllm.chooser import Chooser
+from harness.backends.vllm.elsewhere import MODEL, REQUEST
+from harness.backends.vllm.engine_outputs import Outputs
+from harness.backends.vllm.engine_run import run_requests
 from harness.backends.vllm.engine_self_test import check_rows
+from harness.backends.vllm.request_params import chosen_by_processor
 from harness.backends.vllm.vllm_engine import Opened
 from harness.config.point import Backend, Engine, Model
 from harness.decoding.detokenizer import Detokenizer
@@ -152,6 +158,30 @@ def test_a_strategy_that_fails_does_not_disturb_the_others(
     expected = decode_tree(loaded, [requests[1]], Detokenizer(loaded.tokenizer))
     equal(found[1], expected[0])
     equal(found[3], expected[0])
+
+
+def test_workers_elsewhere_choose_from_what_a_request_carries(
+    monkeypatch: pytest.MonkeyPatch, loaded_model: Any, prompts_of: Any, strategy_of: Any
+) -> None:
+    install(monkeypatch)
+    from harness.backends.vllm.runner_v1 import ProcessorV1
+
+    loaded = loaded_model("llama")
+    model = Model(name="llama", id=str(loaded.files.folder))
+    chosen = [{"do_sample": True, "mirostat_mode": 2}, {"repetition_penalty": 1.3}]
+    strategies = [strategy_of(loaded, max_new_tokens=6, **fields) for fields in chosen]
+    requests = [Request(prompt, 0, one) for one in strategies for prompt in prompts_of(loaded)[:3]]
+    expected = decode_tree(loaded, requests, Detokenizer(loaded.tokenizer))
+    engine = FakeEngine(loaded.model, ProcessorV1(None, "cpu", False), 4, 2)
+    more = {MODEL: (model, loaded.files, loaded.dtype)}
+    copies = pickle.loads(pickle.dumps(requests))
+    params = [chosen_by_processor(n, one, None, **more, **{REQUEST: one}) for n, one in enumerate(copies)]
+    outputs = Outputs(requests, Detokenizer(loaded.tokenizer))
+    run_requests(engine, [one.prompt.ids for one in requests], params, outputs.collect)
+    assert [tuple(text.tokens) for text in outputs.texts] == [one.token_ids for one in expected]
+    monkeypatch.setattr("harness.decoding.processors.Processors.__call__", None)
+    with pytest.raises(StrategyError, match="not callable"):
+        run_requests(engine, [one.prompt.ids for one in requests], params, outputs.collect)
 
 
 def test_a_lack_of_memory_is_no_strategys_fault(
