@@ -11,7 +11,7 @@ from transformers.generation import logits_process as stock
 
 from harness.analysis.replay.stored_steps import StoredSteps
 from harness.analysis.replay.warp import Warp
-from harness.backends.hf.recorder import Recorder
+from harness.backends.steps.recorder import Recorder
 from harness.decoding.gumbel import draw, noise_key
 from harness.store.records import Steps
 

@@ -56,6 +56,7 @@ class SmallModel:
         tied: the head is the embedding (its entropy is then not scaled).
         fits: the weights have the shapes of config.json; if not, the checkpoint does not load.
         seed: of the weights.
+        heads: of attention, with half as many of keys and values.
     """
 
     kind: Kind = "llama"
@@ -70,6 +71,7 @@ class SmallModel:
     tied: bool = False
     fits: bool = True
     seed: int = 0
+    heads: int = 4
 
 
 def make_tokenizer(bpe: Bpe, *, bos: bool, pad: bool, chat: Chat) -> Any:
@@ -157,13 +159,13 @@ def _config(spec: SmallModel, vocab_size: int, ids: dict[str, Any]) -> Any:
         **ids,
     }
     if spec.kind == "gpt2":
-        return GPT2Config(n_positions=CONTEXT, n_embd=64, n_layer=2, n_head=4, **common)
+        return GPT2Config(n_positions=CONTEXT, n_embd=64, n_layer=2, n_head=spec.heads, **common)
     shape = {
         "hidden_size": 64,
         "intermediate_size": 128,
         "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        "num_attention_heads": spec.heads,
+        "num_key_value_heads": spec.heads // 2,
         "max_position_embeddings": CONTEXT,
     }
     if spec.kind == "qwen2":

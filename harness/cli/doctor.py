@@ -12,9 +12,10 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
+from harness.backends.vllm.vllm_install import installed
 from harness.config.point import Cache, Model, Quantization
 from harness.config.search_path import conf_folder
-from harness.errors import HarnessError, first_line
+from harness.errors import ConfigError, HarnessError, first_line
 from harness.models.caches import cache_config, check_cache
 from harness.models.describe import environment
 from harness.models.device import device_name, devices
@@ -30,7 +31,11 @@ def _choices(group: str) -> Iterator[dict[str, Any]]:
         yield {"name": path.stem, **yaml.safe_load(path.read_text(encoding="utf-8"))}
 
 
-TRIED = tuple(Quantization(**fields) for fields in _choices("quantization") if fields["name"] != "none")
+TRIED = tuple(
+    one
+    for fields in _choices("quantization")
+    if (one := Quantization(**fields)).name != "none" and one.vllm is None
+)
 TRIED_CACHES = tuple(cache for fields in _choices("cache") if (cache := Cache(**fields)).quantized)
 
 
@@ -51,6 +56,7 @@ def doctor() -> int:
     versions = _table("Versions", "what", "version")
     for name, found in facts["versions"].items():
         versions.add_row(name, found or "not installed")
+    versions.add_row("vLLM", vllm_installed())
     versions.add_row("CUDA", facts["machine"]["cuda"] or "none")
     console.print(versions)
 
@@ -74,6 +80,15 @@ def doctor() -> int:
         tried.add_row(trial.quantization, trial.device, answer, trial.reason)
     console.print(tried)
     return 0
+
+
+def vllm_installed() -> str:
+    """Return the version of vLLM and what it runs on, or how to install it."""
+    try:
+        found = installed()
+    except ConfigError as error:
+        return error.mistakes[0].message.removeprefix("vLLM is ")
+    return f"{found.version}, on {found.device}: backend=vllm"
 
 
 def try_quantization(folder: Path, quantization: Quantization, device: str) -> Trial:

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from harness.backends.hf.backend import HfBackend
-from harness.backends.hf.finite import check_finite
 from harness.backends.hf.forward import forward, read_texts
+from harness.backends.steps.finite import check_finite
 from harness.cli.guided_walk import GuidedWalk
 from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding

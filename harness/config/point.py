@@ -35,7 +35,19 @@ class Model(Choice):
 class Backend(Choice):
     """Who answers requests."""
 
-    kind: Literal["hf"] = Field("hf", description="hf: transformers, in this process")
+    kind: Literal["hf", "vllm"] = Field(
+        "hf", description="hf: transformers, in this process; vllm: vLLM's engine, in this process"
+    )
+    native: bool = Field(False, description="vllm: its own sampler and logprobs, to measure vLLM itself")
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="vllm: part of the device's memory that it takes; null: 0.85, natively its default"
+    )
+    max_num_seqs: Positive | None = Field(None, description="vllm: sequences decoded in one batch; null: 256")
+    max_model_len: Positive | None = Field(
+        None, description="vllm: tokens of prompt and output at most; null: the model's context"
+    )
+    tensor_parallel_size: Positive = Field(1, description="vllm: GPUs that share the model")
+    enforce_eager: bool = Field(False, description="vllm: no CUDA graphs, no compilation")
 
 
 class Quantization(Choice):
@@ -66,6 +78,9 @@ class Quantization(Choice):
     ) = Field(None, description="quantize with this config of torchao")
     group_size: Literal[32, 64, 128, 256] | None = Field(
         None, description="weights that share a scale with torchao; null: its default"
+    )
+    vllm: Literal["fp8", "awq", "gptq", "bitsandbytes"] | None = Field(
+        None, description="backend=vllm: quantize with this method of vLLM, or read a checkpoint with it"
     )
 
 

@@ -18,6 +18,7 @@ from harness.config.effective import is_beam, is_contrastive, most_samples
 from harness.config.expectation import ASKED, OF_A_SAMPLE, Expectation
 from harness.config.no_effect import NoEffect
 from harness.config.point import (
+    Backend,
     Cache,
     Compare,
     Decoding,
@@ -106,6 +107,13 @@ def _quantization(quantization: Quantization) -> Iterator[Mistake]:
     if quantization.torchao is not None and (quantization.load_in_4bit or quantization.load_in_8bit):
         message = "cannot be combined with load_in_4bit or load_in_8bit; set torchao=null, or those to false"
         yield Mistake(f"quantization.torchao={quantization.torchao}", message)
+    if quantization.vllm is not None and (
+        quantization.load_in_4bit or quantization.load_in_8bit or quantization.torchao is not None
+    ):
+        message = (
+            "cannot be combined with another quantization; set vllm=null, or the others to their default"
+        )
+        yield Mistake(f"quantization.vllm={quantization.vllm}", message)
     for key, info in Quantization.model_fields.items():
         if getattr(quantization, key) == info.default:
             continue
@@ -135,6 +143,13 @@ def keys_without_effect(section: Quantization | Cache) -> frozenset[str]:
         named = (m.key.partition("=")[0].rpartition(".")[2] for m in rule(changed) if isinstance(m, NoEffect))
         found |= {key} & set(named)
     return frozenset(found)
+
+
+def _backend(backend: Backend) -> Iterator[Mistake]:
+    for key, info in Backend.model_fields.items():
+        if key not in ("name", "kind") and getattr(backend, key) != info.default and backend.kind != "vllm":
+            text = f"backend.{key}={format_value(getattr(backend, key))}"
+            yield NoEffect(text, f"no effect with backend={backend.name}; use backend=vllm")
 
 
 def _cache(cache: Cache) -> Iterator[Mistake]:
@@ -295,6 +310,7 @@ def _speculation(speculation: Speculation) -> Iterator[Mistake]:
 
 _RULES: dict[Callable[..., Iterator[Mistake]], tuple[str, ...]] = {
     _model: ("model",),
+    _backend: ("backend",),
     _quantization: ("quantization",),
     _cache: ("cache",),
     _prompts: ("prompts",),

@@ -123,9 +123,14 @@ class Processors:
         return self.samplers is not None and self._none
 
     @property
+    def has_objects(self) -> bool:
+        """Whether a processor of the user's own keeps an object for each text, from step to step."""
+        return self._own.remember or self.after.remember
+
+    @property
     def remembers(self) -> bool:
         """Whether anything depends on the earlier steps of a text, beside its tokens."""
-        return self.state.updates or self._own.remember or self.after.remember
+        return self.state.updates or self.has_objects
 
     def forget(self) -> None:
         """Begin all texts anew."""

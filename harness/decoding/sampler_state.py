@@ -81,17 +81,21 @@ class SamplerState:
                 decay = self._value["adaptive_decay"]
                 self._states[number] = (math.exp(logprob) + decay * first, 1 + decay * second)
 
+    def saved(self, numbers: Sequence[int]) -> dict[int, tuple[float, float] | None]:
+        """Return the states of some texts, for `restore`."""
+        return {number: self._states.get(number) for number in numbers}
+
+    def restore(self, saved: Mapping[int, tuple[float, float] | None]) -> None:
+        """Take back what was noted of some texts since their states were saved."""
+        for number, state in saved.items():
+            if state is None:
+                self._states.pop(number, None)
+            else:
+                self._states[number] = state
+
     def forget(self) -> None:
         """Begin all texts anew."""
         self._states.clear()
-
-    def saved(self) -> dict[int, tuple[float, float]]:
-        """Return the states as they are, for `restore`."""
-        return dict(self._states)
-
-    def restore(self, saved: Mapping[int, tuple[float, float]]) -> None:
-        """Return to states that were saved."""
-        self._states = dict(saved)
 
     def _of(self, number: int) -> tuple[float, float]:
         return self._states.get(number, self._first)

@@ -7,12 +7,15 @@ a sample would depend on the rest of its batch: a quantized cache is used with o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config.point import Cache
 from harness.errors import ConfigError
 from harness.models.memory import has_full_attention, head_dim, key_value_heads, kv_cache_bytes
-from harness.models.packages import missing_packages
+from harness.models.packages import missing_packages, package_version
 
 if TYPE_CHECKING:
     from harness.models.model_files import ModelFiles
@@ -27,6 +30,19 @@ _GROUPS = (64, 32, 16, 8)
 _RESIDUAL_LENGTH = 128  # transformers' default
 
 
+@cache
+def has_fp8_cache() -> bool:
+    """Return whether the installed transformers stores a cache in fp8, by the text of its code."""
+    spec = find_spec("transformers")
+    if spec is None or not spec.submodule_search_locations:
+        return False
+    path = Path(spec.submodule_search_locations[0]) / "cache_utils.py"
+    try:
+        return 'backend == "fp8"' in path.read_text(encoding="utf-8")
+    except OSError:
+        return True
+
+
 def check_cache(cache: Cache, device: str, files: ModelFiles) -> None:
     """Check that the device and the model can be run with a cache.
 
@@ -39,7 +55,11 @@ def check_cache(cache: Cache, device: str, files: ModelFiles) -> None:
     if device.partition(":")[0] not in ("cpu", "cuda"):
         raise ConfigError.of(key, f"runs on cpu and cuda, and this is {device}; use cache=default")
     if cache.backend == "hqq" and (missing := missing_packages(("hqq",), "hqq")) is not None:
-        raise ConfigError.of(key, f"{missing}; or use cache=quantized_fp8, which needs no package")
+        other = "; or use cache=quantized_fp8, which needs no package" if has_fp8_cache() else ""
+        raise ConfigError.of(key, missing + other)
+    if cache.backend == "fp8" and not has_fp8_cache():
+        problem = f"transformers {package_version('transformers')} does not have it"
+        raise ConfigError.of(key, f"{problem}; use cache=default, or a newer transformers")
     if not has_full_attention(config):
         raise ConfigError.of(
             key,

@@ -52,6 +52,8 @@ def check_quantization(quantization: Quantization, device: str, files: ModelFile
     """
     key, name = "quantization", quantization.name
     stored = None if files is None else files.stored
+    if quantization.vllm is not None:
+        raise ConfigError.of(key, f"{name} is vLLM's own; use backend=vllm, or quantization=bnb_nf4")
     if files is not None and stored is not None:
         already = f"already quantized ({stored})"
         if uses_bitsandbytes(quantization) or quantization.torchao is not None:

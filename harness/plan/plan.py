@@ -43,7 +43,7 @@ class Group:
     """Jobs that share one loaded model, or one server.
 
     Attributes:
-        name: model and quantization.
+        name: model and quantization, and the backend but for `hf`.
         jobs: indices into the plan's jobs.
         after: indices of the groups that must be complete before it, since their results are compared with.
     """
@@ -178,14 +178,15 @@ def _groups(jobs: Sequence[Job]) -> tuple[Group, ...]:
     found: dict[Any, list[int]] = {}
     for index in sorted(range(len(jobs)), key=lambda index: not jobs[index].drift.dependents):
         point = jobs[index].point
-        found.setdefault((point.model, point.quantization), []).append(index)
+        found.setdefault((point.model, point.quantization, point.backend), []).append(index)
     home = {jobs[index].point_id: number for number, some in enumerate(found.values()) for index in some}
     groups = []
-    for number, ((model, quantization), some) in enumerate(found.items()):
+    for number, ((model, quantization, backend), some) in enumerate(found.items()):
         references = {jobs[index].drift.reference for index in some} - {None}
         after = {home[reference] for reference in references if reference is not None}
         before = tuple(sorted(group for group in after if group < number))
-        groups.append(Group(f"{model.name} {quantization.name}", tuple(sorted(some)), before))
+        name = f"{model.name} {quantization.name}" + ("" if backend.name == "hf" else f" {backend.name}")
+        groups.append(Group(name, tuple(sorted(some)), before))
     return tuple(groups)
 
 

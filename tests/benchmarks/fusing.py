@@ -13,9 +13,9 @@ import torch
 
 from harness.backends.backend import Request
 from harness.backends.hf.decoding_method import Work
-from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.padded_batch import pad_left
 from harness.backends.hf.tree import decode_tree
+from harness.backends.steps.generation_config import generation_config
 from harness.decoding.strategy import Strategy
 from tests.benchmarks.contend import contend
 from tests.benchmarks.shapes import (

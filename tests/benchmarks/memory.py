@@ -8,8 +8,8 @@ import sys
 import torch
 
 from harness.backends.backend import Request
-from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.tree import decode_tree
+from harness.backends.steps.recorder import Recorder
 from harness.models.memory import peak_memory_mb, reset_peak_memory
 from tests.benchmarks.recording import NullRecorder
 from tests.benchmarks.shapes import EIGHT, NoText, llama_100m, ragged_prompts, strategy

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from harness.backends.backend import Request
-from harness.backends.hf.recorder import RawStep, Recorder
 from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.tree import decode_tree
+from harness.backends.steps.recorder import RawStep, Recorder
 from harness.decoding.logits import Logits
 from harness.prompts.prompt import Prompt
 from harness.store.records import Steps

@@ -12,6 +12,7 @@ from harness.cli import doctor as module
 from harness.cli.doctor import TRIED, TRIED_CACHES, doctor, try_quantization, write_tiny_model
 from harness.config.point import Cache, Quantization
 from harness.models import load as loading
+from harness.models.caches import has_fp8_cache
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +27,10 @@ def test_every_quantization_that_is_installed_works_on_a_cpu(capsys: pytest.Capt
         (f"cache={cache.name}", "hqq" if cache.backend == "hqq" else "torch") for cache in TRIED_CACHES
     ]:
         (line,) = [line for line in printed.splitlines() if line.startswith(f"│ {name} ")]
-        assert (" yes " in line) == (find_spec(package) is not None), "what is installed works"
+        there = find_spec(package) is not None and (name != "cache=quantized_fp8" or has_fp8_cache())
+        assert (" yes " in line) == there, "what is installed works"
     assert "transformers" in printed
+    assert "vLLM" in printed
     assert "GiB" in printed
 
 
@@ -40,7 +43,9 @@ def test_what_is_tried_is_what_can_be_chosen() -> None:
         files = (conf_folder() / group).glob("*.yaml")
         choices = {path.stem: kind(name=path.stem, **yaml.safe_load(path.read_text())) for path in files}
         not_tried = choices.keys() - {one.name for one in tried}
-        assert not_tried == {"none" if group == "quantization" else "default"}
+        of_vllm = {name for name, one in choices.items() if getattr(one, "vllm", None)}
+        assert not_tried - of_vllm == {"none" if group == "quantization" else "default"}
+        assert of_vllm <= not_tried
         assert {one.name: one for one in tried} == {one.name: choices[one.name] for one in tried}
 
 

@@ -11,7 +11,7 @@ from sampled import dense, sampled, sampling, settings
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 from transformers.generation import logits_process as stock
 
-from harness.backends.hf.recorder import Recorder
+from harness.backends.steps.recorder import Recorder
 from harness.decoding import logits as logits_module
 from harness.decoding.gumbel import draw, noise_key
 from harness.decoding.logits import SHARED_TOP, Logits, entropy_of, top_tokens

@@ -11,8 +11,8 @@ import pytest
 from harness.cli.doctor import TRIED, TRIED_CACHES
 from harness.config.point import Cache, Model
 from harness.errors import ConfigError
-from harness.models import packages
-from harness.models.caches import cache_config, check_cache, quantized_cache_bytes
+from harness.models import caches, packages
+from harness.models.caches import cache_config, check_cache, has_fp8_cache, quantized_cache_bytes
 from harness.models.load import load
 from harness.models.locate import locate
 from harness.models.memory import kv_cache_bytes
@@ -68,6 +68,7 @@ def test_groups_divide_a_head_and_fill_bytes(llama: ModelFiles) -> None:
 def test_unsupported_caches_are_refused(
     llama: ModelFiles, small_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(caches, "has_fp8_cache", lambda: True)
     for cache in CACHES.values():
         check_cache(cache, "cpu", llama)
         check_cache(cache, "cuda:0", llama)
@@ -92,6 +93,10 @@ def test_unsupported_caches_are_refused(
         "cache=quantized_fp8, which needs no package"
     )
     check_cache(CACHES["quantized_fp8"], "cpu", llama)
+    monkeypatch.setattr(caches, "has_fp8_cache", lambda: False)
+    assert refusal(CACHES["quantized_fp8"], llama).endswith(
+        "does not have it; use cache=default, or a newer transformers"
+    )
 
 
 def allocated_bytes(cache: Any) -> int:
@@ -113,6 +118,9 @@ def test_the_cache_is_estimated_from_above(small_model: Any, name: str, steps: i
     from transformers.cache_utils import QuantizedCache
 
     from harness.backends.hf.forward import forward
+
+    if name == "quantized_fp8" and not has_fp8_cache():
+        pytest.skip("this transformers has no fp8 cache")
 
     if CACHES[name].backend == "hqq" and find_spec("hqq") is None:
         pytest.skip("hqq is not installed")

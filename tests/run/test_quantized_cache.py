@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from fp8_cache import needs_fp8_cache
 
 from harness.cli.main import main
 
@@ -42,6 +43,7 @@ def tokens(folder: Path) -> list[tuple[Any, ...]]:
     ]
 
 
+@needs_fp8_cache
 @pytest.mark.usefixtures("one_thread")
 class TestQuantizedCache:
     def test_a_cache_is_a_point_of_its_own(self, run: Any) -> None:

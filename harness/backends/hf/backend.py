@@ -17,16 +17,17 @@ from harness.backends.hf.adaptive_batches import AdaptiveBatches, out_of_memory
 from harness.backends.hf.amateurs import Amateurs
 from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.backends.hf.cuda_graphs import capturable
-from harness.backends.hf.decoding_method import Method, Runtime, StrategyError, Work
+from harness.backends.hf.decoding_method import Method, Runtime, Work
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.methods import method_of
 from harness.backends.hf.read_again import read_again
-from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.reference_comparison import ReferenceComparison
 from harness.backends.hf.rescore import score_prompt
 from harness.backends.hf.speculator import HfSpeculator
 from harness.backends.hf.streaming import StreamingRecorder
 from harness.backends.hf.verified_modes import VerifiedModes
+from harness.backends.steps.recorder import Recorder
+from harness.backends.steps.strategy_error import StrategyError
 from harness.config.point import Engine, Model, Quantization, Timing
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.backends.hf.search_outputs import Search, Searched
 from harness.backends.hf.search_rows import SearchRows
-from harness.backends.hf.strategy_processors import strategy_processors
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.decoding.beam_groups import in_turn, penalised
 from harness.decoding.outputs import Beam, BestOutputs, Ends, Output
 from harness.decoding.strategy import Strategy

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 
 from harness.backends.backend import Failure, Request
-from harness.backends.hf.finished import finished_sample
-from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.padded_batch import generate_batch
 from harness.backends.hf.rescore import beam_score, of_beams, rescore
+from harness.backends.steps.finished import finished_sample
+from harness.backends.steps.generation_config import generation_config
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import noise_key
 from harness.models.load import LoadedModel

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.clock import Clock
-from harness.backends.hf.finished import end_of, finished_sample
-from harness.backends.hf.recorder import Recorder
 from harness.backends.hf.search_rows import SearchRows
-from harness.backends.hf.strategy_processors import strategy_processors
+from harness.backends.steps.finished import end_of, finished_sample
+from harness.backends.steps.recorder import Recorder
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.decoding.contrastive import candidates, contrastive_scores, directions, largest_similarity
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.sampler_chain import TruncatedLogits

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.backends.backend import Failure, Request
+from harness.backends.steps.strategy_error import StrategyError
 from harness.decoding.strategy import Strategy
 
 if TYPE_CHECKING:
-    from harness.backends.hf.recorder import Recorder
+    from harness.backends.steps.recorder import Recorder
     from harness.decoding.detokenizer import Detokenizer
     from harness.models.load import LoadedModel
     from harness.store.records import Sample
@@ -27,15 +28,6 @@ Prompts = Sequence[Sequence[int]]
 
 Steps = Iterator[None]
 """A loop that runs while it is iterated over, a step at a time."""
-
-
-class StrategyError(Exception):
-    """A strategy failed by itself, as by its processors; other strategies are not affected."""
-
-    def __init__(self, strategy: Strategy, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.strategy = strategy
-        self.cause = cause
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.backends.hf.recorder import RawStep
 from harness.backends.hf.wide_head import in_blocks
+from harness.backends.steps.recorder import RawStep
 from harness.decoding.guidance import Dola, Guidance, all_layers
 from harness.models.load import LoadedModel
 

@@ -15,7 +15,7 @@ from harness.backends.hf.decoding_method import GenerateMode
 from harness.backends.hf.forward import forward, read_texts
 from harness.backends.hf.guided_logits import GuidedRow, Layers, SecondOf, with_guidance
 from harness.backends.hf.padded_batch import pad_left
-from harness.backends.hf.recorder import RawStep
+from harness.backends.steps.recorder import RawStep
 from harness.decoding.guidance import ContrastiveDecoding, Dola, Guidance
 from harness.models.load import LoadedModel
 

@@ -19,12 +19,12 @@ from transformers.generation.streamers import BaseStreamer
 from harness.analysis.latency import repetition, whole_run
 from harness.backends.backend import Request
 from harness.backends.hf.decoding_method import GenerateMode
-from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.guided_texts import GuidedTexts
 from harness.backends.hf.methods import method_of
 from harness.backends.hf.padded_batch import pad_left
-from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.timed_processor import TimedProcessor, has_own_fields, without_processors
+from harness.backends.steps.generation_config import generation_config
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.config.point import Timing
 from harness.decoding.strategy import Strategy
 from harness.models.load import LoadedModel

@@ -17,8 +17,8 @@ import torch
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.adaptive_batches import out_of_memory
 from harness.backends.hf.clock import Clock
-from harness.backends.hf.finished import end_of, finished_sample
 from harness.backends.hf.rescore import rescore
+from harness.backends.steps.finished import end_of, finished_sample
 from harness.config.processor_entries import LoopEntry
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import noise_key

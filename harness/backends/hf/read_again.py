@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from harness.backends.backend import ReadAgain, Request
-from harness.backends.hf.recorder import Recorder
-from harness.backends.hf.sampler import BatchRows, Choosing, Sequences, choose_tokens
-from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.teacher_forcing import logits_along
+from harness.backends.steps.recorder import Recorder
+from harness.backends.steps.sampler import BatchRows, Choosing, Sequences, choose_tokens
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.config.effective import acts, searches
 from harness.decoding.gumbel_numpy import key_of_step, noise_key
 from harness.models.load import LoadedModel

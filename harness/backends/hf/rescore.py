@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.backends.hf.generation_config import generation_config
-from harness.backends.hf.recorder import RawStep, Recorder
-from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.teacher_forcing import logits_along
+from harness.backends.steps.generation_config import generation_config
+from harness.backends.steps.recorder import RawStep, Recorder
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.decoding.processors import stock_processors
 from harness.decoding.strategy import Strategy
 from harness.decoding.texts import Texts

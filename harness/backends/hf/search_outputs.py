@@ -13,8 +13,8 @@ import torch
 
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.clock import Clock
-from harness.backends.hf.finished import end_of, finished_sample
 from harness.backends.hf.rescore import beam_score, of_beams, rescore
+from harness.backends.steps.finished import end_of, finished_sample
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.outputs import Ends, Output
 from harness.decoding.strategy import Strategy

@@ -18,11 +18,11 @@ from torch import Tensor
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.adaptive_batches import out_of_memory
 from harness.backends.hf.decoding_method import GENERATE_MODES, GenerateMode
-from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.padded_batch import pad_left
 from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.teacher_forcing import logits_along
 from harness.backends.hf.tree import decode_tree
+from harness.backends.steps.generation_config import generation_config
 from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
 from harness.decoding.detokenizer import Detokenizer

@@ -18,9 +18,9 @@ from transformers import DynamicCache
 
 from harness.analysis.speculative_blocks import Pass, SpeculativeText
 from harness.backends.backend import Request
-from harness.backends.hf.finished import end_of
 from harness.backends.hf.forward import forward
 from harness.backends.hf.strategy_chain import StrategyChain, of_width
+from harness.backends.steps.finished import end_of
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.prompt_lookup import look_up
 from harness.models.load import LoadedModel

@@ -17,7 +17,7 @@ from torch import Tensor
 from harness.backends.hf.rescore import of_draws, rescore
 from harness.backends.hf.search_outputs import Search, Searched
 from harness.backends.hf.search_rows import SearchRows
-from harness.backends.hf.strategy_processors import strategy_processors
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.decoding.outputs import EndReason, Output
 from harness.decoding.perturbed import child_state, perturbed_children, root_noise, root_state
 from harness.decoding.strategy import Strategy

@@ -17,13 +17,13 @@ from transformers import LogitsProcessor
 
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.decoding_method import GenerateMode
-from harness.backends.hf.finished import finished_sample
-from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.guided_texts import GuidedTexts
 from harness.backends.hf.padded_batch import generate_batch
-from harness.backends.hf.recorder import Recorder
-from harness.backends.hf.sampler import BatchRows, Choosing, Sequences, choose_tokens
-from harness.backends.hf.strategy_processors import strategy_processors
+from harness.backends.steps.finished import finished_sample
+from harness.backends.steps.generation_config import generation_config
+from harness.backends.steps.recorder import Recorder
+from harness.backends.steps.sampler import BatchRows, Choosing, Sequences, choose_tokens
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
 from harness.decoding.detokenizer import Detokenizer

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.backends.backend import Request
 from harness.backends.hf.padded_batch import pad_left
-from harness.backends.hf.strategy_processors import strategy_processors
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.decoding.branches import tokens_of_rank
 from harness.decoding.gumbel import draw
 from harness.decoding.gumbel_numpy import key_of_step, noise_key
@@ -114,11 +114,11 @@ class StrategyChain:
         """Tell the chain which tokens (R,) the texts go on with."""
         note_chosen(self._processors, found, numbers, tokens)
 
-    def saved(self) -> Mapping[int, tuple[float, float]]:
+    def saved(self) -> Mapping[int, tuple[float, float] | None]:
         """Return what it remembers, for `restore`."""
-        return self._processors.state.saved()
+        return self._processors.state.saved(range(len(self._prompts)))
 
-    def restore(self, saved: Mapping[int, tuple[float, float]]) -> None:
+    def restore(self, saved: Mapping[int, tuple[float, float] | None]) -> None:
         """Return to what it remembered."""
         self._processors.state.restore(saved)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from harness.backends.backend import OnToken, Request, TokenStep
-from harness.backends.hf.finished import end_of
-from harness.backends.hf.recorder import RawStep, Recorder
+from harness.backends.steps.finished import end_of
+from harness.backends.steps.recorder import RawStep, Recorder
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.streamed_text import StreamedText
 

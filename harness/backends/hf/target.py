@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.backends.backend import Backend, BatchEstimate, ChatEnd, Request, Target
+from harness.backends.chat_end import checkpoint_chat_end
 from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.backends.hf.methods import method_of
 from harness.config.guided_fields import amateur_id
@@ -15,7 +16,6 @@ from harness.models.agreement import disagreements
 from harness.models.amateur import KEY, check_amateur, locate_amateur
 from harness.models.caches import NOTE, PACKAGES, cache_config, check_cache
 from harness.models.device import check_attention, resolve_device
-from harness.models.end_of_turn import end_of_turn
 from harness.models.gguf_checkpoint import dequantized_note
 from harness.models.locate import locate
 from harness.models.memory import BYTES, available_bytes, resolve_dtype, weight_bytes
@@ -60,16 +60,7 @@ class HfTarget(Target):
 
     def chat_end(self) -> ChatEnd:
         """Return the chat template's end of turn, where the model's EOS is another token."""
-        tokenizer, info = self.loaded_tokenizer, self.info
-        eos = info.eos_token_ids or _ids(tokenizer.eos_token_id)
-        end = end_of_turn(tokenizer)
-        if end is None or end in eos or (info.vocab_size is not None and end >= info.vocab_size):
-            return ChatEnd()
-        note = (
-            f"{self.model.name}: the chat template ends a turn with {_named([end], tokenizer)}, "
-            f"{info.eos_source} ends a text with {_named(eos, tokenizer)}: chat prompts stop at both"
-        )
-        return ChatEnd((end,), (note,))
+        return checkpoint_chat_end(self.model.name, self.info, self.loaded_tokenizer)
 
     def amateur(self, name: str, once: Once, key: str = KEY) -> Mapping[str, Any]:
         """Return what identifies a second model; it is located, and its tokenizer compared."""
@@ -153,7 +144,7 @@ def hf_target(point: Point, once: Once) -> HfTarget:
             facts={
                 "engine": 2 if files.model_type in _MISREAD_BY_1 else ENGINE_VERSION,
                 "weights": files.fingerprint,
-                "quantization": quantization.model_dump(mode="json", exclude={"name"}),
+                "quantization": quantization.model_dump(mode="json", exclude={"name", "vllm"}),
                 "attention": model.attention,
                 "device": device,
                 "versions": {name: package_version(name) for name in (*_LIBRARIES, *packages)},
@@ -167,15 +158,3 @@ def hf_target(point: Point, once: Once) -> HfTarget:
         )
 
     return once(("target", model, quantization, point.cache), make)
-
-
-def _ids(found: int | list[int] | None) -> tuple[int, ...]:
-    if found is None:
-        return ()
-    return (found,) if isinstance(found, int) else tuple(found)
-
-
-def _named(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return ids with their token texts, for a message."""
-    known = {id_: token for token, id_ in tokenizer.get_vocab().items()}
-    return " and ".join(f"{id_} ({known.get(id_, 'no token')!r})" for id_ in ids) or "no token"

@@ -15,9 +15,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from harness.backends.hf.finite import check_finite
 from harness.backends.hf.forward import read_texts
 from harness.backends.hf.output_head import OutputHead, capture_inputs, find_head
+from harness.backends.steps.finite import check_finite
 from harness.models.load import LoadedModel
 from harness.prompts.passages import Passage
 

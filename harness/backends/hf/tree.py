@@ -18,13 +18,14 @@ from torch import Tensor
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.adaptive_batches import out_of_memory
 from harness.backends.hf.clock import Clock
-from harness.backends.hf.decoding_method import StrategyError, Work
-from harness.backends.hf.finished import end_of, finished_sample
+from harness.backends.hf.decoding_method import Work
 from harness.backends.hf.guided_logits import GuidedRow, Layers, with_guidance
-from harness.backends.hf.recorder import RawStep, Recorder
 from harness.backends.hf.row_batch import Member, RowBatch
-from harness.backends.hf.sampler import BatchRows, Choosing, Sequences, choose_tokens
-from harness.backends.hf.strategy_processors import strategy_processors
+from harness.backends.steps.finished import end_of, finished_sample
+from harness.backends.steps.recorder import RawStep, Recorder
+from harness.backends.steps.sampler import BatchRows, Choosing, Sequences, choose_tokens
+from harness.backends.steps.strategy_error import StrategyError
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.guidance import ClassifierFree, ContrastiveDecoding, Dola, Guidance
 from harness.decoding.gumbel import noise_key

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from fp8_cache import needs_fp8_cache
 
 from harness.backends.backend import Failure, Request, TokenIds
 from harness.backends.hf import backend as module
@@ -58,6 +59,7 @@ def ids(answers: Any) -> list[Any]:
     return [answer.token_ids for answer in answers]
 
 
+@needs_fp8_cache
 def test_requests_of_all_methods_are_answered_in_order(
     opened: HfBackend, loaded_model: Any, prompts_of: Any, strategy_of: Any
 ) -> None:

@@ -11,12 +11,12 @@ import torch
 
 from harness.backends.backend import Request
 from harness.backends.hf.backend import HfBackend
-from harness.backends.hf.decoding_method import StrategyError
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.methods import method_of
 from harness.backends.hf.read_again import read_again
 from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.tree import decode_tree
+from harness.backends.steps.strategy_error import StrategyError
 from harness.config.point import Engine, Timing
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness.backends.hf import methods
-from harness.backends.hf.generation_config import generation_config
 from harness.backends.hf.methods import METHODS, Beams, StockGenerate, Tree, method_of
+from harness.backends.steps.generation_config import generation_config
 from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
 from harness.decoding.processors import stock_processors

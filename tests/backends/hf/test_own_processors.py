@@ -16,8 +16,8 @@ from scipy.stats import chisquare
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.stock_generate import stock_generate
-from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.tree import decode_tree
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.config.decoding import Decoding
 from harness.config.point import Timing
 from harness.decoding.detokenizer import Detokenizer
@@ -228,7 +228,7 @@ def test_draws_follow_the_distribution_after_it(loaded_model: Any, prompts_of: A
 def test_what_goes_wrong_is_one_line(
     name: str, message: str, loaded_model: Any, prompts_of: Any, own: Any
 ) -> None:
-    from harness.backends.hf.decoding_method import StrategyError
+    from harness.backends.steps.strategy_error import StrategyError
 
     loaded = loaded_model("llama")
     strategy = own(loaded, [f"{FILE}:{name}"], do_sample=True)

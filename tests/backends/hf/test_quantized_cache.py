@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from fp8_cache import needs_fp8_cache
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
@@ -33,6 +34,7 @@ class Rounded(DynamicLayer):
         return (states / scale).to(torch.float8_e4m3fn).float() * scale
 
 
+@needs_fp8_cache
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2"])
 @pytest.mark.parametrize("fields", [{}, {"do_sample": True, "temperature": 1.5}])
 def test_fp8_equals_rounding_in_the_test(
@@ -59,6 +61,7 @@ def test_fp8_equals_rounding_in_the_test(
     assert 1e-4 < max(errors) < 1, "the cache is quantized, and not broken"
 
 
+@needs_fp8_cache
 def test_it_is_timed_with_the_cache_it_decodes_with(
     loaded_model: Any, prompts_of: Any, strategy_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from harness.backends.hf.backend import HfBackend
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.search_outputs import Searched, search_outputs
 from harness.backends.hf.stochastic_beams import StochasticBeams
-from harness.backends.hf.strategy_processors import strategy_processors
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.config.point import Engine, Timing
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.gumbel import gumbel

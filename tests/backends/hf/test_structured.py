@@ -16,8 +16,8 @@ from harness.analysis.metrics.structure_metrics import is_valid, log_weight
 from harness.backends.backend import Request
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.stock_generate import stock_generate
-from harness.backends.hf.strategy_processors import strategy_processors
 from harness.backends.hf.tree import decode_tree
+from harness.backends.steps.strategy_processors import strategy_processors
 from harness.cli.decoding_knobs import choices_of
 from harness.config.groups import ConfigGroups
 from harness.config.guided_fields import needs_second_prompt

@@ -9,10 +9,11 @@ import torch
 
 from harness.backends.backend import Request
 from harness.backends.hf.adaptive_batches import AdaptiveBatches
-from harness.backends.hf.decoding_method import StrategyError, Work
+from harness.backends.hf.decoding_method import Work
 from harness.backends.hf.self_test import tree_is_right
 from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.tree import decode_tree
+from harness.backends.steps.strategy_error import StrategyError
 from harness.decoding.detokenizer import Detokenizer
 
 KINDS = ("llama", "qwen2", "mistral", "gpt2")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from harness.backends.hf.recorder import RawStep, Recorder
+from harness.backends.steps.recorder import RawStep, Recorder
 from harness.decoding.branches import tokens_of_rank
 from harness.decoding.gumbel import draw
 from harness.decoding.logits import Logits
@@ -19,6 +19,17 @@ from harness.decoding.texts import Texts
 from harness.decoding.warping import after_samplers
 
 Key = TypeVar("Key", bound=Hashable)
+
+
+class StepRows(Protocol):
+    """The rows of a batch at a step, of which processors may read the texts."""
+
+    @property
+    def step(self) -> int:
+        """Index of the token being chosen, from 0."""
+
+    def texts(self, rows: Sequence[int]) -> Texts:
+        """Return some of the rows as processors read them."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ def choose_tokens(
     chosen: Sequence[Choosing],
     recorder: Recorder,
     raw: RawStep,
-    batch: BatchRows,
+    batch: StepRows,
     failed: Callable[[int, Exception], Exception] = lambda _, error: error,
 ) -> list[Tensor]:
     """Choose a token for each sequence, and record what it was chosen from.
@@ -128,16 +139,17 @@ def choose_tokens(
     return [tokens[number] for number in range(len(chosen))]
 
 
-def _with_noise(one: Choosing, batch: BatchRows) -> Choosing:
+def _with_noise(one: Choosing, batch: StepRows) -> Choosing:
     """Return a strategy whose sequences have the noise keys of its watermark, if that has any."""
     noise, sequences = one.processors.noise, one.sequences
     if noise is None or sequences.keys is None:
         return one
     distinct, indices = _distinct(sequences.rows)
-    lengths = [min(batch.prompt_tokens[row], noise.width) for row in distinct]
-    first = max(0, batch.width - noise.width)
-    ids = batch.ids[torch.tensor(distinct, device=batch.ids.device), first:].tolist()
-    texts = [own[batch.width - first - length :] for own, length in zip(ids, lengths, strict=True)]
+    read = batch.texts(distinct)
+    lengths = [min(length, noise.width) for length in read.prompt_tokens]
+    first = max(0, read.width - noise.width)
+    ids = read.ids[:, first:].tolist()
+    texts = [own[read.width - first - length :] for own, length in zip(ids, lengths, strict=True)]
     keys = noise.keys([texts[n] for n in indices], [lengths[n] for n in indices], sequences.keys, batch.step)
     return replace(one, sequences=replace(sequences, keys=keys))
 
@@ -149,7 +161,7 @@ class _Sampled(NamedTuple):
     allowed_logprob: Tensor | None
 
 
-def _unsampled(one: Choosing, recorder: Recorder, raw: RawStep, batch: BatchRows) -> Tensor:
+def _unsampled(one: Choosing, recorder: Recorder, raw: RawStep, batch: StepRows) -> Tensor:
     """Choose the tokens of a strategy without samplers."""
     sequences, device = one.sequences, raw.logits.device
     rows = torch.tensor(sequences.rows, device=device)
@@ -164,7 +176,7 @@ def _unsampled(one: Choosing, recorder: Recorder, raw: RawStep, batch: BatchRows
     return tokens
 
 
-def _warped(one: Choosing, raw: RawStep, batch: BatchRows) -> tuple[Tensor, list[int], Tensor | None]:
+def _warped(one: Choosing, raw: RawStep, batch: StepRows) -> tuple[Tensor, list[int], Tensor | None]:
     """Return what a strategy's processors make of its distinct rows, (M, V), and each sequence's row in it.
 
     Also the log of the raw probability of what a grammar allows, (N,); None without one.
@@ -191,7 +203,7 @@ def _sampled(
     together: Mapping[int, _Sampled],
     recorder: Recorder,
     raw: RawStep,
-    batch: BatchRows,
+    batch: StepRows,
 ) -> dict[int, Tensor]:
     """Draw for some strategies at once; return their tokens by number."""
     counts = [len(together[number].sequences.numbers) for number in numbers]
@@ -232,7 +244,7 @@ def _sample(
     indices: Sequence[int],
     recorder: Recorder,
     raw: RawStep,
-    batch: BatchRows,
+    batch: StepRows,
     sequences: Sequences,
     allowed_logprob: Tensor | None,
 ) -> Tensor:
@@ -274,7 +286,7 @@ def _states(
     strategies: Sequence[Processors],
     which: Sequence[int],
     indices: Sequence[int],
-    batch: BatchRows,
+    batch: StepRows,
     sequences: Sequences,
 ) -> list[StateOfRows]:
     """Return the parameters that differ by text, of the strategies that have any."""

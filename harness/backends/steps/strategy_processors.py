@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from harness.backends.hf.generation_config import generation_config
+from harness.backends.steps.generation_config import generation_config
 from harness.decoding.processors import Processors
 from harness.decoding.strategy import Strategy
 from harness.decoding.vocabulary import Vocabulary

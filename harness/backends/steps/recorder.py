@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -17,6 +17,7 @@ from harness.decoding.sampler_chain import TruncatedLogits
 from harness.store.records import Steps
 
 _NEG_INF = float("-inf")
+_DROPPED = -1
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,14 @@ class Recorder:
         """Keep the `top_k` likeliest alternatives of each step."""
         self._top_k = top_k
         self._sequences: list[Sequence[int]] = []
+        self._latest = 0
         self._chosen: list[tuple[Tensor, Tensor]] = []
         self._raw: list[dict[str, Tensor]] = []
         self._warped: list[dict[str, Tensor]] = []
 
     def begin_step(self, logits: Tensor) -> RawStep:
         """Compute what is recorded of the raw distributions of a step; logits are (R, V), float32."""
+        self._latest = len(self._sequences)
         log_p = logits.log_softmax(-1)
         entropy, squares = entropy_and_squares(log_p)
         shared = Logits(logits, log_p, entropy, squares)
@@ -151,6 +154,12 @@ class Recorder:
                 "top_logprobs": raw.top_logprobs[rows],
             }
         )
+
+    def drop(self, sequences: Collection[int]) -> None:
+        """Forget the latest step of some sequences: what they chose was not used."""
+        for place in range(self._latest, len(self._sequences)):
+            kept = self._sequences[place]
+            self._sequences[place] = [_DROPPED if number in sequences else number for number in kept]
 
     def finish(self) -> Recorded:
         """Copy what was recorded to the CPU, once, each sequence's steps together."""

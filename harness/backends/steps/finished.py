@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.backends.backend import Failure, Request
-from harness.backends.hf.finite import first_not_finite, not_finite
+from harness.backends.steps.finite import first_not_finite, not_finite
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
 from harness.errors import HarnessError
