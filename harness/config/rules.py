@@ -17,6 +17,7 @@ from harness.config.decoding_rules import NoEffect, decoding_rules
 from harness.config.effective import is_beam, is_contrastive, most_samples
 from harness.config.expectation import ASKED, OF_A_SAMPLE, Expectation
 from harness.config.point import (
+    Backend,
     Cache,
     Compare,
     Decoding,
@@ -30,6 +31,7 @@ from harness.config.point import (
     Tracking,
 )
 from harness.config.quoted_value import quoted_value
+from harness.config.server_rules import not_with_servers, server_rules
 from harness.config.structure import STRUCTURES
 from harness.config.suggest import did_you_mean
 from harness.config.validation import format_value
@@ -120,9 +122,10 @@ def _quantization(quantization: Quantization) -> Iterator[Mistake]:
             yield NoEffect(text, f"no effect here, a whole row shares a scale; {cure}")
 
 
-def keys_without_effect(section: Quantization | Cache) -> frozenset[str]:
+def keys_without_effect(section: Quantization | Cache | Backend) -> frozenset[str]:
     """Return the keys of a section that have no effect with its other keys, whatever their value."""
-    rule: Callable[[Any], Iterator[Mistake]] = _cache if isinstance(section, Cache) else _quantization
+    rules: dict[type, Callable[[Any], Iterator[Mistake]]] = {Cache: _cache, Backend: server_rules}
+    rule = rules.get(type(section), _quantization)
     found = set()
     for key in type(section).model_fields:
         changed = section.model_copy(update={key: "another value"})
@@ -262,6 +265,8 @@ def _drift(drift: Drift) -> Iterator[Mistake]:
 
 _RULES: dict[Callable[..., Iterator[Mistake]], tuple[str, ...]] = {
     _model: ("model",),
+    server_rules: ("backend",),
+    not_with_servers: ("backend", "model", "quantization", "cache", "timing"),
     _quantization: ("quantization",),
     _cache: ("cache",),
     _prompts: ("prompts",),
