@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from harness.backends.backend import Target
 from harness.backends.hf.target import hf_target
+from harness.backends.openai.target import server_target
 from harness.config.point import Point
 from harness.once import Once
 
-TARGETS: dict[str, Callable[[Point, Once], Target]] = {"hf": hf_target}
+TARGETS: dict[str, Callable[[Point, Once], Target]] = {"hf": hf_target, "openai": server_target}
 """By `backend.kind`."""
 
 

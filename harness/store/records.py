@@ -187,7 +187,7 @@ class Repetition:
         batch_size: prompts decoded together.
         ttft_ms: from text in to first token out; None for beams, which stream nothing.
         decode_ms: from first token out to the last (the whole run for beams).
-        output_tokens: tokens made per prompt.
+        output_tokens: tokens made per prompt; None where a server does not count them.
         itl_ms: time between consecutive tokens, output_tokens - 1 of them; empty for beams, and where a
             server sent several tokens at once.
     """
@@ -197,5 +197,5 @@ class Repetition:
     batch_size: int
     ttft_ms: float | None
     decode_ms: float
-    output_tokens: int
+    output_tokens: int | None
     itl_ms: tuple[float, ...]
