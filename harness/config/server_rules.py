@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,7 +74,7 @@ def server_rules(backend: Backend) -> Iterator[Mistake]:
             instead = f"; use {_OURS[key]}" if _OURS[key] else "; remove it"
             yield Mistake(f"backend.extra_body.{key}", f"the harness sets it itself{instead}")
         elif _SECRET_NAME.search(key) and isinstance(value, str):
-            yield Mistake(f"backend.extra_body.{key}", "is stored as it is; a key goes into backend.api_key_env")
+            yield Mistake(f"backend.extra_body.{key}", "would be stored; a key goes into backend.api_key_env")
 
 
 def _base_url(backend: Backend) -> Iterator[Mistake]:
@@ -96,7 +94,9 @@ def _base_url(backend: Backend) -> Iterator[Mistake]:
     elif "@" in found.netloc or found.query or found.fragment:
         bare = f"{found.scheme}://{found.netloc.rpartition('@')[2]}{found.path}"
         cure = f"write {bare}, and name the variable with the key in backend.api_key_env"
-        yield Mistake("backend.base_url", f"must have no user, password, ? or #, which would be stored; {cure}")
+        yield Mistake(
+            "backend.base_url", f"must have no user, password, ? or #, which would be stored; {cure}"
+        )
     elif re.search(r"/(chat/)?completions/?$", found.path):
         root = re.sub(r"/(chat/)?completions/?$", "", url)
         yield Mistake(text, f"must end before /completions; use backend.base_url={root}")
@@ -136,8 +136,3 @@ def not_with_servers(
 
 def _defaults(section: type[Quantization]) -> dict[str, Any]:
     return {name: info.default for name, info in section.model_fields.items() if name != "name"}
-
-
-def quoted_override(key: str, value: Any) -> str:
-    """Return an override with a list or a mapping as it is typed."""
-    return shlex.quote(f"{key}={json.dumps(value, ensure_ascii=False)}")

@@ -7,8 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-FinishReason = Literal["eos", "stop_string", "length", "stop", "error"]
-"""What ended a text. stop: EOS or a stop string, a server does not tell which. error: it was cut off."""
+FinishReason = Literal["eos", "stop_string", "length"]
+"""What ended a text."""
+ServedReason = Literal["stop", "error"]
+"""What else ends a text of a server. stop: EOS or a stop string, it does not tell which; error: a fault."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Sample:
     output: str
     prompt_tokens: int | None
     output_tokens: int | None
-    finish_reason: FinishReason | None
+    finish_reason: FinishReason | ServedReason | None
     seed: int
     steps: Steps | None = None
     sequence_score: float | None = None

@@ -1,7 +1,7 @@
 """An answer as its parts arrive: text, tokens with their probabilities, what ended it, usage, times.
 
-Both formats are read: of completions (legacy: lists of tokens and a mapping of alternatives by text) and of chats
-(`content`, a list of entries), in whole bodies and in streams. Nothing is made up: what is not there is None.
+Both formats are read: of completions (legacy: lists of tokens, and alternatives by text) and of chats
+(`content`, a list of entries), in whole bodies and in streams. What is not there is None.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ class AnswerBuilder:
         self._finish: str | None = None
         self._stop_reason: str | int | None = None
         self.done = False
+        """Set when the server said that nothing more comes."""
 
     @property
     def has_text(self) -> bool:
@@ -173,7 +174,7 @@ class AnswerBuilder:
         if error is None and self._finish is None and not self.done:
             error = "the answer ended before its end"
         if not self.has_text and (error is not None or self._finish is None):
-            raise AnswerError(error if error and self._usage else error or "it has no choices")
+            raise AnswerError(error or "it has no choices")
         return Answer(
             text="".join(self._text),
             finish=None if error else self._finish,

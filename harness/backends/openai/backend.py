@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -72,7 +72,11 @@ class ServerBackend:
         self._rows: int | None = None
         self._tokens = self._requests = 0
         self._stop: HarnessError | None = None
-        self._seen: dict[str, Counter[str]] = {"model": Counter(), "provider": Counter(), "fingerprint": Counter()}
+        self._seen: dict[str, Counter[str]] = {
+            "model": Counter(),
+            "provider": Counter(),
+            "fingerprint": Counter(),
+        }
         self._cut = self._unread = 0
 
     @property
@@ -82,7 +86,9 @@ class ServerBackend:
         lines = []
         for what, seen in self._seen.items():
             if len(seen) > 1:
-                lines.append(f"{name}: answers came from {len(seen)} of {what}: {', '.join(sorted(seen)[:4])}")
+                lines.append(
+                    f"{name}: answers came from {len(seen)} of {what}: {', '.join(sorted(seen)[:4])}"
+                )
         models = self._seen["model"]
         if len(models) == 1 and not _same_model(asked, next(iter(models))):
             lines.append(f"{name}: {asked} was asked for, {next(iter(models))} answered")
@@ -113,26 +119,20 @@ class ServerBackend:
         results: dict[int, Sample | Failure] = {}
         crew: Crew[Request, Sample] = Crew(self._sample, self._terms.concurrency)
         following = 0
-        failed = False
-        try:
-            for index, result in crew.done(requests, self._client.stopped):
-                if isinstance(result, ServerStopError | BudgetError):
-                    self._stop = self._stop or result
-                if isinstance(result, StoppedError):
-                    raise result
-                failed |= isinstance(result, Exception)
-                results[index] = Failure(result) if isinstance(result, Exception) else result
-                progress.advance(requests[index].strategy.max_new_tokens)
-                while following in results and self._stop is None:
-                    yield results.pop(following)
-                    following += 1
-            if self._stop is not None:
-                raise self._stop
-        except BaseException:
-            self._journal.leave()
-            raise
-        if failed:
-            self._journal.leave()
+        for index, result in crew.done(requests, self._client.stopped):
+            if isinstance(result, Exception):
+                self._journal.incomplete = True
+            if isinstance(result, ServerStopError | BudgetError):
+                self._stop = self._stop or result
+            if isinstance(result, StoppedError):
+                raise result
+            results[index] = Failure(result) if isinstance(result, Exception) else result
+            progress.advance(requests[index].strategy.max_new_tokens)
+            while following in results and self._stop is None:
+                yield results.pop(following)
+                following += 1
+        if self._stop is not None:
+            raise self._stop
 
     def usage(self) -> Usage:
         """Return what was generated; the samples of all batches are stored when this is asked."""
@@ -192,7 +192,9 @@ class ServerBackend:
         """Return a sample: of an answer that is kept already, or asked for now."""
         wording = self._terms.wording
         strategy = request.strategy
-        seed = sample_seed(strategy.seed, request.prompt.id, request.sample)
+        seed = strategy.seed
+        if strategy.do_sample:
+            seed = sample_seed(seed, request.prompt.id, request.sample)
         outgoing = wording.outgoing(request, ignore_eos=not strategy.eos_token_ids)
         asked = [request.prompt.id, request.sample, outgoing.path, dict(outgoing.body)]
         path = self._journal.path([*asked, dict(self._terms.facts.address), self._client.connection.base_url])

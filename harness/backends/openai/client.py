@@ -161,7 +161,9 @@ class Client:
         builder, started = AnswerBuilder(time.time()), time.perf_counter()
         begun = False
         try:
-            with self._http.stream("POST", self.connection.base_url.rstrip("/") + path, json=body) as response:
+            with self._http.stream(
+                "POST", self.connection.base_url.rstrip("/") + path, json=body
+            ) as response:
                 if response.status_code != 200:
                     return self._status(response.status_code, response.read(), response.headers)
                 if "event-stream" not in response.headers.get("content-type", ""):
@@ -174,6 +176,8 @@ class Client:
                         builder.done = True
                         break
                     builder.add(_parsed(data), time.perf_counter() - started)
+                if not begun:
+                    return _Again(f"{self._where()}: it closed the connection unanswered", RequestError)
                 return builder.answer(time.time())
         except AnswerError as error:
             if builder.has_text:

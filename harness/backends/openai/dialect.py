@@ -23,8 +23,8 @@ class Dialect:
         name: as in `backend.dialect`.
         fields: the key of a request for each field of `Decoding` that it takes as it is.
         special: further fields that it takes in another form, which `translate` writes.
-        neutral: keys that are sent in every request unless a field sets them: what is left out, a server fills
-            in by itself.
+        neutral: keys that are sent in every request unless a field sets them, since a server fills in what is
+            left out.
         always: keys of every request beside those.
         forced: fields with a value that acts whenever it samples and cannot be switched off.
         ignore_eos: what makes it generate past EOS; None where nothing does.

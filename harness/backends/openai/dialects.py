@@ -145,9 +145,10 @@ TEXT_GENERATION_WEBUI = Dialect(
     },
     special=("epsilon_cutoff", "eta_cutoff", "penalty_last_n", "dry_sequence_breakers"),
     neutral={
-        "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "tfs": 1.0, "top_a": 0.0,
-        "top_n_sigma": 0.0, "smoothing_factor": 0.0, "smoothing_curve": 1.0, "xtc_probability": 0.0,
-        "mirostat_mode": 0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
+        "temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "tfs": 1.0,
+        "top_a": 0.0, "top_n_sigma": 0.0, "smoothing_factor": 0.0, "smoothing_curve": 1.0,
+        "xtc_probability": 0.0, "mirostat_mode": 0, "repetition_penalty": 1.0,
+        "presence_penalty": 0.0, "frequency_penalty": 0.0,
         "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "dry_multiplier": 0.0,
         "temperature_last": False, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "repetition_penalty_range": 0,
         "dynamic_temperature": False, "penalty_alpha": 0.0, "guidance_scale": 1.0, "adaptive_target": 0.0,

@@ -20,12 +20,17 @@ class Journal:
 
     Args:
         folder: where they are kept.
+
+    Attributes:
+        fresh: whether kept answers are asked for again.
+        incomplete: whether a request of the batch failed, so that its other samples are not stored.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._served: set[Path] = set()
         self.fresh = False
+        self.incomplete = False
 
     def path(self, asked: Any) -> Path:
         """Return the file of the answer to a request, by all that is sent and whose sample it is."""
@@ -48,14 +53,15 @@ class Journal:
         self._served.add(path)
 
     def forget(self) -> None:
-        """Delete what was found or kept since the last time: the samples made of it are stored."""
-        for path in self._served:
+        """Begin a new batch; what was found or kept for the last one is deleted if its samples are stored."""
+        for path in () if self.incomplete else self._served:
             path.unlink(missing_ok=True)
-        self._served.clear()
+        self.leave()
         for folder in (self._folder, self._folder.parent):
             with contextlib.suppress(OSError):  # others may keep answers there
                 folder.rmdir()
 
     def leave(self) -> None:
-        """Leave what was found or kept where it is: not all of its samples are stored."""
+        """Begin a new batch; what was found or kept stays."""
         self._served.clear()
+        self.incomplete = False

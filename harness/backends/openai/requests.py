@@ -65,7 +65,7 @@ class Wording:
         return Outgoing(_path(prompt), body | _prompt(prompt))
 
     def timed(self, request: Request, new_tokens: int) -> Outgoing:
-        """Return a request whose answer is timed: without logprobs, of so many tokens where that can be had."""
+        """Return a request whose answer is timed: without logprobs, if possible of so many tokens."""
         strategy, prompt = request.strategy, request.prompt
         body = self.sampling(strategy) | {"max_tokens": new_tokens, **self.dialect.timed}
         body.pop("stop", None)

@@ -109,7 +109,10 @@ def server_target(point: config.Point, once: Once) -> ServerTarget:
     if backend.budget_usd is not None and price is None:
         cure = "add 'backend.usd_per_million=[0.15,0.60]', the prices of prompt and output"
         mistakes.append(
-            Mistake(f"backend.budget_usd={backend.budget_usd:g}", f"{backend.name} does not tell its prices; {cure}")
+            Mistake(
+                f"backend.budget_usd={backend.budget_usd:g}",
+                f"{backend.name} does not tell its prices; {cure}",
+            )
         )
     if mistakes:
         raise ConfigError(mistakes)
@@ -192,7 +195,9 @@ def _refused(point: config.Point, dialect: Dialect) -> Iterator[Mistake]:
         yield Mistake("generation.ignore_eos=true", message)
     stops = generation.stop_strings
     if dialect.most_stops is not None and len(stops) > dialect.most_stops:
-        yield Mistake("generation.stop_strings", f"{server} takes {dialect.most_stops} at most; leave some out")
+        yield Mistake(
+            "generation.stop_strings", f"{server} takes {dialect.most_stops} at most; leave some out"
+        )
     most, asked = dialect.alternatives, point.record.top_k
     if most and asked > most:
         message = f"{server} returns {most} alternatives at most; use record.top_k={most}"
@@ -202,9 +207,7 @@ def _refused(point: config.Point, dialect: Dialect) -> Iterator[Mistake]:
         yield Mistake("record.prompt_logprobs=true", message)
 
 
-def _not_by_provider(
-    effective: Mapping[str, Any], dialect: Dialect, said: ServerFacts
-) -> Iterator[Mistake]:
+def _not_by_provider(effective: Mapping[str, Any], dialect: Dialect, said: ServerFacts) -> Iterator[Mistake]:
     """Yield fields that no provider of the model takes, where the server tells that."""
     if said.parameters is None:
         return
@@ -235,4 +238,3 @@ def _place(backend: config.Backend, said: ServerFacts) -> str:
     url = str(backend.base_url).rstrip("/")
     known = {"version", "digest"} & said.address.keys()
     return "local" if is_local(url) and known else url
-

@@ -12,7 +12,7 @@ from harness.backends.backend import Request
 from harness.backends.openai.answer import Answer, Entry, Step
 from harness.backends.openai.dialect import Dialect
 from harness.backends.openai.spending import Price, cost_of
-from harness.store.records import FinishReason, Sample, Served, Steps, Times
+from harness.store.records import FinishReason, Sample, Served, ServedReason, Steps, Times
 
 _STOPPED = ("stop", "eos", "tool_calls", "function_call")
 
@@ -68,7 +68,7 @@ def to_sample(request: Request, answer: Answer, dialect: Dialect, seed: int, pri
 
 def _finish(
     request: Request, answer: Answer, steps: Steps | None, dialect: Dialect
-) -> tuple[FinishReason | None, str | None]:
+) -> tuple[FinishReason | ServedReason | None, str | None]:
     """Return what ended the answer, and what cut it off."""
     if answer.error is not None:
         return "error", answer.error
@@ -111,7 +111,7 @@ def steps_of(answer: Answer, top_k: int) -> Steps | None:
 
 
 def _is_markup(token: Sequence[str], text: str) -> bool:
-    """Return whether the last token is an end-of-text token that the server's text lacks, not a stop string."""
+    """Return whether the last token is an end of text that the text lacks, not a stop string."""
     return "".join(token[:-1]) == text and token[-1].startswith("<") and token[-1].endswith(">")
 
 

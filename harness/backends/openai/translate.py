@@ -60,22 +60,23 @@ def translate(effective: Mapping[str, Any], dialect: Dialect, server: str = "") 
     if effective["do_sample"]:
         mistakes += _forced(effective, dialect, server)
     special, wrong = _special(effective, dialect, server)
-    return Translation(body | special, tuple(dict.fromkeys([*mistakes, *wrong])), _order_notes(effective, dialect))
+    return Translation(
+        body | special, tuple(dict.fromkeys([*mistakes, *wrong])), _order_notes(effective, dialect)
+    )
 
 
 def _active(effective: Mapping[str, Any]) -> list[str]:
-    """Return the fields that change something, but for `do_sample`."""
+    """Return the fields that change something, but for `do_sample`; of a beam search its number of beams."""
+    if effective["num_beams"] > 1:
+        return ["num_beams"]
     fields = decoding_fields()
-    needed = {name: field.needs for name, field in fields.items()}
-    found = []
-    for name in fields:
-        if name in ("do_sample", "num_beams") and not (name == "num_beams" and effective[name] > 1):
-            continue
-        needs = needed[name]
-        if name in effective and (acts(effective, name) or (needs is not None and acts(effective, needs))):
-            if effective[name] is not None:
-                found.append(name)
-    return found
+
+    def counts(name: str) -> bool:
+        needs = fields[name].needs
+        return acts(effective, name) or (needs is not None and acts(effective, needs))
+
+    known = (name for name in fields if effective.get(name) is not None and name != "do_sample")
+    return [name for name in known if counts(name)]
 
 
 def _refused(name: str, effective: Mapping[str, Any], dialect: Dialect, server: str) -> Mistake:
@@ -97,7 +98,9 @@ def _values(effective: Mapping[str, Any], dialect: Dialect, server: str) -> Iter
     window = effective.get("penalty_last_n")
     if dialect.name == "llama_cpp" and both and window is None:
         problem = f"{server} counts the prompt too, which decoding.penalty_last_n=null does not"
-        yield Mistake(_text(both[0], effective), f"{problem}; add decoding.penalty_last_n=-1 or use backend=hf")
+        yield Mistake(
+            _text(both[0], effective), f"{problem}; add decoding.penalty_last_n=-1 or use backend=hf"
+        )
     for bias in (effective.get("logit_bias") or {}).values():
         if dialect.name != "llama_cpp" and abs(bias) > _MOST_BIAS:
             yield Mistake("decoding.logit_bias", f"{server} takes biases from -100 to 100; lower it")
@@ -177,7 +180,9 @@ def _text_generation_webui(effective: Mapping[str, Any]) -> dict[str, Any]:
     body: dict[str, Any] = {"do_sample": bool(effective["do_sample"])}
     if not effective["do_sample"]:
         body["temperature"] = 1.0
-    body |= {name: effective[name] * 1e4 for name in ("epsilon_cutoff", "eta_cutoff") if acts(effective, name)}
+    body |= {
+        name: effective[name] * 1e4 for name in ("epsilon_cutoff", "eta_cutoff") if acts(effective, name)
+    }
     window = effective.get("penalty_last_n")
     body["repetition_penalty_range"] = 0 if window in (None, -1) else window
     if acts(effective, "dry_multiplier"):
