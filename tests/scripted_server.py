@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -29,7 +30,7 @@ class ScriptedServer:
 
     Attributes:
         faults: what happens to the next requests of a prompt, the first one first.
-        style: `openai` (chat format of logprobs), `legacy` (of completions, without ids), `bare` (texts only).
+        style: `openai` (chat format of logprobs), `legacy` (of completions, no ids), `bare` (texts only).
         together: tokens in one part of a stream.
         usage: whether tokens are counted.
         cost: of an answer in USD; None where the server does not tell.
@@ -87,6 +88,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):  # the other end may be gone
+            super().handle()
+
+    def finish(self) -> None:
+        with contextlib.suppress(OSError):
+            super().finish()
 
     def _json(self, status: int, values: Any, **headers: str) -> None:
         content = values if isinstance(values, bytes) else json.dumps(values).encode()

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from harness.decoding.strategy import Strategy
 from harness.errors import ConfigError
@@ -266,6 +266,9 @@ class Target(ABC):
     checkpoint_precision: Precision | None
     weight_bytes: int | None
 
+    remote: ClassVar[bool] = False
+    """Whether a server answers, so that requests are counted, not loads."""
+
     @abstractmethod
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Return the model's tokenizer; None where the backend takes texts."""
@@ -281,6 +284,10 @@ class Target(ABC):
             ConfigError: it cannot be used beside this one.
         """
         raise ConfigError.of(f"decoding.amateur={name}", "this backend has no second model; use backend=hf")
+
+    def most_usd(self, prompt: Prompt, new_tokens: int) -> float | None:
+        """Return an upper bound of what a request costs, in USD; None where it is unknown."""
+        return None
 
     @abstractmethod
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:

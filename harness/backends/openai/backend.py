@@ -13,7 +13,7 @@ from harness.backends.openai.answer import Answer
 from harness.backends.openai.client import Client, RequestError, ServerStopError, StoppedError
 from harness.backends.openai.crew import Crew
 from harness.backends.openai.journal import Journal
-from harness.backends.openai.requests import Outgoing, Wording, sample_seed
+from harness.backends.openai.requests import BATCHES, Outgoing, Wording, sample_seed
 from harness.backends.openai.server_facts import ServerFacts
 from harness.backends.openai.spending import BudgetError, Price, Spending, cost_of
 from harness.backends.openai.timed import timed_repetition
@@ -25,10 +25,6 @@ from harness.models.packages import package_version
 from harness.progress import Progress
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample
-
-_BATCHES = 16
-"""Requests of a batch, for each that is sent at once: the samples of a batch are stored together."""
-
 
 _EOS = -1
 """Stands for the server's own EOS, whose id is not known: a strategy without it ignores EOS."""
@@ -107,7 +103,7 @@ class ServerBackend:
 
     def batch_size(self, requests: Sequence[Request]) -> int:
         """Return how many samples are stored together."""
-        return self._rows or self._terms.concurrency * _BATCHES
+        return self._rows or self._terms.concurrency * BATCHES
 
     def generate(self, requests: Sequence[Request], progress: Progress) -> Iterator[Sample | Failure]:
         """Answer the requests, in their order.

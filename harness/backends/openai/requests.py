@@ -13,6 +13,9 @@ from harness.backends.openai.translate import translate
 from harness.decoding.strategy import Strategy
 from harness.prompts.prompt import Prompt
 
+BATCHES = 16
+"""Requests of a batch for each that is sent at once: the samples of a batch are stored together."""
+
 
 @dataclass(frozen=True)
 class Outgoing:

@@ -12,7 +12,7 @@ from harness.backends.backend import Backend, BatchEstimate, Request, Target
 from harness.backends.openai.client import Client, Connection, ServerStopError, is_local
 from harness.backends.openai.dialect import Dialect
 from harness.backends.openai.dialects import DIALECTS
-from harness.backends.openai.requests import Wording
+from harness.backends.openai.requests import BATCHES, Wording
 from harness.backends.openai.server_facts import ServerFacts, ask_server
 from harness.backends.openai.spending import Price, Spending
 from harness.backends.openai.translate import translate
@@ -53,6 +53,8 @@ class ServerTarget(Target):
     price: Price | None
     spending: Spending
 
+    remote = True
+
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Return None: the server takes texts."""
         return None
@@ -62,8 +64,8 @@ class ServerTarget(Target):
         return True
 
     def estimate(self, requests: Sequence[Request], rows: int | None) -> BatchEstimate:
-        """Return how many requests are sent at once."""
-        return BatchEstimate(rows or self.backend.concurrency, 0)
+        """Return how many requests make a batch, whose samples are stored together."""
+        return BatchEstimate(rows or self.backend.concurrency * BATCHES, 0)
 
     def available_bytes(self) -> None:
         """Return None: the server's memory is its own."""
