@@ -19,6 +19,8 @@ from harness.cli.main import main
 
 CHAT = "{id: chat, messages: [{role: user, content: Hi}], reference: one}"
 CHATS = f"prompts.items=[{CHAT}, {{id: text, prompt: second}}]"
+
+
 def rows(outputs: Path, table: str = "generations") -> list[dict[str, Any]]:
     found = sorted(outputs.glob(f"points/*/{table}.parquet"))
     return [row for path in found for row in pq.read_table(path).to_pylist()]
