@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from harness.backends.backend import Target
 from harness.backends.hf.target import hf_target
-from harness.backends.openai.target import server_target
+from harness.backends.openai.server_target import server_target
 from harness.config.point import Point
 from harness.once import Once
 

@@ -294,10 +294,7 @@ COMMANDS = {
     "report": Command(_report, "[SWEEP] [votes=FILE]  write the comparison again from the store"),
     "sync": Command(_sync, "[SWEEP]  send MLflow what it missed"),
     "ui": Command(_ui, "[--port N]  open the MLflow UI on this project's store"),
-    "doctor": Command(
-        _doctor,
-        "[backend=SERVER ...]  what this machine offers: devices, memory, quantizations; what a server does",
-    ),
+    "doctor": Command(_doctor, "[backend=SERVER ...]  what this machine, or a server, really offers"),
     "run-group": Command(_run_group, "FILE  run one group of a written plan (used by executors)"),
     "help": Command(
         _help, "[NAME]  this text; or what a group, choice, key or metric is; `metrics` lists all"

@@ -8,10 +8,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from harness.backends.openai.answer import Answer
 from harness.backends.openai.client import Client
 from harness.backends.openai.probes import probe
-from harness.backends.openai.target import ServerTarget, connection, server_target, wording
+from harness.backends.openai.server_answer import Answer
+from harness.backends.openai.server_target import ServerTarget, connection, server_target, wording
 from harness.config.point import Decoding, Point
 from harness.errors import ConfigError
 from harness.once import Once

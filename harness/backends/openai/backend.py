@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.backends.backend import Capabilities, Failure, ReadAgain, Request, TokenIds, Usage
-from harness.backends.openai.answer import Answer
 from harness.backends.openai.client import Client, RequestError, ServerStopError, StoppedError
 from harness.backends.openai.crew import Crew
 from harness.backends.openai.journal import Journal
 from harness.backends.openai.requests import BATCHES, Outgoing, Wording, sample_seed
+from harness.backends.openai.server_answer import Answer
 from harness.backends.openai.server_facts import ServerFacts
 from harness.backends.openai.spending import BudgetError, Price, Spending, cost_of
 from harness.backends.openai.timed import timed_repetition
@@ -91,7 +91,7 @@ class ServerBackend:
         if self._cut:
             lines.append(f"{name}: {self._cut} answers were cut off; finish_reason error, no metrics")
         if self._unread:
-            lines.append(f"{name}: the tokens of {self._unread} answers do not join to their texts: left out")
+            lines.append(f"{name}: {self._unread} answers have other tokens than their text: left out")
         return tuple(lines)
 
     def configure(self, engine: Engine) -> None:

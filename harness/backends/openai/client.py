@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from harness import __version__
-from harness.backends.openai.answer import Answer, AnswerBuilder, AnswerError, error_text
+from harness.backends.openai.server_answer import Answer, AnswerBuilder, AnswerError, error_text
 from harness.config.secret_text import HIDDEN
 from harness.errors import HarnessError
 
@@ -161,9 +161,8 @@ class Client:
         builder, started = AnswerBuilder(time.time()), time.perf_counter()
         begun = False
         try:
-            with self._http.stream(
-                "POST", self.connection.base_url.rstrip("/") + path, json=body
-            ) as response:
+            url = self.connection.base_url.rstrip("/") + path
+            with self._http.stream("POST", url, json=body) as response:
                 if response.status_code != 200:
                     return self._status(response.status_code, response.read(), response.headers)
                 if "event-stream" not in response.headers.get("content-type", ""):

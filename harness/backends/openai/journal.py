@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.backends.openai.answer import Answer
+from harness.backends.openai.server_answer import Answer
 from harness.store.address import digest
 from harness.store.files import read_json, write_text
 

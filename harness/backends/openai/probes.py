@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.backends.openai.answer import Answer
 from harness.backends.openai.client import RequestError
 from harness.backends.openai.dialect import Dialect
 from harness.backends.openai.requests import Wording
+from harness.backends.openai.server_answer import Answer
 from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
 from harness.decoding.strategy import Strategy

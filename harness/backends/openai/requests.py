@@ -47,7 +47,7 @@ class Wording:
         body["max_tokens"] = strategy.max_new_tokens
         if strategy.stop_strings:
             body["stop"] = list(strategy.stop_strings)
-        body |= {"stream": True}
+        body["stream"] = True
         if self.dialect.streams_usage:
             body["stream_options"] = {"include_usage": True}
         for key, value in self.extra_body.items():
@@ -70,7 +70,10 @@ class Wording:
     def timed(self, request: Request, new_tokens: int) -> Outgoing:
         """Return a request whose answer is timed: without logprobs, if possible of so many tokens."""
         strategy, prompt = request.strategy, request.prompt
-        body = self.sampling(strategy) | {"max_tokens": new_tokens, **self.dialect.timed}
+        body = self.sampling(strategy) | {
+            "max_tokens": new_tokens,
+            **self.dialect.timed,
+        }
         body.pop("stop", None)
         if strategy.do_sample:
             body["seed"] = sample_seed(strategy.seed, prompt.id, request.sample)

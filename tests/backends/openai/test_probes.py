@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from harness.backends.openai.server_answer import Answer, Entry, Step
 from scripted_server import ScriptedServer
 
-from harness.backends.openai.answer import Answer, Entry, Step
 from harness.backends.openai.client import RequestError
 from harness.backends.openai.dialects import TEXT_GENERATION_WEBUI
 from harness.backends.openai.probes import probe

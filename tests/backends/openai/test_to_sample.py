@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness.backends.backend import Request
-from harness.backends.openai.answer import Answer, AnswerBuilder, AnswerError, read_steps
 from harness.backends.openai.dialects import LLAMA_CPP, OPENAI, VLLM_SERVER
+from harness.backends.openai.server_answer import Answer, AnswerBuilder, AnswerError, read_steps
 from harness.backends.openai.spending import BudgetError, Price, Spending
 from harness.backends.openai.timed import timed_repetition
 from harness.backends.openai.to_sample import steps_of, to_sample
@@ -36,7 +36,11 @@ def llama_cpp(tokens: list[dict[str, Any]], text: str, finish: str = "stop") -> 
         logprobs = {"content": [{**one, "top_logprobs": [one, entry(" x", -9.0, 3)]}]}
         builder.add({"choices": [{"text": "", "logprobs": logprobs}]}, 0.1 * i)
     builder.add(
-        {"choices": [{"text": text, "finish_reason": finish}], "usage": {"completion_tokens": 9}}, 1.0
+        {
+            "choices": [{"text": text, "finish_reason": finish}],
+            "usage": {"completion_tokens": len(tokens) or 9},
+        },
+        1.0,
     )
     return builder.answer(101.0)
 
@@ -78,7 +82,11 @@ def test_what_ended_an_answer() -> None:
 def test_tokens_that_do_not_join_to_the_text_are_left_out() -> None:
     answer = llama_cpp([entry("a", -1.0, 1)], "something else", "length")
     found = sample(answer)
-    assert (found.steps, found.output, found.output_tokens) == (None, "something else", 9)
+    assert (found.steps, found.output, found.output_tokens) == (None, "something else", 1)
+    fewer = replace(llama_cpp([entry("a", -1.0, 1)], "a", "length"), usage={"completion_tokens": 4})
+    assert (sample(fewer).steps, sample(fewer).output_tokens) == (None, 4), "of some tokens it told nothing"
+    thought = {"completion_tokens": 4, "completion_tokens_details": {"reasoning_tokens": 3}}
+    assert sample(replace(fewer, usage=thought)).steps is not None
 
 
 def test_a_rank_beyond_the_alternatives_is_unknown() -> None:
