@@ -81,11 +81,9 @@ def _finish(
     asked = request.strategy.stop_strings
     if not asked or answer.finish == "eos":
         return "eos", None
-    if steps is not None and steps.token is not None and len(steps):
-        if steps.token[-1] == "":
-            return "eos", None
-        if any(text in "".join(steps.token) for text in asked):
-            return "stop_string", None
+    # An empty last token is EOS, or one that the stop string was cut from (llama.cpp).
+    if steps is not None and steps.token is not None and any(text in "".join(steps.token) for text in asked):
+        return "stop_string", None
     return "stop", None
 
 

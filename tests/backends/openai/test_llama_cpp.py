@@ -142,7 +142,7 @@ def test_a_sweep(url: str, reference: tuple[Any, Any], outputs: Path, tmp_path: 
 
     assert main(["-m", f"decoding={STRATEGIES}", *words(url, tmp_path, "record.top_k=10")]) == 0
     model, tokenizer = reference
-    differences, greedy = [], 0
+    differences, alternatives, greedy = [], [], 0
     (plan,) = outputs.glob("sweeps/*/plan.json")
     for point in json.loads(plan.read_text())["points"]:
         folder = outputs / "points" / point["point_id"]
@@ -164,7 +164,7 @@ def test_a_sweep(url: str, reference: tuple[Any, Any], outputs: Path, tmp_path: 
             differences += (raw[range(len(ids)), ids] - torch.tensor(told)).abs().tolist()
             for at, step in enumerate(mine):
                 others = raw[at][step["top_ids"]] - torch.tensor(step["top_logprobs"])
-                differences.append(float(others.abs().max()))
+                alternatives.append(float(others.abs().max()))
                 likelier = int((raw[at] > raw[at][step["token_id"]]).sum())
                 if step["rank"] is not None and step["logprob"] < -0.01:
                     assert abs(step["rank"] - 1 - likelier) <= 1, "but for ties by rounding"
@@ -174,6 +174,8 @@ def test_a_sweep(url: str, reference: tuple[Any, Any], outputs: Path, tmp_path: 
                 )
                 greedy += tokenizer.decode(expected[0, len(prompt) :]) == row["output"]
     assert max(differences) < 2e-2
+    assert max(alternatives) < 5e-2, "unlikely ones among them"
+    assert np.mean(alternatives) < 1e-2
     assert greedy >= len(PROMPTS) - 1, "the same texts, but for one near tie"
 
 
@@ -186,8 +188,15 @@ def test_ends_and_stop_strings(url: str, outputs: Path, tmp_path: Path) -> None:
     assert main(["decoding=greedy", *words(url, tmp_path, *more, items=items)]) == 0
     (path,) = outputs.glob("points/*/generations.parquet")
     chat, raw = pq.read_table(path).to_pylist()
-    assert (raw["finish_reason"], raw["output"]) == ("stop_string", " Rome. The capital of Spain")
-    assert chat["finish_reason"] == "eos"
+    assert (raw["finish_reason"], raw["output"]) == ("stop", " Rome. The capital of"), (
+        "it cuts stop strings off"
+    )
+    assert chat["finish_reason"] == "stop"
+    assert (
+        main(["decoding=greedy", *words(url, tmp_path, "generation.max_new_tokens=60", items=items[:1])]) == 0
+    )
+    path = max(outputs.glob("points/*/generations.parquet"), key=lambda path: path.stat().st_mtime)
+    assert [row["finish_reason"] for row in pq.read_table(path).to_pylist()] == ["eos"]
     steps = pq.read_table(path.with_name("tokens.parquet")).to_pylist()
     assert [step["token"] for step in steps if step["prompt_id"] == "chat"][-1] == "", "EOS is the last row"
 

@@ -66,8 +66,10 @@ def test_the_token_that_completes_a_character_has_it() -> None:
 
 def test_what_ended_an_answer() -> None:
     text = [entry("a", -1.0, 1), entry(" b", -1.0, 2)]
-    eos = sample(llama_cpp([*text, entry("", -1.0, 0)], "a b"), stops=("zzz",))
+    eos = sample(llama_cpp([*text, entry("", -1.0, 0)], "a b"))
     assert (eos.finish_reason, eos.output, eos.output_tokens) == ("eos", "a b", 3)
+    either = sample(llama_cpp([*text, entry("", -1.0, 0)], "a b"), stops=("zzz",))
+    assert (either.finish_reason, either.output) == ("stop", "a b"), "zzz may have been cut off"
     stop = sample(llama_cpp([*text, entry(" END", -1.0, 7)], "a b"), stops=("END",))
     assert (stop.finish_reason, stop.output) == ("stop_string", "a b END"), "stop strings are kept"
     assert sample(llama_cpp([], "a b"), stops=("END",)).finish_reason == "stop", "it does not tell which"
