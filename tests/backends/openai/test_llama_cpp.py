@@ -192,13 +192,12 @@ def test_ends_and_stop_strings(url: str, outputs: Path, tmp_path: Path) -> None:
         "it cuts stop strings off"
     )
     assert chat["finish_reason"] == "stop"
-    assert (
-        main(["decoding=greedy", *words(url, tmp_path, "generation.max_new_tokens=60", items=items[:1])]) == 0
-    )
+    items = [items[0], {"id": "count", "prompt": PROMPTS["count"]}]
+    assert main(["decoding=greedy", *words(url, tmp_path, "generation.max_new_tokens=60", items=items)]) == 0
     path = max(outputs.glob("points/*/generations.parquet"), key=lambda path: path.stat().st_mtime)
-    assert [row["finish_reason"] for row in pq.read_table(path).to_pylist()] == ["eos"]
+    assert [row["finish_reason"] for row in pq.read_table(path).to_pylist()] == ["eos", "eos"]
     steps = pq.read_table(path.with_name("tokens.parquet")).to_pylist()
-    assert [step["token"] for step in steps if step["prompt_id"] == "chat"][-1] == "", "EOS is the last row"
+    assert [step["token"] for step in steps if step["prompt_id"] == "count"][-1] == "", "EOS is the last row"
 
 
 def test_the_order_of_samplers_is_transformers(url: str, reference: tuple[Any, Any]) -> None:
