@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 from harness.backends.openai.client import RequestError
@@ -25,13 +26,12 @@ Ask = Callable[[Mapping[str, Any]], Answer]
 _TOKENS = 12
 _REPEATED = "one two three one two three one two three one two three one two"
 _ALONE: Mapping[str, Any] = {
-    "top_k": 1, "top_p": 1e-6, "min_p": 1.0, "top_n_sigma": 1e-3, "epsilon_cutoff": 0.999,
-    "eta_cutoff": 0.999, "top_h": 1e-6,
+    "top_k": 1, "top_p": 1e-6, "min_p": 1.0, "top_n_sigma": 1e-3, "epsilon_cutoff": 0.999, "top_h": 1e-6,
 }  # fmt: skip
 """Values at which a truncation leaves the likeliest token alone."""
 _CHANGED: Mapping[str, Any] = {
-    "typical_p": 0.01, "top_a": 1.0, "tfs": 0.01, "xtc_probability": 1.0, "mirostat_mode": 2,
-    "smoothing_factor": 5.0,
+    "typical_p": 0.01, "eta_cutoff": 0.999, "top_a": 1.0, "tfs": 0.01, "xtc_probability": 1.0,
+    "mirostat_mode": 2, "smoothing_factor": 5.0,
 }  # fmt: skip
 """Values at which a sampler draws something else with the same seed."""
 _PENALTIES: Mapping[str, Any] = {
@@ -92,10 +92,21 @@ def probe(wording: Wording, prompt: str, ask: Ask) -> Iterator[Finding]:
     repeated = probes.text(prompt=_REPEATED)
     for name, value in _PENALTIES.items():
         if name in wording.dialect.takes:
-            found = probes.text(prompt=_REPEATED, **{name: value})
-            yield _finding(f"decoding.{name}", found != repeated, "changes a repetition", "changes nothing")
+            changed = probes.text(prompt=_REPEATED, **{name: value}) != repeated
+            if changed or _repeats(_REPEATED, repeated):
+                yield _finding(f"decoding.{name}", changed, "changes a repetition", "changes nothing")
+            else:
+                yield Finding(f"decoding.{name}", "unclear", "the text does not repeat itself without it")
     yield from probes.logprobs()
     yield probes.unknown_keys()
+
+
+def _repeats(prompt: str, text: str) -> bool:
+    """Return whether a text has two words in a row that were there before."""
+    words = [*prompt.split(), *text.split()]
+    pairs = list(pairwise(words))
+    start = len(prompt.split())
+    return any(pair in pairs[:at] for at, pair in enumerate(pairs) if at >= start)
 
 
 def _finding(what: str, holds: bool, yes: str, no: str) -> Finding:

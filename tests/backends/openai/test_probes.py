@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from harness.backends.openai.server_answer import Answer, Entry, Step
 from scripted_server import ScriptedServer
 
 from harness.backends.openai.client import RequestError
 from harness.backends.openai.dialects import TEXT_GENERATION_WEBUI
-from harness.backends.openai.probes import probe
+from harness.backends.openai.probes import _repeats, probe
 from harness.backends.openai.requests import Wording
+from harness.backends.openai.server_answer import Answer, Entry, Step
 from harness.cli.main import main
 
 ALONE = {"top_k": 1, "top_p": 1e-6, "min_p": 1.0}
@@ -63,6 +63,11 @@ def test_what_acts_is_found() -> None:
 def test_what_is_ignored_is_found(missing: str) -> None:
     everything = {"temperature", "seed", *ALONE, "typical_p", "repetition_penalty"}
     assert found(everything - {missing})[f"decoding.{missing}"] == "no"
+
+
+def test_a_text_that_does_not_repeat_itself_shows_nothing() -> None:
+    assert _repeats("one two", "three one two")
+    assert not _repeats("one two one two", "three four")
 
 
 def test_servers_of_other_kinds() -> None:
