@@ -48,6 +48,15 @@ def test_chats_and_texts(server: ScriptedServer, outputs: Path, store: str) -> N
     assert (said["dialect"], said["fingerprint"]) == ("openai", {"fp-1": 2})
     (page,) = outputs.glob("sweeps/*/compare.html")
     assert page.stat().st_size > 100_000
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=store)
+    experiment = client.get_experiment_by_name("harness")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], "tags.kind = 'generation'")
+    assert run.info.status == "FINISHED"
+    assert (run.data.params["backend"], run.data.params["backend.base_url"]) == ("openai", server.url)
+    assert run.data.metrics["latency/itl_p50_ms"] >= 0
 
 
 def test_costs_and_a_budget(
