@@ -38,6 +38,10 @@ class ScriptedServer:
         models: its list, an entry each.
         asked: path, body and headers of every request that arrived.
         answered: bodies that it answered completely.
+        pause: seconds before each answer.
+        loading: whether it is not ready yet.
+        stream: whether it streams.
+        pages: what it has at further addresses.
     """
 
     faults: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -51,6 +55,7 @@ class ScriptedServer:
     asked: list[tuple[str, dict[str, Any], dict[str, str]]] = field(default_factory=list)
     answered: list[dict[str, Any]] = field(default_factory=list)
     pause: float = 0.0
+    loading: bool = False
     stream: bool = True
 
     def __enter__(self) -> ScriptedServer:
@@ -118,7 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self._refused():
             return
-        if self.path == "/v1/models":
+        if self.server_of.loading:
+            self._json(503, {"error": {"message": "Loading model"}})
+        elif self.path == "/v1/models":
             self._json(200, {"object": "list", "data": list(self.server_of.models)})
         elif self.path in self.server_of.pages:
             self._json(200, self.server_of.pages[self.path])

@@ -23,6 +23,7 @@ from harness.run.display import print_hints, print_title, print_warning, print_w
 from harness.terminal import visible
 
 _MOST_ROWS = 60
+_LEAST_USD = 1e-3  # USD
 
 
 def show_plan(points: Sequence[Point], name: str) -> int:
@@ -86,7 +87,9 @@ def _to_come(plan: Plan) -> str:
     loading = [_count(loads, "model load")] if loads or not remote else []
     sending = [_count(requests, "request")] if remote else []
     known = [cost for cost in costs if cost is not None]
-    money = f", at most {sum(known):.4f} USD" if known and len(known) == len(costs) else ""
+    money = ""
+    if known and len(known) == len(costs):
+        money = f", at most {sum(known):.4f} USD" if sum(known) >= _LEAST_USD else ", less than 0.001 USD"
     return f"{', '.join([*loading, *sending])} and at most {_count(tokens, 'token')}{money}"
 
 

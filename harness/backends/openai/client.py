@@ -109,7 +109,7 @@ class Client:
             path: below `base_url`, or from the server's root where it begins with `//`.
 
         Raises:
-            ServerStopError: the server does not answer, or refuses the key.
+            ServerStopError: the server does not answer now, or refuses the key.
         """
         import httpx2
 
@@ -123,6 +123,9 @@ class Client:
             raise ServerStopError(self._unreachable(error)) from None
         if response.status_code in _STOPS:
             raise ServerStopError(self._refusal(response.status_code, response.content))
+        if response.status_code in _AGAIN:  # what it would say is not known, and is part of addresses
+            words = self._safe(_words(response.content))
+            raise ServerStopError(f"{self._where()} answered {response.status_code}: {words}")
         if response.status_code != 200:
             return None
         try:

@@ -34,16 +34,21 @@ class Wording:
         model: its name there.
         extra_body: the user's own keys, merged into every body.
         logprobs: whether they are asked for.
+        parameters: keys that a provider of the model takes; None where that is not known. Others are not even
+            sent at their neutral values: they might rule out every provider.
     """
 
     dialect: Dialect
     model: str
     extra_body: Mapping[str, Any]
     logprobs: bool
+    parameters: tuple[str, ...] | None = None
 
     def sampling(self, strategy: Strategy) -> dict[str, Any]:
         """Return the keys that all requests of a strategy have in common."""
-        body: dict[str, Any] = {"model": self.model, **translate(strategy.effective, self.dialect).body}
+        translated = translate(strategy.effective, self.dialect).body
+        body: dict[str, Any] = {"model": self.model}
+        body |= {key: value for key, value in translated.items() if self._is_taken(key, value)}
         body["max_tokens"] = strategy.max_new_tokens
         if strategy.stop_strings:
             body["stop"] = list(strategy.stop_strings)
@@ -54,6 +59,10 @@ class Wording:
             mine = body.get(key)
             body[key] = {**mine, **value} if isinstance(mine, dict) and isinstance(value, dict) else value
         return body
+
+    def _is_taken(self, key: str, value: Any) -> bool:
+        neutral = self.dialect.neutral
+        return self.parameters is None or key in self.parameters or neutral.get(key, self) != value
 
     def outgoing(self, request: Request, *, ignore_eos: bool) -> Outgoing:
         """Return the request for a sample."""

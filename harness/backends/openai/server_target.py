@@ -175,7 +175,8 @@ def wording(backend: config.Backend, model: str, said: ServerFacts) -> Wording:
     """Return how the requests for a model are made."""
     dialect = DIALECTS[backend.dialect]
     told = said.parameters is None or "logprobs" in said.parameters
-    return Wording(dialect, model, backend.extra_body or {}, told and dialect.alternatives != 0)
+    asks = told and dialect.alternatives != 0
+    return Wording(dialect, model, backend.extra_body or {}, asks, said.parameters)
 
 
 def _asked(backend: config.Backend, dialect: Dialect, model: str) -> ServerFacts:
@@ -183,7 +184,12 @@ def _asked(backend: config.Backend, dialect: Dialect, model: str) -> ServerFacts
     try:
         return ask_server(client, dialect, model)
     except ServerStopError as error:
-        cure = "set its variable right" if "answered" in str(error) else "start it, or name another address"
+        cure = "try again once it is ready"
+        if "does not answer" in str(error):
+            cure = "start it, or set backend.base_url to its address"
+        elif "answered 4" in str(error):
+            variable = backend.api_key_env or "NAME"
+            cure = f"put its key into the variable that backend.api_key_env={variable} names"
         raise ConfigError.of(f"backend={backend.name}", f"{error}; {cure}") from None
     finally:
         client.close()

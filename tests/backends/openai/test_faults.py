@@ -114,9 +114,13 @@ def test_what_stops_the_sweep(
     assert main([*SWEEP, *server.words("backend.concurrency=1")]) == 1
     assert "answered 402, there is no credit left: said 402 with two lines" in capsys.readouterr().out
     assert len(server.asked) == 1
-    server.key = KEY
+    server.loading = True
     assert main([*SWEEP, *server.words()]) == 2
-    assert "answered 401, the key is not accepted" in capsys.readouterr().err
+    assert "answered 503: Loading model; try again once it is ready" in capsys.readouterr().err
+    server.loading, server.key = False, KEY
+    assert main([*SWEEP, *server.words()]) == 2
+    refused = capsys.readouterr().err
+    assert "answered 401, the key is not accepted: wrong key None; put its key into the variable" in refused
     server.__exit__()
     assert main([*SWEEP, *server.words()]) == 2
     assert "does not answer (" in capsys.readouterr().err
