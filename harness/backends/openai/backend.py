@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class ServerBackend:
         self._terms = terms
         self._journal = Journal(terms.answers)
         self._rows: int | None = None
-        self._tokens = self._requests = 0
+        self._tokens = 0
         self._stop: HarnessError | None = None
         self._seen: dict[str, Counter[str]] = {
             "model": Counter(),
@@ -74,6 +75,7 @@ class ServerBackend:
             "fingerprint": Counter(),
         }
         self._cut = self._unread = 0
+        self._lock = threading.Lock()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -99,7 +101,7 @@ class ServerBackend:
         self._journal.leave()
         self._journal.fresh = engine.fresh
         self._rows = None if engine.batch_rows == "auto" else engine.batch_rows
-        self._tokens = self._requests = 0
+        self._tokens = 0
 
     def batch_size(self, requests: Sequence[Request]) -> int:
         """Return how many samples are stored together."""
@@ -198,13 +200,15 @@ class ServerBackend:
         if answer is None:
             answer = self._ask(request, outgoing, strategy.max_new_tokens)
             self._journal.keep(path, answer)
-            self._tokens += answer.output_tokens or 0
-        for name, seen in self._seen.items():
-            if (value := getattr(answer, name)) is not None:
-                seen[value] += 1
+            with self._lock:
+                self._tokens += answer.output_tokens or 0
         sample = to_sample(request, answer, wording.dialect, seed, self._terms.price)
-        self._cut += sample.finish_reason == "error"
-        self._unread += bool(answer.steps) and sample.steps is None
+        with self._lock:
+            for name, seen in self._seen.items():
+                if (value := getattr(answer, name)) is not None:
+                    seen[value] += 1
+            self._cut += sample.finish_reason == "error"
+            self._unread += bool(answer.steps) and sample.steps is None
         return sample
 
     def _ask(self, request: Request, outgoing: Outgoing, new_tokens: int) -> Answer:
