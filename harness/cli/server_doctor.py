@@ -11,7 +11,7 @@ from rich.text import Text
 from harness.backends.openai.client import Client
 from harness.backends.openai.probes import probe
 from harness.backends.openai.server_answer import Answer
-from harness.backends.openai.server_target import ServerTarget, connection, server_target, wording
+from harness.backends.openai.server_target import ServerTarget, connection, format_of, server_target
 from harness.config.point import Decoding, Point
 from harness.errors import ConfigError
 from harness.once import Once
@@ -38,7 +38,7 @@ def server_doctor(point: Point) -> int:
     target = server_target(point.model_copy(update={"decoding": Decoding(name="greedy")}), Once())
     console.print(_facts(target))
     client = Client(connection(point.backend), console.print)
-    says = wording(point.backend, target.info.id, target.said)
+    request_format = format_of(point.backend, target.info.id, target.server_facts)
     chat = point.prompts.chat is True
 
     def ask(body: Mapping[str, Any]) -> Answer:
@@ -53,7 +53,7 @@ def server_doctor(point: Point) -> int:
     table = Table("what", "so", "seen", title="Probes, of a few tokens each", title_justify="left")
     missing = False
     try:
-        for found in probe(says, _PROMPT, ask):
+        for found in probe(request_format, _PROMPT, ask):
             missing |= found.verdict == "no" and found.what.startswith("decoding.")
             table.add_row(found.what, Text(found.verdict, _COLOURS[found.verdict]), Text(visible(found.seen)))
     finally:
@@ -70,7 +70,7 @@ def _facts(target: ServerTarget) -> Table:
         "model": target.info.id,
         "context": target.info.context_length,
         "vocabulary": target.info.vocab_size,
-        **target.said.address,
+        **target.server_facts.address,
     }
     if target.price is not None:
         known["USD per million tokens"] = (

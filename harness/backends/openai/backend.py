@@ -11,14 +11,14 @@ from typing import Any, NoReturn
 
 from harness.backends.backend import Capabilities, Failure, ReadAgain, Request, TokenIds, Usage
 from harness.backends.openai.client import Client, RequestError, ServerStopError, StoppedError
-from harness.backends.openai.crew import Crew
 from harness.backends.openai.journal import Journal
-from harness.backends.openai.requests import BATCHES, Outgoing, Wording, sample_seed
+from harness.backends.openai.requests import BATCHES, Outgoing, RequestFormat, sample_seed
 from harness.backends.openai.server_answer import Answer
 from harness.backends.openai.server_facts import ServerFacts
 from harness.backends.openai.spending import BudgetError, Price, Spending, cost_of
 from harness.backends.openai.timed import timed_repetition
 from harness.backends.openai.to_sample import to_sample
+from harness.backends.openai.worker_pool import WorkerPool
 from harness.config.point import Engine, Timing
 from harness.decoding.strategy import Strategy
 from harness.errors import HarnessError
@@ -36,15 +36,15 @@ class Terms:
     """How a backend works with its server.
 
     Attributes:
-        wording: how requests are made.
-        facts: what the server said of itself.
+        request_format: how requests are made.
+        facts: what the server tells of itself.
         price: of the model; None where it is unknown.
         spending: of the command.
         answers: folder for answers that are not in the store yet.
         concurrency: requests at once.
     """
 
-    wording: Wording
+    request_format: RequestFormat
     facts: ServerFacts
     price: Price | None
     spending: Spending
@@ -80,7 +80,7 @@ class ServerBackend:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What users of the samples should know."""
-        name, asked = self._terms.wording.dialect.name, self._terms.wording.model
+        name, asked = self._terms.request_format.dialect.name, self._terms.request_format.model
         lines = []
         for what, seen in self._seen.items():
             if len(seen) > 1:
@@ -115,9 +115,9 @@ class ServerBackend:
         """
         self._journal.forget()  # the samples of the last batch are stored
         results: dict[int, Sample | Failure] = {}
-        crew: Crew[Request, Sample] = Crew(self._sample, self._terms.concurrency)
+        pool: WorkerPool[Request, Sample] = WorkerPool(self._sample, self._terms.concurrency)
         following = 0
-        for index, result in crew.done(requests, self._client.stopped):
+        for index, result in pool.done(requests, self._client.stopped):
             if isinstance(result, Exception):
                 self._journal.incomplete = True
             if isinstance(result, ServerStopError | BudgetError):
@@ -149,7 +149,7 @@ class ServerBackend:
         """Time one request at a time, with everything between here and the server."""
         found = []
         for request in requests[: timing.prompts]:
-            outgoing = self._terms.wording.timed(request, timing.new_tokens)
+            outgoing = self._terms.request_format.timed(request, timing.new_tokens)
             for repeat in range(-timing.warmup, timing.repeats):
                 answer = self._ask(request, outgoing, timing.new_tokens)
                 if answer.error is not None:
@@ -161,17 +161,17 @@ class ServerBackend:
 
     def environment(self) -> dict[str, Any]:
         """Return what the server is, as JSON values."""
-        wording = self._terms.wording
+        request_format = self._terms.request_format
         return {
             "backend": "openai",
             "server": {
-                "dialect": wording.dialect.name,
+                "dialect": request_format.dialect.name,
                 "url": self._client.connection.base_url,
-                "asked_model": wording.model,
-                "said": dict(self._terms.facts.address),
+                "asked_model": request_format.model,
+                "facts": dict(self._terms.facts.address),
                 **{name: dict(seen) for name, seen in self._seen.items()},
-                "logprobs": wording.dialect.logprobs if wording.logprobs else None,
-                "seeds": wording.dialect.seeds or "sent",
+                "logprobs": request_format.dialect.logprobs if request_format.logprobs else None,
+                "seeds": request_format.dialect.seeds or "sent",
                 "reproducible": "not claimed",
             },
             "requests": {"retried": self._client.retried},
@@ -180,7 +180,10 @@ class ServerBackend:
 
     def effective(self, strategy: Strategy) -> dict[str, Any]:
         """Return what every request of a strategy says."""
-        return {"max_new_tokens": strategy.max_new_tokens, "request": self._terms.wording.sampling(strategy)}
+        return {
+            "max_new_tokens": strategy.max_new_tokens,
+            "request": self._terms.request_format.sampling(strategy),
+        }
 
     def close(self) -> None:
         """Close the connections; what is in flight is lost."""
@@ -188,12 +191,12 @@ class ServerBackend:
 
     def _sample(self, request: Request) -> Sample:
         """Return a sample: of an answer that is kept already, or asked for now."""
-        wording = self._terms.wording
+        request_format = self._terms.request_format
         strategy = request.strategy
         seed = strategy.seed
         if strategy.do_sample:
             seed = sample_seed(seed, request.prompt.id, request.sample)
-        outgoing = wording.outgoing(request, ignore_eos=not strategy.eos_token_ids)
+        outgoing = request_format.outgoing(request, ignore_eos=not strategy.eos_token_ids)
         asked = [request.prompt.id, request.sample, outgoing.path, dict(outgoing.body)]
         path = self._journal.path([*asked, dict(self._terms.facts.address), self._client.connection.base_url])
         answer = self._journal.find(path)
@@ -202,7 +205,7 @@ class ServerBackend:
             self._journal.keep(path, answer)
             with self._lock:
                 self._tokens += answer.output_tokens or 0
-        sample = to_sample(request, answer, wording.dialect, seed, self._terms.price)
+        sample = to_sample(request, answer, request_format.dialect, seed, self._terms.price)
         with self._lock:
             for name, seen in self._seen.items():
                 if (value := getattr(answer, name)) is not None:
@@ -237,7 +240,7 @@ class ServerBackend:
         return answer
 
     def _cannot(self) -> NoReturn:
-        raise HarnessError(f"{self._terms.wording.dialect.name} does not read given texts")
+        raise HarnessError(f"{self._terms.request_format.dialect.name} does not read given texts")
 
 
 def _same_model(asked: str, answered: str) -> bool:

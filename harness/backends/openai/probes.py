@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from harness.backends.openai.client import RequestError
 from harness.backends.openai.dialect import Dialect
-from harness.backends.openai.requests import Wording
+from harness.backends.openai.requests import RequestFormat
 from harness.backends.openai.server_answer import Answer
 from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
@@ -50,18 +50,18 @@ class Finding:
     seen: str
 
 
-def probe(wording: Wording, prompt: str, ask: Ask) -> Iterator[Finding]:
+def probe(request_format: RequestFormat, prompt: str, ask: Ask) -> Iterator[Finding]:
     """Yield findings as they come.
 
     Args:
-        wording: how requests of the server are made.
+        request_format: how requests of the server are made.
         prompt: to be continued.
         ask: sends a body and returns the answer.
 
     Raises:
         RequestError: the plainest request is not answered.
     """
-    probes = _Probes(wording, prompt, ask)
+    probes = _Probes(request_format, prompt, ask)
     greedy = probes.text()
     again = probes.text()
     yield _finding("greedy decoding repeats", greedy == again, "the same text twice", "two texts")
@@ -78,12 +78,12 @@ def probe(wording: Wording, prompt: str, ask: Ask) -> Iterator[Finding]:
         "seed", "yes" if same and other else "no", seen.get((same, other), "other seeds change nothing")
     )
     for name, value in _ALONE.items():
-        if name in wording.dialect.takes and name not in wording.dialect.forced:
+        if name in request_format.dialect.takes and name not in request_format.dialect.forced:
             found = probes.text(seed=1, temperature=1.5, **{name: value})
             text = f"at {value:g} the greedy text"
             yield _finding(f"decoding.{name}", found == greedy, text, f"at {value:g} not the greedy text")
     for name, value in _CHANGED.items():
-        if name in wording.dialect.takes:
+        if name in request_format.dialect.takes:
             found = probes.text(seed=1, temperature=1.5, **{name: value})
             verdict: Verdict = "unclear" if not same else "yes" if found != hot else "no"
             yield Finding(
@@ -91,7 +91,7 @@ def probe(wording: Wording, prompt: str, ask: Ask) -> Iterator[Finding]:
             )
     repeated = probes.text(prompt=_REPEATED)
     for name, value in _PENALTIES.items():
-        if name in wording.dialect.takes:
+        if name in request_format.dialect.takes:
             changed = probes.text(prompt=_REPEATED, **{name: value}) != repeated
             if changed or _repeats(_REPEATED, repeated):
                 yield _finding(f"decoding.{name}", changed, "changes a repetition", "changes nothing")
@@ -116,8 +116,8 @@ def _finding(what: str, holds: bool, yes: str, no: str) -> Finding:
 class _Probes:
     """The requests of one server."""
 
-    def __init__(self, wording: Wording, prompt: str, ask: Ask) -> None:
-        self._wording = wording
+    def __init__(self, request_format: RequestFormat, prompt: str, ask: Ask) -> None:
+        self._wording = request_format
         self._prompt = prompt
         self._ask = ask
 

@@ -26,7 +26,7 @@ class Outgoing:
 
 
 @dataclass(frozen=True)
-class Wording:
+class RequestFormat:
     """How the requests of one server and model are made.
 
     Attributes:

@@ -148,9 +148,9 @@ class AnswerBuilder:
     def _choice(self, choice: Mapping[str, Any], after: float) -> None:
         if choice.get("error"):
             raise AnswerError(error_text(choice))
-        said = choice.get("delta") or choice.get("message") or {}
-        text = choice.get("text") if "text" in choice else said.get("content")
-        reasoning = said.get("reasoning_content") or said.get("reasoning")
+        message = choice.get("delta") or choice.get("message") or {}
+        text = choice.get("text") if "text" in choice else message.get("content")
+        reasoning = message.get("reasoning_content") or message.get("reasoning")
         if isinstance(reasoning, str):
             self._reasoning.append(reasoning)
         steps = read_steps(choice.get("logprobs"))

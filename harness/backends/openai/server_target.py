@@ -12,7 +12,7 @@ from harness.backends.backend import Backend, BatchEstimate, Request, Target
 from harness.backends.openai.client import Client, Connection, ServerStopError, is_local
 from harness.backends.openai.dialect import Dialect
 from harness.backends.openai.dialects import DIALECTS
-from harness.backends.openai.requests import BATCHES, Wording
+from harness.backends.openai.requests import BATCHES, RequestFormat
 from harness.backends.openai.server_facts import ServerFacts, ask_server
 from harness.backends.openai.spending import Price, Spending
 from harness.backends.openai.translate import translate
@@ -49,7 +49,7 @@ class ServerTarget(Target):
     """A server; see `backends.backend.Target`."""
 
     backend: config.Backend
-    said: ServerFacts
+    server_facts: ServerFacts
     price: Price | None
     spending: Spending
 
@@ -81,8 +81,8 @@ class ServerTarget(Target):
 
         answers = outputs_folder() / "answers" / digest([self.device, self.info.id])[:12]
         terms = Terms(
-            wording(self.backend, self.info.id, self.said),
-            self.said,
+            format_of(self.backend, self.info.id, self.server_facts),
+            self.server_facts,
             self.price,
             self.spending,
             answers,
@@ -105,9 +105,9 @@ def server_target(point: config.Point, once: Once) -> ServerTarget:
     if mistakes:
         raise ConfigError(mistakes)
     key = ("server", backend.model_dump_json(), model)
-    said = once(key, lambda: _asked(backend, dialect, model))
-    mistakes = list(_not_by_provider(effective, dialect, said))
-    price = said.price if backend.usd_per_million is None else _price(backend.usd_per_million)
+    server_facts = once(key, lambda: _asked(backend, dialect, model))
+    mistakes = list(_not_by_provider(effective, dialect, server_facts))
+    price = server_facts.price if backend.usd_per_million is None else _price(backend.usd_per_million)
     if backend.budget_usd is not None and price is None:
         cure = "add 'backend.usd_per_million=[0.15,0.60]', the prices of prompt and output"
         mistakes.append(
@@ -118,27 +118,33 @@ def server_target(point: config.Point, once: Once) -> ServerTarget:
         )
     if mistakes:
         raise ConfigError(mistakes)
-    says = wording(backend, model, said)
+    request_format = format_of(backend, model, server_facts)
     return ServerTarget(
         backend=backend,
-        info=once((*key, "info"), lambda: ServedModel(model, said.context_length, said.vocab_size)),
+        info=once(
+            (*key, "info"), lambda: ServedModel(model, server_facts.context_length, server_facts.vocab_size)
+        ),
         device=str(backend.base_url),
         facts={
             "engine": ENGINE_VERSION,
             "backend": "openai",
             "dialect": dialect.name,
-            "url": _place(backend, said),
+            "url": _place(backend, server_facts),
             "model": model,
-            "server": dict(said.address),
-            "sent": {**translation.body, "extra": backend.extra_body or {}, "logprobs": says.logprobs},
+            "server": dict(server_facts.address),
+            "sent": {
+                **translation.body,
+                "extra": backend.extra_body or {},
+                "logprobs": request_format.logprobs,
+            },
         },
         tokenizer_facts=None,
         cache=None,
-        notes=(*dialect.notes, *translation.notes, *_notes(point, says)),
+        notes=(*dialect.notes, *translation.notes, *_notes(point, request_format)),
         precision=None,
         checkpoint_precision=None,
         weight_bytes=None,
-        said=said,
+        server_facts=server_facts,
         price=price,
         spending=once(("spending", backend.budget_usd), lambda: Spending(backend.budget_usd)),
     )
@@ -171,12 +177,12 @@ def connection(backend: config.Backend) -> Connection:
     )
 
 
-def wording(backend: config.Backend, model: str, said: ServerFacts) -> Wording:
+def format_of(backend: config.Backend, model: str, server_facts: ServerFacts) -> RequestFormat:
     """Return how the requests for a model are made."""
     dialect = DIALECTS[backend.dialect]
-    told = said.parameters is None or "logprobs" in said.parameters
-    asks = told and dialect.alternatives != 0
-    return Wording(dialect, model, backend.extra_body or {}, asks, said.parameters)
+    has_logprobs = server_facts.parameters is None or "logprobs" in server_facts.parameters
+    asks = has_logprobs and dialect.alternatives != 0
+    return RequestFormat(dialect, model, backend.extra_body or {}, asks, server_facts.parameters)
 
 
 def _asked(backend: config.Backend, dialect: Dialect, model: str) -> ServerFacts:
@@ -215,22 +221,25 @@ def _refused(point: config.Point, dialect: Dialect) -> Iterator[Mistake]:
         yield Mistake("record.prompt_logprobs=true", message)
 
 
-def _not_by_provider(effective: Mapping[str, Any], dialect: Dialect, said: ServerFacts) -> Iterator[Mistake]:
+def _not_by_provider(
+    effective: Mapping[str, Any], dialect: Dialect, server_facts: ServerFacts
+) -> Iterator[Mistake]:
     """Yield fields that no provider of the model takes, where the server tells that."""
-    if said.parameters is None:
+    if server_facts.parameters is None:
         return
     body = translate(effective, dialect).body
     for name, key in dialect.fields.items():
         sent = body.get(key) != dialect.neutral.get(key)
-        if sent and key not in said.parameters and key not in _SENT_ANYWAY:
+        if sent and key not in server_facts.parameters and key not in _SENT_ANYWAY:
             message = f"no provider of this model takes {key}; use decoding.{name}=null, or another model"
             yield Mistake(f"decoding.{name}={json.dumps(effective.get(name))}", message)
 
 
-def _notes(point: config.Point, says: Wording) -> Iterator[str]:
-    if not says.logprobs and says.dialect.alternatives != 0:
-        yield f"{point.backend.name}: no provider of {says.model} returns logprobs: probabilities stay empty"
-    elif says.logprobs and says.dialect.logprobs == "unknown":
+def _notes(point: config.Point, request_format: RequestFormat) -> Iterator[str]:
+    if not request_format.logprobs and request_format.dialect.alternatives != 0:
+        none = f"no provider of {request_format.model} returns logprobs"
+        yield f"{point.backend.name}: {none}: probabilities stay empty"
+    elif request_format.logprobs and request_format.dialect.logprobs == "unknown":
         yield (
             f"{point.backend.name}: whether its logprobs are before or after penalties, temperature and "
             "truncation is not known; `harness doctor` with the same keys finds out"
@@ -241,8 +250,8 @@ def _price(per_million: tuple[float, float]) -> Price:
     return Price(per_million[0] / 1e6, per_million[1] / 1e6)
 
 
-def _place(backend: config.Backend, said: ServerFacts) -> str:
+def _place(backend: config.Backend, server_facts: ServerFacts) -> str:
     """Return a server's address; of one on this machine that tells its model and version, nothing else."""
     url = str(backend.base_url).rstrip("/")
-    known = {"version", "digest"} & said.address.keys()
+    known = {"version", "digest"} & server_facts.address.keys()
     return "local" if is_local(url) and known else url

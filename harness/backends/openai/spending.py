@@ -41,9 +41,9 @@ class Price:
 
 def cost_of(usage: Mapping[str, Any], price: Price | None) -> float | None:
     """Return what an answer cost: what the server says, else by its price; None where neither is known."""
-    said = usage.get("cost")
-    if isinstance(said, int | float) and not isinstance(said, bool):
-        return float(said)
+    cost = usage.get("cost")
+    if isinstance(cost, int | float) and not isinstance(cost, bool):
+        return float(cost)
     return None if price is None else price.of(usage)
 
 

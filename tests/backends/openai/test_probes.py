@@ -12,7 +12,7 @@ from scripted_server import ScriptedServer
 from harness.backends.openai.client import RequestError
 from harness.backends.openai.dialects import TEXT_GENERATION_WEBUI
 from harness.backends.openai.probes import _repeats, probe
-from harness.backends.openai.requests import Wording
+from harness.backends.openai.requests import RequestFormat
 from harness.backends.openai.server_answer import Answer, Entry, Step
 from harness.cli.main import main
 
@@ -43,8 +43,8 @@ def served(acting: set[str], *, warped: bool = False, strict: bool = False) -> A
 
 
 def found(acting: set[str], **how: bool) -> dict[str, str]:
-    wording = Wording(TEXT_GENERATION_WEBUI, "m", {}, True)
-    return {one.what: one.verdict for one in probe(wording, "p", served(acting, **how))}
+    request_format = RequestFormat(TEXT_GENERATION_WEBUI, "m", {}, True)
+    return {one.what: one.verdict for one in probe(request_format, "p", served(acting, **how))}
 
 
 def test_what_acts_is_found() -> None:

@@ -11,14 +11,14 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-class Crew(Generic[Task, Result]):
+class WorkerPool(Generic[Task, Result]):
     """Does tasks in several threads.
 
     The threads end with the process, so that an interrupt waits for none of them.
 
     Args:
         do: called with each task, from any of the threads.
-        size: of the crew.
+        size: of the pool.
     """
 
     def __init__(self, do: Callable[[Task], Result], size: int) -> None:
