@@ -129,6 +129,7 @@ class FakeTarget:
     precision: None = None
     checkpoint_precision: None = None
     weight_bytes: None = None
+    remote: bool = False
 
     def tokenizer(self) -> None:
         return None

@@ -120,6 +120,7 @@ def latency_metrics(
         "tokens_per_s": [
             r.batch_size * r.output_tokens / total * 1e3
             for r, total in zip(repetitions, times["total"], strict=True)
+            if r.output_tokens is not None
         ],
     }
     metrics |= {f"throughput/{name}": float(np.median(values)) for name, values in rates.items() if values}

@@ -14,7 +14,7 @@ from harness.analysis.statistics.welch import welch_interval
 from harness.store.records import Repetition
 from harness.store.stored_point import StoredPoint
 
-Timed = Mapping[tuple[str, int, int], Sequence[Repetition]]
+Timed = Mapping[tuple[str, int, int | None], Sequence[Repetition]]
 """A point's repetitions by what was timed: prompt id, batch size, output tokens."""
 
 
@@ -56,7 +56,7 @@ def read_timed(stored: StoredPoint) -> Timed:
         return {}
     from harness.store.tables import repetitions_of
 
-    found: dict[tuple[str, int, int], list[Repetition]] = defaultdict(list)
+    found: dict[tuple[str, int, int | None], list[Repetition]] = defaultdict(list)
     for r in repetitions_of(stored.table("timing")):
         found[r.prompt_id, r.batch_size, r.output_tokens].append(r)
     return found

@@ -84,7 +84,7 @@ def sample_values(row: Mapping[str, Any], sums: np.ndarray) -> dict[str, float]:
     columns = {
         "output_tokens": row["output_tokens"],
         "mean_logprob": row["mean_logprob"],
-        "eos": None if finish is None else finish == "eos",
+        "eos": None if finish in (None, "stop") else finish == "eos",
         "cut": None if finish is None else finish == "length",
     }
     values = {name: float(value) for name, value in columns.items() if value is not None}
@@ -102,14 +102,19 @@ def _sample_metrics(
     columns = ("position", *dict.fromkeys((*STEP_COLUMNS, *own)))
     for prompt_id, group in groupby(_samples(stored, columns), lambda sample: str(sample[0]["prompt_id"])):
         samples = list(group)
-        similarity = self_bleu([row["output"] for row, _ in samples]) if len(samples) > 1 else None
+        whole = [row["output"] for row, _ in samples if row["finish_reason"] != "error"]
+        similarities = iter(self_bleu(whole) if len(whole) > 1 else ())
         reference = requested.references.get(prompt_id)
-        for i, (row, steps) in enumerate(samples):
+        for row, steps in samples:
+            if row["finish_reason"] == "error":  # what an answer that was cut off is like is not known
+                found.add(prompt_id, {})
+                on_sample()
+                continue
             sums = step_sums(steps)
             found.steps += sums
             values = sample_values(row, sums)
-            if similarity is not None:
-                values["self_bleu"] = similarity[i]
+            if len(whole) > 1:
+                values["self_bleu"] = next(similarities)
             if reference is not None:
                 counts = bleu_counts(row["output"], reference)
                 found.bleu += counts
@@ -161,7 +166,23 @@ def _run_metrics(stored: StoredPoint, parts: Mapping[str, Any]) -> dict[str, flo
         "memory/cache_bytes_per_token": model.get("cache_bytes_per_token"),
         "memory/peak_mb": facts.get("peak_mb"),
     }
-    return metrics | {name: value for name, value in known.items() if value is not None}
+    metrics |= {name: value for name, value in known.items() if value is not None}
+    return metrics | (_request_metrics(stored) if stored.has("requests.parquet") else {})
+
+
+def _request_metrics(stored: StoredPoint) -> dict[str, float]:
+    """What a server's answers cost; a sum is known only where each of its parts is."""
+    columns = stored.columns("requests", ["attempts", "cost_usd", "output_tokens", "error"])
+    metrics = {
+        "requests/retried": float(sum(columns["attempts"]) - len(columns["attempts"])),
+        "requests/cut_off": float(sum(error is not None for error in columns["error"])),
+    }
+    costs, tokens = columns["cost_usd"], columns["output_tokens"]
+    if costs and None not in costs:
+        metrics["cost/usd"] = math.fsum(costs)
+        if None not in tokens and sum(tokens):
+            metrics["cost/usd_per_1k_tokens"] = 1e3 * math.fsum(costs) / sum(tokens)
+    return metrics
 
 
 def _samples(

@@ -26,12 +26,12 @@ def prompts_per_batch(rows: int, samples_per_prompt: int) -> int:
 
 
 class Samples(Artifact):
-    """generations.parquet, tokens.parquet and times.parquet."""
+    """generations.parquet, tokens.parquet, times.parquet; of a server, requests.parquet."""
 
     name = "record"
     action = "decode"
-    files = ("generations.parquet", "times.parquet", "tokens.parquet")
-    optional = ("times.parquet",)
+    files = ("generations.parquet", "requests.parquet", "times.parquet", "tokens.parquet")
+    optional = ("requests.parquet", "times.parquet")
     per_family = True
 
     def spec(self, job: Job) -> Any:

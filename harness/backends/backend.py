@@ -8,10 +8,9 @@ capability leaves columns empty in the tables; it is never imitated.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from harness.decoding.strategy import Strategy
 from harness.decoding.streamed_text import Piece
@@ -24,13 +23,12 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedTokenizerBase
 
+    from harness.backends.distributions import Distributions
     from harness.backends.drafting import Speculator
     from harness.config.point import Engine, Timing
     from harness.models.model_info import ModelInfo
     from harness.models.precision import Precision
-    from harness.prompts.passages import Passage
     from harness.store.records import PromptScores, Repetition, Sample
-    from harness.store.reference_index import ReferenceIndex
 
 
 @dataclass(frozen=True)
@@ -219,72 +217,6 @@ class StreamingBackend(Protocol):
 
 
 @dataclass(frozen=True)
-class PassageDrift:
-    """One passage under two models, from `Distributions.compare`.
-
-    By scored token: the text it adds, the texts of the second model's likeliest tokens, and `values`, arrays
-    by column of drift.parquet.
-    """
-
-    passage: Passage
-    token_texts: Sequence[str]
-    top_tokens: Sequence[Sequence[str]]
-    values: Mapping[str, np.ndarray]
-
-
-class Reference(Protocol):
-    """Stored distributions of a reference; `index` says what is stored."""
-
-    index: ReferenceIndex
-
-    def chunks(self, passages: Iterable[Passage]) -> Iterator[tuple[int, list[Passage]]]:
-        """Yield the stored ones of the passages, chunk by chunk, each with the chunk's number."""
-
-
-class Distributions(Protocol):
-    """Full distributions of a backend's model along given texts: what drift needs."""
-
-    def keep_reference(
-        self,
-        passages: Iterable[Passage],
-        folder: Path,
-        heads: Path,
-        *,
-        positions: int,
-        together: int,
-        budget: int,
-        share: int,
-        progress: Progress,
-    ) -> None:
-        """Store the distributions along passages in a folder, as many as a budget allows.
-
-        Args:
-            passages: the texts, in order; one is stored completely or not at all.
-            folder: where the distributions and their index (`store.reference_index`) are written.
-            heads: folder of output heads, shared by several folders of distributions.
-            positions: scored tokens of these passages.
-            together: scored tokens of all passages that share the budget.
-            budget: bytes for all passages that share it.
-            share: bytes of the budget for these passages, noted in the index.
-            progress: advances by scored tokens.
-        """
-
-    def open_reference(self, folder: Path, heads: Path) -> Reference:
-        """Open stored distributions; FileNotFoundError if the folder has no complete index."""
-
-    def compare(
-        self, reference: Reference, chunk: int, passages: Sequence[Passage], top_k: int
-    ) -> Iterator[PassageDrift]:
-        """Compare this model with a reference along the passages of one chunk, token by token.
-
-        `top_k` likeliest tokens of this model are returned per token.
-        """
-
-    def log_likelihood(self, passages: Sequence[Passage], progress: Progress) -> float:
-        """Return the log-probability of all scored tokens, in nats; `progress` advances by tokens."""
-
-
-@dataclass(frozen=True)
 class BatchEstimate:
     """How requests are expected to be batched: so many at once, each with a KV cache of up to these bytes."""
 
@@ -318,6 +250,9 @@ class Target(ABC):
     checkpoint_precision: Precision | None
     weight_bytes: int | None
 
+    remote: ClassVar[bool] = False
+    """Whether a server answers, so that requests are counted, not loads."""
+
     @abstractmethod
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Return the model's tokenizer; None where the backend takes texts."""
@@ -333,6 +268,10 @@ class Target(ABC):
             ConfigError: it cannot be used beside this one.
         """
         raise ConfigError.of(f"{key}={name}", "this backend has no second model; use backend=hf")
+
+    def most_usd(self, prompt: Prompt, new_tokens: int) -> float | None:
+        """Return an upper bound of what a request costs, in USD; None where it is unknown."""
+        return None
 
     @abstractmethod
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:

@@ -6,11 +6,16 @@ from collections.abc import Callable
 
 from harness.backends.backend import Target
 from harness.backends.hf.target import hf_target
+from harness.backends.openai.server_target import server_target
 from harness.backends.vllm.vllm_target import vllm_target
 from harness.config.point import Point
 from harness.once import Once
 
-TARGETS: dict[str, Callable[[Point, Once], Target]] = {"hf": hf_target, "vllm": vllm_target}
+TARGETS: dict[str, Callable[[Point, Once], Target]] = {
+    "hf": hf_target,
+    "vllm": vllm_target,
+    "openai": server_target,
+}
 """By `backend.kind`."""
 
 

@@ -29,7 +29,8 @@ from harness.errors import ConfigError
 
 _FINISH = (
     "column of the table: how many outputs ended with EOS (eos), reached max_new_tokens (length, len), or "
-    "met one of generation.stop_strings (stop); `eos/len` counts in this order, as in 7/13"
+    "met one of generation.stop_strings (stop), met EOS or a stop string at a server that does not tell "
+    "which (ended, end), or were cut off by an error (error, err); `eos/len` counts in this order, as in 7/13"
 )
 _OF_THE_SWEEP = {
     "name": 'text; the sweep\'s name, as in name="My study"; left out: made of what varies',

@@ -201,6 +201,9 @@ def _check(words: list[str]) -> int:
 def _inspect(words: list[str]) -> int:
     arguments = inspect_arguments(words)
     point = app.one_point(arguments.overrides)
+    if point.backend.kind != "hf":
+        message = "inspect needs every token's probability, of a model in this process; use backend=hf"
+        raise ConfigError.of(f"backend={point.backend.name}", message)
     from harness.cli.inspect import inspect
 
     return inspect(point, arguments)
@@ -257,7 +260,11 @@ def _ui(words: list[str]) -> int:
 
 
 def _doctor(words: list[str]) -> int:
-    _no_more_arguments("doctor", words)
+    if words:
+        point = app.one_point(words)
+        from harness.cli.server_doctor import server_doctor
+
+        return server_doctor(point)
     from harness.cli.doctor import doctor
 
     return doctor()
@@ -299,7 +306,7 @@ COMMANDS = {
     "report": Command(_report, "[SWEEP] [votes=FILE]  write the comparison again from the store"),
     "sync": Command(_sync, "[SWEEP]  send MLflow what it missed"),
     "ui": Command(_ui, "[--port N]  open the MLflow UI on this project's store"),
-    "doctor": Command(_doctor, "what this machine offers: devices, memory, versions, quantizations"),
+    "doctor": Command(_doctor, "[backend=SERVER ...]  what this machine, or a server, really offers"),
     "run-group": Command(_run_group, "FILE  run one group of a written plan (used by executors)"),
     "help": Command(
         _help, "[NAME]  this text; or what a group, choice, key or metric is; `metrics` lists all"

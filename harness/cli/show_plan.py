@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from rich.table import Table
 from rich.text import Text
 
+from harness.artifacts.artifact import Artifact
 from harness.artifacts.job import Job, families
 from harness.artifacts.registry import actions
 from harness.artifacts.samples import Samples, prompts_per_batch
+from harness.artifacts.timing import Timing
 from harness.backends.backend import TokenIds
 from harness.config.point import Point
 from harness.models.memory import format_bytes
 from harness.plan.plan import Group, Plan, make_plan
+from harness.prompts.prompt import Prompt
 from harness.report.console import SafeConsole
 from harness.run.display import print_hints, print_title, print_warning, print_warnings
 from harness.terminal import visible
 
 _MOST_ROWS = 60
+_LEAST_USD = 1e-3  # USD
 
 
 def show_plan(points: Sequence[Point], name: str) -> int:
@@ -36,11 +40,9 @@ def show_plan(points: Sequence[Point], name: str) -> int:
     for line in plan.held.damage(job.point_id for job in plan.jobs):
         print_warning(console, f"{line}; the run makes it again")
     complete = sum(not lacking for lacking in plan.missing)
-    loads = sum(any(_needs_backend(plan, index) for index in group.jobs) for group in plan.groups)
-    tokens = sum(job.tokens for index, job in enumerate(plan.jobs) if _decodes(plan, index))
     console.print(
-        f"{_count(len(plan.jobs), 'point')}, {complete} in the store already; "
-        f"{_count(loads, 'model load')} and at most {_count(tokens, 'token')} to come, on {_devices(plan)}"
+        f"{_count(len(plan.jobs), 'point')}, {complete} in the store already; {_to_come(plan)} to come, "
+        f"on {_devices(plan)}"
     )
     if visible_differences := _detectable(plan):
         console.print(visible_differences)
@@ -63,6 +65,43 @@ def show_check(points: Sequence[Point], name: str) -> int:
         f"{_count(prompts, 'prompt')}: OK"
     )
     return 0
+
+
+def _to_come(plan: Plan) -> str:
+    """Return loads and requests, tokens, and money where a server's prices are known."""
+    waiting = [index for index in range(len(plan.jobs)) if _needs_backend(plan, index)]
+    loads = sum(
+        not plan.jobs[group.jobs[0]].target.remote and not set(group.jobs).isdisjoint(waiting)
+        for group in plan.groups
+    )
+    requests, costs = 0, list[float | None]()
+    for index in waiting:
+        job = plan.jobs[index]
+        for prompt, count, new_tokens in _requests(job, plan.missing[index]):
+            if job.target.remote:
+                requests += count
+                cost = job.target.most_usd(prompt, new_tokens)
+                costs.append(None if cost is None else cost * count)
+    tokens = sum(plan.jobs[index].tokens for index in waiting if _decodes(plan, index))
+    remote = any(job.target.remote for job in plan.jobs)
+    loading = [_count(loads, "model load")] if loads or not remote else []
+    sending = [_count(requests, "request")] if remote else []
+    known = [cost for cost in costs if cost is not None]
+    money = ""
+    if known and len(known) == len(costs):
+        money = f", at most {sum(known):.4f} USD" if sum(known) >= _LEAST_USD else ", less than 0.001 USD"
+    return f"{', '.join([*loading, *sending])} and at most {_count(tokens, 'token')}{money}"
+
+
+def _requests(job: Job, lacking: Sequence[Artifact]) -> Iterator[tuple[Prompt, int, int]]:
+    """Yield each prompt with how many requests of how many new tokens are sent of it."""
+    names = {artifact.name for artifact in lacking}
+    timing = job.point.timing
+    for number, prompt in enumerate(job.prompts):
+        if Samples.name in names:
+            yield prompt, job.point.generation.samples, job.point.generation.max_new_tokens
+        if Timing.name in names and number < timing.prompts:
+            yield prompt, timing.warmup + timing.repeats, timing.new_tokens
 
 
 def _needs_backend(plan: Plan, index: int) -> bool:

@@ -15,6 +15,10 @@ _ALSO_CALLED = {
     ("decoding", "do_sample"): ("temperature", "top_p", "min_p"),
     ("decoding", "beam_search"): ("beam",),
     ("decoding", "nucleus"): ("top_p",),
+    ("backend", "transformers"): ("hf",),
+    ("backend", "llamacpp"): ("llama_cpp",),
+    ("backend", "oobabooga"): ("text_generation_webui",),
+    ("backend", "server"): ("openai",),
 }
 
 FILES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")

@@ -26,7 +26,7 @@ from harness.config.validation import format_value, read_section
 OwnValues = Callable[[str, str], Mapping[str, Any]]
 """A section and its choice -> what each key has there by itself, as JSON-able data."""
 
-_CONDITIONAL = ("decoding", "backend", "quantization", "cache")
+_CONDITIONAL = ("backend", "decoding", "quantization", "cache")
 """The sections of which a choice may leave keys without an effect."""
 _MOST_NAMES, _MOST_VALUES = 6, 6
 _OF_A_SEARCH = (

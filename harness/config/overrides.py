@@ -197,6 +197,8 @@ def unknown_key(key: str, text: str, groups: ConfigGroups) -> Mistake:
     """Return the mistake for a dotted key that does not exist, with advice; `text` is what was typed."""
     if key == "prompt":
         return Mistake(text, f"no such key; a prompt is {prompt_override(text.partition('=')[2])}")
+    if key.endswith("api_key"):
+        text = key  # what was typed is the key itself
     if (advice := UNSUPPORTED_KEYS.get(key.rpartition(".")[2])) is not None:
         return Mistake(text, f"no such key; {_with_value(advice, text.partition('=')[2])}")
     parent = next((name for name in value_keys() if key.startswith(f"{name}.")), None)

@@ -32,11 +32,20 @@ class Model(Choice):
     chat_template: str | None = Field(None, description="a Jinja chat template, or a file that contains one")
 
 
-class Backend(Choice):
-    """Who answers requests."""
+DialectName = Literal[
+    "openai", "openrouter", "vllm_server", "llama_cpp", "text_generation_webui", "ollama",
+    "transformers_serve", "lm_studio",
+]  # fmt: skip
+"""Servers of which is known what they take, ignore and return."""
 
-    kind: Literal["hf", "vllm"] = Field(
-        "hf", description="hf: transformers, in this process; vllm: vLLM's engine, in this process"
+
+class Backend(Choice):
+    """Who answers requests: a model in this process, or a server with OpenAI's API."""
+
+    kind: Literal["hf", "vllm", "openai"] = Field(
+        "hf",
+        description="hf: transformers, in this process; vllm: vLLM's engine, in this process; openai: a "
+        "server with OpenAI's API",
     )
     native: bool = Field(False, description="vllm: its own sampler and logprobs, to measure vLLM itself")
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = Field(
@@ -48,6 +57,27 @@ class Backend(Choice):
     )
     tensor_parallel_size: Positive = Field(1, description="vllm: GPUs that share the model")
     enforce_eager: bool = Field(False, description="vllm: no CUDA graphs, no compilation")
+    dialect: DialectName = Field("openai", description="which server it is: what it takes and returns")
+    base_url: str | None = Field(None, description="address of the API, as http://127.0.0.1:8080/v1")
+    served_model: str | None = Field(None, description="the server's name of the model; null: model.id")
+    api_key_env: str | None = Field(
+        None, description="name of the environment variable that holds the API key; the key stays there"
+    )
+    concurrency: Annotated[int, Field(ge=1, le=1024)] = Field(4, description="requests at once")
+    timeout: PositiveReal = Field(120.0, description="seconds without a byte after which a request failed")
+    max_retries: Annotated[int, Field(ge=0, le=100)] = Field(
+        4, description="how often a request is repeated that failed before its first byte"
+    )
+    extra_body: dict[str, Any] | None = Field(
+        None, description="further keys of every request; part of the address"
+    )
+    headers: dict[str, str] | None = Field(None, description="further headers of every request; no secrets")
+    budget_usd: PositiveReal | None = Field(
+        None, description="the most that one command may spend; it stops before, and can be resumed"
+    )
+    usd_per_million: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]] | None = Field(
+        None, description="price of a million prompt and output tokens, where the server does not tell"
+    )
 
 
 class Quantization(Choice):

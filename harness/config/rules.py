@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
+from harness.config.backend_rules import backend_rules, not_with_servers
 from harness.config.decoding_rules import decoding_rules
 from harness.config.effective import is_beam, is_contrastive, most_samples
 from harness.config.expectation import ASKED, OF_A_SAMPLE, Expectation
@@ -134,22 +135,16 @@ def _quantization(quantization: Quantization) -> Iterator[Mistake]:
             yield NoEffect(text, f"no effect here, a whole row shares a scale; {cure}")
 
 
-def keys_without_effect(section: Quantization | Cache) -> frozenset[str]:
+def keys_without_effect(section: Quantization | Cache | Backend) -> frozenset[str]:
     """Return the keys of a section that have no effect with its other keys, whatever their value."""
-    rule: Callable[[Any], Iterator[Mistake]] = _cache if isinstance(section, Cache) else _quantization
+    rules: dict[type, Callable[[Any], Iterator[Mistake]]] = {Cache: _cache, Backend: backend_rules}
+    rule = rules.get(type(section), _quantization)
     found = set()
     for key in type(section).model_fields:
         changed = section.model_copy(update={key: "another value"})
         named = (m.key.partition("=")[0].rpartition(".")[2] for m in rule(changed) if isinstance(m, NoEffect))
         found |= {key} & set(named)
     return frozenset(found)
-
-
-def _backend(backend: Backend) -> Iterator[Mistake]:
-    for key, info in Backend.model_fields.items():
-        if key not in ("name", "kind") and getattr(backend, key) != info.default and backend.kind != "vllm":
-            text = f"backend.{key}={format_value(getattr(backend, key))}"
-            yield NoEffect(text, f"no effect with backend={backend.name}; use backend=vllm")
 
 
 def _cache(cache: Cache) -> Iterator[Mistake]:
@@ -310,7 +305,8 @@ def _speculation(speculation: Speculation) -> Iterator[Mistake]:
 
 _RULES: dict[Callable[..., Iterator[Mistake]], tuple[str, ...]] = {
     _model: ("model",),
-    _backend: ("backend",),
+    backend_rules: ("backend",),
+    not_with_servers: ("backend", "model", "quantization", "cache", "timing"),
     _quantization: ("quantization",),
     _cache: ("cache",),
     _prompts: ("prompts",),

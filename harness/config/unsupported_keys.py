@@ -62,6 +62,9 @@ UNSUPPORTED_KEYS: dict[str, str] = {
     "forced_eos_token_id": "not supported",
     "torch_dtype": "quantization decides it: quantization=fp32, bf16, fp16 or none (the checkpoint's)",
     "batch_size": "use engine.batch_rows for decoding, timing.batch_size for the latency pass",
+    "api_key": "a key is never in a config: put it into an environment variable and name that, as in "
+    "backend.api_key_env=OPENAI_API_KEY",
+    "url": "use backend.base_url",
     # other tools' names
     "repeat_penalty": "use decoding.repetition_penalty",
     "rep_pen": "use decoding.repetition_penalty",

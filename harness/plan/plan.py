@@ -178,16 +178,23 @@ def _groups(jobs: Sequence[Job]) -> tuple[Group, ...]:
     found: dict[Any, list[int]] = {}
     for index in sorted(range(len(jobs)), key=lambda index: not jobs[index].drift.dependents):
         point = jobs[index].point
-        found.setdefault((point.model, point.quantization, point.backend), []).append(index)
+        found.setdefault(_shared(point), []).append(index)
     home = {jobs[index].point_id: number for number, some in enumerate(found.values()) for index in some}
     groups = []
-    for number, ((model, quantization, backend), some) in enumerate(found.items()):
+    for number, some in enumerate(found.values()):
+        first = jobs[some[0]].point
         references = {jobs[index].drift.reference for index in some} - {None}
         after = {home[reference] for reference in references if reference is not None}
         before = tuple(sorted(group for group in after if group < number))
-        name = f"{model.name} {quantization.name}" + ("" if backend.name == "hf" else f" {backend.name}")
+        beside = "" if first.backend.kind == "hf" else f" {first.backend.name}"
+        name = f"{first.model.name} {first.quantization.name}{beside}"
         groups.append(Group(name, tuple(sorted(some)), before))
     return tuple(groups)
+
+
+def _shared(point: Point) -> Any:
+    """Return what the points of a group share: one loaded model, or one server."""
+    return point.model, point.quantization, point.backend.model_dump_json()
 
 
 def _noise_floor_job(jobs: Sequence[Job], group: Group) -> int:

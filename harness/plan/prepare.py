@@ -142,7 +142,7 @@ def _address(
     """Return the hash of everything that the point's samples depend on."""
     prompts = once(
         ("prompts hash", id(prepared)),
-        lambda: digest([[prompt.id, prompt.text, list(prompt.ids)] for prompt in prepared.prompts]),
+        lambda: digest([_identity(prompt) for prompt in prepared.prompts]),
     )
     generation = point.generation.model_dump(mode="json")
     return point_id(
@@ -159,6 +159,15 @@ def _address(
             **({"second prompts": digest(sorted(second.items()))} if second else {}),
         }
     )
+
+
+def _identity(prompt: Prompt) -> list[Any]:
+    """Return what a prompt is for the model: its ids, or the turns that a server makes a text of."""
+    known: list[Any] = [prompt.id, prompt.text, list(prompt.ids)]
+    if prompt.ids or not prompt.chat:
+        return known
+    turns = [dict(turn) for turn in prompt.turns]
+    return [*known, json.dumps([turns, prompt.row.get("tools")], default=str)]
 
 
 def _metrics(

@@ -55,7 +55,7 @@ def prepare_prompts(
     for entry in rendered:
         row = entry.row
         if tokenizer is None:
-            done.append(Prompt(row.id, entry.text, (), row.fields))
+            done.append(Prompt(row.id, entry.text, (), row.fields, entry.turns))
             continue
         most = None if context is None or prompts.too_long != "error" else _MAX_TOKEN * context
         ids = encode(tokenizer, entry.text[:most])

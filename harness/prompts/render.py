@@ -38,7 +38,8 @@ def render_rows(
     """Render every row; return what could be rendered, the mistakes, and warnings.
 
     `prompts.chat`: `auto` sends rows with `messages` through the chat template, `true` makes a user turn of
-    a text as well, `false` takes texts as they are. Without a tokenizer there is no chat template.
+    a text as well, `false` takes texts as they are. Without a tokenizer a server applies the template to the
+    turns.
     """
     try:
         segments = None if prompts.template is None else parse_template(prompts.template)
@@ -55,7 +56,9 @@ def render_rows(
             turns = _turns(prompts, row, text, templated=segments is not None)
             if turns is None:
                 rendered.append(RenderedRow(row, text or ""))
-            elif tokenizer is not None and tokenizer.chat_template:
+            elif tokenizer is None:  # a server, which has the chat template
+                rendered.append(RenderedRow(row, plain_chat(turns), tuple(turns)))
+            elif tokenizer.chat_template:
                 turns = known_roles(turns, tokenizer.chat_template)
                 tools = row.fields.get("tools") if row.messages is not None else None
                 chat = chat_text(tokenizer, turns, model_id, tools)
@@ -64,7 +67,7 @@ def render_rows(
                 rendered.append(RenderedRow(row, chat, tuple(turns)))
                 contents.add(json.dumps([turns, tools], default=str))
             else:
-                mistakes.append(Mistake("prompts.chat", _no_chat_template(tokenizer, row, model_id)))
+                mistakes.append(Mistake("prompts.chat", _no_chat_template(row, model_id)))
                 break
         except ValueError as error:
             mistakes.append(Mistake(row.where, str(error)))
@@ -132,13 +135,13 @@ def _turns(
     return turns
 
 
-def _no_chat_template(tokenizer: PreTrainedTokenizerBase | None, row: PromptRow, model_id: str) -> str:
+def plain_chat(turns: Sequence[Mapping[str, Any]]) -> str:
+    """Return turns as a text to be read; what the model reads, its server makes of them."""
+    return "\n\n".join(f"{turn['role']}: {turn.get('content') or ''}" for turn in turns)
+
+
+def _no_chat_template(row: PromptRow, model_id: str) -> str:
     """Return why a chat prompt cannot be rendered, with the cure."""
-    if tokenizer is None:
-        return (
-            f"{model_id} has no tokenizer here, and chat prompts are not supported without one yet (the "
-            f"first: {row.id!r}); use text prompts with prompts.chat=false"
-        )
     return (
         f"{model_id} has no chat template, and there are chat prompts (the first: {row.id!r}); set "
         "model.chat_template, or use text prompts with prompts.chat=false"

@@ -14,10 +14,17 @@ from harness.store.files import read_json
 from harness.store.integrity import checked, problem_of, seal, with_check
 from harness.store.records import Sample
 from harness.store.stored_point import StoredPoint
-from harness.store.tables import generations_table, times_table, tokens_table
+from harness.store.tables import generations_table, requests_table, times_table, tokens_table
 
 # A batch is done once the last of its tables is there.
-_TABLES = {"tokens": tokens_table, "times": times_table, "generations": generations_table}
+_TABLES = {
+    "tokens": tokens_table,
+    "times": times_table,
+    "requests": requests_table,
+    "generations": generations_table,
+}
+_OPTIONAL = ("times", "requests")
+"""Tables that a batch may lack: of an older version, or of a model in this process."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Partial:
         lines = []
         for name in _TABLES:
             path = self._batches.path(f"{_name(name, batch)}.parquet")
-            if name == "times" and not seals and not path.exists():  # a batch of an older version has none
+            if name in _OPTIONAL and path.name not in seals and not path.exists():
                 continue
             if problem := problem_of(path, seals.get(path.name), self.stored.point_id, thorough=True):
                 lines.append(f"{path} {problem}")
@@ -66,9 +73,15 @@ class Partial:
     def write(self, batch: int, samples: Sequence[Sample]) -> None:
         """Write a batch; it counts once its last table is there."""
         self._batches.path(_seals(batch)).unlink(missing_ok=True)
+        paths = []
         for name, table_of in _TABLES.items():
-            self._batches.write_table(_name(name, batch), table_of(samples))
-        paths = [self._batches.path(f"{_name(name, batch)}.parquet") for name in _TABLES]
+            table = table_of(samples)
+            path = self._batches.path(f"{_name(name, batch)}.parquet")
+            if name in _OPTIONAL and not table.num_rows:
+                path.unlink(missing_ok=True)
+                continue
+            self._batches.write_table(_name(name, batch), table)
+            paths.append(path)
         seals = {path.name: seal(path) for path in paths}
         self._batches.write_json(_seals(batch), with_check(seals, self.stored.point_id))
 
@@ -76,7 +89,7 @@ class Partial:
         """Write the point's tables by concatenating its batches."""
         for name in _TABLES:
             done = [_name(name, batch) for batch in range(batches)]
-            if name == "times":  # batches of an older version have none
+            if name in _OPTIONAL:
                 done = [batch for batch in done if self._batches.has(f"{batch}.parquet")]
             if done:
                 schema = self._batches.schema(done[0])

@@ -8,6 +8,9 @@ from typing import Literal
 import numpy as np
 
 FinishReason = Literal["eos", "stop_string", "length"]
+"""What ended a text."""
+ServedReason = Literal["stop", "error"]
+"""What else ends a text of a server. stop: EOS or a stop string, it does not tell which; error: a fault."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,39 @@ class Times:
 
 
 @dataclass(frozen=True)
+class Served:
+    """What a server told about one answer, and what it took to get it; None where it is not known.
+
+    Attributes:
+        attempts: requests that were sent, those that failed included.
+        sent, first_token, ended: of the last one, seconds since the epoch.
+        chunks: parts of the stream that had text.
+        prompt_tokens, output_tokens, cached_tokens, reasoning_tokens: as the server counts them.
+        cost_usd: what the answer cost.
+        model, provider, fingerprint, request_id: as the server names them.
+        reasoning: what the model wrote apart from the answer.
+        error: what cut the answer off.
+    """
+
+    attempts: int
+    sent: float
+    ended: float
+    first_token: float | None = None
+    chunks: int | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    model: str | None = None
+    provider: str | None = None
+    fingerprint: str | None = None
+    request_id: str | None = None
+    reasoning: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class Sample:
     """One generated text: a point, a prompt, a sample index.
 
@@ -97,6 +133,7 @@ class Sample:
         sequence_logprob: of the whole output under the distribution that it was drawn from; None but of
             stochastic beams.
         times: when it was generated; None where that was not noted.
+        served: what a server told about it; None of a model in this process.
     """
 
     prompt_id: str
@@ -105,12 +142,13 @@ class Sample:
     output: str
     prompt_tokens: int | None
     output_tokens: int | None
-    finish_reason: FinishReason | None
+    finish_reason: FinishReason | ServedReason | None
     seed: int
     steps: Steps | None = None
     sequence_score: float | None = None
     sequence_logprob: float | None = None
     times: Times | None = None
+    served: Served | None = None
 
     @property
     def token_ids(self) -> tuple[int, ...] | None:
@@ -120,8 +158,8 @@ class Sample:
 
     @property
     def mean_logprob(self) -> float | None:
-        """Mean logprob of the generated tokens; None where it is not known."""
-        logprob = None if self.steps is None else self.steps.logprob
+        """Mean logprob of the generated tokens; None where it is not known, or an error cut them off."""
+        logprob = None if self.steps is None or self.finish_reason == "error" else self.steps.logprob
         return None if logprob is None or not len(logprob) else float(logprob.astype(np.float64).mean())
 
 
@@ -155,8 +193,9 @@ class Repetition:
         batch_size: prompts decoded together.
         ttft_ms: from text in to first token out; None for beams, which stream nothing.
         decode_ms: from first token out to the last (the whole run for beams).
-        output_tokens: tokens made per prompt.
-        itl_ms: time between consecutive tokens, output_tokens - 1 of them; empty for beams.
+        output_tokens: tokens made per prompt; None where a server does not count them.
+        itl_ms: time between consecutive tokens, output_tokens - 1 of them; empty for beams, and where a
+            server sent several tokens at once.
     """
 
     prompt_id: str
@@ -164,5 +203,5 @@ class Repetition:
     batch_size: int
     ttft_ms: float | None
     decode_ms: float
-    output_tokens: int
+    output_tokens: int | None
     itl_ms: tuple[float, ...]

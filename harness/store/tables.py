@@ -12,9 +12,14 @@ from harness.store.files import storable
 from harness.store.records import PromptScores, Repetition, Sample
 
 _COLUMNS_BY_TYPE = {
-    pa.string(): "prompt_id prompt output finish_reason token",
+    pa.string(): (
+        "prompt_id prompt output finish_reason token model provider fingerprint request_id reasoning error"
+    ),
     pa.bool_(): "same_top",
-    pa.int32(): "sample position rank drift_rank kept prompt_tokens output_tokens repeat batch_size batch",
+    pa.int32(): (
+        "sample position rank drift_rank kept prompt_tokens output_tokens repeat batch_size batch attempts"
+        " chunks cached_tokens reasoning_tokens"
+    ),
     pa.int64(): "token_id seed",
     pa.float32(): (
         "logprob drift_logprob warped_logprob entropy drift_entropy warped_entropy kept_mass margin"
@@ -22,7 +27,7 @@ _COLUMNS_BY_TYPE = {
     ),
     pa.float64(): (
         "mean_logprob sequence_score sequence_logprob kl kl_error total_variation ttft_ms decode_ms started"
-        " first_token ended"
+        " first_token ended sent cost_usd"
     ),
     pa.list_(pa.int64()): "top_ids",
     pa.list_(pa.string()): "top_tokens",
@@ -52,6 +57,12 @@ PROMPT_TOKENS = _schema("prompt_id position token_id token logprob rank entropy"
 TIMING = _schema("prompt_id repeat batch_size ttft_ms decode_ms output_tokens itl_ms")
 TIMES = _schema("prompt_id sample started first_token ended batch")
 
+REQUESTS = _schema(
+    "prompt_id sample attempts sent first_token ended chunks prompt_tokens output_tokens cached_tokens"
+    " reasoning_tokens cost_usd model provider fingerprint request_id reasoning error"
+)
+"""What a server told about each sample (`records.Served`)."""
+
 DRIFT = _schema(
     "prompt_id sample position token_id token logprob drift_logprob rank drift_rank same_top margin kl"
     " kl_error total_variation entropy drift_entropy top_ids top_tokens top_logprobs"
@@ -68,6 +79,11 @@ def generations_table(samples: Iterable[Sample]) -> pa.Table:
 def times_table(samples: Iterable[Sample]) -> pa.Table:
     """Return times.parquet's rows, one a sample whose times were noted."""
     return _table((vars(s) | vars(s.times) for s in samples if s.times is not None), TIMES)
+
+
+def requests_table(samples: Iterable[Sample]) -> pa.Table:
+    """Return requests.parquet's rows, one a sample that a server answered."""
+    return _table((vars(s) | vars(s.served) for s in samples if s.served is not None), REQUESTS)
 
 
 def timing_table(repetitions: Iterable[Repetition]) -> pa.Table:

@@ -15,7 +15,7 @@ from harness.tracking.facts import mlflow_key
 MAX_PARAM = 6000
 """Longest param, in characters."""
 
-SECTIONS = ("model", "quantization", "cache", "prompts", "decoding", "generation")
+SECTIONS = ("model", "backend", "quantization", "cache", "prompts", "decoding", "generation")
 """Sections of the config on which samples depend; the whole config is an artifact, config.yaml."""
 
 IMPLIED = {"prompts.items", "quantization.dtype", "decoding.do_sample"}
@@ -31,6 +31,8 @@ def point_params(point: SweepPoint, stored: StoredPoint) -> dict[str, str]:
     params: dict[str, Any] = {name: getattr(point, name) for name in CHOICES}
     params |= {key: value for key, value in point.varied.items() if value is not None}
     requested = config.get("requested") or {}
+    if (backend := (requested.get("backend") or {}).get("name", "hf")) != "hf":
+        params["backend"] = backend
     for section in SECTIONS:
         values = requested.get(section)
         if isinstance(values, Mapping):

@@ -21,6 +21,8 @@ SECTIONS = {
     "preference",
     "quality",
     "memory",
+    "cost",
+    "requests",
     "drift",
     "watermark",
     "speculation",

@@ -227,7 +227,11 @@ def test_cases_must_be_lists_of_overrides(groups, cases):
 
 def test_every_choice_makes_a_point(groups, counted):
     composer, _ = counted
-    extra = {"model=custom": "model.id=x", "prompts=custom": "prompts.items=[x]"}
+    extra = {
+        "model=custom": "model.id=x",
+        "prompts=custom": "prompts.items=[x]",
+        "backend=openai": "backend.base_url=http://x/v1",
+    }
     for group in sections():
         for choice in groups.choices.get(group, []):
             text = f"{group}={choice}"

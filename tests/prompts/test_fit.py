@@ -148,16 +148,16 @@ def test_without_a_tokenizer_prompts_are_passed_on_as_texts() -> None:
 
 
 @pytest.mark.parametrize("chat", [True, "auto"])
-def test_without_a_tokenizer_chat_prompts_are_refused_in_one_line(chat: Any) -> None:
+def test_without_a_tokenizer_the_turns_of_a_chat_are_kept_for_its_server(chat: Any) -> None:
     item = {"id": "hi", "messages": [{"role": "user", "content": "Hi"}]}
-    with pytest.raises(ConfigError) as caught:
-        prepare_prompts(
-            Prompts(name="p", items=(item, item | {"id": "b"}), chat=chat), ServerModel(), None, 8
-        )
-    assert str(caught.value) == (
-        "prompts.chat: some/model has no tokenizer here, and chat prompts are not supported without one yet "
-        "(the first: 'hi'); use text prompts with prompts.chat=false"
-    )
+    prompts = Prompts(name="p", items=(item, "text"), chat=chat, system="Be kind.") if chat is True else None
+    prompts = prompts or Prompts(name="p", items=(item, "text"), chat=chat)
+    first, second = prepare_prompts(prompts, ServerModel(), None, 8).prompts
+    system = ({"role": "system", "content": "Be kind."},) if chat is True else ()
+    assert first.turns == (*system, {"role": "user", "content": "Hi"})
+    assert first.text == ("system: Be kind.\n\nuser: Hi" if chat is True else "user: Hi")
+    assert second.chat is (chat is True)
+    assert first.ids == second.ids == ()
 
 
 def test_planning_imports_no_torch(small_model: Any) -> None:

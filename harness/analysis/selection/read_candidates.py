@@ -23,7 +23,7 @@ def read_candidates(
         HarnessError: the pattern takes too long.
     """
     known = [name for name in _NUMBERS if name in stored.schema("generations").names]
-    table = stored.table("generations", ["prompt_id", "sample", "output", *known])
+    table = stored.table("generations", ["prompt_id", "sample", "output", "finish_reason", *known])
     keys = list(zip(table["prompt_id"].to_pylist(), table["sample"].to_pylist(), strict=True))
     outputs = [output or "" for output in table["output"].to_pylist()]
     missing = np.full(len(keys), np.nan)
@@ -34,12 +34,14 @@ def read_candidates(
     if "first_valid" in selectors and "valid" not in numbers and pattern.expression is not None:
         valid = np.array([float(pattern.match(output) is not None) for output in outputs])
     answers = [pattern.answer(output) for output in outputs] if "majority" in selectors else outputs
+    cut_off = [finish == "error" for finish in table["finish_reason"].to_pylist()]
     rows_of: dict[str, list[int]] = {}
     for row in sorted(range(len(keys)), key=lambda row: keys[row][1]):
         rows_of.setdefault(keys[row][0], []).append(row)
     found = []
     for prompt_id in dict.fromkeys(prompt_id for prompt_id, _ in keys):
-        rows = np.array(rows_of[prompt_id])
+        whole = [row for row in rows_of[prompt_id] if not cut_off[row]]
+        rows = np.array(whole or rows_of[prompt_id])
         found.append(
             (
                 prompt_id,

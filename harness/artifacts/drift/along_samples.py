@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.job import Job
-from harness.backends.backend import Distributions, PassageDrift, Reference
+from harness.backends.distributions import Distributions, PassageDrift, Reference
 from harness.prompts.passages import Passage
 from harness.prompts.prompt import Prompt
 from harness.store.files import read_json, storable

@@ -13,7 +13,7 @@ from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.drift.along_samples import MISSING_REFERENCE, drift_table, open_reference
 from harness.artifacts.drift_role import FixedTextRole
 from harness.artifacts.job import Job
-from harness.backends.backend import Distributions, Reference
+from harness.backends.distributions import Distributions, Reference
 from harness.store.files import atomic_path, read_json, write_text
 from harness.store.integrity import checked, problem_of, with_check
 from harness.store.parquet_files import SHARED

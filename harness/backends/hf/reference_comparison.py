@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from harness.backends.backend import PassageDrift, Reference
+from harness.backends.distributions import PassageDrift, Reference
 from harness.backends.hf.divergence import divergence, softmax_into
 from harness.backends.hf.reference_files import (
     PreallocatedColumns,

@@ -9,13 +9,13 @@ import torch
 
 from harness.backends.backend import (
     Capabilities,
-    Distributions,
     Failure,
     ReadAgain,
     Request,
     TokenIds,
     Usage,
 )
+from harness.backends.distributions import Distributions
 from harness.backends.drafting import Speculator
 from harness.backends.steps.finished import finished_sample
 from harness.backends.steps.recorder import Recorded, Recorder

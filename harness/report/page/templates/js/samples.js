@@ -1,10 +1,10 @@
 // The samples of a prompt side by side, one column per run; the reference first.
 
-const FINISHES = { eos: "EOS", stop_string: "stop string", length: "hit max_new_tokens" };
+const FINISHES = { eos: "EOS", stop_string: "stop string", length: "hit max_new_tokens", stop: "EOS or stop string", error: "cut off by an error" };
 const SAMPLES_AT_ONCE = 4; // of a run, before "more" is clicked
 const COLUMNS_AT_ONCE = 12; // drawn before they come near
 
-const ended = (sample) => sample.finish === "eos";
+const ended = (sample) => sample.finish === "eos" || sample.finish === "stop";
 const isOfSample = (feedback, prompt, sample) => feedback.point === sample.point && feedback.prompt === prompt.id && feedback.sample === sample.sample;
 const inSelection = (sample) => state.sample === "all" || String(sample.sample) === state.sample;
 

@@ -25,7 +25,7 @@ const tokenNode = (steps, index, ends, owner) => {
   stepOf.set(node, { steps, index, ends, owner, ink });
   node.tabIndex = -1;
   node.setAttribute("role", "button");
-  const last = ends && index === steps.count - 1;
+  const last = ends && index === steps.count - 1 && text === "";
   if (last) node.classList.add("end");
   if (text === "") { ink.append(last ? "end" : el("span", "mark", "·")); node.append(ink); }
   else writeInk(node, ink, text);
