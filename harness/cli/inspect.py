@@ -61,9 +61,6 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
     Returns:
         The exit status.
     """
-    if point.backend.kind != "hf":
-        problem = "inspect reads the model with transformers; use backend=hf"
-        raise ConfigError.of(f"backend={point.backend.name}", problem)
     if point.decoding.num_beams not in (None, 1):
         raise ConfigError.of(
             "decoding.num_beams",

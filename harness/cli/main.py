@@ -202,7 +202,7 @@ def _inspect(words: list[str]) -> int:
     arguments = inspect_arguments(words)
     point = app.one_point(arguments.overrides)
     if point.backend.kind != "hf":
-        message = "inspect needs every token's probability, of a model in this process; use backend=hf"
+        message = "inspect reads the model with transformers, in this process; use backend=hf"
         raise ConfigError.of(f"backend={point.backend.name}", message)
     from harness.cli.inspect import inspect
 

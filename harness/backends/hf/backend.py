@@ -19,6 +19,7 @@ from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.backends.hf.cuda_graphs import capturable
 from harness.backends.hf.decoding_method import Method, Runtime, Work
 from harness.backends.hf.latency_pass import time_strategy
+from harness.backends.hf.load_progress import LoadProgress
 from harness.backends.hf.methods import method_of
 from harness.backends.hf.read_again import read_again
 from harness.backends.hf.reference_comparison import ReferenceComparison
@@ -94,7 +95,7 @@ class HfBackend:
     @classmethod
     def open(cls, model: Model, quantization: Quantization, progress: Progress) -> HfBackend:
         """Load a model; raises as `models.load.load`."""
-        on_progress = _LoadProgress(progress)
+        on_progress = LoadProgress(progress)
 
         def load_amateur(name: str) -> LoadedModel:
             return load(amateur_model(name, model), quantization, on_progress)
@@ -319,23 +320,6 @@ class HfBackend:
         )
         explained.__cause__ = error.cause
         return explained
-
-
-class _LoadProgress:
-    """Reports the steps of `models.load.load`, each a fraction that is done, as stages in percent."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._label = ""
-        self._percent = 0
-
-    def __call__(self, what: str, fraction: float) -> None:
-        if self._label != what:
-            self._label, self._percent = what, 0
-            self._progress.stage(what, 100, "%")
-        percent = round(100 * fraction)
-        self._progress.advance(percent - self._percent)
-        self._percent = percent
 
 
 def _decode_batch(method: Method, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:

@@ -96,7 +96,7 @@ def test_what_it_cannot_run_is_refused_with_a_cure_that_works(
 def test_inspect_reads_with_transformers(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "model=fable_tiny", "backend=vllm", "prompt=a"]) == 2
     said = capsys.readouterr().err
-    assert "backend=vllm: inspect reads the model with transformers; use backend=hf" in said
+    assert "backend=vllm: inspect reads the model with transformers, in this process; use backend=hf" in said
 
 
 def test_on_a_gpu_it_quantizes_on_load(vllm: Any) -> None:
