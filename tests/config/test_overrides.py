@@ -133,7 +133,7 @@ def test_the_advice_is_true():
     """A key named as the cure exists; an unsupported key does not."""
     last = {key.rpartition(".")[2] for key in value_keys()}
     # Keys of one section alone; in another one the advice says which is meant.
-    elsewhere = ("batch_size", "num_assistant_tokens")
+    elsewhere = ("batch_size", "num_assistant_tokens", "max_matching_ngram_size")
     for wrong, cure in UNSUPPORTED_KEYS.items():
         assert wrong not in last or wrong in elsewhere
         for word in cure.replace(",", " ").replace(":", " ").replace(";", " ").split():
