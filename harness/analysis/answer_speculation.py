@@ -46,7 +46,7 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
             one,
             one.timing["speedup"],
             *(one.timing["speedup_interval"] or (0.0, inf)),
-            most=one.most,
+            one.most,
         )
         for label, one in best
         if one.timing
