@@ -40,17 +40,7 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
     best = [(label, one) for label, drafts in drafted if (one := best_draft(drafts))]
     if not best:
         return None
-    timed = [
-        _Best(
-            label,
-            one,
-            one.timing["speedup"],
-            *(one.timing["speedup_interval"] or (0.0, inf)),
-            one.most,
-        )
-        for label, one in best
-        if one.timing
-    ]
+    timed = [_timed(label, one) for label, one in best if one.timing]
     if not timed:
         return _untimed(best)
     timed.sort(key=lambda one: -min(one.speedup, one.most))
@@ -82,6 +72,12 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
     if slower := [one.label for one in timed if not one.pays]:
         spans += ["; not in ", *listed(slower)]
     return Sentence("Speculation", (*spans, "."), evidence, "good")
+
+
+def _timed(label: str, one: StoredDraft) -> _Best:
+    assert one.timing is not None
+    low, high = one.timing["speedup_interval"] or (0.0, inf)
+    return _Best(label, one, one.timing["speedup"], low, high, one.most)
 
 
 def _untimed(best: Sequence[tuple[str, StoredDraft]]) -> Sentence:
