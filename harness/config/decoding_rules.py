@@ -99,6 +99,8 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
                 cure = f"use decoding=diverse_beam{beams}"
             if key.startswith("force_words"):
                 cure = "use decoding=constrained_beam" if draws(decoding) else "add decoding.num_beams=6"
+            if decoding.stochastic_beams or decoding.generate or deterministic_method(decoding):
+                cure = f"use decoding.{key}=null"
             yield NoEffect(text, f"no effect without num_beams above 1; {cure}")
         if (field.kind in ("filter", "bias") or key == "force_words_ids") and _has_empty(value):
             yield Mistake(text, "contains an empty list; give token ids, or null")
