@@ -23,9 +23,7 @@ FILES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 _STORED_QUANTIZED = "quantization=none runs a checkpoint that is stored quantized as it is"
 _SPECULATION = "it changes no sample: add speculation.draft=MODEL or speculation.prompt_lookup=true"
-_SELECTION = (
-    "samples are chosen by compare.select, as in generation.samples=8 'compare.select=[majority,mbr]'"
-)
+_SELECTION = "samples are chosen by compare.select: generation.samples=8 'compare.select=[majority,mbr]'"
 # By group: a pattern of what is written, and the choices or the advice that it gets; the first that fits.
 _MEANT: dict[str, tuple[tuple[str, tuple[str, ...] | str], ...]] = {
     "decoding": (
