@@ -52,7 +52,7 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
         f"{spread}; {first.draft.chosen.tokens_per_forward:.2f} tokens per forward "
         f"pass, a proposal takes {_cost(first.draft)} of a plain step"
     )
-    if first.speedup > first.most:
+    if first.draft.disturbed:
         evidence += f"; measured {first.speedup:.2f}×, so other work disturbed the timing"
     if not paying:
         nearest: tuple[Span, ...] = (

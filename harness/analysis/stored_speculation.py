@@ -49,6 +49,11 @@ class StoredDraft:
         return float(self.timing["tokens"] / self.timing["forwards"])
 
     @property
+    def disturbed(self) -> bool:
+        """Whether other work of the machine disturbed the timing: it is clearly faster than it can be."""
+        return self.timing is not None and self.timing["speedup"] > 1.05 * self.most
+
+    @property
     def break_even(self) -> float:
         """The cost of a proposal over a plain step up to which the chosen block length is no slower."""
         return break_even_cost(self.chosen.tokens_per_forward, self.chosen.block)
