@@ -42,7 +42,7 @@ from harness.models.memory import (
     peak_memory_mb,
     reset_peak_memory,
 )
-from harness.progress import SILENT, Progress
+from harness.progress import SILENT, Progress, StagesInPercent
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample
 
@@ -93,7 +93,7 @@ class HfBackend:
     @classmethod
     def open(cls, model: Model, quantization: Quantization, progress: Progress) -> HfBackend:
         """Load a model; raises as `models.load.load`."""
-        on_progress = _LoadProgress(progress)
+        on_progress = StagesInPercent(progress)
 
         def load_amateur(name: str) -> LoadedModel:
             return load(amateur_model(name, model), quantization, on_progress)
@@ -318,23 +318,6 @@ class HfBackend:
         )
         explained.__cause__ = error.cause
         return explained
-
-
-class _LoadProgress:
-    """Reports the steps of `models.load.load`, each a fraction that is done, as stages in percent."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._label = ""
-        self._percent = 0
-
-    def __call__(self, what: str, fraction: float) -> None:
-        if self._label != what:
-            self._label, self._percent = what, 0
-            self._progress.stage(what, 100, "%")
-        percent = round(100 * fraction)
-        self._progress.advance(percent - self._percent)
-        self._percent = percent
 
 
 def _decode_batch(method: Method, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
