@@ -133,12 +133,7 @@ def _with_noise(one: Choosing, batch: BatchRows) -> Choosing:
     noise, sequences = one.processors.noise, one.sequences
     if noise is None or sequences.keys is None:
         return one
-    distinct, indices = _distinct(sequences.rows)
-    lengths = [min(batch.prompt_tokens[row], noise.width) for row in distinct]
-    first = max(0, batch.width - noise.width)
-    ids = batch.ids[torch.tensor(distinct, device=batch.ids.device), first:].tolist()
-    texts = [own[batch.width - first - length :] for own, length in zip(ids, lengths, strict=True)]
-    keys = noise.keys([texts[n] for n in indices], [lengths[n] for n in indices], sequences.keys, batch.step)
+    keys = noise.keys(batch.texts(sequences.rows), sequences.keys)
     return replace(one, sequences=replace(sequences, keys=keys))
 
 
