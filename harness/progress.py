@@ -32,3 +32,22 @@ class Silent:
 
 
 SILENT: Progress = Silent()
+
+
+class StagesInPercent:
+    """Reports the steps of loading a model, each a fraction that is done, as stages in percent."""
+
+    def __init__(self, progress: Progress) -> None:
+        """Report to `progress`."""
+        self._progress = progress
+        self._label = ""
+        self._percent = 0
+
+    def __call__(self, what: str, fraction: float) -> None:
+        """Report a step's fraction; another step is a new stage."""
+        if self._label != what:
+            self._label, self._percent = what, 0
+            self._progress.stage(what, 100, "%")
+        percent = round(100 * fraction)
+        self._progress.advance(percent - self._percent)
+        self._percent = percent

@@ -12,11 +12,26 @@ from harness.analysis.stored_speculation import StoredDraft, best_draft, stored_
 
 
 class _Best(NamedTuple):
+    """The fastest draft of a run, its speed-up with interval, and the most that its forward passes allow."""
+
     label: str
     draft: StoredDraft
     speedup: float
     low: float
     high: float
+    most: float
+
+    @property
+    def pays(self) -> bool:
+        """Whether it is faster; a speed-up that its forward passes do not allow shows nothing."""
+        return 1 < self.low <= self.most
+
+    @property
+    def figure(self) -> str:
+        """The speed-up in words."""
+        if self.speedup > self.most:
+            return f"at most {self.most:.2f}× as fast"
+        return f"{self.speedup:.2f}× as fast"
 
 
 def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
@@ -25,15 +40,11 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
     best = [(label, one) for label, drafts in drafted if (one := best_draft(drafts))]
     if not best:
         return None
-    timed = [
-        _Best(label, one, one.timing["speedup"], *(one.timing["speedup_interval"] or (0.0, inf)))
-        for label, one in best
-        if one.timing
-    ]
+    timed = [_timed(label, one) for label, one in best if one.timing]
     if not timed:
         return _untimed(best)
-    timed.sort(key=lambda one: -one.speedup)
-    paying = [one for one in timed if one.low > 1]
+    timed.sort(key=lambda one: -min(one.speedup, one.most))
+    paying = [one for one in timed if one.pays]
     first = (paying or timed)[0]
     spread = f"95% interval {first.low:.2f} to {first.high:.2f} over outputs and repetitions"
     spread = "timed once" if first.high == inf else spread
@@ -41,9 +52,11 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
         f"{spread}; {first.draft.chosen.tokens_per_forward:.2f} tokens per forward "
         f"pass, a proposal takes {_cost(first.draft)} of a plain step"
     )
+    if first.draft.disturbed:
+        evidence += f"; measured {first.speedup:.2f}×, so other work disturbed the timing"
     if not paying:
         nearest: tuple[Span, ...] = (
-            f"does not pay: the best is {_with(first.draft)}, {first.speedup:.2f}× as fast in ",
+            f"does not pay: the best is {_with(first.draft)}, {first.figure} in ",
             Link("point", first.label),
         )
         if first.high < 1:
@@ -52,13 +65,19 @@ def speculation_sentence(runs: Sequence[PointResult]) -> Sentence | None:
         return Sentence("Speculation", (*nearest, ", no significant difference."), evidence)
     spans: list[Span] = [f"pays in {_count(len(paying), len(timed))}: ", "most in " * (len(paying) > 1)]
     most = paying[0]
-    spans += [Link("point", most.label), f", {most.speedup:.2f}× as fast with {_with(most.draft)}"]
+    spans += [Link("point", most.label), f", {most.figure} with {_with(most.draft)}"]
     if len(paying) > 1:
         last = paying[-1]
-        spans += ["; least in ", Link("point", last.label), f", {last.speedup:.2f}× with {_with(last.draft)}"]
-    if slower := [one.label for one in timed if one.low <= 1]:
+        spans += ["; least in ", Link("point", last.label), f", {last.figure} with {_with(last.draft)}"]
+    if slower := [one.label for one in timed if not one.pays]:
         spans += ["; not in ", *listed(slower)]
     return Sentence("Speculation", (*spans, "."), evidence, "good")
+
+
+def _timed(label: str, one: StoredDraft) -> _Best:
+    assert one.timing is not None
+    low, high = one.timing["speedup_interval"] or (0.0, inf)
+    return _Best(label, one, one.timing["speedup"], low, high, one.most)
 
 
 def _untimed(best: Sequence[tuple[str, StoredDraft]]) -> Sentence:

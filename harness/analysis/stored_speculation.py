@@ -43,6 +43,17 @@ class StoredDraft:
         return max(self.lengths, key=lambda one: one.tokens_per_forward / (1 + UNTIMED_COST * one.block))
 
     @property
+    def most(self) -> float:
+        """The speed-up that the forward passes of the timed outputs allow; measured is more only by noise."""
+        assert self.timing is not None
+        return float(self.timing["tokens"] / self.timing["forwards"])
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other work of the machine disturbed the timing: it is clearly faster than it can be."""
+        return self.timing is not None and self.timing["speedup"] > 1.05 * self.most
+
+    @property
     def break_even(self) -> float:
         """The cost of a proposal over a plain step up to which the chosen block length is no slower."""
         return break_even_cost(self.chosen.tokens_per_forward, self.chosen.block)
@@ -81,7 +92,8 @@ def best_draft(drafts: Sequence[StoredDraft]) -> StoredDraft | None:
         return None
 
     def merit(one: StoredDraft) -> tuple[float, float]:
-        return (one.timing["speedup"] if one.timing else 0.0, one.chosen.tokens_per_forward)
+        speedup = min(one.timing["speedup"], one.most) if one.timing else 0.0
+        return (speedup, one.chosen.tokens_per_forward)
 
     return max(drafts, key=merit)
 

@@ -97,8 +97,7 @@ class ReadAgain:
 
     Attributes:
         columns: (T,) by column of tokens.parquet, of its tokens; NaN where a value is not known.
-        chosen: (T,) ids that its strategy would choose there with the same noise; None where that takes more
-            than reading the output.
+        chosen: (T,) ids that its strategy would choose with the same noise; None where reading is not enough.
     """
 
     columns: Mapping[str, np.ndarray]

@@ -94,7 +94,10 @@ def _print_at_once(
 ) -> None:
     """Print samples that are known only once all are complete, as if they came one by one."""
     point = job.point
-    status.message(f"decoding={point.decoding.name} does not stream: its text comes when the search is over")
+    own = point.decoding.generate is not None
+    name = "decoding.generate" if own else f"decoding={point.decoding.name}"
+    over = "it returns" if own else "the search is over"
+    status.message(f"{name} does not stream: its text comes when {over}")
     status.stage("searching", point.generation.max_new_tokens * len(requests), "tokens")
     tokenizer = job.target.tokenizer()
     text_of = None if tokenizer is None else Detokenizer(tokenizer).token_text

@@ -111,11 +111,19 @@ def _not_neutral(effective: Mapping[str, Any]) -> dict[str, Any]:
     return {"do_sample": effective["do_sample"], **fields}
 
 
+def _paths(value: Any) -> Any:
+    """Return a field's value with code of one's own by its path alone."""
+    if isinstance(value, Mapping) and "code" in value:
+        return value["path"]
+    several = isinstance(value, (list, tuple)) and any(isinstance(one, Mapping) for one in value)
+    return [_paths(one) for one in value] if several else value
+
+
 def _describe(effective: Mapping[str, Any]) -> str:
     """Return a strategy in a few words."""
     fields = _not_neutral(effective)
     words = [] if fields.pop("do_sample") else ["greedy"]
-    words += [f"{key}={value_text(value)}" for key, value in fields.items()]
+    words += [f"{key}={value_text(_paths(value))}" for key, value in fields.items()]
     return " ".join(words) or "plain sampling"
 
 

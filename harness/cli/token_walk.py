@@ -128,13 +128,16 @@ class TokenWalk:
         return whole(self._warped(processors, tokens), self.logits(tokens)).log_softmax(-1)
 
     def _warped(self, processors: Processors, tokens: Sequence[int]) -> list[Drawable]:
-        ids = torch.tensor([[*self.prompt.ids, *tokens]], device=self._loaded.device)
-        length = len(self.prompt.ids)
         own = scores = self.logits(tokens)
         if processors.guidance is not None:
             effective = vars(processors.config)
             scores = self._guided.scores(processors.guidance, effective, scores, tokens)
-        return warp(processors, Texts(ids, [length], length), scores, [0], own)
+        return warp(processors, self._texts(tokens), scores, [0], own)
+
+    def _texts(self, tokens: Sequence[int]) -> Texts:
+        ids = torch.tensor([[*self.prompt.ids, *tokens]], device=self._loaded.device)
+        length = len(self.prompt.ids)
+        return Texts(ids, [length], length)
 
     def close(self) -> None:
         """Free what was loaded beside the model."""
@@ -150,8 +153,7 @@ class TokenWalk:
             return int(warped.argmax(-1))
         own, position = noise_key(seed, self.prompt.id, 0), len(tokens)
         if (noise := self._processors(decoding).noise) is not None:
-            length = len(self.prompt.ids)
-            (own,) = noise.keys([[*self.prompt.ids, *tokens]], [length], [own], position)
+            (own,) = noise.keys(self._texts(tokens), [own])
         return int(draw(warped, torch.tensor([own], device=warped.device), position))
 
     def _read(self, tokens: tuple[int, ...]) -> list[tuple[int, Tensor]]:

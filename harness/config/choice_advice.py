@@ -19,15 +19,20 @@ _ALSO_CALLED = {
     ("backend", "llamacpp"): ("llama_cpp",),
     ("backend", "oobabooga"): ("text_generation_webui",),
     ("backend", "server"): ("openai",),
+    ("decoding", "watermark"): ("kgw", "synthid", "gumbel_watermark"),
 }
 
 FILES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """The kinds of prompt files."""
 
 _STORED_QUANTIZED = "quantization=none runs a checkpoint that is stored quantized as it is"
+_SPECULATION = "it changes no sample: add speculation.draft=MODEL or speculation.prompt_lookup=true"
+_SELECTION = "samples are chosen by compare.select: generation.samples=8 'compare.select=[majority,mbr]'"
 # By group: a pattern of what is written, and the choices or the advice that it gets; the first that fits.
 _MEANT: dict[str, tuple[tuple[str, tuple[str, ...] | str], ...]] = {
     "decoding": (
+        (r"specul|assist|draft|lookup|early_exit", _SPECULATION),
+        (r"best_of|major|vot(e|ing)|^mbr|self_c|rerank", _SELECTION),
         (r"beam.*sampl|sampl.*beam", ("beam_sample",)),
         (r"stochastic|^sbs$|replacement", ("stochastic_beam", "temperature")),
         (r"constrain|force|^dba$", ("constrained_beam",)),

@@ -41,8 +41,8 @@ class Decoding(WatermarkFields):
     )
     cot_branches: Annotated[int | None, Field(ge=2, le=1024), DecodingField("method", None)] = Field(
         None,
-        description="chain-of-thought decoding: so many outputs; sample n begins with the nth likeliest "
-        "token and goes on greedily",
+        description="chain-of-thought decoding: sample n begins with the nth likeliest token and goes on "
+        "greedily; the most samples that there may be",
     )
     stochastic_beams: Annotated[bool | None, DecodingField("method", False)] = Field(
         None, description="the samples of a prompt all differ: drawn without replacement, by as many beams"

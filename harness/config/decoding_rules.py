@@ -76,14 +76,14 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
         text = typed(key, value)
         samples = field.kind in ("temperature", "truncation", "order")
         if is_beam(decoding) and key not in _OF_METHODS and _changes(effective, key, field):
-            cure = "temperature" if samples or draws(decoding) else "greedy"
+            cure = "temperature" if samples or draws(decoding) or key == "gumbel_key" else "greedy"
             yield Mistake(text, f"{_BEAM_ONLY}; use decoding={cure}")
             continue
         if samples and not draws(decoding) and (method := deterministic_method(decoding)):
             if key != "top_k" or not is_contrastive(decoding):
                 problem = f"no effect in {method}, which does not sample"
                 yield NoEffect(text, f"{problem}; use decoding.{key}=null")
-        elif samples and not draws(decoding):
+        elif samples and not draws(decoding) and not decoding.stochastic_beams:
             cure = f"add decoding.do_sample=true or use decoding={_sampling_choice(key)}"
             yield NoEffect(text, f"no effect without do_sample=true; {cure}")
         elif field.needs is not None and not acts(effective, field.needs):
@@ -98,7 +98,9 @@ def decoding_rules(decoding: Decoding) -> Iterator[Mistake]:
                 beams = f" decoding.num_beams={2 * value}" if key == "num_beam_groups" else ""
                 cure = f"use decoding=diverse_beam{beams}"
             if key.startswith("force_words"):
-                cure = "add decoding.num_beams=6"
+                cure = "use decoding=constrained_beam" if draws(decoding) else "add decoding.num_beams=6"
+            if decoding.stochastic_beams or decoding.generate or deterministic_method(decoding):
+                cure = f"use decoding.{key}=null"
             yield NoEffect(text, f"no effect without num_beams above 1; {cure}")
         if (field.kind in ("filter", "bias") or key == "force_words_ids") and _has_empty(value):
             yield Mistake(text, "contains an empty list; give token ids, or null")
@@ -148,7 +150,7 @@ def _of_watermarks(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator
     for name in marks[1:]:
         message = f"{marks[0]} marks the text too; use decoding.{name}=null"
         yield Mistake(typed(name, getattr(decoding, name)), message)
-    if "gumbel_key" in marks and not draws(decoding):
+    if "gumbel_key" in marks and not draws(decoding) and not is_beam(decoding):
         if method := deterministic_method(decoding):
             cure = f"{method} does not sample; use decoding.gumbel_key=null"
         else:

@@ -43,6 +43,10 @@ def deterministic_method(decoding: Decoding) -> str:
     """Return the name of a method that is not for sampling; empty for any other."""
     if is_contrastive(decoding):
         return "contrastive search"
+    if is_beam(decoding) and (decoding.force_words or decoding.force_words_ids):
+        return "constrained beam search"
+    if is_beam(decoding) and (decoding.num_beam_groups or 1) > 1:
+        return "diverse beam search"
     return "chain-of-thought decoding" if decoding.cot_branches is not None else ""
 
 
@@ -106,7 +110,8 @@ def _of_forced_words(decoding: Decoding, effective: Mapping[str, Any]) -> Iterat
             yield Mistake(typed(name, values), f"names {twice!r} twice, which is no more than once; {cure}")
     if draws(decoding):
         value = typed(names[0], getattr(decoding, names[0]))
-        yield Mistake(value, "constrained beam search does not sample; use decoding.do_sample=false")
+        cure = "use decoding=constrained_beam decoding.do_sample=false"
+        yield Mistake(value, f"constrained beam search does not sample; {cure}")
     if acts(effective, "num_beam_groups"):
         value = typed("num_beam_groups", decoding.num_beam_groups)
         cure = "use decoding.num_beam_groups=null decoding.diversity_penalty=null"
@@ -142,4 +147,6 @@ def _of_own_loop(decoding: Decoding, effective: Mapping[str, Any]) -> Iterator[M
     for name in (*taken, *GUIDANCE, *STRUCTURES, *MARKED_BY.values()):
         if acts(effective, name):
             problem = "decoding.generate chooses the tokens by itself"
-            yield Mistake(typed(name, getattr(decoding, name)), f"{problem}; use decoding.{name}=null")
+            # A choice of beams has more fields that need them.
+            cure = f"use {'decoding=greedy ' if name == 'num_beams' else ''}decoding.{name}=null"
+            yield Mistake(typed(name, getattr(decoding, name)), f"{problem}; {cure}")

@@ -91,6 +91,8 @@ def _cure_of_two(earlier: Override, later: Override) -> str:
     texts = [(one.input_line or "").partition("=")[2] for one in (earlier, later)]
     if any("(" in text for text in texts):
         return "remove one of them"
+    if texts[0] == texts[1]:
+        return "remove one of them"
     both = ",".join(dict.fromkeys(text for one in texts for text in one.split(",")))
     return f"for both: -m {shlex.quote(f'{key}={both}')}; else remove one of them"
 

@@ -91,7 +91,7 @@ def _varying(points: Sequence[Point]) -> list[str]:
     values: dict[str, list[Any]] = {}
     for row in varied(points):
         for key, value in row.items():
-            if value not in values.setdefault(key, []):
+            if key not in _SECTIONS and value not in values.setdefault(key, []):
                 values[key].append(value)
     for key, some in values.items():
         counts.append((len(some), f"{len(some)} values of {short(key)}" if len(some) > 1 else short(key)))

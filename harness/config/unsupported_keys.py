@@ -5,7 +5,7 @@ from __future__ import annotations
 _BUDGET = "use generation.max_new_tokens"
 _OURS = "the harness sets it itself"
 _DECODER_ONLY = "only decoder-only models are supported"
-_ASSISTED = "assisted decoding is not supported yet; it changes the speed, not the samples"
+_BLOCK = "not supported: blocks have fixed lengths, speculation.num_assistant_tokens"
 _WINDOW = "use decoding.penalty_last_n: -1 for all tokens"
 _DYNAMIC = "use decoding.temperature for the middle and decoding.dynatemp_range for the way up and down"
 _ORDER = "use decoding.sampler_order, a list of names"
@@ -43,13 +43,11 @@ UNSUPPORTED_KEYS: dict[str, str] = {
     "custom_generate": "use decoding.generate=FILE.py:FUNCTION",
     "logits_processor": "use decoding.processors=[FILE.py:CLASS]",
     "logits_processors": "use decoding.processors=[FILE.py:CLASS]",
-    "prompt_lookup_num_tokens": _ASSISTED,
-    "assistant_model": _ASSISTED,
-    "assistant_early_exit": _ASSISTED,
-    "num_assistant_tokens": _ASSISTED,
-    "num_assistant_tokens_schedule": _ASSISTED,
-    "assistant_confidence_threshold": _ASSISTED,
-    "max_matching_ngram_size": _ASSISTED,
+    "prompt_lookup_num_tokens": "use speculation.prompt_lookup=true and speculation.num_assistant_tokens",
+    "assistant_model": "use speculation.draft, a model with the same tokenizer",
+    "assistant_early_exit": "use speculation.early_exit, a number of layers",
+    "num_assistant_tokens_schedule": _BLOCK,
+    "assistant_confidence_threshold": _BLOCK,
     "negative_prompt_ids": "use decoding.negative_prompt, a text",
     "cfg": "use decoding.guidance_scale",
     "cfg_scale": "use decoding.guidance_scale",

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.decoding.gumbel_numpy import key_of_step, step_states, uniform
+
+if TYPE_CHECKING:
+    from harness.decoding.texts import Texts
 
 
 class KeyedNoise:
@@ -40,13 +43,14 @@ class KeyedNoise:
                 return None
         return self._hashed(context)
 
-    def keys(
-        self, texts: Sequence[Sequence[int]], prompt_tokens: Sequence[int], own: Sequence[int], step: int
-    ) -> list[int]:
-        """Return the keys of sequences at a step, their `own` where a context came before; else as `key`."""
+    def keys(self, texts: Texts, own: Sequence[int]) -> list[int]:
+        """Return the keys of rows at their next step: as `key`, their `own` where a context came before."""
+        first = max(0, texts.width - self.width)  # of the prompts, the end is enough
+        step = texts.ids.shape[1] - texts.width
         found = []
-        for text, length, key in zip(texts, prompt_tokens, own, strict=True):
-            keyed = self.key(text, length)
+        for ids, length, key in zip(texts.ids[:, first:].tolist(), texts.prompt_tokens, own, strict=True):
+            kept = min(length, self.width)
+            keyed = self.key(ids[texts.width - first - kept :], kept)
             found.append(key if keyed is None else key_of_step(keyed, -step))
         return found
 

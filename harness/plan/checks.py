@@ -35,6 +35,7 @@ def sweep_mistakes(points: Sequence[Point]) -> Iterator[Mistake]:
         yield Mistake("compare", "differs between the points of the sweep; all are compared in one way")
         return
     yield from _nothing_to_select(points)
+    yield from _nothing_to_validate(points)
     if len({point.drift for point in points}) > 1:
         yield Mistake("drift", "differs between the points of the sweep; all are compared with one reference")
     else:
@@ -55,6 +56,19 @@ def _nothing_to_select(points: Sequence[Point]) -> Iterator[Mistake]:
             cure = f"decoding=temperature {cure}"
         text = f"compare.select=[{','.join(select)}]"
         yield Mistake(text, f"no effect, no run has several samples per prompt; add {cure}")
+
+
+def _nothing_to_validate(points: Sequence[Point]) -> Iterator[Mistake]:
+    """Yield that `first_valid` knows no output that is not valid."""
+    compare = points[0].compare
+    if "first_valid" not in compare.select or compare.answer_pattern is not None:
+        return
+    if all(getattr(point.decoding, name) is None for point in points for name in STRUCTURES):
+        others = [name for name in compare.select if name != "first_valid"] or ["best_of"]
+        cure = shlex.quote(f"compare.select=[{','.join(others)}]")
+        needs = "it needs a grammar that outputs must meet, or compare.answer_pattern"
+        text = f"compare.select=[{','.join(compare.select)}]"
+        yield Mistake(text, f"first_valid has no effect, {needs}; use {cure}")
 
 
 def _several_speculations(points: Sequence[Point]) -> Iterator[Mistake]:

@@ -55,5 +55,5 @@ def left_out(jobs: Sequence[Job]) -> tuple[str, ...]:
     )
     if not names:
         return ()
-    why = "searches, guidance and quantized caches are not verified in blocks"
+    why = "searches, loops of one's own, guidance and quantized caches are not verified in blocks"
     return (f"speculation leaves out {', '.join(names)}: {why}",)

@@ -62,6 +62,8 @@ def speculation_table(points: Sequence[PointResult], width: int) -> Group | None
     below = ["speed-up: of the timed block length, measured in turns with plain decoding of the same outputs"]
     if any(one.timing for _, one in rows):
         below.append(f"{differ or 'no'} token{'' if differ == 1 else 's'} of them differ from plain decoding")
+        if any(one.disturbed for _, one in rows):
+            below.append("a speed-up above tokens/forward is due to other work of the machine")
     else:
         below = ["speed-up is measured with timing=quick"]
     dim = [Text(line, "dim") for line in below]

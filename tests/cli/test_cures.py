@@ -82,6 +82,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     (tmp_path / "mine.py").write_text(
         "def length(generated):\n    return len(generated.output)\n"
         "def halved(input_ids, scores):\n    return scores / 2\n"
+        "def loop(model, prompts, max_new_tokens, seeds, settings):\n    return [[5] for _ in prompts]\n"
         "class Boost:\n    def __init__(self, boost=1.0):\n        self.boost = boost\n"
         "    def __call__(self, input_ids, scores):\n        return scores * self.boost\n"
     )
@@ -186,7 +187,28 @@ MISTAKES = [
     "decoding=constrained_beam decoding.num_beam_groups=2 decoding.diversity_penalty=1.0",
     "decoding=constrained_beam decoding.dry_multiplier=0.8",
     "decoding=constrained_beam generation.samples=2",
+    "decoding=constrained_beam decoding.temperature=0.7",
+    "decoding=constrained_beam decoding.gumbel_key=3",
+    "decoding=diverse_beam decoding.top_p=0.9",
+    "decoding=top_p decoding.force_words=[fox]",
+    "decoding=top_p decoding.force_words=[fox] decoding.num_beams=6",
+    "decoding=stochastic_beam decoding.do_sample=false",
     "decoding=stochastic_beam decoding.do_sample=false decoding.temperature=null",
+    "decoding=beam decoding.generate=mine.py:loop",
+    "decoding=constrained_beam decoding.generate=mine.py:loop",
+    "decoding=diverse_beam decoding.generate=mine.py:loop",
+    "decoding=greedy decoding.num_beams=4 decoding.generate=mine.py:loop",
+    "decoding=stochastic_beam decoding.generate=mine.py:loop",
+    "decoding=stochastic_beam decoding.length_penalty=2",
+    "decoding=contrastive_search decoding.early_stopping=true",
+    "decoding=cot generation.samples=3 decoding.force_words=[fox]",
+    "decoding=kgw decoding.generate=mine.py:loop",
+    "decoding=kgw decoding.gumbel_key=3",
+    "decoding=greedy decoding.gumbel_key=3",
+    "decoding=stochastic_beam decoding.kgw_bias=2",
+    "decoding=beam decoding.kgw_bias=2",
+    "decoding=constrained_beam decoding.force_words=[]",
+    "decoding=greedy generation.samples=3 decoding.generate=mine.py:loop",
     "decoding=stochastic_beam decoding.num_beams=4",
     "decoding=stochastic_beam decoding.mirostat_mode=2",
     "decoding=stochastic_beam cache=quantized_fp8",
@@ -257,6 +279,8 @@ MISTAKES = [
     "-m decoding=greedy,top_p generation.samples=2 compare.selct=[mbr]",
     "-m decoding=greedy,top_p 'compare.select=[mbr]'",
     "decoding=greedy 'compare.select=[mbr]'",
+    "decoding=top_p generation.samples=2 'compare.select=[first_valid]'",
+    "decoding=top_p generation.samples=2 'compare.select=[mbr,first_valid]'",
     "decoding=top_p generation.samples=2 compare.answer_pattern=night",
     "decoding=top_p generation.samples=2 'compare.select=[mbr]' compare.answer_pattern=night",
     """decoding=top_p generation.samples=2 'compare.select=[majority]' 'compare.answer_pattern="a(b"'""",

@@ -112,7 +112,7 @@ def test_a_field_that_refines_another_has_no_effect_alone(name: str, mistakes: M
         ({"force_words": ["fox"]}, "no effect without num_beams above 1; add decoding.num_beams=6"),
         (
             {"num_beams": 4, "force_words": ["fox"], "do_sample": True},
-            "constrained beam search does not sample; use decoding.do_sample=false",
+            "constrained beam search does not sample; use decoding=constrained_beam decoding.do_sample=false",
         ),
         (
             {"num_beams": 4, "force_words": ["a"], "num_beam_groups": 2, "diversity_penalty": 1.0},
@@ -144,7 +144,7 @@ def test_a_field_that_refines_another_has_no_effect_alone(name: str, mistakes: M
         ),
         (
             {"generate": "a.py:f", "num_beams": 4},
-            "decoding.num_beams=4: decoding.generate chooses the tokens by itself; use decoding.num_be",
+            "decoding.num_beams=4: decoding.generate chooses the tokens by itself; use decoding=greedy ",
         ),
         ({"logit_bias": {}}, "decoding.logit_bias={}: contains an empty list"),
         ({"sequence_bias": [[[], 1.0]]}, "contains an empty list"),

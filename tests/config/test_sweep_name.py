@@ -50,6 +50,10 @@ def titled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Titled:
             "decoding=greedy,top_p decoding.top_p=0.8,0.9",
             "fable_small, 2 strategies, 2 values of top_p, 3 points, storytelling",
         ),
+        (
+            "cache=default,quantized_fp8 decoding=greedy,top_p",
+            "fable_small, 2 caches x 2 strategies, storytelling",
+        ),
         ("model=fable_tiny,fable_small quantization=fp32", "fp32, greedy, 2 models, storytelling"),
     ],
 )

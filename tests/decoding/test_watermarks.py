@@ -144,12 +144,13 @@ def test_keyed_noise_is_a_function_of_the_last_tokens_until_they_come_again() ->
     assert first == noise(3).key([5, 6], 2), "a shorter prompt is all of the context"
     assert keyed.key([4, 5, 6, 5, 6], 3) is None, "the end of the prompt was a context"
     assert keyed.key([5, 6, 4, 5, 6], 4) is not None, "the middle of the prompt was none"
-    own = [11, 12]
-    found = keyed.keys([[4, 5, 6], [4, 5, 6, 5, 6]], [3, 3], own, 7)
+    pad = 5  # with the 6 after it, it would be the context
+    texts = Texts(torch.tensor([[pad, pad, 6, 5, 6], [4, 5, 6, 5, 6]]), [1, 3], 3)
+    found = keyed.keys(texts, [11, 12])
     assert found[1] == 12
     logits = torch.zeros(1, 50)
     keys = torch.tensor([found[0], first])
-    assert draw(logits, keys[:1], 7).tolist() == draw(logits, keys[1:], 0).tolist(), "of no step"
+    assert draw(logits, keys[:1], 2).tolist() == draw(logits, keys[1:], 0).tolist(), "of no step"
 
 
 def test_draws_with_keyed_noise_have_the_law_and_are_found() -> None:

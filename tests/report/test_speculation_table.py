@@ -6,13 +6,15 @@ import io
 from pathlib import Path
 
 import pytest
-from drafted_sweep import drafted_sweep
+from drafted_sweep import drafted_sweep, timing
 from rich.console import Console
 
 from harness.analysis.answer_speculation import speculation_sentence
 from harness.analysis.point_results import point_results
-from harness.analysis.stored_speculation import speculation_metrics, stored_drafts
+from harness.analysis.sentence import Sentence
+from harness.analysis.stored_speculation import best_draft, speculation_metrics, stored_drafts
 from harness.report.speculation_table import speculation_table
+from harness.store.stored_point import stored_point
 from harness.store.sweeps import Sweep
 
 
@@ -74,3 +76,38 @@ def test_the_answer_and_the_metrics_are_of_the_fastest_draft(outputs: Path) -> N
     draft = stored_drafts(stored)[0]
     assert draft.promised(draft.lengths[1]) == pytest.approx(2 / (1 + 2 * 0.25))
     assert speculation_sentence(points[2:]) is None
+
+
+def test_a_speed_up_that_the_forward_passes_do_not_allow_is_not_claimed(outputs: Path) -> None:
+    sweep = drafted_sweep(outputs)
+    stored = stored_point(outputs, sweep.points[0].point_id)
+
+    def sentence(speedup: float, low: float, high: float) -> Sentence:
+        timed = {**timing("small one", 2, (speedup, low, high)), "forwards": 50}  # 60 tokens: 1.2 a pass
+        stored.write_json("speculation_timing.json", {"obstacle": None, "drafts": [timed]})
+        found = speculation_sentence(point_results(sweep)[:1])
+        assert found is not None
+        return found
+
+    assert "due to other work" not in " ".join(lines(sweep, 120))
+    assert sentence(1.15, 1.1, 1.2).text().startswith("pays in the run: m/fp32/greedy, 1.15× as fast")
+    more = sentence(1.3, 1.1, 1.5)
+    assert more.text().startswith("pays in the run: m/fp32/greedy, at most 1.20× as fast")
+    assert more.evidence.endswith("; measured 1.30×, so other work disturbed the timing")
+    disturbed = sentence(1.5, 1.3, 1.7)
+    assert disturbed.text() == (
+        "does not pay: the best is small one and 2 tokens a block, at most 1.20× as fast in m/fp32/greedy, "
+        "no significant difference."
+    )
+    assert lines(sweep, 120)[-1] == "a speed-up above tokens/forward is due to other work of the machine"
+
+
+def test_the_best_draft_is_not_one_whose_timing_was_disturbed(outputs: Path) -> None:
+    sweep = drafted_sweep(outputs)
+    stored = stored_point(outputs, sweep.points[0].point_id)
+    model = {**timing("small one", 2, (1.5, 1.4, 1.6)), "forwards": 30}
+    lookup = {**timing("prompt lookup", 4, (2.3, 0.9, 4.0)), "forwards": 55}
+    stored.write_json("speculation_timing.json", {"obstacle": None, "drafts": [model, lookup]})
+    best = best_draft(stored_drafts(stored))
+    assert best is not None
+    assert best.name == "small one"

@@ -19,7 +19,6 @@ from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.backends.hf.cuda_graphs import capturable
 from harness.backends.hf.decoding_method import Method, Runtime, Work
 from harness.backends.hf.latency_pass import time_strategy
-from harness.backends.hf.load_progress import LoadProgress
 from harness.backends.hf.methods import method_of
 from harness.backends.hf.read_again import read_again
 from harness.backends.hf.reference_comparison import ReferenceComparison
@@ -44,7 +43,7 @@ from harness.models.memory import (
     peak_memory_mb,
     reset_peak_memory,
 )
-from harness.progress import SILENT, Progress
+from harness.progress import SILENT, Progress, StagesInPercent
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample
 
@@ -95,7 +94,7 @@ class HfBackend:
     @classmethod
     def open(cls, model: Model, quantization: Quantization, progress: Progress) -> HfBackend:
         """Load a model; raises as `models.load.load`."""
-        on_progress = LoadProgress(progress)
+        on_progress = StagesInPercent(progress)
 
         def load_amateur(name: str) -> LoadedModel:
             return load(amateur_model(name, model), quantization, on_progress)

@@ -51,16 +51,15 @@ class StrategyChain:
 
     def warp(self, logits: Tensor, generated: Mapping[int, Sequence[int]]) -> list[Drawable]:
         """Return what the (R, V) logits of texts become; `generated` has each one's tokens, all as many."""
-        rows = [[*self._prompts[number], *tokens] for number, tokens in generated.items()]
-        ids = pad_left(rows, self._pad, self._device)["input_ids"]
-        lengths = [len(self._prompts[number]) for number in generated]
-        return warp(self._processors, Texts(ids, lengths, max(lengths)), logits, list(generated))
+        return warp(self._processors, self._texts(generated), logits, list(generated))
 
     def choose(self, found: Sequence[Drawable], generated: Mapping[int, Sequence[int]], step: int) -> Tensor:
         """Return (R,) the tokens of texts at a step, of what `warp` returned for the same texts."""
         numbers = list(generated)
         tokens = torch.empty(len(numbers), dtype=torch.long, device=self._device)
-        keys = self._noise_keys(generated, step) if self._draws else []
+        keys = [self._keys[number] for number in numbers]
+        if (noise := self._processors.noise) is not None and self._draws:
+            keys = noise.keys(self._texts(generated), keys)
         for rows, left, _ in found:
             index = torch.tensor(rows, device=self._device)
             if self._draws:
@@ -75,13 +74,11 @@ class StrategyChain:
                 tokens[index] = left.argmax(-1)
         return tokens
 
-    def _noise_keys(self, generated: Mapping[int, Sequence[int]], step: int) -> list[int]:
-        """Return the texts' noise keys, of a watermark where the strategy has one that is in the noise."""
-        own = [self._keys[number] for number in generated]
-        if (noise := self._processors.noise) is None:
-            return own
-        texts = [[*self._prompts[number], *tokens] for number, tokens in generated.items()]
-        return noise.keys(texts, [len(self._prompts[number]) for number in generated], own, step)
+    def _texts(self, generated: Mapping[int, Sequence[int]]) -> Texts:
+        rows = [[*self._prompts[number], *tokens] for number, tokens in generated.items()]
+        ids = pad_left(rows, self._pad, self._device)["input_ids"]
+        lengths = [len(self._prompts[number]) for number in generated]
+        return Texts(ids, lengths, max(lengths))
 
     def choose_block(self, logits: Tensor, step: int) -> Tensor:
         """Return (N,) the tokens of the first text at N steps in a row; for chains that are `in_blocks`."""

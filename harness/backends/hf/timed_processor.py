@@ -63,9 +63,6 @@ class TimedProcessor(LogitsProcessor):
         if (noise := self._processors.noise) is None:
             return drawn
         step = input_ids.shape[1] - self._width
-        rows = [
-            own[self._width - n :] for own, n in zip(input_ids.tolist(), self._prompt_tokens, strict=True)
-        ]
-        keys = noise.keys(rows, self._prompt_tokens, list(self._numbers), step)
+        keys = noise.keys(texts, self._numbers)
         tokens = draw(drawn, torch.tensor(keys, device=drawn.device), step)
         return torch.full_like(drawn, float("-inf")).scatter_(1, tokens[:, None], 0.0)

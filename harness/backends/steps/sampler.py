@@ -144,13 +144,7 @@ def _with_noise(one: Choosing, batch: StepRows) -> Choosing:
     noise, sequences = one.processors.noise, one.sequences
     if noise is None or sequences.keys is None:
         return one
-    distinct, indices = _distinct(sequences.rows)
-    read = batch.texts(distinct)
-    lengths = [min(length, noise.width) for length in read.prompt_tokens]
-    first = max(0, read.width - noise.width)
-    ids = read.ids[:, first:].tolist()
-    texts = [own[read.width - first - length :] for own, length in zip(ids, lengths, strict=True)]
-    keys = noise.keys([texts[n] for n in indices], [lengths[n] for n in indices], sequences.keys, batch.step)
+    keys = noise.keys(batch.texts(sequences.rows), sequences.keys)
     return replace(one, sequences=replace(sequences, keys=keys))
 
 

@@ -42,7 +42,7 @@ def _row(one: StoredDraft) -> dict[str, Any]:
         ],
         "timing": timing and [
             short(timing[name]) for name in ("speedup", "draft_share", "cost", "differing", "texts")
-        ] + [_short(end) for end in (timing["speedup_interval"] or (None, None))],
+        ] + [_short(end) for end in (*(timing["speedup_interval"] or (None, None)), one.most)],
     }  # fmt: skip
 
 

@@ -126,6 +126,20 @@ def test_a_draft_that_is_the_model_is_always_right(bench: Bench, strategy: str) 
         assert run.passes == (Pass(4, 4),) * 5  # five tokens each
 
 
+def test_a_text_ends_at_a_stop_string_inside_a_block(bench: Bench) -> None:
+    """Stock `generate` looks only at the end of a block, and goes on past the string."""
+    inside = 0
+    for number in range(4):
+        _, tokens = bench.texts(1, ends=False, **STRATEGIES["top_p"])[number]
+        stop = bench.loaded.tokenizer.decode(tokens[:13])[-9:-1]  # of several tokens, ends within the last
+        request, tokens = bench.texts(1, ends=False, stop_strings=[stop], **STRATEGIES["top_p"])[number]
+        assert len(tokens) <= 13
+        run = bench.run(request, ITSELF, 8)
+        assert list(run.tokens) == tokens
+        inside += run.passes[-1].accepted < run.passes[-1].proposed
+    assert inside >= 2
+
+
 def test_without_a_draft_it_is_plain_decoding(bench: Bench) -> None:
     for request, tokens in bench.texts(1, **STRATEGIES["mirostat"]):
         run = bench.run(request, None, 0)

@@ -58,11 +58,12 @@ const speculationRow = (row) => {
   const tokens = row.lengths.find(([each]) => each === block)[1];
   const cell = (...children) => el("td", "", ...children);
   const small = (text) => el("small", "soft", text);
-  const clear = timing && (known(timing[5]) && timing[5] > 1 ? "better" : known(timing[6]) && timing[6] < 1 ? "worse" : "same");
+  const most = timing && timing[7];
+  const clear = timing && (known(timing[5]) && timing[5] > 1 && timing[5] <= most ? "better" : known(timing[6]) && timing[6] < 1 ? "worse" : "same");
   return el("tr", "", headCell("row", pointLink(point), best && speculatedDrafts.length > 1 ? chip("best draft", "the draft with which this run is fastest", "chip") : null),
     el("td", "draft", named(draft, 40)), cell(String(block)), cell(fixed(tokens, 2)), cell(known(accepted) ? share(accepted) : "–"),
     theory ? cell(`${fixed(theory[1], 3)} ± ${fixed(theory[2], 3)}`, small(`observed ${fixed(theory[0], 3)}, 1 − TV ${fixed(theory[3], 3)}`)) : cell("–"),
-    timing ? cell(el("span", "value", timesText(timing[0]), el("span", `sign ${clear}`, { better: "▲", worse: "▼", same: "·" }[clear])), small(known(timing[5]) ? `[${fixed(timing[5], 2)}, ${fixed(timing[6], 2)}]` : "once")) : cell("–"),
+    timing ? cell(el("span", "value", timesText(timing[0]), el("span", `sign ${clear}`, { better: "▲", worse: "▼", same: "·" }[clear])), small(known(timing[5]) ? `[${fixed(timing[5], 2)}, ${fixed(timing[6], 2)}]` : "once"), timing[0] > 1.05 * most ? titled(small(`at most ${timesText(most)} possible`), "the tokens per forward pass of the timed outputs; more is due to other work of the machine") : null) : cell("–"),
     cell(timing ? fixed(timing[2], 2) : "–", small(`at most ${fixed(breakEven, 2)}`)), cell(timing ? share(timing[1]) : "–"), cell(timing ? String(timing[3]) : "–"));
 };
 
