@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 from harness.backends.backend import Capabilities, Failure, ReadAgain, Request, TokenIds, Usage
 from harness.backends.openai.client import Client, RequestError, ServerStopError, StoppedError
 from harness.backends.openai.journal import Journal
+from harness.backends.openai.request_threads import RequestThreads
 from harness.backends.openai.requests import BATCHES, Outgoing, RequestFormat, sample_seed
 from harness.backends.openai.server_answer import Answer
 from harness.backends.openai.server_facts import ServerFacts
 from harness.backends.openai.spending import BudgetError, Price, Spending, cost_of
 from harness.backends.openai.timed import timed_repetition
 from harness.backends.openai.to_sample import to_sample
-from harness.backends.openai.worker_pool import WorkerPool
 from harness.config.point import Engine, Timing
 from harness.decoding.strategy import Strategy
 from harness.errors import HarnessError
@@ -116,7 +116,7 @@ class ServerBackend:
         """
         self._journal.forget()  # the samples of the last batch are stored
         results: dict[int, Sample | Failure] = {}
-        pool: WorkerPool[Request, Sample] = WorkerPool(self._sample, self._terms.concurrency)
+        pool: RequestThreads[Request, Sample] = RequestThreads(self._sample, self._terms.concurrency)
         following = 0
         for index, result in pool.done(requests, self._client.stopped):
             if isinstance(result, Exception):

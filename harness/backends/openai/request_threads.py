@@ -11,7 +11,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-class WorkerPool(Generic[Task, Result]):
+class RequestThreads(Generic[Task, Result]):
     """Does tasks in several threads.
 
     The threads end with the process, so that an interrupt waits for none of them.
