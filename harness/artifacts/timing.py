@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from harness.artifacts.artifact import Artifact, Workbench, complete
@@ -17,6 +19,14 @@ def timing_spec(point: Point) -> dict[str, Any]:
     return point.timing.model_dump(mode="json", exclude={"name", "enabled"}) | {
         "threads": point.engine.threads
     }
+
+
+@contextmanager
+def alone(job: Job, bench: Workbench) -> Iterator[None]:
+    """Have the device alone while the block runs; others who share it pause meanwhile."""
+    bench.progress.stage(f"waiting to time {job.point.label} alone", 1, "")
+    with bench.turns.alone():
+        yield
 
 
 def measure(job: Job, bench: Workbench) -> list[Repetition]:
@@ -46,6 +56,8 @@ class Timing(Artifact):
         from harness.store.tables import timing_table
 
         stored = bench.stored(job)
-        stored.write_table("timing", timing_table(measure(job, bench)))
+        with alone(job, bench):
+            repetitions = measure(job, bench)
+        stored.write_table("timing", timing_table(repetitions))
         complete(stored, self, timing_spec(job.point))
         return ()
