@@ -5,16 +5,16 @@ from __future__ import annotations
 from harness.cli.help import row
 from harness.config.launcher import GROUP, KEYS, LAUNCHERS, LOCAL_GPUS, SERIAL, LocalGpus
 from harness.plan.plan import Plan
-from harness.run.worker_slots import Slot, check_devices, shared_device, worker_slots
+from harness.run.worker_slots import Slot, shared_device, worker_slots
 
 _EXAMPLE = f"""\
   harness -m model=mistral_7b quantization=bf16,bnb_nf4 decoding=greedy,top_p {GROUP}={LOCAL_GPUS}
   harness experiments=demo {GROUP}={LOCAL_GPUS} hydra.launcher.gpus=[0,2]
 
-One store, one page, one model load a group, as without it. `harness plan` shows how groups go to workers; each
-has a log in workers/ of the sweep's folder. A worker that dies is started again and goes on with its kept
-batches; where it dies twice at the same place, these points fail and the others run on. Latency is measured
-alone on its device. Ctrl-C ends all workers; the same command again goes on."""
+One store, one page and one model load a group, as without it. `harness plan` shows how groups go to workers;
+each has a log in workers/ of the sweep's folder. A worker that dies is started again and goes on with its
+kept batches; where it dies twice at the same place, these points fail and the others run on. Latency is
+measured alone on its device. Ctrl-C ends all workers; the same command again goes on."""
 
 
 def describe_launchers() -> str:
@@ -32,16 +32,13 @@ def workers_line(plan: Plan, launcher: LocalGpus) -> str:
     Raises:
         ConfigError: the machine has not what the launcher asks for.
     """
-    slots = worker_slots(launcher)
-    check_devices(plan)
-    parts = [
-        f"{_places(slots)}: {_count(len(plan.groups), 'group')}, at most {_at_once(plan, slots)} at once"
-    ]
+    slots = worker_slots(launcher, [job.point for job in plan.jobs])
+    groups = _count(len(plan.groups), "group")
+    parts = [f"{_places(slots)}: {groups}, at most {_at_once(plan, slots)} at once"]
     for group in plan.groups:
         if group.after:
-            parts.append(
-                f"{group.name} after {', '.join(plan.groups[number].name for number in group.after)}"
-            )
+            before = ", ".join(plan.groups[number].name for number in group.after)
+            parts.append(f"{group.name} after {before}")
     shared = {shared_device(plan, group, slot, len(slots)) for group in plan.groups for slot in slots}
     if shared != {None}:
         parts.append("others pause while latency is measured")

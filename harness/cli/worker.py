@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.config.secret_text import without_secrets
 from harness.errors import ConfigError, HarnessError, StoreError
 from harness.run.local import run_group
 from harness.run.planned_points import read_plan
@@ -55,10 +56,10 @@ def worker(words: Sequence[str]) -> int:
                 lines.outcome(outcome)
                 failed |= outcome.status == "failed"
         except StoreError as error:
-            lines.error(str(error))
+            lines.error(without_secrets(str(error)))
             return STORE_FAILED
         except HarnessError as error:
-            lines.error(" ".join(str(error).split()))
+            lines.error(without_secrets(" ".join(str(error).split())))
             return error.exit_status
     return 1 if failed else 0
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from harness.run.group_file import read_group, write_group
 
 from harness.cli.main import main
 from harness.config import hydra_app
@@ -18,7 +19,6 @@ from harness.errors import ConfigError
 from harness.plan.plan import Plan, make_plan
 from harness.progress import Progress
 from harness.run.executor import Outcome
-from harness.run.group_file import read_group, write_group
 from harness.run.sweep import run_sweep
 
 SWEEP = [
