@@ -94,5 +94,4 @@ class WorkerLines:
             try:
                 self.tell(done=self._done)
             except OSError:
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
+                os.kill(os.getpid(), signal.SIGTERM)  # again, should the first be lost

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
@@ -18,6 +20,11 @@ Event = tuple["WorkerProcess", Mapping[str, Any] | None]
 
 PATIENCE_S = 10.0
 """A worker that is asked to end is killed after this."""
+ASKED_S = 2.0
+"""It is asked again after this."""
+
+COMMAND = (sys.executable, "-m", "harness", "worker")
+"""What starts a worker."""
 
 
 class WorkerProcess:
@@ -38,7 +45,7 @@ class WorkerProcess:
         with log.open("ab") as errors:
             # In a session of its own, so that Ctrl-C reaches the head alone, which ends its workers.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness", "worker", *words],
+                [*COMMAND, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -78,11 +85,14 @@ class WorkerProcess:
 
     def wait(self) -> None:
         """Wait until it has ended; kill it where that takes long."""
-        try:
-            self._process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        until = time.monotonic() + PATIENCE_S
+        while self._process.poll() is None and time.monotonic() < until:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(ASKED_S)
+                return
+            self._process.terminate()  # Python loses an interrupt that is raised within a destructor
+        self._process.kill()
+        self._process.wait()
 
     def _read(self, stdout: BinaryIO, events: SimpleQueue[Event]) -> None:
         for line in stdout:
