@@ -10,6 +10,8 @@ from harness.analysis.finish_reasons import FINISHES
 from harness.analysis.goal import ALIAS
 from harness.analysis.metric_catalog import METRICS, Metric
 from harness.cli.command_help import describe_command
+from harness.cli.help_rows import row
+from harness.cli.launcher_words import describe_launchers
 from harness.config import schema
 from harness.config.groups import ConfigGroups
 from harness.config.launcher import GROUP as LAUNCHER
@@ -114,8 +116,6 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
     if name in groups.choices or name in schema.sections():
         return "\n\n".join([_describe_group(name, groups), *_metrics(name)])
     if name in LAUNCHER_NAMES:
-        from harness.cli.launcher_words import describe_launchers
-
         return describe_launchers()
     if name in commands:
         return describe_command(name, commands[name])
@@ -272,12 +272,3 @@ def _key_row(key: str) -> str:
     default = "" if info.is_required() or info.default is None else f" [{format_value(info.default)}]"
     meaning = f"; {info.description}" if info.description else ""
     return row(key, f"{values_of(section, name)}{default}{meaning}", 38)
-
-
-def row(left: str, right: str, width: int = 14) -> str:
-    """Return a line of two columns; what does not fit continues under the second one."""
-    indent = " " * (width + 3)
-    if len(left) > width:
-        return f"  {left}\n" + textwrap.indent(textwrap.fill(right, 105 - len(indent)), indent)
-    lines = textwrap.wrap(right, 105 - len(indent)) or [""]
-    return "\n".join([f"  {left:<{width}} {lines[0]}".rstrip(), *(indent + line for line in lines[1:])])

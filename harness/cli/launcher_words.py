@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.cli.help import row
+from harness.cli.help_rows import row
 from harness.config.launcher import GROUP, KEYS, LAUNCHERS, LOCAL_GPUS, SERIAL, LocalGpus
 from harness.plan.plan import Plan
 from harness.run.worker_slots import Slot, shared_device, worker_slots

@@ -1,7 +1,7 @@
 """A worker without a model: `fake_worker.py SWEEP --group K ...` does what FAKE_WORKER says of its group.
 
-FAKE_WORKER is the path of a JSON file: `groups`, the jobs of each, and `acts`, what each start of a group does
-in turn (the last one again and again). Each start is noted in `starts` beside that file.
+FAKE_WORKER is the path of a JSON file: `groups`, the jobs of each, and `acts`, what each start of a group
+does in turn (the last one again and again). Each start is noted in `starts` beside that file.
 """
 
 import json

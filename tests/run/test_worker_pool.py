@@ -163,7 +163,7 @@ def test_references_run_first_and_the_others_side_by_side(rehearse: Rehearsal) -
     assert [group.after for group in plan.groups] == [(), (0,), (0,)]
     found = rehearse(plan, {"0": ["slow"]})
     assert statuses(found) == ["done"] * 6
-    assert [number for number, _, _ in rehearse.starts][0] == "0"
+    assert rehearse.starts[0][0] == "0"
     assert {number for number, _, _ in rehearse.starts[1:]} == {"1", "2"}
 
 
@@ -186,7 +186,8 @@ def test_each_worker_has_a_bar(rehearse: Rehearsal, monkeypatch: pytest.MonkeyPa
     bar.stage("", 0, "")
     with console.capture() as capture:
         console.print(display._progress.get_renderable())
-    assert "worker 0" in capture.get() and "worker 1" not in capture.get()
+    assert "worker 0" in capture.get()
+    assert "worker 1" not in capture.get()
 
 
 GPUS: list[tuple[dict[str, Any], str | None, list[tuple[str, ...]]]] = [

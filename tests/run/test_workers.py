@@ -111,7 +111,8 @@ def test_a_sweep_through_workers_one_of_which_is_killed(
     assert len(started) == 3
     assert tables(outputs) == serial
     said = capsys.readouterr().out
-    assert "was killed (SIGKILL)" in said and "started again (1 of 2)" in said
+    assert "was killed (SIGKILL)" in said
+    assert "started again (1 of 2)" in said
     assert [run.info.status for run in runs(store, "generation")] == ["FINISHED"] * 4
     assert [run.info.status for run in runs(store, "sweep")] == ["FINISHED"]
     (plan,) = (outputs / "sweeps").glob("*/plan.json")
@@ -158,7 +159,8 @@ def test_a_prompt_that_kills_the_process_fails_its_points_only(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "deadly.py").write_text(
-        "import os\n\nclass Deadly:\n    def __call__(self, input_ids, scores):\n        os.kill(os.getpid(), 9)\n"
+        "import os\n\nclass Deadly:\n"
+        "    def __call__(self, input_ids, scores):\n        os.kill(os.getpid(), 9)\n"
     )
     words = ["-m", "model=fable_tiny", "cases=[['decoding.processors=[deadly.py:Deadly]'],[decoding=top_p]]"]
     words += ["prompts.limit=1", "generation.max_new_tokens=4", "timing=off", "tracking=off", *WORKERS]

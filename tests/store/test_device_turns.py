@@ -58,7 +58,8 @@ def test_a_process_that_dies_frees_the_device(tmp_path: Path) -> None:
         "with turns.working(), turns.alone():\n    print('alone', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None and other.stdout.readline() == b"alone\n"
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"alone\n"
         other.kill()
     started = time.monotonic()
     with SharedDevice(tmp_path, "cpu").working():
