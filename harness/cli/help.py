@@ -72,9 +72,8 @@ Choices, as in `decoding=top_p` (`harness help decoding` describes them, `harnes
 
 Keys, as in `generation.max_new_tokens=100`, belong to one of these; `name="..."` names the sweep:
 {sections}
-hydra/launcher=local_gpus runs on all GPUs of this machine, as workers (`harness help hydra/launcher`).
 --config-dir FOLDER adds your own choices; --cfg job shows the composed config; --hydra-help lists more flags.
-Completion in bash: eval "$(harness -sc install=bash)"
+hydra/launcher=local_gpus runs on all GPUs here. Completion in bash: eval "$(harness -sc install=bash)"
 
 Exit status: 0 done; 1 some points failed, or an expectation was missed; 2 the command or config is wrong;
 130, 143 interrupted."""

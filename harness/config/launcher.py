@@ -24,6 +24,9 @@ LAUNCHERS = {
 }
 """The choices of `hydra/launcher`, and what each does."""
 
+_ELSEWHERE = {"n_jobs": "workers", "tasks_per_node": "workers", "gpus_per_node": "gpus_per_worker"}
+"""Keys of other launchers, and ours that mean the same."""
+
 NAMES = (GROUP, "hydra.launcher", "launcher", "launchers", LOCAL_GPUS)
 """What `harness help` finds the launchers by."""
 
@@ -98,7 +101,9 @@ def launcher_mistake(key: str, value: Any, text: str) -> Mistake | None:
         return Mistake(text, f"no such launcher{hint}" if hint else alone + cure)
     if key in KEYS:
         return None if value is not None else Mistake(text, "one value only: it is about the whole sweep")
-    return Mistake(text, f"no such key{did_you_mean(key, KEYS)} (keys: {', '.join(LocalGpus.model_fields)})")
+    name = key.rpartition(".")[2]
+    hint = f"; use hydra.launcher.{_ELSEWHERE[name]}" if name in _ELSEWHERE else did_you_mean(key, KEYS)
+    return Mistake(text, f"no such key{hint} (keys: {', '.join(LocalGpus.model_fields)})")
 
 
 def without_launcher(overrides: Iterable[str]) -> list[Mistake]:

@@ -36,7 +36,10 @@ def lines(groups, *overrides):
         ),
         ("hydra/launcher=local_gpu", "no such launcher; did you mean local_gpus?"),
         ("hydra/launcher=basic,local_gpus", "no such launcher"),
-        ("hydra.launcher.n_jobs=2", "no such key (keys: workers, gpus_per_worker, gpus, retries)"),
+        (
+            "hydra.launcher.n_jobs=2",
+            "no such key; use hydra.launcher.workers (keys: workers, gpus_per_worker, ",
+        ),
         ("hydra.launcher.worker=2", "no such key; did you mean hydra.launcher.workers?"),
         ("hydra.launcher.workers=1,2", "one value only"),
         ("decodin=greedy", "no such key; did you mean decoding?"),
