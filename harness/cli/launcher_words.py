@@ -40,7 +40,7 @@ def workers_line(plan: Plan, launcher: LocalGpus) -> str:
             before = ", ".join(plan.groups[number].name for number in group.after)
             parts.append(f"{group.name} after {before}")
     shared = {shared_device(plan, group, slot, len(slots)) for group in plan.groups for slot in slots}
-    if shared != {None}:
+    if any(workers > 1 for _, workers in shared):
         parts.append("others pause while latency is measured")
     return "; ".join(parts)
 

@@ -15,6 +15,7 @@ from harness.artifacts.registry import inventory
 from harness.config.launcher import LocalGpus
 from harness.config.point import Point
 from harness.errors import StoreError
+from harness.models.memory import WORKERS_ON_DEVICE
 from harness.plan.plan import Plan
 from harness.progress import Progress, bar_beside
 from harness.run.executor import Outcome
@@ -142,12 +143,14 @@ class _PoolRun:
         words = [str(self._plan.folder), "--group", str(number)]
         if without:
             words += ["--without", ",".join(map(str, without))]
-        device = shared_device(self._plan, self._plan.groups[number], slot, len(self._slots))
-        if device is not None:
+        environment = dict(slot.environment)
+        device, workers = shared_device(self._plan, self._plan.groups[number], slot, len(self._slots))
+        if workers > 1:
             words += ["--shared", str(self._folder / device)]
+            environment[WORKERS_ON_DEVICE] = str(workers)
         if slot.cores:
             words += ["--cores", ",".join(map(str, slot.cores))]
-        return WorkerProcess(words, slot.environment, self._folder / f"group-{number}.log", self._events)
+        return WorkerProcess(words, environment, self._folder / f"group-{number}.log", self._events)
 
     def _heard(self, one: _Running, told: Mapping[str, Any]) -> Iterator[Outcome]:
         if "outcome" in told:

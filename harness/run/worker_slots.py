@@ -23,7 +23,7 @@ class Slot:
         cores: that its worker is kept to; empty for all.
         environment: variables of its worker, beside the head's own.
         gpus: names of its GPUs for CUDA.
-        neighbours: whether another slot has the same GPUs.
+        on_gpus: how many slots have the same GPUs.
     """
 
     number: int
@@ -31,7 +31,7 @@ class Slot:
     cores: tuple[int, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     gpus: tuple[str, ...] = ()
-    neighbours: bool = False
+    on_gpus: int = 1
 
 
 def worker_slots(launcher: LocalGpus, points: Iterable[Point] = ()) -> tuple[Slot, ...]:
@@ -53,8 +53,8 @@ def worker_slots(launcher: LocalGpus, points: Iterable[Point] = ()) -> tuple[Slo
         if "OMP_NUM_THREADS" not in os.environ:
             environment["OMP_NUM_THREADS"] = str(threads)
         where = f" (GPU {','.join(gpus)})" if gpus else ""
-        neighbours = count > len(sets)
-        slots.append(Slot(number, f"worker {number}{where}", shares[number], environment, gpus, neighbours))
+        on_gpus = sum(other % len(sets) == number % len(sets) for other in range(count))
+        slots.append(Slot(number, f"worker {number}{where}", shares[number], environment, gpus, on_gpus))
     return tuple(slots)
 
 
@@ -97,9 +97,9 @@ def _check_devices(points: Iterable[Point]) -> None:
             raise ConfigError.of(f"model.device={point.model.device}", message)
 
 
-def shared_device(plan: Plan, group: Group, slot: Slot, slots: int) -> str | None:
-    """Return the name of the device that a group's worker may share with others; None for its own."""
+def shared_device(plan: Plan, group: Group, slot: Slot, slots: int) -> tuple[str, int]:
+    """Return the device of a group's worker, and how many workers may share it."""
     on_gpu = plan.jobs[group.jobs[0]].target.device.startswith("cuda")
     if on_gpu:
-        return f"gpu-{'-'.join(slot.gpus)}" if slot.neighbours else None
-    return "cpu" if slots > 1 else None
+        return f"gpu-{'-'.join(slot.gpus)}", slot.on_gpus
+    return "cpu", slots
