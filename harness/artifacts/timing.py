@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,16 @@ def measure(job: Job, bench: Workbench) -> list[Repetition]:
     return bench.backend.time(first_samples, timing, bench.progress)
 
 
+def _device(environment: Mapping[str, Any]) -> str:
+    """Return in a few words on what was timed: the GPU, or the processor with the threads that were used."""
+    machine, model = environment.get("machine", {}), environment.get("model", {})
+    name = str(model.get("device_name") or machine.get("cpu") or "unknown")
+    threads = machine.get("threads")
+    if threads is None or str(model.get("device", "cpu")) != "cpu":
+        return name
+    return f"{name} with {threads} thread{'s' * (threads != 1)}"
+
+
 class Timing(Artifact):
     """timing.parquet."""
 
@@ -59,5 +69,5 @@ class Timing(Artifact):
         with alone(job, bench):
             repetitions = measure(job, bench)
         stored.write_table("timing", timing_table(repetitions))
-        complete(stored, self, timing_spec(job.point))
+        complete(stored, self, timing_spec(job.point), timed_on=_device(bench.backend.environment()))
         return ()

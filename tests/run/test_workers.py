@@ -118,6 +118,8 @@ def test_a_sweep_through_workers_one_of_which_is_killed(
     (plan,) = (outputs / "sweeps").glob("*/plan.json")
     points = json.loads(plan.read_text())["points"]
     assert [point["status"] for point in points] == ["done"] * 4
+    for folder in (outputs / "points").iterdir():
+        assert json.loads((folder / "parts.json").read_text())["timed_on"].endswith(" with 1 thread")
     ended = {quantization: [p for p in points if p["quantization"] == quantization] for quantization in
              ("fp32", "bf16")}  # fmt: skip
     assert max(p["ended"] for p in ended["fp32"]) <= min(p["started"] for p in ended["bf16"])
@@ -162,8 +164,10 @@ def test_a_prompt_that_kills_the_process_fails_its_points_only(
         "import os\n\nclass Deadly:\n"
         "    def __call__(self, input_ids, scores):\n        os.kill(os.getpid(), 9)\n"
     )
-    words = ["-m", "model=fable_tiny", "cases=[['decoding.processors=[deadly.py:Deadly]'],[decoding=top_p]]"]
-    words += ["prompts.limit=1", "generation.max_new_tokens=4", "timing=off", "tracking=off", *WORKERS]
+    cases = """cases=[["decoding.processors=['deadly.py:Deadly']"],["decoding=top_p"]]"""
+    words = ["-m", "model=fable_tiny", cases]
+    words += ["prompts.limit=1", "generation.max_new_tokens=4", "engine.fuse=false", "timing=off"]
+    words += ["tracking=off", *WORKERS]
     assert main(words) == 1
     (plan,) = (outputs / "sweeps").glob("*/plan.json")
     points = json.loads(plan.read_text())["points"]
