@@ -24,8 +24,8 @@ def timing_spec(point: Point) -> dict[str, Any]:
 @contextmanager
 def alone(job: Job, bench: Workbench) -> Iterator[None]:
     """Have the device alone while the block runs; others who share it pause meanwhile."""
-    bench.progress.stage(f"waiting to time {job.point.label} alone", 1, "")
-    with bench.turns.alone():
+    label = f"waiting to time {job.point.label} alone"
+    with bench.turns.alone(lambda: bench.progress.stage(label, 1, "")):
         yield
 
 

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any, TextIO
 
 from harness.run.executor import Outcome
@@ -85,8 +86,9 @@ class WorkerLines:
             self._out.flush()
 
     def _write_log(self, text: str) -> None:
-        self._log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
-        self._log.flush()
+        with suppress(OSError):  # a full disk is noticed where it matters
+            self._log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+            self._log.flush()
 
     def _beat(self) -> None:
         """Give a sign of life; without a head that reads it, end as on Ctrl-C."""

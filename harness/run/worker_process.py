@@ -15,6 +15,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, BinaryIO
 
+from harness.errors import StoreError
+
 Event = tuple["WorkerProcess", Mapping[str, Any] | None]
 """A worker and what it told (`run/worker_lines.py`); None once it has ended."""
 
@@ -41,8 +43,12 @@ class WorkerProcess:
         self, words: Sequence[str], environment: Mapping[str, str], log: Path, events: SimpleQueue[Event]
     ) -> None:
         self._log = log
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as errors:
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            errors = log.open("ab")
+        except OSError as error:
+            raise StoreError(f"outputs: {log} cannot be written ({error.strerror})") from error
+        with errors:
             # In a session of its own, so that Ctrl-C reaches the head alone, which ends its workers.
             self._process = subprocess.Popen(
                 [*COMMAND, *words],

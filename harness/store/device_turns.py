@@ -7,7 +7,7 @@ it keeps new work out while somebody waits to time, so that all pause at their n
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -24,8 +24,8 @@ class DeviceTurns(Protocol):
     def pause(self) -> None:
         """Let those time who wait for it: called between two batches."""
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Have the device alone while the block runs; within `working`."""
+    def alone(self, on_wait: Callable[[], None]) -> AbstractContextManager[None]:
+        """Have the device alone while the block runs; within `working`. `on_wait` is called before a wait."""
 
 
 class Undisturbed:
@@ -40,7 +40,7 @@ class Undisturbed:
         """Go on at once."""
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, on_wait: Callable[[], None]) -> Iterator[None]:
         """Time at once."""
         yield
 
@@ -77,12 +77,17 @@ class SharedDevice:
             _unlock(self._gate)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, on_wait: Callable[[], None]) -> Iterator[None]:
         """Wait until the others pause, and keep them waiting."""
         _unlock(self._busy)
-        _locked(self._gate)
+        if waited := not _locked(self._gate, wait=False):
+            on_wait()
+            _locked(self._gate)
         try:
-            _locked(self._busy)
+            if not _locked(self._busy, wait=False):
+                if not waited:
+                    on_wait()
+                _locked(self._busy)
             yield
         finally:
             _unlock(self._busy)

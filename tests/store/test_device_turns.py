@@ -23,7 +23,7 @@ with turns.working():
         time.sleep(0.02)
         events.append(("work", start, time.monotonic()))
         if batch % 4 == 3:
-            with turns.alone():
+            with turns.alone(lambda: None):
                 start = time.monotonic()
                 time.sleep(0.02)
                 events.append(("time", start, time.monotonic()))
@@ -55,7 +55,7 @@ def test_a_process_that_dies_frees_the_device(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from harness.store.device_turns import SharedDevice\n"
         "turns = SharedDevice(Path(sys.argv[1]), 'cpu')\n"
-        "with turns.working(), turns.alone():\n    print('alone', flush=True); time.sleep(60)"
+        "with turns.working(), turns.alone(lambda: None):\n    print('alone', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
