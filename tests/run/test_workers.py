@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -25,6 +26,7 @@ from harness.models import describe
 from harness.plan.plan import make_plan
 from harness.run import planned_points
 from harness.run.planned_points import read_plan, write_points
+from harness.run.worker_lines import STORE_FAILED
 from harness.run.worker_process import WorkerProcess
 
 SWEEP = [
@@ -212,6 +214,23 @@ def test_a_worker_refuses_what_would_be_other_samples(
     monkeypatch.setattr(planned_points, "_kinds", lambda plan: ["cuda"])
     with pytest.raises(ConfigError, match="planned for cpu, this worker has cuda"):
         read_plan(str(plan.folder))
+
+
+def test_a_worker_whose_store_is_full_says_so(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model=fable_tiny", "prompts.limit=1", "generation.max_new_tokens=2", "timing=off"]
+    plan = make_plan([one_point([*words, "tracking=off"])], "it")
+    write_points(plan)
+
+    def full(source: Any, target: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(source))
+
+    monkeypatch.setattr(os, "replace", full)
+    assert main(["worker", str(plan.folder), "--group", "0"]) == STORE_FAILED
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "No space left on device" in told[-1]["error"]
+    assert not any("outcome" in line for line in told)
 
 
 @pytest.mark.parametrize(
