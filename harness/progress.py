@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Progress(Protocol):
@@ -16,6 +16,19 @@ class Progress(Protocol):
 
     def message(self, text: str) -> None:
         """Report a line that is worth reading, such as a wait for another process."""
+
+
+@runtime_checkable
+class ManyBars(Protocol):
+    """A Progress that can show several stages at once."""
+
+    def beside(self, prefix: str) -> Progress:
+        """Return a Progress with a bar of its own, whose labels begin with `prefix`."""
+
+
+def bar_beside(progress: Progress, prefix: str) -> Progress:
+    """Return a Progress with a bar of its own, a silent one where there is but one bar."""
+    return progress.beside(prefix) if isinstance(progress, ManyBars) else SILENT
 
 
 class Silent:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.analysis.comparison import Comparison
 from harness.analysis.point_results import PointResult
-from harness.analysis.sentence import Link, Sentence, listed
+from harness.analysis.sentence import Link, Sentence, Span, listed
 
 LOOPED = "text/looped_share"
 
@@ -45,6 +45,21 @@ def disagreement_sentence(comparison: Comparison) -> Sentence | None:
     same = sum(value == 0 for value in comparison.disagreement.values())
     identical = f"; on {same} of {len(comparison.disagreement)} prompts all are identical" if same else ""
     return Sentence("Outputs", ("they differ most on prompt ", Link("prompt", prompt_id), f"{identical}."))
+
+
+def devices_sentence(completed: Sequence[PointResult]) -> Sentence | None:
+    """Return which points were timed on another device, or with other threads; None where all were alike."""
+    places: dict[str, list[str]] = {}
+    for p in completed:
+        place = p.stored.parts().get("timed_on") if p.stored else None
+        if isinstance(place, str):
+            places.setdefault(place, []).append(p.point.label)
+    if len(places) < 2:
+        return None
+    spans: list[Span] = ["not all runs were timed on the same: "]
+    for place, labels in places.items():
+        spans += [*listed(labels, 4), f" on {place}; "]
+    return Sentence("Latency", (*spans, "differences in latency include that."), tone="bad")
 
 
 def failure_sentence(points: Sequence[PointResult]) -> Sentence | None:

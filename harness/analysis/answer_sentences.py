@@ -8,7 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from harness.analysis.answer import Answer
 from harness.analysis.answer_costs import cost_sentence, quantization_sentences, speed_sentences
 from harness.analysis.answer_levels import level_sentences
-from harness.analysis.answer_notices import disagreement_sentence, failure_sentence, loop_sentence
+from harness.analysis.answer_notices import (
+    devices_sentence,
+    disagreement_sentence,
+    failure_sentence,
+    loop_sentence,
+)
 from harness.analysis.answer_speculation import speculation_sentence
 from harness.analysis.answer_trends import region_sentence, trend_sentences
 from harness.analysis.answer_words import bounds_text, common_prompts, counted, extreme_of, value_text
@@ -67,7 +72,7 @@ def answer_of(
         found += quantization_sentences(runs, values, goal, shares)
         found.append(cost_sentence(completed, best if best and best.worse else None))
         found += speed_sentences(completed, best)
-        found.append(disagreement_sentence(comparison))
+        found += [devices_sentence(runs), disagreement_sentence(comparison)]
     found.append(speculation_sentence(runs))
     found += [loop_sentence(runs, comparison), failure_sentence([p for p in points if not p.selected_from])]
     return Answer(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.artifacts.job import Job
 from harness.backends.backend import Backend
 from harness.progress import Progress
+from harness.store.device_turns import DeviceTurns, Undisturbed
 from harness.store.stored_point import StoredPoint, stored_point
 
 if TYPE_CHECKING:
@@ -28,12 +29,20 @@ class Workbench:
     Attributes:
         outputs: folder of the store.
         progress: where progress is reported.
+        turns: says when the device is free to work on or to time on.
         opened: when the backend was opened, seconds since the epoch; None while it is not.
     """
 
-    def __init__(self, outputs: Path, progress: Progress, open_backend: Callable[[], Backend]) -> None:
+    def __init__(
+        self,
+        outputs: Path,
+        progress: Progress,
+        open_backend: Callable[[], Backend],
+        turns: DeviceTurns | None = None,
+    ) -> None:
         self.outputs = outputs
         self.progress = progress
+        self.turns: DeviceTurns = turns or Undisturbed()
         self.opened: float | None = None
         self._open_backend = open_backend
         self._backend: Backend | Exception | None = None

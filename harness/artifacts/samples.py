@@ -87,6 +87,9 @@ def _decode(jobs: Sequence[Job], bench: Workbench, artifact: Samples) -> dict[st
             bench.progress.message(f"{line}; this batch is decoded again")
         if all(partials[job.point_id].has(batch) for job in going):
             continue
+        before = time.perf_counter()
+        bench.turns.pause()
+        started += time.perf_counter() - before
         chosen = prompts[batch * batch_prompts : (batch + 1) * batch_prompts]
         requests = {job.point_id: list(job.requests(chosen, strategies[job.point_id])) for job in going}
         samples = _answers(requests, bench, failed)

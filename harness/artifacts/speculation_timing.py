@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.job import Job
 from harness.artifacts.speculation import speculation_spec, stored_texts
-from harness.artifacts.timing import timing_spec
+from harness.artifacts.timing import alone, timing_spec
 from harness.backends.drafting import Draft, Speculator
 
 if TYPE_CHECKING:
@@ -50,11 +50,12 @@ class SpeculationTiming(Artifact):
             timing = job.point.timing
             texts = _first_texts(job, bench, timing.prompts)
             runs = len(texts) * (1 + len(job.drafts)) * (1 + timing.repeats)
-            bench.progress.stage(f"timing drafts of {job.point.label}", runs, "runs")
             lengths = {one.name: one.lengths for one in stored_drafts(stored)}
             timed = _Turns(speculator, texts, bench)
             if texts:  # some output has a token
-                found["drafts"] = timed.measure(job.drafts, lengths, timing.repeats)
+                with alone(job, bench):
+                    bench.progress.stage(f"timing drafts of {job.point.label}", runs, "runs")
+                    found["drafts"] = timed.measure(job.drafts, lengths, timing.repeats)
         stored.write_json("speculation_timing.json", found)
         complete(stored, self, self.spec(job))
         return warnings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from harness.artifacts.artifact import Artifact, Workbench, complete
@@ -19,6 +21,14 @@ def timing_spec(point: Point) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def alone(job: Job, bench: Workbench) -> Iterator[None]:
+    """Have the device alone while the block runs; others who share it pause meanwhile."""
+    label = f"waiting to time {job.point.label} alone"
+    with bench.turns.alone(lambda: bench.progress.stage(label, 1, "")):
+        yield
+
+
 def measure(job: Job, bench: Workbench) -> list[Repetition]:
     """Time a job's strategy as its config says."""
     timing = job.point.timing
@@ -28,6 +38,16 @@ def measure(job: Job, bench: Workbench) -> list[Repetition]:
     requests = list(job.requests(job.prompts, job.strategy(bench.backend.token_ids)))
     first_samples = requests[:: job.point.generation.samples]
     return bench.backend.time(first_samples, timing, bench.progress)
+
+
+def _device(environment: Mapping[str, Any]) -> str:
+    """Return in a few words on what was timed: the GPU, or the processor with the threads that were used."""
+    machine, model = environment.get("machine", {}), environment.get("model", {})
+    name = str(model.get("device_name") or machine.get("cpu") or "unknown")
+    threads = machine.get("threads")
+    if threads is None or str(model.get("device", "cpu")) != "cpu":
+        return name
+    return f"{name} with {threads} thread{'s' * (threads != 1)}"
 
 
 class Timing(Artifact):
@@ -46,6 +66,8 @@ class Timing(Artifact):
         from harness.store.tables import timing_table
 
         stored = bench.stored(job)
-        stored.write_table("timing", timing_table(measure(job, bench)))
-        complete(stored, self, timing_spec(job.point))
+        with alone(job, bench):
+            repetitions = measure(job, bench)
+        stored.write_table("timing", timing_table(repetitions))
+        complete(stored, self, timing_spec(job.point), timed_on=_device(bench.backend.environment()))
         return ()

@@ -97,13 +97,18 @@ Tells what this machine offers: devices, memory, versions, and which quantizatio
 (each is tried on a small model).
 
   harness doctor""",
-    "run-group": """\
-Runs one group of a written plan in this process and writes what becomes of its points. Executors use it on
-other machines or devices; you need it only to write an executor.
+    "worker": """\
+Runs one group of a sweep that a run with a launcher has planned, and writes what becomes of its points. You
+need it only to see why a worker fails, or to write a launcher. It plans the sweep anew and refuses where
+samples would differ: other versions, another kind of device. What it tells is JSON, one object a line.
 
-  FILE            of a group, as an executor wrote it
+  SWEEP           the sweep's folder, or its name in the store
+  --group K       number of the group, from 0, in the order in which `harness plan` lists them
+  --without I,J   points to leave out, by number
+  --cores I,J     CPU cores to keep to
+  --shared FILE   locks of a device that others use too: latency is measured alone on it
 
-  harness run-group group.json""",
+  harness worker outputs/sweeps/demo-0123456789 --group 0""",
     "help": """\
 Lists a group's choices and keys, or finds whatever has a name: a choice, a key with its type and default, a
 command, a metric by its key or as it is displayed; `metrics` lists all of them.

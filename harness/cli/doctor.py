@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.backends.vllm.vllm_install import installed
+from harness.cli.launcher_words import usable_launchers
 from harness.config.point import Cache, Model, Quantization
 from harness.config.search_path import conf_folder
 from harness.errors import ConfigError, HarnessError, first_line
@@ -50,7 +51,7 @@ class Trial:
 
 
 def doctor() -> int:
-    """Print devices, memory, versions, and which quantizations work here; returns the exit status."""
+    """Print devices, memory, versions, launchers, and which quantizations work; returns the exit status."""
     console = SafeConsole(highlight=True)
     facts = environment()
     versions = _table("Versions", "what", "version")
@@ -67,6 +68,11 @@ def doctor() -> int:
         free = f"{available_bytes(device) / 1024**3:.1f} GiB"
         machine.add_row(device, device_name(device), free, threads if device == "cpu" else "")
     console.print(machine)
+
+    launchers = _table("Launchers", "launcher", "here")
+    for chosen, what in usable_launchers():
+        launchers.add_row(chosen, what)
+    console.print(launchers)
 
     title = "Quantizations, tried on a tiny random model"
     tried = _table(title, "quantization", "device", "works", "why not")

@@ -10,8 +10,12 @@ from harness.analysis.finish_reasons import FINISHES
 from harness.analysis.goal import ALIAS
 from harness.analysis.metric_catalog import METRICS, Metric
 from harness.cli.command_help import describe_command
+from harness.cli.help_rows import row
+from harness.cli.launcher_words import describe_launchers
 from harness.config import schema
 from harness.config.groups import ConfigGroups
+from harness.config.launcher import GROUP as LAUNCHER
+from harness.config.launcher import NAMES as LAUNCHER_NAMES
 from harness.config.search_path import (
     EXPERIMENTS,
     built_in,
@@ -70,7 +74,7 @@ Choices, as in `decoding=top_p` (`harness help decoding` describes them, `harnes
 Keys, as in `generation.max_new_tokens=100`, belong to one of these; `name="..."` names the sweep:
 {sections}
 --config-dir FOLDER adds your own choices; --cfg job shows the composed config; --hydra-help lists more flags.
-Completion in bash: eval "$(harness -sc install=bash)"
+hydra/launcher=local_gpus runs on all GPUs here. Completion in bash: eval "$(harness -sc install=bash)"
 
 Exit status: 0 done; 1 some points failed, or an expectation was missed; 2 the command or config is wrong;
 130, 143 interrupted."""
@@ -84,8 +88,8 @@ def overview(groups: ConfigGroups, commands: Mapping[str, str]) -> str:
         commands: the usage of each command.
     """
     return _TEMPLATE.format(
-        commands="\n".join(_row(command, usage) for command, usage in commands.items()),
-        groups="\n".join(_row(group, ", ".join(_shortened(some))) for group, some in groups.choices.items()),
+        commands="\n".join(row(command, usage) for command, usage in commands.items()),
+        groups="\n".join(row(group, ", ".join(_shortened(some))) for group, some in groups.choices.items()),
         sections="\n".join(textwrap.wrap(", ".join(schema.sections()), 105)),
     )
 
@@ -108,9 +112,11 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
         ConfigError: there is nothing of this name.
     """
     group, equals, choice = name.partition("=")
-    name = choice if equals and group in groups.choices else name
+    name = choice if equals and group in (*groups.choices, LAUNCHER) else name
     if name in groups.choices or name in schema.sections():
         return "\n\n".join([_describe_group(name, groups), *_metrics(name)])
+    if name in LAUNCHER_NAMES:
+        return describe_launchers()
     if name in commands:
         return describe_command(name, commands[name])
     if name == "metrics":
@@ -119,7 +125,7 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
         return "\n".join(found).strip("\n")
     last = name.rpartition(".")[2]
     if last in UNSUPPORTED_KEYS and last != "name":
-        return _row(name, f"no such key; {UNSUPPORTED_KEYS[last]}", 38)
+        return row(name, f"no such key; {UNSUPPORTED_KEYS[last]}", 38)
     all_groups = dict.fromkeys([*groups.choices, *schema.sections()])
     choices = [choice for some in groups.choices.values() for choice in some]
     known = [
@@ -177,17 +183,17 @@ def _choices(name: str, groups: ConfigGroups) -> Iterator[str]:
                 if own and own[key] != fields[key].default
             ]
             if values:
-                yield _row("", f"sets {', '.join(values)}", 38)
+                yield row("", f"sets {', '.join(values)}", 38)
             if path := _file(group, name, groups):
                 about = [text for text in comments(path)[1:] if not text.startswith("Kind: ")]
-                yield from (_row("", text, 38) for text in about)
-                yield _row("", f"in {_shown(path)}", 38)
+                yield from (row("", text, 38) for text in about)
+                yield row("", f"in {_shown(path)}", 38)
 
 
 def _keys(name: str, groups: ConfigGroups) -> Iterator[str]:
     """The keys of this name, dotted or their last component, each with the choices that set it."""
     if name in _OF_THE_SWEEP:
-        yield _row(name, _OF_THE_SWEEP[name], 38)
+        yield row(name, _OF_THE_SWEEP[name], 38)
     for key in schema.value_keys():
         section, _, last = key.partition(".")
         if name not in (key, last):
@@ -200,7 +206,7 @@ def _keys(name: str, groups: ConfigGroups) -> Iterator[str]:
         ]
         setting.sort(key=lambda text: text != f"{section}={last}")
         if setting and section not in ("model", "prompts"):
-            yield _row("", f"set by {', '.join(setting)}", 38)
+            yield row("", f"set by {', '.join(setting)}", 38)
 
 
 def _metrics(name: str) -> Iterator[str]:
@@ -210,9 +216,9 @@ def _metrics(name: str) -> Iterator[str]:
         if wanted in (*_keys_of(metric), metric.key.rpartition("/")[2], metric.name.lower()):
             better = f"; {metric.better} is better" if metric.better else ""
             unit = f", {metric.unit}" if metric.unit and metric.unit not in metric.description else ""
-            yield _row(metric.key, f"metric {metric.name}: {metric.description}{unit}{better}", 38)
+            yield row(metric.key, f"metric {metric.name}: {metric.description}{unit}{better}", 38)
             if in_mlflow := _keys_of(metric)[1:]:
-                yield _row("", f"in MLflow {in_mlflow[0]}", 38)
+                yield row("", f"in MLflow {in_mlflow[0]}", 38)
 
 
 def _keys_of(metric: Metric) -> list[str]:
@@ -225,9 +231,9 @@ def _keys_of(metric: Metric) -> list[str]:
 def _others(name: str) -> Iterator[str]:
     """Ways to choose among samples, and the heads of the terminal's table that are no metric's."""
     wanted = name.lower()
-    yield from (_row(f"compare.select=[{way}]", text, 38) for way, text in SELECTORS.items() if way == wanted)
+    yield from (row(f"compare.select=[{way}]", text, 38) for way, text in SELECTORS.items() if way == wanted)
     if wanted in ("finish", *(word for words in FINISHES.values() for word in words), "eos/len"):
-        yield _row("finish", _FINISH, 38)
+        yield row("finish", _FINISH, 38)
 
 
 def _all_metrics() -> str:
@@ -253,7 +259,7 @@ def _shown(path: Path) -> str:
 
 def _choice_row(group: str, choice: str, groups: ConfigGroups, width: int = 38) -> str:
     path = _file(group, choice, groups)
-    return _row(f"{group}={choice}", first_comment(path).partition(" Run: ")[0] if path else "", width)
+    return row(f"{group}={choice}", first_comment(path).partition(" Run: ")[0] if path else "", width)
 
 
 def _file(group: str, choice: str, groups: ConfigGroups) -> Path | None:
@@ -265,13 +271,4 @@ def _key_row(key: str) -> str:
     info = schema.section_fields(section)[name]
     default = "" if info.is_required() or info.default is None else f" [{format_value(info.default)}]"
     meaning = f"; {info.description}" if info.description else ""
-    return _row(key, f"{values_of(section, name)}{default}{meaning}", 38)
-
-
-def _row(left: str, right: str, width: int = 14) -> str:
-    """Two columns; what does not fit continues under the second one."""
-    indent = " " * (width + 3)
-    if len(left) > width:
-        return f"  {left}\n" + textwrap.indent(textwrap.fill(right, 105 - len(indent)), indent)
-    lines = textwrap.wrap(right, 105 - len(indent)) or [""]
-    return "\n".join([f"  {left:<{width}} {lines[0]}".rstrip(), *(indent + line for line in lines[1:])])
+    return row(key, f"{values_of(section, name)}{default}{meaning}", 38)

@@ -183,19 +183,23 @@ def _complete_after_a_command() -> None:
 def _run_sweep(points: list[Point], name: str, files: HydraFiles) -> int:
     from harness.run.sweep import run_sweep
 
-    return run_sweep(points, name, files)
+    if files.launcher is None:
+        return run_sweep(points, name, files)
+    from harness.run.worker_pool import WorkerPool
+
+    return run_sweep(points, name, files, WorkerPool(files.launcher, points))
 
 
 def _plan(words: list[str]) -> int:
     from harness.cli.show_plan import show_plan
 
-    return app.run(words, lambda points, name, files: show_plan(points, name))
+    return app.run(words, lambda points, name, files: show_plan(points, name, files.launcher))
 
 
 def _check(words: list[str]) -> int:
     from harness.cli.show_plan import show_check
 
-    return app.run(words, lambda points, name, files: show_check(points, name))
+    return app.run(words, lambda points, name, files: show_check(points, name, files.launcher))
 
 
 def _inspect(words: list[str]) -> int:
@@ -270,10 +274,10 @@ def _doctor(words: list[str]) -> int:
     return doctor()
 
 
-def _run_group(words: list[str]) -> int:
-    from harness.cli.run_group import run_group
+def _worker(words: list[str]) -> int:
+    from harness.cli.worker import worker
 
-    return run_group(words)
+    return worker(words)
 
 
 def _help(words: list[str]) -> int:
@@ -307,7 +311,7 @@ COMMANDS = {
     "sync": Command(_sync, "[SWEEP]  send MLflow what it missed"),
     "ui": Command(_ui, "[--port N]  open the MLflow UI on this project's store"),
     "doctor": Command(_doctor, "[backend=SERVER ...]  what this machine, or a server, really offers"),
-    "run-group": Command(_run_group, "FILE  run one group of a written plan (used by executors)"),
+    "worker": Command(_worker, "SWEEP --group K  run one group of a planned sweep (launchers start it)"),
     "help": Command(
         _help, "[NAME]  this text; or what a group, choice, key or metric is; `metrics` lists all"
     ),

@@ -14,25 +14,29 @@ from harness.artifacts.registry import actions
 from harness.artifacts.samples import Samples, prompts_per_batch
 from harness.artifacts.timing import Timing
 from harness.backends.backend import TokenIds
+from harness.cli.launcher_words import workers_line
+from harness.config.launcher import LocalGpus
 from harness.config.point import Point
 from harness.models.memory import format_bytes
 from harness.plan.plan import Group, Plan, make_plan
 from harness.prompts.prompt import Prompt
 from harness.report.console import SafeConsole
 from harness.run.display import print_hints, print_title, print_warning, print_warnings
+from harness.run.worker_slots import worker_slots
 from harness.terminal import visible
 
 _MOST_ROWS = 60
 _LEAST_USD = 1e-3  # USD
 
 
-def show_plan(points: Sequence[Point], name: str) -> int:
+def show_plan(points: Sequence[Point], name: str, launcher: LocalGpus | None = None) -> int:
     """Print points, groups, loads, what is done already, memory and tokens to come; returns 0.
 
     Raises:
-        ConfigError: a point cannot be prepared.
+        ConfigError: a point cannot be prepared, or the launcher cannot run here.
     """
     plan, console = _prepared(points, name)
+    workers = None if launcher is None else workers_line(plan, launcher)
     console.print(_points_table(plan))
     if len(plan.jobs) > _MOST_ROWS:
         console.print(f"... and {len(plan.jobs) - _MOST_ROWS} more points", style="dim")
@@ -44,6 +48,8 @@ def show_plan(points: Sequence[Point], name: str) -> int:
         f"{_count(len(plan.jobs), 'point')}, {complete} in the store already; {_to_come(plan)} to come, "
         f"on {_devices(plan)}"
     )
+    if workers is not None:
+        console.print(Text(visible(workers)))
     if visible_differences := _detectable(plan):
         console.print(visible_differences)
     print_title(console, plan)
@@ -51,13 +57,15 @@ def show_plan(points: Sequence[Point], name: str) -> int:
     return 0
 
 
-def show_check(points: Sequence[Point], name: str) -> int:
+def show_check(points: Sequence[Point], name: str, launcher: LocalGpus | None = None) -> int:
     """Prepare every point and print that there are no mistakes; returns 0.
 
     Raises:
-        ConfigError: with every mistake found.
+        ConfigError: with every mistake found, or the launcher cannot run here.
     """
     plan, console = _prepared(points, name)
+    if launcher is not None:
+        worker_slots(launcher, points)
     prompts = len({prompt.text for job in plan.jobs for prompt in job.prompts})
     print_hints(console, plan)
     console.print(

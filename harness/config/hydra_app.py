@@ -16,6 +16,7 @@ from harness.config.groups import ConfigGroups
 from harness.config.hydra_node import check_hydra_node
 from harness.config.hydra_output import HydraFiles, hydra_files
 from harness.config.jobs import sweep_jobs
+from harness.config.launcher import without_launcher
 from harness.config.messages import explain, format_mistake
 from harness.config.overrides import PARAMS, CheckedOverrides, check_overrides, parse_override
 from harness.config.point import Point
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 Action = Callable[[list[Point], str, HydraFiles], int]
-"""Takes the points, the sweep's name and the files Hydra would write; returns the exit status."""
+"""Takes the points, the sweep's name, and what else Hydra says of it; returns the exit status."""
 
 # Flags with which Hydra shows something instead of running, whatever the overrides.
 _UNCHECKED = ("--shell-completion", "-sc", "--hydra-help", "--info", "-i")
@@ -69,6 +70,7 @@ def run(words: Sequence[str], action: Action) -> int:
     from omegaconf import OmegaConf
 
     config, composed, own_values = _compose(overrides, groups)
+    files = hydra_files(config)
     points = make_points(composed, own_values)
     requested = points[0].sweep_name
     experiment = config.hydra.runtime.choices.get(EXPERIMENTS)
@@ -76,7 +78,7 @@ def run(words: Sequence[str], action: Action) -> int:
     _say(checked.repeated)
     configure_log(OmegaConf.create({"root": None}), config.hydra.verbose)
     with env_override(config.hydra.job.env_set):
-        return action(points, name, hydra_files(config))
+        return action(points, name, files)
 
 
 def one_point(words: Sequence[str]) -> Point:
@@ -125,6 +127,7 @@ def check(arguments: Arguments, groups: ConfigGroups) -> CheckedOverrides:
         if in_experiments := check_experiments(checked.experiments, groups):
             checked.mistakes += in_experiments
             checked.faulty.add(EXPERIMENTS)
+        checked.mistakes += without_launcher(checked.overrides)
     return checked
 
 

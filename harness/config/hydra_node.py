@@ -34,7 +34,7 @@ def check_hydra_node(config: DictConfig, overrides: Sequence[str]) -> None:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    typed = [text for text in overrides if text.lstrip("+").startswith("hydra.")]
+    typed = [text for text in overrides if text.lstrip("+").startswith(("hydra.", "hydra/"))]
     plain = ConfigGroups().loader.load_configuration(CONFIG_NAME, typed, RunMode.MULTIRUN)
     found, expected = (OmegaConf.to_container(one.hydra, resolve=False) for one in (config, plain))
     if keys := list(_different(found, expected, "")):

@@ -1,4 +1,4 @@
-"""The files that Hydra itself would write of a run: `.hydra/` of a single one, `multirun.yaml` of a sweep.
+"""The files that Hydra itself would write of a run, `.hydra/` or `multirun.yaml`, and the launcher it names.
 
 The folder of a sweep is known only once its points are, so the code that creates it writes them.
 """
@@ -8,33 +8,38 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from harness.config.launcher import GROUP, LocalGpus, launcher_of
 from harness.config.secret_text import hide_secrets
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-HydraFiles = Callable[[Path], Mapping[str, str]]
-"""Given the sweep's folder, returns the text of each file by its path in that folder."""
-
 _ENVIRONMENT = re.compile(r"(env_set[^=\n]*=).*")
 
 
-def hydra_files(config: DictConfig) -> HydraFiles:
-    """Return the files of a run, without passwords and the environment variables that it sets.
+@dataclass(frozen=True)
+class HydraFiles:
+    """Given the sweep's folder, returns the text of each file by its path in that folder.
 
-    Args:
+    Attributes:
         config: complete, with Hydra's node; of a sweep, with what is swept at its defaults.
+        launcher: who runs the groups; None for this process.
     """
 
-    def files(folder: Path) -> dict[str, str]:
+    config: DictConfig
+    launcher: LocalGpus | None
+
+    def __call__(self, folder: Path) -> Mapping[str, str]:
+        """Return them, without passwords and the environment variables that the run sets."""
         from hydra.types import RunMode
         from omegaconf import OmegaConf
 
-        full = copy.deepcopy(config)
+        full = copy.deepcopy(self.config)
         hydra = full.hydra
         OmegaConf.set_readonly(hydra, False)
         hydra.job.env_set.update(dict.fromkeys(hydra.job.env_set, "***"))
@@ -48,7 +53,17 @@ def hydra_files(config: DictConfig) -> HydraFiles:
             ".hydra/overrides.yaml": _yaml(hydra.overrides.task),
         }
 
-    return files
+
+def hydra_files(config: DictConfig) -> HydraFiles:
+    """Return the files of a run, and the launcher that its config chooses.
+
+    Raises:
+        ConfigError: a key of the launcher has a wrong value.
+    """
+    from omegaconf import OmegaConf
+
+    keys: Any = OmegaConf.to_container(config.hydra.launcher)
+    return HydraFiles(config, launcher_of(keys, config.hydra.runtime.choices.get(GROUP)))
 
 
 def _yaml(config: DictConfig) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.choice_advice import choice_advice, prompt_override
 from harness.config.groups import ConfigGroups
+from harness.config.launcher import launcher_mistake
 from harness.config.quoted_value import quoted_value
 from harness.config.schema import SWEEP_KEYS, sections, value_keys
 from harness.config.search_path import EXPERIMENTS
@@ -118,7 +119,7 @@ def check_cases(cases: Any, groups: ConfigGroups, prefix: str = "") -> list[Mist
 
 def of_one_point(checked: CheckedOverrides, prefix: str) -> list[Mistake]:
     """Return the mistakes of right overrides that are no point's own: they set the sweep as a whole."""
-    whole = ("hydra.", *(f"{name}=" for name in SWEEP_KEYS))
+    whole = ("hydra.", "hydra/", *(f"{name}=" for name in SWEEP_KEYS))
     message = "is about the whole sweep, not one point; set it beside the points"
     return [
         Mistake(prefix + text, message) for text in checked.overrides if text.lstrip("+").startswith(whole)
@@ -237,6 +238,8 @@ def _mistake(override: Override, groups: ConfigGroups) -> Mistake | None:
     """What is wrong with the key or the choice of one override."""
     key, text = override.key_or_group, override.input_line or ""
     if override.is_hydra_override():
+        if key.startswith(("hydra/launcher", "hydra.launcher")):
+            return launcher_mistake(key, None if override.is_sweep_override() else override.value(), text)
         return hydra_mistake(key, text) or (_wrong_params(override, groups) if key == PARAMS else None)
     if override.package is not None:
         return Mistake(text, f"a package (@{override.package}) is not supported; write {key}=CHOICE")

@@ -103,13 +103,16 @@ def device_name(device: str) -> str:
 def cpu_threads() -> int:
     """Return how many threads this process is to use: OMP_NUM_THREADS, else the CPUs that it may run on.
 
-    These are limited by its affinity (`taskset`, SLURM) and by the quota of its cgroup (containers).
+    These are limited by its affinity (`taskset`, workers), by what SLURM gives a task (SLURM_CPUS_PER_TASK),
+    and by the quota of its cgroup (containers).
     """
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if first.isdecimal() and int(first) > 0:
         return int(first)
+    of_slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    limit = int(of_slurm) if of_slurm.isdecimal() and int(of_slurm) > 0 else math.inf
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(cpus, cpu_quota())))
+    return max(1, math.ceil(min(cpus, cpu_quota(), limit)))
 
 
 def cpu_quota(mounted: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from harness.models.torchao import quantized_bytes
 from harness.models.weights import Tensor, quantizable
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+WORKERS_ON_DEVICE = "HARNESS_WORKERS_ON_DEVICE"
+"""The environment variable that tells a worker how many share its device, and so its memory."""
 _MIB = 1024 * 1024
 _HEADS = ("num_attention_heads", "n_head", "num_heads")
 _BLOCK_4BIT = 64  # values that share a scale
@@ -114,8 +117,13 @@ def peak_memory_mb(device: str) -> float | None:
 def available_bytes(device: str) -> int:
     """Return the memory that can still be allocated; on a GPU including what torch's allocator has cached.
 
-    Where torch is not imported yet, the total memory of the GPU.
+    Where torch is not imported yet, the total memory of the GPU. A worker that shares the device with others
+    (WORKERS_ON_DEVICE) takes its share.
     """
+    return _available_bytes(device) // int(os.environ.get(WORKERS_ON_DEVICE) or 1)
+
+
+def _available_bytes(device: str) -> int:
     if device.startswith("cuda"):
         if "torch" not in sys.modules:
             return gpu_bytes(device)

@@ -23,6 +23,7 @@ from rich.table import Column
 from rich.text import Text
 
 from harness.plan.plan import Plan
+from harness.progress import Progress as WorkProgress
 from harness.report.console import SafeConsole
 from harness.run.estimate import Estimate
 from harness.terminal import visible, visible_streams
@@ -59,7 +60,7 @@ class Display:
         self._open = ExitStack()
         self._points = points
         self._sweep = self._progress.add_task("sweep", total=points, unit="points", whole=True)
-        self._stage: TaskID | None = None
+        self._bar = _Bar(self, self._progress, self._estimate)
         self._done = 0
 
     def __enter__(self) -> Display:
@@ -73,16 +74,16 @@ class Display:
 
     def stage(self, label: str, total: int, unit: str) -> None:
         """Show a bar for a new stage in place of the last one's."""
-        if self._stage is not None:
-            self._progress.remove_task(self._stage)
-        self._estimate.begin(label, total, time.monotonic())
-        self._stage = self._progress.add_task(visible(label), total=total, unit=unit)
+        self._bar.stage(label, total, unit)
 
     def advance(self, amount: int = 1) -> None:
         """Move the stage's bar."""
-        self._estimate.advance(amount)
-        if self._stage is not None:
-            self._progress.advance(self._stage, amount)
+        self._bar.advance(amount)
+
+    def beside(self, prefix: str) -> WorkProgress:
+        """Return a Progress with a bar of its own, whose labels begin with `prefix`."""
+        self._bar.stage("", 0, "")
+        return _Bar(self, self._progress, self._estimate, prefix)
 
     def message(self, text: str) -> None:
         """Print a line above the bars."""
@@ -96,6 +97,33 @@ class Display:
         )
         self._progress.console.print(line, soft_wrap=True)
         self._progress.advance(self._sweep)
+
+
+class _Bar:
+    """The bar of one worker's stage; there is none while the stage has no label."""
+
+    def __init__(self, display: Display, progress: Progress, estimate: Estimate, prefix: str = "") -> None:
+        self._display, self._progress, self._prefix = display, progress, prefix
+        self._estimate = estimate
+        self._task: TaskID | None = None
+
+    def stage(self, label: str, total: int, unit: str) -> None:
+        """Show a bar for a new stage in place of the last one's."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._estimate.begin(label, total, time.monotonic(), self)
+        shown = visible(self._prefix + label)
+        self._task = self._progress.add_task(shown, total=total, unit=unit) if label else None
+
+    def advance(self, amount: int = 1) -> None:
+        """Move the bar."""
+        self._estimate.advance(amount, self)
+        if self._task is not None:
+            self._progress.advance(self._task, amount)
+
+    def message(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._display.message(self._prefix + text)
 
 
 class _Left(ProgressColumn):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from harness.plan.plan import Plan
 
@@ -35,7 +36,8 @@ class Estimate:
     """Estimates the seconds that are left, at the speed of each kind of stage so far.
 
     The kind of a stage is the first word of its label. Work of a kind that has not begun yet is left out of
-    the estimate.
+    the estimate. Stages of several workers go on side by side, each worker a stream of its own; what is left
+    is shared out among those that are in work.
 
     Args:
         work: expected units by kind.
@@ -45,30 +47,41 @@ class Estimate:
         self._work = dict(work)
         self._done: defaultdict[str, float] = defaultdict(float)
         self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._kind = ""
-        self._total = self._units = self._began = 0.0
+        self._stages: dict[object, _Stage] = {}
 
-    def begin(self, label: str, total: float, now: float) -> None:
+    def begin(self, label: str, total: float, now: float, stream: object = None) -> None:
         """A stage begins, and the one before has ended: what it left undone was not needed."""
-        if self._kind:
-            self._done[self._kind] += self._total
-            self._seconds[self._kind] += now - self._began
-        self._kind = label.partition(" ")[0]
-        self._total, self._units, self._began = total, 0.0, now
+        if before := self._stages.pop(stream, None):
+            self._done[before.kind] += before.total
+            self._seconds[before.kind] += now - before.began
+        if label:
+            self._stages[stream] = _Stage(label.partition(" ")[0], total, now)
 
-    def advance(self, amount: float) -> None:
+    def advance(self, amount: float, stream: object = None) -> None:
         """Units of the present stage are done."""
-        self._units += amount
+        if stage := self._stages.get(stream):
+            stage.units += amount
 
     def seconds_left(self, now: float) -> tuple[float, bool] | None:
         """Return the seconds left and whether it will be more; None while nothing was measured."""
         left, unknown, measured = 0.0, False, False
         for kind, expected in self._work.items():
-            done = self._done[kind] + (self._units if kind == self._kind else 0.0)
-            spent = self._seconds[kind] + (now - self._began if kind == self._kind else 0.0)
+            going_on = [stage for stage in self._stages.values() if stage.kind == kind]
+            done = self._done[kind] + sum(stage.units for stage in going_on)
+            spent = self._seconds[kind] + sum(now - stage.began for stage in going_on)
             if done > 0 and spent > 0:
                 left += max(0.0, expected - done) * spent / done
                 measured |= kind in LARGE
             elif kind in LARGE:
                 unknown = True
-        return (left, unknown) if measured else None
+        return (left / max(1, len(self._stages)), unknown) if measured else None
+
+
+@dataclass
+class _Stage:
+    """A stage that goes on: its kind, the units that it has and those that are done, when it began."""
+
+    kind: str
+    total: float
+    began: float
+    units: float = 0.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from harness.config.secret_text import without_secrets
 from harness.errors import one_line
@@ -42,8 +42,12 @@ class Outcome:
     @classmethod
     def from_json(cls, line: str) -> Outcome:
         """Read what `to_json` wrote."""
-        facts = json.loads(line)
-        return cls(**facts | {"warnings": tuple(facts["warnings"])})
+        return cls.of_facts(json.loads(line))
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Outcome:
+        """Return it from its fields as JSON has them."""
+        return cls(**{**facts, "warnings": tuple(facts["warnings"])})
 
 
 def failure(job: int, error: BaseException, ended: float, started: float | None = None) -> Outcome:
@@ -56,8 +60,8 @@ def failure(job: int, error: BaseException, ended: float, started: float | None 
 class Executor(Protocol):
     """Runs the groups of a plan: here, in other processes, or on other machines."""
 
-    def run(self, plan: Plan, progress: Progress) -> Iterator[Outcome]:
+    def run(self, plan: Plan, progress: Progress) -> Generator[Outcome]:
         """Run every group, those it depends on first; yield each job's outcome once it is known.
 
-        What a job came to is in the store when its outcome is yielded.
+        What a job came to is in the store when its outcome is yielded. Closing the generator ends what runs.
         """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from harness.artifacts.artifact import Artifact, Workbench
 from harness.artifacts.job import Job, families
@@ -12,6 +12,7 @@ from harness.errors import StoreError
 from harness.plan.plan import Group, Plan
 from harness.progress import Progress
 from harness.run.executor import Outcome, failure
+from harness.store.device_turns import DeviceTurns
 from harness.store.files import remove_unfinished
 from harness.store.locks import lock
 
@@ -21,17 +22,25 @@ _WAITING = "another process is running these points; waiting for it"
 class LocalExecutor:
     """Runs every group in this process, in the plan's order, which has references first."""
 
-    def run(self, plan: Plan, progress: Progress) -> Iterator[Outcome]:
+    def run(self, plan: Plan, progress: Progress) -> Generator[Outcome]:
         """Run the groups; yield each job's outcome once it is known."""
         for group in plan.groups:
             yield from run_group(plan, group, progress)
 
 
-def run_group(plan: Plan, group: Group, progress: Progress) -> Iterator[Outcome]:
+def run_group(
+    plan: Plan, group: Group, progress: Progress, turns: DeviceTurns | None = None
+) -> Generator[Outcome]:
     """Make what the store lacks of each job of a group; yield their outcomes.
 
     What the plan found complete is reused if its files are what was written; all else is asked for once more
     under the lock, since another process may have made it meanwhile.
+
+    Args:
+        plan: the group's.
+        group: of whose jobs what is missing is made.
+        progress: where progress is reported.
+        turns: when other processes share the device; None when they do not.
 
     Raises:
         StoreError: the store cannot be written any more.
@@ -44,12 +53,13 @@ def run_group(plan: Plan, group: Group, progress: Progress) -> Iterator[Outcome]
             waiting.append(index)
         else:
             yield Outcome(index, "reused", time.time())
-    bench = Workbench(plan.outputs, progress, lambda: jobs[waiting[0]].target.open(progress))
+    bench = Workbench(plan.outputs, progress, lambda: jobs[waiting[0]].target.open(progress), turns)
     try:
         for family in families([jobs[index] for index in waiting]):
             indices = [waiting[member] for member in family]
             names = {jobs[index].point_id for index in indices}
-            with lock(plan.outputs, names, lambda: progress.message(_WAITING)):
+            # The lock first: who waits for it must not keep others from timing.
+            with lock(plan.outputs, names, lambda: progress.message(_WAITING)), bench.turns.working():
                 yield from _run_family({index: jobs[index] for index in indices}, bench)
     finally:
         bench.close()
@@ -116,6 +126,7 @@ def _make(job: Job, lacking: Sequence[Artifact], bench: Workbench, made: set[str
     warnings: list[str] = []
     for artifact in lacking:
         if not artifact.per_family and artifact.name not in made:
+            bench.turns.pause()
             warnings += artifact.make(job, bench)
             made.add(artifact.name)
             made -= dependents(artifact)

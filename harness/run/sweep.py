@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.text import Text
@@ -81,8 +82,10 @@ class _Run:
             with Display(self._console, len(self._plan.jobs), expected_work(self._plan)) as display:
                 display.stage("opening MLflow" if tracker.uri else "starting", 1, "")
                 tracker.open(self._sweep)
-                for outcome in executor.run(self._plan, display):
-                    self._record(outcome, display, tracker)
+                # Closed before anything else is done: workers must have ended by then.
+                with closing(executor.run(self._plan, display)) as outcomes:
+                    for outcome in outcomes:
+                        self._record(outcome, display, tracker)
             failed = sum(point.status == "failed" for point in self._sweep.points)
             status = "FAILED" if failed else "FINISHED"
         except BaseException as error:

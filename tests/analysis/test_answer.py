@@ -25,6 +25,7 @@ from harness.analysis.statistics.sample_size import (
     needed_samples,
 )
 from harness.analysis.statistics.simultaneous import simultaneous_intervals
+from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import SweepPoint
 
 CHRF, EXACT, LOOPED = "reference/chrf", "reference/exact_match", "text/looped_share"
@@ -370,3 +371,17 @@ def test_random_sweeps_claim_only_what_is_significant_and_agree_with_the_table(
             assert named <= {found.best, *found.ties, *claimed}
             if len(claimed) <= 3:
                 assert claimed <= named
+
+
+def test_runs_that_were_timed_on_other_devices_are_named(outputs: Path) -> None:
+    points = [put(outputs, sweep_point(name), chrf=BASE) for name in ("greedy", "top_p", "top_k", "old")]
+    places = ("AMD EPYC with 1 thread", "AMD EPYC with 2 threads", "AMD EPYC with 1 thread")
+    for point, place in zip(points, places, strict=False):
+        StoredPoint(outputs / "points" / point.point_id).write_parts({"timed_on": place})
+    sentence = of(answer(outputs, points), "Latency")
+    assert sentence.text() == (
+        "not all runs were timed on the same: m/greedy and m/top_k on AMD EPYC with 1 thread; "
+        "m/top_p on AMD EPYC with 2 threads; differences in latency include that."
+    )
+    StoredPoint(outputs / "points" / points[1].point_id).write_parts({"timed_on": places[0]})
+    assert "Latency" not in [one.title for one in answer(outputs, points).sentences]

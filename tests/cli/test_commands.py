@@ -407,7 +407,7 @@ def test_inspect_takes_the_prompt_as_it_is(harness, stub):
     [
         (["doctor"], "harness.cli.doctor", "doctor", ()),
         (["ui", "--port", "5001"], "harness.cli.ui", "serve", (["--port", "5001"],)),
-        (["run-group", "g.json"], "harness.cli.run_group", "run_group", (["g.json"],)),
+        (["worker", "it", "--group", "0"], "harness.cli.worker", "worker", (["it", "--group", "0"],)),
         (["sync"], "harness.tracking.sync", "sync", (None,)),
         (["sync", "demo-12"], "harness.tracking.sync", "sync", ("demo-12",)),
     ],

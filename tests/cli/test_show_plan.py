@@ -35,3 +35,27 @@ def test_a_plan_of_an_empty_store_imports_no_analysis_of_results() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_plan_shows_how_groups_go_to_workers(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["-m", *BASE, "quantization=bf16,fp16,fp32", "decoding=greedy", "hydra/launcher=local_gpus"]
+    assert main(["plan", *words, "hydra.launcher.workers=4"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        "4 workers (CPU): 3 groups, at most 2 at once; fable_tiny bf16 after fable_tiny fp32; "
+        "fable_tiny fp16 after fable_tiny fp32; others pause while latency is measured" in shown
+    )
+    assert main(["plan", *words]) == 0
+    assert "1 worker (CPU): 3 groups, at most 1 at once" in " ".join(capsys.readouterr().out.split())
+    for command in ("plan", "check"):
+        assert main([command, *words, "hydra.launcher.gpus=[99]"]) == 2
+        assert "hydra.launcher.gpus: no GPU 99 here" in capsys.readouterr().err
+
+
+def test_launchers_have_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("hydra/launcher", "launcher", "local_gpus", "hydra/launcher=local_gpus"):
+        assert main(["help", name]) == 0
+        shown = capsys.readouterr().out
+        for key in ("workers", "gpus_per_worker", "gpus", "retries"):
+            assert f"hydra.launcher.{key} " in shown
+        assert max(map(len, shown.splitlines())) <= 110

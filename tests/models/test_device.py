@@ -86,3 +86,6 @@ def test_threads_are_those_that_the_process_may_use(
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(affinity)), raising=False)
     monkeypatch.setattr(device, "cpu_quota", lambda: quota)
     assert cpu_threads() == threads
+    # What SLURM gives a task is a limit too, but for who sets OMP_NUM_THREADS.
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
+    assert cpu_threads() == (threads if variable in ("3", "5,2") else min(threads, 2))

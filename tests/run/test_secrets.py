@@ -12,7 +12,7 @@ from harness.cli.main import main
 from harness.config.hydra_app import one_point
 from harness.config.secret_text import bare_address, safe_address, without_secrets
 from harness.plan.plan import make_plan
-from harness.run.group_file import read_group, write_group
+from harness.run.planned_points import read_plan, write_points
 
 SECRET = "hush"
 """In every planted secret."""
@@ -148,12 +148,12 @@ def test_the_failure_of_a_point_shows_none(
     assert list(statuses(store, "generation").values()) == ["FAILED"]
 
 
-def test_the_file_of_a_group_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_points_for_workers_have_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     plan = make_plan([one_point([*BASE, f"tracking.uri='{ADDRESSES[0]}'"])], "sweep")
-    write_group(plan, plan.groups[0], tmp_path / "group.json")
-    assert SECRET not in (tmp_path / "group.json").read_text()
-    assert read_group(tmp_path / "group.json")[0].sweep_id == plan.sweep_id
+    write_points(plan)
+    assert SECRET not in (plan.folder / "points.json").read_text()
+    assert read_plan(str(plan.folder)).sweep_id == plan.sweep_id
 
 
 @pytest.mark.parametrize(

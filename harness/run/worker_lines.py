@@ -1,0 +1,99 @@
+"""What a worker tells the head: a line of JSON on its standard output for each thing that happens.
+
+`{"outcome": {...}}` of a job; `{"stage": {...}}` when a stage begins; `{"done": N}`, how far the stage is,
+now and then and as a sign of life; `{"message": "..."}`; `{"error": "..."}`, one line, before it ends in
+failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Any, TextIO
+
+from harness.run.executor import Outcome
+
+BEAT_S = 1.0
+"""A worker is heard of at least so often."""
+SHOWN_S = 0.2
+"""How far a stage is, is told no more often than this."""
+
+STORE_FAILED = 4
+"""The exit status of a worker that cannot write the store any more."""
+
+
+class WorkerLines:
+    """The worker's side; its `harness.progress.Progress`. Stages and messages go to the log as well.
+
+    Args:
+        out: what the head reads.
+        log: for people, kept beside the sweep.
+    """
+
+    def __init__(self, out: TextIO, log: TextIO | None = None) -> None:
+        self._out, self._log = out, log or sys.stderr
+        self._lock = threading.Lock()
+        self._done = 0
+        self._told = 0.0
+        self._ended = threading.Event()
+        self._beats = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> WorkerLines:
+        self._beats.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._beats.join()
+
+    def stage(self, label: str, total: int, unit: str) -> None:
+        """Tell that a stage begins."""
+        self._done = 0
+        self._write_log(label)
+        self.tell(stage={"label": label, "total": total, "unit": unit})
+
+    def advance(self, amount: int = 1) -> None:
+        """Count units of the stage; they are told now and then."""
+        self._done += amount
+        if time.monotonic() - self._told > SHOWN_S:
+            self.tell(done=self._done)
+
+    def message(self, text: str) -> None:
+        """Tell a line that is worth reading."""
+        self._write_log(text)
+        self.tell(message=text)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Tell what became of a job."""
+        self._write_log(f"{outcome.status} {outcome.error or ''}".rstrip())
+        self.tell(outcome=json.loads(outcome.to_json()))
+
+    def error(self, line: str) -> None:
+        """Tell why the worker ends in failure."""
+        self._write_log(line)
+        self.tell(error=line)
+
+    def tell(self, **what: Any) -> None:
+        """Write one line."""
+        self._told = time.monotonic()
+        with self._lock:
+            self._out.write(json.dumps(what) + "\n")
+            self._out.flush()
+
+    def _write_log(self, text: str) -> None:
+        with suppress(OSError):  # a full disk is noticed where it matters
+            self._log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+            self._log.flush()
+
+    def _beat(self) -> None:
+        """Give a sign of life; without a head that reads it, end as on Ctrl-C."""
+        while not self._ended.wait(BEAT_S):
+            try:
+                self.tell(done=self._done)
+            except OSError:
+                os.kill(os.getpid(), signal.SIGTERM)  # again, should the first be lost

@@ -1,0 +1,123 @@
+"""A worker process on this machine, as its head sees it: what it tells, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, BinaryIO
+
+from harness.errors import StoreError
+
+Event = tuple["WorkerProcess", Mapping[str, Any] | None]
+"""A worker and what it told (`run/worker_lines.py`); None once it has ended."""
+
+PATIENCE_S = 10.0
+"""A worker that is asked to end is killed after this."""
+ASKED_S = 2.0
+"""It is asked again after this."""
+
+COMMAND = (sys.executable, "-m", "harness", "worker")
+"""What starts a worker."""
+
+
+class WorkerProcess:
+    """`harness worker` in a process of its own.
+
+    Args:
+        words: after `harness worker`.
+        environment: variables beside this process's own.
+        log: where its standard error is appended.
+        events: receives what it tells.
+    """
+
+    def __init__(
+        self, words: Sequence[str], environment: Mapping[str, str], log: Path, events: SimpleQueue[Event]
+    ) -> None:
+        self._log = log
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            errors = log.open("ab")
+        except OSError as error:
+            raise StoreError(f"outputs: {log} cannot be written ({error.strerror})") from error
+        with errors:
+            # In a session of its own, so that Ctrl-C reaches the head alone, which ends its workers.
+            self._process = subprocess.Popen(
+                [*COMMAND, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+        assert self._process.stdout is not None
+        reader = threading.Thread(target=self._read, args=(self._process.stdout, events), daemon=True)
+        reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def how_it_ended(self) -> str:
+        """Return in a few words how it ended, and the last line of its log."""
+        status = self._process.wait()
+        if status == -signal.SIGKILL:
+            reason = "was killed (SIGKILL), as the system does when memory runs out"
+        elif status < 0:
+            reason = f"was ended by {signal.Signals(-status).name}"
+        else:
+            reason = f"ended with exit status {status}"
+        last = self._last_line()
+        return f"{reason}; its last line: {last}" if last else reason
+
+    def end(self) -> None:
+        """Ask it to end as on Ctrl-C."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def wait(self) -> None:
+        """Wait until it has ended; kill it where that takes long."""
+        until = time.monotonic() + PATIENCE_S
+        while self._process.poll() is None and time.monotonic() < until:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(ASKED_S)
+                return
+            self._process.terminate()  # Python loses an interrupt that is raised within a destructor
+        self._process.kill()
+        self._process.wait()
+
+    def _read(self, stdout: BinaryIO, events: SimpleQueue[Event]) -> None:
+        for line in stdout:
+            try:
+                told = json.loads(line)
+            except ValueError:  # a library that prints
+                continue
+            if isinstance(told, dict):
+                events.put((self, told))
+        stdout.close()
+        self._process.wait()
+        events.put((self, None))
+
+    def _last_line(self) -> str:
+        try:
+            with self._log.open("rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - 4096))
+                lines = log.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return ""
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]

@@ -1,0 +1,105 @@
+"""Where workers of this machine run: the GPUs that each sees, its share of the cores, who times alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from harness.config.launcher import LocalGpus
+from harness.config.point import Point
+from harness.errors import ConfigError
+from harness.models.device import cpu_threads, devices
+from harness.plan.plan import Group, Plan
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one worker at a time.
+
+    Attributes:
+        number: from 0.
+        name: for people: `worker 0`, `worker 1 (GPU 3)`.
+        cores: that its worker is kept to; empty for all.
+        environment: variables of its worker, beside the head's own.
+        gpus: names of its GPUs for CUDA.
+        on_gpus: how many slots have the same GPUs.
+    """
+
+    number: int
+    name: str
+    cores: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    gpus: tuple[str, ...] = ()
+    on_gpus: int = 1
+
+
+def worker_slots(launcher: LocalGpus, points: Iterable[Point] = ()) -> tuple[Slot, ...]:
+    """Return the slots that a launcher makes of this machine for these points.
+
+    Raises:
+        ConfigError: the machine has not the GPUs that it names, or fewer than one worker needs; or a point
+            names its GPU itself.
+    """
+    _check_devices(points)
+    sets = _gpu_sets(launcher)
+    count = len(sets) if launcher.workers == "auto" else launcher.workers
+    shares = _shares(count)
+    threads = max(1, cpu_threads() // count)
+    slots = []
+    for number in range(count):
+        gpus = sets[number % len(sets)]
+        environment = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+        if "OMP_NUM_THREADS" not in os.environ:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        where = f" (GPU {','.join(gpus)})" if gpus else ""
+        on_gpus = sum(other % len(sets) == number % len(sets) for other in range(count))
+        slots.append(Slot(number, f"worker {number}{where}", shares[number], environment, gpus, on_gpus))
+    return tuple(slots)
+
+
+def _gpu_sets(launcher: LocalGpus) -> list[tuple[str, ...]]:
+    """Return the GPUs of each worker; one empty set on a machine without GPUs."""
+    known = [name for name in devices() if name.startswith("cuda")]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    # The driver, and so `devices`, counts only what is visible already.
+    names = [one.strip() for one in visible.split(",") if one.strip()][: len(known)]
+    names = names or [str(index) for index in range(len(known))]
+    if launcher.gpus != "auto":
+        has = f"GPUs 0 to {len(names) - 1}" if names else "no GPU"
+        if wrong := [str(index) for index in launcher.gpus if index >= len(names)]:
+            raise ConfigError.of(
+                "hydra.launcher.gpus", f"no GPU {', '.join(wrong)} here, this machine has {has}; leave it out"
+            )
+        names = [names[index] for index in launcher.gpus]
+    size = launcher.gpus_per_worker
+    if size > max(1, len(names)):
+        raise ConfigError.of(
+            f"hydra.launcher.gpus_per_worker={size}", f"there are {len(names)} GPUs to share out; lower it"
+        )
+    return [tuple(names[at : at + size]) for at in range(0, len(names) - size + 1, size)] or [()]
+
+
+def _shares(count: int) -> list[tuple[int, ...]]:
+    """Return disjoint cores for each worker; none where there are too few, or cores cannot be assigned."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    size = len(cores) // count
+    return [tuple(cores[at * size : (at + 1) * size]) for at in range(count)]
+
+
+def _check_devices(points: Iterable[Point]) -> None:
+    """Refuse points that name one GPU by its number: each worker sees only its own."""
+    for point in points:
+        if point.model.device.startswith("cuda:"):
+            number = point.model.device.partition(":")[2]
+            cure = f"set hydra.launcher.gpus=[{number}] instead"
+            message = f"a worker of hydra/launcher=local_gpus sees only its own GPUs; {cure}"
+            raise ConfigError.of(f"model.device={point.model.device}", message)
+
+
+def shared_device(plan: Plan, group: Group, slot: Slot, slots: int) -> tuple[str, int]:
+    """Return the device of a group's worker, and how many workers may share it."""
+    on_gpu = plan.jobs[group.jobs[0]].target.device.startswith("cuda")
+    if on_gpu:
+        return f"gpu-{'-'.join(slot.gpus)}", slot.on_gpus
+    return "cpu", slots

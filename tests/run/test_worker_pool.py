@@ -1,0 +1,241 @@
+"""Groups that run in worker processes: who starts when, and what becomes of workers that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config import hydra_app
+from harness.config.launcher import LocalGpus
+from harness.errors import ConfigError, StoreError
+from harness.plan.plan import Plan, make_plan
+from harness.progress import bar_beside
+from harness.report.console import SafeConsole
+from harness.run import worker_process, worker_slots
+from harness.run.display import Display
+from harness.run.executor import Outcome
+from harness.run.worker_pool import WorkerPool
+
+FAKE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("fake_worker.py")))
+SWEEP = [
+    "-m",
+    "model=fable_tiny",
+    "quantization=fp32,bf16",
+    "decoding=greedy,top_p",
+    "prompts.limit=1",
+    "engine.fuse=false",
+    "timing=off",
+    "drift.enabled=false",
+    "tracking=off",
+]
+
+
+def planned(*words: str) -> Plan:
+    found: list[Plan] = []
+
+    def action(points: Any, name: str, files: Any) -> int:
+        found.append(make_plan(points, name))
+        return 0
+
+    assert hydra_app.run(list(words), action) == 0
+    return found[0]
+
+
+class Rehearsal:
+    """Runs plans with workers that only act; tells what came of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.said: list[str] = []
+
+    def stage(self, label: str, total: int, unit: str) -> None: ...
+
+    def advance(self, amount: int = 1) -> None: ...
+
+    def message(self, text: str) -> None:
+        self.said.append(text)
+
+    def __call__(self, plan: Plan, acts: dict[str, Sequence[str]], **launcher: Any) -> dict[int, Outcome]:
+        facts = {"groups": [list(group.jobs) for group in plan.groups], "acts": acts}
+        (self.folder / "scenario.json").write_text(json.dumps(facts))
+        (self.folder / "starts").unlink(missing_ok=True)
+        pool = WorkerPool(LocalGpus(**{"workers": 2, **launcher}), ())
+        found: dict[int, Outcome] = {}
+        for outcome in pool.run(plan, self):
+            assert outcome.job not in found
+            found[outcome.job] = outcome
+        return found
+
+    @property
+    def starts(self) -> list[list[str]]:
+        """Group, jobs left out and GPUs of each worker that was started."""
+        return [line.split() for line in (self.folder / "starts").read_text().splitlines()]
+
+    def starts_of(self, group: str) -> list[str]:
+        return [without for number, without, _ in self.starts if number == group]
+
+
+@pytest.fixture
+def rehearse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
+    monkeypatch.setattr(worker_process, "COMMAND", FAKE)
+    monkeypatch.setenv("FAKE_WORKER", str(tmp_path / "scenario.json"))
+    return Rehearsal(tmp_path)
+
+
+def statuses(outcomes: dict[int, Outcome]) -> list[str]:
+    return [outcomes[index].status for index in sorted(outcomes)]
+
+
+def test_two_deaths_at_the_same_place_fail_its_points_only(rehearse: Rehearsal) -> None:
+    plan = planned(*SWEEP)
+    first, second = plan.groups[0].jobs
+    found = rehearse(plan, {"0": ["die", "die", "all"]})
+    assert found[first].status == "failed"
+    assert {found[index].status for index in found if index != first} == {"done"}
+    assert len(found) == 4
+    assert rehearse.starts_of("0") == ["-", "-", str(first)]
+    assert rehearse.starts_of("1") == ["-"]
+    error = found[first].error or ""
+    assert "worker 0 was killed (SIGKILL), as the system does when memory runs out" in error
+    assert "its last line: out of paper; twice at the same place" in error
+    assert "started again (1 of 2)" in rehearse.said[0]
+    assert "started again without these points" in rehearse.said[1]
+    assert found[second].started == 1.0
+
+
+def test_a_worker_that_gets_on_is_started_again_so_often(rehearse: Rehearsal) -> None:
+    plan = planned(*SWEEP)
+    found = rehearse(plan, {"0": ["one and die", "keep and die", "all"]})
+    assert statuses(found) == ["done"] * 4
+    assert rehearse.starts_of("0") == ["-"] * 3
+    again = rehearse(plan, {"1": ["one and die", "keep and die"]}, retries=1)
+    one, two = plan.groups[1].jobs
+    assert again[one].status == "done", "told before its worker died"
+    assert "2 workers of this group died" in (again[two].error or "")
+    none = rehearse(plan, {"0": ["die"]}, retries=0)
+    assert sum(outcome.status == "failed" for outcome in none.values()) == 2
+
+
+def test_a_group_that_cannot_be_loaded_fails_as_a_whole(rehearse: Rehearsal) -> None:
+    plan = planned(*SWEEP)
+    found = rehearse(plan, {"1": ["die loading"]}, retries=5)
+    assert [found[index].status for index in plan.groups[1].jobs] == ["failed"] * 2
+    assert rehearse.starts_of("1") == ["-", "-"]
+
+
+def test_a_worker_that_refuses_is_not_asked_again(rehearse: Rehearsal) -> None:
+    plan = planned(*SWEEP)
+    found = rehearse(plan, {"0": ["refuse"]})
+    assert {found[index].error for index in plan.groups[0].jobs} == {
+        "here is torch 1.0 (planned with 2.0); use one environment for all"
+    }
+    assert len(rehearse.starts) == 2
+
+
+def test_a_full_disk_stops_all(rehearse: Rehearsal) -> None:
+    started = time.monotonic()
+    with pytest.raises(StoreError, match=r"cannot be written \(No space left on device\)"):
+        rehearse(planned(*SWEEP), {"0": ["disk"], "1": ["hang"]})
+    assert time.monotonic() - started < 30, "nobody waits for the other worker"
+
+
+def test_closing_ends_the_workers(rehearse: Rehearsal, tmp_path: Path) -> None:
+    plan = planned(*SWEEP)
+    facts = {"groups": [list(group.jobs) for group in plan.groups], "acts": {"1": ["hang"]}}
+    (tmp_path / "scenario.json").write_text(json.dumps(facts))
+    outcomes = WorkerPool(LocalGpus(workers=2), ()).run(plan, rehearse)
+    next(outcomes)
+    started = time.monotonic()
+    outcomes.close()
+    assert time.monotonic() - started < 30
+
+
+def test_references_run_first_and_the_others_side_by_side(rehearse: Rehearsal) -> None:
+    words = ["quantization=bf16,fp16,fp32", "drift.enabled=true"]
+    plan = planned(*(word for word in SWEEP if not word.startswith(("quantization", "drift"))), *words)
+    assert [group.after for group in plan.groups] == [(), (0,), (0,)]
+    found = rehearse(plan, {"0": ["slow"]})
+    assert statuses(found) == ["done"] * 6
+    assert rehearse.starts[0][0] == "0"
+    assert {number for number, _, _ in rehearse.starts[1:]} == {"1", "2"}
+
+
+def test_each_worker_has_a_bar(rehearse: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    console = SafeConsole()
+    display = Display(console, 2)
+    for number, length in enumerate((10, 20)):
+        bar = bar_beside(display, f"worker {number}: ")
+        bar.stage("loading weights", 100, "%")
+        bar.stage("decoding 2 points together", length, "tokens")
+        bar.advance(5)
+    with console.capture() as capture:
+        console.print(display._progress.get_renderable())
+    lines = capture.get().splitlines()
+    for number, count in enumerate((" 5/10", " 5/20")):
+        (line,) = (line for line in lines if f"worker {number}: decoding 2 points together" in line)
+        assert count in line
+    bar.stage("", 0, "")
+    with console.capture() as capture:
+        console.print(display._progress.get_renderable())
+    assert "worker 0" in capture.get()
+    assert "worker 1" not in capture.get()
+
+
+GPUS: list[tuple[dict[str, Any], str | None, list[tuple[str, ...]]]] = [
+    ({}, None, [("0",), ("1",), ("2",), ("3",)]),
+    ({"gpus": (0, 2)}, None, [("0",), ("2",)]),
+    ({"gpus_per_worker": 2}, None, [("0", "1"), ("2", "3")]),
+    ({"workers": 1}, None, [("0",)]),
+    ({"workers": 2, "gpus": (3,)}, None, [("3",), ("3",)]),
+    ({"gpus": (1, 3)}, "4,5,6,GPU-7", [("5",), ("GPU-7",)]),
+]
+
+
+@pytest.mark.parametrize(("keys", "visible", "expected"), GPUS)
+def test_workers_get_gpus_and_cores_of_their_own(
+    keys: dict[str, Any], visible: str | None, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_slots, "devices", lambda: ("cuda:0", "cuda:1", "cuda:2", "cuda:3", "cpu"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(2, 11)))
+    monkeypatch.setattr(worker_slots, "cpu_threads", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible) if visible else monkeypatch.delenv(
+        "CUDA_VISIBLE_DEVICES", raising=False
+    )
+    slots = worker_slots.worker_slots(LocalGpus(**keys))
+    assert [slot.gpus for slot in slots] == expected
+    assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == [",".join(one) for one in expected]
+    cores = [core for slot in slots for core in slot.cores]
+    assert len(set(cores)) == len(cores) == len(slots) * (9 // len(slots))
+    assert {slot.environment["OMP_NUM_THREADS"] for slot in slots} == {str(8 // len(slots))}
+    assert [slot.on_gpus for slot in slots] == [expected.count(one) for one in expected]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "keys", "device", "line"),
+    [
+        (0, {"gpus": (0,)}, "auto", "no GPU 0 here, this machine has no GPU"),
+        (2, {"gpus": (1, 2)}, "auto", "no GPU 2 here, this machine has GPUs 0 to 1"),
+        (1, {"gpus_per_worker": 2}, "auto", "there are 1 GPUs to share out"),
+        (2, {}, "cuda:1", "set hydra.launcher.gpus=[1] instead"),
+    ],
+)
+def test_what_a_machine_has_not_is_refused(
+    gpus: int, keys: dict[str, Any], device: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_slots, "devices", lambda: (*(f"cuda:{n}" for n in range(gpus)), "cpu"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    point = hydra_app.one_point(["model=fable_tiny"])
+    point = point.model_copy(update={"model": point.model.model_copy(update={"device": device})})
+    with pytest.raises(ConfigError) as error:
+        WorkerPool(LocalGpus(**keys), [point])
+    assert line in str(error.value)
