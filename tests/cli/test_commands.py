@@ -258,7 +258,7 @@ def test_a_broken_file_of_the_user(harness, tmp_path):
         (["decoding.top_p=0.5"], "decoding.top_p=0.5: no effect without do_sample=true"),
         (["decoding=temperature", "decoding.temperature=0"], "use decoding=greedy"),
         (["generation.samples=2"], "all samples would be equal"),
-        (["doctor", "now"], "now: `harness doctor` takes no more arguments"),
+        (["doctor", "now"], "now: expected key=value"),
         (["help", "decodin"], "metric or command of this name; did you mean decoding?"),
         (["sync", "a", "b"], "b: `harness sync` takes no more arguments"),
         (["inspect"], "prompt: must be given"),
