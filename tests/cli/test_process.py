@@ -65,7 +65,7 @@ def test_composing_imports_nothing_heavy(tmp_path):
     code = """
 import sys, types
 module = types.ModuleType("harness.cli.show_plan")
-module.show_check = lambda points, name: 0
+module.show_check = lambda *of_the_sweep: 0
 sys.modules["harness.cli.show_plan"] = module
 from harness.cli.main import main
 assert main(["check", "-m", "decoding=greedy,top_p"]) == 0

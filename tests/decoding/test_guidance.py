@@ -106,8 +106,9 @@ class TestIdentities:
     @given(distributions(3))
     def test_the_divergence_is_that_of_scipy(self, rows: torch.Tensor) -> None:
         found = divergence(rows[:1], rows[1:])
-        expected = [jensenshannon(rows[0].exp(), one.exp()) ** 2 for one in rows[1:]]
-        assert np.allclose(found, expected, atol=1e-7)
+        with np.errstate(invalid="ignore"):  # the root of a difference of rounding below 0
+            distances = [jensenshannon(rows[0].exp(), one.exp()) for one in rows[1:]]
+        assert np.allclose(found, np.nan_to_num(distances) ** 2, atol=1e-7)
 
 
 def test_what_the_fields_ask_for() -> None:
