@@ -300,6 +300,7 @@ class TestNumbers:
             == reference[1].decode([0, 9, 300])[len(reference[1].decode([0])) :]
         )
 
+    @pytest.mark.thinned(2)
     @pytest.mark.parametrize(
         "overrides",
         [

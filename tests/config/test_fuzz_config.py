@@ -230,13 +230,13 @@ def check_experiments(judge: Callable[..., int], numbers: range) -> set[int]:
     return found
 
 
-@pytest.mark.thinned(3)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.thinned(6)
+@pytest.mark.parametrize("seed", range(6))
 def test_values_of_every_key(composed: Any, folder: Path, seed: int) -> None:
     """Nasty values at each key: a point, or lines that say what is wrong, each once."""
     draw = random.Random(seed)
     for key in value_keys():
-        for value in draw.sample(VALUES, 14):
+        for value in draw.sample(VALUES, 7):
             try:
                 make_points([composed({key: value})] if key.partition(".")[0] in composed().config else [])
             except ConfigError as error:
