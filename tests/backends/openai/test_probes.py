@@ -19,7 +19,7 @@ from harness.cli.main import main
 ALONE = {"top_k": 1, "top_p": 1e-6, "min_p": 1.0}
 
 
-def served(acting: set[str], *, warped: bool = False, strict: bool = False) -> Any:
+def served(acting: set[str], *, warped: bool = False, strict: bool = False, spread: float = 1.0) -> Any:
     """A server on which only some keys act; its text tells what it was made of."""
 
     def ask(body: Mapping[str, Any]) -> Answer:
@@ -35,14 +35,15 @@ def served(acting: set[str], *, warped: bool = False, strict: bool = False) -> A
         answer = Answer(" ".join(told), "length", 0.0, 1.0, chunks=(0.1,))
         if "logprobs" not in body:
             return answer
-        logprob = -1.0 / body["temperature"] if warped else -1.0
-        top = tuple(Entry(f"t{i}", logprob - i) for i in range(body["logprobs"]))
+        # The likeliest is all but certain, so that its own logprob hardly shows the temperature.
+        by = body["temperature"] if warped else 1.0
+        top = tuple(Entry(f"t{i}", -0.001 - spread * i / by) for i in range(body["logprobs"]))
         return replace(answer, steps=(Step(top[0], top),))
 
     return ask
 
 
-def found(acting: set[str], **how: bool) -> dict[str, str]:
+def found(acting: set[str], **how: Any) -> dict[str, str]:
     request_format = RequestFormat(TEXT_GENERATION_WEBUI, "m", {}, True)
     return {one.what: one.verdict for one in probe(request_format, "p", served(acting, **how))}
 
@@ -74,6 +75,7 @@ def test_servers_of_other_kinds() -> None:
     assert found({"seed"}) == {"greedy decoding repeats": "yes", "sampling": "no"}
     assert found({"temperature"})["seed"] == "no"
     assert found({"temperature", "seed"}, warped=True)["logprobs before temperature"] == "no"
+    assert found({"temperature", "seed"}, spread=0.0)["logprobs before temperature"] == "unclear"
     assert found({"temperature", "seed"}, strict=True)["unknown keys are refused"] == "yes"
 
 
