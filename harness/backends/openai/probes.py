@@ -23,6 +23,8 @@ from harness.decoding.strategy import Strategy
 Verdict = Literal["yes", "no", "unclear"]
 Ask = Callable[[Mapping[str, Any]], Answer]
 
+RAW = "logprobs before temperature"
+"""The finding that logprobs are those of the model."""
 _TOKENS = 12
 _REPEATED = "one two three one two three one two three one two three one two"
 _ALONE: Mapping[str, Any] = {
@@ -123,7 +125,7 @@ def _raw_or_not(at_1: float, at_half: float) -> Finding:
     """
     seen = f"the alternatives span {at_1:.3f} at temperature 1, {at_half:.3f} at 0.5"
     verdict: Verdict = "yes" if abs(at_1 - at_half) < _SAME_SPAN * at_1 else "no"
-    return Finding("logprobs before temperature", "unclear" if at_1 < _LEAST_SPAN else verdict, seen)
+    return Finding(RAW, "unclear" if at_1 < _LEAST_SPAN else verdict, seen)
 
 
 class _Probes:

@@ -11,9 +11,10 @@ from scripted_server import ScriptedServer
 
 from harness.backends.openai.client import RequestError
 from harness.backends.openai.dialects import TEXT_GENERATION_WEBUI
-from harness.backends.openai.probes import _repeats, probe
+from harness.backends.openai.probes import RAW, Finding, Verdict, _repeats, probe
 from harness.backends.openai.requests import RequestFormat
 from harness.backends.openai.server_answer import Answer, Entry, Step
+from harness.cli import server_doctor
 from harness.cli.main import main
 
 ALONE = {"top_k": 1, "top_p": 1e-6, "min_p": 1.0}
@@ -89,3 +90,21 @@ def test_the_command(server: ScriptedServer, capsys: pytest.CaptureFixture[str])
     assert "is no server" in capsys.readouterr().err
     assert main(["inspect", *words, "prompt=once"]) == 2
     assert "use backend=hf" in capsys.readouterr().err
+
+
+def test_logprobs_that_would_be_mislabelled(
+    server: ScriptedServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a vLLM server with --logprobs-mode processed_logprobs."""
+
+    def run(name: str, verdict: Verdict) -> tuple[int, str]:
+        monkeypatch.setattr(server_doctor, "probe", lambda *_: [Finding(RAW, verdict, "seen")])
+        status = main(["doctor", f"backend={name}", f"backend.base_url={server.url}", "model.id=scripted"])
+        return status, " ".join(capsys.readouterr().out.split())
+
+    status, printed = run("vllm_server", "no")
+    assert status == 1
+    assert "not: start it with --logprobs-mode raw_logprobs" in printed
+    for name, verdict in (("vllm_server", "unclear"), ("vllm_server", "yes"), ("openai", "no")):
+        status, printed = run(name, verdict)  # type: ignore[arg-type]
+        assert (status, "start it" in printed) == (0, False)

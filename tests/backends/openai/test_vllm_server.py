@@ -1,4 +1,4 @@
-"""vLLM's own server with a built-in model, compared with a float64 pass of the same weights; where vLLM is."""
+"""vLLM's own server with a built-in model, against a float64 pass of the same weights; where vLLM is."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def test_a_sweep(url: str, reference: tuple[Any, Any], outputs: Path) -> None:
             continue
         assert json.loads((folder / "environment.json").read_text())["server"]["logprobs"] == "raw"
         steps = rows(folder / "tokens.parquet")
-        assert {name: {step[name] for step in steps} for name in UNKNOWN} == dict.fromkeys(UNKNOWN, {None})
+        assert {name: {step[name] for step in steps} for name in UNKNOWN} == {
+            name: {None} for name in UNKNOWN
+        }
         for sample in samples:
             mine = [step for step in steps if step["prompt_id"] == sample["prompt_id"]]
             prompt = tokenizer(sample["prompt"])["input_ids"]
@@ -100,11 +102,12 @@ def test_a_sweep(url: str, reference: tuple[Any, Any], outputs: Path) -> None:
             top = torch.tensor([step["top_logprobs"] for step in mine], dtype=torch.float64)
             alternatives.append(float((raw.topk(10).values - top).abs().max()))
             for at, step in enumerate(mine):
-                assert step["rank"] == 1 + int((raw[at] > raw[at][ids[at]]).sum())
+                rank = 1 + int((raw[at] > raw[at][ids[at]]).sum())
+                assert step["rank"] == (rank if rank <= 10 else None)
                 if strategy in kept:
                     assert kept[strategy](raw[at].exp())[ids[at]], "a token that was cut off"
                     drawn += 1
-                    unlikely += step["rank"] > 1
+                    unlikely += rank > 1
     assert max(differences) < 1e-3
     assert max(alternatives) < 1e-3
     assert unlikely > 0.02 * drawn, "they sample"
@@ -123,7 +126,7 @@ def _of_top_p(probs: Any) -> Any:
 
 
 def _of_min_p(probs: Any) -> Any:
-    return probs >= (0.1 - 1e-4) * probs.max()
+    return probs >= (0.05 - 1e-4) * probs.max()
 
 
 def test_ends(url: str, reference: tuple[Any, Any], outputs: Path) -> None:
