@@ -26,10 +26,12 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n auto -m slow
 
-# What was recorded of a real model, held against it in float64; llama.cpp's own server with the same weights.
+# What was recorded of a real model, held against it in float64; llama.cpp's own server with the same weights,
+# and that of transformers.
 test-real-model: real-model
 	$(BIN)/python -m pip install --quiet --no-deps xllamacpp
-	$(BIN)/python -m pytest -m 'real_model or llama_cpp'
+	$(BIN)/python -m pip install --quiet 'transformers[serving]'
+	$(BIN)/python -m pytest -m 'real_model or llama_cpp or real_server'
 
 # The wheel, installed elsewhere, finds its configs, experiments and models. Builds need the package registry.
 test-wheel: $(READY)

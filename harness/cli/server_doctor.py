@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.backends.openai.client import Client
-from harness.backends.openai.probes import probe
+from harness.backends.openai.probes import RAW, probe
 from harness.backends.openai.server_answer import Answer
 from harness.backends.openai.server_target import ServerTarget, connection, format_of, server_target
 from harness.config.point import Decoding, Point
@@ -26,7 +26,8 @@ def server_doctor(point: Point) -> int:
     """Ask a server what it is, and probe what acts.
 
     Returns:
-        The exit status: 0, or 1 where a field that the harness would send does not act.
+        The exit status: 0, or 1 where a field that the harness would send does not act, or logprobs would be
+        recorded as the model's and are not.
 
     Raises:
         ConfigError: the point names no server, or it does not answer.
@@ -39,7 +40,7 @@ def server_doctor(point: Point) -> int:
     console.print(_facts(target))
     client = Client(connection(point.backend), console.print)
     request_format = format_of(point.backend, target.info.id, target.server_facts)
-    chat = point.prompts.chat is True
+    dialect, chat = request_format.dialect, point.prompts.chat is True
 
     def ask(body: Mapping[str, Any]) -> Answer:
         if not chat:
@@ -51,17 +52,21 @@ def server_doctor(point: Point) -> int:
         return client.ask("/chat/completions", changed)
 
     table = Table("what", "so", "seen", title="Probes, of a few tokens each", title_justify="left")
-    missing = False
+    missing = mislabelled = False
     try:
         for found in probe(request_format, _PROMPT, ask):
             missing |= found.verdict == "no" and found.what.startswith("decoding.")
+            mislabelled |= found.verdict == "no" and found.what == RAW and dialect.logprobs == "raw"
             table.add_row(found.what, Text(found.verdict, _COLOURS[found.verdict]), Text(visible(found.seen)))
     finally:
         client.close()
     console.print(table)
     if missing:
         console.print("a strategy that sets a field with `no` has no effect here: leave it out of sweeps")
-    return int(missing)
+    if mislabelled:
+        cure = "with --logprobs-mode raw_logprobs" if dialect.name == "vllm_server" else "so that they are"
+        console.print(f"its logprobs would be recorded as the model's, but are not: start it {cure}")
+    return int(missing or mislabelled)
 
 
 def _facts(target: ServerTarget) -> Table:

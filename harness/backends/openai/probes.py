@@ -23,6 +23,8 @@ from harness.decoding.strategy import Strategy
 Verdict = Literal["yes", "no", "unclear"]
 Ask = Callable[[Mapping[str, Any]], Answer]
 
+RAW = "logprobs before temperature"
+"""The finding that logprobs are those of the model."""
 _TOKENS = 12
 _REPEATED = "one two three one two three one two three one two three one two"
 _ALONE: Mapping[str, Any] = {
@@ -38,7 +40,10 @@ _PENALTIES: Mapping[str, Any] = {
     "repetition_penalty": 3.0, "presence_penalty": 2.0, "frequency_penalty": 2.0, "dry_multiplier": 5.0,
     "no_repeat_ngram_size": 2,
 }  # fmt: skip
-_SAME_LOGPROB = 0.05
+_SAME_SPAN = 0.1
+"""Of a span of logprobs, what rounding and other company may change."""
+_LEAST_SPAN = 0.05
+"""Alternatives that are closer than this show nothing."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,16 @@ def _finding(what: str, holds: bool, yes: str, no: str) -> Finding:
     return Finding(what, "yes" if holds else "no", yes if holds else no)
 
 
+def _raw_or_not(at_1: float, at_half: float) -> Finding:
+    """Judge by how far the alternatives are apart: half the temperature doubles that, if it acts on them.
+
+    The likeliest token's logprob alone would not do: where it is near 0, it is near 0 at all temperatures.
+    """
+    seen = f"the alternatives span {at_1:.3f} at temperature 1, {at_half:.3f} at 0.5"
+    verdict: Verdict = "yes" if abs(at_1 - at_half) < _SAME_SPAN * at_1 else "no"
+    return Finding(RAW, "unclear" if at_1 < _LEAST_SPAN else verdict, seen)
+
+
 class _Probes:
     """The requests of one server."""
 
@@ -132,7 +147,7 @@ class _Probes:
             yield Finding("logprobs", "no", "it has none")
             return
         count = dialect.alternatives or 20
-        firsts = []
+        spans = []
         for temperature in (1.0, 0.5):
             body = self._body(None, 1, 1, {"temperature": temperature, **_forced(dialect)})
             try:
@@ -140,13 +155,12 @@ class _Probes:
             except RequestError as error:
                 yield Finding("logprobs", "no", str(error))
                 return
-            if not steps or not steps[0].top:
+            told = [one.logprob for one in steps[0].top if one.logprob is not None] if steps else []
+            if not told:
                 yield Finding("logprobs", "no", "none came")
                 return
-            firsts.append(max(one.logprob or -1e9 for one in steps[0].top))
-        raw = abs(firsts[0] - firsts[1]) < _SAME_LOGPROB
-        seen = f"the likeliest token has {firsts[0]:.3f} at temperature 1, {firsts[1]:.3f} at 0.5"
-        yield Finding("logprobs before temperature", "yes" if raw else "no", seen)
+            spans.append(max(told) - min(told))
+        yield _raw_or_not(*spans)
         yield _finding(
             "alternatives", len(steps[0].top) >= count, f"{count} came", f"{len(steps[0].top)} came"
         )

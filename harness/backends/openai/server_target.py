@@ -28,7 +28,7 @@ from harness.store.files import outputs_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raise it when the same answers are recorded otherwise than before."""
 
 _SENT_ANYWAY = ("temperature", "top_p", "max_tokens", "stop", "seed")

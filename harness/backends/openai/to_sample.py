@@ -143,12 +143,16 @@ def token_texts(entries: Sequence[Entry]) -> tuple[str, ...] | None:
 
 
 def _alternatives(steps: Sequence[Step], top_k: int) -> dict[str, Any]:
-    """Return the columns `top_*` and `rank`, as far as the recorded alternatives reach."""
+    """Return the columns `top_*` and `rank`, as far as the recorded alternatives reach.
+
+    Beyond those that were asked for, servers add the chosen token, whatever its rank.
+    """
     ordered = [
         sorted((one for one in step.top if one.logprob is not None), key=lambda one: -(one.logprob or 0.0))
         for step in steps
     ]
-    k = min(top_k, *(len(some) for some in ordered)) if ordered else 0
+    ordered = [some[:top_k] for some in ordered]
+    k = min(len(some) for some in ordered) if ordered else 0
     found: dict[str, Any] = {}
     if k:
         cut = [some[:k] for some in ordered]

@@ -83,6 +83,8 @@ def _refused(name: str, effective: Mapping[str, Any], dialect: Dialect, server: 
     takes = [field for field in dialect.takes if decoding_fields()[field].needs is None]
     some = ", ".join(takes[:_SHOWN]) + (f" and {len(takes) - _SHOWN} more" if len(takes) > _SHOWN else "")
     problem = f"{server} has no {name} and would ignore it without a word (it takes {some})"
+    if name == "num_beams" and dialect.name == "transformers_serve":
+        problem = f"{server} does not stream the text of a beam search"
     cure = "use decoding=greedy" if name in ("num_beams", "penalty_alpha") else f"use decoding.{name}=null"
     return Mistake(_text(name, effective), f"{problem}; {cure} or backend=hf")
 

@@ -8,10 +8,7 @@ half precision.
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -21,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from running_server import running
 
 from harness.cli.main import main
 
@@ -93,23 +91,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(weights: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = [sys.executable, "-c", SERVE, str(weights), str(port)]
-    quiet = subprocess.DEVNULL
-    with subprocess.Popen(program, stdout=quiet, stderr=quiet) as process:
-        try:
-            for _ in range(600):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5).close()
-                    break
-                except OSError:
-                    assert process.poll() is None, "the server has ended"
-                    time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}/v1"
-        finally:
-            process.kill()
+    def program(port: int) -> list[str]:
+        return [sys.executable, "-c", SERVE, str(weights), str(port)]
+
+    with running(program, weights.with_name("server.log")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,16 @@ from scripted_server import ScriptedServer
 
 from harness.backends.openai.client import RequestError
 from harness.backends.openai.dialects import TEXT_GENERATION_WEBUI
-from harness.backends.openai.probes import _repeats, probe
+from harness.backends.openai.probes import RAW, Finding, Verdict, _repeats, probe
 from harness.backends.openai.requests import RequestFormat
 from harness.backends.openai.server_answer import Answer, Entry, Step
+from harness.cli import server_doctor
 from harness.cli.main import main
 
 ALONE = {"top_k": 1, "top_p": 1e-6, "min_p": 1.0}
 
 
-def served(acting: set[str], *, warped: bool = False, strict: bool = False) -> Any:
+def served(acting: set[str], *, warped: bool = False, strict: bool = False, spread: float = 1.0) -> Any:
     """A server on which only some keys act; its text tells what it was made of."""
 
     def ask(body: Mapping[str, Any]) -> Answer:
@@ -35,14 +36,15 @@ def served(acting: set[str], *, warped: bool = False, strict: bool = False) -> A
         answer = Answer(" ".join(told), "length", 0.0, 1.0, chunks=(0.1,))
         if "logprobs" not in body:
             return answer
-        logprob = -1.0 / body["temperature"] if warped else -1.0
-        top = tuple(Entry(f"t{i}", logprob - i) for i in range(body["logprobs"]))
+        # The likeliest is all but certain, so that its own logprob hardly shows the temperature.
+        by = body["temperature"] if warped else 1.0
+        top = tuple(Entry(f"t{i}", -0.001 - spread * i / by) for i in range(body["logprobs"]))
         return replace(answer, steps=(Step(top[0], top),))
 
     return ask
 
 
-def found(acting: set[str], **how: bool) -> dict[str, str]:
+def found(acting: set[str], **how: Any) -> dict[str, str]:
     request_format = RequestFormat(TEXT_GENERATION_WEBUI, "m", {}, True)
     return {one.what: one.verdict for one in probe(request_format, "p", served(acting, **how))}
 
@@ -74,6 +76,7 @@ def test_servers_of_other_kinds() -> None:
     assert found({"seed"}) == {"greedy decoding repeats": "yes", "sampling": "no"}
     assert found({"temperature"})["seed"] == "no"
     assert found({"temperature", "seed"}, warped=True)["logprobs before temperature"] == "no"
+    assert found({"temperature", "seed"}, spread=0.0)["logprobs before temperature"] == "unclear"
     assert found({"temperature", "seed"}, strict=True)["unknown keys are refused"] == "yes"
 
 
@@ -87,3 +90,21 @@ def test_the_command(server: ScriptedServer, capsys: pytest.CaptureFixture[str])
     assert "is no server" in capsys.readouterr().err
     assert main(["inspect", *words, "prompt=once"]) == 2
     assert "use backend=hf" in capsys.readouterr().err
+
+
+def test_logprobs_that_would_be_mislabelled(
+    server: ScriptedServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a vLLM server with --logprobs-mode processed_logprobs."""
+
+    def run(name: str, verdict: Verdict) -> tuple[int, str]:
+        monkeypatch.setattr(server_doctor, "probe", lambda *_: [Finding(RAW, verdict, "seen")])
+        status = main(["doctor", f"backend={name}", f"backend.base_url={server.url}", "model.id=scripted"])
+        return status, " ".join(capsys.readouterr().out.split())
+
+    status, printed = run("vllm_server", "no")
+    assert status == 1
+    assert "not: start it with --logprobs-mode raw_logprobs" in printed
+    for name, verdict in (("vllm_server", "unclear"), ("vllm_server", "yes"), ("openai", "no")):
+        status, printed = run(name, verdict)  # type: ignore[arg-type]
+        assert (status, "start it" in printed) == (0, False)

@@ -106,6 +106,20 @@ def test_a_rank_beyond_the_alternatives_is_unknown() -> None:
     assert steps.top_tokens == (("b", "c"), ("b", "d"))
 
 
+@pytest.mark.parametrize("top_k", [0, 2])
+def test_the_chosen_token_beyond_the_alternatives_has_no_rank(top_k: int) -> None:
+    """vLLM asked for 2 returns 3 where the chosen one is the 40th, and asked for none returns that one."""
+    tops = [{"b": -1.0, "c": -2.0}, {"d": -7.0}]
+    top = {**(tops[0] if top_k else {}), **tops[1]}
+    logprobs = {"tokens": ["d"], "token_logprobs": [-7.0], "top_logprobs": [top]}
+    builder = AnswerBuilder(0.0)
+    builder.add({"choices": [{"text": "d", "logprobs": logprobs, "finish_reason": "length"}]}, 0.1)
+    steps = steps_of(builder.answer(1.0), top_k)
+    assert steps is not None
+    assert steps.rank is None
+    assert steps.top_tokens == ((("b", "c"),) if top_k else None)
+
+
 def test_vllm_tells_ids_apart() -> None:
     builder = AnswerBuilder(0.0)
     legacy = {

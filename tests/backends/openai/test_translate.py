@@ -105,7 +105,10 @@ def test_what_a_server_lacks_is_refused_by_name(dialect: Dialect) -> None:
             continue
         assert mistakes, name
         assert mistakes[0].startswith(f"decoding.{name}="), name
-        assert f"{dialect.name} has no {name} and would ignore it" in mistakes[0]
+        says = "has no {name} and would ignore it"
+        if (dialect.name, name) == ("transformers_serve", "num_beams"):
+            says = "does not stream the text of a beam search"  # else it would take it
+        assert f"{dialect.name} {says.format(name=name)}" in mistakes[0]
         assert "or backend=hf" in mistakes[0]
 
 
