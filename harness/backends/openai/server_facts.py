@@ -34,6 +34,12 @@ class ServerFacts:
     price: Price | None = None
     parameters: tuple[str, ...] | None = None
 
+    @property
+    def precision(self) -> str | None:
+        """What its weights are stored in, in its own words; None where it does not tell."""
+        found = self.address.get("ftype") or self.address.get("quantization")
+        return None if found is None else str(found)
+
 
 def ask_server(client: Client, dialect: Dialect, model: str) -> ServerFacts:
     """Ask a server what it is.

@@ -140,7 +140,12 @@ def server_target(point: config.Point, once: Once) -> ServerTarget:
         },
         tokenizer_facts=None,
         cache=None,
-        notes=(*dialect.notes, *translation.notes, *_notes(point, request_format)),
+        notes=(
+            *_precision_note(dialect.name, model, server_facts.precision),
+            *dialect.notes,
+            *translation.notes,
+            *_notes(point, request_format),
+        ),
         precision=None,
         checkpoint_precision=None,
         weight_bytes=None,
@@ -148,6 +153,11 @@ def server_target(point: config.Point, once: Once) -> ServerTarget:
         price=price,
         spending=once(("spending", backend.budget_usd), lambda: Spending(backend.budget_usd)),
     )
+
+
+def _precision_note(server: str, model: str, precision: str | None) -> tuple[str, ...]:
+    """Say what a server's weights are stored in: another precision is another model."""
+    return () if precision is None else (f"{server}: its {model} is stored in {precision}",)
 
 
 def connection(backend: config.Backend) -> Connection:

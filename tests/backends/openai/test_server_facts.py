@@ -54,6 +54,20 @@ def test_versions_and_models_are_part_of_the_address(server: ScriptedServer, cli
     assert (webui.price, webui.context_length) == (None, None)
 
 
+def test_a_precision_that_a_server_tells_is_said(server: ScriptedServer) -> None:
+    words = [word for word in server.words("decoding=greedy") if word != "backend=openai"]
+    point = one_point(["backend=llama_cpp", *words, "prompts.items=[once]"])
+
+    def said() -> list[str]:
+        return [line for line in make_plan([point], "x").jobs[0].warnings if "stored in" in line]
+
+    server.pages = {"/props": {"build_info": "b1"}}
+    server.models = ({"id": "scripted", "meta": {"ftype": "Q4_1"}},)
+    assert said() == ["llama_cpp: its scripted is stored in Q4_1"]
+    server.models = ({"id": "scripted", "meta": {"size": 7}},)
+    assert said() == []
+
+
 def test_addresses(server: ScriptedServer) -> None:
     server.models = ({"id": "scripted", "meta": {"size": 7}},)
     server.pages = {"/props": {"build_info": "b1"}}
