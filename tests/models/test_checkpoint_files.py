@@ -307,7 +307,7 @@ def replace_one_value(folder: Path, random: Random) -> None:
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(12), pytest.param(range(12, 400), marks=pytest.mark.slow)], ids=["some", "many"]
+    "seeds", [range(12), pytest.param(range(12, 200), marks=pytest.mark.slow)], ids=["some", "many"]
 )
 def test_a_value_of_any_kind_anywhere(small_model: Any, tmp_path: Path, check: Any, seeds: range) -> None:
     for seed in seeds:
