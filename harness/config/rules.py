@@ -291,7 +291,8 @@ def _speculation(speculation: Speculation) -> Iterator[Mistake]:
             cure = shlex.quote(f"speculation.{key}={format_value(once)}")
             yield Mistake(f"speculation.{key}={format_value(value)}", f"names one twice; write {cure}")
     if not speculation.num_assistant_tokens:
-        cure = "leave it out, or use speculation.num_assistant_tokens=[1,2,4]"
+        beside = "" if speculation.enabled else " speculation.prompt_lookup=true"
+        cure = f"leave it out, or use speculation.num_assistant_tokens=[1,2,4]{beside}"
         yield Mistake("speculation.num_assistant_tokens=[]", f"names no block length; {cure}")
     for key, needs, cure in (
         ("max_matching_ngram_size", speculation.prompt_lookup, "add speculation.prompt_lookup=true"),

@@ -27,9 +27,9 @@ def amateur_model(name: str, model: Model) -> Model:
     It is loaded like the model beside it: on its device, with its attention.
     """
     given: Mapping[str, Any] = {"id": name}
-    path = conf_folder() / "model" / f"{name}.yaml"
-    if "/" not in name and path.is_file():
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    choices = {path.stem: path for path in (conf_folder() / "model").glob("*.yaml")}
+    if name in choices:
+        given = yaml.safe_load(choices[name].read_text(encoding="utf-8"))
     return Model(**{**given, "name": name, "device": model.device, "attention": model.attention})
 
 

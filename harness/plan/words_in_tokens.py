@@ -39,7 +39,7 @@ def forced_words_fit(point: Point, effective: Mapping[str, Any]) -> Iterator[Mis
     text = typed(names[0], getattr(point.decoding, names[0]))
     budget, needed = point.generation.max_new_tokens, tokens_needed(values)
     if needed > budget:
-        cure = f"set generation.max_new_tokens={needed} at least"
+        cure = f"use generation.max_new_tokens={needed}"
         yield Mistake(text, f"needs {needed} tokens, and generation.max_new_tokens is {budget}; {cure}")
     banned = set(point.decoding.suppress_tokens or ())
     if any(all(banned & set(one) for one in word) for word in words_of(values)):

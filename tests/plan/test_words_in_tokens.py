@@ -78,7 +78,7 @@ def test_what_cannot_be_is_refused() -> None:
     for words, line in (
         (
             ["decoding.force_words_ids=[[7,8,9],[[5],[4,3]]]", "generation.max_new_tokens=3"],
-            "needs 5 tokens, and generation.max_new_tokens is 3; set generation.max_new_tokens=5 at least",
+            "needs 5 tokens, and generation.max_new_tokens is 3; use generation.max_new_tokens=5",
         ),
         (
             ["decoding.force_words_ids=[[7,8],[5]]", "decoding.suppress_tokens=[8]"],
