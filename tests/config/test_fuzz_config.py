@@ -257,12 +257,12 @@ def test_experiments(judge: Callable[..., int], count: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("part", range(5))
 def test_many_commands(judge: Callable[..., int], part: int) -> None:
     check_commands(judge, range(1000 + 100 * part, 1050 + 100 * part))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("part", range(5))
 def test_many_experiments(judge: Callable[..., int], part: int) -> None:
     check_experiments(judge, range(1000 + 100 * part, 1050 + 100 * part))
