@@ -51,7 +51,7 @@ characters.
 The text is the one that a sweep with the same settings stores. Random numbers depend on generation.seed, the
 sample's index and the prompt's id. An id is made of the text, as for rows without one; where prompts=NAME or
 prompts.file=FILE is given, a row with the same text, or of prompt_id, is taken with its id and fields.
-A stop string is shown whole or not yet; searches (beam, diverse_beam) show their text at the end.
+A stop string is shown whole or not yet; beam searches show their text at the end.
 Ctrl-C ends it, exit status 130.
 
   harness generate model=fable_small prompt="It was a dark and stormy" decoding=top_p
