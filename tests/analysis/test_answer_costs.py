@@ -36,16 +36,17 @@ def put(
     chrf: Sequence[float],
     itl: float | None = None,
     reference: str | None = None,
+    noise: float = 1.0,
     **metrics: float,
 ) -> SweepPoint:
-    """Store a point, timed on three prompts around `itl` milliseconds per token."""
+    """Store a point, timed on three prompts around `itl` ms per token, `noise` times REPEATS apart."""
     values = {CHRF: float(np.mean(chrf)), **{key.replace("__", "/"): v for key, v in metrics.items()}}
     timing = []
     if itl is not None:
         values[ITL] = itl
         for prompt in range(3):
             for repeat, change in enumerate(REPEATS):
-                (row,) = timed(f"p{prompt}", 10.0, itl=itl + float(change))
+                (row,) = timed(f"p{prompt}", 10.0, itl=itl + noise * float(change))
                 timing.append({**row, "repeat": repeat})
     stored = store(outputs, point.point_id, rows(chrf=chrf), values, timing)
     parts = {"drift": {"reference": reference}} if reference else {}
@@ -104,6 +105,18 @@ def test_the_best_run_that_is_fastest_has_no_cheaper_one(outputs: Path) -> None:
     found = titled(answer(outputs, points))
     assert "Cheaper" not in found
     assert found["Fastest"].text() == "m/a with 4.00 ms per token; slowest is m/b with 5.00 (1.2x)."
+
+
+def test_a_slower_run_that_varies_too_much_is_not_passed_over_as_if_it_were_fast(outputs: Path) -> None:
+    points = [
+        put(outputs, sweep_point("a"), BASE, itl=4.0),
+        put(outputs, sweep_point("b"), BASE, itl=5.0),
+        put(outputs, sweep_point("c"), BASE, itl=9.0, noise=1000.0),
+    ]
+    assert titled(answer(outputs, points))["Fastest"].text() == (
+        "m/a with 4.00 ms per token, no significant difference from m/c; "
+        "the slowest that differs significantly is m/b with 5.00 (1.2x)."
+    )
 
 
 @pytest.mark.parametrize("gap", [0.004, 0.04])
