@@ -18,6 +18,7 @@ from harness.run.local import run_group
 from harness.run.planned_points import read_plan
 from harness.run.worker_lines import STORE_FAILED, WorkerLines
 from harness.store.device_turns import DeviceTurns, SharedDevice, Undisturbed
+from harness.store.lock_probe import lock_probe
 
 _USAGE = "takes a sweep and one of its groups: harness worker SWEEP --group K"
 _OPTIONS = ("--group", "--without", "--shared", "--cores")
@@ -52,9 +53,10 @@ def worker(words: Sequence[str]) -> int:
             group = plan.groups[number]
             group = replace(group, jobs=tuple(index for index in group.jobs if index not in without))
             failed = False
-            for outcome in run_group(plan, group, lines, turns):
-                lines.outcome(outcome)
-                failed |= outcome.status == "failed"
+            with lock_probe(plan.outputs, lines.message):
+                for outcome in run_group(plan, group, lines, turns):
+                    lines.outcome(outcome)
+                    failed |= outcome.status == "failed"
         except StoreError as error:
             lines.error(without_secrets(str(error)))
             return STORE_FAILED

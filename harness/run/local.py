@@ -59,7 +59,10 @@ def run_group(
             indices = [waiting[member] for member in family]
             names = {jobs[index].point_id for index in indices}
             # The lock first: who waits for it must not keep others from timing.
-            with lock(plan.outputs, names, lambda: progress.message(_WAITING)), bench.turns.working():
+            with (
+                lock(plan.outputs, names, lambda: progress.message(_WAITING), progress.message),
+                bench.turns.working(),
+            ):
                 yield from _run_family({index: jobs[index] for index in indices}, bench)
     finally:
         bench.close()
