@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.cli.help_rows import row
-from harness.config.launcher import GROUP, KEYS, LAUNCHERS, LOCAL_GPUS, SERIAL, LocalGpus
+from harness.config.launcher import GROUP, KEYS, LAUNCHERS, LOCAL_GPUS, SERIAL, Launcher, LocalGpus
 from harness.plan.plan import Plan
 from harness.run.worker_slots import Slot, shared_device, worker_slots
 
@@ -26,7 +26,7 @@ def describe_launchers() -> str:
     return "\n".join([*lines, "", _EXAMPLE])
 
 
-def workers_line(plan: Plan, launcher: LocalGpus) -> str:
+def workers_line(plan: Plan, launcher: Launcher) -> str:
     """Return how the groups of a plan go to workers.
 
     Raises:

@@ -15,21 +15,21 @@ from harness.artifacts.samples import Samples, prompts_per_batch
 from harness.artifacts.timing import Timing
 from harness.backends.backend import TokenIds
 from harness.cli.launcher_words import workers_line
-from harness.config.launcher import LocalGpus
+from harness.config.launcher import Launcher
 from harness.config.point import Point
 from harness.models.memory import format_bytes
 from harness.plan.plan import Group, Plan, make_plan
 from harness.prompts.prompt import Prompt
 from harness.report.console import SafeConsole
 from harness.run.display import print_hints, print_title, print_warning, print_warnings
-from harness.run.worker_slots import worker_slots
+from harness.run.launchers import workers_of
 from harness.terminal import visible
 
 _MOST_ROWS = 60
 _LEAST_USD = 1e-3  # USD
 
 
-def show_plan(points: Sequence[Point], name: str, launcher: LocalGpus | None = None) -> int:
+def show_plan(points: Sequence[Point], name: str, launcher: Launcher | None = None) -> int:
     """Print points, groups, loads, what is done already, memory and tokens to come; returns 0.
 
     Raises:
@@ -57,7 +57,7 @@ def show_plan(points: Sequence[Point], name: str, launcher: LocalGpus | None = N
     return 0
 
 
-def show_check(points: Sequence[Point], name: str, launcher: LocalGpus | None = None) -> int:
+def show_check(points: Sequence[Point], name: str, launcher: Launcher | None = None) -> int:
     """Prepare every point and print that there are no mistakes; returns 0.
 
     Raises:
@@ -65,7 +65,7 @@ def show_check(points: Sequence[Point], name: str, launcher: LocalGpus | None = 
     """
     plan, console = _prepared(points, name)
     if launcher is not None:
-        worker_slots(launcher, points)
+        workers_of(launcher, points)
     prompts = len({prompt.text for job in plan.jobs for prompt in job.prompts})
     print_hints(console, plan)
     console.print(

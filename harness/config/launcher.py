@@ -51,10 +51,13 @@ class LocalGpus(Section):
     retries: Natural = Field(2, description="how often a worker that died is started again at its group")
 
 
+Launcher = LocalGpus
+"""Every launcher that starts workers."""
+
 KEYS = tuple(f"hydra.launcher.{name}" for name in LocalGpus.model_fields)
 
 
-def launcher_of(config: Mapping[str, Any], choice: str | None) -> LocalGpus | None:
+def launcher_of(config: Mapping[str, Any], choice: str | None) -> Launcher | None:
     """Return the launcher that a composed config asks for; None for this process.
 
     Args:

@@ -1,28 +1,24 @@
-"""Run groups side by side, each in a worker process; a worker that dies is started again at its group."""
+"""Run groups side by side, each in a worker; a worker that dies is started again at its group."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from harness.artifacts.job import families
 from harness.artifacts.registry import inventory
-from harness.config.launcher import LocalGpus
-from harness.config.point import Point
 from harness.errors import StoreError
-from harness.models.memory import WORKERS_ON_DEVICE
 from harness.plan.plan import Plan
 from harness.progress import Progress, bar_beside
 from harness.run.executor import Outcome
 from harness.run.planned_points import write_points
 from harness.run.worker_lines import STORE_FAILED
-from harness.run.worker_process import Event, WorkerProcess
-from harness.run.worker_slots import Slot, shared_device, worker_slots
+from harness.run.workers import Event, Task, Worker, Workers
 from harness.store.stored_point import stored_point
 
 _POLL_S = 0.5
@@ -33,9 +29,8 @@ class _Running:
     """A group that a worker runs.
 
     Attributes:
-        number: of the group.
-        slot: its worker's.
-        worker: the process.
+        task: the group.
+        worker: the present one.
         bar: where its progress is shown.
         left: jobs without an outcome so far.
         failed: jobs that a worker need not try any more.
@@ -46,9 +41,8 @@ class _Running:
         done: units of the stage that are shown.
     """
 
-    number: int
-    slot: Slot
-    worker: WorkerProcess
+    task: Task
+    worker: Worker
     bar: Progress
     left: list[int]
     failed: list[int] = field(default_factory=list)
@@ -60,19 +54,14 @@ class _Running:
 
 
 class WorkerPool:
-    """Runs each group in a worker process, several at once, those first that others are compared with.
+    """Runs each group in a worker, several at once, those first that others are compared with.
 
     Args:
-        launcher: how many workers, on which GPUs.
-        points: that will be run.
-
-    Raises:
-        ConfigError: the launcher cannot run them on this machine.
+        workers: starts them.
     """
 
-    def __init__(self, launcher: LocalGpus, points: Iterable[Point]) -> None:
-        self._retries = launcher.retries
-        self._slots = worker_slots(launcher, points)
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
 
     def run(self, plan: Plan, progress: Progress) -> Generator[Outcome]:
         """Run every group; yield each job's outcome once it is known.
@@ -80,16 +69,14 @@ class WorkerPool:
         Raises:
             StoreError: the store cannot be written any more.
         """
-        yield from _PoolRun(plan, progress, self._slots, self._retries).outcomes()
+        yield from _PoolRun(plan, progress, self._workers).outcomes()
 
 
 class _PoolRun:
     """One plan that is run by workers."""
 
-    def __init__(self, plan: Plan, progress: Progress, slots: tuple[Slot, ...], retries: int) -> None:
-        self._plan, self._progress = plan, progress
-        self._slots, self._retries = slots, retries
-        self._folder = plan.folder / "workers"
+    def __init__(self, plan: Plan, progress: Progress, workers: Workers) -> None:
+        self._plan, self._progress, self._workers = plan, progress, workers
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._running: list[_Running] = []
         self._waiting = list(range(len(plan.groups)))
@@ -126,31 +113,15 @@ class _PoolRun:
         return not any(held.damage(self._plan.jobs[index].point_id for index in jobs))
 
     def _start_what_can_start(self) -> None:
-        taken = {one.slot.number for one in self._running}
-        for slot in self._slots:
-            if slot.number in taken:
-                continue
-            ready = (n for n in self._waiting if self._ended.issuperset(self._plan.groups[n].after))
-            number = next(ready, None)
-            if number is None:
-                return
-            self._waiting.remove(number)
-            bar = bar_beside(self._progress, f"{slot.name}: ")
-            left = list(self._plan.groups[number].jobs)
-            self._running.append(_Running(number, slot, self._worker(number, slot), bar, left))
-
-    def _worker(self, number: int, slot: Slot, without: list[int] | None = None) -> WorkerProcess:
-        words = [str(self._plan.folder), "--group", str(number)]
-        if without:
-            words += ["--without", ",".join(map(str, without))]
-        environment = dict(slot.environment)
-        device, workers = shared_device(self._plan, self._plan.groups[number], slot, len(self._slots))
-        if workers > 1:
-            words += ["--shared", str(self._folder / device)]
-            environment[WORKERS_ON_DEVICE] = str(workers)
-        if slot.cores:
-            words += ["--cores", ",".join(map(str, slot.cores))]
-        return WorkerProcess(words, environment, self._folder / f"group-{number}.log", self._events)
+        free = self._workers.places(self._plan) - len(self._running)
+        ready = [n for n in self._waiting if self._ended.issuperset(self._plan.groups[n].after)]
+        tasks = [Task(self._plan, number) for number in ready[: max(0, free)]]
+        if not tasks:
+            return
+        for task, worker in zip(tasks, self._workers.start(tasks, self._events), strict=True):
+            self._waiting.remove(task.group)
+            bar = bar_beside(self._progress, f"{worker.name}: ")
+            self._running.append(_Running(task, worker, bar, list(self._plan.groups[task.group].jobs)))
 
     def _heard(self, one: _Running, told: Mapping[str, Any]) -> Iterator[Outcome]:
         if "outcome" in told:
@@ -168,7 +139,7 @@ class _PoolRun:
             one.bar.advance(int(told["done"]) - one.done)
             one.done = int(told["done"])
         elif "message" in told:
-            self._progress.message(f"{one.slot.name}: {told['message']}")
+            self._progress.message(f"{one.worker.name}: {told['message']}")
         elif "error" in told:
             one.error = str(told["error"])
 
@@ -180,7 +151,7 @@ class _PoolRun:
         if not one.left:
             self._group_ended(one)
             return
-        how = one.error or f"{one.slot.name} {one.worker.how_it_ended()}"
+        how = one.error or f"{one.worker.name} {one.worker.how_it_ended()}"
         if status in (1, 2):  # it says itself that it cannot; once more would be the same
             yield from self._fail(one, list(one.left), how)
             self._group_ended(one)
@@ -188,21 +159,22 @@ class _PoolRun:
         one.deaths += 1
         family = self._family_in_work(one)
         kept = self._kept(family)
-        group = self._plan.groups[one.number].name
+        group = self._plan.groups[one.task.group].name
         if one.deaths > 1 and kept == one.kept:
             doomed = family if one.began else list(one.left)
             yield from self._fail(one, doomed, f"{how}; twice at the same place, so these points fail")
             one.deaths = 0
-        elif one.deaths > self._retries:
+        elif one.deaths > self._workers.retries:
             often = f"; {one.deaths} workers of this group died" if one.deaths > 1 else ""
             yield from self._fail(one, list(one.left), f"{how}{often}")
         if not one.left:
             self._group_ended(one)
             return
-        again = f" ({one.deaths} of {self._retries})" if one.deaths else " without these points"
+        again = f" ({one.deaths} of {self._workers.retries})" if one.deaths else " without these points"
         self._progress.message(f"{group}: {how}; started again{again}, what is kept is not decoded again")
         one.kept, one.began, one.error = kept, False, None
-        one.worker = self._worker(one.number, one.slot, one.failed)
+        one.task = replace(one.task, without=tuple(one.failed), attempt=one.task.attempt + 1)
+        (one.worker,) = self._workers.start([one.task], self._events)
 
     def _fail(self, one: _Running, jobs: list[int], error: str) -> Iterator[Outcome]:
         for index in jobs:
@@ -212,7 +184,7 @@ class _PoolRun:
 
     def _group_ended(self, one: _Running) -> None:
         self._running.remove(one)
-        self._ended.add(one.number)
+        self._ended.add(one.task.group)
         one.bar.stage("", 0, "")
 
     def _family_in_work(self, one: _Running) -> list[int]:

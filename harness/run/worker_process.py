@@ -13,15 +13,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from harness.errors import StoreError
+from harness.run.workers import PATIENCE_S, Event, last_line
 
-Event = tuple["WorkerProcess", Mapping[str, Any] | None]
-"""A worker and what it told (`run/worker_lines.py`); None once it has ended."""
-
-PATIENCE_S = 10.0
-"""A worker that is asked to end is killed after this."""
 ASKED_S = 2.0
 """It is asked again after this."""
 
@@ -33,6 +29,7 @@ class WorkerProcess:
     """`harness worker` in a process of its own.
 
     Args:
+        name: what people know it by.
         words: after `harness worker`.
         environment: variables beside this process's own.
         log: where its standard error is appended.
@@ -40,8 +37,14 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, words: Sequence[str], environment: Mapping[str, str], log: Path, events: SimpleQueue[Event]
+        self,
+        name: str,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        events: SimpleQueue[Event],
     ) -> None:
+        self.name = name
         self._log = log
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +84,7 @@ class WorkerProcess:
             reason = f"was ended by {signal.Signals(-status).name}"
         else:
             reason = f"ended with exit status {status}"
-        last = self._last_line()
+        last = last_line(self._log)
         return f"{reason}; its last line: {last}" if last else reason
 
     def end(self) -> None:
@@ -111,13 +114,3 @@ class WorkerProcess:
         stdout.close()
         self._process.wait()
         events.put((self, None))
-
-    def _last_line(self) -> str:
-        try:
-            with self._log.open("rb") as log:
-                log.seek(0, os.SEEK_END)
-                log.seek(max(0, log.tell() - 4096))
-                lines = log.read().decode("utf-8", "replace").splitlines()
-        except OSError:
-            return ""
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]

@@ -21,6 +21,7 @@ from harness.report.console import SafeConsole
 from harness.run import worker_process, worker_slots
 from harness.run.display import Display
 from harness.run.executor import Outcome
+from harness.run.local_workers import LocalWorkers
 from harness.run.worker_pool import WorkerPool
 
 FAKE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("fake_worker.py")))
@@ -66,7 +67,7 @@ class Rehearsal:
         facts = {"groups": [list(group.jobs) for group in plan.groups], "acts": acts}
         (self.folder / "scenario.json").write_text(json.dumps(facts))
         (self.folder / "starts").unlink(missing_ok=True)
-        pool = WorkerPool(LocalGpus(**{"workers": 2, **launcher}), ())
+        pool = WorkerPool(LocalWorkers(LocalGpus(**{"workers": 2, **launcher})))
         found: dict[int, Outcome] = {}
         for outcome in pool.run(plan, self):
             assert outcome.job not in found
@@ -150,7 +151,7 @@ def test_closing_ends_the_workers(rehearse: Rehearsal, tmp_path: Path) -> None:
     plan = planned(*SWEEP)
     facts = {"groups": [list(group.jobs) for group in plan.groups], "acts": {"1": ["hang"]}}
     (tmp_path / "scenario.json").write_text(json.dumps(facts))
-    outcomes = WorkerPool(LocalGpus(workers=2), ()).run(plan, rehearse)
+    outcomes = WorkerPool(LocalWorkers(LocalGpus(workers=2))).run(plan, rehearse)
     next(outcomes)
     started = time.monotonic()
     outcomes.close()
@@ -237,5 +238,5 @@ def test_what_a_machine_has_not_is_refused(
     point = hydra_app.one_point(["model=fable_tiny"])
     point = point.model_copy(update={"model": point.model.model_copy(update={"device": device})})
     with pytest.raises(ConfigError) as error:
-        WorkerPool(LocalGpus(**keys), [point])
+        LocalWorkers(LocalGpus(**keys), [point])
     assert line in str(error.value)

@@ -1,0 +1,116 @@
+"""What a pool asks of whoever starts workers: as processes of this machine, or on others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from harness.plan.plan import Plan
+
+FOLDER = "workers"
+"""In the folder of a sweep: what workers write beside the store."""
+
+PATIENCE_S = 10.0
+"""A worker that is asked to end is killed after this."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one worker runs: `harness worker SWEEP --group K`.
+
+    Attributes:
+        plan: the group's.
+        group: its number.
+        without: jobs of the group that are not tried any more.
+        attempt: how many workers ran the task before.
+    """
+
+    plan: Plan
+    group: int
+    without: tuple[int, ...] = ()
+    attempt: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name of its files."""
+        return f"group-{self.group}"
+
+    @property
+    def folder(self) -> Path:
+        """Where what workers write beside the store lies."""
+        return self.plan.folder / FOLDER
+
+    @property
+    def log(self) -> Path:
+        """Where its workers' standard error is appended."""
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def words(self) -> list[str]:
+        """What follows `harness worker`."""
+        words = [str(self.plan.folder), "--group", str(self.group)]
+        if self.without:
+            words += ["--without", ",".join(map(str, self.without))]
+        return words
+
+
+class Worker(Protocol):
+    """A worker as its head sees it."""
+
+    @property
+    def name(self) -> str:
+        """What people know it by: `worker 1 (GPU 3)`."""
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs, or waits to."""
+
+    def how_it_ended(self) -> str:
+        """Return in a few words how it ended, and the last line of its log."""
+
+    def end(self) -> None:
+        """Ask it to end as on Ctrl-C; at once."""
+
+    def wait(self) -> None:
+        """Wait until it has ended; kill it where that takes long."""
+
+
+Event = tuple[Worker, Mapping[str, Any] | None]
+"""A worker and what it told (`run/worker_lines.py`); None once it has ended."""
+
+
+class Workers(Protocol):
+    """Starts workers."""
+
+    @property
+    def retries(self) -> int:
+        """How often a worker that died is started again."""
+
+    def places(self, plan: Plan) -> int:
+        """Return how many workers can be started side by side."""
+
+    def start(self, tasks: Sequence[Task], events: SimpleQueue[Event]) -> Sequence[Worker]:
+        """Start one worker a task; no more than there are free places.
+
+        Args:
+            tasks: whose files, `points.json` among them, are written.
+            events: receives what the workers tell.
+
+        Raises:
+            StoreError: the log cannot be written.
+        """
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log that is not blank; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 4096))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]
