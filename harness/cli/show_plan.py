@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.artifacts.artifact import Artifact
-from harness.artifacts.job import Job, families
+from harness.artifacts.job import Job, families, prompts_per_batch
 from harness.artifacts.registry import actions
-from harness.artifacts.samples import Samples, prompts_per_batch
+from harness.artifacts.samples import Samples
 from harness.artifacts.timing import Timing
 from harness.backends.backend import TokenIds
 from harness.cli.launcher_words import workers_line

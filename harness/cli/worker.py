@@ -1,4 +1,4 @@
-"""`harness worker SWEEP --group K`: run one group of a planned sweep in this process.
+"""`harness worker SWEEP --group K [--shard I/N]`: run a group of a planned sweep, or a share of one, here.
 
 Launchers start it (`run/worker_pool.py`). What it tells its head is JSON on standard output
 (`run/worker_lines.py`); people read standard error.
@@ -15,13 +15,14 @@ from pathlib import Path
 from harness.config.secret_text import without_secrets
 from harness.errors import ConfigError, HarnessError, StoreError
 from harness.run.local import run_group
-from harness.run.planned_points import read_plan
+from harness.run.planned_points import read_plan, share_of
+from harness.run.shards import can_be_shared
 from harness.run.worker_lines import STORE_FAILED, WorkerLines
 from harness.store.device_turns import DeviceTurns, SharedDevice, Undisturbed
 from harness.store.lock_probe import lock_probe
 
 _USAGE = "takes a sweep and one of its groups: harness worker SWEEP --group K"
-_OPTIONS = ("--group", "--without", "--shared", "--cores")
+_OPTIONS = ("--group", "--shard", "--without", "--shared", "--cores")
 
 
 def worker(words: Sequence[str]) -> int:
@@ -36,6 +37,7 @@ def worker(words: Sequence[str]) -> int:
     """
     sweep, options = _arguments(words)
     number = _numbers("--group", options.get("--group", ""))[0]
+    shard = _shard(options["--shard"]) if "--shard" in options else None
     without = set(_numbers("--without", options["--without"])) if "--without" in options else set()
     if "--cores" in options and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, _numbers("--cores", options["--cores"]))
@@ -51,10 +53,15 @@ def worker(words: Sequence[str]) -> int:
             if number >= len(plan.groups):
                 raise ConfigError.of(f"--group {number}", f"{sweep} has groups 0 to {len(plan.groups) - 1}")
             group = plan.groups[number]
+            share = None if shard is None else share_of(plan, number, *shard)
+            if share is not None and not can_be_shared(plan, group):
+                raise ConfigError.of(
+                    f"--shard {options['--shard']}", "this group cannot be shared; leave it out"
+                )
             group = replace(group, jobs=tuple(index for index in group.jobs if index not in without))
             failed = False
             with lock_probe(plan.outputs, lines.message):
-                for outcome in run_group(plan, group, lines, turns):
+                for outcome in run_group(plan, group, lines, turns, share):
                     lines.outcome(outcome)
                     failed |= outcome.status == "failed"
         except StoreError as error:
@@ -80,6 +87,14 @@ def _arguments(words: Sequence[str]) -> tuple[str, dict[str, str]]:
     if len(sweeps) != 1 or "--group" not in options:
         raise ConfigError.of("worker", _USAGE)
     return sweeps[0], options
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Return the number of a worker, from 0, and how many share its group."""
+    numbers = [int(part) for part in text.split("/") if part.isascii() and part.isdecimal()]
+    if len(numbers) != 2 or text.count("/") != 1 or numbers[0] >= numbers[1]:
+        raise ConfigError.of(f"--shard {text}", "takes a worker's number, from 0, and how many, as in 0/3")
+    return numbers[0], numbers[1]
 
 
 def _numbers(option: str, text: str) -> list[int]:

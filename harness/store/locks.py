@@ -27,7 +27,7 @@ Tell = Callable[[str], None]
 KINDS = ("auto", "fcntl", "files")
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 _MARK = "use-file-locks"
-_TURNS = ".turns"
+_TURNS, _KERNELS = ".turns", ".lock"
 
 _of_threads: dict[Path, threading.Lock] = {}
 _new = threading.Lock()
@@ -72,9 +72,12 @@ def try_lock(outputs: Path, names: Iterable[str], tell: Tell) -> Iterator[bool]:
 
 
 def forget_locks(outputs: Path, prefix: str) -> None:
-    """Remove what is left of locks whose names begin so, and that nobody will ask for any more."""
-    for folder in (outputs / ".lock").glob(f"{prefix}*{_TURNS}"):
-        remove_lock(folder)
+    """Remove what is left of locks whose names begin so, and that nobody needs any more."""
+    for path in (outputs / ".lock").glob(f"{prefix}*"):
+        if path.name.endswith(_TURNS):
+            remove_lock(path)
+        elif path.suffix == _KERNELS:
+            path.unlink(missing_ok=True)
 
 
 def use_files(outputs: Path, reason: str) -> bool:
@@ -149,7 +152,7 @@ def _take_from_threads(path: Path, taken: ExitStack, wait: bool) -> bool:
 def _take_from_kernel(path: Path, taken: ExitStack, wait: bool) -> bool:
     from filelock import FileLock, Timeout
 
-    file = FileLock(path.with_name(f"{path.name}.lock"), fallback_to_soft=False)
+    file = FileLock(path.with_name(path.name + _KERNELS), fallback_to_soft=False)
     try:
         file.acquire(blocking=wait)
     except Timeout:

@@ -104,7 +104,7 @@ def test_two_deaths_at_the_same_place_fail_its_points_only(rehearse: Rehearsal) 
     assert rehearse.starts_of("0") == ["-", "-", str(first)]
     assert rehearse.starts_of("1") == ["-"]
     error = found[first].error or ""
-    assert "worker 0 was killed (SIGKILL), as the system does when memory runs out" in error
+    assert "was killed (SIGKILL), as the system does when memory runs out" in error
     assert "its last line: out of paper; twice at the same place" in error
     assert "started again (1 of 2)" in rehearse.said[0]
     assert "started again without these points" in rehearse.said[1]

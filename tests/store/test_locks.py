@@ -92,9 +92,10 @@ def test_threads_of_a_process_take_turns(
         monkeypatch.setattr(filelock.FileLock, "acquire", lambda self, **_: None)
     else:
         monkeypatch.setenv("HARNESS_LOCKS", kind)
-    inside, most, waits = [0], [0], []
+    inside, most, waits, all_there = [0], [0], [], threading.Barrier(4)
 
     def work() -> None:
+        all_there.wait(20)
         with lock(tmp_path, ["b", "a"], lambda: waits.append(1), no_line):
             inside[0] += 1
             most[0] = max(most[0], inside[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends.backend import Backend, BatchEstimate, ChatEnd, Request, Target
 from harness.backends.chat_end import checkpoint_chat_end
@@ -53,6 +53,7 @@ class HfTarget(Target):
     quantization: Quantization
     info: ModelFiles
     loaded_tokenizer: PreTrainedTokenizerBase
+    same_batch_same_bits: ClassVar[bool] = True
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the model's tokenizer."""
