@@ -15,6 +15,7 @@ from harness.artifacts.samples import Samples
 from harness.artifacts.timing import Timing
 from harness.backends.backend import TokenIds
 from harness.cli.launcher_words import workers_line
+from harness.cli.shards_words import shards_line
 from harness.config.launcher import Launcher
 from harness.config.point import Point
 from harness.models.memory import format_bytes
@@ -50,6 +51,7 @@ def show_plan(points: Sequence[Point], name: str, launcher: Launcher | None = No
     )
     if workers is not None:
         console.print(Text(visible(workers)))
+    _print_shards(console, plan, launcher)
     if visible_differences := _detectable(plan):
         console.print(visible_differences)
     print_title(console, plan)
@@ -65,14 +67,23 @@ def show_check(points: Sequence[Point], name: str, launcher: Launcher | None = N
     """
     plan, console = _prepared(points, name)
     if launcher is not None:
-        workers_of(launcher, points)
+        workers_of(launcher, points)  # refuses what cannot run here
     prompts = len({prompt.text for job in plan.jobs for prompt in job.prompts})
     print_hints(console, plan)
     console.print(
         f"{_count(len(plan.jobs), 'point')} in {_count(len(plan.groups), 'group')}, "
         f"{_count(prompts, 'prompt')}: OK"
     )
+    _print_shards(console, plan, launcher)
     return 0
+
+
+def _print_shards(console: SafeConsole, plan: Plan, launcher: Launcher | None) -> None:
+    """Print which groups several workers share."""
+    if launcher is not None:
+        workers = workers_of(launcher, [job.point for job in plan.jobs])
+        if line := shards_line(plan, workers):
+            console.print(Text(visible(line)))
 
 
 def _to_come(plan: Plan) -> str:

@@ -115,4 +115,10 @@ def without_launcher(overrides: Iterable[str]) -> list[Mistake]:
     if given.get(GROUP, "").endswith(f"={LOCAL_GPUS}"):
         return []
     message = f"no effect without a launcher; add {GROUP}={LOCAL_GPUS}"
-    return [Mistake(text, message) for key, text in given.items() if key in KEYS]
+    return [Mistake(text, message) for key, text in given.items() if key in KEYS or _shares(text)]
+
+
+def _shares(text: str) -> bool:
+    """Return whether an override asks for workers that share a group."""
+    key, _, value = text.lstrip("+").partition("=")
+    return key == "engine.shards" and value.isdecimal() and int(value) > 1
