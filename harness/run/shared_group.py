@@ -15,6 +15,8 @@ from harness.artifacts.batch_team import Share, Team
 from harness.artifacts.job import Job
 from harness.artifacts.registry import missing
 from harness.artifacts.samples import Samples, help_decode
+from harness.config.secret_text import without_secrets
+from harness.errors import StoreError, one_line
 from harness.run.executor import Outcome
 from harness.run.family import run_family
 from harness.store.locks import lock, try_lock
@@ -62,9 +64,12 @@ def _helped(jobs: Family, bench: Workbench) -> bool:
     with bench.turns.working():
         try:
             bench.backend.configure(next(iter(jobs.values())).point.engine)
-        except Exception:  # whoever leads tells it
+            return help_decode(list(jobs.values()), bench)
+        except StoreError:
+            raise
+        except Exception as error:  # whoever leads decodes what is left, and tells what fails
+            bench.progress.message(f"helps no more: {without_secrets(one_line(error))}")
             return True
-        return help_decode(list(jobs.values()), bench)
 
 
 def _wait(bench: Workbench) -> None:

@@ -119,22 +119,21 @@ class _PoolRun:
         ready = [n for n in self._waiting if self._ended.issuperset(self._plan.groups[n].after)]
         chosen = ready[: max(0, free)]
         self._waiting = [number for number in self._waiting if number not in chosen]
-        self._start([GroupProgress.begin(self._plan, number, places) for number in chosen])
+        started = [GroupProgress.begin(self._plan, number, places) for number in chosen]
+        tasks = [(group, group.next_task()) for group in started]
+        going_on = [*started, *{id(one.group): one.group for one in self._running}.values()]
         for _ in range(free - len(chosen)):
-            shared = [one.group for one in self._running if one.group.has_room()]
+            shared = [group for group in going_on if group.has_room()]
             if not shared:
-                return
-            self._start([min(shared, key=lambda group: len(group.begun))])
-
-    def _start(self, groups: Sequence[GroupProgress]) -> None:
-        """Start one worker for each of these groups."""
-        tasks = [group.next_task() for group in groups]
-        if tasks:
-            for group, task, worker in zip(
-                groups, tasks, self._workers.start(tasks, self._events), strict=True
-            ):
-                bar = bar_beside(self._progress, f"{worker.name}: ")
-                self._running.append(_Running(group, task, worker, bar))
+                break
+            group = min(shared, key=lambda group: len(group.begun))
+            tasks.append((group, group.next_task()))
+        if not tasks:
+            return
+        workers = self._workers.start([task for _, task in tasks], self._events)
+        for (group, task), worker in zip(tasks, workers, strict=True):
+            bar = bar_beside(self._progress, f"{worker.name}: ")
+            self._running.append(_Running(group, task, worker, bar))
 
     def _heard(self, one: _Running, told: Mapping[str, Any]) -> Iterator[Outcome]:
         if "outcome" in told:

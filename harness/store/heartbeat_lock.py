@@ -67,7 +67,7 @@ class HeartbeatLock:
         mine, self._mine = self._mine, None
         assert mine is not None
         beats.remove(mine)
-        kept = _latest(_names(self._folder)) == int(mine.name)
+        kept = _latest(_names(self._folder)) <= int(mine.name)
         with suppress(FileNotFoundError):  # taken over, and given back already
             mine.with_name(mine.name + _FREE).touch()
         return kept

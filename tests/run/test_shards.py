@@ -35,11 +35,14 @@ SWEEP = [
 ]
 """In low precision, where a text's bits depend on its batch: two strategies in four batches, one in two."""
 
-# Notes each batch, and takes its time.
+# Notes each batch, and takes its time; on a machine of its own, as its locks see it.
 WORKER = """
 import os, sys, time
 from harness.artifacts import family_decoding
 from harness.cli.main import main
+from harness.store import heartbeat_lock
+heartbeat_lock.BEAT_S, heartbeat_lock.STALE_S = 0.1, 1.5
+heartbeat_lock.this_host = lambda: os.environ["NODE"]
 honest = family_decoding._answers
 
 def noted(requests, bench, failed):
@@ -88,13 +91,14 @@ def planned(*words: str) -> Plan:
 
 @pytest.fixture
 def start(forked: Callable[..., Forked], outputs: Path, tmp_path: Path) -> Start:
-    """`start(1, 3, takes=0.5)`: a worker with its share of the only group, running."""
+    """`start(1, 3, takes=0.5)`: a worker with its share of the only group, running on a node of its own."""
     plan = planned(*SWEEP)
     write_points(plan)
 
     def start(worker: int, workers: int, takes: float = 0.0) -> Forked:
         words = ("worker", str(plan.folder), "--group", "0", "--shard", f"{worker}/{workers}")
-        return forked(*words, code=WORKER, NOTES=str(tmp_path / f"notes-{worker}"), TAKES=str(takes))
+        notes = str(tmp_path / f"notes-{worker}")
+        return forked(*words, code=WORKER, NOTES=notes, TAKES=str(takes), NODE=f"node{worker}")
 
     return start
 
@@ -109,9 +113,16 @@ def batches(folder: Path) -> list[str]:
     return [line for path in sorted(folder.glob("notes-*")) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.parametrize("locks", ["auto", pytest.param("files", marks=pytest.mark.slow)])
 def test_workers_that_start_at_once_share_the_batches(
-    start: Start, serial: dict[str, pa.Table], outputs: Path, tmp_path: Path
+    locks: str,
+    start: Start,
+    serial: dict[str, pa.Table],
+    outputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("HARNESS_LOCKS", locks)
     workers = [start(number, 3, takes=0.1) for number in range(3)]
     assert [worker.wait() for worker in workers] == [0, 0, 0], [worker.stderr for worker in workers]
     assert tables(outputs) == serial
