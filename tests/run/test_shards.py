@@ -95,10 +95,10 @@ def start(forked: Callable[..., Forked], outputs: Path, tmp_path: Path) -> Start
     plan = planned(*SWEEP)
     write_points(plan)
 
-    def start(worker: int, workers: int, takes: float = 0.0) -> Forked:
+    def start(worker: int, workers: int, takes: float = 0.0, node: str = "") -> Forked:
         words = ("worker", str(plan.folder), "--group", "0", "--shard", f"{worker}/{workers}")
         notes = str(tmp_path / f"notes-{worker}")
-        return forked(*words, code=WORKER, NOTES=notes, TAKES=str(takes), NODE=f"node{worker}")
+        return forked(*words, code=WORKER, NOTES=notes, TAKES=str(takes), NODE=node or f"node{worker}")
 
     return start
 
@@ -171,7 +171,7 @@ def test_a_worker_that_is_killed_with_a_batch_in_work(
         first.send(signal.SIGKILL)
         assert first.wait() == -signal.SIGKILL
         before = batches(tmp_path)
-        again = start(0, 2)
+        again = start(0, 2, node="elsewhere")
         assert again.wait() == 0, again.stderr
         assert len(batches(tmp_path)) == len(before) + 1
         assert set(outcomes(again)) >= {0, 1}
