@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence, Set
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,14 @@ def describe(section: str, key: str) -> str:
 
 
 def _schema_of(section: str, key: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = sections()[section].model_json_schema()["properties"][key]
+    found: Mapping[str, Any] = _schemas_of(section)[key]
+    return found
+
+
+@cache
+def _schemas_of(section: str) -> Mapping[str, Any]:
+    """Schemas of all keys of a section; pydantic takes milliseconds for them."""
+    found: Mapping[str, Any] = sections()[section].model_json_schema()["properties"]
     return found
 
 
