@@ -97,7 +97,9 @@ class Quantization(Choice):
     llm_int8_skip_modules: tuple[str, ...] | None = Field(
         None, description="modules that stay unquantized, in 4 bits too; null: the output head"
     )
-    llm_int8_has_fp16_weight: bool = Field(False, description="8 bits: weights stay in 16 bits until they are used")
+    llm_int8_has_fp16_weight: bool = Field(
+        False, description="8 bits: weights stay in 16 bits until they are used"
+    )
     bnb_4bit_compute_dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
         None, description="4 bits: dtype of the matrix products; null: bfloat16, else what the device has"
     )

@@ -59,7 +59,9 @@ _OF_A_TABLE: Mapping[str, Mapping[str, str]] = {
         "top_logprobs": "their log-probabilities in the model's distribution",
         "top_warped_logprobs": "their log-probabilities in the processed one; minus infinity where removed",
     },
-    "prompt_tokens": {"logprob": "log-probability of the token after those before it, nats; the first has none"},
+    "prompt_tokens": {
+        "logprob": "log-probability of the token after those before it, nats; the first has none"
+    },
     "timing": {
         "prompt_id": "id of the prompt, or those of a batch, joined by commas",
         "repeat": "index of the repetition, from 0",

@@ -53,7 +53,9 @@ def compare(photograph: Photograph) -> None:
 def overview(photograph: Photograph) -> None:
     """What the page opens with: the answer and the table."""
     page = sweep_folder("real") / "compare.html"
-    photograph(PICTURES / "overview.png", page.as_uri(), lambda page: page.wait_for_selector("#metrics tbody tr"))
+    photograph(
+        PICTURES / "overview.png", page.as_uri(), lambda page: page.wait_for_selector("#metrics tbody tr")
+    )
 
 
 def tree(photograph: Photograph) -> None:
@@ -70,7 +72,9 @@ def quantization(photograph: Photograph) -> None:
     """What each precision costs."""
     page = sweep_folder("demo") / "compare.html"
     photograph(
-        PICTURES / "quantization.png", f"{page.as_uri()}#/quantization", lambda page: page.wait_for_timeout(1500)
+        PICTURES / "quantization.png",
+        f"{page.as_uri()}#/quantization",
+        lambda page: page.wait_for_timeout(1500),
     )
 
 

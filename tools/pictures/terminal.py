@@ -35,7 +35,9 @@ _TEMPLATE = """\
 """
 
 
-def run(words: list[str], folder: Path, width: int, environment: Mapping[str, str] | None = None) -> tuple[str, str]:
+def run(
+    words: list[str], folder: Path, width: int, environment: Mapping[str, str] | None = None
+) -> tuple[str, str]:
     """Run `harness` with colours; return what it wrote to standard output and to standard error."""
     inherited = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "COLUMNS")}
     colours = {"FORCE_COLOR": "1", "COLUMNS": str(width), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
@@ -51,7 +53,9 @@ def run(words: list[str], folder: Path, width: int, environment: Mapping[str, st
 
 def save_svg(path: Path, command: str, printed: str, width: int) -> None:
     """Write a terminal of so many columns in which a command was typed and printed something."""
-    console = Console(record=True, width=width, file=StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(
+        record=True, width=width, file=StringIO(), force_terminal=True, color_system="truecolor"
+    )
     console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
     # Only the last state of a line that was written over is seen.
     lines = [line.rpartition("\r")[2].replace("\x1b[2K", "") for line in printed.rstrip().splitlines()]

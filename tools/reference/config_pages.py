@@ -151,7 +151,12 @@ def _sweep() -> str:
 
 def _expect() -> str:
     rows = (
-        (code(name), prose(describe_field(Expectation, name)), _default(info), prose(sentence(info.description or "")))
+        (
+            code(name),
+            prose(describe_field(Expectation, name)),
+            _default(info),
+            prose(sentence(info.description or "")),
+        )
         for name, info in Expectation.model_fields.items()
     )
     text = "An entry of `expect`: [what a run must show](../guides/expectations.md)."
@@ -160,7 +165,8 @@ def _expect() -> str:
 
 def _launcher() -> str:
     choices = table(
-        ("choice", "runs"), ((code(f"{GROUP}={name}"), prose(sentence(text))) for name, text in LAUNCHERS.items())
+        ("choice", "runs"),
+        ((code(f"{GROUP}={name}"), prose(sentence(text))) for name, text in LAUNCHERS.items()),
     )
     rows = (
         (
@@ -176,6 +182,7 @@ def _launcher() -> str:
 
 
 def _experiments(groups: ConfigGroups) -> str:
-    return "## experiments\n\nNamed sweeps that come with the harness; yours are in `./experiments`.\n\n" + _choices(
-        "experiments", groups.choices["experiments"], groups
+    return (
+        "## experiments\n\nNamed sweeps that come with the harness; yours are in `./experiments`.\n\n"
+        + _choices("experiments", groups.choices["experiments"], groups)
     )

@@ -58,7 +58,9 @@ def file_page() -> str:
     for artifact in ARTIFACTS:
         for name in artifact.files:
             rows.append((code(name), prose(sentence(OF_A_POINT[name])), code(artifact.name)))
-    rows.append((code("parts.json"), "Which artifacts are complete, what was requested of them, checksums.", ""))
+    rows.append(
+        (code("parts.json"), "Which artifacts are complete, what was requested of them, checksums.", "")
+    )
     return _HEAD + "\n\n".join(
         [
             "## The store",

@@ -41,6 +41,8 @@ _HEAD = """\
 
 def machine_page() -> str:
     """Return the page."""
-    statuses = table(("status", "means"), ((code(name), prose(sentence(text))) for name, text in EXIT.items()))
+    statuses = table(
+        ("status", "means"), ((code(name), prose(sentence(text))) for name, text in EXIT.items())
+    )
     variables = ((code(name), prose(sentence(text))) for name, text in VARIABLES.items())
     return f"{_HEAD}{statuses}\n\n## Environment variables\n\n{table(('variable', 'is'), variables)}"

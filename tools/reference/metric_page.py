@@ -25,7 +25,10 @@ def metric_page() -> str:
     mlflow, section = ALIAS
     parts = [_HEAD.format(mlflow=mlflow, section=section).rstrip()]
     for name, metrics in groupby(sorted(METRICS, key=_section_index), key=_section_of):
-        parts += [f"## {name}", table(("key", "shown as", "measures", "better", "per sample"), map(_row, metrics))]
+        parts += [
+            f"## {name}",
+            table(("key", "shown as", "measures", "better", "per sample"), map(_row, metrics)),
+        ]
     rows = ((code(f"compare.select=[{way}]"), prose(sentence(text))) for way, text in DESCRIPTIONS.items())
     chosen = "A choice among the samples of a prompt is a row of its own, with all metrics."
     return "\n\n".join([*parts, "## Choosing among samples", chosen, table(("key", "takes"), rows)])

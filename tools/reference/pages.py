@@ -27,4 +27,4 @@ def pages() -> dict[str, str]:
         "files.md": file_page(),
         "environment.md": machine_page(),
     }
-    return {name: f"{NOTE}\n\n{text.strip()}\n" for name, text in texts.items()}
+    return {name: f"{text.strip()}\n\n{NOTE}\n" for name, text in texts.items()}

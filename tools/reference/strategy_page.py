@@ -38,7 +38,11 @@ def _strategy(choice: str, groups: ConfigGroups) -> str:
         if name == "Kind":
             continue
         is_formula = name == "Formula" and colon
-        lines.append(f"- **{name}**: {code(value.rstrip('.')) if is_formula else prose(value)}" if colon else f"- {prose(text)}")
+        lines.append(
+            f"- **{name}**: {code(value.rstrip('.')) if is_formula else prose(value)}"
+            if colon
+            else f"- {prose(text)}"
+        )
     lines += [f"- **Sets**: {_settings(choice, groups)}"]
     return "\n".join(lines)
 
