@@ -35,7 +35,7 @@ _OF_A_TABLE: Mapping[str, Mapping[str, str]] = {
     "generations": {
         "prompt": "the text as the model got it, its chat template filled in",
         "output": "what the tokens add to the prompt; a stop string is kept",
-        "finish_reason": "eos, stop_string or length; of a server also stop (it does not tell which) or error",
+        "finish_reason": "eos, stop_string or length; of a server also stop (not told which) or error",
         "seed": "of the random numbers that it was drawn with",
         "mean_logprob": "mean of `logprob` over the tokens, nats",
         "sequence_score": "what a search ranks it by: beams the length-penalised score, stochastic beams the "
@@ -46,7 +46,7 @@ _OF_A_TABLE: Mapping[str, Mapping[str, str]] = {
         "messages": "of a chat: its turns, as JSON",
     },
     "tokens": {
-        "warped_logprob": "log-probability of the token in the processed distribution, from which it was drawn",
+        "warped_logprob": "log-probability of the token in the processed distribution, nats",
         "warped_entropy": "entropy of the processed distribution, nats",
         "kept": "how many tokens truncation left",
         "kept_mass": "probability of those in the model's distribution",
@@ -60,7 +60,7 @@ _OF_A_TABLE: Mapping[str, Mapping[str, str]] = {
         "top_warped_logprobs": "their log-probabilities in the processed one; minus infinity where removed",
     },
     "prompt_tokens": {
-        "logprob": "log-probability of the token after those before it, nats; the first has none"
+        "logprob": "log-probability of the token after those before it, nats; none of the first"
     },
     "timing": {
         "prompt_id": "id of the prompt, or those of a batch, joined by commas",

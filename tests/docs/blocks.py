@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -51,7 +52,7 @@ def links(page: Path) -> list[str]:
 def commands_of_table(page: Path) -> list[str]:
     """Return the commands that stand as code in a page's tables."""
     tokens = _PARSER.parse(page.read_text(encoding="utf-8"))
-    in_cells = [t for before, t in zip(tokens, tokens[1:], strict=False) if before.type == "td_open"]
+    in_cells = [t for before, t in pairwise(tokens) if before.type == "td_open"]
     codes = [c.content for t in in_cells for c in t.children or [] if c.type == "code_inline"]
     return [code for code in codes if re.search(r"(^|&& )harness ", code) and not _PLACEHOLDER.search(code)]
 

@@ -1,4 +1,4 @@
-"""Every code block of README and docs: commands compose and are right, configs too, Python compiles and runs."""
+"""Every code block of README and docs: commands and configs are right, Python runs, output is as shown."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ sys.path.append(str(Path(__file__).parent))
 from blocks import NAMES, PAGES, ROOT, Block, blocks, commands, commands_of_table
 
 from harness.cli import show_plan
-from harness.cli.main import COMMANDS, main
-from harness.config import hydra_app
 from harness.cli.generate_arguments import generate_arguments
 from harness.cli.inspect_arguments import inspect_arguments
+from harness.cli.main import COMMANDS, main
 from harness.cli.replay_arguments import replay_arguments
+from harness.config import hydra_app
 from harness.config.arguments import Arguments, parse_arguments
 from harness.config.groups import ConfigGroups
 from harness.config.schema import SWEEP_KEYS, sections
@@ -111,7 +112,20 @@ def shown_on(page: Path, folder: Path) -> list[Block]:
     for block in [*more, *found]:
         if block.title:
             write(block, folder)
+        elif is_config(block):
+            header = "# @package _global_\n"
+            write(
+                replace(block, title=f"experiments/shown_{block.line}.yaml", text=header + block.text), folder
+            )
     return found
+
+
+def is_config(block: Block) -> bool:
+    """Return whether a block shows keys of a config, without a name for it."""
+    if block.language != "yaml" or block.title:
+        return False
+    values = yaml.safe_load(block.text)
+    return isinstance(values, dict) and values.keys() <= {*sections(), *SWEEP_KEYS, "defaults", "hydra"}
 
 
 def commands_on(page: Path) -> list[list[str]]:
@@ -177,14 +191,8 @@ def test_commands_and_configs_are_right(page: Path, check: Check, tmp_path: Path
         if words not in MISTAKES:
             check(words)
     for block in found:
-        if block.language == "yaml" and not block.title:
-            values = yaml.safe_load(block.text)
-            if isinstance(values, dict) and values.keys() <= {*sections(), *SWEEP_KEYS, "defaults", "hydra"}:
-                shown = Block(
-                    "yaml", "experiments/shown.yaml", f"# @package _global_\n{block.text}", block.line
-                )
-                write(shown, tmp_path)
-                check(["check", "experiments=shown"])
+        if is_config(block):
+            check(["check", f"experiments=shown_{block.line}"])
         elif block.language == "yaml" and block.title.startswith("experiments/"):
             check(["check", f"experiments={Path(block.title).stem}"])
         elif block.language == "json":
@@ -204,7 +212,7 @@ def test_python_runs(page: Path, block: Block) -> None:
 
 
 def shown_commands(cheap: bool) -> list[tuple[str, list[str], list[str]]]:
-    """Return the commands of console blocks with the output that is shown: those that load no model, or the others."""
+    """Return the commands of console blocks, with their output: those that load no model, or the others."""
     found = []
     for name, page in zip(NAMES, PAGES, strict=True):
         for block in blocks(page):
@@ -265,7 +273,8 @@ def test_texts_are_generated_as_shown(
 def test_examples_are_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        '```bash\nA=1 harness -m a=1,2 \\\n    b=2  # so\nmake x && harness y\n```\n\n```yaml title="z.yaml"\na: 1\n```\n'
+        "```bash\nA=1 harness -m a=1,2 \\\n    b=2  # so\nmake x && harness y\n```\n\n"
+        '```yaml title="z.yaml"\na: 1\n```\n'
     )
     first, second = blocks(page)
     assert commands(first.text) == [["-m", "a=1,2", "b=2"], ["y"]]

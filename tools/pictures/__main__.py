@@ -141,7 +141,7 @@ TERMINALS: dict[str, tuple[str, list[str]]] = {
 
 
 def terminal(name: str) -> None:
-    """Run a command and draw what it prints. A run prints a report at its end, which is what is drawn of it."""
+    """Run a command and draw what it prints; of a run the report at its end."""
     command, words = TERMINALS[name]
     if words == ["report"]:
         _sweep()

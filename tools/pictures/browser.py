@@ -16,7 +16,7 @@ Photograph = Callable[..., None]
 
 @contextmanager
 def camera() -> Iterator[Photograph]:
-    """Yield `photograph(path, url, prepare, size=(1280, 800))`; `prepare(page)` brings the page into the picture.
+    """Yield `photograph(path, url, prepare, size=...)`; `prepare(page)` brings the page into view.
 
     Raises:
         RuntimeError: there is no Chromium.

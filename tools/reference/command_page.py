@@ -11,8 +11,8 @@ from tools.reference.markdown import code, prose, table
 _HEAD = """\
 # Commands
 
-A bare first word is a command of the harness; everything else is [Hydra's](https://hydra.cc) override grammar. A run itself
-has no word:
+A bare first word is a command of the harness; everything else is [Hydra's](https://hydra.cc) override
+grammar. A run itself has no word:
 
 | command | does |
 | --- | --- |
@@ -51,7 +51,7 @@ def command_page() -> str:
 
 
 def _section(name: str) -> str:
-    arguments, _, does = COMMANDS[name].usage.rpartition("  ")
+    arguments, _, _ = COMMANDS[name].usage.rpartition("  ")
     usage = f"```text\nharness {name} {arguments.strip()}".rstrip() + "\n```"
     blocks = [_block(text) for text in re.split(r"\n\s*\n", DETAILS[name])]
     return "\n\n".join([f"## {name}", usage, *blocks])

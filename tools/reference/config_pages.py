@@ -21,17 +21,19 @@ from tools.reference.markdown import anchor, code, prose, sentence, table
 _HEAD = """\
 # Config
 
-A config is made of groups, of which a choice is taken by name (`model=fable_small`), and of keys (`generation.max_new_tokens=100`).
-`harness help GROUP`, `harness help KEY` say the same on a terminal; `harness --cfg job` shows the composed config.
-The keys of a strategy have [a page of their own](decoding.md), and so have [the strategies](strategies.md).
+A config is made of groups, of which a choice is taken by name (`model=fable_small`), and of keys
+(`generation.max_new_tokens=100`). `harness help GROUP`, `harness help KEY` say the same on a terminal;
+`harness --cfg job` shows the composed config. The keys of a strategy have [a page of their
+own](decoding.md), and so have [the strategies](strategies.md).
 
 """
 _DECODING = """\
 # Decoding keys
 
-The fields of a strategy, by what they act on. Names are those of transformers' `GenerationConfig`; what it does not have is
-called as in llama.cpp or text-generation-webui. A field that is null has its *neutral* value, which changes nothing; nothing is
-inherited from the model's own `generation_config.json`. [Strategies](strategies.md) that set them come with the harness.
+The fields of a strategy, by what they act on. Names are those of transformers' `GenerationConfig`; what it
+does not have is called as in llama.cpp or text-generation-webui. A field that is null has its *neutral*
+value, which changes nothing; nothing is inherited from the model's own `generation_config.json`.
+[Strategies](strategies.md) that set them come with the harness.
 
 """
 _KIND_TEXTS = {

@@ -30,7 +30,7 @@ _OF_A_SWEEP = {
     "plan.json": "the points and what became of them",
     "points.json": "with a launcher: the points as workers read them",
     "workers/": "with a launcher: a log of each worker",
-    "selection.json, selected/": "with compare.select: the chosen samples, curves by number of samples; their tables",
+    "selection.json, selected/": "with compare.select: the chosen samples, curves by their number; tables",
     "expectations.json": "with expect: what was found",
     "drift.json": "with several precisions: what each costs",
     "feedback.json, votes.json": "what people said of outputs, in MLflow or in blind comparisons",
@@ -46,8 +46,9 @@ _OF_THE_STORE = {
 _HEAD = """\
 # Files of the store
 
-Everything that a run writes is under `outputs/` of the working folder; `HARNESS_OUTPUTS` names another folder. What an address
-is, and why nothing is decoded twice, is [explained here](../explanation/storage.md).
+Everything that a run writes is under `outputs/` of the working folder; `HARNESS_OUTPUTS` names another
+folder. What an address is, and why nothing is decoded twice, is [explained
+here](../explanation/storage.md).
 
 """
 

@@ -13,9 +13,9 @@ EXIT = {
 }
 VARIABLES = {
     "HARNESS_OUTPUTS": "folder of the store; without it `outputs` in the working folder",
-    "MLFLOW_TRACKING_URI": "MLflow's store where tracking.uri is null; the place for a password, which is written nowhere",
+    "MLFLOW_TRACKING_URI": "MLflow's store where tracking.uri is null; a password in it is written nowhere",
     "HYDRA_FULL_ERROR": "1 shows the traceback of an unexpected error",
-    "OMP_NUM_THREADS": "CPU threads with engine.threads=auto; else the CPUs that affinity, the cgroup and SLURM leave",
+    "OMP_NUM_THREADS": "CPU threads with engine.threads=auto; else what affinity, cgroup and SLURM leave",
     "SLURM_CPUS_PER_TASK": "bounds engine.threads=auto; SLURM sets it",
     "CUDA_VISIBLE_DEVICES": "the GPUs that hydra/launcher=local_gpus shares out",
     "OMP_WAIT_POLICY": "set to PASSIVE where it is not set: threads that wait do not spin",

@@ -12,10 +12,11 @@ from tools.reference.markdown import anchor, code, prose, sentence, table
 _HEAD = """\
 # Metrics
 
-Keys are the same in `metrics.json`, `summary.csv`, on the page and in MLflow, but for `{section}NAME`, which MLflow has as
-`{mlflow}NAME`; `compare.goal` takes both. Those of your own are `own/NAME` ([guide](../guides/metrics.md)). *Shown as* is the head of
-its column; *per sample* is its column of `generations.parquet`. In bold: what the terminal's table has too. How differences
-are told from noise is [an explanation](../explanation/statistics.md).
+Keys are the same in `metrics.json`, `summary.csv`, on the page and in MLflow, but for `{section}NAME`,
+which MLflow has as `{mlflow}NAME`; `compare.goal` takes both. Those of your own are `own/NAME`
+([guide](../guides/metrics.md)). *Shown as* is the head of its column; *per sample* is its column of
+`generations.parquet`. In bold: what the terminal's table has too. How differences are told from noise is
+[an explanation](../explanation/statistics.md).
 
 """
 

@@ -11,7 +11,7 @@ from tools.reference.metric_page import metric_page
 from tools.reference.strategy_page import strategy_page
 from tools.reference.table_page import table_page
 
-NOTE = "<!-- Written by `python -m tools.reference` from the code. Change the code, then run `make reference`. -->"
+NOTE = "<!-- Written from the code: change the code, then run `make reference`. -->"
 
 
 def pages() -> dict[str, str]:

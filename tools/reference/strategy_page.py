@@ -12,10 +12,10 @@ from tools.reference.markdown import code, prose, sentence
 _HEAD = """\
 # Strategies
 
-Each is a file of `conf/decoding/`; what it sets are [decoding keys](decoding.md), which a command may change:
-`harness decoding=top_p decoding.top_p=0.8`. In the formulas p(x) is the probability of token x, l(x) its logit, H the entropy
-of the distribution. `harness help top_p` says the same on a terminal; how to choose among them is
-[a guide](../guides/strategies.md).
+Each is a file of `conf/decoding/`; what it sets are [decoding keys](decoding.md), which a command may
+change: `harness decoding=top_p decoding.top_p=0.8`. In the formulas p(x) is the probability of token x,
+l(x) its logit, H the entropy of the distribution. `harness help top_p` says the same on a terminal; how to
+choose among them is [a guide](../guides/strategies.md).
 
 """
 

@@ -19,7 +19,10 @@ _SCHEMAS: dict[str, pa.Schema] = {
     "drift": tables.DRIFT,
 }
 _ADDED = {"generations": ("reference", "messages")}
-_OF_SUMMARY = "the sweep's points: {facts}; a column of each key that varies, `selected_from` where samples were chosen, and one of each metric"
+_OF_SUMMARY = (
+    "the sweep's points: {facts}; a column of each key that varies, `selected_from` where samples were "
+    "chosen, and one of each metric"
+)
 _OF_COMPARISON = {
     "label": "the point",
     "metric": "key of the metric",
@@ -39,9 +42,10 @@ _OF_COMPARISON = {
 _HEAD = """\
 # Tables and their columns
 
-Parquet files of `outputs/points/<point_id>/`, which pandas, polars, DuckDB and Arrow read. *The model's* distribution is the softmax
-of its logits; the *processed* one (`warped_` in names) is what is left after penalties, temperature and truncation, and what the
-token was drawn from ([more](../explanation/probabilities.md)). What a backend does not tell is empty, never made up.
+Parquet files of `outputs/points/<point_id>/`, which pandas, polars, DuckDB and Arrow read. *The model's*
+distribution is the softmax of its logits; the *processed* one (`warped_` in names) is what is left after
+penalties, temperature and truncation, and what the token was drawn from
+([more](../explanation/probabilities.md)). What a backend does not tell is empty, never made up.
 
 """
 
