@@ -127,6 +127,11 @@ def describe(section: str, key: str) -> str:
     return _describe_schema(_schema_of(section, key))
 
 
+def describe_field(model: type[BaseModel], field: str) -> str:
+    """Return what values a field of a model takes, in the same words."""
+    return _describe_schema(model.model_json_schema()["properties"][field])
+
+
 def _schema_of(section: str, key: str) -> Mapping[str, Any]:
     found: Mapping[str, Any] = _schemas_of(section)[key]
     return found
@@ -205,7 +210,7 @@ def _expectation_mistake(where: str, entry: Mapping[str, Any], detail: Any) -> M
     known = Expectation.model_fields
     if key not in known:
         return Mistake(f"{where}.{key}", f"no such key{did_you_mean(key, list(known))}")
-    accepted = _describe_schema(Expectation.model_json_schema()["properties"][key])
+    accepted = describe_field(Expectation, key)
     return Mistake(f"{where}.{key}={format_value(entry.get(key))}", _range(detail) or f"must be {accepted}")
 
 
