@@ -14,8 +14,7 @@ from harness.artifacts.registry import actions
 from harness.artifacts.samples import Samples, prompts_per_batch
 from harness.artifacts.timing import Timing
 from harness.backends.backend import TokenIds
-from harness.cli.launcher_words import workers_line
-from harness.config.launcher import Launcher
+from harness.config.launcher_section import LauncherSection
 from harness.config.point import Point
 from harness.models.memory import format_bytes
 from harness.plan.plan import Group, Plan, make_plan
@@ -29,14 +28,14 @@ _MOST_ROWS = 60
 _LEAST_USD = 1e-3  # USD
 
 
-def show_plan(points: Sequence[Point], name: str, launcher: Launcher | None = None) -> int:
+def show_plan(points: Sequence[Point], name: str, launcher: LauncherSection | None = None) -> int:
     """Print points, groups, loads, what is done already, memory and tokens to come; returns 0.
 
     Raises:
         ConfigError: a point cannot be prepared, or the launcher cannot run here.
     """
     plan, console = _prepared(points, name)
-    workers = None if launcher is None else workers_line(plan, launcher)
+    workers = None if launcher is None else workers_of(launcher, points).describe(plan)
     console.print(_points_table(plan))
     if len(plan.jobs) > _MOST_ROWS:
         console.print(f"... and {len(plan.jobs) - _MOST_ROWS} more points", style="dim")
@@ -57,7 +56,7 @@ def show_plan(points: Sequence[Point], name: str, launcher: Launcher | None = No
     return 0
 
 
-def show_check(points: Sequence[Point], name: str, launcher: Launcher | None = None) -> int:
+def show_check(points: Sequence[Point], name: str, launcher: LauncherSection | None = None) -> int:
     """Prepare every point and print that there are no mistakes; returns 0.
 
     Raises:
@@ -65,7 +64,7 @@ def show_check(points: Sequence[Point], name: str, launcher: Launcher | None = N
     """
     plan, console = _prepared(points, name)
     if launcher is not None:
-        workers_of(launcher, points)
+        workers_of(launcher, points).describe(plan)
     prompts = len({prompt.text for job in plan.jobs for prompt in job.prompts})
     print_hints(console, plan)
     console.print(

@@ -89,6 +89,17 @@ class Workers(Protocol):
     def retries(self) -> int:
         """How often a worker that died is started again."""
 
+    @staticmethod
+    def here() -> str:
+        """Return what it would do from this machine, or what it lacks: a few words for `harness doctor`."""
+
+    def describe(self, plan: Plan) -> str:
+        """Return in a line how the groups of a plan go to workers, for `harness plan`.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+
     def places(self, plan: Plan) -> int:
         """Return how many workers can be started side by side."""
 
@@ -114,3 +125,21 @@ def last_line(log: Path) -> str:
     except OSError:
         return ""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]
+
+
+def groups_at_once(plan: Plan, most: float) -> str:
+    """Return how many groups there are, how many run at once of `most` workers, and which after which."""
+    first = sum(not group.after for group in plan.groups)
+    at_once = min(most, max(first, len(plan.groups) - first))
+    parts = [f"{counted(len(plan.groups), 'group')}, at most {at_once} at once"]
+    for group in plan.groups:
+        if group.after:
+            parts.append(
+                f"{group.name} after {', '.join(plan.groups[number].name for number in group.after)}"
+            )
+    return "; ".join(parts)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things: `1 worker`, `2 workers`."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
