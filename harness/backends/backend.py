@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.backends.distributions import Distributions
     from harness.backends.drafting import Speculator
     from harness.config.point import Engine, Timing
+    from harness.models.device import WorkerDevice
     from harness.models.model_info import ModelInfo
     from harness.models.precision import Precision
     from harness.store.records import PromptScores, Repetition, Sample
@@ -237,6 +238,7 @@ class Target(ABC):
         precision: of the weights as they are run, comparable with `<`; None where it is unknown.
         checkpoint_precision: the highest precision that the checkpoint has; None where it is unknown.
         weight_bytes: estimated bytes of the weights as they are run; None where they are unknown.
+        elsewhere: the device, where it is that of workers on other machines.
     """
 
     info: ModelInfo
@@ -248,6 +250,7 @@ class Target(ABC):
     precision: Precision | None
     checkpoint_precision: Precision | None
     weight_bytes: int | None
+    elsewhere: WorkerDevice | None = None
 
     remote: ClassVar[bool] = False
     """Whether a server answers, so that requests are counted, not loads."""

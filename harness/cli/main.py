@@ -185,10 +185,11 @@ def _run_sweep(points: list[Point], name: str, files: HydraFiles) -> int:
 
     if files.launcher is None:
         return run_sweep(points, name, files)
-    from harness.run.launchers import workers_of
+    from harness.run.launchers import device_of, workers_of
     from harness.run.worker_pool import WorkerPool
 
-    return run_sweep(points, name, files, WorkerPool(workers_of(files.launcher, points)))
+    pool = WorkerPool(workers_of(files.launcher, points))
+    return run_sweep(points, name, files, pool, device_of(files.launcher))
 
 
 def _plan(words: list[str]) -> int:

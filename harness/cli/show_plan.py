@@ -21,7 +21,7 @@ from harness.plan.plan import Group, Plan, make_plan
 from harness.prompts.prompt import Prompt
 from harness.report.console import SafeConsole
 from harness.run.display import print_hints, print_title, print_warning, print_warnings
-from harness.run.launchers import workers_of
+from harness.run.launchers import device_of, workers_of
 from harness.terminal import visible
 
 _MOST_ROWS = 60
@@ -34,7 +34,7 @@ def show_plan(points: Sequence[Point], name: str, launcher: LauncherSection | No
     Raises:
         ConfigError: a point cannot be prepared, or the launcher cannot run here.
     """
-    plan, console = _prepared(points, name)
+    plan, console = _prepared(points, name, launcher)
     workers = None if launcher is None else workers_of(launcher, points).describe(plan)
     console.print(_points_table(plan))
     if len(plan.jobs) > _MOST_ROWS:
@@ -62,7 +62,7 @@ def show_check(points: Sequence[Point], name: str, launcher: LauncherSection | N
     Raises:
         ConfigError: with every mistake found, or the launcher cannot run here.
     """
-    plan, console = _prepared(points, name)
+    plan, console = _prepared(points, name, launcher)
     if launcher is not None:
         workers_of(launcher, points).describe(plan)
     prompts = len({prompt.text for job in plan.jobs for prompt in job.prompts})
@@ -207,9 +207,11 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
-def _prepared(points: Sequence[Point], name: str) -> tuple[Plan, SafeConsole]:
+def _prepared(
+    points: Sequence[Point], name: str, launcher: LauncherSection | None
+) -> tuple[Plan, SafeConsole]:
     """The plan of a sweep, its warnings printed."""
-    plan = make_plan(points, name)
+    plan = make_plan(points, name, device_of(launcher))
     console = SafeConsole()
     print_warnings(console, plan)
     return plan, console

@@ -23,6 +23,7 @@ class LauncherSection(Section):
         SUMMARY: what it does, in a line.
         GUIDE: what its help says below the keys: examples, and what to know.
         SAME: keys of other launchers, and ours that mean the same.
+        GPUS: the key that gives each worker GPUs of another machine; empty where there is none.
         VALUES: what a key takes, where its type says too little: `a list of different numbers, as in [0,2]`.
     """
 
@@ -31,12 +32,18 @@ class LauncherSection(Section):
     GUIDE: ClassVar[str]
     SAME: ClassVar[Mapping[str, str]] = {}
     VALUES: ClassVar[Mapping[str, str]] = {}
+    GPUS: ClassVar[str] = ""
 
     retries: Natural = Field(2, description="how often a worker that died is started again at its group")
 
     @property
     def device(self) -> str | None:
         """The kind of device that its workers have, `cuda` or `cpu`; None for what this machine has."""
+        return None
+
+    @property
+    def device_gb(self) -> float | None:
+        """The memory of one GPU of its workers, in GB of 10^9 bytes; None where it is unknown."""
         return None
 
     def mistakes(self) -> Iterator[Mistake]:

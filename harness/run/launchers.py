@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.config.launcher_section import LauncherSection
+from harness.config.launcher_section import PREFIX, LauncherSection
 from harness.config.local_gpus import LocalGpus
 from harness.config.point import Point
+from harness.models.device import WorkerDevice
 from harness.run.workers import Workers
 
 
@@ -18,6 +19,15 @@ def engine(section: type[LauncherSection]) -> Any:
 
         return LocalWorkers
     raise NotImplementedError(section.NAME)
+
+
+def device_of(launcher: LauncherSection | None) -> WorkerDevice | None:
+    """Return the device that a plan is made for; None for this machine's."""
+    if launcher is None or launcher.device is None:
+        return None
+    memory = None if launcher.device_gb is None else int(launcher.device_gb * 1e9)
+    cure = f"set {PREFIX}{launcher.GPUS}=1" if launcher.GPUS else "use a launcher whose workers have one"
+    return WorkerDevice(launcher.device, memory if launcher.device == "cuda" else None, cure)
 
 
 def workers_of(launcher: LauncherSection, points: Sequence[Point]) -> Workers:

@@ -15,6 +15,7 @@ from harness.analysis.expectations import missed
 from harness.config.hydra_output import HydraFiles
 from harness.config.point import Point
 from harness.errors import ConfigError
+from harness.models.device import WorkerDevice
 from harness.plan.plan import Plan, make_plan
 from harness.report import print_sweep, write_sweep_reports
 from harness.report.console import SafeConsole
@@ -35,7 +36,13 @@ _WAITING = "another process is running the same sweep; waiting for it"
 _STYLES = {"done": "green", "reused": "cyan", "failed": "bold red"}
 
 
-def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: Executor | None = None) -> int:
+def run_sweep(
+    points: Sequence[Point],
+    name: str,
+    files: HydraFiles,
+    executor: Executor | None = None,
+    device: WorkerDevice | None = None,
+) -> int:
     """Run what the store lacks of these points.
 
     Args:
@@ -43,6 +50,7 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: E
         name: the sweep's.
         files: what Hydra would write of the command, written into the sweep's folder.
         executor: runs the groups; this process when None.
+        device: of the executor, where it is on other machines.
 
     Returns:
         The exit status: 0 when every point is done and shows what was expected, else 1.
@@ -51,7 +59,7 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: E
         ConfigError: a point cannot be prepared; nothing was loaded.
     """
     console = SafeConsole(highlight=True)
-    plan = make_plan(points, name)
+    plan = make_plan(points, name, device)
     _check_outputs(plan.outputs)
     sweep = plan.sweep()
     print_warnings(console, plan)

@@ -15,7 +15,7 @@ from harness.config.point import Backend as BackendChoice
 from harness.config.point import Model, Point, Quantization
 from harness.errors import ConfigError
 from harness.models.agreement import disagreements
-from harness.models.device import resolve_device
+from harness.models.device import planned_device, worker_device
 from harness.models.locate import locate
 from harness.models.memory import BYTES, available_bytes, kv_cache_bytes, resolve_dtype, weight_bytes
 from harness.models.packages import package_version
@@ -61,9 +61,9 @@ class VllmTarget(Target):
         most = self.backend.max_num_seqs or MOST_ROWS
         return BatchEstimate(min(most, rows or most), kv_cache_bytes(self.info.config, longest, value_bytes))
 
-    def available_bytes(self) -> int:
-        """Return the memory that is free on the device."""
-        return available_bytes(self.device)
+    def available_bytes(self) -> int | None:
+        """Return the memory that is free on the device; all of it elsewhere, None where it is unknown."""
+        return available_bytes(self.device) if self.elsewhere is None else self.elsewhere.memory
 
     def open(self, progress: Progress) -> Backend:
         """Load the model into an engine."""
@@ -82,7 +82,7 @@ def vllm_target(point: Point, once: Once) -> VllmTarget:
     """
     model, quantization, backend = point.model, point.quantization, point.backend
     found = once("vllm", installed)
-    device = once(("device", model.device), lambda: resolve_device(model.device).partition(":")[0])
+    device = planned_device(model.device, once)
     files = once(("files", model), lambda: locate(model))
     if mistakes := list(vllm_mistakes(point, files, found, device)):
         raise ConfigError(mistakes)
@@ -99,6 +99,7 @@ def vllm_target(point: Point, once: Once) -> VllmTarget:
             found=found,
             info=info,
             device=device,
+            elsewhere=worker_device(once),
             cache=None,
             facts={
                 "backend": "vllm",
