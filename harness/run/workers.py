@@ -8,6 +8,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, Protocol
 
+from harness.artifacts.registry import inventory
 from harness.plan.plan import Plan
 from harness.progress import Progress
 
@@ -141,6 +142,15 @@ def last_line(log: Path) -> str:
     except OSError:
         return ""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]
+
+
+def is_complete(plan: Plan, number: int) -> bool:
+    """Return whether the store has all of a group, undamaged."""
+    jobs = plan.groups[number].jobs
+    if any(plan.missing[index] for index in jobs):
+        return False
+    held = inventory(plan.outputs, thorough=True)
+    return not any(held.damage(plan.jobs[index].point_id for index in jobs))
 
 
 def groups_at_once(plan: Plan, most: float) -> str:
