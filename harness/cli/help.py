@@ -11,11 +11,10 @@ from harness.analysis.goal import ALIAS
 from harness.analysis.metric_catalog import METRICS, Metric
 from harness.cli.command_help import describe_command
 from harness.cli.help_rows import row
-from harness.cli.launcher_words import describe_launchers
+from harness.cli.launcher_words import launcher_help
 from harness.config import schema
 from harness.config.groups import ConfigGroups
-from harness.config.launcher import GROUP as LAUNCHER
-from harness.config.launcher import NAMES as LAUNCHER_NAMES
+from harness.config.launcher_section import GROUP as LAUNCHER
 from harness.config.search_path import (
     EXPERIMENTS,
     built_in,
@@ -116,8 +115,8 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
     name = choice if equals and group in (*groups.choices, LAUNCHER) else name
     if name in groups.choices or name in schema.sections():
         return "\n\n".join([_describe_group(name, groups), *_metrics(name)])
-    if name in LAUNCHER_NAMES:
-        return describe_launchers()
+    if (of_launchers := launcher_help(name)) is not None:
+        return of_launchers
     if name in commands:
         return describe_command(name, commands[name])
     if name == "metrics":

@@ -14,29 +14,28 @@ from harness.artifacts.registry import actions
 from harness.artifacts.samples import Samples, prompts_per_batch
 from harness.artifacts.timing import Timing
 from harness.backends.backend import TokenIds
-from harness.cli.launcher_words import workers_line
-from harness.config.launcher import Launcher
+from harness.config.launcher_section import LauncherSection
 from harness.config.point import Point
 from harness.models.memory import format_bytes
 from harness.plan.plan import Group, Plan, make_plan
 from harness.prompts.prompt import Prompt
 from harness.report.console import SafeConsole
 from harness.run.display import print_hints, print_title, print_warning, print_warnings
-from harness.run.launchers import workers_of
+from harness.run.launchers import device_of, workers_of
 from harness.terminal import visible
 
 _MOST_ROWS = 60
 _LEAST_USD = 1e-3  # USD
 
 
-def show_plan(points: Sequence[Point], name: str, launcher: Launcher | None = None) -> int:
+def show_plan(points: Sequence[Point], name: str, launcher: LauncherSection | None = None) -> int:
     """Print points, groups, loads, what is done already, memory and tokens to come; returns 0.
 
     Raises:
         ConfigError: a point cannot be prepared, or the launcher cannot run here.
     """
-    plan, console = _prepared(points, name)
-    workers = None if launcher is None else workers_line(plan, launcher)
+    plan, console = _prepared(points, name, launcher)
+    workers = None if launcher is None else workers_of(launcher, points).describe(plan)
     console.print(_points_table(plan))
     if len(plan.jobs) > _MOST_ROWS:
         console.print(f"... and {len(plan.jobs) - _MOST_ROWS} more points", style="dim")
@@ -57,15 +56,15 @@ def show_plan(points: Sequence[Point], name: str, launcher: Launcher | None = No
     return 0
 
 
-def show_check(points: Sequence[Point], name: str, launcher: Launcher | None = None) -> int:
+def show_check(points: Sequence[Point], name: str, launcher: LauncherSection | None = None) -> int:
     """Prepare every point and print that there are no mistakes; returns 0.
 
     Raises:
         ConfigError: with every mistake found, or the launcher cannot run here.
     """
-    plan, console = _prepared(points, name)
+    plan, console = _prepared(points, name, launcher)
     if launcher is not None:
-        workers_of(launcher, points)
+        workers_of(launcher, points).describe(plan)
     prompts = len({prompt.text for job in plan.jobs for prompt in job.prompts})
     print_hints(console, plan)
     console.print(
@@ -208,9 +207,11 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
-def _prepared(points: Sequence[Point], name: str) -> tuple[Plan, SafeConsole]:
+def _prepared(
+    points: Sequence[Point], name: str, launcher: LauncherSection | None
+) -> tuple[Plan, SafeConsole]:
     """The plan of a sweep, its warnings printed."""
-    plan = make_plan(points, name)
+    plan = make_plan(points, name, device_of(launcher))
     console = SafeConsole()
     print_warnings(console, plan)
     return plan, console

@@ -3,18 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from harness.config.launcher import Launcher
+from harness.config.launcher_section import PREFIX, LauncherSection
+from harness.config.local_gpus import LocalGpus
 from harness.config.point import Point
+from harness.config.submitit_launchers import BatchLauncher, SubmititLocal, SubmititSlurm
+from harness.models.device import WorkerDevice
+from harness.run.batch_workers import BatchWorkers
+from harness.run.detached import Detach, detach_to
 from harness.run.workers import Workers
 
 
-def workers_of(launcher: Launcher, points: Sequence[Point]) -> Workers:
+def engine(section: type[LauncherSection]) -> Any:
+    """Return the class of `Workers` that a launcher starts; called with the launcher and the points."""
+    if section is LocalGpus:
+        from harness.run.local_workers import LocalWorkers
+
+        return LocalWorkers
+    if section is SubmititLocal:
+        from harness.run.local_job_workers import LocalJobWorkers
+
+        return LocalJobWorkers
+    if section is SubmititSlurm:
+        from harness.run.slurm_workers import SlurmWorkers
+
+        return SlurmWorkers
+    raise NotImplementedError(section.NAME)
+
+
+def device_of(launcher: LauncherSection | None) -> WorkerDevice | None:
+    """Return the device that a plan is made for; None for this machine's."""
+    if launcher is None or launcher.device is None:
+        return None
+    memory = None if launcher.device_gb is None else int(launcher.device_gb * 1e9)
+    cure = f"set {PREFIX}{launcher.GPUS}=1" if launcher.GPUS else "use a launcher whose workers have one"
+    return WorkerDevice(launcher.device, memory if launcher.device == "cuda" else None, cure)
+
+
+def detach_of(launcher: LauncherSection, workers: Workers) -> Detach | None:
+    """Return what submits a sweep without waiting for it; None where the command waits."""
+    if isinstance(launcher, BatchLauncher) and isinstance(workers, BatchWorkers) and not launcher.wait:
+        return detach_to(workers)
+    return None
+
+
+def workers_of(launcher: LauncherSection, points: Sequence[Point]) -> Workers:
     """Return who starts the workers of a launcher.
 
     Raises:
         ConfigError: the launcher cannot run these points from this machine.
     """
-    from harness.run.local_workers import LocalWorkers
-
-    return LocalWorkers(launcher, points)
+    workers: Workers = engine(type(launcher))(launcher, points)
+    return workers

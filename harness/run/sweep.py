@@ -15,9 +15,11 @@ from harness.analysis.expectations import missed
 from harness.config.hydra_output import HydraFiles
 from harness.config.point import Point
 from harness.errors import ConfigError
+from harness.models.device import WorkerDevice
 from harness.plan.plan import Plan, make_plan
 from harness.report import print_sweep, write_sweep_reports
 from harness.report.console import SafeConsole
+from harness.run.detached import Detach
 from harness.run.display import Display, print_hints, print_title, print_warning, print_warnings
 from harness.run.estimate import expected_work
 from harness.run.executor import Executor, Outcome
@@ -35,7 +37,14 @@ _WAITING = "another process is running the same sweep; waiting for it"
 _STYLES = {"done": "green", "reused": "cyan", "failed": "bold red"}
 
 
-def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: Executor | None = None) -> int:
+def run_sweep(
+    points: Sequence[Point],
+    name: str,
+    files: HydraFiles,
+    executor: Executor | None = None,
+    device: WorkerDevice | None = None,
+    detach: Detach | None = None,
+) -> int:
     """Run what the store lacks of these points.
 
     Args:
@@ -43,15 +52,17 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: E
         name: the sweep's.
         files: what Hydra would write of the command, written into the sweep's folder.
         executor: runs the groups; this process when None.
+        device: of the executor, where it is on other machines.
+        detach: submits what is to be run, in place of the executor, where the store lacks anything.
 
     Returns:
-        The exit status: 0 when every point is done and shows what was expected, else 1.
+        The exit status: 0 when every point is done and shows what was expected, or was submitted; else 1.
 
     Raises:
         ConfigError: a point cannot be prepared; nothing was loaded.
     """
     console = SafeConsole(highlight=True)
-    plan = make_plan(points, name)
+    plan = make_plan(points, name, device)
     _check_outputs(plan.outputs)
     sweep = plan.sweep()
     print_warnings(console, plan)
@@ -62,7 +73,15 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: E
         sweep.save()
         for path, text in files(sweep.folder).items():
             write_text(sweep.folder / path, text)
+        if detach is not None and (said := _detached(detach, plan, console)):
+            console.print(Text(visible("\n".join(said))), soft_wrap=True)
+            return 0
         return _Run(plan, sweep, console).go(executor or LocalExecutor())
+
+
+def _detached(detach: Detach, plan: Plan, console: SafeConsole) -> Sequence[str]:
+    with Display(console, len(plan.jobs)) as display:
+        return detach(plan, display)
 
 
 class _Run:

@@ -11,17 +11,18 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from harness.artifacts.job import families
-from harness.artifacts.registry import inventory
 from harness.errors import StoreError
 from harness.plan.plan import Plan
 from harness.progress import Progress, bar_beside
 from harness.run.executor import Outcome
 from harness.run.planned_points import write_points
 from harness.run.worker_lines import STORE_FAILED
-from harness.run.workers import Event, Task, Worker, Workers
+from harness.run.workers import Event, Task, Worker, Workers, is_complete
 from harness.store.stored_point import stored_point
 
 _POLL_S = 0.5
+_BEFORE = ("starting", "loading", "waiting", "queued")
+"""How stages begin in which nothing has been decoded yet."""
 
 
 @dataclass
@@ -84,12 +85,13 @@ class _PoolRun:
 
     def outcomes(self) -> Generator[Outcome]:
         for number in list(self._waiting):
-            if self._is_complete(number):
+            if is_complete(self._plan, number):
                 self._waiting.remove(number)
                 self._ended.add(number)
                 now = time.time()
                 yield from (Outcome(index, "reused", now) for index in self._plan.groups[number].jobs)
         if self._waiting:
+            self._workers.prepare(self._plan, self._progress)
             write_points(self._plan)
         try:
             while self._waiting or self._running:
@@ -104,13 +106,6 @@ class _PoolRun:
                 one.worker.end()
             for one in self._running:
                 one.worker.wait()
-
-    def _is_complete(self, number: int) -> bool:
-        jobs = self._plan.groups[number].jobs
-        if any(self._plan.missing[index] for index in jobs):
-            return False
-        held = inventory(self._plan.outputs, thorough=True)
-        return not any(held.damage(self._plan.jobs[index].point_id for index in jobs))
 
     def _start_what_can_start(self) -> None:
         free = self._workers.places(self._plan) - len(self._running)
@@ -133,7 +128,7 @@ class _PoolRun:
                 yield outcome
         elif "stage" in told:
             one.done = 0
-            one.began |= not str(told["stage"]["label"]).startswith(("starting", "loading", "waiting"))
+            one.began |= not str(told["stage"]["label"]).startswith(_BEFORE)
             one.bar.stage(**told["stage"])
         elif "done" in told:
             one.bar.advance(int(told["done"]) - one.done)
@@ -156,10 +151,16 @@ class _PoolRun:
             yield from self._fail(one, list(one.left), how)
             self._group_ended(one)
             return
+        if one.worker.after == "never":
+            yield from self._fail(one, list(one.left), how)
+            self._group_ended(one)
+            return
+        if one.worker.after == "again":
+            self._start_again(one, f"{how}; goes on in another one")
+            return
         one.deaths += 1
         family = self._family_in_work(one)
         kept = self._kept(family)
-        group = self._plan.groups[one.task.group].name
         if one.deaths > 1 and kept == one.kept:
             doomed = family if one.began else list(one.left)
             yield from self._fail(one, doomed, f"{how}; twice at the same place, so these points fail")
@@ -171,8 +172,12 @@ class _PoolRun:
             self._group_ended(one)
             return
         again = f" ({one.deaths} of {self._workers.retries})" if one.deaths else " without these points"
-        self._progress.message(f"{group}: {how}; started again{again}, what is kept is not decoded again")
-        one.kept, one.began, one.error = kept, False, None
+        one.kept = kept
+        self._start_again(one, f"{how}; started again{again}, what is kept is not decoded again")
+
+    def _start_again(self, one: _Running, how: str) -> None:
+        self._progress.message(f"{self._plan.groups[one.task.group].name}: {how}")
+        one.began, one.error = False, None
         one.task = replace(one.task, without=tuple(one.failed), attempt=one.task.attempt + 1)
         (one.worker,) = self._workers.start([one.task], self._events)
 

@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from harness.config.launcher import LocalGpus
+from harness.config.local_gpus import LocalGpus
 from harness.config.point import Point
 from harness.errors import ConfigError
 from harness.models.device import cpu_threads, devices
 from harness.plan.plan import Group, Plan
+from harness.run.workers import counted
 
 
 @dataclass(frozen=True)
@@ -103,3 +104,12 @@ def shared_device(plan: Plan, group: Group, slot: Slot, slots: int) -> tuple[str
     if on_gpu:
         return f"gpu-{'-'.join(slot.gpus)}", slot.on_gpus
     return "cpu", slots
+
+
+def describe_slots(slots: tuple[Slot, ...]) -> str:
+    """Return how many slots there are, and where: `2 workers (GPU 0, GPU 1, 4 threads each)`."""
+    gpus = [f"GPU {','.join(slot.gpus)}" for slot in slots if slot.gpus]
+    where = ", ".join(gpus) if gpus else "CPU"
+    threads = slots[0].environment.get("OMP_NUM_THREADS")
+    share = f", {counted(int(threads), 'thread')} each" if threads else ""
+    return f"{counted(len(slots), 'worker')} ({where}{share})"

@@ -6,15 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from harness.artifacts.registry import inventory
 from harness.plan.plan import Plan
+from harness.progress import Progress
 
 FOLDER = "workers"
 """In the folder of a sweep: what workers write beside the store."""
 
 PATIENCE_S = 10.0
 """A worker that is asked to end is killed after this."""
+
+
+After = Literal["count", "again", "never"]
+"""Whether another worker takes the place of one that died, and whether that counts among the retries."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,10 @@ class Worker(Protocol):
     def status(self) -> int | None:
         """Its exit status, negative for a signal; None while it runs, or waits to."""
 
+    @property
+    def after(self) -> After:
+        """Whether another takes its place once it died: `count` it, `again` without counting, `never`."""
+
     def how_it_ended(self) -> str:
         """Return in a few words how it ended, and the last line of its log."""
 
@@ -88,6 +98,24 @@ class Workers(Protocol):
     @property
     def retries(self) -> int:
         """How often a worker that died is started again."""
+
+    @staticmethod
+    def here() -> str:
+        """Return what it would do from this machine, or what it lacks: a few words for `harness doctor`."""
+
+    def describe(self, plan: Plan) -> str:
+        """Return in a line how the groups of a plan go to workers, for `harness plan`.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+
+    def prepare(self, plan: Plan, progress: Progress) -> None:
+        """Make ready what workers will need, before the plan's points are written and any is started.
+
+        Raises:
+            ConfigError: they cannot be started.
+        """
 
     def places(self, plan: Plan) -> int:
         """Return how many workers can be started side by side."""
@@ -114,3 +142,30 @@ def last_line(log: Path) -> str:
     except OSError:
         return ""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]
+
+
+def is_complete(plan: Plan, number: int) -> bool:
+    """Return whether the store has all of a group, undamaged."""
+    jobs = plan.groups[number].jobs
+    if any(plan.missing[index] for index in jobs):
+        return False
+    held = inventory(plan.outputs, thorough=True)
+    return not any(held.damage(plan.jobs[index].point_id for index in jobs))
+
+
+def groups_at_once(plan: Plan, most: float) -> str:
+    """Return how many groups there are, how many run at once of `most` workers, and which after which."""
+    first = sum(not group.after for group in plan.groups)
+    at_once = min(most, max(first, len(plan.groups) - first))
+    parts = [f"{counted(len(plan.groups), 'group')}, at most {at_once} at once"]
+    for group in plan.groups:
+        if group.after:
+            parts.append(
+                f"{group.name} after {', '.join(plan.groups[number].name for number in group.after)}"
+            )
+    return "; ".join(parts)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things: `1 worker`, `2 workers`."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from harness.config.point import Model, Point, Quantization
 from harness.models.agreement import disagreements
 from harness.models.amateur import KEY, check_amateur, locate_amateur
 from harness.models.caches import NOTE, PACKAGES, cache_config, check_cache
-from harness.models.device import check_attention, resolve_device
+from harness.models.device import check_attention, planned_device, worker_device
 from harness.models.gguf_checkpoint import dequantized_note
 from harness.models.locate import locate
 from harness.models.memory import BYTES, available_bytes, resolve_dtype, weight_bytes
@@ -40,6 +40,9 @@ _MISREAD_BY_1 = frozenset({
     "xlnet", "xlstm", "zamba", "zamba2",
 })  # fmt: skip
 """Model types whose prompts or texts version 1 could misread: what it stored of them is not reused."""
+
+_ENOUGH = 2**50
+"""Memory of a device of which nothing is known, in bytes."""
 
 _LIBRARIES = ("torch", "transformers", "bitsandbytes")
 """Libraries whose arithmetic the samples depend on; their versions are read without importing them."""
@@ -73,6 +76,10 @@ class HfTarget(Target):
 
         return once((key, name, self.model, self.quantization), make)
 
+    def checkpoints(self, second_models: Iterable[str] = ()) -> Sequence[ModelFiles]:
+        """Return the model's own, and those of amateurs and drafts."""
+        return [self.info, *(locate_amateur(name, self.model) for name in second_models)]
+
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:
         """Return whether a strategy decodes in one batch with others."""
         return method_of(effective, self.cache).shares_batches
@@ -84,7 +91,8 @@ class HfTarget(Target):
             amateurs = {amateur_id(request.strategy.effective) for request in requests} - {None}
             others = [locate_amateur(str(name), self.model) for name in amateurs]
             weights = [self.weight_bytes, *(weight_bytes(files, self.quantization) for files in others)]
-            free = max(0, self.available_bytes() - sum(size or 0 for size in weights))
+            available = self.available_bytes()
+            free = _ENOUGH if available is None else max(0, available - sum(size or 0 for size in weights))
             first = requests[0].strategy
             method = method_of(first.effective, first.cache)
             rows = 1
@@ -93,9 +101,9 @@ class HfTarget(Target):
         cache = max(request_cache_bytes(request, self.info, value_bytes) for request in requests)
         return BatchEstimate(rows, cache)
 
-    def available_bytes(self) -> int:
-        """Return the memory that is free on the device."""
-        return available_bytes(self.device)
+    def available_bytes(self) -> int | None:
+        """Return the memory that is free on the device; all of it elsewhere, None where it is unknown."""
+        return available_bytes(self.device) if self.elsewhere is None else self.elsewhere.memory
 
     def open(self, progress: Progress) -> Backend:
         """Load the model."""
@@ -113,7 +121,7 @@ def hf_target(point: Point, once: Once) -> HfTarget:
         ConfigError: the model, device, quantization or cache is not available.
     """
     model, quantization = point.model, point.quantization
-    device = once(("device", model.device), lambda: resolve_device(model.device).partition(":")[0])
+    device = planned_device(model.device, once)
     files = once(("files", model), lambda: locate(model))
     once(
         ("quantization", quantization, device, model),
@@ -140,6 +148,7 @@ def hf_target(point: Point, once: Once) -> HfTarget:
             quantization=quantization,
             info=files,
             device=device,
+            elsewhere=worker_device(once),
             cache=cache,
             facts={
                 "engine": 2 if files.model_type in _MISREAD_BY_1 else ENGINE_VERSION,
