@@ -8,6 +8,7 @@ from typing import Any
 from harness.config.launcher_section import PREFIX, LauncherSection
 from harness.config.local_gpus import LocalGpus
 from harness.config.point import Point
+from harness.config.ray_launcher import RayLauncher
 from harness.models.device import WorkerDevice
 from harness.run.workers import Workers
 
@@ -18,6 +19,10 @@ def engine(section: type[LauncherSection]) -> Any:
         from harness.run.local_workers import LocalWorkers
 
         return LocalWorkers
+    if section is RayLauncher:
+        from harness.run.ray_workers import RayWorkers
+
+        return RayWorkers
     raise NotImplementedError(section.NAME)
 
 

@@ -104,6 +104,7 @@ class _PoolRun:
                 one.worker.end()
             for one in self._running:
                 one.worker.wait()
+            self._workers.close()
 
     def _is_complete(self, number: int) -> bool:
         jobs = self._plan.groups[number].jobs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,9 @@ class Workers(Protocol):
             StoreError: the log cannot be written.
         """
 
+    def close(self) -> None:
+        """Release what starting them took; none runs any more."""
+
 
 def last_line(log: Path) -> str:
     """Return the last line of a log that is not blank; empty where there is none."""
@@ -125,6 +129,15 @@ def last_line(log: Path) -> str:
     except OSError:
         return ""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]
+
+
+def exit_reason(status: int) -> str:
+    """Return in a few words how a process with this exit status ended; negative for a signal."""
+    if status == -signal.SIGKILL:
+        return "was killed (SIGKILL), as the system does when memory runs out"
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with exit status {status}"
 
 
 def groups_at_once(plan: Plan, most: float) -> str:
