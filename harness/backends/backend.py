@@ -8,7 +8,7 @@ capability leaves columns empty in the tables; it is never imitated.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from harness.backends.drafting import Speculator
     from harness.config.point import Engine, Timing
     from harness.models.device import WorkerDevice
+    from harness.models.model_files import ModelFiles
     from harness.models.model_info import ModelInfo
     from harness.models.precision import Precision
     from harness.store.records import PromptScores, Repetition, Sample
@@ -274,6 +275,10 @@ class Target(ABC):
     def most_usd(self, prompt: Prompt, new_tokens: int) -> float | None:
         """Return an upper bound of what a request costs, in USD; None where it is unknown."""
         return None
+
+    def checkpoints(self, second_models: Iterable[str] = ()) -> Sequence[ModelFiles]:
+        """Return the checkpoints that opening it reads, with those of second models; none of a server's."""
+        return ()
 
     @abstractmethod
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:

@@ -1,14 +1,15 @@
 """`harness worker SWEEP --group K`: run one group of a planned sweep in this process.
 
-Launchers start it (`run/worker_pool.py`). What it tells its head is JSON on standard output
-(`run/worker_lines.py`); people read standard error.
+Launchers start it (`run/worker_pool.py`). What it tells its head is JSON on standard output, or in a file
+(`run/worker_lines.py`, `run/lines_file.py`); people read standard error.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from harness.config.secret_text import without_secrets
 from harness.errors import ConfigError, HarnessError, StoreError
 from harness.run.local import run_group
 from harness.run.planned_points import read_plan
+from harness.run.worker_job import told_to_a_file, turns_on
 from harness.run.worker_lines import STORE_FAILED, WorkerLines
-from harness.store.device_turns import DeviceTurns, SharedDevice, Undisturbed
+from harness.store.device_turns import DeviceTurns, Undisturbed
 
 _USAGE = "takes a sweep and one of its groups: harness worker SWEEP --group K"
-_OPTIONS = ("--group", "--without", "--shared", "--cores")
+_OPTIONS = ("--group", "--without", "--shared", "--cores", "--lines")
 
 
 def worker(words: Sequence[str]) -> int:
@@ -38,29 +40,35 @@ def worker(words: Sequence[str]) -> int:
     without = set(_numbers("--without", options["--without"])) if "--without" in options else set()
     if "--cores" in options and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, _numbers("--cores", options["--cores"]))
-    turns: DeviceTurns = Undisturbed()
-    if "--shared" in options:
-        place = Path(options["--shared"])
-        turns = SharedDevice(place.parent, place.name)
+    turns = turns_on(Path(options["--shared"])) if "--shared" in options else Undisturbed()
+    if "--lines" in options:
+        with told_to_a_file(Path(options["--lines"])) as job:
+            job.status = _run(sweep, number, without, turns, job.lines)
+        return job.status
     with WorkerLines(sys.stdout) as lines:
-        try:
-            lines.stage("starting", 1, "")
-            with turns.working():  # planning would disturb another one's timing
-                plan = read_plan(sweep)
-            if number >= len(plan.groups):
-                raise ConfigError.of(f"--group {number}", f"{sweep} has groups 0 to {len(plan.groups) - 1}")
-            group = plan.groups[number]
-            group = replace(group, jobs=tuple(index for index in group.jobs if index not in without))
-            failed = False
-            for outcome in run_group(plan, group, lines, turns):
-                lines.outcome(outcome)
-                failed |= outcome.status == "failed"
-        except StoreError as error:
+        return _run(sweep, number, without, turns, lines)
+
+
+def _run(sweep: str, number: int, without: Set[int], turns: DeviceTurns, lines: WorkerLines) -> int:
+    try:
+        lines.stage("starting", 1, "")
+        with turns.working():  # planning would disturb another one's timing
+            plan = read_plan(sweep)
+        if number >= len(plan.groups):
+            raise ConfigError.of(f"--group {number}", f"{sweep} has groups 0 to {len(plan.groups) - 1}")
+        group = plan.groups[number]
+        group = replace(group, jobs=tuple(index for index in group.jobs if index not in without))
+        failed = False
+        for outcome in run_group(plan, group, lines, turns):
+            lines.outcome(outcome)
+            failed |= outcome.status == "failed"
+    except StoreError as error:
+        with suppress(StoreError):  # the lines may be on the same disk
             lines.error(without_secrets(str(error)))
-            return STORE_FAILED
-        except HarnessError as error:
-            lines.error(without_secrets(" ".join(str(error).split())))
-            return error.exit_status
+        return STORE_FAILED
+    except HarnessError as error:
+        lines.error(without_secrets(" ".join(str(error).split())))
+        return error.exit_status
     return 1 if failed else 0
 
 

@@ -9,6 +9,7 @@ from harness.config.launcher_section import PREFIX, LauncherSection
 from harness.config.local_gpus import LocalGpus
 from harness.config.point import Point
 from harness.config.ray_launcher import RayLauncher
+from harness.config.submitit_launchers import SubmititLocal, SubmititSlurm
 from harness.models.device import WorkerDevice
 from harness.run.workers import Workers
 
@@ -19,6 +20,14 @@ def engine(section: type[LauncherSection]) -> Any:
         from harness.run.local_workers import LocalWorkers
 
         return LocalWorkers
+    if section is SubmititLocal:
+        from harness.run.local_job_workers import LocalJobWorkers
+
+        return LocalJobWorkers
+    if section is SubmititSlurm:
+        from harness.run.slurm_workers import SlurmWorkers
+
+        return SlurmWorkers
     if section is RayLauncher:
         from harness.run.ray_workers import RayWorkers
 

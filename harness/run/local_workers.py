@@ -9,6 +9,7 @@ from harness.config.local_gpus import LocalGpus
 from harness.config.point import Point
 from harness.models.memory import WORKERS_ON_DEVICE
 from harness.plan.plan import Plan
+from harness.progress import Progress
 from harness.run.worker_process import WorkerProcess
 from harness.run.worker_slots import Slot, describe_slots, shared_device, worker_slots
 from harness.run.workers import Event, Task, groups_at_once
@@ -49,6 +50,9 @@ class LocalWorkers:
         if any(workers > 1 for _, workers in shared):
             parts.append("others pause while latency is measured")
         return "; ".join(parts)
+
+    def prepare(self, plan: Plan, progress: Progress) -> None:
+        """Do nothing: workers of this machine can do what this process can."""
 
     def places(self, plan: Plan) -> int:
         """Return the number of slots."""

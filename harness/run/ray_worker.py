@@ -20,8 +20,9 @@ from harness.run.parcels import CHUNK_BYTES, Folder, Inbox, Outbox, Parcel
 from harness.run.planned_points import FILE
 from harness.run.ray_actor import GroupRunner, Run, Shipment
 from harness.run.ray_cluster import why_it_died
+from harness.run.weights_first import fetched_weights
 from harness.run.worker_lines import STORE_FAILED
-from harness.run.workers import PATIENCE_S, Event, Task, exit_reason, last_line
+from harness.run.workers import PATIENCE_S, After, Event, Task, exit_reason, last_line
 from harness.store.locks import lock
 
 _ASKED_S = 0.5
@@ -64,6 +65,7 @@ class RayWorker:
     def __init__(self, number: int, task: Task, run: Run, place: Place, events: SimpleQueue[Event]) -> None:
         self.name = f"worker {number}"
         self._task, self._run, self._place, self._events = task, run, place, events
+        self.after: After = "count"
         self._status: int | None = None
         self._reason = ""
         self._actor: Any = None
@@ -121,8 +123,7 @@ class RayWorker:
         except Exception as error:
             reason, for_ever = why_it_died(error)
             if for_ever:
-                status = 2
-                self._tell(error=f"{self.name} {reason}")
+                self.after = "never"
         finally:
             self._kill()
             self._reason, self._status = reason, status
@@ -137,6 +138,7 @@ class RayWorker:
         node, gpus = self._answer(self._actor.where.remote())
         self.name = f"{self.name} ({f'GPU {gpus} of ' if gpus else ''}{node})"
         self._tell(stage={"label": f"starting on {node}", "total": 1, "unit": ""})
+        self._look_for_weights()
         if self._sees_the_store():
             self._answer(self._actor.begin.remote(self._run))
             return self._listen(None)
@@ -166,6 +168,17 @@ class RayWorker:
                 "working folder; set hydra.launcher.store=ship, or put both on a file system that it has, too"
             )
         return bool(sees)
+
+    def _look_for_weights(self) -> None:
+        """Let the worker read the weights that the head fetched, if its node sees them, and no others."""
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        plan = self._task.plan
+        jobs = [plan.jobs[index] for index in plan.groups[self._task.group].jobs]
+        fetched = {str(path) for job in jobs for path in fetched_weights(job)}
+        if fetched and self._answer(self._actor.has.remote(sorted(fetched))):
+            changes = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(HF_HUB_CACHE)}
+            self._run = replace(self._run, environment={**self._run.environment, **changes})
 
     @contextmanager
     def _own_points(self) -> Iterator[list[Job]]:

@@ -13,9 +13,11 @@ from harness.config.ray_launcher import RayLauncher
 from harness.errors import ConfigError
 from harness.models.memory import WORKERS_ON_DEVICE
 from harness.plan.plan import Plan
+from harness.progress import Progress
 from harness.run import ray_cluster
 from harness.run.ray_actor import Run
 from harness.run.ray_worker import Place, RayWorker
+from harness.run.weights_first import fetch_weights_first
 from harness.run.workers import Event, Task, counted, groups_at_once
 from harness.store.files import write_text
 
@@ -91,10 +93,16 @@ class RayWorkers:
             fit = max(fit, len(plan.groups))
         return fit if self._launcher.workers == "auto" else min(self._launcher.workers, max(fit, 1))
 
+    def prepare(self, plan: Plan, progress: Progress) -> None:
+        """Connect, and fetch weights that nodes may see; those that do not see them fetch their own."""
+        if not self._connected:
+            progress.stage("connecting to Ray", 1, "")
+            self._connect()
+        if self._launcher.store != "ship":
+            fetch_weights_first(plan, progress)
+
     def start(self, tasks: Sequence[Task], events: SimpleQueue[Event]) -> Sequence[RayWorker]:
         """Ask Ray for a worker a task."""
-        if not self._connected:
-            self._connect()
         return [self._started(task, events) for task in tasks]
 
     def close(self) -> None:

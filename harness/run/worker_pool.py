@@ -22,6 +22,8 @@ from harness.run.workers import Event, Task, Worker, Workers
 from harness.store.stored_point import stored_point
 
 _POLL_S = 0.5
+_BEFORE = ("starting", "loading", "waiting", "queued")
+"""How stages begin in which nothing has been decoded yet."""
 
 
 @dataclass
@@ -90,6 +92,7 @@ class _PoolRun:
                 now = time.time()
                 yield from (Outcome(index, "reused", now) for index in self._plan.groups[number].jobs)
         if self._waiting:
+            self._workers.prepare(self._plan, self._progress)
             write_points(self._plan)
         try:
             while self._waiting or self._running:
@@ -134,7 +137,7 @@ class _PoolRun:
                 yield outcome
         elif "stage" in told:
             one.done = 0
-            one.began |= not str(told["stage"]["label"]).startswith(("starting", "loading", "waiting"))
+            one.began |= not str(told["stage"]["label"]).startswith(_BEFORE)
             one.bar.stage(**told["stage"])
         elif "done" in told:
             one.bar.advance(int(told["done"]) - one.done)
@@ -157,10 +160,16 @@ class _PoolRun:
             yield from self._fail(one, list(one.left), how)
             self._group_ended(one)
             return
+        if one.worker.after == "never":
+            yield from self._fail(one, list(one.left), how)
+            self._group_ended(one)
+            return
+        if one.worker.after == "again":
+            self._start_again(one, f"{how}; goes on in another one")
+            return
         one.deaths += 1
         family = self._family_in_work(one)
         kept = self._kept(family)
-        group = self._plan.groups[one.task.group].name
         if one.deaths > 1 and kept == one.kept:
             doomed = family if one.began else list(one.left)
             yield from self._fail(one, doomed, f"{how}; twice at the same place, so these points fail")
@@ -172,8 +181,12 @@ class _PoolRun:
             self._group_ended(one)
             return
         again = f" ({one.deaths} of {self._workers.retries})" if one.deaths else " without these points"
-        self._progress.message(f"{group}: {how}; started again{again}, what is kept is not decoded again")
-        one.kept, one.began, one.error = kept, False, None
+        one.kept = kept
+        self._start_again(one, f"{how}; started again{again}, what is kept is not decoded again")
+
+    def _start_again(self, one: _Running, how: str) -> None:
+        self._progress.message(f"{self._plan.groups[one.task.group].name}: {how}")
+        one.began, one.error = False, None
         one.task = replace(one.task, without=tuple(one.failed), attempt=one.task.attempt + 1)
         (one.worker,) = self._workers.start([one.task], self._events)
 

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from typing import BinaryIO
 
 from harness.errors import StoreError
-from harness.run.workers import PATIENCE_S, Event, exit_reason, last_line
+from harness.run.workers import PATIENCE_S, After, Event, exit_reason, last_line
 
 ASKED_S = 2.0
 """It is asked again after this."""
@@ -44,6 +44,7 @@ class WorkerProcess:
         events: SimpleQueue[Event],
     ) -> None:
         self.name = name
+        self.after: After = "count"
         self._log = log
         try:
             log.parent.mkdir(parents=True, exist_ok=True)

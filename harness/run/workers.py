@@ -7,15 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from harness.plan.plan import Plan
+from harness.progress import Progress
 
 FOLDER = "workers"
 """In the folder of a sweep: what workers write beside the store."""
 
 PATIENCE_S = 10.0
 """A worker that is asked to end is killed after this."""
+
+
+After = Literal["count", "again", "never"]
+"""Whether another worker takes the place of one that died, and whether that counts among the retries."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,10 @@ class Worker(Protocol):
     def status(self) -> int | None:
         """Its exit status, negative for a signal; None while it runs, or waits to."""
 
+    @property
+    def after(self) -> After:
+        """Whether another takes its place once it died: `count` it, `again` without counting, `never`."""
+
     def how_it_ended(self) -> str:
         """Return in a few words how it ended, and the last line of its log."""
 
@@ -99,6 +108,13 @@ class Workers(Protocol):
 
         Raises:
             ConfigError: they cannot.
+        """
+
+    def prepare(self, plan: Plan, progress: Progress) -> None:
+        """Make ready what workers will need, before the plan's points are written and any is started.
+
+        Raises:
+            ConfigError: they cannot be started.
         """
 
     def places(self, plan: Plan) -> int:

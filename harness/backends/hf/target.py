@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,10 @@ class HfTarget(Target):
             return {"id": name, "weights": files.fingerprint}
 
         return once((key, name, self.model, self.quantization), make)
+
+    def checkpoints(self, second_models: Iterable[str] = ()) -> Sequence[ModelFiles]:
+        """Return the model's own, and those of amateurs and drafts."""
+        return [self.info, *(locate_amateur(name, self.model) for name in second_models)]
 
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:
         """Return whether a strategy decodes in one batch with others."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from harness.models.agreement import disagreements
 from harness.models.device import planned_device, worker_device
 from harness.models.locate import locate
 from harness.models.memory import BYTES, available_bytes, kv_cache_bytes, resolve_dtype, weight_bytes
+from harness.models.model_files import ModelFiles
 from harness.models.packages import package_version
 from harness.models.prequantized import StoredQuantization
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
@@ -49,6 +50,10 @@ class VllmTarget(Target):
     def chat_end(self) -> ChatEnd:
         """Return the chat template's end of turn, where the model's EOS is another token."""
         return checkpoint_chat_end(self.model.name, self.info, self.loaded_tokenizer)
+
+    def checkpoints(self, second_models: Iterable[str] = ()) -> Sequence[ModelFiles]:
+        """Return the model's own."""
+        return [self.info]
 
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:
         """Return True: every request is a row by itself."""
