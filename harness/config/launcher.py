@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from harness.config.launcher_section import GROUP, PREFIX, LauncherSection, wrong_value
 from harness.config.local_gpus import LocalGpus
+from harness.config.ray_launcher import RayLauncher
 from harness.config.submitit_launchers import SubmititLocal, SubmititSlurm
 from harness.config.suggest import did_you_mean
 from harness.config.validation import describe_schema
@@ -26,11 +27,11 @@ SERIAL = "basic"
 SERIAL_SUMMARY = "one group after the other, in this process; the default"
 
 LAUNCHERS: Mapping[str, type[LauncherSection]] = {
-    one.NAME: one for one in (LocalGpus, SubmititLocal, SubmititSlurm)
+    one.NAME: one for one in (LocalGpus, SubmititLocal, SubmititSlurm, RayLauncher)
 }
 """Every launcher that starts workers, by the choice of `hydra/launcher`."""
 
-_OTHERS = {"joblib": LocalGpus.NAME}
+_OTHERS = {"joblib": LocalGpus.NAME, "ray_aws": RayLauncher.NAME, "ray_jobs": RayLauncher.NAME}
 """Launchers of Hydra's plug-ins, and ours that is meant."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from harness.config.launcher_section import PREFIX, LauncherSection
 from harness.config.local_gpus import LocalGpus
 from harness.config.point import Point
+from harness.config.ray_launcher import RayLauncher
 from harness.config.submitit_launchers import BatchLauncher, SubmititLocal, SubmititSlurm
 from harness.models.device import WorkerDevice
 from harness.run.batch_workers import BatchWorkers
@@ -29,6 +30,10 @@ def engine(section: type[LauncherSection]) -> Any:
         from harness.run.slurm_workers import SlurmWorkers
 
         return SlurmWorkers
+    if section is RayLauncher:
+        from harness.run.ray_workers import RayWorkers
+
+        return RayWorkers
     raise NotImplementedError(section.NAME)
 
 

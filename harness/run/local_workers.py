@@ -62,6 +62,9 @@ class LocalWorkers:
         """Start a process a task."""
         return [self._started(task, events) for task in tasks]
 
+    def close(self) -> None:
+        """Do nothing: its processes have ended."""
+
     def _started(self, task: Task, events: SimpleQueue[Event]) -> WorkerProcess:
         slot = next(slot for slot in self._slots if self._is_free(slot))
         words, environment = task.words, dict(slot.environment)

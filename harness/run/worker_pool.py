@@ -106,6 +106,7 @@ class _PoolRun:
                 one.worker.end()
             for one in self._running:
                 one.worker.wait()
+            self._workers.close()
 
     def _start_what_can_start(self) -> None:
         free = self._workers.places(self._plan) - len(self._running)

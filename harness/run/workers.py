@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,9 @@ class Workers(Protocol):
             StoreError: the log cannot be written.
         """
 
+    def close(self) -> None:
+        """Release what starting them took; none runs any more."""
+
 
 def last_line(log: Path) -> str:
     """Return the last line of a log that is not blank; empty where there is none."""
@@ -151,6 +155,15 @@ def is_complete(plan: Plan, number: int) -> bool:
         return False
     held = inventory(plan.outputs, thorough=True)
     return not any(held.damage(plan.jobs[index].point_id for index in jobs))
+
+
+def exit_reason(status: int) -> str:
+    """Return in a few words how a process with this exit status ended; negative for a signal."""
+    if status == -signal.SIGKILL:
+        return "was killed (SIGKILL), as the system does when memory runs out"
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with exit status {status}"
 
 
 def groups_at_once(plan: Plan, most: float) -> str:
