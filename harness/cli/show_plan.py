@@ -36,6 +36,16 @@ def show_plan(points: Sequence[Point], name: str, launcher: Launcher | None = No
         ConfigError: a point cannot be prepared, or the launcher cannot run here.
     """
     plan, console = _prepared(points, name)
+    print_plan(console, plan, launcher)
+    return 0
+
+
+def print_plan(console: SafeConsole, plan: Plan, launcher: Launcher | None = None) -> None:
+    """Print points, groups, loads, what is done already, memory and tokens to come.
+
+    Raises:
+        ConfigError: the launcher cannot run here.
+    """
     workers = None if launcher is None else workers_line(plan, launcher)
     console.print(_points_table(plan))
     if len(plan.jobs) > _MOST_ROWS:
@@ -54,7 +64,6 @@ def show_plan(points: Sequence[Point], name: str, launcher: Launcher | None = No
         console.print(visible_differences)
     print_title(console, plan)
     print_hints(console, plan)
-    return 0
 
 
 def show_check(points: Sequence[Point], name: str, launcher: Launcher | None = None) -> int:

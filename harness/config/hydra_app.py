@@ -35,6 +35,8 @@ Value = TypeVar("Value")
 Action = Callable[[list[Point], str, HydraFiles], Value]
 """Takes the points, the sweep's name, and what else Hydra says of it; returns what `run` returns."""
 
+Say = Callable[[Iterable[Mistake]], None]
+
 # Flags with which Hydra shows something instead of running, whatever the overrides.
 _UNCHECKED = ("--shell-completion", "-sc", "--hydra-help", "--info", "-i")
 _SHOWN = ("--cfg", "-c")
@@ -123,8 +125,12 @@ def compose(arguments: Arguments, groups: ConfigGroups | None = None) -> Command
     return Command(points, name, files, tuple(checked.repeated))
 
 
-def one_point(words: Sequence[str]) -> Point:
+def one_point(words: Sequence[str], say: Say | None = None) -> Point:
     """Compose the single point of a command that runs no sweep.
+
+    Args:
+        words: flags and overrides, as typed.
+        say: gets what has no effect, but is no reason to stop; printed when None.
 
     Raises:
         ConfigError: with every mistake found.
@@ -136,7 +142,7 @@ def one_point(words: Sequence[str]) -> Point:
     if mistakes := checked.mistakes + [Mistake(text, message) for text in checked.sweeps]:
         raise ConfigError(mistakes)
     point = make_points(_compose([*checked.overrides, "hydra.mode=RUN"], groups)[1])[0]
-    _say(checked.repeated)
+    (say or _say)(checked.repeated)
     return point
 
 

@@ -65,4 +65,6 @@ def _key(job: Job) -> str:
     point = job.point
     sections = (point.model, point.quantization, point.backend)
     config = [section.model_dump_json() for section in sections]
-    return json.dumps([*config, dict(job.target.facts), job.target.tokenizer_facts], sort_keys=True, default=str)
+    return json.dumps(
+        [*config, dict(job.target.facts), job.target.tokenizer_facts], sort_keys=True, default=str
+    )
