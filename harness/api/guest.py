@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 _turn = threading.RLock()
 _VARIABLES = (
     "ACCELERATE_", "BITSANDBYTES_", "BNB_", "HF_", "KMP_", "MLFLOW_", "OMP_", "TORCH", "TOKENIZERS_",
-    "TRANSFORMERS_", "VLLM_",
+    "TRANSFORMERS_", "VLLM_", "_RJEM_",
 )  # fmt: skip
 """How the names of variables begin that libraries set for themselves, some while they are imported."""
 
@@ -32,6 +33,7 @@ def guest() -> Iterator[None]:
         variables, levels, root = dict(os.environ), _levels(), logging.root
         handlers, level, threads = list(root.handlers), root.level, _torch_threads()
         hydra = _hydra_state()
+        _import_tqdm()
         try:
             yield
         finally:
@@ -46,6 +48,14 @@ def guest() -> Iterator[None]:
                 root.handlers[:] = handlers
             root.setLevel(level)
             _set_torch_threads(threads)
+
+
+def _import_tqdm() -> None:
+    """Import tqdm's bars without their warning that a notebook lacks widgets: none of them is shown."""
+    if "ipykernel" in sys.modules and "tqdm.auto" not in sys.modules:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import tqdm.auto  # noqa: F401
 
 
 def _levels() -> dict[str, int]:

@@ -185,7 +185,7 @@ class Result:
 
     def comparison(self) -> Frame:
         """Return a row a point and metric: value, 95% interval, difference from the baseline, p-value."""
-        return comparison_frame(self._written.comparison)
+        return comparison_frame(self._written.points, self._written.comparison)
 
     def generations(self, columns: Iterable[str] | None = None) -> Frame:
         """Return a row a sample of every point: prompt, output, finish_reason, mean_logprob, metrics."""

@@ -59,16 +59,24 @@ def joined_table(points: Sequence[PointResult], name: str, columns: Iterable[str
         has = p.stored.schema(name).names
         table = p.stored.table(name, None if wanted is None else [one for one in wanted if one in has])
         own = {
-            key: pa.DictionaryArray.from_arrays(
-                pa.array([0] * table.num_rows, pa.int32()), pa.array([values[row]], _type_of(values))
-            )
+            key: _same_value(values, row, table.num_rows)
             for key, values in known.items()
             if key not in table.column_names
         }
         tables.append(pa.table({**own, **{key: table.column(key) for key in table.column_names}}))
     if not tables:
         return Frame(pa.table({}))
-    return Frame(pa.concat_tables(tables, promote_options="permissive").unify_dictionaries())
+    return Frame(pa.concat_tables(tables, promote_options="permissive"))
+
+
+def _same_value(values: Sequence[Any], row: int, count: int) -> pa.DictionaryArray:
+    """Return one point's value of a column, repeated; the dictionary is that of all points."""
+    import pyarrow as pa
+
+    known = list(dict.fromkeys(value for value in values if value is not None))
+    index = None if values[row] is None else known.index(values[row])
+    indices = pa.array([index], pa.int32()).take(pa.array([0] * count, pa.int32()))
+    return pa.DictionaryArray.from_arrays(indices, pa.array(known, _type_of(values)))
 
 
 def lazy_dataset(points: Sequence[PointResult], name: str) -> ds.Dataset:
@@ -114,25 +122,35 @@ def lazy_dataset(points: Sequence[PointResult], name: str) -> ds.Dataset:
 def summary_frame(points: Sequence[PointResult]) -> Frame:
     """Return a row a point: its choices, what varies, how it went, and every metric."""
     header, rows = summary_rows(points)
-    return _frame(["point" if name == "label" else name for name in header], rows)
+    columns = {name: [row[index] for row in rows] for index, name in enumerate(header)}
+    return _frame(identity_columns([p.point for p in points]), columns, leave_out=("label",))
 
 
-def comparison_frame(comparison: Comparison) -> Frame:
+def comparison_frame(points: Sequence[PointResult], comparison: Comparison) -> Frame:
     """Return a row a point and metric: its value, interval, and difference from the baseline."""
-    header = ["point" if name == "label" else name.replace(" ", "_") for name in COMPARISON_COLUMNS]
     rows = comparison_rows(comparison)
-    at = header.index("below_noise")
-    return _frame(header, [[*row[:at], row[at] and row[at] == "yes", *row[at + 1 :]] for row in rows])
+    places = {p.point.label: index for index, p in enumerate(points)}
+    at = [places[row[0]] for row in rows]
+    known = identity_columns([p.point for p in points])
+    columns = {
+        name.replace(" ", "_"): [row[index] for row in rows] for index, name in enumerate(COMPARISON_COLUMNS)
+    }
+    columns["paired_prompts"] = columns.pop("prompts")  # their number; `prompts` is the name of the set
+    columns["below_noise"] = [word and word == "yes" for word in columns["below_noise"]]
+    own = {key: [values[index] for index in at] for key, values in known.items()}
+    return _frame(own, columns, leave_out=("label",))
 
 
-def _frame(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Frame:
+def _frame(own: Mapping[str, list[Any]], columns: Mapping[str, list[Any]], leave_out: Sequence[str]) -> Frame:
+    """Return a frame of columns; those of `own` come first, as dictionaries."""
     import pyarrow as pa
 
-    columns = {}
-    for index, name in enumerate(header):
-        values = _one_type([row[index] for row in rows])
-        columns[name] = pa.array(values, _type_of(values))
-    return Frame(pa.table(columns))
+    arrays = {name: pa.array(values, _type_of(values)).dictionary_encode() for name, values in own.items()}
+    for name, column in columns.items():
+        if name not in arrays and name not in leave_out:
+            values = _one_type(column)
+            arrays[name] = pa.array(values, _type_of(values))
+    return Frame(pa.table(arrays))
 
 
 def _check_columns(

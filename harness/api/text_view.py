@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from harness.api.frame import Frame
@@ -114,18 +113,16 @@ def _token_html(row: Mapping[str, Any]) -> str:
 
 def _card(row: Mapping[str, Any]) -> str:
     """The chosen token's numbers, then its alternatives with raw and processed probability."""
-    lines = [f"<b>{_quoted(row.get('token') or 'end of text')}</b>"]
     facts = [
         ("probability", _percent(row.get("logprob"))),
         ("processed", _percent(row.get("warped_logprob"))),
-        ("rank", row.get("rank")),
+        ("rank", row.get("rank") or None),
         ("entropy", None if row.get("entropy") is None else f"{row['entropy']:.2f} nats"),
     ]
-    known = [f"{name} {value}" for name, value in facts if value is not None]
-    lines.append(f"<i>{shown(' · '.join(known))}</i>")
+    lines = "".join(f"<i>{shown(f'{name} {value}')}</i>" for name, value in facts if value is not None)
     rows = "".join(_alternatives(row))
     table = f"<table><tr><th></th><th>model</th><th>processed</th></tr>{rows}</table>" if rows else ""
-    return "".join(lines) + table
+    return f"<span><b>{_quoted(row.get('token') or 'end of text')}</b>{lines}</span>{table}"
 
 
 def _alternatives(row: Mapping[str, Any]) -> Iterator[str]:
@@ -165,5 +162,5 @@ def _rule(around: str, shade: int, paper: str, ink: str) -> str:
 _LEGEND = (
     '<div class="ramp">likely<b>'
     + "".join(f'<i class="s{shade}"></i>' for shade in range(0, len(LIGHT), 2))
-    + f"</b>surprising (probability {escape('≤')} 0.001)</div>"
+    + f"</b>surprising (probability ≤ 0.001); hover over a token</div>"
 )
