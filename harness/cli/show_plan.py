@@ -35,6 +35,17 @@ def show_plan(points: Sequence[Point], name: str, launcher: LauncherSection | No
         ConfigError: a point cannot be prepared, or the launcher cannot run here.
     """
     plan, console = _prepared(points, name, launcher)
+    print_plan(console, plan, launcher)
+    return 0
+
+
+def print_plan(console: SafeConsole, plan: Plan, launcher: LauncherSection | None = None) -> None:
+    """Print points, groups, loads, what is done already, memory and tokens to come.
+
+    Raises:
+        ConfigError: the launcher cannot run here.
+    """
+    points = [job.point for job in plan.jobs]
     workers = None if launcher is None else workers_of(launcher, points).describe(plan)
     console.print(_points_table(plan))
     if len(plan.jobs) > _MOST_ROWS:
@@ -53,7 +64,6 @@ def show_plan(points: Sequence[Point], name: str, launcher: LauncherSection | No
         console.print(visible_differences)
     print_title(console, plan)
     print_hints(console, plan)
-    return 0
 
 
 def show_check(points: Sequence[Point], name: str, launcher: LauncherSection | None = None) -> int:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from harness.plan.plan import Plan
 from harness.progress import Progress
 from harness.run.batch_workers import BatchWorkers
+from harness.run.launch import Detach
 from harness.run.planned_points import write_points
 from harness.run.workers import Task, counted, is_complete
-
-Detach = Callable[[Plan, Progress], Sequence[str]]
-"""Submits what a plan lacks; returns what is to be said of it, nothing where the store lacks nothing."""
 
 
 def detach_to(workers: BatchWorkers) -> Detach:

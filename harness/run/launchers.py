@@ -12,7 +12,9 @@ from harness.config.ray_launcher import RayLauncher
 from harness.config.submitit_launchers import BatchLauncher, SubmititLocal, SubmititSlurm
 from harness.models.device import WorkerDevice
 from harness.run.batch_workers import BatchWorkers
-from harness.run.detached import Detach, detach_to
+from harness.run.detached import detach_to
+from harness.run.launch import Launch
+from harness.run.worker_pool import WorkerPool
 from harness.run.workers import Workers
 
 
@@ -46,11 +48,17 @@ def device_of(launcher: LauncherSection | None) -> WorkerDevice | None:
     return WorkerDevice(launcher.device, memory if launcher.device == "cuda" else None, cure)
 
 
-def detach_of(launcher: LauncherSection, workers: Workers) -> Detach | None:
-    """Return what submits a sweep without waiting for it; None where the command waits."""
+def launch_of(launcher: LauncherSection, points: Sequence[Point]) -> Launch:
+    """Return how a sweep of these points is launched.
+
+    Raises:
+        ConfigError: the launcher cannot run these points from this machine.
+    """
+    workers = workers_of(launcher, points)
+    detach = None
     if isinstance(launcher, BatchLauncher) and isinstance(workers, BatchWorkers) and not launcher.wait:
-        return detach_to(workers)
-    return None
+        detach = detach_to(workers)
+    return Launch(WorkerPool(workers), device_of(launcher), detach)
 
 
 def workers_of(launcher: LauncherSection, points: Sequence[Point]) -> Workers:

@@ -12,6 +12,7 @@ from harness.errors import StoreError
 from harness.plan.plan import Group, Plan
 from harness.progress import Progress
 from harness.run.executor import Outcome, failure
+from harness.run.kept_backends import KeptBackends
 from harness.store.device_turns import DeviceTurns
 from harness.store.files import remove_unfinished
 from harness.store.locks import lock
@@ -20,16 +21,27 @@ _WAITING = "another process is running these points; waiting for it"
 
 
 class LocalExecutor:
-    """Runs every group in this process, in the plan's order, which has references first."""
+    """Runs every group in this process, in the plan's order, which has references first.
+
+    Args:
+        backends: opens the groups' backends; each is closed after its group when None.
+    """
+
+    def __init__(self, backends: KeptBackends | None = None) -> None:
+        self._backends = backends
 
     def run(self, plan: Plan, progress: Progress) -> Generator[Outcome]:
         """Run the groups; yield each job's outcome once it is known."""
         for group in plan.groups:
-            yield from run_group(plan, group, progress)
+            yield from run_group(plan, group, progress, backends=self._backends)
 
 
 def run_group(
-    plan: Plan, group: Group, progress: Progress, turns: DeviceTurns | None = None
+    plan: Plan,
+    group: Group,
+    progress: Progress,
+    turns: DeviceTurns | None = None,
+    backends: KeptBackends | None = None,
 ) -> Generator[Outcome]:
     """Make what the store lacks of each job of a group; yield their outcomes.
 
@@ -41,10 +53,12 @@ def run_group(
         group: of whose jobs what is missing is made.
         progress: where progress is reported.
         turns: when other processes share the device; None when they do not.
+        backends: opens the group's backend, and may keep it for later; None where it is closed at the end.
 
     Raises:
         StoreError: the store cannot be written any more.
     """
+    backends = backends or KeptBackends(keep=0)
     jobs = {index: plan.jobs[index] for index in group.jobs}
     waiting = []
     held = inventory(plan.outputs, thorough=True)
@@ -53,7 +67,14 @@ def run_group(
             waiting.append(index)
         else:
             yield Outcome(index, "reused", time.time())
-    bench = Workbench(plan.outputs, progress, lambda: jobs[waiting[0]].target.open(progress), turns)
+    release = backends.close_one
+    bench = Workbench(
+        plan.outputs,
+        progress,
+        lambda: backends.open(jobs[waiting[0]], progress),
+        turns,
+        lambda backend: release(backend),
+    )
     try:
         for family in families([jobs[index] for index in waiting]):
             indices = [waiting[member] for member in family]
@@ -61,6 +82,7 @@ def run_group(
             # The lock first: who waits for it must not keep others from timing.
             with lock(plan.outputs, names, lambda: progress.message(_WAITING)), bench.turns.working():
                 yield from _run_family({index: jobs[index] for index in indices}, bench)
+        release = backends.release  # of a group that was interrupted, nothing is known
     finally:
         bench.close()
 

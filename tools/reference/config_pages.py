@@ -13,7 +13,8 @@ from harness.config.decoding import Decoding
 from harness.config.decoding_field import DecodingField, FieldKind
 from harness.config.expectation import Expectation
 from harness.config.groups import ConfigGroups
-from harness.config.launcher import GROUP, LAUNCHERS, LocalGpus
+from harness.config.launcher import LAUNCHERS, SERIAL, SERIAL_SUMMARY, values_of
+from harness.config.launcher_section import GROUP, PREFIX, LauncherSection
 from harness.config.search_path import first_comment
 from harness.config.validation import describe, describe_field, format_value
 from tools.reference.markdown import anchor, code, prose, sentence, table
@@ -166,21 +167,26 @@ def _expect() -> str:
 
 
 def _launcher() -> str:
+    summaries = {SERIAL: SERIAL_SUMMARY} | {name: one.SUMMARY for name, one in LAUNCHERS.items()}
     choices = table(
         ("choice", "runs"),
-        ((code(f"{GROUP}={name}"), prose(sentence(text))) for name, text in LAUNCHERS.items()),
+        ((code(f"{GROUP}={name}"), prose(sentence(text))) for name, text in summaries.items()),
     )
+    keys = "\n\n".join(_keys_of_launcher(section) for section in LAUNCHERS.values())
+    return f"## Launchers\n\nWho runs the groups of a sweep.\n\n{choices}\n\n{keys}"
+
+
+def _keys_of_launcher(section: type[LauncherSection]) -> str:
     rows = (
         (
-            anchor(f"hydra.launcher.{name}") + code(f"hydra.launcher.{name}"),
-            prose(describe_field(LocalGpus, name)),
+            anchor(f"{section.NAME}.{key}") + code(f"{PREFIX}{key}"),
+            prose(values_of(section, key)),
             _default(info),
             prose(sentence(info.description or "")),
         )
-        for name, info in LocalGpus.model_fields.items()
+        for key, info in section.all_keys().items()
     )
-    keys = table(("key", "values", "default", "is"), rows)
-    return f"## Launchers\n\nWho runs the groups of a sweep.\n\n{choices}\n\n{keys}"
+    return f"### {GROUP}={section.NAME}\n\n" + table(("key", "values", "default", "is"), rows)
 
 
 def _experiments(groups: ConfigGroups) -> str:
