@@ -237,6 +237,7 @@ class Target(ABC):
         precision: of the weights as they are run, comparable with `<`; None where it is unknown.
         checkpoint_precision: the highest precision that the checkpoint has; None where it is unknown.
         weight_bytes: estimated bytes of the weights as they are run; None where they are unknown.
+        devices: how many of these devices share the weights and the KV cache.
     """
 
     info: ModelInfo
@@ -248,6 +249,7 @@ class Target(ABC):
     precision: Precision | None
     checkpoint_precision: Precision | None
     weight_bytes: int | None
+    devices: int = 1
 
     remote: ClassVar[bool] = False
     """Whether a server answers, so that requests are counted, not loads."""

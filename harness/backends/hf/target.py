@@ -21,9 +21,11 @@ from harness.models.locate import locate
 from harness.models.memory import BYTES, available_bytes, resolve_dtype, weight_bytes
 from harness.models.model_files import ModelFiles
 from harness.models.packages import package_version
+from harness.models.placement import device_count, gpus, offload_notes
 from harness.models.precision import checkpoint_precision, precision
 from harness.models.prequantized import stored_note
 from harness.models.quantize import check_quantization, packages_of
+from harness.models.tensor_parallel import check_splittable, rank_count
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.once import Once
 from harness.progress import Progress
@@ -47,12 +49,17 @@ _LIBRARIES = ("torch", "transformers", "bitsandbytes")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HfTarget(Target):
-    """A model, its quantization and its cache on a device; see `backends.backend.Target`."""
+    """A model, its quantization and its cache on a device; see `backends.backend.Target`.
+
+    Attributes:
+        ranks: processes that share each layer; 1 where the model is whole.
+    """
 
     model: Model
     quantization: Quantization
     info: ModelFiles
     loaded_tokenizer: PreTrainedTokenizerBase
+    ranks: int = 1
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the model's tokenizer."""
@@ -83,22 +90,31 @@ class HfTarget(Target):
         if rows is None:
             amateurs = {amateur_id(request.strategy.effective) for request in requests} - {None}
             others = [locate_amateur(str(name), self.model) for name in amateurs]
-            weights = [self.weight_bytes, *(weight_bytes(files, self.quantization) for files in others)]
-            free = max(0, self.available_bytes() - sum(size or 0 for size in weights))
+            weights = [(self.weight_bytes or 0) // self.devices]
+            weights += [weight_bytes(files, self.quantization) or 0 for files in others]
+            free = max(0, self.available_bytes() // self.devices - sum(weights))
             first = requests[0].strategy
             method = method_of(first.effective, first.cache)
             rows = 1
             if method.batches_requests(first.effective, first.cache):
-                rows = batch_rows(requests, self.info, self.device, free, value_bytes)
+                share = 1 / self.devices
+                rows = batch_rows(requests, self.info, self.device, free, value_bytes, share)
         cache = max(request_cache_bytes(request, self.info, value_bytes) for request in requests)
         return BatchEstimate(rows, cache)
 
     def available_bytes(self) -> int:
-        """Return the memory that is free on the device."""
-        return available_bytes(self.device)
+        """Return the memory that is free on the device, or on all that share the model."""
+        if self.device != "cuda" or self.devices == 1:
+            return available_bytes(self.device)
+        return sum(map(available_bytes, gpus()[: self.devices]))
 
     def open(self, progress: Progress) -> Backend:
         """Load the model."""
+        if self.ranks > 1:
+            from harness.backends.hf.shared_backend import SharedBackend
+
+            on_gpus = self.device == "cuda"
+            return SharedBackend.open_shared(self.model, self.quantization, progress, self.ranks, on_gpus)
         from harness.backends.hf.backend import HfBackend
 
         return HfBackend.open(self.model, self.quantization, progress)
@@ -115,6 +131,7 @@ def hf_target(point: Point, once: Once) -> HfTarget:
     model, quantization = point.model, point.quantization
     device = once(("device", model.device), lambda: resolve_device(model.device).partition(":")[0])
     files = once(("files", model), lambda: locate(model))
+    ranks = once(("ranks", model, quantization), lambda: _ranks(model, quantization, files, device))
     once(
         ("quantization", quantization, device, model),
         lambda: check_quantization(quantization, device, files),
@@ -135,6 +152,8 @@ def hf_target(point: Point, once: Once) -> HfTarget:
             notes.append(dequantized_note(model.name, files.gguf, resolve_dtype(quantization, files)))
         notes += [] if cache is None else [NOTE]
         notes += disagreements(files, model.name, tokenizer)
+        weights = weight_bytes(files, quantization)
+        notes += offload_notes(model, device, weights)
         return HfTarget(
             model=model,
             quantization=quantization,
@@ -147,14 +166,27 @@ def hf_target(point: Point, once: Once) -> HfTarget:
                 "quantization": quantization.model_dump(mode="json", exclude={"name", "vllm"}),
                 "attention": model.attention,
                 "device": device,
+                # Only what changes sums: with `auto` the same products are computed, each on one device.
+                **({"tensor_parallel": ranks} if ranks > 1 else {}),
                 "versions": {name: package_version(name) for name in (*_LIBRARIES, *packages)},
             },
             tokenizer_facts=once(("tokenizer facts", model), lambda: tokenizer_fingerprint(model, files)),
             notes=tuple(notes),
             precision=precision(quantization, files),
             checkpoint_precision=checkpoint_precision(files),
-            weight_bytes=weight_bytes(files, quantization),
+            weight_bytes=weights,
+            devices=device_count(model, device) if ranks == 1 else ranks,
             loaded_tokenizer=tokenizer,
+            ranks=ranks,
         )
 
     return once(("target", model, quantization, point.cache), make)
+
+
+def _ranks(model: Model, quantization: Quantization, files: ModelFiles, device: str) -> int:
+    """Return how many ranks share the model, 1 where it is whole; raises where they cannot."""
+    if model.devices != "tensor_parallel":
+        return 1
+    ranks = rank_count(model, device)
+    check_splittable(model, quantization, files, ranks)
+    return ranks
