@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from harness.config.point import Model
 from harness.models.device import devices
-from harness.models.tensor_parallel import Rank
+from harness.models.tensor_parallel import Rank, splits_heads
 
 Kind = Literal["single", "auto", "tensor_parallel"]
 
@@ -113,7 +113,8 @@ def device_map(model: Model, device: str) -> tuple[Any, dict[Any, Any] | None]:
 def find_placement(loaded: Any, model: Model, device: str, rank: Rank | None = None) -> Placement:
     """Return where a model lies that was loaded with `device_map`, or by a rank."""
     if model.devices == "tensor_parallel" and rank is not None:
-        return Placement("tensor_parallel", (device,), cache_share=1 / rank.count, ranks=rank.count)
+        share = 1 / rank.count if splits_heads(loaded.tp_plan) else 1.0
+        return Placement("tensor_parallel", (device,), cache_share=share, ranks=rank.count)
     if model.devices != "auto":
         return Placement("single", (device,))
     placed = {name: _name(where) for name, where in getattr(loaded, "hf_device_map", {}).items()}

@@ -80,10 +80,7 @@ def check_splittable(model: Model, quantization: Quantization, files: ModelFiles
         problem = f"transformers has no plan to split {files.model_type or 'this architecture'}"
         raise ConfigError.of(KEY, f"{problem}; {_INSTEAD}")
     heads, of_keys = attention_heads(files.text_config), key_value_heads(files.text_config)
-    splits_keys = any(
-        name.rsplit(".", 1)[-1] in _KEY_PROJECTIONS and style == "colwise" for name, style in plan.items()
-    )
-    shared = math.gcd(heads, of_keys) if splits_keys else heads
+    shared = math.gcd(heads, of_keys) if splits_heads(plan) else ranks
     if shared % ranks:
         fitting = max(size for size in range(1, ranks) if shared % size == 0)
         cure = f"use model.tensor_parallel_size={fitting}" if fitting > 1 else _INSTEAD
@@ -92,6 +89,18 @@ def check_splittable(model: Model, quantization: Quantization, files: ModelFiles
             f"model.tensor_parallel_size={ranks}",
             f"{model.id} has {has}, which {ranks} ranks cannot share; {cure}",
         )
+
+
+def splits_heads(plan: Mapping[str, str]) -> bool:
+    """Return whether a plan gives each rank some of the heads, and so some of the KV cache."""
+    return any(
+        name.rsplit(".", 1)[-1] in _KEY_PROJECTIONS and style == "colwise" for name, style in plan.items()
+    )
+
+
+def cache_share(files: ModelFiles, ranks: int) -> float:
+    """Return the part of a KV cache that one of so many ranks has."""
+    return 1 / ranks if splits_heads(_plan(files)) else 1.0
 
 
 def loading_arguments(rank: Rank) -> dict[str, Any]:

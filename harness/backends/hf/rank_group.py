@@ -103,14 +103,16 @@ class RankGroup:
         """End the other ranks."""
         with self._lock:
             self._closing = True
-        if self._joined and self._lost is None:
-            with suppress(OSError):
+        joined, self._joined = self._joined, False
+        if joined and self._lost is None:
+            with suppress(OSError, subprocess.TimeoutExpired):
                 self._send("close", ())
-            leave_group()
+                leave_group()
+                for process in self._processes.values():
+                    process.wait(IN_STEP_S)
         self._kill()
-        if self._joined and self._lost is not None:
+        if joined and self._lost is not None:
             abort_group()
-        self._joined = False
         for process in self._processes.values():
             process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -242,11 +244,7 @@ class RankGroup:
 
     def _kill(self) -> None:
         for process in self._processes.values():
-            if process.poll() is None:
-                if self._closing and self._lost is None:
-                    with suppress(subprocess.TimeoutExpired):
-                        process.wait(IN_STEP_S)
-                process.kill()
+            process.kill()
 
     def _how_it_ended(self, number: int) -> str:
         status = self._processes[number].returncode

@@ -129,6 +129,7 @@ def main(words: Sequence[str]) -> None:
         else:
             reply("done", found)
     leave_group()
+    os._exit(0)  # whatever threads still do
 
 
 def _read(calls: BinaryIO, into: SimpleQueue[tuple[str, tuple[Any, ...]]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from harness.models.placement import device_count, gpus, offload_notes
 from harness.models.precision import checkpoint_precision, precision
 from harness.models.prequantized import stored_note
 from harness.models.quantize import check_quantization, packages_of
-from harness.models.tensor_parallel import check_splittable, rank_count
+from harness.models.tensor_parallel import cache_share, check_splittable, rank_count
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.once import Once
 from harness.progress import Progress
@@ -53,6 +54,7 @@ class HfTarget(Target):
 
     Attributes:
         ranks: processes that share each layer; 1 where the model is whole.
+        cache_share: part of the KV cache that one device has, by estimate.
     """
 
     model: Model
@@ -60,6 +62,7 @@ class HfTarget(Target):
     info: ModelFiles
     loaded_tokenizer: PreTrainedTokenizerBase
     ranks: int = 1
+    cache_share: float = 1.0
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the model's tokenizer."""
@@ -97,8 +100,7 @@ class HfTarget(Target):
             method = method_of(first.effective, first.cache)
             rows = 1
             if method.batches_requests(first.effective, first.cache):
-                share = 1 / self.devices
-                rows = batch_rows(requests, self.info, self.device, free, value_bytes, share)
+                rows = batch_rows(requests, self.info, self.device, free, value_bytes, self.cache_share)
         cache = max(request_cache_bytes(request, self.info, value_bytes) for request in requests)
         return BatchEstimate(rows, cache)
 
@@ -111,6 +113,8 @@ class HfTarget(Target):
     def open(self, progress: Progress) -> Backend:
         """Load the model."""
         if self.ranks > 1:
+            # Read when torch is imported: it would warn of collectives that an interruption has cut short.
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
             from harness.backends.hf.shared_backend import SharedBackend
 
             on_gpus = self.device == "cuda"
@@ -152,7 +156,7 @@ def hf_target(point: Point, once: Once) -> HfTarget:
             notes.append(dequantized_note(model.name, files.gguf, resolve_dtype(quantization, files)))
         notes += [] if cache is None else [NOTE]
         notes += disagreements(files, model.name, tokenizer)
-        weights = weight_bytes(files, quantization)
+        weights, layered = weight_bytes(files, quantization), device_count(model, device)
         notes += offload_notes(model, device, weights)
         return HfTarget(
             model=model,
@@ -175,9 +179,10 @@ def hf_target(point: Point, once: Once) -> HfTarget:
             precision=precision(quantization, files),
             checkpoint_precision=checkpoint_precision(files),
             weight_bytes=weights,
-            devices=device_count(model, device) if ranks == 1 else ranks,
+            devices=ranks * layered,
             loaded_tokenizer=tokenizer,
             ranks=ranks,
+            cache_share=cache_share(files, ranks) if ranks > 1 else 1 / layered,
         )
 
     return once(("target", model, quantization, point.cache), make)
