@@ -11,8 +11,8 @@ SMALLEST = 2
 """GPUs that can share a model, at the least."""
 
 
-def device_rules(model: Model, backend: Backend) -> Iterator[Mistake]:
-    """Yield what is wrong with the devices themselves, or what another backend decides."""
+def device_rules(model: Model) -> Iterator[Mistake]:
+    """Yield what is wrong with the devices themselves."""
     size = model.tensor_parallel_size
     key = f"model.devices={model.devices}"
     if size is not None and model.devices != "tensor_parallel":
@@ -21,16 +21,19 @@ def device_rules(model: Model, backend: Backend) -> Iterator[Mistake]:
     elif size is not None and size < SMALLEST:
         message = "one GPU shares nothing; use 2 or more, or model.devices=single"
         yield Mistake(f"model.tensor_parallel_size={size}", message)
-    if model.devices == "single":
-        return
-    if backend.kind == "vllm":
-        count = size or SMALLEST
-        cure = f"use model.devices=single backend.tensor_parallel_size={count}"
-        yield Mistake(key, f"no effect with backend={backend.name}, which splits models itself; {cure}")
-    elif ":" in model.device:
+    if model.devices != "single" and ":" in model.device:
         number = model.device.partition(":")[2]
-        cure = f"use model.devices=single, or model.device=auto and CUDA_VISIBLE_DEVICES={number},..."
+        cure = f"use model.devices=single, or model.device=auto with CUDA_VISIBLE_DEVICES={number},..."
         yield Mistake(f"model.device={model.device}", f"names one GPU, and {key} takes all visible; {cure}")
+
+
+def not_with_vllm(model: Model, backend: Backend) -> Iterator[Mistake]:
+    """Yield devices that vLLM chooses itself."""
+    if backend.kind == "vllm" and model.devices != "single":
+        count = model.tensor_parallel_size or SMALLEST
+        cure = f"use model.devices=single backend.tensor_parallel_size={count}"
+        message = f"no effect with backend={backend.name}, which splits models itself; {cure}"
+        yield Mistake(f"model.devices={model.devices}", message)
 
 
 def split_rules(model: Model, quantization: Quantization) -> Iterator[Mistake]:

@@ -44,15 +44,9 @@ class Placement:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What users should know of weights that no GPU holds, in one line."""
-        if self.devices[0] == "cpu" and "disk" not in self.shares:
-            return ()
-        names = {"cpu": "on the CPU", "disk": "on the disk"}
-        parts = [f"{self.shares[name]:.0%} {where}" for name, where in names.items() if name in self.shares]
-        if self.devices[0] == "cpu":
-            parts = parts[1:]
-        if not parts:
-            return ()
-        return (offload_warning(" and ".join(parts)),)
+        beside = ("disk",) if self.devices[0] == "cpu" else _OFFLOADED
+        found = {name: self.shares[name] for name in beside if name in self.shares}
+        return (offload_warning(found),) if found else ()
 
     def facts(self) -> dict[str, Any]:
         """Return what is stored of it; nothing of a model on one device, which is stored as such."""
@@ -83,14 +77,19 @@ def offload_notes(model: Model, device: str, weight_bytes: int | None) -> list[s
     room = sum(int(available_bytes(name) * GPU_SHARE) for name in gpus())
     if weight_bytes <= room:
         return []
-    return [offload_warning(f"about {1 - room / weight_bytes:.0%} on the CPU")]
+    return [offload_warning({"cpu": 1 - room / weight_bytes})]
 
 
-def offload_warning(parts: str) -> str:
-    """Return the line about weights that lie beside the GPUs: `parts` says which share lies where."""
+def offload_warning(shares: Mapping[str, float]) -> str:
+    """Return the line about the shares of the weights that lie on the CPU or the disk."""
+    names = {"cpu": "on the CPU", "disk": "on the disk"}
+    (first, share), *others = shares.items()
+    where = ", ".join(
+        [f"{share:.0%} of the weights are {names[first]}", *(f"{s:.0%} {names[name]}" for name, s in others)]
+    )
     return (
-        f"model.devices=auto: the weights lie {parts}, from where they are copied at every step, which is "
-        "slow; quantization=bnb_nf4 takes about a quarter of bf16's memory and may fit on one GPU"
+        f"model.devices=auto: {where}; every step copies them to where it computes, which is slow; "
+        "quantization=bnb_nf4 takes about a quarter of bf16's memory and may fit on one GPU"
     )
 
 
