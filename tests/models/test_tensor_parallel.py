@@ -95,7 +95,7 @@ def test_what_cannot_be_split_is_told_from_the_config(
 
 
 def test_a_command_in_one_process_says_so(small_model: Any) -> None:
-    with pytest.raises(ConfigError, match="this runs in one process; use model.devices=auto"):
+    with pytest.raises(ConfigError, match="this runs in one process; use model"):
         load(chosen(small_model("llama"), 2, "cpu"), PLAIN)
 
 

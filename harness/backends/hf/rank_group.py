@@ -115,6 +115,9 @@ class RankGroup:
             abort_group()
         for process in self._processes.values():
             process.wait()
+            if process.stdin is not None:
+                with suppress(OSError):
+                    process.stdin.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextmanager
@@ -212,6 +215,7 @@ class RankGroup:
                     timer.daemon = True
                     timer.start()
                 self._replies[number].put((kind, what))
+        process.stdout.close()
         process.wait()
         self._lose(f"rank {number} of {self.rank.count} {self._how_it_ended(number)}; {GOING_ON}")
         self._replies[number].put(("ended", None))
