@@ -228,7 +228,6 @@ def test_memory_that_runs_out_on_one_rank_is_one_line(
         RankLostError, match=r"out of memory on cpu with 3 in a batch; set engine.batch_rows=1"
     ):
         list(backend.generate(requests[:3], SILENT))
-    assert not [one for one in others() if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.slow
