@@ -16,9 +16,12 @@ from harness.errors import ConfigError
 from harness.models.device import devices
 from harness.models.memory import attention_heads, key_value_heads
 from harness.models.model_files import ModelFiles
+from harness.models.packages import package_version
 
 KEY = "model.devices=tensor_parallel"
 _INSTEAD = "use model.devices=auto"
+_SINCE = (5, 24)
+"""The version of transformers whose way to split models this is."""
 _KEY_PROJECTIONS = ("k_proj", "qkv_proj", "query_key_value")
 
 
@@ -70,6 +73,10 @@ def check_splittable(model: Model, quantization: Quantization, files: ModelFiles
     Raises:
         ConfigError: it is quantized, transformers has no plan for it, or its heads cannot be shared out.
     """
+    version = package_version("transformers") or "0.0"
+    if tuple(map(int, version.split(".")[:2])) < _SINCE:
+        needed = ".".join(map(str, _SINCE))
+        raise ConfigError.of(KEY, f"needs transformers {needed}, this is {version}; {_INSTEAD}")
     if files.gguf is not None:
         raise ConfigError.of(KEY, f"a GGUF file is read whole by each process; {_INSTEAD}, or other weights")
     if files.stored is not None:

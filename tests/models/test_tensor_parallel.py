@@ -102,3 +102,10 @@ def test_a_command_in_one_process_says_so(small_model: Any) -> None:
 def test_each_rank_has_its_own_gpu() -> None:
     assert Rank(1, 2).device("cuda:0") == "cuda:1"
     assert Rank(1, 2).device("cpu") == "cpu"
+
+
+def test_an_old_transformers_is_told(small_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensor_parallel, "package_version", lambda name: "5.9.1")
+    model = chosen(small_model("llama"), 2)
+    with pytest.raises(ConfigError, match=r"needs transformers 5\.24, this is 5\.9\.1; use model"):
+        check_splittable(model, PLAIN, locate(model), 2)
