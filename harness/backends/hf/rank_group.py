@@ -53,6 +53,7 @@ class RankGroup:
         self._call = 0  # its number; 0 between calls
         self._calls = 0
         self._lost: str | None = None
+        self._abandoned = False
         self._lock = threading.Lock()
         self._folder = Path(tempfile.mkdtemp(prefix="harness-ranks-"))
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
@@ -99,6 +100,11 @@ class RankGroup:
             yield from own()
         self._agree(None)
 
+    def abandon(self) -> None:
+        """Give the others up within a call that this rank does not end; its error is raised as it is."""
+        self._abandoned = True
+        self._lose("it was interrupted")
+
     def close(self) -> None:
         """End the other ranks."""
         with self._lock:
@@ -134,7 +140,7 @@ class RankGroup:
             self._after(error)
             raise
         except BaseException:
-            self._lose("it was interrupted")
+            self.abandon()
             raise
         finally:
             self._call = 0
@@ -145,6 +151,8 @@ class RankGroup:
         Raises:
             RankLostError: another one has ended, which is why this one failed.
         """
+        if self._abandoned:
+            return
         if isinstance(error, RankLostError):
             self._lose(str(error))
             return

@@ -13,7 +13,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from harness.analysis.speculative_blocks import SpeculativeText
-from harness.backends.backend import Failure, OnToken, ReadAgain, Request
+from harness.backends.backend import Failure, OnToken, ReadAgain, Request, TokenStep
 from harness.backends.drafting import Draft, DraftedText, Speculator
 from harness.backends.hf.backend import HfBackend
 from harness.backends.hf.rank_group import RankGroup
@@ -86,8 +86,16 @@ class SharedBackend(HfBackend):
     def stream(self, request: Request, on_token: OnToken) -> Sample | Failure:
         """Decode one request by itself; `on_token` is called with each token as it comes."""
         own = super().stream
+
+        def passed_on(step: TokenStep) -> None:
+            try:
+                on_token(step)
+            except BaseException:
+                self._group.abandon()  # the reader has gone, and the others would wait
+                raise
+
         return self._group.call(
-            "generate", ([request],), lambda: own(request, on_token), lambda answer: digest_of([answer])
+            "generate", ([request],), lambda: own(request, passed_on), lambda answer: digest_of([answer])
         )
 
     def score(self, prompts: Sequence[Prompt]) -> Iterator[PromptScores]:

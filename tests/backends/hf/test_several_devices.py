@@ -202,6 +202,21 @@ def test_a_rank_that_is_killed_is_one_line(shared: Any, requests: list[Request])
 
 
 @pytest.mark.slow
+def test_a_reader_who_is_gone_ends_the_stream_at_once(shared: Any, requests: list[Request]) -> None:
+    backend = shared()
+
+    def gone(step: Any) -> None:
+        raise BrokenPipeError
+
+    started = time.monotonic()
+    with pytest.raises(BrokenPipeError):
+        backend.stream(requests[0], gone)
+    assert time.monotonic() - started < rank_group.IN_STEP_S
+    with pytest.raises(RankLostError, match="it was interrupted"):
+        list(backend.generate(requests, SILENT))
+
+
+@pytest.mark.slow
 def test_what_fails_on_all_ranks_leaves_them_in_step(
     shared: Any, single: HfBackend, requests: list[Request]
 ) -> None:
