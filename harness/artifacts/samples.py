@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.job import Job
 from harness.backends.backend import Failure, Request
-from harness.errors import StoreError
+from harness.errors import SweepEndedError
 from harness.store.reference_index import forget
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Samples(Artifact):
         in_order = [job for job in jobs if deepest[job.point_id] is job]
         try:
             failed: Mapping[str, Exception] = _decode(in_order, bench, self)
-        except StoreError:
+        except SweepEndedError:
             raise
         except Exception as error:
             failed = dict.fromkeys(deepest, error)

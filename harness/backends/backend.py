@@ -240,6 +240,7 @@ class Target(ABC):
         checkpoint_precision: the highest precision that the checkpoint has; None where it is unknown.
         weight_bytes: estimated bytes of the weights as they are run; None where they are unknown.
         elsewhere: the device, where it is that of workers on other machines.
+        devices: how many of these devices share the weights and the KV cache.
     """
 
     info: ModelInfo
@@ -252,6 +253,7 @@ class Target(ABC):
     checkpoint_precision: Precision | None
     weight_bytes: int | None
     elsewhere: WorkerDevice | None = None
+    devices: int = 1
 
     remote: ClassVar[bool] = False
     """Whether a server answers, so that requests are counted, not loads."""

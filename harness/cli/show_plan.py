@@ -13,7 +13,7 @@ from harness.artifacts.job import Job, families
 from harness.artifacts.registry import actions
 from harness.artifacts.samples import Samples, prompts_per_batch
 from harness.artifacts.timing import Timing
-from harness.backends.backend import TokenIds
+from harness.backends.backend import Target, TokenIds
 from harness.config.launcher_section import LauncherSection
 from harness.config.point import Point
 from harness.models.memory import format_bytes
@@ -182,14 +182,19 @@ def _memory(plan: Plan, group: Group) -> tuple[str, str, str, str]:
     jobs = [plan.jobs[index] for index in group.jobs if _decodes(plan, index)]
     if not jobs:
         return "", "", "", ""
-    weights = jobs[0].target.weight_bytes
+    weights, devices = jobs[0].target.weight_bytes, jobs[0].target.devices
     estimates = [_batches([jobs[index] for index in family]) for family in families(jobs)]
     return (
-        "unknown" if weights is None else format_bytes(weights),
+        "unknown" if weights is None else _shared(weights, devices),
         str(sum(batches for batches, _, _ in estimates)),
         str(max(rows for _, rows, _ in estimates)),
-        format_bytes(max(cache for _, _, cache in estimates)),
+        _shared(max(cache for _, _, cache in estimates), devices),
     )
+
+
+def _shared(size: int, devices: int) -> str:
+    """Return a size, or what each of several devices has of it."""
+    return format_bytes(size) if devices == 1 else f"{devices} x {format_bytes(size / devices)}"
 
 
 def _batches(family: Sequence[Job]) -> tuple[int, int, int]:
@@ -205,12 +210,16 @@ def _batches(family: Sequence[Job]) -> tuple[int, int, int]:
 
 
 def _devices(plan: Plan) -> str:
-    targets = {job.target.device: job.target for job in plan.jobs}
+    targets = {_device_words(job.target): job.target for job in plan.jobs}
     free = {device: target.available_bytes() for device, target in targets.items()}
     return ", ".join(
         device if size is None else f"{device} with {format_bytes(size)} free"
         for device, size in free.items()
     )
+
+
+def _device_words(target: Target) -> str:
+    return target.device if target.devices == 1 else f"{target.devices} x {target.device}"
 
 
 def _count(number: int, what: str) -> str:

@@ -14,11 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.config.secret_text import without_secrets
-from harness.errors import ConfigError, HarnessError, StoreError
+from harness.errors import ConfigError, HarnessError, RankLostError, StoreError
 from harness.run.local import run_group
 from harness.run.planned_points import read_plan
 from harness.run.worker_job import told_to_a_file, turns_on
-from harness.run.worker_lines import STORE_FAILED, WorkerLines
+from harness.run.worker_lines import RANK_LOST, STORE_FAILED, WorkerLines
 from harness.store.device_turns import DeviceTurns, Undisturbed
 
 _USAGE = "takes a sweep and one of its groups: harness worker SWEEP --group K"
@@ -66,6 +66,9 @@ def _run(sweep: str, number: int, without: Set[int], turns: DeviceTurns, lines: 
         with suppress(StoreError):  # the lines may be on the same disk
             lines.error(without_secrets(str(error)))
         return STORE_FAILED
+    except RankLostError as error:
+        lines.error(without_secrets(str(error)))
+        return RANK_LOST
     except HarnessError as error:
         lines.error(without_secrets(" ".join(str(error).split())))
         return error.exit_status

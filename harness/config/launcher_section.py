@@ -42,8 +42,13 @@ class LauncherSection(Section):
         return None
 
     @property
+    def worker_gpus(self) -> int | None:
+        """How many GPUs each of its workers sees; None where that is unknown."""
+        return None
+
+    @property
     def device_gb(self) -> float | None:
-        """The memory of one GPU of its workers, in GB of 10^9 bytes; None where it is unknown."""
+        """The memory of one GPU that a worker may use, in GB of 10^9 bytes; None where it is unknown."""
         return None
 
     def mistakes(self) -> Iterator[Mistake]:

@@ -38,6 +38,11 @@ measured alone on its device. Ctrl-C ends all workers; the same command again go
         "auto", description="the GPUs to use, as in [0,2]; auto: all that CUDA_VISIBLE_DEVICES leaves"
     )
 
+    @property
+    def worker_gpus(self) -> int | None:
+        """GPUs that each worker sees, where there are any."""
+        return self.gpus_per_worker
+
     def mistakes(self) -> Iterator[Mistake]:
         """Refuse a GPU that is named twice."""
         if self.gpus != "auto" and len(set(self.gpus)) < len(self.gpus):

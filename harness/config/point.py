@@ -26,6 +26,14 @@ class Model(Choice):
     )
     revision: str | None = Field(None, description="hub revision: a commit hash, a tag or a branch")
     device: str = Field("auto", description="auto (cuda, mps, cpu in this order), cpu, mps, cuda or cuda:N")
+    devices: Literal["single", "auto", "tensor_parallel"] = Field(
+        "single",
+        description="single: the model is on one device; auto: its layers lie on all visible GPUs in turn, "
+        "and on the CPU where these are too small; tensor_parallel: each layer is split over the GPUs",
+    )
+    tensor_parallel_size: Positive | None = Field(
+        None, description="tensor_parallel: GPUs that share the model; null: all visible ones"
+    )
     attention: str = Field("auto", description="auto, eager, sdpa or flash_attention_2")
     trust_remote_code: bool = Field(False, description="run Python code that comes with the checkpoint")
     allow_pickle: bool = Field(False, description="load pickled weights (.bin)")

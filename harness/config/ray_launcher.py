@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
@@ -111,9 +112,16 @@ kept batches. Ctrl-C ends all workers; the same command again goes on."""
         return None if gpus is None else "cuda" if gpus else "cpu"
 
     @property
+    def worker_gpus(self) -> int | None:
+        """GPUs of a worker; 1 where it has a share of one."""
+        gpus = self.ray.remote.num_gpus
+        return None if gpus is None else math.ceil(gpus)
+
+    @property
     def device_gb(self) -> float | None:
-        """`gpu_memory_gb`, times the GPUs of a worker."""
-        return None if self.gpu_memory_gb is None else self.gpu_memory_gb * (self.ray.remote.num_gpus or 1)
+        """`gpu_memory_gb`, or a worker's share of it."""
+        share = min(1.0, self.ray.remote.num_gpus or 1)
+        return None if self.gpu_memory_gb is None else self.gpu_memory_gb * share
 
     def mistakes(self) -> Iterator[Mistake]:
         """Yield what Ray would refuse, and what would leave the workers' device unknown."""

@@ -50,6 +50,11 @@ class BatchLauncher(LauncherSection):
         return "cuda" if self.gpus_per_node else "cpu"
 
     @property
+    def worker_gpus(self) -> int | None:
+        """GPUs of a job, where it is a number that is given."""
+        return self.gpus_per_node if isinstance(self.gpus_per_node, int) else None
+
+    @property
     def device_gb(self) -> float | None:
         """The memory of one GPU."""
         return self.gpu_memory_gb
@@ -125,6 +130,11 @@ docs/guides/slurm.md explains each error."""
         None, description="shell lines that run first, as in [module load cuda]"
     )
     srun_args: tuple[str, ...] | None = Field(None, description="further arguments of srun")
+
+    @property
+    def worker_gpus(self) -> int | None:
+        """GPUs of a job, where it is a number that is given."""
+        return super().worker_gpus or self.gpus_per_task or None
 
     @property
     def device(self) -> str | None:

@@ -81,12 +81,14 @@ class WorkerDevice:
     """The device of workers on other machines, which a plan is made for.
 
     Attributes:
-        kind: `cuda` or `cpu`.
-        memory: bytes of all that a worker has of it; None where that is unknown.
+        kind: `cuda` or `cpu`; None for what this machine has.
+        gpus: how many a worker sees; None where that is unknown.
+        memory: bytes of one of them that a worker may use; None where that is unknown.
         cure: what to change for a worker with a GPU.
     """
 
-    kind: str
+    kind: str | None
+    gpus: int | None = None
     memory: int | None = None
     cure: str = "use a launcher whose workers have one"
 
@@ -96,6 +98,8 @@ class WorkerDevice:
         Raises:
             ConfigError: workers have no such device.
         """
+        if self.kind is None:
+            return resolve_device(name).partition(":")[0]
         if name in ("auto", "cpu", self.kind):
             return "cpu" if name == "cpu" else self.kind
         if name == "cuda":
@@ -117,7 +121,17 @@ def plan_for(device: WorkerDevice | None, once: Once) -> None:
 
 def worker_device(once: Once) -> WorkerDevice | None:
     """Return the device that a plan is made for, where it is not this machine's."""
-    return once(_ELSEWHERE, lambda: None)
+    device: WorkerDevice | None = once(_ELSEWHERE, lambda: None)
+    return None if device is None or device.kind is None else device
+
+
+def planned_gpus(once: Once) -> int | None:
+    """Return how many GPUs a process sees, here, or where the plan is run; None where that is unknown."""
+    device: WorkerDevice | None = once(_ELSEWHERE, lambda: None)
+    here = sum(name.startswith("cuda") for name in devices())
+    if device is None:
+        return here
+    return min(here, device.gpus or here) if device.kind is None else device.gpus
 
 
 def planned_device(name: str, once: Once) -> str:
@@ -128,8 +142,8 @@ def planned_device(name: str, once: Once) -> str:
     """
 
     def kind() -> str:
-        elsewhere = worker_device(once)
-        return resolve_device(name).partition(":")[0] if elsewhere is None else elsewhere.resolve(name)
+        device = worker_device(once) or WorkerDevice(None)
+        return device.resolve(name)
 
     return once(("device", name), kind)
 

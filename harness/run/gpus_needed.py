@@ -31,7 +31,13 @@ def gpus_needed(plan: Plan, group: Group, launcher: BatchLauncher) -> Need:
             return Need(gpus, "on CPUs")
         return Need(gpus, "GPUs as asked for" if gpus is None else f"{counted(gpus, 'GPU')} each")
     jobs = [plan.jobs[index] for index in group.jobs]
-    weights = jobs[0].target.weight_bytes
+    model, weights = jobs[0].point.model, jobs[0].target.weight_bytes
+    if jobs[0].point.backend.kind == "vllm":
+        gpus = jobs[0].point.backend.tensor_parallel_size
+        return Need(gpus, f"{counted(gpus, 'GPU')} each")
+    if model.devices == "tensor_parallel":
+        gpus = jobs[0].target.devices
+        return Need(gpus, f"{counted(gpus, 'GPU')} each, which share each layer")
     if launcher.gpu_memory_gb is None or weights is None:
         unknown = "hydra.launcher.gpu_memory_gb is not given" if weights else "the weights are not known"
         return Need(1, f"1 GPU each, since {unknown}")
@@ -40,4 +46,7 @@ def gpus_needed(plan: Plan, group: Group, launcher: BatchLauncher) -> Need:
     needed = _BESIDE * weights + cache
     gpus = max(1, math.ceil(needed / (launcher.gpu_memory_gb * 1e9)))
     each = f"{counted(gpus, 'GPU')} of {launcher.gpu_memory_gb:g} GB"
+    if gpus > 1 and model.devices == "single":
+        each = f"1 GPU of {launcher.gpu_memory_gb:g} GB, which may be too small; add model.devices=auto:"
+        gpus = 1
     return Need(gpus, f"{each} for {format_bytes(weights)} of weights and {format_bytes(cache)} of cache")

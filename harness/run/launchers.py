@@ -41,11 +41,13 @@ def engine(section: type[LauncherSection]) -> Any:
 
 def device_of(launcher: LauncherSection | None) -> WorkerDevice | None:
     """Return the device that a plan is made for; None for this machine's."""
-    if launcher is None or launcher.device is None:
+    if launcher is None or (launcher.device is None and launcher.worker_gpus is None):
         return None
     memory = None if launcher.device_gb is None else int(launcher.device_gb * 1e9)
     cure = f"set {PREFIX}{launcher.GPUS}=1" if launcher.GPUS else "use a launcher whose workers have one"
-    return WorkerDevice(launcher.device, memory if launcher.device == "cuda" else None, cure)
+    return WorkerDevice(
+        launcher.device, launcher.worker_gpus, memory if launcher.device == "cuda" else None, cure
+    )
 
 
 def launch_of(launcher: LauncherSection, points: Sequence[Point]) -> Launch:

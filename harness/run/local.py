@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from harness.artifacts.artifact import Artifact, Workbench
 from harness.artifacts.job import Job, families
 from harness.artifacts.registry import dependents, inventory, missing, outdate
-from harness.errors import StoreError
+from harness.errors import SweepEndedError
 from harness.plan.plan import Group, Plan
 from harness.progress import Progress
 from harness.run.executor import Outcome, failure
@@ -105,6 +105,8 @@ def _run_family(jobs: dict[int, Job], bench: Workbench) -> Iterator[Outcome]:
     if any(artifact.needs_backend for some in lacking.values() for artifact in some):
         try:
             bench.backend.configure(next(iter(jobs.values())).point.engine)
+        except SweepEndedError:
+            raise
         except Exception as error:
             for index in jobs:
                 yield failure(index, error, time.time())
@@ -120,7 +122,7 @@ def _run_family(jobs: dict[int, Job], bench: Workbench) -> Iterator[Outcome]:
             continue
         try:
             notes = _make(job, some, bench, made.setdefault(job.point_id, set()))
-        except StoreError:
+        except SweepEndedError:
             raise
         except Exception as error:
             yield failure(index, error, time.time(), started)

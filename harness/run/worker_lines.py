@@ -27,6 +27,8 @@ SHOWN_S = 0.2
 
 STORE_FAILED = 4
 """The exit status of a worker that cannot write the store any more."""
+RANK_LOST = 5
+"""Of one whose model was shared with a process that has ended: it may be started again."""
 
 
 class WorkerLines:

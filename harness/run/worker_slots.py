@@ -42,7 +42,7 @@ def worker_slots(launcher: LocalGpus, points: Iterable[Point] = ()) -> tuple[Slo
         ConfigError: the machine has not the GPUs that it names, or fewer than one worker needs; or a point
             names its GPU itself.
     """
-    _check_devices(points)
+    _check_devices(points, launcher)
     sets = _gpu_sets(launcher)
     count = len(sets) if launcher.workers == "auto" else launcher.workers
     shares = _shares(count)
@@ -88,9 +88,18 @@ def _shares(count: int) -> list[tuple[int, ...]]:
     return [tuple(cores[at * size : (at + 1) * size]) for at in range(count)]
 
 
-def _check_devices(points: Iterable[Point]) -> None:
-    """Refuse points that name one GPU by its number: each worker sees only its own."""
+def _check_devices(points: Iterable[Point], launcher: LocalGpus) -> None:
+    """Refuse points that name one GPU by its number, or need more: each worker sees only its own."""
+    on_gpus = any(name.startswith("cuda") for name in devices())
     for point in points:
+        ranks = point.model.tensor_parallel_size
+        if on_gpus and point.model.devices == "tensor_parallel" and ranks != launcher.gpus_per_worker:
+            count = ranks or max(2, launcher.gpus_per_worker)
+            cure = f"set model.tensor_parallel_size={count} hydra.launcher.gpus_per_worker={count}"
+            message = (
+                f"a worker sees {launcher.gpus_per_worker} of the GPUs, and has to know how many; {cure}"
+            )
+            raise ConfigError.of("model.devices=tensor_parallel", message)
         if point.model.device.startswith("cuda:"):
             number = point.model.device.partition(":")[2]
             cure = f"set hydra.launcher.gpus=[{number}] instead"
