@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo real-model test test-slow test-real-model test-wheel lint format bench ui fable clean
+.PHONY: demo real-model test test-slow test-real-model test-wheel lint format docs reference pictures bench ui fable clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -53,6 +53,20 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The documentation as a site, in site/: strictly, and without anything that a page would fetch from elsewhere.
+docs: reference
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	$(BIN)/python -m tools.outside_links site
+
+# docs/reference, from the code.
+reference: $(READY)
+	$(BIN)/python -m tools.reference
+
+# The pictures of docs/, of the product itself. Needs Chromium.
+pictures: real-model
+	$(BIN)/python -m tools.pictures
+
 # Benchmarks, which are not tests: prints tables of ratios.
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
@@ -65,5 +79,5 @@ fable: $(READY)
 	$(BIN)/python -m tools.fable.train
 
 clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

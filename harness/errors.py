@@ -16,8 +16,16 @@ class HarnessError(Exception):
     exit_status = 1
 
 
-class StoreError(HarnessError):
-    """The store cannot be written or read any more; what is stored is complete. It is no point's failure."""
+class SweepEndedError(HarnessError):
+    """Nothing more can be made in this process; what is stored is complete. It is no point's failure."""
+
+
+class StoreError(SweepEndedError):
+    """The store cannot be written or read any more."""
+
+
+class RankLostError(SweepEndedError):
+    """One of the processes that share a model has ended, or is not in step with the others."""
 
 
 class DamagedFileError(HarnessError):

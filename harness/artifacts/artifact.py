@@ -41,6 +41,7 @@ class Workbench:
         progress: Progress,
         open_backend: Callable[[], Backend],
         turns: DeviceTurns | None = None,
+        release: Callable[[Backend], None] = Backend.close,
     ) -> None:
         self.outputs = outputs
         self.progress = progress
@@ -48,6 +49,7 @@ class Workbench:
         self.team: Team | None = None
         self.opened: float | None = None
         self._open_backend = open_backend
+        self._release = release
         self._backend: Backend | Exception | None = None
 
     @property
@@ -68,9 +70,9 @@ class Workbench:
         return self._backend
 
     def close(self) -> None:
-        """Free the backend."""
+        """Give the backend back, which frees it unless its opener keeps it."""
         if self.opened is not None:
-            self.backend.close()
+            self._release(self.backend)
 
     def stored(self, job: Job) -> StoredPoint:
         """Return the job's folder."""

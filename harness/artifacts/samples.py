@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.job import Job
-from harness.errors import StoreError
+from harness.errors import SweepEndedError
 from harness.store.reference_index import forget
 
 
@@ -41,7 +41,7 @@ class Samples(Artifact):
         deepest = _deepest(jobs)
         try:
             failed: Mapping[str, Exception] = _decode(list(deepest.values()), bench, self)
-        except StoreError:
+        except SweepEndedError:
             raise
         except Exception as error:
             failed = dict.fromkeys(deepest, error)

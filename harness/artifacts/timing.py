@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 def timing_spec(point: Point) -> dict[str, Any]:
     """Return what a stored timing must have been measured with to serve a point."""
-    return point.timing.model_dump(mode="json", exclude={"name", "enabled"}) | {
-        "threads": point.engine.threads
-    }
+    spec = point.timing.model_dump(mode="json", exclude={"name", "enabled"})
+    spec["threads"] = point.engine.threads
+    if point.model.devices == "auto":  # the samples are the same, and so is the address
+        spec["devices"] = "auto"
+    return spec
 
 
 @contextmanager
@@ -44,6 +46,8 @@ def _device(environment: Mapping[str, Any]) -> str:
     """Return in a few words on what was timed: the GPU, or the processor with the threads that were used."""
     machine, model = environment.get("machine", {}), environment.get("model", {})
     name = str(model.get("device_name") or machine.get("cpu") or "unknown")
+    if (count := model.get("device_count", 1)) > 1:
+        name = f"{count} x {name}"
     threads = machine.get("threads")
     if threads is None or str(model.get("device", "cpu")) != "cpu":
         return name

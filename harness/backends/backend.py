@@ -8,7 +8,7 @@ capability leaves columns empty in the tables; it is never imitated.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from harness.backends.distributions import Distributions
     from harness.backends.drafting import Speculator
     from harness.config.point import Engine, Timing
+    from harness.models.device import WorkerDevice
+    from harness.models.model_files import ModelFiles
     from harness.models.model_info import ModelInfo
     from harness.models.precision import Precision
     from harness.store.records import PromptScores, Repetition, Sample
@@ -237,6 +239,8 @@ class Target(ABC):
         precision: of the weights as they are run, comparable with `<`; None where it is unknown.
         checkpoint_precision: the highest precision that the checkpoint has; None where it is unknown.
         weight_bytes: estimated bytes of the weights as they are run; None where they are unknown.
+        elsewhere: the device, where it is that of workers on other machines.
+        devices: how many of these devices share the weights and the KV cache.
     """
 
     info: ModelInfo
@@ -248,6 +252,8 @@ class Target(ABC):
     precision: Precision | None
     checkpoint_precision: Precision | None
     weight_bytes: int | None
+    elsewhere: WorkerDevice | None = None
+    devices: int = 1
 
     remote: ClassVar[bool] = False
     """Whether a server answers, so that requests are counted, not loads."""
@@ -274,6 +280,10 @@ class Target(ABC):
     def most_usd(self, prompt: Prompt, new_tokens: int) -> float | None:
         """Return an upper bound of what a request costs, in USD; None where it is unknown."""
         return None
+
+    def checkpoints(self, second_models: Iterable[str] = ()) -> Sequence[ModelFiles]:
+        """Return the checkpoints that opening it reads, with those of second models; none of a server's."""
+        return ()
 
     @abstractmethod
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 from harness.config.decoding import Decoding
@@ -49,6 +50,7 @@ class Knob:
     accepts: str
 
 
+@cache
 def knobs() -> tuple[Knob, ...]:
     """Return the knobs in the order in which `Decoding` has them."""
     schemas = Decoding.model_json_schema()["properties"]

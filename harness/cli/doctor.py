@@ -22,6 +22,7 @@ from harness.models.describe import environment
 from harness.models.device import device_name, devices
 from harness.models.locate import locate
 from harness.models.memory import available_bytes
+from harness.models.placement import gpus
 from harness.models.quantize import check_quantization
 from harness.report.console import SafeConsole
 
@@ -69,6 +70,11 @@ def doctor() -> int:
         machine.add_row(device, device_name(device), free, threads if device == "cpu" else "")
     console.print(machine)
 
+    larger = _table("Models larger than one GPU", "model.devices", "here")
+    for chosen, what in several_devices():
+        larger.add_row(chosen, what)
+    console.print(larger)
+
     launchers = _table("Launchers", "launcher", "here")
     for chosen, what in usable_launchers():
         launchers.add_row(chosen, what)
@@ -86,6 +92,26 @@ def doctor() -> int:
         tried.add_row(trial.quantization, trial.device, answer, trial.reason)
     console.print(tried)
     return 0
+
+
+def several_devices() -> Iterator[tuple[str, str]]:
+    """Yield each way to let a model lie on several devices, and what it comes to on this machine."""
+    import torch
+
+    found = gpus()
+    room = f"{sum(map(available_bytes, found)) / 1024**3:.1f} GiB"
+    layers = f"layers over {len(found)} GPUs with {room} free, then the CPU" if found else "all on the CPU"
+    yield "auto", layers if len(found) != 1 else f"layers on one GPU with {room} free, then on the CPU"
+    split = f"each layer split over {len(found)} GPUs with {room} free"
+    if not torch.distributed.is_available():
+        split = "this torch is built without torch.distributed; install another one"
+    elif found and not torch.distributed.is_nccl_available():
+        split = "this torch is built without NCCL; install another one"
+    elif len(found) < 2:
+        has = "one GPU is" if found else "no GPU is"
+        split = f"needs two GPUs, {has} visible"
+        split += "" if found else "; on the CPU for trials, with model.tensor_parallel_size=2"
+    yield "tensor_parallel", split
 
 
 def vllm_installed() -> str:

@@ -11,11 +11,10 @@ from harness.analysis.goal import ALIAS
 from harness.analysis.metric_catalog import METRICS, Metric
 from harness.cli.command_help import describe_command
 from harness.cli.help_rows import row
-from harness.cli.launcher_words import describe_launchers
+from harness.cli.launcher_words import launcher_help
 from harness.config import schema
 from harness.config.groups import ConfigGroups
-from harness.config.launcher import GROUP as LAUNCHER
-from harness.config.launcher import NAMES as LAUNCHER_NAMES
+from harness.config.launcher_section import GROUP as LAUNCHER
 from harness.config.search_path import (
     EXPERIMENTS,
     built_in,
@@ -36,11 +35,12 @@ _FINISH = (
     "met one of generation.stop_strings (stop), met EOS or a stop string at a server that does not tell "
     "which (ended, end), or were cut off by an error (error, err); `eos/len` counts in this order, as in 7/13"
 )
-_OF_THE_SWEEP = {
+OF_THE_SWEEP = {
     "name": 'text; the sweep\'s name, as in name="My study"; left out: made of what varies',
     "cases": "a list of override lists; points beside the product, each with what it does not name of it",
-    "expect": "a list of mappings; what a run must show (README, Configuration)",
+    "expect": "a list of mappings; what a run must show (docs/guides/expectations.md)",
 }
+"""Keys that are about the sweep as a whole, and what each is."""
 
 _KINDS = (
     "basic",
@@ -115,8 +115,8 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
     name = choice if equals and group in (*groups.choices, LAUNCHER) else name
     if name in groups.choices or name in schema.sections():
         return "\n\n".join([_describe_group(name, groups), *_metrics(name)])
-    if name in LAUNCHER_NAMES:
-        return describe_launchers()
+    if (of_launchers := launcher_help(name)) is not None:
+        return of_launchers
     if name in commands:
         return describe_command(name, commands[name])
     if name == "metrics":
@@ -133,7 +133,7 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
         *all_groups,
         *choices,
         *schema.value_keys(),
-        *_OF_THE_SWEEP,
+        *OF_THE_SWEEP,
         *SELECTORS,
         "metrics",
         *(m.key for m in METRICS),
@@ -145,7 +145,7 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
 def _describe_group(name: str, groups: ConfigGroups) -> str:
     """What each choice of a group is for, and what values each of its keys takes."""
     lines = []
-    for kind, choices in _by_kind(name, groups).items():
+    for kind, choices in by_kind(name, groups).items():
         lines += ["", f"{kind.capitalize()}:"] if kind else []
         lines += [_choice_row(name, choice, groups, 32) for choice in choices]
     if name in schema.sections():
@@ -153,7 +153,7 @@ def _describe_group(name: str, groups: ConfigGroups) -> str:
     return "\n".join(lines).strip("\n")
 
 
-def _by_kind(group: str, groups: ConfigGroups) -> dict[str, list[str]]:
+def by_kind(group: str, groups: ConfigGroups) -> dict[str, list[str]]:
     """The choices of a group by the kind that the comments of their files name; a user's own come last."""
     found: dict[str, list[str]] = {}
     for choice in groups.choices.get(group, []):
@@ -192,8 +192,8 @@ def _choices(name: str, groups: ConfigGroups) -> Iterator[str]:
 
 def _keys(name: str, groups: ConfigGroups) -> Iterator[str]:
     """The keys of this name, dotted or their last component, each with the choices that set it."""
-    if name in _OF_THE_SWEEP:
-        yield row(name, _OF_THE_SWEEP[name], 38)
+    if name in OF_THE_SWEEP:
+        yield row(name, OF_THE_SWEEP[name], 38)
     for key in schema.value_keys():
         section, _, last = key.partition(".")
         if name not in (key, last):

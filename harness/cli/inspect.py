@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -27,6 +28,7 @@ from harness.models.load import LoadedModel, free, load
 from harness.models.locate import locate
 from harness.models.tokenizer import load_tokenizer
 from harness.prompts import prepare_prompts
+from harness.prompts.prompt import Prompt
 from harness.report.console import SafeConsole
 
 
@@ -51,6 +53,21 @@ class Step:
     entropy: float
 
 
+@dataclass(frozen=True)
+class Inspection:
+    """The tokens of a prompt, and the steps after it.
+
+    Attributes:
+        prompt: the text as the model got it.
+        tokens: text and id of each of its tokens.
+        steps: of the sample, until it ends.
+    """
+
+    prompt: str
+    tokens: tuple[tuple[str, int], ...]
+    steps: tuple[Step, ...]
+
+
 def inspect(point: Point, arguments: InspectArguments) -> int:
     """Print the tokens of the prompt and the next-token table of each step, or one JSON object.
 
@@ -61,6 +78,81 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
     Returns:
         The exit status.
     """
+    if arguments.page is not None:
+        from harness.cli.inspect_page import serve_walk
+
+        with _walk(point, arguments) as (walk, loaded, _):
+            return serve_walk(walk, loaded, point, arguments)
+    if not arguments.as_json:
+        console = SafeConsole(highlight=True)
+        inspect_prompt(
+            point,
+            arguments,
+            lambda tokens: console.print(_tokens_table(tokens)),
+            lambda step: console.print(_step_table(step)),
+        )
+        return 0
+    found = inspect_prompt(point, arguments)
+    print_json(
+        {
+            "model": point.model.id,
+            "quantization": point.quantization.name,
+            "decoding": point.decoding.name,
+            "prompt": found.prompt,
+            "tokens": [{"piece": text, "id": id_} for text, id_ in found.tokens],
+            "steps": [asdict(step) for step in found.steps],
+        }
+    )
+    return 0
+
+
+def inspect_prompt(
+    point: Point,
+    arguments: InspectArguments,
+    on_tokens: Callable[[Sequence[tuple[str, int]]], None] = lambda tokens: None,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> Inspection:
+    """Return the tokens of the prompt and the steps after it.
+
+    Args:
+        point: model, quantization, and the strategy that chooses the tokens.
+        arguments: the prompt, and how many steps and candidates.
+        on_tokens: called with the prompt's tokens before the first step.
+        on_step: called with each step as it comes.
+
+    Raises:
+        ConfigError: the strategy does not choose the tokens of a single sequence one by one.
+    """
+    with _walk(point, arguments) as (walk, loaded, prompt):
+        tokens = tuple((str(loaded.tokenizer.convert_ids_to_tokens(id_)), id_) for id_ in prompt.ids)
+        on_tokens(tokens)
+        steps = []
+        for step in _decode(walk, Detokenizer(loaded.tokenizer), point, arguments):
+            on_step(step)
+            steps.append(step)
+    return Inspection(prompt.text, tokens, tuple(steps))
+
+
+@contextmanager
+def _walk(point: Point, arguments: InspectArguments) -> Iterator[tuple[TokenWalk, LoadedModel, Prompt]]:
+    """Load the model, and free it at the end."""
+    _check(point)
+    files = locate(point.model)
+    source = single_prompt(point.prompts, arguments)
+    prompt = prepare_prompts(source, files, load_tokenizer(point.model, files), arguments.steps).prompts[0]
+    loaded = load(point.model, point.quantization)
+    walk = None
+    try:
+        walk = TokenWalk(loaded, prompt, partial(_load_amateur, point, loaded))
+        yield walk, loaded, prompt
+    finally:
+        if walk is not None:
+            walk.close()
+        free(loaded)
+
+
+def _check(point: Point) -> None:
+    """Check that the strategy chooses the tokens of a single sequence one by one."""
     if point.decoding.num_beams not in (None, 1):
         raise ConfigError.of(
             "decoding.num_beams",
@@ -92,37 +184,6 @@ def inspect(point: Point, arguments: InspectArguments) -> int:
         raise ConfigError.of(
             "cache", f"{point.cache.name}: inspect reads with the model's own cache; use cache=default"
         )
-    files = locate(point.model)
-    source = single_prompt(point.prompts, arguments)
-    prompt = prepare_prompts(source, files, load_tokenizer(point.model, files), arguments.steps).prompts[0]
-    loaded = load(point.model, point.quantization)
-    walk = None
-    try:
-        walk = TokenWalk(loaded, prompt, partial(_load_amateur, point, loaded))
-        if arguments.page is not None:
-            from harness.cli.inspect_page import serve_walk
-
-            return serve_walk(walk, loaded, point, arguments)
-        tokens = [(str(loaded.tokenizer.convert_ids_to_tokens(id_)), id_) for id_ in prompt.ids]
-        decoded = _decode(walk, Detokenizer(loaded.tokenizer), point, arguments)
-        if arguments.as_json:
-            print_json(
-                {
-                    "model": point.model.id,
-                    "quantization": point.quantization.name,
-                    "decoding": point.decoding.name,
-                    "prompt": prompt.text,
-                    "tokens": [{"piece": text, "id": id_} for text, id_ in tokens],
-                    "steps": [asdict(step) for step in decoded],
-                }
-            )
-        else:
-            _print_tables(tokens, decoded)
-    finally:
-        if walk is not None:
-            walk.close()
-        free(loaded)
-    return 0
 
 
 def _load_amateur(point: Point, loaded: LoadedModel, name: str) -> LoadedModel:
@@ -156,17 +217,14 @@ def _candidates(
         yield Candidate(detokenizer.token_text(id_), id_, *numbers)
 
 
-def _print_tables(tokens: list[tuple[str, int]], steps: Iterator[Step]) -> None:
-    console = SafeConsole(highlight=True)
+def _tokens_table(tokens: Sequence[tuple[str, int]]) -> Table:
     table = Table(title=Text(f"{len(tokens)} tokens of the prompt"), title_justify="left")
     table.add_column("#", justify="right", style="dim")
     table.add_column("token")
     table.add_column("id", justify="right")
     for index, (text, id_) in enumerate(tokens):
         table.add_row(str(index), Text(_quoted(text)), str(id_))
-    console.print(table)
-    for step in steps:
-        console.print(_step_table(step))
+    return table
 
 
 def _step_table(step: Step) -> Table:

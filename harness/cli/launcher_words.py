@@ -1,74 +1,50 @@
-"""What `harness help`, `plan` and `doctor` say of launchers."""
+"""What `harness help` and `doctor` say of launchers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from harness.cli.help_rows import row
-from harness.config.launcher import GROUP, KEYS, LAUNCHERS, LOCAL_GPUS, SERIAL, Launcher, LocalGpus
-from harness.plan.plan import Plan
-from harness.run.worker_slots import Slot, shared_device, worker_slots
+from harness.config.launcher import LAUNCHERS, SERIAL, SERIAL_SUMMARY
+from harness.config.launcher_section import GROUP, PREFIX, LauncherSection
+from harness.config.validation import format_value
+from harness.run.launchers import engine
 
-_EXAMPLE = f"""\
-  harness -m model=mistral_7b quantization=bf16,bnb_nf4 decoding=greedy,top_p {GROUP}={LOCAL_GPUS}
-  harness experiments=demo {GROUP}={LOCAL_GPUS} hydra.launcher.gpus=[0,2]
+_NAMES = (GROUP, "hydra.launcher", "launcher", "launchers")
 
-One store, one page and one model load a group, as without it. `harness plan` shows how groups go to workers;
-each has a log in workers/ of the sweep's folder. A worker that dies is started again and goes on with its
-kept batches; where it dies twice at the same place, these points fail and the others run on. Latency is
-measured alone on its device. Ctrl-C ends all workers; the same command again goes on."""
+_ALL = """\
+`harness help NAME` lists a launcher's keys, `harness doctor` says which can be used here. With each of them
+there is one store, one page, and one model load a group."""
 
 
-def describe_launchers() -> str:
-    """Return what each launcher is for, its keys, and an example."""
-    lines = [row(f"{GROUP}={name}", text, 32) for name, text in LAUNCHERS.items()]
-    lines.append("")
-    for key, info in zip(KEYS, LocalGpus.model_fields.values(), strict=True):
-        lines.append(row(key, f"{info.description} [{info.default}]", 32))
-    return "\n".join([*lines, "", _EXAMPLE])
+def launcher_help(name: str) -> str | None:
+    """Return the help of a name that belongs to launchers: all of them, one, one key; None for others."""
+    if name in _NAMES:
+        rows = [row(f"{GROUP}={SERIAL}", SERIAL_SUMMARY, 32)]
+        rows += [row(f"{GROUP}={one.NAME}", one.SUMMARY, 32) for one in LAUNCHERS.values()]
+        return "\n".join([*rows, "", _ALL])
+    if name in LAUNCHERS:
+        section = LAUNCHERS[name]
+        return "\n".join([f"{GROUP}={name}: {section.SUMMARY}", "", *_rows(section), "", section.GUIDE])
+    if name.startswith(PREFIX):
+        found = [
+            f"{GROUP}={section.NAME}:\n" + "\n".join(_rows(section, name.removeprefix(PREFIX)))
+            for section in LAUNCHERS.values()
+            if name.removeprefix(PREFIX) in section.all_keys()
+        ]
+        return "\n".join(found) or None
+    return None
 
 
-def workers_line(plan: Plan, launcher: Launcher) -> str:
-    """Return how the groups of a plan go to workers.
-
-    Raises:
-        ConfigError: the machine has not what the launcher asks for.
-    """
-    slots = worker_slots(launcher, [job.point for job in plan.jobs])
-    groups = _count(len(plan.groups), "group")
-    parts = [f"{_places(slots)}: {groups}, at most {_at_once(plan, slots)} at once"]
-    for group in plan.groups:
-        if group.after:
-            before = ", ".join(plan.groups[number].name for number in group.after)
-            parts.append(f"{group.name} after {before}")
-    shared = {shared_device(plan, group, slot, len(slots)) for group in plan.groups for slot in slots}
-    if any(workers > 1 for _, workers in shared):
-        parts.append("others pause while latency is measured")
-    return "; ".join(parts)
-
-
-def _places(slots: tuple[Slot, ...]) -> str:
-    gpus = [f"GPU {','.join(slot.gpus)}" for slot in slots if slot.gpus]
-    where = ", ".join(gpus) if gpus else "CPU"
-    threads = slots[0].environment.get("OMP_NUM_THREADS")
-    share = f", {_count(int(threads), 'thread')} each" if threads else ""
-    return f"{_count(len(slots), 'worker')} ({where}{share})"
-
-
-def _at_once(plan: Plan, slots: tuple[Slot, ...]) -> int:
-    first = sum(not group.after for group in plan.groups)
-    return min(len(slots), max(first, len(plan.groups) - first))
+def _rows(section: type[LauncherSection], only: str | None = None) -> Iterator[str]:
+    for key, info in section.all_keys().items():
+        if only in (None, key):
+            default = info.get_default(call_default_factory=True)
+            shown = "" if default in (None, (), {}) else f" [{format_value(default)}]"
+            yield row(f"{PREFIX}{key}", f"{info.description}{shown}", 40)
 
 
 def usable_launchers() -> list[tuple[str, str]]:
-    """Return of each launcher that runs here how it is chosen, and what it would do."""
-    slots = worker_slots(LocalGpus())
-    if not slots[0].gpus:
-        what = "no GPU here: one worker, or hydra.launcher.workers=N on the CPU"
-    elif len(slots) == 1:
-        what = "one GPU: no faster than without it"
-    else:
-        what = _places(slots)
-    return [(f"{GROUP}={SERIAL}", LAUNCHERS[SERIAL]), (f"{GROUP}={LOCAL_GPUS}", what)]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+    """Return of each launcher how it is chosen, and what it would do here, or what it lacks."""
+    found = [(f"{GROUP}={SERIAL}", SERIAL_SUMMARY)]
+    return found + [(f"{GROUP}={name}", engine(section).here()) for name, section in LAUNCHERS.items()]

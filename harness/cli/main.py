@@ -56,13 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # By default, a fifth of the time of imports is spent collecting garbage among all that torch and
         # MLflow define, and two seconds at the end.
         gc.set_threshold(100_000, 50, 100)
+        # Read by OpenMP when torch is loaded: threads that spin while they wait slow down a busy machine.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             return main(sys.argv[1:])
         finally:
             gc.freeze()
     words = list(argv)
-    # Read by OpenMP when torch is loaded: threads that spin while they wait slow down a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     slow = words[:1] not in (["help"], ["--version"]) and not {"--help", "-h"} & set(words)
     with early_line("starting ..." if slow else ""), visible_streams(), _terminable() as terminated:
         try:
@@ -185,10 +185,9 @@ def _run_sweep(points: list[Point], name: str, files: HydraFiles) -> int:
 
     if files.launcher is None:
         return run_sweep(points, name, files)
-    from harness.run.launchers import workers_of
-    from harness.run.worker_pool import WorkerPool
+    from harness.run.launchers import launch_of
 
-    return run_sweep(points, name, files, WorkerPool(workers_of(files.launcher, points)))
+    return run_sweep(points, name, files, launch_of(files.launcher, points))
 
 
 def _plan(words: list[str]) -> int:

@@ -13,31 +13,41 @@ from harness.artifacts.job import Job, families, prompts_per_batch
 from harness.artifacts.registry import actions
 from harness.artifacts.samples import Samples
 from harness.artifacts.timing import Timing
-from harness.backends.backend import TokenIds
-from harness.cli.launcher_words import workers_line
+from harness.backends.backend import Target, TokenIds
 from harness.cli.shards_words import shards_line
-from harness.config.launcher import Launcher
+from harness.config.launcher_section import LauncherSection
 from harness.config.point import Point
 from harness.models.memory import format_bytes
 from harness.plan.plan import Group, Plan, make_plan
 from harness.prompts.prompt import Prompt
 from harness.report.console import SafeConsole
 from harness.run.display import print_hints, print_title, print_warning, print_warnings
-from harness.run.launchers import workers_of
+from harness.run.launchers import device_of, workers_of
 from harness.terminal import visible
 
 _MOST_ROWS = 60
 _LEAST_USD = 1e-3  # USD
 
 
-def show_plan(points: Sequence[Point], name: str, launcher: Launcher | None = None) -> int:
+def show_plan(points: Sequence[Point], name: str, launcher: LauncherSection | None = None) -> int:
     """Print points, groups, loads, what is done already, memory and tokens to come; returns 0.
 
     Raises:
         ConfigError: a point cannot be prepared, or the launcher cannot run here.
     """
-    plan, console = _prepared(points, name)
-    workers = None if launcher is None else workers_line(plan, launcher)
+    plan, console = _prepared(points, name, launcher)
+    print_plan(console, plan, launcher)
+    return 0
+
+
+def print_plan(console: SafeConsole, plan: Plan, launcher: LauncherSection | None = None) -> None:
+    """Print points, groups, loads, what is done already, memory and tokens to come.
+
+    Raises:
+        ConfigError: the launcher cannot run here.
+    """
+    points = [job.point for job in plan.jobs]
+    workers = None if launcher is None else workers_of(launcher, points).describe(plan)
     console.print(_points_table(plan))
     if len(plan.jobs) > _MOST_ROWS:
         console.print(f"... and {len(plan.jobs) - _MOST_ROWS} more points", style="dim")
@@ -56,18 +66,17 @@ def show_plan(points: Sequence[Point], name: str, launcher: Launcher | None = No
         console.print(visible_differences)
     print_title(console, plan)
     print_hints(console, plan)
-    return 0
 
 
-def show_check(points: Sequence[Point], name: str, launcher: Launcher | None = None) -> int:
+def show_check(points: Sequence[Point], name: str, launcher: LauncherSection | None = None) -> int:
     """Prepare every point and print that there are no mistakes; returns 0.
 
     Raises:
         ConfigError: with every mistake found, or the launcher cannot run here.
     """
-    plan, console = _prepared(points, name)
+    plan, console = _prepared(points, name, launcher)
     if launcher is not None:
-        workers_of(launcher, points)  # refuses what cannot run here
+        workers_of(launcher, points).describe(plan)
     prompts = len({prompt.text for job in plan.jobs for prompt in job.prompts})
     print_hints(console, plan)
     console.print(
@@ -78,7 +87,7 @@ def show_check(points: Sequence[Point], name: str, launcher: Launcher | None = N
     return 0
 
 
-def _print_shards(console: SafeConsole, plan: Plan, launcher: Launcher | None) -> None:
+def _print_shards(console: SafeConsole, plan: Plan, launcher: LauncherSection | None) -> None:
     """Print which groups several workers share."""
     if launcher is not None:
         workers = workers_of(launcher, [job.point for job in plan.jobs])
@@ -184,14 +193,19 @@ def _memory(plan: Plan, group: Group) -> tuple[str, str, str, str]:
     jobs = [plan.jobs[index] for index in group.jobs if _decodes(plan, index)]
     if not jobs:
         return "", "", "", ""
-    weights = jobs[0].target.weight_bytes
+    weights, devices = jobs[0].target.weight_bytes, jobs[0].target.devices
     estimates = [_batches([jobs[index] for index in family]) for family in families(jobs)]
     return (
-        "unknown" if weights is None else format_bytes(weights),
+        "unknown" if weights is None else _shared(weights, devices),
         str(sum(batches for batches, _, _ in estimates)),
         str(max(rows for _, rows, _ in estimates)),
-        format_bytes(max(cache for _, _, cache in estimates)),
+        _shared(max(cache for _, _, cache in estimates), devices),
     )
+
+
+def _shared(size: int, devices: int) -> str:
+    """Return a size, or what each of several devices has of it."""
+    return format_bytes(size) if devices == 1 else f"{devices} x {format_bytes(size / devices)}"
 
 
 def _batches(family: Sequence[Job]) -> tuple[int, int, int]:
@@ -207,7 +221,7 @@ def _batches(family: Sequence[Job]) -> tuple[int, int, int]:
 
 
 def _devices(plan: Plan) -> str:
-    targets = {job.target.device: job.target for job in plan.jobs}
+    targets = {_device_words(job.target): job.target for job in plan.jobs}
     free = {device: target.available_bytes() for device, target in targets.items()}
     return ", ".join(
         device if size is None else f"{device} with {format_bytes(size)} free"
@@ -215,13 +229,19 @@ def _devices(plan: Plan) -> str:
     )
 
 
+def _device_words(target: Target) -> str:
+    return target.device if target.devices == 1 else f"{target.devices} x {target.device}"
+
+
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
-def _prepared(points: Sequence[Point], name: str) -> tuple[Plan, SafeConsole]:
+def _prepared(
+    points: Sequence[Point], name: str, launcher: LauncherSection | None
+) -> tuple[Plan, SafeConsole]:
     """The plan of a sweep, its warnings printed."""
-    plan = make_plan(points, name)
+    plan = make_plan(points, name, device_of(launcher))
     console = SafeConsole()
     print_warnings(console, plan)
     return plan, console

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.object_type import ObjectType
@@ -16,6 +18,15 @@ from harness.errors import ConfigError
 
 class CheckedRepository(ConfigRepository):
     """Hydra's repository; a user's file that cannot become a config is a ConfigError that names it."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CheckedRepository:
+        """Copy the list of sources, not the sources: one of them is the whole store of schemas.
+
+        Hydra copies a repository for each composing, because it gives the copy other sources.
+        """
+        copied = copy(self)
+        copied.sources = list(self.sources)
+        return copied
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         """Read a choice, as in `decoding/top_p`; None where there is none."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.config.arguments import Arguments, parse_arguments
 from harness.config.compose import Composer, base_config, custom_sections
@@ -16,7 +17,6 @@ from harness.config.groups import ConfigGroups
 from harness.config.hydra_node import check_hydra_node
 from harness.config.hydra_output import HydraFiles, hydra_files
 from harness.config.jobs import sweep_jobs
-from harness.config.launcher import without_launcher
 from harness.config.messages import explain, format_mistake
 from harness.config.overrides import PARAMS, CheckedOverrides, check_overrides, parse_override
 from harness.config.point import Point
@@ -30,15 +30,43 @@ from harness.errors import ConfigError, HarnessError, Mistake
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-Action = Callable[[list[Point], str, HydraFiles], int]
-"""Takes the points, the sweep's name, and what else Hydra says of it; returns the exit status."""
+Value = TypeVar("Value")
+Action = Callable[[list[Point], str, HydraFiles], Value]
+"""Takes the points, the sweep's name, and what else Hydra says of it; returns what `run` returns."""
+
+Say = Callable[[Iterable[Mistake]], None]
 
 # Flags with which Hydra shows something instead of running, whatever the overrides.
 _UNCHECKED = ("--shell-completion", "-sc", "--hydra-help", "--info", "-i")
+_SHOWN = ("--cfg", "-c")
 
 
-def run(words: Sequence[str], action: Action) -> int:
-    """Compose the points of a command and pass them to `action`.
+@dataclass(frozen=True)
+class Command:
+    """A command that is composed and right.
+
+    Attributes:
+        points: in order, labelled.
+        name: the sweep's.
+        files: what Hydra would write of it, and the launcher.
+        repeated: what has no effect, but is no reason to stop.
+    """
+
+    points: list[Point]
+    name: str
+    files: HydraFiles
+    repeated: tuple[Mistake, ...] = ()
+
+    def apply(self, action: Action[Value]) -> Value:
+        """Return what an action makes of it, under the environment variables that it sets (`env_set`)."""
+        from hydra.core.utils import env_override
+
+        with env_override(self.files.config.hydra.job.env_set):
+            return action(self.points, self.name, self.files)
+
+
+def run(words: Sequence[str], action: Action[int]) -> int:
+    """Compose the points of a command and pass them to `action`; or let Hydra show what its flags ask for.
 
     Args:
         words: flags and overrides, as typed.
@@ -47,15 +75,36 @@ def run(words: Sequence[str], action: Action) -> int:
     Raises:
         ConfigError: with every mistake found in names and values.
     """
+    from hydra.core.utils import configure_log
+    from omegaconf import OmegaConf
+
     arguments = parse_arguments(words)
     groups = config_groups(arguments)
     if arguments.has(*_UNCHECKED):
         return _show(arguments, arguments.overrides, groups)
-    checked = check(arguments, groups)
-    if arguments.has("--cfg", "-c"):
+    if arguments.has(*_SHOWN):
+        checked = check(arguments, groups)
         if checked.mistakes:
             raise ConfigError(checked.mistakes)
         return _show(arguments, [*custom_sections(checked.overrides)[1], *checked.overrides], groups)
+    command = compose(arguments, groups)
+    _say(command.repeated)
+    configure_log(OmegaConf.create({"root": None}), command.files.config.hydra.verbose)
+    return command.apply(action)
+
+
+def compose(arguments: Arguments, groups: ConfigGroups | None = None) -> Command:
+    """Compose and check the points of a command; nothing is printed, and no process-wide setting changed.
+
+    Args:
+        arguments: flags and overrides; flags with which Hydra shows something are not looked at.
+        groups: those of the arguments, where they are known.
+
+    Raises:
+        ConfigError: with every mistake found in names and values.
+    """
+    groups = groups or config_groups(arguments)
+    checked = check(arguments, groups)
     overrides = _with_mode(checked, arguments)
     if checked.sweeps and "hydra.mode=MULTIRUN" not in overrides:
         cure = "several values make a sweep: add -m; quote a value containing a comma"
@@ -66,23 +115,21 @@ def run(words: Sequence[str], action: Action) -> int:
         checked.mistakes += [Mistake(text, "no effect without a sweep: add -m") for text in params]
     if checked.mistakes:
         raise ConfigError([*checked.mistakes, *_wrong_values(checked, overrides, groups)])
-    from hydra.core.utils import configure_log, env_override
-    from omegaconf import OmegaConf
-
     config, composed, own_values = _compose(overrides, groups)
     files = hydra_files(config)
     points = make_points(composed, own_values)
     requested = points[0].sweep_name
     experiment = config.hydra.runtime.choices.get(EXPERIMENTS)
     name = folder_name(requested) if requested else str(experiment or UNNAMED)
-    _say(checked.repeated)
-    configure_log(OmegaConf.create({"root": None}), config.hydra.verbose)
-    with env_override(config.hydra.job.env_set):
-        return action(points, name, files)
+    return Command(points, name, files, tuple(checked.repeated))
 
 
-def one_point(words: Sequence[str]) -> Point:
+def one_point(words: Sequence[str], say: Say | None = None) -> Point:
     """Compose the single point of a command that runs no sweep.
+
+    Args:
+        words: flags and overrides, as typed.
+        say: gets what has no effect, but is no reason to stop; printed when None.
 
     Raises:
         ConfigError: with every mistake found.
@@ -94,7 +141,7 @@ def one_point(words: Sequence[str]) -> Point:
     if mistakes := checked.mistakes + [Mistake(text, message) for text in checked.sweeps]:
         raise ConfigError(mistakes)
     point = make_points(_compose([*checked.overrides, "hydra.mode=RUN"], groups)[1])[0]
-    _say(checked.repeated)
+    (say or _say)(checked.repeated)
     return point
 
 
@@ -127,7 +174,6 @@ def check(arguments: Arguments, groups: ConfigGroups) -> CheckedOverrides:
         if in_experiments := check_experiments(checked.experiments, groups):
             checked.mistakes += in_experiments
             checked.faulty.add(EXPERIMENTS)
-        checked.mistakes += without_launcher(checked.overrides)
     return checked
 
 

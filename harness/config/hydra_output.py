@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config.launcher import GROUP, Launcher, launcher_of
+from harness.config.launcher import launcher_of
+from harness.config.launcher_section import GROUP, LauncherSection
 from harness.config.secret_text import hide_secrets
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class HydraFiles:
     """
 
     config: DictConfig
-    launcher: Launcher | None
+    launcher: LauncherSection | None
 
     def __call__(self, folder: Path) -> Mapping[str, str]:
         """Return them, without passwords and the environment variables that the run sets."""

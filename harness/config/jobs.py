@@ -44,7 +44,9 @@ def sweep_jobs(config: DictConfig, groups: ConfigGroups) -> list[JobOverrides]:
     """
     from omegaconf import OmegaConf
 
-    typed = [str(text) for text in config.hydra.overrides.task]
+    # As they are: what is taken from a config would have lost the backslash before a literal `${`.
+    task: Any = OmegaConf.to_container(config.hydra.overrides.task)
+    typed = [str(text) for text in task]
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     cases = OmegaConf.to_container(config.cases) if config.get("cases") else []
     return jobs_with_cases(typed, params, cases, groups)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.choice_advice import choice_advice, prompt_override
 from harness.config.groups import ConfigGroups
-from harness.config.launcher import launcher_mistake
+from harness.config.launcher import chosen_launcher, launcher_mistake, shards_mistake
 from harness.config.quoted_value import quoted_value
 from harness.config.schema import SWEEP_KEYS, sections, value_keys
 from harness.config.search_path import EXPERIMENTS
@@ -55,12 +55,14 @@ def check_overrides(overrides: Iterable[str], groups: ConfigGroups, prefix: str 
     """Check the names in `overrides`; `prefix` (the file they are from) begins the key of each mistake."""
     checked = CheckedOverrides()
     given: dict[str, Override] = {}
+    overrides = list(overrides)
+    launcher = chosen_launcher(overrides)
     for text in overrides:
         try:
             if "=" not in text and text[:1] != "~":
                 raise ConfigError.of(text, f"expected key=value{_did_you_mean_value(text, groups)}")
             override = _parsed(_as_text(text), groups)
-            mistake = _mistake(override, groups)
+            mistake = _mistake(override, groups, launcher)
         except ConfigError as error:
             override, mistake = None, error.mistakes[0]
         if mistake is not None:
@@ -187,7 +189,7 @@ def normalize_plus(override: Override) -> str:
         # What has no default, as the params of a sweep, is added; the rest is replaced.
         return (
             "++" + text.lstrip("+")
-            if key.startswith(("hydra.job.env_set.", "hydra.sweeper.params."))
+            if key.startswith(("hydra.job.env_set.", "hydra.sweeper.params.", "hydra.launcher."))
             else text
         )
     if override.is_delete():
@@ -234,12 +236,12 @@ def hydra_mistake(key: str, text: str) -> Mistake | None:
     return Mistake(text, "the harness runs a sweep itself, as a whole; leave this out")
 
 
-def _mistake(override: Override, groups: ConfigGroups) -> Mistake | None:
-    """What is wrong with the key or the choice of one override."""
+def _mistake(override: Override, groups: ConfigGroups, launcher: str | None) -> Mistake | None:
+    """What is wrong with the key or the choice of one override, in a command with this launcher."""
     key, text = override.key_or_group, override.input_line or ""
     if override.is_hydra_override():
         if key.startswith(("hydra/launcher", "hydra.launcher")):
-            return launcher_mistake(key, None if override.is_sweep_override() else override.value(), text)
+            return launcher_mistake(override, launcher)
         return hydra_mistake(key, text) or (_wrong_params(override, groups) if key == PARAMS else None)
     if override.package is not None:
         return Mistake(text, f"a package (@{override.package}) is not supported; write {key}=CHOICE")
@@ -247,6 +249,8 @@ def _mistake(override: Override, groups: ConfigGroups) -> Mistake | None:
         is_group = key in groups.choices
         cure = f"choose another: {key}=CHOICE" if is_group else f"set it to null: {key}=null"
         return Mistake(text, f"cannot be deleted; {cure}")
+    if key == "engine.shards" and (mistake := shards_mistake(override, launcher)):
+        return mistake
     if key in SWEEP_KEYS and override.is_sweep_override():
         return Mistake(text, f"is about the whole sweep; write one list: {key}=[...]")
     if override.is_sweep_override() and key != EXPERIMENTS:

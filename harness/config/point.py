@@ -26,6 +26,14 @@ class Model(Choice):
     )
     revision: str | None = Field(None, description="hub revision: a commit hash, a tag or a branch")
     device: str = Field("auto", description="auto (cuda, mps, cpu in this order), cpu, mps, cuda or cuda:N")
+    devices: Literal["single", "auto", "tensor_parallel"] = Field(
+        "single",
+        description="single: the model is on one device; auto: its layers lie on all visible GPUs in turn, "
+        "and on the CPU where these are too small; tensor_parallel: each layer is split over the GPUs",
+    )
+    tensor_parallel_size: Positive | None = Field(
+        None, description="tensor_parallel: GPUs that share the model; null: all visible ones"
+    )
     attention: str = Field("auto", description="auto, eager, sdpa or flash_attention_2")
     trust_remote_code: bool = Field(False, description="run Python code that comes with the checkpoint")
     allow_pickle: bool = Field(False, description="load pickled weights (.bin)")
@@ -91,12 +99,22 @@ class Quantization(Choice):
     )
     load_in_8bit: bool = Field(False, description="8 bits by bitsandbytes")
     load_in_4bit: bool = Field(False, description="4 bits by bitsandbytes")
-    llm_int8_threshold: Annotated[float, Field(ge=0), SENSIBLE_SIZE] = 6.0
-    llm_int8_skip_modules: tuple[str, ...] | None = None
-    llm_int8_has_fp16_weight: bool = False
-    bnb_4bit_compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    bnb_4bit_quant_type: Literal["fp4", "nf4"] = "fp4"
-    bnb_4bit_use_double_quant: bool = False
+    llm_int8_threshold: Annotated[float, Field(ge=0), SENSIBLE_SIZE] = Field(
+        6.0, description="8 bits: activations above it are multiplied in 16 bits, as outliers"
+    )
+    llm_int8_skip_modules: tuple[str, ...] | None = Field(
+        None, description="modules that stay unquantized, in 4 bits too; null: the output head"
+    )
+    llm_int8_has_fp16_weight: bool = Field(
+        False, description="8 bits: weights stay in 16 bits until they are used"
+    )
+    bnb_4bit_compute_dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None, description="4 bits: dtype of the matrix products; null: bfloat16, else what the device has"
+    )
+    bnb_4bit_quant_type: Literal["fp4", "nf4"] = Field(
+        "fp4", description="4 bits: floats, or levels for weights that are normally distributed (nf4)"
+    )
+    bnb_4bit_use_double_quant: bool = Field(False, description="4 bits: quantize the scales too")
     torchao: (
         Literal[
             "int8_weight_only",
@@ -187,7 +205,7 @@ class Record(Section):
 class Timing(Choice):
     """The latency pass: one strategy at a time, with the loop a user would deploy."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="measure latency; timing=off does not")
     prompts: Positive = Field(3, description="how many of the prompts are timed")
     repeats: Positive = Field(3, description="timed repetitions per prompt")
     warmup: Natural = Field(1, description="repetitions before the timed ones")
@@ -198,7 +216,7 @@ class Timing(Choice):
 class Tracking(Choice):
     """What is logged to MLflow, and where."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="log to MLflow; tracking=off does not")
     uri: str | None = Field(
         None, description="tracking URI; null: MLFLOW_TRACKING_URI, else outputs/mlflow.db"
     )
@@ -237,7 +255,7 @@ class Compare(Section):
 class Drift(Section):
     """How points are compared with their model's highest precision; never changes the samples."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="compare points of lower precision with their reference")
     reference: str | None = Field(
         None,
         description="what to compare with: a quantization, a model (its name or id; the others must have its "

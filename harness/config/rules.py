@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from harness.config.backend_rules import backend_rules, not_with_servers, shared_by_workers
 from harness.config.decoding_rules import decoding_rules
+from harness.config.device_rules import device_rules, not_with_vllm, split_rules, without_graphs
 from harness.config.effective import is_beam, is_contrastive, most_samples
 from harness.config.expectation import ASKED, OF_A_SAMPLE, Expectation
 from harness.config.no_effect import NoEffect
@@ -306,6 +307,10 @@ def _speculation(speculation: Speculation) -> Iterator[Mistake]:
 
 _RULES: dict[Callable[..., Iterator[Mistake]], tuple[str, ...]] = {
     _model: ("model",),
+    device_rules: ("model",),
+    not_with_vllm: ("model", "backend"),
+    split_rules: ("model", "quantization"),
+    without_graphs: ("model", "engine"),
     backend_rules: ("backend",),
     not_with_servers: ("backend", "model", "quantization", "cache", "timing"),
     shared_by_workers: ("engine", "backend"),

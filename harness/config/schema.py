@@ -56,13 +56,16 @@ def register() -> None:
     """
     from hydra.core.config_store import ConfigStore
 
+    store = ConfigStore.instance()
+    if "schema.yaml" in store.repo:  # once a process: it takes as long as reading a config
+        return
     fields: list[Any] = []
     for section in sections():
         structured = _structured(section)
         fields.append((section, structured, field(default_factory=structured)))
     fields += [(key, Any, field(default_factory=list)) for key in LISTS]
     fields.append(("name", Any, None))
-    ConfigStore.instance().store(name="schema", node=make_dataclass("Config", fields), provider="harness")
+    store.store(name="schema", node=make_dataclass("Config", fields), provider="harness")
 
 
 def _structured(section: str) -> type:

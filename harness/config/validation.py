@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence, Set
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +124,23 @@ def format_value(value: Any) -> str:
 
 def describe(section: str, key: str) -> str:
     """Return what values a key takes: `a number above 0 and at most 1`, `auto or a whole number from 1`."""
-    return _describe_schema(_schema_of(section, key))
+    return describe_schema(_schema_of(section, key))
+
+
+def describe_field(model: type[BaseModel], field: str) -> str:
+    """Return what values a field of a model takes, in the same words."""
+    return describe_schema(model.model_json_schema()["properties"][field])
 
 
 def _schema_of(section: str, key: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = sections()[section].model_json_schema()["properties"][key]
+    found: Mapping[str, Any] = _schemas_of(section)[key]
+    return found
+
+
+@cache
+def _schemas_of(section: str) -> Mapping[str, Any]:
+    """Schemas of all keys of a section; pydantic takes milliseconds for them."""
+    found: Mapping[str, Any] = sections()[section].model_json_schema()["properties"]
     return found
 
 
@@ -160,7 +172,7 @@ def _section_mistake(section: str, key: str, values: Mapping[str, Any], details:
     message = _range(details[0]) if len(details[0]["loc"]) == 1 or details[0]["type"] == SIZE else None
     if message is None:
         too_large = any(detail["type"] == "less_than_equal" for detail in details)
-        accepted = _describe_schema(_schema_of(section, key), most=2**63 if too_large else LARGEST - 1)
+        accepted = describe_schema(_schema_of(section, key), most=2**63 if too_large else LARGEST - 1)
         message = f"must be {accepted}"
         if isinstance(value, str) and accepted.startswith("a list, each text"):
             item = json.dumps(value, ensure_ascii=False)
@@ -198,7 +210,7 @@ def _expectation_mistake(where: str, entry: Mapping[str, Any], detail: Any) -> M
     known = Expectation.model_fields
     if key not in known:
         return Mistake(f"{where}.{key}", f"no such key{did_you_mean(key, list(known))}")
-    accepted = _describe_schema(Expectation.model_json_schema()["properties"][key])
+    accepted = describe_field(Expectation, key)
     return Mistake(f"{where}.{key}={format_value(entry.get(key))}", _range(detail) or f"must be {accepted}")
 
 
@@ -222,10 +234,10 @@ def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else f"{value:g}"
 
 
-def _describe_schema(schema: Mapping[str, Any], most: float = LARGEST - 1) -> str:
-    """A JSON schema in words; upper bounds above `most`, which few will meet, are left out."""
+def describe_schema(schema: Mapping[str, Any], most: float = LARGEST - 1) -> str:
+    """Return a JSON schema in words; upper bounds above `most`, which few will meet, are left out."""
     if "anyOf" in schema:
-        options = [_describe_schema(one, most) for one in schema["anyOf"] if one.get("type") != "null"]
+        options = [describe_schema(one, most) for one in schema["anyOf"] if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(options))
     if "const" in schema:
         return format_value(schema["const"])
@@ -248,7 +260,7 @@ def _describe_schema(schema: Mapping[str, Any], most: float = LARGEST - 1) -> st
         inner = schema.get("items") or {}
         several = schema.get("prefixItems")
         if several:
-            return f"a list [{', '.join(_describe_schema(item, most) for item in several)}]"
-        return f"a list, each {_describe_schema(inner, most)}" if inner else "a list"
+            return f"a list [{', '.join(describe_schema(item, most) for item in several)}]"
+        return f"a list, each {describe_schema(inner, most)}" if inner else "a list"
     names = {"boolean": "true or false", "string": "text", "object": "a mapping"}
     return names.get(str(kind), "something else")

@@ -10,12 +10,14 @@ import os
 import platform
 import re
 import sys
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError
+from harness.once import Once
 
 
 def devices() -> tuple[str, ...]:
@@ -72,6 +74,83 @@ def resolve_device(name: str) -> str:
             f"{name!r} is not available on this machine; use one of auto, {', '.join(available)}",
         )
     return device
+
+
+@dataclass(frozen=True)
+class WorkerDevice:
+    """The device of workers on other machines, which a plan is made for.
+
+    Attributes:
+        kind: `cuda` or `cpu`; None for what this machine has.
+        gpus: how many a worker sees; None where that is unknown.
+        memory: bytes of one of them that a worker may use; None where that is unknown.
+        cure: what to change for a worker with a GPU.
+    """
+
+    kind: str | None
+    gpus: int | None = None
+    memory: int | None = None
+    cure: str = "use a launcher whose workers have one"
+
+    def resolve(self, name: str) -> str:
+        """Return the kind that `model.device` names there.
+
+        Raises:
+            ConfigError: workers have no such device.
+        """
+        if self.kind is None:
+            return resolve_device(name).partition(":")[0]
+        if name in ("auto", "cpu", self.kind):
+            return "cpu" if name == "cpu" else self.kind
+        if name == "cuda":
+            problem = f"the workers have no GPU; {self.cure}, or leave model.device out"
+        elif name.startswith("cuda:"):
+            problem = "a worker sees only its own GPUs; leave model.device out"
+        else:
+            problem = f"workers have {self.kind}; leave model.device out"
+        raise ConfigError.of(f"model.device={name}", problem)
+
+
+_ELSEWHERE = "device of the workers"
+
+
+def plan_for(device: WorkerDevice | None, once: Once) -> None:
+    """Make the plan whose values `once` remembers for workers with this device; None for this machine."""
+    once(_ELSEWHERE, lambda: device)
+
+
+def worker_device(once: Once) -> WorkerDevice | None:
+    """Return the device that a plan is made for, where it is not this machine's."""
+    device: WorkerDevice | None = once(_ELSEWHERE, lambda: None)
+    return None if device is None or device.kind is None else device
+
+
+def planned_gpus(once: Once) -> int | None:
+    """Return how many GPUs a process sees, here, or where the plan is run; None where that is unknown."""
+    device: WorkerDevice | None = once(_ELSEWHERE, lambda: None)
+    here = sum(name.startswith("cuda") for name in devices())
+    if device is None:
+        return here
+    return min(here, device.gpus or here) if device.kind is None else device.gpus
+
+
+def planned_device(name: str, once: Once) -> str:
+    """Return the kind of device that `model.device` names, here, or where the plan is run.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+
+    def kind() -> str:
+        device = worker_device(once) or WorkerDevice(None)
+        return device.resolve(name)
+
+    return once(("device", name), kind)
+
+
+def is_here(device: str) -> bool:
+    """Return whether this machine has a device of this kind."""
+    return device.partition(":")[0] in {name.partition(":")[0] for name in devices()}
 
 
 def check_attention(attention: str, device: str, dtype: str) -> None:

@@ -20,6 +20,13 @@ from harness.models.hub import fetch_weights
 from harness.models.locate import locate
 from harness.models.memory import peak_memory_mb, reset_peak_memory, resolve_dtype
 from harness.models.model_files import ModelFiles
+from harness.models.placement import (
+    Placement,
+    device_map,
+    devices_in_words,
+    find_placement,
+    memory_cures,
+)
 from harness.models.prequantized import StoredQuantization
 from harness.models.quantize import (
     check_quantization,
@@ -31,6 +38,7 @@ from harness.models.quantize import (
     uses_bitsandbytes,
     weight_tensors,
 )
+from harness.models.tensor_parallel import Rank, loading_arguments
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.models.torchao import import_torchao
 from harness.models.weight_progress import quiet_loading
@@ -62,15 +70,23 @@ class LoadedModel:
     device: str
     dtype: str
     facts: Mapping[str, Any]
+    placement: Placement
 
 
-def load(model: Model, quantization: Quantization, on_progress: OnProgress | None = None) -> LoadedModel:
-    """Find, fetch, load and quantize a model on its device.
+def load(
+    model: Model,
+    quantization: Quantization,
+    on_progress: OnProgress | None = None,
+    rank: Rank | None = None,
+) -> LoadedModel:
+    """Find, fetch, load and quantize a model on its device, or its devices.
 
     Args:
         model: the model to load.
         quantization: of its weights.
         on_progress: called while files are fetched and weights are loaded.
+        rank: which of several processes this is, in a process group of torch; a second model is loaded whole
+            by each.
 
     Raises:
         ConfigError: the model, device, quantization or attention is not available.
@@ -78,30 +94,34 @@ def load(model: Model, quantization: Quantization, on_progress: OnProgress | Non
     """
     on_progress = on_progress or (lambda what, fraction: None)
     device = resolve_device(model.device)
+    if rank is not None:
+        device = rank.device(device)
+    elif model.devices == "tensor_parallel":
+        raise ConfigError.of(
+            "model.devices=tensor_parallel",
+            "is for sweeps and harness generate, this runs in one process; use model.devices=auto",
+        )
     files = locate(model)
     check_quantization(quantization, device, files)
     dtype = resolve_dtype(quantization, files)
     check_attention(model.attention, device, dtype)
     tokenizer = load_tokenizer(model, files)
-    if files.revision is not None:
-        fetch_weights(
-            files.id,
-            files.revision,
-            files.weight_files,
-            lambda name, fraction: on_progress(f"fetching {name}", fraction),
-        )
+    _fetch(files, on_progress)
     import_torchao()
     from transformers import AutoModelForCausalLM, quantizers  # noqa: F401  imports do not count as loading
 
     stored = files.stored
     reset_peak_memory(device)
     started = time.perf_counter()
-    loaded = read_model(files.folder, model, quantization, device, dtype, on_progress, stored, files.gguf)
+    loaded = read_model(
+        files.folder, model, quantization, device, dtype, on_progress, stored, files.gguf, rank
+    )
     seconds = time.perf_counter() - started
     _keep_token_ids_only(loaded, files, tokenizer)
     unpacked = compute_dtype(quantization, device) if quantization.load_in_4bit else dtype
     if stored is not None and stored.compute_dtype is not None:
         unpacked = stored.compute_dtype
+    placement = find_placement(loaded, model, device, rank)
     facts = {
         "model_id": files.id,
         "revision": files.revision,
@@ -123,9 +143,25 @@ def load(model: Model, quantization: Quantization, on_progress: OnProgress | Non
         "weight_files": len(files.weight_files),
         "context_length": files.context_length,
         "vocab_size": files.vocab_size,
+        **placement.facts(),
     }
     on_progress("loaded", 1.0)
-    return LoadedModel(loaded, tokenizer, files, device, dtype, facts)
+    return LoadedModel(loaded, tokenizer, files, device, dtype, facts, placement)
+
+
+def fetch(model: Model, on_progress: OnProgress) -> None:
+    """Fetch the weights of a model from the hub, where they are not here yet."""
+    _fetch(locate(model), on_progress)
+
+
+def _fetch(files: ModelFiles, on_progress: OnProgress) -> None:
+    if files.revision is not None:
+        fetch_weights(
+            files.id,
+            files.revision,
+            files.weight_files,
+            lambda name, fraction: on_progress(f"fetching {name}", fraction),
+        )
 
 
 def free(loaded: LoadedModel) -> None:
@@ -135,12 +171,13 @@ def free(loaded: LoadedModel) -> None:
     for module in loaded.model.modules():
         module._parameters.clear()
         module._buffers.clear()
+        module.__dict__.pop("_hf_hook", None)  # has what accelerate offloaded
         for holder in ("state", "quant_state"):
             if holder in module.__dict__:
                 module.__dict__[holder] = None
     gc.collect()
     if loaded.device.startswith("cuda"):
-        torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # of all GPUs
     elif loaded.device == "mps":
         torch.mps.empty_cache()
 
@@ -154,10 +191,12 @@ def read_model(
     on_progress: OnProgress,
     stored: StoredQuantization | None = None,
     gguf: GgufHeader | None = None,
+    rank: Rank | None = None,
 ) -> PreTrainedModel:
     """Read the weights of a local folder onto a device, in eval mode, without gradients.
 
-    `stored` is how the checkpoint is quantized already, `gguf` the GGUF file of the folder that is meant.
+    `stored` is how the checkpoint is quantized already, `gguf` the GGUF file of the folder that is meant;
+    `rank` says whose share is read with `model.devices=tensor_parallel`.
 
     Raises:
         ConfigError, HarnessError: as `load`.
@@ -171,11 +210,14 @@ def read_model(
     pickled = not any(folder.glob("model*.safetensors*")) and model.allow_pickle
     arguments: dict[str, Any] = {
         "dtype": getattr(torch, dtype),
-        "device_map": {"": device},
         "use_safetensors": not pickled,
         "trust_remote_code": model.trust_remote_code,
         "output_loading_info": True,
     }
+    if rank is not None and model.devices == "tensor_parallel":
+        arguments |= loading_arguments(rank)
+    else:
+        arguments["device_map"], arguments["max_memory"] = device_map(model, device)
     if model.attention != "auto":
         arguments["attn_implementation"] = model.attention
     if (config := loading_config(quantization, device, stored)) is not None:
@@ -191,7 +233,7 @@ def read_model(
             if gguf is not None:
                 apply_rope_factors(loaded, gguf)
     except Exception as error:
-        raise _load_error(error, model, device) from error
+        raise _load_error(error, model, quantization, device) from error
     # A weight of another shape is an error of `from_pretrained` itself.
     if missing := sorted(info["missing_keys"]):
         raise ConfigError.of(
@@ -227,7 +269,11 @@ def _keep_token_ids_only(
     )
 
 
-def _load_error(error: Exception, model: Model, device: str) -> HarnessError:
+def _in_4_bits(quantization: Quantization) -> bool:
+    return quantization.load_in_4bit or quantization.torchao == "int4_weight_only"
+
+
+def _load_error(error: Exception, model: Model, quantization: Quantization, device: str) -> HarnessError:
     """Return the error of one line that a failed load is reported as."""
     import torch
 
@@ -236,9 +282,13 @@ def _load_error(error: Exception, model: Model, device: str) -> HarnessError:
     line = first_line(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return HarnessError(
-            f"model.id: {model.id} does not fit into the memory of {device}; use a smaller quantization "
-            "(bnb_nf4), another device, or a smaller model"
+            f"model.id: {model.id} does not fit into the memory of {devices_in_words(model, device)}; "
+            f"{memory_cures(model.devices, _in_4_bits(quantization), device)}"
         )
+    if "dispatched on the CPU or the disk" in str(error):
+        cure = "use model.devices=single where it fits one GPU, more GPUs, or quantization=none"
+        problem = f"the GPUs are too small for it, and {quantization.name} cannot lie on the CPU"
+        return ConfigError.of("model.devices=auto", f"{problem}; {cure}")
     if "ignore_mismatched_sizes" in str(error):
         problem = f"{model.id}: the weights have other shapes than its config.json says; get its files again"
         return ConfigError.of("model.id", problem)

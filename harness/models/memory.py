@@ -65,6 +65,11 @@ def kv_cache_bytes(config: Mapping[str, Any], tokens: int, value_bytes: int) -> 
     return 2 * positions * key_value_heads(config) * head_dim(config) * value_bytes
 
 
+def attention_heads(config: Mapping[str, Any]) -> int:
+    """Return the number of attention heads; 0 when config.json does not have it."""
+    return _number(config, *_HEADS)
+
+
 def key_value_heads(config: Mapping[str, Any]) -> int:
     """Return the number of key-value heads; 0 when config.json does not have it."""
     return _number(config, "num_key_value_heads", *_HEADS)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.point import Quantization
 from harness.errors import ConfigError, first_line
+from harness.models.device import is_here
 from harness.models.model_files import ModelFiles
 from harness.models.prequantized import METHODS, UNPACKED, StoredQuantization, stored_problem
 from harness.models.torchao import is_torchao, plain_tensors, torchao_config, torchao_problem
@@ -204,7 +205,7 @@ def _bitsandbytes_problem(device: str) -> str | None:
     says of itself when the model is loaded.
     """
     supported = {"cpu", "cuda"}
-    if "torch" in sys.modules:
+    if "torch" in sys.modules and is_here(device):
         try:
             supported = import_bitsandbytes().supported_torch_devices
         except Exception as error:  # a broken native library raises anything
@@ -215,8 +216,8 @@ def _bitsandbytes_problem(device: str) -> str | None:
 
 
 def _has_bfloat16(device: str) -> bool:
-    """Return whether the device computes in bfloat16; assumed until torch is imported."""
-    if "torch" not in sys.modules:
+    """Return whether the device computes in bfloat16; assumed until torch is imported, and elsewhere."""
+    if "torch" not in sys.modules or not is_here(device):
         return True
     import torch
 

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from logging import ERROR, getLogger
 from typing import Any
 
 from tqdm import tqdm
@@ -22,6 +23,7 @@ def quiet_loading(on_fraction: Callable[[float], None] = lambda fraction: None) 
     # What transformers warns of while decoding is checked by the rules; the variable turns it on again.
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
         logging.set_verbosity_error()
+        getLogger("accelerate.big_modeling").setLevel(ERROR)  # of offloaded weights the harness tells itself
     previous = logging.set_tqdm_hook(bar)
     try:
         with warnings.catch_warnings():

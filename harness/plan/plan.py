@@ -21,6 +21,7 @@ from harness.config.labels import varied
 from harness.config.point import Point
 from harness.config.sweep_name import sweep_title
 from harness.errors import ConfigError, Mistake
+from harness.models.device import WorkerDevice, plan_for
 from harness.once import Once
 from harness.plan.checks import (
     expected_prompts,
@@ -125,13 +126,18 @@ class Plan:
         )
 
 
-def make_plan(points: Sequence[Point], name: str) -> Plan:
+def make_plan(points: Sequence[Point], name: str, device: WorkerDevice | None = None) -> Plan:
     """Prepare every point.
+
+    Args:
+        points: of one command.
+        name: of the sweep.
+        device: of the workers that run them on other machines; None for this machine's.
 
     Raises:
         ConfigError: with every mistake found in any of them.
     """
-    jobs = with_detectors(with_drift_roles(_jobs(points)))
+    jobs = with_detectors(with_drift_roles(_jobs(points, device)))
     groups = _groups(jobs)
     if len(jobs) > 1 and points[0].compare.noise:
         for group in groups:
@@ -141,8 +147,9 @@ def make_plan(points: Sequence[Point], name: str) -> Plan:
     return Plan(name, outputs_folder(), tuple(jobs), groups, (*notes, *left_out(jobs), *hints(jobs)))
 
 
-def _jobs(points: Sequence[Point]) -> list[Job]:
+def _jobs(points: Sequence[Point], device: WorkerDevice | None) -> list[Job]:
     once = Once()
+    plan_for(device, once)
     jobs: list[Job] = []
     points, wrong = _with_full_names(points)
     mistakes: dict[Mistake, list[str]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from io import StringIO
 
 from rich.console import COLOR_SYSTEMS, Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -20,12 +21,26 @@ class SafeConsole(Console):
     Styles and the control codes of progress bars are rich's own and stay.
     """
 
-    def __init__(self, stderr: bool = False, highlight: bool = False) -> None:
+    def __init__(self, stderr: bool = False, highlight: bool = False, quiet: bool = False) -> None:
         stream = sys.stderr if stderr else sys.stdout
         # Behind a VisibleStream, which would mark rich's own escape sequences.
         super().__init__(
-            file=getattr(stream, "behind", stream), markup=False, emoji=False, highlight=highlight
+            file=getattr(stream, "behind", stream),
+            markup=False,
+            emoji=False,
+            highlight=highlight,
+            quiet=quiet,
         )
+
+    @classmethod
+    def into(cls, stream: StringIO, width: int) -> SafeConsole:
+        """Return a console that writes plain text into a stream, and records it for `export_html`."""
+        console = cls()
+        console.file = stream
+        console.width = width
+        console.record = True
+        console.is_jupyter = False
+        return console
 
     @property
     def shows_links(self) -> bool:

@@ -21,7 +21,13 @@ COMPARISON_COLUMNS = (
 
 
 def summary_csv(points: Sequence[PointResult]) -> str:
-    """Return CSV with a header: the points' facts, what varies among them, and every metric of any of them.
+    """Return CSV with a header, of the table that `summary_rows` returns."""
+    header, rows = summary_rows(points)
+    return _csv(header, ([_cell(value) for value in row] for row in rows))
+
+
+def summary_rows(points: Sequence[PointResult]) -> tuple[list[str], list[list[Any]]]:
+    """Return header and rows: the points' facts, what varies among them, and every metric of any of them.
 
     A column has the name of its key (`generation.seed`, `latency/ttft_p50_ms`); what a point lacks is empty.
     Rows of chosen samples have `selected_from`, the number of samples per prompt that they cost.
@@ -31,16 +37,21 @@ def summary_csv(points: Sequence[PointResult]) -> str:
     chosen = [] if not any(p.selected_from for p in points) else ["selected_from"]
     rows = [
         [getattr(p.point, name) for name in FACTS]
-        + [_cell(p.point.varied.get(key)) for key in varied]
+        + [p.point.varied.get(key) for key in varied]
         + [p.selected_from or None for _ in chosen]
         + [p.metrics.get(key) for key in metrics]
         for p in points
     ]
-    return _csv([*FACTS, *varied, *chosen, *metrics], rows)
+    return [*FACTS, *varied, *chosen, *metrics], rows
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """Return CSV with a header: each metric of each point, and its difference from the baseline.
+    """Return CSV with a header, of the table that `comparison_rows` returns."""
+    return _csv(COMPARISON_COLUMNS, comparison_rows(comparison))
+
+
+def comparison_rows(comparison: Comparison) -> list[list[Any]]:
+    """Return the rows of COMPARISON_COLUMNS: each metric of each point, and its difference from the baseline.
 
     There is a row per point and metric, which a spreadsheet can filter and pivot. `low` and `high` bound 95%
     confidence intervals; those of the differences, and `p`, are simultaneous over all points of a metric.
@@ -54,7 +65,7 @@ def comparison_csv(comparison: Comparison) -> str:
                 row += [comparison.baseline, d.mean, d.low, d.high, d.p, d.word, d.verdict]
                 row += ["yes" if d.within_noise else "no", d.prompts]
             rows.append(row + [None] * (len(COMPARISON_COLUMNS) - len(row)))
-    return _csv(COMPARISON_COLUMNS, rows)
+    return rows
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

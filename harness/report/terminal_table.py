@@ -63,7 +63,7 @@ def sweep_table(
         styled: whether styles are seen, so that the legend explains them.
     """
     names = short_names([p.point for p in points])
-    layouts = [_columns(points, OPTIONAL[:count], comparison) for count in range(len(OPTIONAL) + 1)]
+    layouts = [result_columns(points, comparison, OPTIONAL[:count]) for count in range(len(OPTIONAL) + 1)]
     widest = max(len(word) for name in ["run", *names] for word in _words(name))
 
     def cost(columns: Columns) -> tuple[int, int]:
@@ -85,7 +85,7 @@ def sweep_table(
         sign = STATUS_SIGNS.get(p.point.status, ("·", "dim"))
         label = ("\n  ".join(wrapped(name, room)), "red" if p.point.status == "failed" else "")
         table.add_row(Text.assemble(sign, " ", label), *(cells[row] for _, cells in columns))
-    notes = (*_shared(points), *_selected(points), *_legend(comparison, columns))
+    notes = notes_below(points, comparison, columns)
     below = [Text(line, "dim") for line in notes]
     if styled and any(span.style == BEST for _, cells in columns for cell in cells for span in cell.spans):
         tested = ", and what is not significantly worse" if comparison and comparison.best else ""
@@ -96,7 +96,9 @@ def sweep_table(
     return Group(table, *([Text(), *below] if below else []))
 
 
-def _columns(points: Sequence[PointResult], without: Sequence[str], comparison: Comparison | None) -> Columns:
+def result_columns(
+    points: Sequence[PointResult], comparison: Comparison | None, without: Sequence[str] = ()
+) -> Columns:
     """Return the columns beside the names; those in `without` left out or shortened."""
     goal = comparison.answer.goal if comparison and comparison.answer else None
     shown = [m for m in key_metrics(points, goal) if m.key == goal or m.key not in without]
@@ -184,6 +186,11 @@ def wrapped(name: str, room: int) -> list[str]:
 def _words(name: str) -> list[str]:
     """Return what a name is not broken within, each with the `/` or the space that ends it."""
     return re.split(r"(?<=[/ ])", name)
+
+
+def notes_below(points: Sequence[PointResult], comparison: Comparison | None, columns: Columns) -> list[str]:
+    """Return what the runs have in common, and what the marks mean, a line each."""
+    return [*_shared(points), *_selected(points), *_legend(comparison, columns)]
 
 
 def _selected(points: Sequence[PointResult]) -> list[str]:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from harness.analysis.drift_costs import precision_report
 from harness.analysis.expectations import CheckedExpectation, check_expectations, check_summary, missed
 from harness.analysis.goal import goal_of
 from harness.analysis.point_results import PointResult, point_results
-from harness.analysis.selection.selected_points import selection_of
+from harness.analysis.selection.selected_points import Selection, selection_of
 from harness.analysis.selection.selection_curves import selection_curves, selection_json
 from harness.report.answer_text import answer_text
 from harness.report.console import SafeConsole
@@ -78,13 +79,8 @@ def write(name: str | None) -> int:
 
 def write_sweep_reports(sweep: Sweep, anew: bool = False) -> Written:
     """Write the sweep's reports; its tokens pages where they are missing or outdated, or all `anew`."""
-    checked = check_expectations(sweep)
-    selection = selection_of(sweep, point_results(sweep))
-    points = list(selection.points)
-    comparison = compare(sweep, points)
-    goal, _ = goal_of(sweep, comparison.metrics)
-    curves = selection_curves(selection, comparison.metrics, goal.key if goal else None)
-    comparison = replace(comparison, notes=(*comparison.notes, *selection.notes), selection=curves)
+    written, selection = _read(sweep)
+    points, comparison, checked = written.points, written.comparison, written.checked
     pages = {
         p.point.label: tokens_page(sweep, p.point, p.stored, anew).relative_to(sweep.folder).as_posix()
         for p in points
@@ -98,9 +94,25 @@ def write_sweep_reports(sweep: Sweep, anew: bool = False) -> Written:
     feedback, votes = known_feedback(sweep.folder), known_votes(sweep.folder)
     html = compare_html(sweep, points, pages, budget, comparison, checked, feedback, votes)
     write_text(sweep.folder / "compare.html", html)
-    _write_or_remove(sweep.folder / SELECTION, selection_json(sweep, selection, curves))
+    _write_or_remove(sweep.folder / SELECTION, selection_json(sweep, selection, comparison.selection))
     _write_or_remove(sweep.folder / "expectations.json", [asdict(expectation) for expectation in checked])
-    return Written(points, comparison, checked)
+    return written
+
+
+def read_results(sweep: Sweep) -> Written:
+    """Return what the sweep's reports show, read from the store; nothing is written."""
+    return _read(sweep)[0]
+
+
+def _read(sweep: Sweep) -> tuple[Written, Selection]:
+    checked = check_expectations(sweep)
+    selection = selection_of(sweep, point_results(sweep))
+    points = list(selection.points)
+    comparison = compare(sweep, points)
+    goal, _ = goal_of(sweep, comparison.metrics)
+    curves = selection_curves(selection, comparison.metrics, goal.key if goal else None)
+    comparison = replace(comparison, notes=(*comparison.notes, *selection.notes), selection=curves)
+    return Written(points, comparison, checked), selection
 
 
 def _write_or_remove(path: Path, values: Any) -> None:
@@ -117,6 +129,22 @@ def print_sweep(sweep: Sweep, written: Written, seconds: float | None = None) ->
     `seconds` is how long it took; None when it was not run now.
     """
     console = SafeConsole()
+    _print_results(console, written)
+    if seconds is not None:
+        console.print(Text(visible(_took(sweep, seconds)), "dim"), soft_wrap=True)
+    for path in (sweep.folder / "compare.html", sweep.folder / "summary.csv"):
+        if path.is_file():
+            console.print(console.link(_relative(path), path.absolute().as_uri()), soft_wrap=True)
+
+
+def results_text(written: Written, width: int = 120) -> str:
+    """Return the table, the answer and the expectations as plain text of some columns."""
+    stream = StringIO()
+    _print_results(SafeConsole.into(stream, width), written)
+    return stream.getvalue().rstrip()
+
+
+def _print_results(console: SafeConsole, written: Written) -> None:
     styled = console.is_terminal and console.color_system is not None
     console.print(sweep_table(written.points, console.width, written.comparison, styled=styled))
     console.print()
@@ -130,11 +158,6 @@ def print_sweep(sweep: Sweep, written: Written, seconds: float | None = None) ->
         console.print()
     for line in _expectation_lines(written.checked):
         console.print(line, soft_wrap=True)
-    if seconds is not None:
-        console.print(Text(visible(_took(sweep, seconds)), "dim"), soft_wrap=True)
-    for path in (sweep.folder / "compare.html", sweep.folder / "summary.csv"):
-        if path.is_file():
-            console.print(console.link(_relative(path), path.absolute().as_uri()), soft_wrap=True)
 
 
 def _took(sweep: Sweep, seconds: float) -> str:

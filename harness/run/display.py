@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from harness.plan.plan import Plan
 from harness.progress import Progress as WorkProgress
 from harness.report.console import SafeConsole
 from harness.run.estimate import Estimate
+from harness.run.notebook_bars import NotebookBars
 from harness.terminal import visible, visible_streams
 
 NARROW = 100
@@ -33,7 +35,7 @@ NARROW = 100
 
 
 class Display:
-    """The terminal's `harness.progress.Progress`. Without a terminal the bars are silent.
+    """The `harness.progress.Progress` of a terminal or a notebook. Elsewhere the bars are silent.
 
     Args:
         console: what is printed to.
@@ -43,7 +45,10 @@ class Display:
 
     def __init__(self, console: SafeConsole, points: int, work: Mapping[str, float] | None = None) -> None:
         self._estimate = Estimate(work or {})
-        self._progress = Progress(
+        # The standard streams belong to the main thread.
+        own_streams = threading.current_thread() is threading.main_thread()
+        kind = NotebookBars if console.is_jupyter and not console.quiet else Progress
+        self._progress = kind(
             SpinnerColumn(),
             # In a column of its own that takes what the others leave, so that a new label moves nothing.
             TextColumn("{task.description}", markup=False, table_column=_flexible()),
@@ -55,8 +60,11 @@ class Display:
             console=console,
             transient=True,
             expand=True,
-            disable=not console.is_terminal,
+            disable=console.quiet or not console.is_terminal,
+            redirect_stdout=own_streams,
+            redirect_stderr=own_streams,
         )
+        self._takes_streams = own_streams and not console.quiet
         self._open = ExitStack()
         self._points = points
         self._sweep = self._progress.add_task("sweep", total=points, unit="points", whole=True)
@@ -66,7 +74,8 @@ class Display:
     def __enter__(self) -> Display:
         self._open.enter_context(self._progress)
         # The bars take the standard streams, and what is printed on those beside them is hostile text too.
-        self._open.enter_context(visible_streams())
+        if self._takes_streams:
+            self._open.enter_context(visible_streams())
         return self
 
     def __exit__(self, *_: object) -> None:

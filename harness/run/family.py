@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from harness.artifacts.artifact import Artifact, Workbench
 from harness.artifacts.job import Job
 from harness.artifacts.registry import dependents, inventory, missing, outdate
-from harness.errors import StoreError
+from harness.errors import SweepEndedError
 from harness.run.executor import Outcome, failure
 from harness.store.files import remove_unfinished
 
@@ -31,6 +31,8 @@ def run_family(jobs: dict[int, Job], bench: Workbench) -> Iterator[Outcome]:
     if any(artifact.needs_backend for some in lacking.values() for artifact in some):
         try:
             bench.backend.configure(next(iter(jobs.values())).point.engine)
+        except SweepEndedError:
+            raise
         except Exception as error:
             for index in jobs:
                 yield failure(index, error, time.time())
@@ -46,7 +48,7 @@ def run_family(jobs: dict[int, Job], bench: Workbench) -> Iterator[Outcome]:
             continue
         try:
             notes = _make(job, some, bench, made.setdefault(job.point_id, set()))
-        except StoreError:
+        except SweepEndedError:
             raise
         except Exception as error:
             yield failure(index, error, time.time(), started)

@@ -13,6 +13,7 @@ from harness.plan.plan import Group, Plan
 from harness.progress import Progress
 from harness.run.executor import Outcome
 from harness.run.family import run_family
+from harness.run.kept_backends import KeptBackends
 from harness.run.shared_group import run_shared
 from harness.store.device_turns import DeviceTurns
 from harness.store.locks import lock
@@ -21,12 +22,19 @@ _WAITING = "another process is running these points; waiting for it"
 
 
 class LocalExecutor:
-    """Runs every group in this process, in the plan's order, which has references first."""
+    """Runs every group in this process, in the plan's order, which has references first.
+
+    Args:
+        backends: opens the groups' backends; each is closed after its group when None.
+    """
+
+    def __init__(self, backends: KeptBackends | None = None) -> None:
+        self._backends = backends
 
     def run(self, plan: Plan, progress: Progress) -> Generator[Outcome]:
         """Run the groups; yield each job's outcome once it is known."""
         for group in plan.groups:
-            yield from run_group(plan, group, progress)
+            yield from run_group(plan, group, progress, backends=self._backends)
 
 
 def run_group(
@@ -34,6 +42,7 @@ def run_group(
     group: Group,
     progress: Progress,
     turns: DeviceTurns | None = None,
+    backends: KeptBackends | None = None,
     share: Share | None = None,
 ) -> Generator[Outcome]:
     """Make what the store lacks of each job of a group; yield their outcomes.
@@ -46,11 +55,13 @@ def run_group(
         group: of whose jobs what is missing is made.
         progress: where progress is reported.
         turns: when other processes share the device; None when they do not.
+        backends: opens the group's backend, and may keep it for later; None where it is closed at the end.
         share: when other workers run the same group; None when they do not.
 
     Raises:
         StoreError: the store cannot be written any more.
     """
+    backends = backends or KeptBackends(keep=0)
     jobs = {index: plan.jobs[index] for index in group.jobs}
     waiting = []
     held = inventory(plan.outputs, thorough=True)
@@ -59,7 +70,14 @@ def run_group(
             waiting.append(index)
         else:
             yield Outcome(index, "reused", time.time())
-    bench = Workbench(plan.outputs, progress, lambda: jobs[waiting[0]].target.open(progress), turns)
+    release = backends.close_one
+    bench = Workbench(
+        plan.outputs,
+        progress,
+        lambda: backends.open(jobs[waiting[0]], progress),
+        turns,
+        lambda backend: release(backend),
+    )
     try:
         to_do = [
             {waiting[member]: jobs[waiting[member]] for member in family}
@@ -67,8 +85,7 @@ def run_group(
         ]
         if share is not None:
             yield from run_shared(to_do, bench, share)
-            return
-        for some in to_do:
+        for some in to_do if share is None else ():
             names = {job.point_id for job in some.values()}
             # The lock first: who waits for it must not keep others from timing.
             with (
@@ -76,5 +93,6 @@ def run_group(
                 bench.turns.working(),
             ):
                 yield from run_family(some, bench)
+        release = backends.release  # of a group that was interrupted, nothing is known
     finally:
         bench.close()

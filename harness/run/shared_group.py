@@ -16,7 +16,7 @@ from harness.artifacts.job import Job
 from harness.artifacts.registry import missing
 from harness.artifacts.samples import Samples, help_decode
 from harness.config.secret_text import without_secrets
-from harness.errors import StoreError, one_line
+from harness.errors import SweepEndedError, one_line
 from harness.run.executor import Outcome
 from harness.run.family import run_family
 from harness.store.locks import lock, try_lock
@@ -65,7 +65,7 @@ def _helped(jobs: Family, bench: Workbench) -> bool:
         try:
             bench.backend.configure(next(iter(jobs.values())).point.engine)
             return help_decode(list(jobs.values()), bench)
-        except StoreError:
+        except SweepEndedError:
             raise
         except Exception as error:  # whoever leads decodes what is left, and tells what fails
             bench.progress.message(f"helps no more: {without_secrets(one_line(error))}")

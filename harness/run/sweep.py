@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.text import Text
@@ -18,15 +19,17 @@ from harness.errors import ConfigError
 from harness.plan.plan import Plan, make_plan
 from harness.report import print_sweep, write_sweep_reports
 from harness.report.console import SafeConsole
+from harness.report.write import Written
 from harness.run.display import Display, print_hints, print_title, print_warning, print_warnings
 from harness.run.estimate import expected_work
 from harness.run.executor import Executor, Outcome
+from harness.run.launch import Detach, Launch
 from harness.run.local import LocalExecutor
 from harness.store.files import remove_unfinished, write_text
 from harness.store.locks import lock
 from harness.store.sweeps import Sweep
 from harness.terminal import visible
-from harness.tracking import BackgroundTracker, Tracker, open_tracker, print_links
+from harness.tracking import BackgroundTracker, Link, Tracker, open_tracker, print_links
 
 SAVING = 30
 """plan.json is written again no sooner than after this many times what writing it took."""
@@ -35,23 +38,74 @@ _WAITING = "another process is running the same sweep; waiting for it"
 _STYLES = {"done": "green", "reused": "cyan", "failed": "bold red"}
 
 
-def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: Executor | None = None) -> int:
+@dataclass(frozen=True)
+class SweepRun:
+    """A sweep that was run.
+
+    Attributes:
+        sweep: its record, with what became of each point.
+        written: its reports.
+        links: into the MLflow UI; none where it is not tracked.
+        tracking_uri: where it is tracked.
+        seconds: how long it took.
+    """
+
+    sweep: Sweep
+    written: Written
+    links: tuple[Link, ...]
+    tracking_uri: str
+    seconds: float
+
+    @property
+    def exit_status(self) -> int:
+        """0 when every point is done and shows what was expected, else 1."""
+        failed = any(point.status == "failed" for point in self.sweep.points)
+        return 1 if failed or missed(self.written.checked) else 0
+
+
+def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, launch: Launch | None = None) -> int:
+    """Run what the store lacks of these points, and print what they show; the arguments are `run_points`'s.
+
+    Returns:
+        The exit status: 0 when every point is done and shows what was expected, or was submitted; else 1.
+
+    Raises:
+        ConfigError: a point cannot be prepared; nothing was loaded.
+    """
+    console = SafeConsole(highlight=True)
+    run = run_points(points, name, files, launch, console)
+    if run is None:
+        return 0
+    print_sweep(run.sweep, run.written, run.seconds)
+    print_links(console, run.sweep, run.links, run.tracking_uri)
+    return run.exit_status
+
+
+def run_points(
+    points: Sequence[Point],
+    name: str,
+    files: HydraFiles,
+    launch: Launch | None = None,
+    console: SafeConsole | None = None,
+) -> SweepRun | None:
     """Run what the store lacks of these points.
 
     Args:
         points: of one command.
         name: the sweep's.
         files: what Hydra would write of the command, written into the sweep's folder.
-        executor: runs the groups; this process when None.
+        launch: who runs the groups, and where; this process when None.
+        console: what progress is shown on; the terminal when None.
 
     Returns:
-        The exit status: 0 when every point is done and shows what was expected, else 1.
+        The sweep; None where it was submitted and goes on without this process.
 
     Raises:
         ConfigError: a point cannot be prepared; nothing was loaded.
     """
-    console = SafeConsole(highlight=True)
-    plan = make_plan(points, name)
+    console = console or SafeConsole(highlight=True)
+    launch = launch or Launch(LocalExecutor())
+    plan = make_plan(points, name, launch.device)
     _check_outputs(plan.outputs)
     sweep = plan.sweep()
     print_warnings(console, plan)
@@ -62,7 +116,15 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, executor: E
         sweep.save()
         for path, text in files(sweep.folder).items():
             write_text(sweep.folder / path, text)
-        return _Run(plan, sweep, console).go(executor or LocalExecutor())
+        if launch.detach is not None and (said := _detached(launch.detach, plan, console)):
+            console.print(Text(visible("\n".join(said))), soft_wrap=True)
+            return None
+        return _Run(plan, sweep, console).go(launch.executor)
+
+
+def _detached(detach: Detach, plan: Plan, console: SafeConsole) -> Sequence[str]:
+    with Display(console, len(plan.jobs)) as display:
+        return detach(plan, display)
 
 
 class _Run:
@@ -75,7 +137,7 @@ class _Run:
         self._save_after = 0.0
         self._known_warnings = {warning for job in plan.jobs for warning in job.warnings}
 
-    def go(self, executor: Executor) -> int:
+    def go(self, executor: Executor) -> SweepRun:
         tracker = BackgroundTracker(open_tracker(self._sweep))
         status = "KILLED"
         try:
@@ -102,9 +164,8 @@ class _Run:
                 written = write_sweep_reports(self._sweep)
             finally:
                 tracker.close(self._sweep, status, written)
-        print_sweep(self._sweep, written, time.time() - self._sweep.started)
-        print_links(self._console, self._sweep, tracker.links(self._sweep), tracker.uri)
-        return 1 if failed or missed(written.checked) else 0
+        seconds = time.time() - self._sweep.started
+        return SweepRun(self._sweep, written, tracker.links(self._sweep), tracker.uri, seconds)
 
     def _record(self, outcome: Outcome, display: Display, tracker: Tracker) -> None:
         """Record the outcome of a point."""

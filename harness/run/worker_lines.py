@@ -16,7 +16,9 @@ import time
 from contextlib import suppress
 from typing import Any, TextIO
 
+from harness.errors import StoreError
 from harness.run.executor import Outcome
+from harness.run.lines_file import LinesFile
 
 BEAT_S = 1.0
 """A worker is heard of at least so often."""
@@ -25,6 +27,8 @@ SHOWN_S = 0.2
 
 STORE_FAILED = 4
 """The exit status of a worker that cannot write the store any more."""
+RANK_LOST = 5
+"""Of one whose model was shared with a process that has ended: it may be started again."""
 
 
 class WorkerLines:
@@ -33,10 +37,22 @@ class WorkerLines:
     Args:
         out: what the head reads.
         log: for people, kept beside the sweep.
+        beat_s: the worker is heard of at least so often.
+        shown_s: how far a stage is, is told no more often than this.
+        needs_head: whether the worker ends once nobody reads `out` any more.
     """
 
-    def __init__(self, out: TextIO, log: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        out: TextIO | LinesFile,
+        log: TextIO | None = None,
+        *,
+        beat_s: float = BEAT_S,
+        shown_s: float = SHOWN_S,
+        needs_head: bool = True,
+    ) -> None:
         self._out, self._log = out, log or sys.stderr
+        self._beat_s, self._shown_s, self._needs_head = beat_s, shown_s, needs_head
         self._lock = threading.Lock()
         self._done = 0
         self._told = 0.0
@@ -60,7 +76,7 @@ class WorkerLines:
     def advance(self, amount: int = 1) -> None:
         """Count units of the stage; they are told now and then."""
         self._done += amount
-        if time.monotonic() - self._told > SHOWN_S:
+        if time.monotonic() - self._told > self._shown_s:
             self.tell(done=self._done)
 
     def message(self, text: str) -> None:
@@ -92,8 +108,9 @@ class WorkerLines:
 
     def _beat(self) -> None:
         """Give a sign of life; without a head that reads it, end as on Ctrl-C."""
-        while not self._ended.wait(BEAT_S):
+        while not self._ended.wait(self._beat_s):
             try:
                 self.tell(done=self._done)
-            except OSError:
-                os.kill(os.getpid(), signal.SIGTERM)  # again, should the first be lost
+            except (OSError, StoreError):  # of a file, it is noticed where something is told
+                if self._needs_head:
+                    os.kill(os.getpid(), signal.SIGTERM)  # again, should the first be lost

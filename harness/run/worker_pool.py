@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from harness.artifacts.registry import inventory
 from harness.errors import StoreError
 from harness.plan.plan import Plan
 from harness.progress import Progress, bar_beside
@@ -17,10 +16,12 @@ from harness.run.executor import Outcome
 from harness.run.group_progress import GroupProgress
 from harness.run.planned_points import write_points
 from harness.run.worker_lines import STORE_FAILED
-from harness.run.workers import Event, Task, Worker, Workers
+from harness.run.workers import Event, Task, Worker, Workers, is_complete
 from harness.store.lock_probe import lock_probe
 
 _POLL_S = 0.5
+_BEFORE = ("starting", "loading", "waiting", "queued")
+"""How stages begin in which nothing has been decoded yet."""
 
 
 @dataclass
@@ -79,13 +80,15 @@ class _PoolRun:
 
     def outcomes(self) -> Generator[Outcome]:
         for number in list(self._waiting):
-            if self._is_complete(number):
+            if is_complete(self._plan, number):
                 self._waiting.remove(number)
                 self._ended.add(number)
                 now = time.time()
                 yield from (Outcome(index, "reused", now) for index in self._plan.groups[number].jobs)
         if not self._waiting:
+            self._workers.close()
             return
+        self._workers.prepare(self._plan, self._progress)
         write_points(self._plan)
         with lock_probe(self._plan.outputs, self._progress.message):
             yield from self._run()
@@ -104,13 +107,7 @@ class _PoolRun:
                 one.worker.end()
             for one in self._running:
                 one.worker.wait()
-
-    def _is_complete(self, number: int) -> bool:
-        jobs = self._plan.groups[number].jobs
-        if any(self._plan.missing[index] for index in jobs):
-            return False
-        held = inventory(self._plan.outputs, thorough=True)
-        return not any(held.damage(self._plan.jobs[index].point_id for index in jobs))
+            self._workers.close()
 
     def _start_what_can_start(self) -> None:
         """Start groups that may begin; where places are left, workers that share those that go on."""
@@ -140,7 +137,7 @@ class _PoolRun:
             yield from one.group.outcomes(Outcome.of_facts(told["outcome"]))
         elif "stage" in told:
             one.done = 0
-            one.began |= not str(told["stage"]["label"]).startswith(("starting", "loading", "waiting"))
+            one.began |= not str(told["stage"]["label"]).startswith(_BEFORE)
             one.bar.stage(**told["stage"])
         elif "done" in told:
             one.bar.advance(int(told["done"]) - one.done)
@@ -164,7 +161,10 @@ class _PoolRun:
             self._leaves(one, others)
             return
         how = one.error or f"{one.worker.name} {one.worker.how_it_ended()}"
-        refused = status in (1, 2) and not ended_well  # once more would be the same
+        refused = not ended_well and (status in (1, 2) or one.worker.after == "never")
+        if one.worker.after == "again" and not refused and not ended_well:
+            self._start_again(one, f"{how}; goes on in another one")
+            return
         one.deaths += not refused
         # While others go on, they may be what keeps it from getting on.
         stuck = not refused and group.is_stuck() and one.deaths > 1 and not others
@@ -184,11 +184,14 @@ class _PoolRun:
             self._leaves(one, others)
             return
         again = f" ({one.deaths} of {self._workers.retries})" if one.deaths else " without these points"
-        self._progress.message(
-            f"{group.name}: {how}; started again{again}, what is kept is not decoded again"
-        )
+        how = f"{how}; started again{again}, what is kept is not decoded again"
+        self._start_again(one, how, alone=ended_well)
+
+    def _start_again(self, one: _Running, how: str, *, alone: bool = False) -> None:
+        """Start another worker in the place of one; `alone` it runs all that is left of its group."""
+        self._progress.message(f"{one.group.name}: {how}")
         one.began, one.error = False, None
-        one.task = group.again(one.task, alone=ended_well)
+        one.task = one.group.again(one.task, alone=alone)
         (one.worker,) = self._workers.start([one.task], self._events)
 
     def _leaves(self, one: _Running, others: Sequence[_Running]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ from queue import SimpleQueue
 from typing import BinaryIO
 
 from harness.errors import StoreError
-from harness.run.workers import PATIENCE_S, Event, last_line
+from harness.run.workers import PATIENCE_S, After, Event, exit_reason, last_line
 
 ASKED_S = 2.0
 """It is asked again after this."""
@@ -45,6 +44,7 @@ class WorkerProcess:
         events: SimpleQueue[Event],
     ) -> None:
         self.name = name
+        self.after: After = "count"
         self._log = log
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -77,13 +77,7 @@ class WorkerProcess:
 
     def how_it_ended(self) -> str:
         """Return in a few words how it ended, and the last line of its log."""
-        status = self._process.wait()
-        if status == -signal.SIGKILL:
-            reason = "was killed (SIGKILL), as the system does when memory runs out"
-        elif status < 0:
-            reason = f"was ended by {signal.Signals(-status).name}"
-        else:
-            reason = f"ended with exit status {status}"
+        reason = exit_reason(self._process.wait())
         last = last_line(self._log)
         return f"{reason}; its last line: {last}" if last else reason
 

@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from harness.config.launcher import LocalGpus
+from harness.config.local_gpus import LocalGpus
 from harness.config.point import Point
 from harness.errors import ConfigError
 from harness.models.device import cpu_threads, devices
 from harness.plan.plan import Group, Plan
+from harness.run.workers import counted
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def worker_slots(launcher: LocalGpus, points: Iterable[Point] = ()) -> tuple[Slo
         ConfigError: the machine has not the GPUs that it names, or fewer than one worker needs; or a point
             names its GPU itself.
     """
-    _check_devices(points)
+    _check_devices(points, launcher)
     sets = _gpu_sets(launcher)
     count = len(sets) if launcher.workers == "auto" else launcher.workers
     shares = _shares(count)
@@ -87,9 +88,18 @@ def _shares(count: int) -> list[tuple[int, ...]]:
     return [tuple(cores[at * size : (at + 1) * size]) for at in range(count)]
 
 
-def _check_devices(points: Iterable[Point]) -> None:
-    """Refuse points that name one GPU by its number: each worker sees only its own."""
+def _check_devices(points: Iterable[Point], launcher: LocalGpus) -> None:
+    """Refuse points that name one GPU by its number, or need more: each worker sees only its own."""
+    on_gpus = any(name.startswith("cuda") for name in devices())
     for point in points:
+        ranks = point.model.tensor_parallel_size
+        if on_gpus and point.model.devices == "tensor_parallel" and ranks != launcher.gpus_per_worker:
+            count = ranks or max(2, launcher.gpus_per_worker)
+            cure = f"set model.tensor_parallel_size={count} hydra.launcher.gpus_per_worker={count}"
+            message = (
+                f"a worker sees {launcher.gpus_per_worker} of the GPUs, and has to know how many; {cure}"
+            )
+            raise ConfigError.of("model.devices=tensor_parallel", message)
         if point.model.device.startswith("cuda:"):
             number = point.model.device.partition(":")[2]
             cure = f"set hydra.launcher.gpus=[{number}] instead"
@@ -103,3 +113,12 @@ def shared_device(plan: Plan, group: Group, slot: Slot, slots: int) -> tuple[str
     if on_gpu:
         return f"gpu-{'-'.join(slot.gpus)}", slot.on_gpus
     return "cpu", slots
+
+
+def describe_slots(slots: tuple[Slot, ...]) -> str:
+    """Return how many slots there are, and where: `2 workers (GPU 0, GPU 1, 4 threads each)`."""
+    gpus = [f"GPU {','.join(slot.gpus)}" for slot in slots if slot.gpus]
+    where = ", ".join(gpus) if gpus else "CPU"
+    threads = slots[0].environment.get("OMP_NUM_THREADS")
+    share = f", {counted(int(threads), 'thread')} each" if threads else ""
+    return f"{counted(len(slots), 'worker')} ({where}{share})"

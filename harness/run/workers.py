@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+from harness.artifacts.registry import inventory
 from harness.plan.plan import Plan
+from harness.progress import Progress
 
 FOLDER = "workers"
 """In the folder of a sweep: what workers write beside the store."""
 
 PATIENCE_S = 10.0
 """A worker that is asked to end is killed after this."""
+
+
+After = Literal["count", "again", "never"]
+"""Whether another worker takes the place of one that died, and whether that counts among the retries."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,11 @@ class Task:
         return f"group-{self.group}" + (f"-shard-{self.shard[0]}" if self.shard else "")
 
     @property
+    def share(self) -> str:
+        """The share of the group, as `0/3`; empty where it is not shared."""
+        return f"{self.shard[0]}/{self.shard[1]}" if self.shard else ""
+
+    @property
     def folder(self) -> Path:
         """Where what workers write beside the store lies."""
         return self.plan.folder / FOLDER
@@ -55,7 +67,7 @@ class Task:
         """What follows `harness worker`."""
         words = [str(self.plan.folder), "--group", str(self.group)]
         if self.shard:
-            words += ["--shard", f"{self.shard[0]}/{self.shard[1]}"]
+            words += ["--shard", self.share]
         if self.without:
             words += ["--without", ",".join(map(str, self.without))]
         return words
@@ -71,6 +83,10 @@ class Worker(Protocol):
     @property
     def status(self) -> int | None:
         """Its exit status, negative for a signal; None while it runs, or waits to."""
+
+    @property
+    def after(self) -> After:
+        """Whether another takes its place once it died: `count` it, `again` without counting, `never`."""
 
     def how_it_ended(self) -> str:
         """Return in a few words how it ended, and the last line of its log."""
@@ -93,6 +109,24 @@ class Workers(Protocol):
     def retries(self) -> int:
         """How often a worker that died is started again."""
 
+    @staticmethod
+    def here() -> str:
+        """Return what it would do from this machine, or what it lacks: a few words for `harness doctor`."""
+
+    def describe(self, plan: Plan) -> str:
+        """Return in a line how the groups of a plan go to workers, for `harness plan`.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+
+    def prepare(self, plan: Plan, progress: Progress) -> None:
+        """Make ready what workers will need, before the plan's points are written and any is started.
+
+        Raises:
+            ConfigError: they cannot be started.
+        """
+
     def places(self, plan: Plan) -> int:
         """Return how many workers can be started side by side."""
 
@@ -107,6 +141,9 @@ class Workers(Protocol):
             StoreError: the log cannot be written.
         """
 
+    def close(self) -> None:
+        """Release what starting them took; none runs any more."""
+
 
 def last_line(log: Path) -> str:
     """Return the last line of a log that is not blank; empty where there is none."""
@@ -118,3 +155,39 @@ def last_line(log: Path) -> str:
     except OSError:
         return ""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]
+
+
+def is_complete(plan: Plan, number: int) -> bool:
+    """Return whether the store has all of a group, undamaged."""
+    jobs = plan.groups[number].jobs
+    if any(plan.missing[index] for index in jobs):
+        return False
+    held = inventory(plan.outputs, thorough=True)
+    return not any(held.damage(plan.jobs[index].point_id for index in jobs))
+
+
+def exit_reason(status: int) -> str:
+    """Return in a few words how a process with this exit status ended; negative for a signal."""
+    if status == -signal.SIGKILL:
+        return "was killed (SIGKILL), as the system does when memory runs out"
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with exit status {status}"
+
+
+def groups_at_once(plan: Plan, most: float) -> str:
+    """Return how many groups there are, how many run at once of `most` workers, and which after which."""
+    first = sum(not group.after for group in plan.groups)
+    at_once = min(most, max(first, len(plan.groups) - first))
+    parts = [f"{counted(len(plan.groups), 'group')}, at most {at_once} at once"]
+    for group in plan.groups:
+        if group.after:
+            parts.append(
+                f"{group.name} after {', '.join(plan.groups[number].name for number in group.after)}"
+            )
+    return "; ".join(parts)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things: `1 worker`, `2 workers`."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

@@ -28,18 +28,35 @@ _OF_THE_FILE = {None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
 """Errors of reading that a damaged or missing file has; Arrow's own have no number."""
 
 
+_called_with: list[Path] = []
+"""The folders of calls of the API that name one, the one in progress last."""
+
+
+@contextmanager
+def outputs_at(folder: Path) -> Iterator[None]:
+    """Make a folder that of the outputs while the block runs, in all threads; one block at a time."""
+    _called_with.append(folder)
+    try:
+        yield
+    finally:
+        _called_with.pop()
+
+
 def outputs_folder() -> Path:
     """Return `outputs/` of the working folder, or the folder that `HARNESS_OUTPUTS` names; absolute.
+
+    A call of the API may name another one (`outputs_at`).
 
     Raises:
         ConfigError: it is a file, or below one.
     """
-    named = os.environ.get("HARNESS_OUTPUTS") or "outputs"
-    folder = user_path("HARNESS_OUTPUTS", named).resolve()
+    key = "outputs" if _called_with else "HARNESS_OUTPUTS"
+    named = str(_called_with[-1]) if _called_with else os.environ.get(key) or "outputs"
+    folder = user_path(key, named).resolve()
     blocked = next((one for one in (folder, *folder.parents) if one.exists()), folder)
     if blocked.exists() and not blocked.is_dir():
-        message = f"{blocked} is a file; set HARNESS_OUTPUTS to a folder that can be written"
-        raise ConfigError.of(f"HARNESS_OUTPUTS={named}", message)
+        message = f"{blocked} is a file; set {key} to a folder that can be written"
+        raise ConfigError.of(f"{key}={named}", message)
     return folder
 
 

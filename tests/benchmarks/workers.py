@@ -1,4 +1,4 @@
-"""Workers side by side against one process: two groups of equal size, and a thousand points in eight groups."""
+"""Workers side by side against one process: two groups of equal size; a thousand points in eight groups."""
 
 from __future__ import annotations
 
@@ -92,9 +92,7 @@ def thousand_points(points: int = 1000) -> None:
         f"decoding.temperature={temperatures}",
         "engine.threads=1",
     ]
-    print(
-        f"\n{8 * each} points in 8 groups, logged to MLflow; head's memory at 1/4 and at the end of the run"
-    )
+    print(f"\n{8 * each} points in 8 groups, logged to MLflow; head's memory at 1/4 and at the end")
     overheads = {}
     for name, more in {"one process": [], "two workers": WORKERS}.items():
         with tempfile.TemporaryDirectory() as folder:

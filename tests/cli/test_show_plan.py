@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from harness.cli.main import main
+from harness.config.launcher import LAUNCHERS
 
 BASE = ["model=fable_tiny", "prompts.limit=8", "generation.max_new_tokens=12", "timing=off", "tracking=off"]
 
@@ -53,12 +54,20 @@ def test_a_plan_shows_how_groups_go_to_workers(capsys: pytest.CaptureFixture[str
 
 
 def test_launchers_have_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("hydra/launcher", "launcher", "local_gpus", "hydra/launcher=local_gpus"):
-        assert main(["help", name]) == 0
+    for name, section in LAUNCHERS.items():
+        for asked in (name, f"hydra/launcher={name}"):
+            assert main(["help", asked]) == 0
+            shown = capsys.readouterr().out
+            for key in section.all_keys():
+                assert f"hydra.launcher.{key} " in shown
+            assert max(map(len, shown.splitlines())) <= 110
+    for asked in ("hydra/launcher", "launchers"):
+        assert main(["help", asked]) == 0
         shown = capsys.readouterr().out
-        for key in ("workers", "gpus_per_worker", "gpus", "retries"):
-            assert f"hydra.launcher.{key} " in shown
-        assert max(map(len, shown.splitlines())) <= 110
+        assert all(f"hydra/launcher={name} " in shown for name in ("basic", *LAUNCHERS))
+        assert len(shown.splitlines()) < 20
+    assert main(["help", "hydra.launcher.retries"]) == 0
+    assert "how often a worker that died is started again" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_plan_shows_which_groups_are_shared(capsys: pytest.CaptureFixture[str]) -> None:

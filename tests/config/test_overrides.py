@@ -36,12 +36,8 @@ def lines(groups, *overrides):
         ),
         ("hydra/launcher=local_gpu", "no such launcher; did you mean local_gpus?"),
         ("hydra/launcher=basic,local_gpus", "no such launcher"),
-        (
-            "hydra.launcher.n_jobs=2",
-            "no such key; use hydra.launcher.workers (keys: workers, gpus_per_worker, ",
-        ),
         ("hydra.launcher.worker=2", "no such key; did you mean hydra.launcher.workers?"),
-        ("hydra.launcher.workers=1,2", "one value only"),
+        ("hydra.launcher.workers=2", "no effect without a launcher; add hydra/launcher=local_gpus"),
         ("decodin=greedy", "no such key; did you mean decoding?"),
         ("decoding=top_pp", "no such choice; did you mean top_p? (choices: adaptive_p, "),
         ("decoding=greedy,top_pp", "decoding=top_pp: no such choice; did you mean top_p?"),

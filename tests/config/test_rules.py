@@ -114,6 +114,28 @@ def test_truncation_needs_sampling(mistakes, key, value):
         ({"timing.new_tokens": 1}, "timing.new_tokens=1: the time between tokens needs at least 2"),
         ({"model.device": "gpu"}, "model.device=gpu: must be auto, cpu, mps, cuda or cuda:N"),
         (
+            {"model.devices": "auto", "model.device": "cuda:1"},
+            "model.device=cuda:1: names one GPU, and model.devices=auto takes all visible",
+        ),
+        ({"model.devices": "balanced"}, "model.devices=balanced: must be single, auto or tensor_parallel"),
+        ({"model.tensor_parallel_size": 2}, "no effect with model.devices=single; add model.devices="),
+        (
+            {"model.devices": "tensor_parallel", "model.tensor_parallel_size": 1},
+            "model.tensor_parallel_size=1: one GPU shares nothing; use 2 or more",
+        ),
+        (
+            {"model.devices": "tensor_parallel", "quantization.load_in_4bit": True},
+            "bitsandbytes packs a weight as one block, which model.devices=tensor_parallel cannot split",
+        ),
+        (
+            {"model.devices": "tensor_parallel", "quantization.torchao": "int8_weight_only"},
+            "torchao's packed weights",
+        ),
+        (
+            {"model.devices": "auto", "engine.compile": "on"},
+            "engine.compile=on: a step of model.devices=auto cannot be captured",
+        ),
+        (
             {"model.attention": "flash"},
             "model.attention=flash: must be one of auto, eager, sdpa, flash_attention_2",
         ),
@@ -134,6 +156,8 @@ def test_a_broken_rule_is_one_line(mistakes, values, expected):
         {"decoding.length_penalty": 0.5, "decoding.num_beams": 4, "decoding.early_stopping": "never"},
         {"timing.new_tokens": 1, "timing.enabled": False},
         {"model.device": "cuda:3", "model.attention": "sdpa"},
+        {"model.devices": "auto", "quantization.load_in_4bit": True},
+        {"model.devices": "tensor_parallel", "model.tensor_parallel_size": 4},
         {"quantization.load_in_4bit": True, "quantization.bnb_4bit_use_double_quant": True},
         {"quantization.load_in_8bit": True, "quantization.llm_int8_threshold": 3.0},
         {"quantization.torchao": "int8_weight_only", "quantization.group_size": 128},

@@ -217,6 +217,7 @@ def test_out_of_memory_is_one_line(small_model: Any, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", full)
     with pytest.raises(
-        HarnessError, match=r"^model\.id: .* does not fit into the memory of cpu; use a smaller"
+        HarnessError,
+        match=r"^model\.id: .* does not fit into the memory of cpu; use quantization=bnb_nf4 or a smaller",
     ):
         loaded(small_model("llama"))

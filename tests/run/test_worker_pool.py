@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness.config import hydra_app
-from harness.config.launcher import LocalGpus
+from harness.config.local_gpus import LocalGpus
 from harness.errors import ConfigError, StoreError
 from harness.plan.plan import Plan, make_plan
 from harness.progress import bar_beside

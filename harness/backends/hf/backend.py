@@ -7,17 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from transformers import GenerationConfig
 
 from harness.backends.backend import Capabilities, Failure, OnToken, ReadAgain, Request, TokenIds, Usage
+from harness.backends.drafting import Speculator
 from harness.backends.hf.adaptive_batches import AdaptiveBatches, out_of_memory
 from harness.backends.hf.amateurs import Amateurs
-from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
+from harness.backends.hf.batch_size import batch_rows
 from harness.backends.hf.cuda_graphs import capturable
 from harness.backends.hf.decoding_method import Method, Runtime, Work
+from harness.backends.hf.device_memory import (
+    free_bytes,
+    own_threads,
+    rank_out_of_memory,
+    request_out_of_memory,
+)
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.methods import method_of
 from harness.backends.hf.read_again import read_again
@@ -34,15 +41,13 @@ from harness.decoding.strategy import Strategy
 from harness.errors import HarnessError
 from harness.models.amateur import amateur_model
 from harness.models.describe import environment
-from harness.models.device import cpu_threads
 from harness.models.load import LoadedModel, free, load
 from harness.models.memory import (
-    available_bytes,
-    format_bytes,
     kv_cache_bytes,
     peak_memory_mb,
     reset_peak_memory,
 )
+from harness.models.tensor_parallel import Rank
 from harness.progress import SILENT, Progress, StagesInPercent
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample
@@ -92,24 +97,34 @@ class HfBackend:
         self._start_usage()
 
     @classmethod
-    def open(cls, model: Model, quantization: Quantization, progress: Progress) -> HfBackend:
-        """Load a model; raises as `models.load.load`."""
+    def open(
+        cls, model: Model, quantization: Quantization, progress: Progress, rank: Rank | None = None
+    ) -> Self:
+        """Load a model, or the share of a rank; raises as `models.load.load`."""
         on_progress = StagesInPercent(progress)
+        more = () if rank is None else (rank,)
 
         def load_amateur(name: str) -> LoadedModel:
-            return load(amateur_model(name, model), quantization, on_progress)
+            return load(amateur_model(name, model), quantization, on_progress, *more)
 
-        return cls(load(model, quantization, on_progress), load_amateur)
+        return cls(load(model, quantization, on_progress, *more), load_amateur)
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model."""
+        return self._loaded
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What users of the samples should know."""
-        return self.modes.warnings
+        return (*self._loaded.placement.warnings, *self.modes.warnings)
 
     def configure(self, engine: Engine) -> None:
         """Set threads, batch rows and compilation, and start a new `usage`."""
         self._engine = engine
-        torch.set_num_threads(cpu_threads() if engine.threads == "auto" else engine.threads)
+        torch.set_num_threads(
+            own_threads(self._loaded.placement) if engine.threads == "auto" else engine.threads
+        )
         self._start_usage()
 
     def batch_size(self, requests: Sequence[Request]) -> int:
@@ -119,14 +134,15 @@ class HfBackend:
             with suppress(HarnessError):  # of the requests themselves
                 self._amateurs.of(request.strategy)
         if len(self._amateurs) > before:
-            self._free_bytes = available_bytes(self._loaded.device)
+            self._free_bytes = free_bytes(self._loaded.placement)
         if self._engine.batch_rows != "auto":
             return min(self._engine.batch_rows, self._largest_batch)
         for strategy in {id(request.strategy): request.strategy for request in requests}.values():
             if not self._method_of(strategy).batches_requests(strategy.effective, strategy.cache):
                 return 1
         loaded = self._loaded
-        size = batch_rows(requests, loaded.files, loaded.device, self._free_bytes, self._value_bytes)
+        share = loaded.placement.cache_share
+        size = batch_rows(requests, loaded.files, loaded.device, self._free_bytes, self._value_bytes, share)
         return min(size, self._largest_batch)
 
     def generate(self, requests: Sequence[Request], progress: Progress) -> Iterator[Sample | Failure]:
@@ -241,7 +257,7 @@ class HfBackend:
         return ReferenceComparison(self._loaded, self._detokenizer)
 
     @cached_property
-    def speculator(self) -> HfSpeculator:
+    def speculator(self) -> Speculator:
         """Speculative decoding with the model."""
         right = self.modes.tree_is_right
         return HfSpeculator(self._loaded, self._detokenizer, self._amateurs.get, right)
@@ -256,11 +272,13 @@ class HfBackend:
         self._batch_rows = 0
         self._largest_batch = sys.maxsize
         # Taken once, so that requests like others are batched like them.
-        self._free_bytes = available_bytes(self._loaded.device)
+        self._free_bytes = free_bytes(self._loaded.placement)
         reset_peak_memory(self._loaded.device)
 
     def _captures(self) -> bool:
         """Return whether steps are captured: where that is sure to work, or where it is asked for on CUDA."""
+        if self._loaded.placement.kind != "single":
+            return False
         if self._engine.compile == "on":
             return self._loaded.device.startswith("cuda")
         return self._engine.compile == "auto" and capturable(self._loaded)
@@ -306,17 +324,8 @@ class HfBackend:
         """Return why a strategy failed; running out of memory says what was needed."""
         if not out_of_memory(error.cause):
             return error.cause
-        strategy, device = error.strategy, self._loaded.device
-        same = (request for request in requests if request.strategy is strategy)
-        largest = max(same, key=lambda request: len(request.prompt.ids))
-        needed = request_cache_bytes(largest, self._loaded.files, self._value_bytes)
-        explained = HarnessError(
-            f"out of memory on {device} with a single request: its KV cache takes up to "
-            f"{format_bytes(needed)} (prompts of up to {len(largest.prompt.ids)} tokens, "
-            f"generation.max_new_tokens={strategy.max_new_tokens}), and "
-            f"{format_bytes(available_bytes(device))} are free beside the weights; ask for fewer tokens, "
-            "shorter prompts, fewer beams or a smaller quantization"
-        )
+        same = [request for request in requests if request.strategy is error.strategy]
+        explained = request_out_of_memory(self._loaded, same, self._value_bytes)
         explained.__cause__ = error.cause
         return explained
 
@@ -326,6 +335,9 @@ def _decode_batch(method: Method, runtime: Runtime, requests: Sequence[Request])
     try:
         return method.decode(runtime, requests)
     except RuntimeError as error:
+        if out_of_memory(error) and runtime.loaded.placement.ranks > 1:
+            # Where one rank halves its batch the others do not.
+            raise rank_out_of_memory(runtime.loaded, len(requests)) from error
         if not out_of_memory(error) or len(requests) > 1:
             raise
         raise StrategyError(requests[0].strategy, error) from error

@@ -38,7 +38,12 @@ def request_cache_bytes(request: Request, files: ModelFiles, value_bytes: int) -
 
 
 def batch_rows(
-    requests: Sequence[Request], files: ModelFiles, device: str, free_bytes: int, value_bytes: int
+    requests: Sequence[Request],
+    files: ModelFiles,
+    device: str,
+    free_bytes: int,
+    value_bytes: int,
+    cache_share: float = 1.0,
 ) -> int:
     """Return how many requests like these fit the device at once, at least 1.
 
@@ -46,12 +51,13 @@ def batch_rows(
         requests: the longest of each strategy that decodes together.
         files: the checkpoint.
         device: `cuda:0`, `mps`, `cpu`, or a kind of device.
-        free_bytes: memory of the device beside the weights.
+        free_bytes: memory of the device beside the weights; of several, that of the fullest.
         value_bytes: bytes a value of the cache.
+        cache_share: the most of the cache that one of several devices holds, 0 to 1.
     """
     rows = max(map(request_rows, requests))
     cache = max(request_cache_bytes(request, files, value_bytes) for request in requests)
     # Twice the cache: a layer that is not in a preallocated buffer is concatenated with each step's states.
-    needed = 2 * cache + rows * (files.vocab_size or 0) * 4 * _LOGITS_COPIES
+    needed = 2 * cache * cache_share + rows * (files.vocab_size or 0) * 4 * _LOGITS_COPIES
     most = max(1, _MOST_ROWS[device.partition(":")[0]] // rows)
     return max(1, min(int(free_bytes * _SHARE_OF_FREE / max(needed, 1)), most))

@@ -47,7 +47,7 @@ class Layers:
         columns = [self.wanted.index(layer) for layer in guidance.candidates(self._count, self._tied)]
         head: Any = self._model.get_output_embeddings()
         with in_blocks(self._model):
-            return head(hidden[:, columns]).float().log_softmax(-1)
+            return head(hidden[:, columns]).to(hidden.device).float().log_softmax(-1)
 
 
 def with_guidance(

@@ -58,8 +58,8 @@ class OutputHead:
     bias: Tensor | None = None
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return the (N, V) float32 logits of (N, H) hidden states."""
-        return self.transform(self.project(hidden)).float()
+        """Return the (N, V) float32 logits of (N, H) hidden states, on their device."""
+        return self.transform(self.project(hidden)).to(hidden.device).float()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weight and, if there is one, the bias of a linear head; empty for any other head."""
@@ -97,31 +97,46 @@ def capture_inputs(head: nn.Module, *, last_only: bool) -> Iterator[list[Tensor]
 
 
 @torch.inference_mode()
-def find_head(model: Any) -> OutputHead | None:
+def find_head(model: Any, device: str | None = None) -> OutputHead | None:
     """Return the model's head, checked on a few tokens; None if the logits do not follow from its input.
 
     The head must be a module that is called once per forward pass, and what the model does to its output must
-    be known. Then the logits are the same, to the rounding of a product of another shape.
+    be known. Then the logits are the same, to the rounding of a product of another shape. `device` takes the
+    model's inputs.
     """
     module = model.get_output_embeddings()
     if not isinstance(module, nn.Module):
         return None
     config = model.config.get_text_config()
-    ids = torch.arange(3, 3 + _PROBE_TOKENS, device=model.device)[None] % config.vocab_size
+    ids = torch.arange(3, 3 + _PROBE_TOKENS, device=device or model.device)[None] % config.vocab_size
     with capture_inputs(module, last_only=False) as inputs:
         expected = read_texts(model, ids).float()
     if len(inputs) != 1 or inputs[0].shape[:-1] != ids.shape:
         return None
-    hidden = inputs[0]
+    hidden = inputs[0].to(ids.device)
     candidates = (OutputHead(module, transform) for transform in _candidate_transforms(config))
     head = next((head for head in candidates if _equal(head.logits(hidden), expected)), None)
-    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    weight, bias = (_whole(getattr(module, name, None)) for name in ("weight", "bias"))
     if head is None or not isinstance(weight, Tensor) or weight.dtype != hidden.dtype:
         return head
     if weight.shape != (expected.shape[-1], hidden.shape[-1]):
         return head
     linear = linear_head(weight, bias, head.transform)
-    return replace(linear, project=module) if _equal(linear.logits(hidden), expected) else head
+    if not _equal(linear.logits(hidden), expected):
+        return head
+    if weight is not module.weight:  # gathered from all ranks, to be stored only
+        weight = weight.cpu()
+    return replace(linear, project=module, weight=weight)
+
+
+def _whole(tensor: Any) -> Any:
+    """Return a weight of which the ranks of a process group have a share each, whole on every rank.
+
+    None of one that is offloaded, and is there only while its module computes.
+    """
+    if not isinstance(tensor, Tensor) or not hasattr(tensor, "full_tensor"):
+        return None if isinstance(tensor, Tensor) and tensor.is_meta else tensor
+    return tensor.full_tensor()
 
 
 def _candidate_transforms(config: Any) -> Iterator[LogitsTransform]:

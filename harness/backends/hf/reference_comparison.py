@@ -27,13 +27,17 @@ from harness.prompts.passages import Passage
 class ReferenceComparison:
     """The `backends.backend.Distributions` of a loaded model."""
 
-    def __init__(self, loaded: LoadedModel, detokenizer: Detokenizer) -> None:
+    def __init__(
+        self, loaded: LoadedModel, detokenizer: Detokenizer, forced: TeacherForcing | None = None
+    ) -> None:
+        """Take a model; `forced` reads passages with it, made here when None."""
         self._loaded = loaded
         self._detokenizer = detokenizer
+        self._given = forced
 
     @cached_property
     def _forced(self) -> TeacherForcing:
-        return TeacherForcing(self._loaded)
+        return self._given or TeacherForcing(self._loaded)
 
     def keep_reference(
         self,

@@ -7,6 +7,7 @@ and a selection of rows copies only the rows that move.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,8 @@ class RowLayer(DynamicLayer):
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Let row i be what row `beam_idx[i]` was; only rows that move are copied."""
+        if self.is_initialized:
+            beam_idx = beam_idx.to(self.device)
         moved = (beam_idx != torch.arange(len(beam_idx), device=beam_idx.device)).nonzero()[:, 0]
         self.select(len(beam_idx), beam_idx[moved], moved)
 
@@ -109,13 +112,19 @@ def row_cache(config: PretrainedConfig, rows: int, positions: int) -> DynamicCac
 def select_rows(cache: DynamicCache, parents: Sequence[int], device: str) -> None:
     """Let row i of every layer of a `row_cache` be what row `parents[i]` was.
 
-    `parents` are on the host, so that finding the rows that move does not wait for the device.
+    `parents` are on the host, so that finding the rows that move does not wait for the device. Layers may lie
+    on several devices; `device` is that of layers that do not say.
     """
     moved = [row for row, parent in enumerate(parents) if parent != row]
-    targets = torch.tensor(moved, dtype=torch.long, device=device)
-    sources = torch.tensor([parents[row] for row in moved], dtype=torch.long, device=device)
-    index = torch.tensor(parents, device=device)
+    from_rows = [parents[row] for row in moved]
+
+    @functools.cache
+    def indices(on: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        rows = (moved, from_rows, list(parents))
+        return tuple(torch.tensor(one, dtype=torch.long, device=on) for one in rows)  # type: ignore[return-value]
+
     for layer in cache.layers:
+        targets, sources, index = indices(torch.device(getattr(layer, "device", None) or device))
         if isinstance(layer, RowLayer):
             layer.select(len(parents), sources, targets)
         else:

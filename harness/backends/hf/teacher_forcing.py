@@ -30,11 +30,11 @@ _BATCH_TOKENS = 4096
 _HEADS: WeakKeyDictionary[Any, OutputHead | None] = WeakKeyDictionary()
 
 
-def head_of(model: Any) -> OutputHead | None:
+def head_of(loaded: LoadedModel) -> OutputHead | None:
     """Return a model's head as `find_head` does, found once a model."""
-    if model not in _HEADS:
-        _HEADS[model] = find_head(model)
-    return _HEADS[model]
+    if loaded.model not in _HEADS:
+        _HEADS[loaded.model] = find_head(loaded.model, loaded.device)
+    return _HEADS[loaded.model]
 
 
 @torch.inference_mode()
@@ -48,7 +48,7 @@ def logits_along(loaded: LoadedModel, ids: Sequence[int], first: int) -> Iterato
     """
     if first >= len(ids):
         return
-    head = head_of(loaded.model)
+    head = head_of(loaded)
     text = torch.tensor([list(ids[:-1])], device=loaded.device)
     if head is None:
         logits = read_texts(loaded.model, text, len(ids) - first)[0, first - len(ids) :].float()
@@ -66,7 +66,7 @@ def _hidden_states(model: Any, ids: Tensor) -> Tensor:
     """Return the inputs of the model's head along (R, N) texts, (R, N, H)."""
     with capture_inputs(model.get_output_embeddings(), last_only=True) as inputs:
         read_texts(model, ids)
-    return inputs[0]
+    return inputs[0].to(ids.device)
 
 
 def _head_logits(head: OutputHead, hidden: Tensor) -> Iterator[Tensor]:
@@ -78,7 +78,7 @@ class TeacherForcing:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
-        self.head = head_of(loaded.model)
+        self.head = head_of(loaded)
 
     @torch.inference_mode()
     def hidden_states(self, passages: Sequence[Passage]) -> Iterator[tuple[Passage, Tensor]]:

@@ -28,6 +28,7 @@ def in_blocks(model: Any) -> Iterator[None]:
     if (
         type(head) is not nn.Linear
         or head.bias is not None
+        or type(head.weight) is not nn.Parameter
         or head.weight.device.type != "cpu"
         or head.weight.dtype != torch.float32
         or head.weight.shape[0] < _MIN_VOCABULARY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,10 @@ from harness.config.point import Backend as BackendChoice
 from harness.config.point import Model, Point, Quantization
 from harness.errors import ConfigError
 from harness.models.agreement import disagreements
-from harness.models.device import resolve_device
+from harness.models.device import planned_device, worker_device
 from harness.models.locate import locate
 from harness.models.memory import BYTES, available_bytes, kv_cache_bytes, resolve_dtype, weight_bytes
+from harness.models.model_files import ModelFiles
 from harness.models.packages import package_version
 from harness.models.prequantized import StoredQuantization
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
@@ -50,6 +51,10 @@ class VllmTarget(Target):
         """Return the chat template's end of turn, where the model's EOS is another token."""
         return checkpoint_chat_end(self.model.name, self.info, self.loaded_tokenizer)
 
+    def checkpoints(self, second_models: Iterable[str] = ()) -> Sequence[ModelFiles]:
+        """Return the model's own."""
+        return [self.info]
+
     def shares_batches(self, effective: Mapping[str, Any]) -> bool:
         """Return True: every request is a row by itself."""
         return True
@@ -61,9 +66,9 @@ class VllmTarget(Target):
         most = self.backend.max_num_seqs or MOST_ROWS
         return BatchEstimate(min(most, rows or most), kv_cache_bytes(self.info.config, longest, value_bytes))
 
-    def available_bytes(self) -> int:
-        """Return the memory that is free on the device."""
-        return available_bytes(self.device)
+    def available_bytes(self) -> int | None:
+        """Return the memory that is free on the device; all of it elsewhere, None where it is unknown."""
+        return available_bytes(self.device) if self.elsewhere is None else self.elsewhere.memory
 
     def open(self, progress: Progress) -> Backend:
         """Load the model into an engine."""
@@ -82,7 +87,7 @@ def vllm_target(point: Point, once: Once) -> VllmTarget:
     """
     model, quantization, backend = point.model, point.quantization, point.backend
     found = once("vllm", installed)
-    device = once(("device", model.device), lambda: resolve_device(model.device).partition(":")[0])
+    device = planned_device(model.device, once)
     files = once(("files", model), lambda: locate(model))
     if mistakes := list(vllm_mistakes(point, files, found, device)):
         raise ConfigError(mistakes)
@@ -99,6 +104,7 @@ def vllm_target(point: Point, once: Once) -> VllmTarget:
             found=found,
             info=info,
             device=device,
+            elsewhere=worker_device(once),
             cache=None,
             facts={
                 "backend": "vllm",

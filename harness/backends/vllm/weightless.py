@@ -9,6 +9,7 @@ import torch
 from harness.config.point import Model
 from harness.models.load import LoadedModel
 from harness.models.locate import ModelFiles
+from harness.models.placement import Placement
 from harness.models.tokenizer import load_tokenizer, tokenizer_fingerprint
 from harness.models.weight_progress import quiet_loading
 
@@ -45,4 +46,5 @@ def weightless(model: Model, files: ModelFiles, dtype: str, device: str, **facts
         "context_length": files.context_length,
         "vocab_size": files.vocab_size,
     }
-    return LoadedModel(empty, load_tokenizer(model, files), files, device, dtype, known | facts)
+    tokenizer, placement = load_tokenizer(model, files), Placement("single", (device,))
+    return LoadedModel(empty, tokenizer, files, device, dtype, known | facts, placement)

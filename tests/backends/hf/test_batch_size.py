@@ -79,6 +79,9 @@ class TestBatching:
         assert prompts_per_batch(1, samples_per_prompt=2) == 1
         assert batch_rows(requests, files, "cpu", 10**15, 4) == 128
         assert prompts_per_batch(128, samples_per_prompt=2) == 64
+        # Each of four devices has a quarter of the cache, and one has all logits.
+        quarter = round(6.5 * (cache / 2 + files.vocab_size * 4 * 12) / 0.6)
+        assert batch_rows(requests, files, "cuda", quarter, 4, cache_share=0.25) == 6
         (beam,) = planned("decoding=beam")
         assert batch_rows([longest(beam)], files, "cuda:0", 10**15, 4) == 512 // beam.effective["num_beams"]
 
