@@ -192,7 +192,11 @@ def test_each_worker_has_a_bar(rehearse: Rehearsal, monkeypatch: pytest.MonkeyPa
     assert "worker 1" not in capture.get()
 
 
-SHARED = [*(word for word in SWEEP if not word.startswith("quantization")), "engine.shards=2"]
+SHARED = [
+    *(word for word in SWEEP if not word.startswith("quantization")),
+    "hydra/launcher=local_gpus",
+    "engine.shards=2",
+]
 ONE, TWO = "0/2", "1/2"
 
 
@@ -255,8 +259,9 @@ def test_how_long_a_group_takes_is_known_from_the_last_sweep(outputs: Path) -> N
     assert shards.seconds_to_decode(plan, second) is None
 
 
-def test_groups_that_cannot_be_shared(outputs: Path) -> None:
-    fresh = planned(*SHARED, "engine.fresh=true")
+def test_groups_that_cannot_be_shared(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "seconds_to_decode", lambda plan, group: 1e6)
+    fresh = planned(*SHARED[:-1], "engine.fresh=true")
     assert shards.shards_of(fresh, fresh.groups[0], places=4) == 1
     shared = planned(*SHARED)
     assert [shards.shards_of(shared, shared.groups[0], places) for places in (1, 2, 4)] == [1, 2, 2]
