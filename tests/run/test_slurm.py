@@ -115,6 +115,26 @@ def test_a_wave_after_its_reference_and_a_killed_worker(
     assert {begun["job"] for begun in said(outputs, "begin")} == {job["id"] for job in jobs}
 
 
+def test_jobs_that_share_a_group(
+    slurm: SlurmCluster, serial: dict[str, Any], outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*ONE, "tracking=off", "engine.shards=2", *SLURM]
+    assert main(["plan", *words]) == 0
+    assert "fable_tiny fp32 by up to 2 workers" in " ".join(capsys.readouterr().out.split())
+
+    def kill() -> None:
+        until(lambda: kept(outputs))
+        os.kill(said(outputs, "begin")[-1]["pid"], signal.SIGKILL)
+
+    in_background(kill)
+    assert main(words) == 0
+    assert tables(outputs).items() <= serial.items()
+    (record,) = outputs.glob("sweeps/*/workers/jobs.json")
+    jobs = json.loads(record.read_text())["jobs"]
+    assert [job["share"] for job in jobs][:2] == ["0/2", "1/2"]
+    assert len({job["id"].partition("_")[0] for job in jobs[:2]}) == 1, "they are one array"
+
+
 def test_a_preempted_job_is_queued_again_and_goes_on(
     slurm: SlurmCluster, serial: dict[str, Any], outputs: Path
 ) -> None:
