@@ -130,6 +130,7 @@ class FakeTarget:
     checkpoint_precision: None = None
     weight_bytes: None = None
     remote: bool = False
+    same_batch_same_bits: bool = False
 
     def tokenizer(self) -> None:
         return None

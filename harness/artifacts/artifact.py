@@ -20,6 +20,7 @@ from harness.store.device_turns import DeviceTurns, Undisturbed
 from harness.store.stored_point import StoredPoint, stored_point
 
 if TYPE_CHECKING:
+    from harness.artifacts.batch_team import Team
     from harness.artifacts.inventory import Inventory
 
 
@@ -30,6 +31,7 @@ class Workbench:
         outputs: folder of the store.
         progress: where progress is reported.
         turns: says when the device is free to work on or to time on.
+        team: the workers that share the batches of the jobs in work; None for this process alone.
         opened: when the backend was opened, seconds since the epoch; None while it is not.
     """
 
@@ -44,6 +46,7 @@ class Workbench:
         self.outputs = outputs
         self.progress = progress
         self.turns: DeviceTurns = turns or Undisturbed()
+        self.team: Team | None = None
         self.opened: float | None = None
         self._open_backend = open_backend
         self._release = release

@@ -104,3 +104,8 @@ def families(jobs: Sequence[Job]) -> list[list[int]]:
         shared = engine.fuse and job.target.shares_batches(job.effective)
         found.setdefault((prompts, engine, job.point.cache) if shared else index, []).append(index)
     return list(found.values())
+
+
+def prompts_per_batch(rows: int, samples_per_prompt: int) -> int:
+    """Return how many prompts make a batch of at most `rows` samples; no prompt's samples are split."""
+    return max(1, rows // samples_per_prompt)

@@ -6,23 +6,14 @@ complete (`store/partial.py`), so that a process that dies loses the batch in fl
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from typing import Any
 
 from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.job import Job
-from harness.backends.backend import Failure, Request
 from harness.errors import SweepEndedError
 from harness.store.reference_index import forget
-
-if TYPE_CHECKING:
-    from harness.store.records import Sample
-
-
-def prompts_per_batch(rows: int, samples_per_prompt: int) -> int:
-    """Return how many prompts make a batch of at most `rows` samples; no prompt's samples are split."""
-    return max(1, rows // samples_per_prompt)
 
 
 class Samples(Artifact):
@@ -47,12 +38,9 @@ class Samples(Artifact):
 
         Jobs with one address differ in what is timed or recorded only: the deepest recording serves all.
         """
-        deepest: dict[str, Job] = {}
-        for job in sorted(jobs, key=lambda job: -job.point.record.top_k):
-            deepest.setdefault(job.point_id, job)
-        in_order = [job for job in jobs if deepest[job.point_id] is job]
+        deepest = _deepest(jobs)
         try:
-            failed: Mapping[str, Exception] = _decode(in_order, bench, self)
+            failed: Mapping[str, Exception] = _decode(list(deepest.values()), bench, self)
         except SweepEndedError:
             raise
         except Exception as error:
@@ -62,61 +50,47 @@ class Samples(Artifact):
 
 def _decode(jobs: Sequence[Job], bench: Workbench, artifact: Samples) -> dict[str, Exception]:
     """Decode jobs of distinct addresses; return the errors of those that failed, by address."""
-    from harness.store.partial import Partial
+    from harness.artifacts.family_decoding import FamilyDecoding
 
-    backend = bench.backend
-    strategies = {job.point_id: job.strategy(backend.token_ids) for job in jobs}
-    partials = {job.point_id: Partial(bench.stored(job)) for job in jobs}
-    prompts = jobs[0].prompts
-    rows = backend.batch_size([job.longest_request(strategies[job.point_id]) for job in jobs])
-    batch_prompts = prompts_per_batch(rows, sum(job.point.generation.samples for job in jobs))
-    for job in jobs:
-        partial = partials[job.point_id]
-        if job.point.engine.fresh:
-            partial.clear()
+    family = FamilyDecoding(jobs, bench)
+    family.begin()
+    for partial in family.partials.values():
         forget(partial.stored)
-        batch_prompts = partial.begin(batch_prompts, job.point.record.top_k)
-    batches = -(-len(prompts) // batch_prompts)
-    label = jobs[0].point.label if len(jobs) == 1 else f"{len(jobs)} points together"
-    bench.progress.stage(f"decoding {label}", sum(job.tokens for job in jobs), "tokens")
-    failed: dict[str, Exception] = {}
-    started = time.perf_counter()
-    for batch in range(batches):
-        going = [job for job in jobs if job.point_id not in failed]
-        for line in (line for job in going for line in partials[job.point_id].damage(batch)):
-            bench.progress.message(f"{line}; this batch is decoded again")
-        if all(partials[job.point_id].has(batch) for job in going):
-            continue
-        before = time.perf_counter()
-        bench.turns.pause()
-        started += time.perf_counter() - before
-        chosen = prompts[batch * batch_prompts : (batch + 1) * batch_prompts]
-        requests = {job.point_id: list(job.requests(chosen, strategies[job.point_id])) for job in going}
-        samples = _answers(requests, bench, failed)
-        for point_id, answers in samples.items():
-            partials[point_id].write(batch, answers)
-    seconds = time.perf_counter() - started
-    for job in jobs:
-        if job.point_id not in failed:
-            partials[job.point_id].merge(batches)
-            facts = {"decode_seconds": seconds, "fused_points": len(jobs)} | vars(backend.usage())
-            complete(bench.stored(job), artifact, {"top_k": job.point.record.top_k}, facts=facts)
-            partials[job.point_id].clear()
-    return failed
+    family.decode(wait=True)
+    with bench.team.alone(bench.turns.pause) if bench.team else nullcontext():
+        if bench.team:
+            family.check()
+        for job in jobs:
+            if job.point_id not in family.failed:
+                partial = family.partials[job.point_id]
+                partial.merge(family.batches)
+                facts = {"fused_points": len(jobs)} | family.usage(job.point_id)
+                complete(bench.stored(job), artifact, {"top_k": job.point.record.top_k}, facts=facts)
+                partial.clear()
+    return family.failed
 
 
-def _answers(
-    requests: Mapping[str, Sequence[Request]], bench: Workbench, failed: dict[str, Exception]
-) -> dict[str, list[Sample]]:
-    """Return the samples of a batch by address; an address with a failure goes into `failed` instead."""
-    every = [request for some in requests.values() for request in some]
-    answers = bench.backend.generate(every, bench.progress)
-    samples: dict[str, list[Sample]] = {}
-    for point_id, some in requests.items():
-        for _ in some:
-            answer = next(answers)
-            if isinstance(answer, Failure):
-                failed.setdefault(point_id, answer.error)
-            else:
-                samples.setdefault(point_id, []).append(answer)
-    return {point_id: found for point_id, found in samples.items() if point_id not in failed}
+def help_decode(jobs: Sequence[Job], bench: Workbench) -> bool:
+    """Decode batches of jobs whose locks another worker of the team holds.
+
+    Returns:
+        Whether each batch is there now, or somebody has it. If not, whoever has the jobs' locks is not of the
+        team, or did not begin to decode yet, or is done.
+    """
+    from harness.artifacts.family_decoding import FamilyDecoding
+
+    assert bench.team is not None
+    family = FamilyDecoding(list(_deepest(jobs).values()), bench)
+    with bench.team.helping() as possible:
+        if not (possible and family.join()):
+            return False
+        family.decode(wait=False)
+    return True
+
+
+def _deepest(jobs: Sequence[Job]) -> dict[str, Job]:
+    """Return the job with the deepest recording of each address, in the jobs' order."""
+    deepest: dict[str, Job] = {}
+    for job in sorted(jobs, key=lambda job: -job.point.record.top_k):
+        deepest.setdefault(job.point_id, job)
+    return {job.point_id: job for job in jobs if deepest[job.point_id] is job}

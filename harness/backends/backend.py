@@ -258,6 +258,9 @@ class Target(ABC):
     remote: ClassVar[bool] = False
     """Whether a server answers, so that requests are counted, not loads."""
 
+    same_batch_same_bits: ClassVar[bool] = False
+    """Whether the samples of a batch are the same wherever it is decoded, if as many are decoded at once."""
+
     @abstractmethod
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
         """Return the model's tokenizer; None where the backend takes texts."""

@@ -9,11 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.artifacts.artifact import Artifact
-from harness.artifacts.job import Job, families
+from harness.artifacts.job import Job, families, prompts_per_batch
 from harness.artifacts.registry import actions
-from harness.artifacts.samples import Samples, prompts_per_batch
+from harness.artifacts.samples import Samples
 from harness.artifacts.timing import Timing
 from harness.backends.backend import Target, TokenIds
+from harness.cli.shards_words import shards_line
 from harness.config.launcher_section import LauncherSection
 from harness.config.point import Point
 from harness.models.memory import format_bytes
@@ -60,6 +61,7 @@ def print_plan(console: SafeConsole, plan: Plan, launcher: LauncherSection | Non
     )
     if workers is not None:
         console.print(Text(visible(workers)))
+    _print_shards(console, plan, launcher)
     if visible_differences := _detectable(plan):
         console.print(visible_differences)
     print_title(console, plan)
@@ -81,7 +83,16 @@ def show_check(points: Sequence[Point], name: str, launcher: LauncherSection | N
         f"{_count(len(plan.jobs), 'point')} in {_count(len(plan.groups), 'group')}, "
         f"{_count(prompts, 'prompt')}: OK"
     )
+    _print_shards(console, plan, launcher)
     return 0
+
+
+def _print_shards(console: SafeConsole, plan: Plan, launcher: LauncherSection | None) -> None:
+    """Print which groups several workers share."""
+    if launcher is not None:
+        workers = workers_of(launcher, [job.point for job in plan.jobs])
+        if line := shards_line(plan, workers):
+            console.print(Text(visible(line)))
 
 
 def _to_come(plan: Plan) -> str:

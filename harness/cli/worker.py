@@ -1,4 +1,4 @@
-"""`harness worker SWEEP --group K`: run one group of a planned sweep in this process.
+"""`harness worker SWEEP --group K [--shard I/N]`: run a group of a planned sweep, or a share of one, here.
 
 Launchers start it (`run/worker_pool.py`). What it tells its head is JSON on standard output, or in a file
 (`run/worker_lines.py`, `run/lines_file.py`); people read standard error.
@@ -10,19 +10,21 @@ import os
 import sys
 from collections.abc import Sequence, Set
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.config.secret_text import without_secrets
 from harness.errors import ConfigError, HarnessError, RankLostError, StoreError
 from harness.run.local import run_group
-from harness.run.planned_points import read_plan
+from harness.run.planned_points import read_plan, share_of
+from harness.run.shards import can_be_shared
 from harness.run.worker_job import told_to_a_file, turns_on
 from harness.run.worker_lines import RANK_LOST, STORE_FAILED, WorkerLines
 from harness.store.device_turns import DeviceTurns, Undisturbed
+from harness.store.lock_probe import lock_probe
 
 _USAGE = "takes a sweep and one of its groups: harness worker SWEEP --group K"
-_OPTIONS = ("--group", "--without", "--shared", "--cores", "--lines")
+_OPTIONS = ("--group", "--shard", "--without", "--shared", "--cores", "--lines")
 
 
 def worker(words: Sequence[str]) -> int:
@@ -36,32 +38,50 @@ def worker(words: Sequence[str]) -> int:
         ConfigError: the words are wrong.
     """
     sweep, options = _arguments(words)
-    number = _numbers("--group", options.get("--group", ""))[0]
-    without = set(_numbers("--without", options["--without"])) if "--without" in options else set()
+    asked = _Asked(
+        _numbers("--group", options.get("--group", ""))[0],
+        set(_numbers("--without", options["--without"])) if "--without" in options else set(),
+        _shard(options["--shard"]) if "--shard" in options else None,
+    )
     if "--cores" in options and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, _numbers("--cores", options["--cores"]))
     turns = turns_on(Path(options["--shared"])) if "--shared" in options else Undisturbed()
     if "--lines" in options:
         with told_to_a_file(Path(options["--lines"])) as job:
-            job.status = _run(sweep, number, without, turns, job.lines)
+            job.status = _run(sweep, asked, turns, job.lines)
         return job.status
     with WorkerLines(sys.stdout) as lines:
-        return _run(sweep, number, without, turns, lines)
+        return _run(sweep, asked, turns, lines)
 
 
-def _run(sweep: str, number: int, without: Set[int], turns: DeviceTurns, lines: WorkerLines) -> int:
+@dataclass(frozen=True)
+class _Asked:
+    """What of a sweep is asked for: a group, perhaps without some jobs, or a share of it."""
+
+    group: int
+    without: Set[int]
+    shard: tuple[int, int] | None
+
+
+def _run(sweep: str, asked: _Asked, turns: DeviceTurns, lines: WorkerLines) -> int:
     try:
         lines.stage("starting", 1, "")
         with turns.working():  # planning would disturb another one's timing
             plan = read_plan(sweep)
+        number = asked.group
         if number >= len(plan.groups):
             raise ConfigError.of(f"--group {number}", f"{sweep} has groups 0 to {len(plan.groups) - 1}")
         group = plan.groups[number]
-        group = replace(group, jobs=tuple(index for index in group.jobs if index not in without))
+        share = None if asked.shard is None else share_of(plan, number, *asked.shard)
+        if share is not None and not can_be_shared(plan, group):
+            shard = f"--shard {share.worker}/{share.workers}"
+            raise ConfigError.of(shard, "this group cannot be shared; leave it out")
+        group = replace(group, jobs=tuple(index for index in group.jobs if index not in asked.without))
         failed = False
-        for outcome in run_group(plan, group, lines, turns):
-            lines.outcome(outcome)
-            failed |= outcome.status == "failed"
+        with lock_probe(plan.outputs, lines.message):
+            for outcome in run_group(plan, group, lines, turns, share=share):
+                lines.outcome(outcome)
+                failed |= outcome.status == "failed"
     except StoreError as error:
         with suppress(StoreError):  # the lines may be on the same disk
             lines.error(without_secrets(str(error)))
@@ -89,6 +109,14 @@ def _arguments(words: Sequence[str]) -> tuple[str, dict[str, str]]:
     if len(sweeps) != 1 or "--group" not in options:
         raise ConfigError.of("worker", _USAGE)
     return sweeps[0], options
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Return the number of a worker, from 0, and how many share its group."""
+    numbers = [int(part) for part in text.split("/") if part.isascii() and part.isdecimal()]
+    if len(numbers) != 2 or text.count("/") != 1 or numbers[0] >= numbers[1]:
+        raise ConfigError.of(f"--shard {text}", "takes a worker's number, from 0, and how many, as in 0/3")
+    return numbers[0], numbers[1]
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.config.decoding_rules import NoEffect
-from harness.config.point import Backend, Cache, Model, Quantization, Timing
+from harness.config.point import Backend, Cache, Engine, Model, Quantization, Timing
 from harness.config.secret_text import safe_address
 from harness.config.validation import format_value
 from harness.errors import Mistake
@@ -141,6 +141,18 @@ def not_with_servers(
     if timing.enabled and timing.batch_size > 1:
         message = f"{server} batches requests as it likes; use timing.batch_size=1"
         yield Mistake(f"timing.batch_size={timing.batch_size}", message)
+
+
+def shared_by_workers(engine: Engine, backend: Backend) -> Iterator[Mistake]:
+    """Yield what keeps workers from sharing a group, where that is asked for."""
+    if engine.shards in ("auto", 1):
+        return
+    text = f"engine.shards={engine.shards}"
+    if backend.kind != "hf":
+        cure = "use backend=hf, or leave it out"
+        yield NoEffect(text, f"no effect with backend={backend.name}, whose batches are its own; {cure}")
+    elif engine.fresh:
+        yield NoEffect(text, "no effect with engine.fresh=true, each would decode all anew; leave one out")
 
 
 def _defaults(section: type[Quantization]) -> dict[str, Any]:

@@ -138,3 +138,17 @@ def _wrong_choice(value: Any, text: str) -> Mistake | None:
     ours = _OTHERS.get(name, LocalGpus.NAME)
     cure = f"use {GROUP}={ours}: {LAUNCHERS[ours].SUMMARY}; or leave it out (launchers: {', '.join(known)})"
     return Mistake(text, f"would run every point by itself, with a load of its own; {cure}")
+
+
+def shards_without_workers(overrides: Iterable[str]) -> list[Mistake]:
+    """Return the overrides that ask for workers that share a group, where no launcher starts any."""
+    overrides = list(overrides)
+    if chosen_launcher(overrides) not in (None, SERIAL):
+        return []
+    message = f"no effect without a launcher; add {GROUP}={LocalGpus.NAME}"
+    return [Mistake(text, message) for text in overrides if _shares(text)]
+
+
+def _shares(text: str) -> bool:
+    key, _, value = text.lstrip("+").partition("=")
+    return key == "engine.shards" and value.isdecimal() and int(value) > 1

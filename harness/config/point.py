@@ -189,6 +189,10 @@ class Engine(Section):
     fuse: bool = Field(True, description="decode the strategies of a sweep together, as a tree")
     compile: Literal["auto", "off", "on"] = Field("auto", description="capture steps as CUDA graphs")
     fresh: bool = Field(False, description="run again what is stored already, and replace it")
+    shards: Literal["auto"] | Positive = Field(
+        "auto",
+        description="workers that share a group's batches; auto: idle ones, where they take over 20 minutes",
+    )
 
 
 class Record(Section):

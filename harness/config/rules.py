@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from harness.config.backend_rules import backend_rules, not_with_servers
+from harness.config.backend_rules import backend_rules, not_with_servers, shared_by_workers
 from harness.config.decoding_rules import decoding_rules
 from harness.config.device_rules import device_rules, not_with_vllm, split_rules, without_graphs
 from harness.config.effective import is_beam, is_contrastive, most_samples
@@ -313,6 +313,7 @@ _RULES: dict[Callable[..., Iterator[Mistake]], tuple[str, ...]] = {
     without_graphs: ("model", "engine"),
     backend_rules: ("backend",),
     not_with_servers: ("backend", "model", "quantization", "cache", "timing"),
+    shared_by_workers: ("engine", "backend"),
     _quantization: ("quantization",),
     _cache: ("cache",),
     _prompts: ("prompts",),

@@ -31,6 +31,10 @@ def sweep_mistakes(points: Sequence[Point]) -> Iterator[Mistake]:
         yield Mistake("tracking", "differs between the points of the sweep; all are logged to one place")
     elif points[0].tracking.enabled:
         yield from _wrong_tracking_uri(points[0])
+    if len({point.engine.shards for point in points}) > 1:
+        yield Mistake(
+            "engine.shards", "differs between the points of the sweep; all groups are run in one way"
+        )
     if len({point.compare for point in points}) > 1:
         yield Mistake("compare", "differs between the points of the sweep; all are compared in one way")
         return

@@ -49,8 +49,7 @@ class BatchWorkers:
 
     def describe(self, plan: Plan) -> str:
         """Return how many jobs there are, what each gets, and which run after which."""
-        most = getattr(self._launcher, "array_parallelism", 1)
-        parts = [f"jobs of {self._launcher.NAME}, one a group: {groups_at_once(plan, most)}"]
+        parts = [f"jobs of {self._launcher.NAME}, one a group: {groups_at_once(plan, self._at_once())}"]
         needs = {plan.groups[number].name: need for number, need in self._needs(plan).items()}
         for words in dict.fromkeys(need.words for need in needs.values()):
             names = [name for name, need in needs.items() if need.words == words]
@@ -58,8 +57,12 @@ class BatchWorkers:
         return "; ".join(parts)
 
     def places(self, plan: Plan) -> int:
-        """Return the number of groups: the batch system queues what cannot run yet."""
-        return len(plan.groups)
+        """Return the number of groups, or jobs that run at once: the batch system queues the others."""
+        return max(len(plan.groups), self._at_once())
+
+    def sharers(self, plan: Plan) -> int:
+        """Return how many jobs run at once."""
+        return self._at_once()
 
     def prepare(self, plan: Plan, progress: Progress) -> None:
         """Fetch weights, since nodes may be offline."""
@@ -97,15 +100,15 @@ class BatchWorkers:
     def start(self, tasks: Sequence[Task], events: SimpleQueue[Event]) -> Sequence[BatchWorker]:
         """Go on with jobs that are queued or running already, and submit the others."""
         record = self.record(tasks[0].plan)
-        live = {job.group: job for job in self.live(record)} if record.same_order else {}
+        live = {job.task: job for job in self.live(record)} if record.same_order else {}
         watched = {worker.job for worker in self._workers}
-        known = {number: job for number, job in live.items() if job.id not in watched}
-        new = self.submit([task for task in tasks if task.group not in known])
+        known = {task: job for task, job in live.items() if job.id not in watched}
+        new = self.submit([task for task in tasks if task.name not in known])
         started = []
         for task in tasks:
-            job = known.get(task.group) or new[task.group]
+            job = known.get(task.name) or new[task.name]
             lines = task.folder / job.lines
-            attached = task.group in known
+            attached = task.name in known
             worker = BatchWorker(
                 job.id, lines, task.log, self._cluster, events, attached=attached, later=self._later
             )
@@ -119,8 +122,8 @@ class BatchWorkers:
             self._watch.start()
         return started
 
-    def submit(self, tasks: Sequence[Task], after: Sequence[str] = ()) -> dict[int, SubmittedJob]:
-        """Submit a job a task, those with as many GPUs as one array; return them by group.
+    def submit(self, tasks: Sequence[Task], after: Sequence[str] = ()) -> dict[str, SubmittedJob]:
+        """Submit a job a task, those with as many GPUs as one array; return them by task.
 
         Args:
             tasks: of one plan.
@@ -133,7 +136,7 @@ class BatchWorkers:
         arrays: dict[int | None, list[Task]] = defaultdict(list)
         for task in tasks:
             arrays[needs[task.group].gpus].append(task)
-        found: dict[int, SubmittedJob] = {}
+        found: dict[str, SubmittedJob] = {}
         record = self.record(plan)
         folder = plan.folder / self._launcher.submitit_folder.removesuffix("/%j")
         for gpus, some in arrays.items():
@@ -148,11 +151,16 @@ class BatchWorkers:
             write_text(script, self.script(jobs, folder, gpus))
             ids = self._cluster.submit(script, len(some), after)
             submitted = [
-                SubmittedJob(job, task.group, name) for job, task, name in zip(ids, some, names, strict=True)
+                SubmittedJob(job, task.group, task.name, name)
+                for job, task, name in zip(ids, some, names, strict=True)
             ]
             record.add(submitted)
-            found |= {job.group: job for job in submitted}
+            found |= {job.task: job for job in submitted}
         return found
+
+    def _at_once(self) -> int:
+        """Return how many jobs run side by side at most."""
+        return 1
 
     def _later(self) -> list[str]:
         """Return the ids of jobs that wait for a turn that has not come: a head that waits submits none."""

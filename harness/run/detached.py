@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from harness.plan.plan import Plan
 from harness.progress import Progress
 from harness.run.batch_workers import BatchWorkers
+from harness.run.group_progress import GroupProgress
 from harness.run.launch import Detach
 from harness.run.planned_points import write_points
 from harness.run.workers import Task, counted, is_complete
@@ -26,13 +29,13 @@ def submit_all(plan: Plan, workers: BatchWorkers, progress: Progress) -> list[st
         return []
     workers.prepare(plan, progress)
     record = workers.record(plan)
-    live = {job.group: (job, state) for job, state in workers.live(record).items()}
-    ids = {group: job.id for group, (job, _) in live.items()}
-    lines = [
-        f"{plan.groups[group].name}: job {job.id} is {state.words}"
-        for group, (job, state) in sorted(live.items())
-    ]
-    to_submit = [number for number in waiting if number not in live]
+    live = workers.live(record)
+    ids: dict[int, list[str]] = defaultdict(list)
+    lines = []
+    for job, state in sorted(live.items(), key=lambda one: (one[0].group, one[0].task)):
+        ids[job.group].append(job.id)
+        lines.append(f"{plan.groups[job.group].name}: job {job.id} is {state.words}")
+    to_submit = [number for number in waiting if number not in ids]
     if to_submit:
         write_points(plan)
     for number in to_submit:
@@ -41,15 +44,24 @@ def submit_all(plan: Plan, workers: BatchWorkers, progress: Progress) -> list[st
     submitted = 0
     while to_submit:
         wave = [number for number in to_submit if not set(to_submit) & set(plan.groups[number].after)]
-        after = sorted({ids[one] for number in wave for one in plan.groups[number].after if one in ids})
-        new = workers.submit([Task(plan, number) for number in wave], after)
-        for number in wave:
-            ids[number] = new[number].id
-            behind = [ids[one] for one in plan.groups[number].after if one in ids]
-            order = f", after job {', '.join(behind)}" if behind else ""
-            lines.append(f"{plan.groups[number].name}: job {ids[number]} is submitted{order}")
-        submitted += len(wave)
+        behind = {number: [job for one in plan.groups[number].after for job in ids[one]] for number in wave}
+        after = sorted({job for some in behind.values() for job in some})
+        new = workers.submit([task for number in wave for task in _tasks(plan, number, workers)], after)
+        for job in new.values():
+            ids[job.group].append(job.id)
+            order = f", after job {', '.join(behind[job.group])}" if behind[job.group] else ""
+            lines.append(f"{plan.groups[job.group].name}: job {job.id} is submitted{order}")
+        submitted += len(new)
         to_submit = [number for number in to_submit if number not in wave]
     done = f"{counted(submitted, 'job')} submitted" if submitted else "nothing submitted"
     cure = "the same command says how far they are, with hydra.launcher.wait=true it waits for them"
     return [*lines, f"{done}; {cure}"]
+
+
+def _tasks(plan: Plan, number: int, workers: BatchWorkers) -> list[Task]:
+    """Return the task of a group, or those of all who share it."""
+    group = GroupProgress.begin(plan, number, workers.sharers(plan))
+    tasks = [group.next_task()]
+    while group.has_room():
+        tasks.append(group.next_task())
+    return tasks

@@ -115,6 +115,7 @@ class _Bar:
         self._display, self._progress, self._prefix = display, progress, prefix
         self._estimate = estimate
         self._task: TaskID | None = None
+        self._total = self._done = 0
 
     def stage(self, label: str, total: int, unit: str) -> None:
         """Show a bar for a new stage in place of the last one's."""
@@ -123,12 +124,15 @@ class _Bar:
         self._estimate.begin(label, total, time.monotonic(), self)
         shown = visible(self._prefix + label)
         self._task = self._progress.add_task(shown, total=total, unit=unit) if label else None
+        self._total, self._done = total, 0
 
     def advance(self, amount: int = 1) -> None:
-        """Move the bar."""
+        """Move the bar; one that shares its stage with others may do more than its part."""
         self._estimate.advance(amount, self)
         if self._task is not None:
-            self._progress.advance(self._task, amount)
+            self._done += amount
+            self._total = max(self._total, self._done)
+            self._progress.update(self._task, advance=amount, total=self._total)
 
     def message(self, text: str) -> None:
         """Print a line above the bars."""

@@ -52,7 +52,7 @@ class Estimate:
     def begin(self, label: str, total: float, now: float, stream: object = None) -> None:
         """A stage begins, and the one before has ended: what it left undone was not needed."""
         if before := self._stages.pop(stream, None):
-            self._done[before.kind] += before.total
+            self._done[before.kind] += max(before.total, before.units)
             self._seconds[before.kind] += now - before.began
         if label:
             self._stages[stream] = _Stage(label.partition(" ")[0], total, now)

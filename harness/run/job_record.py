@@ -19,11 +19,13 @@ class SubmittedJob:
     Attributes:
         id: the system's.
         group: number of the group.
+        task: name of what it runs of the group: all of it, or a share.
         lines: name of the file in which it tells how far it is.
     """
 
     id: str
     group: int
+    task: str
     lines: str
 
 

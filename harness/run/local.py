@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator
 
-from harness.artifacts.artifact import Artifact, Workbench
-from harness.artifacts.job import Job, families
-from harness.artifacts.registry import dependents, inventory, missing, outdate
-from harness.errors import SweepEndedError
+from harness.artifacts.artifact import Workbench
+from harness.artifacts.batch_team import Share
+from harness.artifacts.job import families
+from harness.artifacts.registry import inventory
 from harness.plan.plan import Group, Plan
 from harness.progress import Progress
-from harness.run.executor import Outcome, failure
+from harness.run.executor import Outcome
+from harness.run.family import run_family
 from harness.run.kept_backends import KeptBackends
+from harness.run.shared_group import run_shared
 from harness.store.device_turns import DeviceTurns
-from harness.store.files import remove_unfinished
 from harness.store.locks import lock
 
 _WAITING = "another process is running these points; waiting for it"
@@ -42,6 +43,7 @@ def run_group(
     progress: Progress,
     turns: DeviceTurns | None = None,
     backends: KeptBackends | None = None,
+    share: Share | None = None,
 ) -> Generator[Outcome]:
     """Make what the store lacks of each job of a group; yield their outcomes.
 
@@ -54,6 +56,7 @@ def run_group(
         progress: where progress is reported.
         turns: when other processes share the device; None when they do not.
         backends: opens the group's backend, and may keep it for later; None where it is closed at the end.
+        share: when other workers run the same group; None when they do not.
 
     Raises:
         StoreError: the store cannot be written any more.
@@ -76,82 +79,21 @@ def run_group(
         lambda backend: release(backend),
     )
     try:
-        for family in families([jobs[index] for index in waiting]):
-            indices = [waiting[member] for member in family]
-            names = {jobs[index].point_id for index in indices}
+        to_do = [
+            {waiting[member]: jobs[waiting[member]] for member in family}
+            for family in families([jobs[index] for index in waiting])
+        ]
+        if share is not None:
+            yield from run_shared(to_do, bench, share)
+            return
+        for some in to_do:
+            names = {job.point_id for job in some.values()}
             # The lock first: who waits for it must not keep others from timing.
-            with lock(plan.outputs, names, lambda: progress.message(_WAITING)), bench.turns.working():
-                yield from _run_family({index: jobs[index] for index in indices}, bench)
+            with (
+                lock(plan.outputs, names, lambda: progress.message(_WAITING), progress.message),
+                bench.turns.working(),
+            ):
+                yield from run_family(some, bench)
         release = backends.release  # of a group that was interrupted, nothing is known
     finally:
         bench.close()
-
-
-def _run_family(jobs: dict[int, Job], bench: Workbench) -> Iterator[Outcome]:
-    """Make what the store lacks of jobs that decode together, whose locks are held."""
-    from harness.store.partial import Partial
-
-    started = time.time()
-    held = inventory(bench.outputs, thorough=True)
-    for point_id in {job.point_id: None for job in jobs.values()}:
-        for line in held.repair(point_id):
-            bench.progress.message(f"{line}; it is made again")
-    lacking = {index: missing(job, bench.outputs, held) for index, job in jobs.items()}
-    for index, job in jobs.items():
-        remove_unfinished(bench.stored(job).folder)
-        Partial(bench.stored(job)).clear_if_complete()
-        if lacking[index]:
-            outdate(job, lacking[index], bench.stored(job))
-    if any(artifact.needs_backend for some in lacking.values() for artifact in some):
-        try:
-            bench.backend.configure(next(iter(jobs.values())).point.engine)
-        except SweepEndedError:
-            raise
-        except Exception as error:
-            for index in jobs:
-                yield failure(index, error, time.time())
-            return
-        started = max(started, bench.opened or 0.0)
-    failed = _make_together(jobs, lacking, bench)
-    made: dict[str, set[str]] = {}
-    # The deepest recording first, so that it speaks for all jobs of its address.
-    for index in sorted(jobs, key=lambda index: -jobs[index].point.record.top_k):
-        job, some = jobs[index], lacking[index]
-        if index in failed:
-            yield failure(index, failed[index], time.time(), started)
-            continue
-        try:
-            notes = _make(job, some, bench, made.setdefault(job.point_id, set()))
-        except SweepEndedError:
-            raise
-        except Exception as error:
-            yield failure(index, error, time.time(), started)
-            continue
-        ran = any(artifact.needs_backend for artifact in some)
-        warnings = (*(bench.backend.warnings if ran else ()), *notes)
-        yield Outcome(index, "done" if ran else "reused", time.time(), started if ran else None, warnings)
-
-
-def _make_together(
-    jobs: dict[int, Job], lacking: dict[int, tuple[Artifact, ...]], bench: Workbench
-) -> dict[int, Exception]:
-    """Make the artifacts that are made a family at a time; return the errors of the jobs that failed."""
-    failed: dict[int, Exception] = {}
-    shared = dict.fromkeys(artifact for some in lacking.values() for artifact in some if artifact.per_family)
-    for artifact in shared:
-        indices = [index for index in jobs if index not in failed and artifact in lacking[index]]
-        errors = artifact.make_family([jobs[index] for index in indices], bench)
-        failed |= {indices[position]: error for position, error in errors.items()}
-    return failed
-
-
-def _make(job: Job, lacking: Sequence[Artifact], bench: Workbench, made: set[str]) -> tuple[str, ...]:
-    """Make a job's own artifacts, but for those that were made for another job of its address."""
-    warnings: list[str] = []
-    for artifact in lacking:
-        if not artifact.per_family and artifact.name not in made:
-            bench.turns.pause()
-            warnings += artifact.make(job, bench)
-            made.add(artifact.name)
-            made -= dependents(artifact)
-    return tuple(dict.fromkeys(warnings))

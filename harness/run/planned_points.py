@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.artifacts.batch_team import Share
+from harness.artifacts.job import families
 from harness.config.point import Point, Tracking
 from harness.errors import ConfigError
 from harness.models.describe import versions
@@ -32,12 +35,22 @@ def write_points(plan: Plan) -> None:
         "name": plan.name,
         "outputs": str(plan.outputs),
         "folder": os.getcwd(),
+        "run": secrets.token_hex(4),
         "versions": versions(),
         "devices": _kinds(plan),
         "points": [job.point.model_copy(update=untracked).model_dump(mode="json") for job in plan.jobs],
         "point_ids": [job.point_id for job in plan.jobs],
     }
     write_text(plan.folder / FILE, json.dumps(facts) + "\n")
+
+
+def share_of(plan: Plan, number: int, worker: int, workers: int) -> Share:
+    """Return a worker's share of a group, in the run of the sweep whose points were written last."""
+    jobs = plan.groups[number].jobs
+    found = families([plan.jobs[index] for index in jobs])
+    numbers = {jobs[member]: family for family, members in enumerate(found) for member in members}
+    run = (read_json(plan.folder / FILE) or {}).get("run", "")
+    return Share(f"{plan.sweep_id}.{number}.{run}", numbers, worker, workers)
 
 
 def read_plan(sweep: str) -> Plan:

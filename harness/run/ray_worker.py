@@ -188,7 +188,9 @@ class RayWorker:
         names = {plan.jobs[index].point_id for index in indices}
         waiting = "another process is running these points; waiting for it"
         self._waits_for_lock = True
-        with lock(plan.outputs, names, lambda: self._tell(message=waiting)):
+        with lock(
+            plan.outputs, names, lambda: self._tell(message=waiting), lambda line: self._tell(message=line)
+        ):
             self._waits_for_lock = False
             if self._ending.is_set():
                 raise _EndedError

@@ -111,7 +111,7 @@ def run_points(
     print_warnings(console, plan)
     print_hints(console, plan)
     print_title(console, plan)
-    with lock(plan.outputs, [sweep.sweep_id], lambda: console.print(_WAITING)):
+    with lock(plan.outputs, [sweep.sweep_id], lambda: console.print(_WAITING), console.print):
         remove_unfinished(sweep.folder)
         sweep.save()
         for path, text in files(sweep.folder).items():

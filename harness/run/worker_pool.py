@@ -1,24 +1,23 @@
-"""Run groups side by side, each in a worker; a worker that dies is started again at its group."""
+"""Run groups side by side, each in a worker, or in several that share it; one that dies is started again."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from harness.artifacts.job import families
 from harness.errors import StoreError
 from harness.plan.plan import Plan
 from harness.progress import Progress, bar_beside
 from harness.run.executor import Outcome
+from harness.run.group_progress import GroupProgress
 from harness.run.planned_points import write_points
 from harness.run.worker_lines import STORE_FAILED
 from harness.run.workers import Event, Task, Worker, Workers, is_complete
-from harness.store.stored_point import stored_point
+from harness.store.lock_probe import lock_probe
 
 _POLL_S = 0.5
 _BEFORE = ("starting", "loading", "waiting", "queued")
@@ -27,31 +26,27 @@ _BEFORE = ("starting", "loading", "waiting", "queued")
 
 @dataclass
 class _Running:
-    """A group that a worker runs.
+    """A worker, and the group that it runs or shares.
 
     Attributes:
-        task: the group.
+        group: what is known of it.
+        task: what the worker runs.
         worker: the present one.
         bar: where its progress is shown.
-        left: jobs without an outcome so far.
-        failed: jobs that a worker need not try any more.
-        deaths: of workers since points of the group failed for it.
-        kept: what the store had of the family that was in work when the last one died.
         began: whether the present worker has got beyond loading.
         error: the line that the worker ended with.
         done: units of the stage that are shown.
+        deaths: of workers that ran the task, since points of the group failed for it.
     """
 
+    group: GroupProgress
     task: Task
     worker: Worker
     bar: Progress
-    left: list[int]
-    failed: list[int] = field(default_factory=list)
-    deaths: int = 0
-    kept: frozenset[str] | None = None
     began: bool = False
     error: str | None = None
     done: int = 0
+    deaths: int = 0
 
 
 class WorkerPool:
@@ -90,9 +85,14 @@ class _PoolRun:
                 self._ended.add(number)
                 now = time.time()
                 yield from (Outcome(index, "reused", now) for index in self._plan.groups[number].jobs)
-        if self._waiting:
-            self._workers.prepare(self._plan, self._progress)
-            write_points(self._plan)
+        if not self._waiting:
+            return
+        self._workers.prepare(self._plan, self._progress)
+        write_points(self._plan)
+        with lock_probe(self._plan.outputs, self._progress.message):
+            yield from self._run()
+
+    def _run(self) -> Iterator[Outcome]:
         try:
             while self._waiting or self._running:
                 self._start_what_can_start()
@@ -109,24 +109,32 @@ class _PoolRun:
             self._workers.close()
 
     def _start_what_can_start(self) -> None:
+        """Start groups that may begin; where places are left, workers that share those that go on."""
         free = self._workers.places(self._plan) - len(self._running)
         ready = [n for n in self._waiting if self._ended.issuperset(self._plan.groups[n].after)]
-        tasks = [Task(self._plan, number) for number in ready[: max(0, free)]]
+        chosen = ready[: max(0, free)]
+        self._waiting = [number for number in self._waiting if number not in chosen]
+        started = [
+            GroupProgress.begin(self._plan, number, self._workers.sharers(self._plan)) for number in chosen
+        ]
+        tasks = [(group, group.next_task()) for group in started]
+        going_on = [*started, *{id(one.group): one.group for one in self._running}.values()]
+        for _ in range(free - len(chosen)):
+            shared = [group for group in going_on if group.has_room()]
+            if not shared:
+                break
+            group = min(shared, key=lambda group: len(group.begun))
+            tasks.append((group, group.next_task()))
         if not tasks:
             return
-        for task, worker in zip(tasks, self._workers.start(tasks, self._events), strict=True):
-            self._waiting.remove(task.group)
+        workers = self._workers.start([task for _, task in tasks], self._events)
+        for (group, task), worker in zip(tasks, workers, strict=True):
             bar = bar_beside(self._progress, f"{worker.name}: ")
-            self._running.append(_Running(task, worker, bar, list(self._plan.groups[task.group].jobs)))
+            self._running.append(_Running(group, task, worker, bar))
 
     def _heard(self, one: _Running, told: Mapping[str, Any]) -> Iterator[Outcome]:
         if "outcome" in told:
-            outcome = Outcome.of_facts(told["outcome"])
-            if outcome.job in one.left:
-                one.left.remove(outcome.job)
-                if outcome.status == "failed":
-                    one.failed.append(outcome.job)
-                yield outcome
+            yield from one.group.outcomes(Outcome.of_facts(told["outcome"]))
         elif "stage" in told:
             one.done = 0
             one.began |= not str(told["stage"]["label"]).startswith(_BEFORE)
@@ -141,73 +149,57 @@ class _PoolRun:
 
     def _ended_worker(self, one: _Running) -> Iterator[Outcome]:
         """A worker has ended: its group is done, or it died and is started again, or its points fail."""
-        status = one.worker.status
+        status, group = one.worker.status, one.group
         if status == STORE_FAILED:
             raise StoreError(one.error or f"{self._plan.outputs} cannot be written any more")
-        if not one.left:
-            self._group_ended(one)
+        others = [other for other in self._running if other.group is group and other is not one]
+        ended_well = one.task.shard is not None and status in (0, 1) and one.error is None
+        group.closed |= ended_well
+        if not others:
+            yield from group.last_outcomes()
+        if not group.left or (ended_well and others):
+            self._leaves(one, others)
             return
         how = one.error or f"{one.worker.name} {one.worker.how_it_ended()}"
-        if status in (1, 2):  # it says itself that it cannot; once more would be the same
-            yield from self._fail(one, list(one.left), how)
-            self._group_ended(one)
-            return
-        if one.worker.after == "never":
-            yield from self._fail(one, list(one.left), how)
-            self._group_ended(one)
-            return
         if one.worker.after == "again":
             self._start_again(one, f"{how}; goes on in another one")
             return
-        one.deaths += 1
-        family = self._family_in_work(one)
-        kept = self._kept(family)
-        if one.deaths > 1 and kept == one.kept:
-            doomed = family if one.began else list(one.left)
-            yield from self._fail(one, doomed, f"{how}; twice at the same place, so these points fail")
+        refused = status in (1, 2) and not ended_well  # once more would be the same
+        refused |= one.worker.after == "never"
+        one.deaths += not refused
+        # While others go on, they may be what keeps it from getting on.
+        stuck = not refused and group.is_stuck() and one.deaths > 1 and not others
+        if stuck:
+            doomed = group.family_in_work() if one.began else list(group.left)
+            yield from group.fail(doomed, f"{how}; twice at the same place, so these points fail")
             one.deaths = 0
-        elif one.deaths > self._workers.retries:
-            often = f"; {one.deaths} workers of this group died" if one.deaths > 1 else ""
-            yield from self._fail(one, list(one.left), f"{how}{often}")
-        if not one.left:
-            self._group_ended(one)
+        elif refused or one.deaths > self._workers.retries:
+            if others:
+                self._progress.message(f"{group.name}: {how}; the other workers go on without it")
+            else:
+                often = f"; {one.deaths} workers of this group died" if one.deaths > 1 else ""
+                yield from group.fail(list(group.left), f"{how}{often}")
+            self._leaves(one, others)
+            return
+        if not group.left:
+            self._leaves(one, others)
             return
         again = f" ({one.deaths} of {self._workers.retries})" if one.deaths else " without these points"
-        one.kept = kept
-        self._start_again(one, f"{how}; started again{again}, what is kept is not decoded again")
+        how = f"{how}; started again{again}, what is kept is not decoded again"
+        self._start_again(one, how, alone=ended_well)
 
-    def _start_again(self, one: _Running, how: str) -> None:
-        self._progress.message(f"{self._plan.groups[one.task.group].name}: {how}")
+    def _start_again(self, one: _Running, how: str, alone: bool = False) -> None:
+        self._progress.message(f"{one.group.name}: {how}")
         one.began, one.error = False, None
-        one.task = replace(one.task, without=tuple(one.failed), attempt=one.task.attempt + 1)
+        one.task = one.group.again(one.task, alone=alone)
         (one.worker,) = self._workers.start([one.task], self._events)
 
-    def _fail(self, one: _Running, jobs: list[int], error: str) -> Iterator[Outcome]:
-        for index in jobs:
-            one.left.remove(index)
-            one.failed.append(index)
-            yield Outcome(index, "failed", time.time(), error=error)
-
-    def _group_ended(self, one: _Running) -> None:
+    def _leaves(self, one: _Running, others: Sequence[_Running]) -> None:
+        """A worker is not started again; with the last one its group ends."""
         self._running.remove(one)
-        self._ended.add(one.task.group)
         one.bar.stage("", 0, "")
-
-    def _family_in_work(self, one: _Running) -> list[int]:
-        """Return the jobs that a group's worker was at: the first of its families with one that is left."""
-        to_do = [index for index in one.left if self._plan.missing[index]] or one.left
-        first = families([self._plan.jobs[index] for index in to_do])[0]
-        return [to_do[member] for member in first]
-
-    def _kept(self, family: list[int]) -> frozenset[str]:
-        """Return the names of what the store has of jobs: complete artifacts, batches and chunks."""
-        found = set()
-        for index in family:
-            stored = stored_point(self._plan.outputs, self._plan.jobs[index].point_id)
-            found |= {f"{stored.point_id} {name}" for name in stored.parts()}
-            found |= {str(path) for path in _files(stored.folder) if path.suffix != ".part"}
-        return frozenset(found)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+        if not others:
+            self._ended.add(one.group.number)
+        elif not one.group.left:
+            for other in others:  # at what is told already
+                other.worker.end()

@@ -26,24 +26,26 @@ After = Literal["count", "again", "never"]
 
 @dataclass(frozen=True)
 class Task:
-    """What one worker runs: `harness worker SWEEP --group K`.
+    """What one worker runs: `harness worker SWEEP --group K`, perhaps a share of it: `--shard I/N`.
 
     Attributes:
         plan: the group's.
         group: its number.
         without: jobs of the group that are not tried any more.
         attempt: how many workers ran the task before.
+        shard: number of the worker, from 0, and how many share the group; None where it is not shared.
     """
 
     plan: Plan
     group: int
     without: tuple[int, ...] = ()
     attempt: int = 0
+    shard: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
         """Name of its files."""
-        return f"group-{self.group}"
+        return f"group-{self.group}" + (f"-shard-{self.shard[0]}" if self.shard else "")
 
     @property
     def folder(self) -> Path:
@@ -59,6 +61,8 @@ class Task:
     def words(self) -> list[str]:
         """What follows `harness worker`."""
         words = [str(self.plan.folder), "--group", str(self.group)]
+        if self.shard:
+            words += ["--shard", f"{self.shard[0]}/{self.shard[1]}"]
         if self.without:
             words += ["--without", ",".join(map(str, self.without))]
         return words
@@ -120,6 +124,9 @@ class Workers(Protocol):
 
     def places(self, plan: Plan) -> int:
         """Return how many workers can be started side by side."""
+
+    def sharers(self, plan: Plan) -> int:
+        """Return how many workers can share one group: 1 where they do not see one store at once."""
 
     def start(self, tasks: Sequence[Task], events: SimpleQueue[Event]) -> Sequence[Worker]:
         """Start one worker a task; no more than there are free places.

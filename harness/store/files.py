@@ -7,7 +7,6 @@ import errno
 import json
 import math
 import os
-import platform
 import secrets
 import time
 import zlib
@@ -18,6 +17,7 @@ from typing import Any
 
 from harness.config.user_path import user_path
 from harness.errors import ConfigError, StoreError
+from harness.store.owner import has_ended, this_host
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
 
@@ -113,7 +113,7 @@ def remove_unfinished(folder: Path) -> None:
 
 def _writer(process: int) -> str:
     """Return what a scratch file's name says of its writer: a checksum of the machine, and the process."""
-    return f"{zlib.crc32(platform.node().encode()):08x}-{process}"
+    return f"{zlib.crc32(this_host().encode()):08x}-{process}"
 
 
 def _is_dead(writer: str) -> bool:
@@ -121,13 +121,7 @@ def _is_dead(writer: str) -> bool:
     process = writer.partition("-")[2]
     if not process.isdecimal() or writer != _writer(int(process)):
         return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+    return has_ended(int(process))
 
 
 def storable(text: str) -> str:

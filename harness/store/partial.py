@@ -1,14 +1,16 @@
 """A point that is being decoded: the batches that are done, each a few files, until the point is complete.
 
-A process that dies loses the batch in flight. The plan of batches is kept beside them, so that a resumed run
-repeats the same batches: in low precision the rounding of a row depends on the rest of its batch.
+A process that dies loses the batch in flight. The plan of batches is kept beside them, so that a resumed run,
+and every worker that shares them (`artifacts/batch_team.py`), makes the same batches: in low precision the
+rounding of a row depends on the rest of its batch.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from harness.store.files import read_json
 from harness.store.integrity import checked, problem_of, seal, with_check
@@ -27,38 +29,62 @@ _OPTIONAL = ("times", "requests")
 """Tables that a batch may lack: of an older version, or of a model in this process."""
 
 
+_COST = "cost"
+_FAILED = "failed.json"
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How a point is decoded in batches.
+
+    Attributes:
+        batch_prompts: prompts of a batch.
+        top_k: alternatives recorded per step.
+        rows: samples decoded at once at most, on which their rounding depends; None where it does not.
+        team: name of the workers that share the batches; None for a single process.
+        workers: how many those are.
+    """
+
+    batch_prompts: int
+    top_k: int
+    rows: int | None = None
+    team: str | None = None
+    workers: int = 1
+
+
 @dataclass(frozen=True)
 class Partial:
     """The batches of one point, in the folder `partial/` of the point's own."""
 
     stored: StoredPoint
 
-    def begin(self, batch_prompts: int, top_k: int) -> int:
-        """Resume from the batches that are there, if they were recorded as deeply, or begin anew.
+    def plan(self) -> BatchPlan | None:
+        """Return the plan of the batches that are there; None where there is none."""
+        facts = checked(read_json(self._batches.path("plan.json")), self.stored.point_id) or {}
+        known = {name: facts[name] for name in BatchPlan.__dataclass_fields__ if name in facts}
+        sizes = (facts.get("batch_prompts"), facts.get("top_k"))
+        return BatchPlan(**known) if all(isinstance(size, int) for size in sizes) else None
 
-        Args:
-            batch_prompts: prompts per batch, for a new beginning.
-            top_k: alternatives recorded per step.
+    def begin(self, plan: BatchPlan) -> None:
+        """Write the plan of the batches to come; those that are there must be of it."""
+        if plan != self.plan():
+            self._batches.write_json("plan.json", with_check(asdict(plan), self.stored.point_id))
 
-        Returns:
-            The prompts per batch to use: those of the plan that is there, else `batch_prompts`.
-        """
-        path = self._batches.path("plan.json")
-        plan = checked(read_json(path), self.stored.point_id) or {}
-        if plan.get("top_k") == top_k and isinstance(plan.get("batch_prompts"), int):
-            return int(plan["batch_prompts"])
-        self.clear()
-        plan = {"batch_prompts": batch_prompts, "top_k": top_k}
-        self._batches.write_json("plan.json", with_check(plan, self.stored.point_id))
-        return batch_prompts
+    def kept(self) -> int:
+        """Return how many batches are there."""
+        return len(list(self._batches.folder.glob("generations-*.parquet")))
+
+    def is_there(self, batch: int) -> bool:
+        """Return whether a batch is there, sound or not; a cheap look."""
+        return self._batches.has(f"{_name('generations', batch)}.parquet")
 
     def has(self, batch: int) -> bool:
         """Return whether a batch is done and sound."""
-        return self._batches.has(f"{_name('generations', batch)}.parquet") and not self.damage(batch)
+        return self.is_there(batch) and not self.damage(batch)
 
     def damage(self, batch: int) -> tuple[str, ...]:
         """Return a line for each damaged file of a batch; none for a batch that is not done."""
-        if not self._batches.has(f"{_name('generations', batch)}.parquet"):
+        if not self.is_there(batch):
             return ()
         seals = checked(read_json(self._batches.path(_seals(batch))), self.stored.point_id) or {}
         lines = []
@@ -70,8 +96,8 @@ class Partial:
                 lines.append(f"{path} {problem}")
         return tuple(lines)
 
-    def write(self, batch: int, samples: Sequence[Sample]) -> None:
-        """Write a batch; it counts once its last table is there."""
+    def write(self, batch: int, samples: Sequence[Sample], cost: Mapping[str, Any] | None = None) -> None:
+        """Write a batch, and what making it took; it counts once its last table is there."""
         self._batches.path(_seals(batch)).unlink(missing_ok=True)
         paths = []
         for name, table_of in _TABLES.items():
@@ -83,7 +109,30 @@ class Partial:
             self._batches.write_table(_name(name, batch), table)
             paths.append(path)
         seals = {path.name: seal(path) for path in paths}
-        self._batches.write_json(_seals(batch), with_check(seals, self.stored.point_id))
+        facts = seals | ({_COST: dict(cost)} if cost else {})
+        self._batches.write_json(_seals(batch), with_check(facts, self.stored.point_id))
+
+    def costs(self, batches: int) -> list[Mapping[str, Any]]:
+        """Return what making each batch took, of those where that is known."""
+        facts = (
+            checked(read_json(self._batches.path(_seals(batch))), self.stored.point_id) or {}
+            for batch in range(batches)
+        )
+        return [found[_COST] for found in facts if _COST in found]
+
+    def fail(self, error: str, details: str) -> None:
+        """Note that the point fails, for the workers that share its batches."""
+        facts = {"error": error, "details": details}
+        self._batches.write_json(_FAILED, with_check(facts, self.stored.point_id))
+
+    def failed(self) -> tuple[str, str] | None:
+        """Return why the point fails, in one line and at length; None where it does not."""
+        facts = checked(read_json(self._batches.path(_FAILED)), self.stored.point_id)
+        return (facts["error"], facts["details"]) if facts else None
+
+    def forget_failure(self) -> None:
+        """The point is tried again."""
+        self._batches.path(_FAILED).unlink(missing_ok=True)
 
     def merge(self, batches: int) -> None:
         """Write the point's tables by concatenating its batches."""

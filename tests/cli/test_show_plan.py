@@ -68,3 +68,22 @@ def test_launchers_have_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert len(shown.splitlines()) < 20
     assert main(["help", "hydra.launcher.retries"]) == 0
     assert "how often a worker that died is started again" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_plan_shows_which_groups_are_shared(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["-m", *BASE, "quantization=bf16,fp32", "decoding=greedy", "engine.shards=3"]
+    launcher = ["hydra/launcher=local_gpus", "hydra.launcher.workers=2"]
+    for command in ("plan", "check"):
+        assert main([command, *words, *launcher]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "each group is shared by up to 2 workers, as they are idle; engine.shards=3, but" in shown
+        assert main([command, *words, *launcher[:1]]) == 0
+        assert "no group is shared, since there is one worker" in " ".join(capsys.readouterr().out.split())
+    for changed, line in (
+        ([], "engine.shards=3: no effect without a launcher; add hydra/launcher=local_gpus"),
+        ([*launcher, "engine.fresh=true"], "engine.shards=3: no effect with engine.fresh=true"),
+    ):
+        assert main(["check", *words, *changed]) == 2
+        assert line in capsys.readouterr().err
+    assert main(["check", *words[:-1], "engine.shards=2,3", *launcher]) == 2
+    assert "engine.shards: differs between the points" in capsys.readouterr().err

@@ -1,7 +1,8 @@
 """A worker without a model: `fake_worker.py SWEEP --group K ...` does what FAKE_WORKER says of its group.
 
-FAKE_WORKER is the path of a JSON file: `groups`, the jobs of each, and `acts`, what each start of a group
-does in turn (the last one again and again). Each start is noted in `starts` beside that file.
+FAKE_WORKER is the path of a JSON file: `groups`, the jobs of each, and `acts`, what each start of a group, or
+of a share of one (as `0/2`), does in turn (the last one again and again). Each start is noted in `starts`
+beside that file.
 """
 
 import json
@@ -15,12 +16,13 @@ scenario = Path(os.environ["FAKE_WORKER"])
 facts = json.loads(scenario.read_text())
 sweep, number = Path(sys.argv[1]), sys.argv[3]
 words = dict(zip(sys.argv[2::2], sys.argv[3::2], strict=True))
+name = words.get("--shard", number)
 without = [int(index) for index in words.get("--without", "").split(",") if index]
 jobs = [index for index in facts["groups"][int(number)] if index not in without]
 with scenario.with_name("starts").open("a") as starts:
-    print(number, words.get("--without", "-"), os.environ.get("CUDA_VISIBLE_DEVICES", "-"), file=starts)
-count = [line.split()[0] for line in scenario.with_name("starts").read_text().splitlines()].count(number)
-acts = facts["acts"].get(number, ["all"])
+    print(name, words.get("--without", "-"), os.environ.get("CUDA_VISIBLE_DEVICES", "-"), file=starts)
+count = [line.split()[0] for line in scenario.with_name("starts").read_text().splitlines()].count(name)
+acts = facts["acts"].get(name, ["all"])
 act = acts[min(count, len(acts)) - 1]
 
 
@@ -28,8 +30,8 @@ def tell(**what):
     print(json.dumps(what), flush=True)
 
 
-def done(job):
-    tell(outcome={"job": job, "status": "done", "ended": 2.0, "started": 1.0, "warnings": [], "error": None,
+def done(job, status="done"):
+    tell(outcome={"job": job, "status": status, "ended": 2.0, "started": 1.0, "warnings": [], "error": None,
                   "traceback": None})  # fmt: skip
 
 
@@ -63,8 +65,14 @@ if act == "keep and die":
     (point / "partial").mkdir(parents=True, exist_ok=True)
     (point / "partial" / f"generations-{count:06d}.parquet").touch()
     die()
-if act == "slow":
-    time.sleep(0.5)
+if act == "nothing":
+    sys.exit()
+if act == "reused":
+    for job in jobs:
+        done(job, "reused")
+    sys.exit()
+if act in ("slow", "slower"):
+    time.sleep(0.5 if act == "slow" else 3)
 done(jobs[0])
 if act == "one and die":
     die()

@@ -23,6 +23,16 @@ def test_what_is_left_is_shared_by_the_workers_that_go_on() -> None:
     assert estimate.seconds_left(10.0) == (pytest.approx(40 * 12 / 60), False)
 
 
+def test_a_worker_that_does_more_than_its_part_leaves_less_to_the_others() -> None:
+    estimate = Estimate({"decoding": 100})
+    for worker in ("a", "b"):
+        estimate.begin("decoding x", 50, 0.0, worker)
+    estimate.advance(80, "a")
+    estimate.begin("", 0, 4.0, "a")
+    # 80 in 4 seconds by `a`, none by `b` in 4: 20 are left, to `b` alone.
+    assert estimate.seconds_left(4.0) == (pytest.approx(20 * 8 / 80), False)
+
+
 def test_one_process_is_one_stream() -> None:
     estimate = Estimate({"decoding": 100, "timing": 4})
     estimate.begin("decoding x", 60, 0.0)

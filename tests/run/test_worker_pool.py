@@ -18,11 +18,12 @@ from harness.errors import ConfigError, StoreError
 from harness.plan.plan import Plan, make_plan
 from harness.progress import bar_beside
 from harness.report.console import SafeConsole
-from harness.run import worker_process, worker_slots
+from harness.run import group_progress, shards, worker_process, worker_slots
 from harness.run.display import Display
 from harness.run.executor import Outcome
 from harness.run.local_workers import LocalWorkers
 from harness.run.worker_pool import WorkerPool
+from harness.store.stored_point import stored_point
 
 FAKE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("fake_worker.py")))
 SWEEP = [
@@ -104,7 +105,7 @@ def test_two_deaths_at_the_same_place_fail_its_points_only(rehearse: Rehearsal) 
     assert rehearse.starts_of("0") == ["-", "-", str(first)]
     assert rehearse.starts_of("1") == ["-"]
     error = found[first].error or ""
-    assert "worker 0 was killed (SIGKILL), as the system does when memory runs out" in error
+    assert "was killed (SIGKILL), as the system does when memory runs out" in error
     assert "its last line: out of paper; twice at the same place" in error
     assert "started again (1 of 2)" in rehearse.said[0]
     assert "started again without these points" in rehearse.said[1]
@@ -189,6 +190,76 @@ def test_each_worker_has_a_bar(rehearse: Rehearsal, monkeypatch: pytest.MonkeyPa
         console.print(display._progress.get_renderable())
     assert "worker 0" in capture.get()
     assert "worker 1" not in capture.get()
+
+
+SHARED = [*(word for word in SWEEP if not word.startswith("quantization")), "engine.shards=2"]
+ONE, TWO = "0/2", "1/2"
+
+
+def test_workers_that_share_a_group(rehearse: Rehearsal) -> None:
+    found = rehearse(planned(*SHARED), {ONE: ["slow"], TWO: ["nothing"]}, workers=3)
+    assert statuses(found) == ["done", "done"]
+    assert sorted(name for name, _, _ in rehearse.starts) == [ONE, TWO]
+    assert not rehearse.said
+
+
+@pytest.mark.parametrize("lead", ["slower", "nothing"])
+def test_what_one_of_them_finds_made_counts_if_no_other_made_it(lead: str, rehearse: Rehearsal) -> None:
+    found = rehearse(planned(*SHARED), {ONE: [lead], TWO: ["reused"]})
+    assert statuses(found) == ["reused" if lead == "nothing" else "done"] * 2
+
+
+def test_the_others_go_on_without_one_that_keeps_dying(rehearse: Rehearsal) -> None:
+    found = rehearse(planned(*SHARED), {ONE: ["slower"], TWO: ["die"]}, retries=1)
+    assert statuses(found) == ["done", "done"]
+    assert rehearse.starts_of(TWO) == ["-", "-"]
+    assert "started again (1 of 1)" in rehearse.said[0]
+    assert "the other workers go on without it" in rehearse.said[1]
+
+
+def test_the_last_of_them_fails_the_points_that_kill_it(rehearse: Rehearsal) -> None:
+    plan = planned(*SHARED)
+    found = rehearse(plan, {ONE: ["die", "die", "die", "all"], TWO: ["nothing"]})
+    first, second = plan.groups[0].jobs
+    assert (found[first].status, found[second].status) == ("failed", "done")
+    assert "twice at the same place" in (found[first].error or "")
+
+
+def test_what_they_leave_is_run_by_one_alone(rehearse: Rehearsal) -> None:
+    found = rehearse(planned(*SHARED), {ONE: ["nothing"], TWO: ["nothing"]})
+    assert statuses(found) == ["done", "done"]
+    assert sorted(name for name, _, _ in rehearse.starts) == ["0", ONE, TWO]
+
+
+@pytest.mark.parametrize(("seconds", "names"), [(None, ["0"]), (1100, ["0"]), (1300, ["0/3", "1/3", "2/3"])])
+def test_idle_workers_join_a_group_that_takes_long(
+    seconds: float | None, names: list[str], rehearse: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (shards, group_progress):
+        monkeypatch.setattr(module, "seconds_to_decode", lambda plan, group: seconds)
+    words = [word for word in SHARED if word != "engine.shards=2"]
+    acts = {"0/3": ["slow"], "1/3": ["nothing"], "2/3": ["nothing"]}
+    assert statuses(rehearse(planned(*words), acts, workers=3)) == ["done", "done"]
+    assert sorted(name for name, _, _ in rehearse.starts) == names
+
+
+def test_how_long_a_group_takes_is_known_from_the_last_sweep(outputs: Path) -> None:
+    plan = planned(*SWEEP)
+    assert shards.seconds_to_decode(plan, plan.groups[0]) is None
+    plan.sweep().save()
+    first, second = plan.groups
+    like = plan.jobs[first.jobs[0]]
+    stored = stored_point(plan.outputs, like.point_id)
+    stored.write_parts({"facts": {"tokens": 50, "decode_seconds": 2.0}})
+    assert shards.seconds_to_decode(plan, first) == 2 * 1 * 64 / 25
+    assert shards.seconds_to_decode(plan, second) is None
+
+
+def test_groups_that_cannot_be_shared(outputs: Path) -> None:
+    fresh = planned(*SHARED, "engine.fresh=true")
+    assert shards.shards_of(fresh, fresh.groups[0], places=4) == 1
+    shared = planned(*SHARED)
+    assert [shards.shards_of(shared, shared.groups[0], places) for places in (1, 2, 4)] == [1, 2, 2]
 
 
 GPUS: list[tuple[dict[str, Any], str | None, list[tuple[str, ...]]]] = [

@@ -224,6 +224,11 @@ def test_a_worker_whose_store_is_full_says_so(
         (["it"], "takes a sweep and one of its groups"),
         (["it", "--grup", "0"], "takes a sweep and one of its groups"),
         (["it", "--group", "x"], "--group x: takes whole numbers"),
+        (
+            ["it", "--group", "0", "--shard", "2/2"],
+            "--shard 2/2: takes a worker's number, from 0, and how many",
+        ),
+        (["it", "--group", "0", "--shard", "1"], "--shard 1: takes a worker's number"),
     ],
 )
 def test_wrong_words(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:

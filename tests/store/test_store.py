@@ -13,7 +13,7 @@ import pytest
 from harness.errors import ConfigError
 from harness.store.address import point_id
 from harness.store.files import atomic_path, write_text
-from harness.store.partial import Partial
+from harness.store.partial import BatchPlan, Partial
 from harness.store.records import PromptScores, Repetition, Sample, Steps, Times
 from harness.store.stored_point import stored_point
 from harness.store.sweeps import Sweep, SweepPoint, find_sweep, load_sweep, sweep_id_of
@@ -141,7 +141,7 @@ def test_sweeps_are_found(tmp_path: Path) -> None:
 
 def test_times_are_a_table_of_their_own(tmp_path: Path) -> None:
     partial = Partial(stored_point(tmp_path, "abc"))
-    partial.begin(1, 2)
+    partial.begin(BatchPlan(1, 2))
     timed = [replace(a_sample(f"p{n}", 0), times=Times(10.0 + n, 10.25 + n, 11.0 + n, 3)) for n in range(2)]
     for batch, sample in enumerate(timed):
         partial.write(batch, [sample])
@@ -155,7 +155,7 @@ def test_times_are_a_table_of_their_own(tmp_path: Path) -> None:
 
 def test_batches_of_an_older_version_have_no_times(tmp_path: Path) -> None:
     partial = Partial(stored_point(tmp_path, "abc"))
-    partial.begin(1, 2)
+    partial.begin(BatchPlan(1, 2))
     for batch in range(2):
         partial.write(batch, [replace(a_sample(f"p{batch}", 0), times=Times(1.0, 2.0, 3.0, 1))])
     (partial.stored.path("partial") / "times-000000.parquet").unlink()

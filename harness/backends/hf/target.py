@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.backends.backend import Backend, BatchEstimate, ChatEnd, Request, Target
 from harness.backends.chat_end import checkpoint_chat_end
@@ -66,6 +66,7 @@ class HfTarget(Target):
     loaded_tokenizer: PreTrainedTokenizerBase
     ranks: int = 1
     cache_share: float = 1.0
+    same_batch_same_bits: ClassVar[bool] = True
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the model's tokenizer."""

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.artifacts.job import Job, families
-from harness.artifacts.samples import prompts_per_batch
+from harness.artifacts.job import Job, families, prompts_per_batch
 from harness.backends.backend import Request, TokenIds
 from harness.backends.hf.batch_size import batch_rows, request_cache_bytes
 from harness.plan.plan import make_plan
