@@ -114,9 +114,8 @@ class _PoolRun:
         ready = [n for n in self._waiting if self._ended.issuperset(self._plan.groups[n].after)]
         chosen = ready[: max(0, free)]
         self._waiting = [number for number in self._waiting if number not in chosen]
-        started = [
-            GroupProgress.begin(self._plan, number, self._workers.sharers(self._plan)) for number in chosen
-        ]
+        sharers = self._workers.sharers(self._plan)
+        started = [GroupProgress.begin(self._plan, number, sharers) for number in chosen]
         tasks = [(group, group.next_task()) for group in started]
         going_on = [*started, *{id(one.group): one.group for one in self._running}.values()]
         for _ in range(free - len(chosen)):
