@@ -32,7 +32,7 @@ class Share:
     """Which share of a group a worker has.
 
     Attributes:
-        group: name of the group in this run of its sweep.
+        group: name of the group, with its sweep's.
         families: number of the family of each job of the group, by its index in the plan.
         worker: number of the worker, from 0.
         workers: how many share the group.
@@ -50,7 +50,7 @@ class Team:
 
     Attributes:
         outputs: folder of the store.
-        name: of the family, in this run of its sweep.
+        name: of the family, with its sweep's.
         worker: number of the member, from 0.
         workers: how many they are.
         tell: receives what is unusual about locks.
@@ -63,8 +63,8 @@ class Team:
     tell: Tell
 
     def owns(self, plan: BatchPlan | None) -> bool:
-        """Return whether batches are made by this team, in this run."""
-        return plan is not None and plan.team == self.name
+        """Return whether batches are made by this team, with as many members."""
+        return plan is not None and plan.team == self.name and plan.workers == self.workers
 
     @contextmanager
     def helping(self) -> Iterator[bool]:

@@ -7,10 +7,10 @@ take those that nobody has.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from harness.artifacts.artifact import Workbench
 from harness.artifacts.batch_team import POLL_S, without_members
@@ -49,7 +49,6 @@ class FamilyDecoding:
         All jobs must have the same batches, so where they do not, those of which fewer are there go.
         """
         plans = {point_id: partial.plan() for point_id, partial in self.partials.items()}
-        self._wait_for_other_teams(plans.values())
         kept = {
             job.point_id: plan
             for job in self._jobs
@@ -59,18 +58,27 @@ class FamilyDecoding:
         }
         most = max(kept, key=lambda point_id: self.partials[point_id].kept(), default=None)
         self._settle(kept[most] if most is not None else None)
-        for job in self._jobs:
-            partial, known = self.partials[job.point_id], kept.get(job.point_id)
-            if known is None or known.batch_prompts != self._plan.batch_prompts:
-                partial.clear()
-            elif known.team is None or known.team != self._plan.team:
-                partial.forget_failure()
-            partial.begin(self._plan_of(job))
+        size = self._plan.batch_prompts
+        good = {point_id for point_id, plan in kept.items() if plan.batch_prompts == size}
+        with ExitStack() as nobody_writes:
+            for plan in {replace(plan, top_k=0) for plan in plans.values() if plan is not None}:
+                if plan.team is not None and (good < plans.keys() or not self._is_ours(plan)):
+                    nobody_writes.enter_context(self._without_members(plan.team, plan.workers))
+            for job in self._jobs:
+                partial = self.partials[job.point_id]
+                if job.point_id not in good:
+                    partial.clear()
+                elif self._team is None:
+                    partial.forget_failure()
+                partial.begin(self._plan_of(job))
 
     def join(self) -> bool:
         """Go on with the plan of this worker's team; return whether all jobs have it."""
         plans = [partial.plan() for partial in self.partials.values()]
-        if self._team is None or not all(self._team.owns(plan) for plan in plans):
+        depths = [job.point.record.top_k for job in self._jobs]
+        if not all(
+            self._is_ours(plan) and plan.top_k == top_k for plan, top_k in zip(plans, depths, strict=True)
+        ):
             return False
         self._settle(plans[0])
         return True
@@ -109,14 +117,15 @@ class FamilyDecoding:
             "peak_mb": max(peaks, default=None),
         }
 
-    def _wait_for_other_teams(self, plans: Iterable[BatchPlan | None]) -> None:
-        """Wait for the members of other teams, of another sweep or an earlier run, that are still at work."""
-        bench, mine = self._bench, self._team.name if self._team else None
-        for team, workers in {(plan.team, plan.workers) for plan in plans if plan is not None}:
-            if team is not None and team != mine:
-                bench.progress.stage("waiting for workers of another run", 1, "")
-                with without_members(bench.outputs, team, workers, bench.progress.message, bench.turns.pause):
-                    pass
+    def _is_ours(self, plan: BatchPlan | None) -> TypeGuard[BatchPlan]:
+        """Return whether batches are made by this worker's team."""
+        return self._team is not None and self._team.owns(plan)
+
+    def _without_members(self, team: str, workers: int) -> AbstractContextManager[None]:
+        """Wait for the members of a team that are at work, and let none begin."""
+        bench = self._bench
+        bench.progress.stage("waiting for other workers of these points", 1, "")
+        return without_members(bench.outputs, team, workers, bench.progress.message, bench.turns.pause)
 
     def _settle(self, kept: BatchPlan | None) -> None:
         """Decide on the plan, and have the backend decode as many samples at once as it says."""
@@ -126,8 +135,7 @@ class FamilyDecoding:
         samples = sum(job.point.generation.samples for job in self._jobs)
         if kept is not None and kept.rows is not None and first.point.engine.batch_rows == "auto":
             # As the others of the team do; another run may have less memory.
-            ours = self._team is not None and self._team.owns(kept)
-            rows = kept.rows if ours else min(rows, kept.rows)
+            rows = kept.rows if self._is_ours(kept) else min(rows, kept.rows)
         self._plan = BatchPlan(
             prompts_per_batch(rows, samples) if kept is None else kept.batch_prompts,
             first.point.record.top_k,

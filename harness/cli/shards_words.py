@@ -9,7 +9,7 @@ from harness.run.workers import Workers
 
 def shards_line(plan: Plan, workers: Workers) -> str | None:
     """Return which groups are shared by how many workers; None where none is."""
-    places = workers.sharers(plan)
+    places = workers.places(plan)
     shared = {group.name: shards for group in plan.groups if (shards := shards_of(plan, group, places)) > 1}
     asked = plan.jobs[0].point.engine.shards
     if asked != "auto":

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from harness.config.secret_text import without_secrets
@@ -38,45 +38,40 @@ def worker(words: Sequence[str]) -> int:
         ConfigError: the words are wrong.
     """
     sweep, options = _arguments(words)
-    asked = _Asked(
-        _numbers("--group", options.get("--group", ""))[0],
-        set(_numbers("--without", options["--without"])) if "--without" in options else set(),
-        _shard(options["--shard"]) if "--shard" in options else None,
-    )
+    number = _numbers("--group", options.get("--group", ""))[0]
+    shard = _shard(options["--shard"]) if "--shard" in options else None
+    without = set(_numbers("--without", options["--without"])) if "--without" in options else set()
     if "--cores" in options and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, _numbers("--cores", options["--cores"]))
     turns = turns_on(Path(options["--shared"])) if "--shared" in options else Undisturbed()
     if "--lines" in options:
         with told_to_a_file(Path(options["--lines"])) as job:
-            job.status = _run(sweep, asked, turns, job.lines)
+            job.status = _run(sweep, number, shard, without, turns, job.lines)
         return job.status
     with WorkerLines(sys.stdout) as lines:
-        return _run(sweep, asked, turns, lines)
+        return _run(sweep, number, shard, without, turns, lines)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What of a sweep is asked for: a group, perhaps without some jobs, or a share of it."""
-
-    group: int
-    without: Set[int]
-    shard: tuple[int, int] | None
-
-
-def _run(sweep: str, asked: _Asked, turns: DeviceTurns, lines: WorkerLines) -> int:
+def _run(
+    sweep: str,
+    number: int,
+    shard: tuple[int, int] | None,
+    without: Set[int],
+    turns: DeviceTurns,
+    lines: WorkerLines,
+) -> int:
+    """Run a group, or a share of it; return the exit status."""
     try:
         lines.stage("starting", 1, "")
         with turns.working():  # planning would disturb another one's timing
             plan = read_plan(sweep)
-        number = asked.group
         if number >= len(plan.groups):
             raise ConfigError.of(f"--group {number}", f"{sweep} has groups 0 to {len(plan.groups) - 1}")
         group = plan.groups[number]
-        share = None if asked.shard is None else share_of(plan, number, *asked.shard)
+        share = None if shard is None else share_of(plan, number, *shard)
         if share is not None and not can_be_shared(plan, group):
-            shard = f"--shard {share.worker}/{share.workers}"
-            raise ConfigError.of(shard, "this group cannot be shared; leave it out")
-        group = replace(group, jobs=tuple(index for index in group.jobs if index not in asked.without))
+            raise ConfigError.of(f"--shard {share.worker}/{share.workers}", "this group cannot be shared")
+        group = replace(group, jobs=tuple(index for index in group.jobs if index not in without))
         failed = False
         with lock_probe(plan.outputs, lines.message):
             for outcome in run_group(plan, group, lines, turns, share=share):

@@ -17,7 +17,6 @@ from harness.config.groups import ConfigGroups
 from harness.config.hydra_node import check_hydra_node
 from harness.config.hydra_output import HydraFiles, hydra_files
 from harness.config.jobs import sweep_jobs
-from harness.config.launcher import shards_without_workers
 from harness.config.messages import explain, format_mistake
 from harness.config.overrides import PARAMS, CheckedOverrides, check_overrides, parse_override
 from harness.config.point import Point
@@ -175,7 +174,6 @@ def check(arguments: Arguments, groups: ConfigGroups) -> CheckedOverrides:
         if in_experiments := check_experiments(checked.experiments, groups):
             checked.mistakes += in_experiments
             checked.faulty.add(EXPERIMENTS)
-        checked.mistakes += shards_without_workers(checked.overrides)
     return checked
 
 

@@ -128,6 +128,15 @@ def launcher_mistake(override: Override, chosen: str | None) -> Mistake | None:
     return Mistake(text, f"no such key{hint} (keys: {', '.join(section.all_keys())})")
 
 
+def shards_mistake(override: Override, chosen: str | None) -> Mistake | None:
+    """Return the mistake of `engine.shards=N` in a command with this launcher, if any."""
+    value = override.value()
+    if chosen in (None, SERIAL) and isinstance(value, int) and value > 1:
+        text = override.input_line or ""
+        return Mistake(text, f"no effect without a launcher; add {GROUP}={LocalGpus.NAME}, or leave it out")
+    return None
+
+
 def _wrong_choice(value: Any, text: str) -> Mistake | None:
     known = [SERIAL, *LAUNCHERS]
     if isinstance(value, str) and value in known:
@@ -138,17 +147,3 @@ def _wrong_choice(value: Any, text: str) -> Mistake | None:
     ours = _OTHERS.get(name, LocalGpus.NAME)
     cure = f"use {GROUP}={ours}: {LAUNCHERS[ours].SUMMARY}; or leave it out (launchers: {', '.join(known)})"
     return Mistake(text, f"would run every point by itself, with a load of its own; {cure}")
-
-
-def shards_without_workers(overrides: Iterable[str]) -> list[Mistake]:
-    """Return the overrides that ask for workers that share a group, where no launcher starts any."""
-    overrides = list(overrides)
-    if chosen_launcher(overrides) not in (None, SERIAL):
-        return []
-    message = f"no effect without a launcher; add {GROUP}={LocalGpus.NAME}"
-    return [Mistake(text, message) for text in overrides if _shares(text)]
-
-
-def _shares(text: str) -> bool:
-    key, _, value = text.lstrip("+").partition("=")
-    return key == "engine.shards" and value.isdecimal() and int(value) > 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.choice_advice import choice_advice, prompt_override
 from harness.config.groups import ConfigGroups
-from harness.config.launcher import chosen_launcher, launcher_mistake
+from harness.config.launcher import chosen_launcher, launcher_mistake, shards_mistake
 from harness.config.quoted_value import quoted_value
 from harness.config.schema import SWEEP_KEYS, sections, value_keys
 from harness.config.search_path import EXPERIMENTS
@@ -249,6 +249,8 @@ def _mistake(override: Override, groups: ConfigGroups, launcher: str | None) -> 
         is_group = key in groups.choices
         cure = f"choose another: {key}=CHOICE" if is_group else f"set it to null: {key}=null"
         return Mistake(text, f"cannot be deleted; {cure}")
+    if key == "engine.shards" and (mistake := shards_mistake(override, launcher)):
+        return mistake
     if key in SWEEP_KEYS and override.is_sweep_override():
         return Mistake(text, f"is about the whole sweep; write one list: {key}=[...]")
     if override.is_sweep_override() and key != EXPERIMENTS:

@@ -49,7 +49,8 @@ class BatchWorkers:
 
     def describe(self, plan: Plan) -> str:
         """Return how many jobs there are, what each gets, and which run after which."""
-        parts = [f"jobs of {self._launcher.NAME}, one a group: {groups_at_once(plan, self._at_once())}"]
+        most = getattr(self._launcher, "array_parallelism", 1)
+        parts = [f"jobs of {self._launcher.NAME}, one a group: {groups_at_once(plan, most)}"]
         needs = {plan.groups[number].name: need for number, need in self._needs(plan).items()}
         for words in dict.fromkeys(need.words for need in needs.values()):
             names = [name for name, need in needs.items() if need.words == words]
@@ -57,12 +58,9 @@ class BatchWorkers:
         return "; ".join(parts)
 
     def places(self, plan: Plan) -> int:
-        """Return the number of groups, or jobs that run at once: the batch system queues the others."""
-        return max(len(plan.groups), self._at_once())
-
-    def sharers(self, plan: Plan) -> int:
-        """Return how many jobs run at once."""
-        return self._at_once()
+        """Return the number of groups, or shares of them: the batch system queues what cannot run yet."""
+        asked = (plan.jobs[group.jobs[0]].point.engine.shards for group in plan.groups)
+        return len(plan.groups) * max(1 if shards == "auto" else shards for shards in asked)
 
     def prepare(self, plan: Plan, progress: Progress) -> None:
         """Fetch weights, since nodes may be offline."""
@@ -100,9 +98,9 @@ class BatchWorkers:
     def start(self, tasks: Sequence[Task], events: SimpleQueue[Event]) -> Sequence[BatchWorker]:
         """Go on with jobs that are queued or running already, and submit the others."""
         record = self.record(tasks[0].plan)
-        live = {job.task: job for job in self.live(record)} if record.same_order else {}
         watched = {worker.job for worker in self._workers}
-        known = {task: job for task, job in live.items() if job.id not in watched}
+        live = [job for job in self.live(record) if job.id not in watched] if record.same_order else []
+        known = {task.name: job for task in tasks if (job := _taken(live, task)) is not None}
         new = self.submit([task for task in tasks if task.name not in known])
         started = []
         for task in tasks:
@@ -123,7 +121,7 @@ class BatchWorkers:
         return started
 
     def submit(self, tasks: Sequence[Task], after: Sequence[str] = ()) -> dict[str, SubmittedJob]:
-        """Submit a job a task, those with as many GPUs as one array; return them by task.
+        """Submit a job a task, those with as many GPUs as one array; return them by the task's name.
 
         Args:
             tasks: of one plan.
@@ -151,16 +149,12 @@ class BatchWorkers:
             write_text(script, self.script(jobs, folder, gpus))
             ids = self._cluster.submit(script, len(some), after)
             submitted = [
-                SubmittedJob(job, task.group, task.name, name)
+                SubmittedJob(job, task.group, name, task.share)
                 for job, task, name in zip(ids, some, names, strict=True)
             ]
             record.add(submitted)
-            found |= {job.task: job for job in submitted}
+            found |= zip((task.name for task in some), submitted, strict=True)
         return found
-
-    def _at_once(self) -> int:
-        """Return how many jobs run side by side at most."""
-        return 1
 
     def _later(self) -> list[str]:
         """Return the ids of jobs that wait for a turn that has not come: a head that waits submits none."""
@@ -192,6 +186,15 @@ class BatchWorkers:
                     worker.hear()  # what came before it was gone
                     worker.look(live or {})
             time.sleep(_HEAR_S)
+
+
+def _taken(live: list[SubmittedJob], task: Task) -> SubmittedJob | None:
+    """Take a job of a task out of those that are live: of its share, else of its group; None without one."""
+    same = [job for job in live if job.group == task.group]
+    job = next((job for job in same if job.share == task.share), next(iter(same), None))
+    if job is not None:
+        live.remove(job)
+    return job
 
 
 def plan_name(task: Task) -> str:

@@ -7,9 +7,9 @@ from collections import defaultdict
 from harness.plan.plan import Plan
 from harness.progress import Progress
 from harness.run.batch_workers import BatchWorkers
-from harness.run.group_progress import GroupProgress
 from harness.run.launch import Detach
 from harness.run.planned_points import write_points
+from harness.run.shards import shards_of
 from harness.run.workers import Task, counted, is_complete
 
 
@@ -30,11 +30,13 @@ def submit_all(plan: Plan, workers: BatchWorkers, progress: Progress) -> list[st
     workers.prepare(plan, progress)
     record = workers.record(plan)
     live = workers.live(record)
-    ids: dict[int, list[str]] = defaultdict(list)
-    lines = []
-    for job, state in sorted(live.items(), key=lambda one: (one[0].group, one[0].task)):
+    ids: defaultdict[int, list[str]] = defaultdict(list)
+    for job in live:
         ids[job.group].append(job.id)
-        lines.append(f"{plan.groups[job.group].name}: job {job.id} is {state.words}")
+    lines = [
+        f"{plan.groups[job.group].name}: job {job.id} is {state.words}"
+        for job, state in sorted(live.items(), key=lambda one: (one[0].group, one[0].share))
+    ]
     to_submit = [number for number in waiting if number not in ids]
     if to_submit:
         write_points(plan)
@@ -44,24 +46,27 @@ def submit_all(plan: Plan, workers: BatchWorkers, progress: Progress) -> list[st
     submitted = 0
     while to_submit:
         wave = [number for number in to_submit if not set(to_submit) & set(plan.groups[number].after)]
-        behind = {number: [job for one in plan.groups[number].after for job in ids[one]] for number in wave}
-        after = sorted({job for some in behind.values() for job in some})
-        new = workers.submit([task for number in wave for task in _tasks(plan, number, workers)], after)
-        for job in new.values():
-            ids[job.group].append(job.id)
-            order = f", after job {', '.join(behind[job.group])}" if behind[job.group] else ""
-            lines.append(f"{plan.groups[job.group].name}: job {job.id} is submitted{order}")
-        submitted += len(new)
+        after = sorted(
+            {job for number in wave for one in plan.groups[number].after for job in ids.get(one, ())}
+        )
+        tasks = [task for number in wave for task in _tasks(plan, number, workers.places(plan))]
+        new = workers.submit(tasks, after)
+        for task in tasks:
+            job = new[task.name]
+            ids[task.group].append(job.id)
+            behind = [job for one in plan.groups[task.group].after for job in ids.get(one, ())]
+            order = f", after job {', '.join(behind)}" if behind else ""
+            lines.append(f"{plan.groups[task.group].name}: job {job.id} is submitted{order}")
+        submitted += len(tasks)
         to_submit = [number for number in to_submit if number not in wave]
     done = f"{counted(submitted, 'job')} submitted" if submitted else "nothing submitted"
     cure = "the same command says how far they are, with hydra.launcher.wait=true it waits for them"
     return [*lines, f"{done}; {cure}"]
 
 
-def _tasks(plan: Plan, number: int, workers: BatchWorkers) -> list[Task]:
-    """Return the task of a group, or those of all who share it."""
-    group = GroupProgress.begin(plan, number, workers.sharers(plan))
-    tasks = [group.next_task()]
-    while group.has_room():
-        tasks.append(group.next_task())
-    return tasks
+def _tasks(plan: Plan, number: int, places: int) -> list[Task]:
+    """Return the task of a group, or those of the workers that share it."""
+    shards = shards_of(plan, plan.groups[number], places)
+    if shards == 1:
+        return [Task(plan, number)]
+    return [Task(plan, number, shard=(worker, shards)) for worker in range(shards)]

@@ -31,6 +31,8 @@ def run_family(jobs: dict[int, Job], bench: Workbench) -> Iterator[Outcome]:
     if any(artifact.needs_backend for some in lacking.values() for artifact in some):
         try:
             bench.backend.configure(next(iter(jobs.values())).point.engine)
+        except SweepEndedError:
+            raise
         except Exception as error:
             for index in jobs:
                 yield failure(index, error, time.time())

@@ -47,10 +47,10 @@ class GroupProgress:
     kept: frozenset[str] | None = None
 
     @classmethod
-    def begin(cls, plan: Plan, number: int, sharers: int) -> GroupProgress:
-        """Return a group of which nothing was run, where so many workers can share it."""
+    def begin(cls, plan: Plan, number: int, places: int) -> GroupProgress:
+        """Return a group of which nothing was run, where so many workers can run side by side."""
         group = plan.groups[number]
-        shards = shards_of(plan, group, sharers)
+        shards = shards_of(plan, group, places)
         seconds = (seconds_to_decode(plan, group) or 0.0) if shards > 1 else 0.0
         return cls(plan, number, shards, list(group.jobs), seconds)
 

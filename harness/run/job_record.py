@@ -19,14 +19,14 @@ class SubmittedJob:
     Attributes:
         id: the system's.
         group: number of the group.
-        task: name of what it runs of the group: all of it, or a share.
         lines: name of the file in which it tells how far it is.
+        share: its share of the group, as `0/3`; empty where it runs the group by itself.
     """
 
     id: str
     group: int
-    task: str
     lines: str
+    share: str = ""
 
 
 class JobRecord:

@@ -85,8 +85,7 @@ def run_group(
         ]
         if share is not None:
             yield from run_shared(to_do, bench, share)
-            return
-        for some in to_do:
+        for some in to_do if share is None else ():
             names = {job.point_id for job in some.values()}
             # The lock first: who waits for it must not keep others from timing.
             with (

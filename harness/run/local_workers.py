@@ -58,10 +58,6 @@ class LocalWorkers:
         """Return the number of slots."""
         return len(self._slots)
 
-    def sharers(self, plan: Plan) -> int:
-        """Return the number of slots."""
-        return len(self._slots)
-
     def start(self, tasks: Sequence[Task], events: SimpleQueue[Event]) -> Sequence[WorkerProcess]:
         """Start a process a task."""
         return [self._started(task, events) for task in tasks]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from harness.errors import ConfigError
 from harness.models.describe import versions
 from harness.plan.plan import Plan, make_plan
 from harness.store.files import outputs_folder, read_json, write_text
+from harness.store.stored_point import stored_point
 
 FILE = "points.json"
 
@@ -28,14 +28,19 @@ FILE = "points.json"
 def write_points(plan: Plan) -> None:
     """Write the points of a plan into its sweep's folder; relative paths are meant from the working folder.
 
-    Without their tracking, which is done by whoever planned them, and may hold secrets.
+    Without their tracking, which is done by whoever planned them, and may hold secrets. What failed in an
+    earlier run is tried again.
     """
+    from harness.store.partial import Partial
+
+    for job, lacking in zip(plan.jobs, plan.missing, strict=True):
+        if lacking:
+            Partial(stored_point(plan.outputs, job.point_id)).forget_failure()
     untracked = {"tracking": Tracking(name="off", enabled=False)}
     facts = {
         "name": plan.name,
         "outputs": str(plan.outputs),
         "folder": os.getcwd(),
-        "run": secrets.token_hex(4),
         "versions": versions(),
         "devices": _kinds(plan),
         "points": [job.point.model_copy(update=untracked).model_dump(mode="json") for job in plan.jobs],
@@ -45,12 +50,11 @@ def write_points(plan: Plan) -> None:
 
 
 def share_of(plan: Plan, number: int, worker: int, workers: int) -> Share:
-    """Return a worker's share of a group, in the run of the sweep whose points were written last."""
+    """Return a worker's share of a group."""
     jobs = plan.groups[number].jobs
     found = families([plan.jobs[index] for index in jobs])
     numbers = {jobs[member]: family for family, members in enumerate(found) for member in members}
-    run = (read_json(plan.folder / FILE) or {}).get("run", "")
-    return Share(f"{plan.sweep_id}.{number}.{run}", numbers, worker, workers)
+    return Share(f"{plan.sweep_id}.{number}", numbers, worker, workers)
 
 
 def read_plan(sweep: str) -> Plan:

@@ -142,6 +142,10 @@ class RayWorker:
         if self._sees_the_store():
             self._answer(self._actor.begin.remote(self._run))
             return self._listen(None)
+        if self._task.shard is not None:  # nothing to share it by: the first worker runs it all
+            if self._task.shard[0] > 0:
+                return 0
+            self._task = replace(self._task, shard=None)
         with self._own_points() as jobs:
             if not jobs:
                 return 0

@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Literal
 
 from harness.config.point import Point
 from harness.config.ray_launcher import RayLauncher
@@ -74,7 +73,9 @@ class RayWorkers:
             for name, amount in ray_cluster.needed(launcher).items()
         )
         where = launcher.address or "of this machine"
-        store = {"auto": "looked up", "shared": "shared", "ship": "files are sent"}[self._store()]
+        store = {"auto": "looked up", "shared": "shared", "ship": "files are sent"}[launcher.store]
+        if launcher.address is None and launcher.store == "auto":
+            store = "shared"
         parts = [
             f"{counted(most, 'worker')} ({need} each) on the Ray cluster {where}",
             f"store: {store}",
@@ -91,10 +92,6 @@ class RayWorkers:
         if self._launcher.autoscale:
             fit = max(fit, len(plan.groups))
         return fit if self._launcher.workers == "auto" else min(self._launcher.workers, max(fit, 1))
-
-    def sharers(self, plan: Plan) -> int:
-        """Return how many workers have room, where they are known to share the store."""
-        return self.places(plan) if self._store() == "shared" else 1
 
     def prepare(self, plan: Plan, progress: Progress) -> None:
         """Connect, and fetch weights that nodes may see; those that do not see them fetch their own."""
@@ -140,13 +137,12 @@ class RayWorkers:
             "label_selector": remote.label_selector or None,
             "runtime_env": remote.runtime_env or None,
         }
-        given = {name: value for name, value in options.items() if value is not None}
-        return Place(given, self._store(), self._seen(task))
-
-    def _store(self) -> Literal["auto", "shared", "ship"]:
-        """Return whether nodes see the store; those of a cluster on this machine do."""
-        launcher = self._launcher
-        return "shared" if launcher.address is None and launcher.store == "auto" else launcher.store
+        store = launcher.store
+        if launcher.address is None and store == "auto":
+            store = "shared"
+        return Place(
+            {name: value for name, value in options.items() if value is not None}, store, self._seen(task)
+        )
 
     def _seen(self, task: Task) -> tuple[str, str]:
         """Return a file of the store, and its content, by which a node knows whether it sees the store."""

@@ -28,23 +28,23 @@ def can_be_shared(plan: Plan, group: Group) -> bool:
     return all(job.target.same_batch_same_bits and not job.point.engine.fresh for job in jobs)
 
 
-def shards_of(plan: Plan, group: Group, sharers: int) -> int:
+def shards_of(plan: Plan, group: Group, places: int) -> int:
     """Return how many workers may share a group: 1 where it is not shared.
 
     Args:
         plan: the group's.
         group: that is shared.
-        sharers: how many workers can share it.
+        places: how many workers can run side by side.
     """
     asked = plan.jobs[group.jobs[0]].point.engine.shards
-    if sharers < 2 or not _tokens(plan, group) or not can_be_shared(plan, group):
+    if places < 2 or not _tokens(plan, group) or not can_be_shared(plan, group):
         return 1
     if asked != "auto":
-        return min(asked, sharers)
+        return min(asked, places)
     seconds = seconds_to_decode(plan, group)
     if seconds is None or seconds <= LARGE_S:
         return 1
-    return min(sharers, ceil(seconds / LEAST_S))
+    return min(places, ceil(seconds / LEAST_S))
 
 
 def seconds_to_decode(plan: Plan, group: Group) -> float | None:

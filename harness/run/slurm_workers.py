@@ -50,7 +50,3 @@ class SlurmWorkers(BatchWorkers):
     def script(self, jobs: Sequence[JobCommand], folder: Path, gpus: int | None) -> str:
         """Return the script for sbatch."""
         return slurm_script(self._options, jobs, folder, gpus)
-
-    def _at_once(self) -> int:
-        """Return how many jobs of an array run side by side."""
-        return self._options.array_parallelism

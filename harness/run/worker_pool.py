@@ -86,6 +86,7 @@ class _PoolRun:
                 now = time.time()
                 yield from (Outcome(index, "reused", now) for index in self._plan.groups[number].jobs)
         if not self._waiting:
+            self._workers.close()
             return
         self._workers.prepare(self._plan, self._progress)
         write_points(self._plan)
@@ -110,12 +111,12 @@ class _PoolRun:
 
     def _start_what_can_start(self) -> None:
         """Start groups that may begin; where places are left, workers that share those that go on."""
-        free = self._workers.places(self._plan) - len(self._running)
+        places = self._workers.places(self._plan)
+        free = places - len(self._running)
         ready = [n for n in self._waiting if self._ended.issuperset(self._plan.groups[n].after)]
         chosen = ready[: max(0, free)]
         self._waiting = [number for number in self._waiting if number not in chosen]
-        sharers = self._workers.sharers(self._plan)
-        started = [GroupProgress.begin(self._plan, number, sharers) for number in chosen]
+        started = [GroupProgress.begin(self._plan, number, places) for number in chosen]
         tasks = [(group, group.next_task()) for group in started]
         going_on = [*started, *{id(one.group): one.group for one in self._running}.values()]
         for _ in range(free - len(chosen)):
@@ -160,11 +161,10 @@ class _PoolRun:
             self._leaves(one, others)
             return
         how = one.error or f"{one.worker.name} {one.worker.how_it_ended()}"
-        if one.worker.after == "again":
+        refused = not ended_well and (status in (1, 2) or one.worker.after == "never")
+        if one.worker.after == "again" and not refused and not ended_well:
             self._start_again(one, f"{how}; goes on in another one")
             return
-        refused = status in (1, 2) and not ended_well  # once more would be the same
-        refused |= one.worker.after == "never"
         one.deaths += not refused
         # While others go on, they may be what keeps it from getting on.
         stuck = not refused and group.is_stuck() and one.deaths > 1 and not others
@@ -187,7 +187,8 @@ class _PoolRun:
         how = f"{how}; started again{again}, what is kept is not decoded again"
         self._start_again(one, how, alone=ended_well)
 
-    def _start_again(self, one: _Running, how: str, alone: bool = False) -> None:
+    def _start_again(self, one: _Running, how: str, *, alone: bool = False) -> None:
+        """Start another worker in the place of one; `alone` it runs all that is left of its group."""
         self._progress.message(f"{one.group.name}: {how}")
         one.began, one.error = False, None
         one.task = one.group.again(one.task, alone=alone)

@@ -48,6 +48,11 @@ class Task:
         return f"group-{self.group}" + (f"-shard-{self.shard[0]}" if self.shard else "")
 
     @property
+    def share(self) -> str:
+        """The share of the group, as `0/3`; empty where it is not shared."""
+        return f"{self.shard[0]}/{self.shard[1]}" if self.shard else ""
+
+    @property
     def folder(self) -> Path:
         """Where what workers write beside the store lies."""
         return self.plan.folder / FOLDER
@@ -62,7 +67,7 @@ class Task:
         """What follows `harness worker`."""
         words = [str(self.plan.folder), "--group", str(self.group)]
         if self.shard:
-            words += ["--shard", f"{self.shard[0]}/{self.shard[1]}"]
+            words += ["--shard", self.share]
         if self.without:
             words += ["--without", ",".join(map(str, self.without))]
         return words
@@ -124,9 +129,6 @@ class Workers(Protocol):
 
     def places(self, plan: Plan) -> int:
         """Return how many workers can be started side by side."""
-
-    def sharers(self, plan: Plan) -> int:
-        """Return how many workers can share one group: 1 where they do not see one store at once."""
 
     def start(self, tasks: Sequence[Task], events: SimpleQueue[Event]) -> Sequence[Worker]:
         """Start one worker a task; no more than there are free places.
