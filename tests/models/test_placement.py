@@ -100,6 +100,7 @@ def test_offloaded_layers_give_the_same_logits(
     assert "of the weights are on the disk" in line
     assert offloaded.placement.shares["disk"] == pytest.approx(0.5, abs=0.05)
     assert not caplog.records  # the harness says it itself
+    assert offloaded.facts["memory_footprint_mb"] == single.facts["memory_footprint_mb"]
     free(offloaded)
 
 
