@@ -162,5 +162,5 @@ def _rule(around: str, shade: int, paper: str, ink: str) -> str:
 _LEGEND = (
     '<div class="ramp">likely<b>'
     + "".join(f'<i class="s{shade}"></i>' for shade in range(0, len(LIGHT), 2))
-    + f"</b>surprising (probability ≤ 0.001); hover over a token</div>"
+    + "</b>surprising (probability ≤ 0.001); hover over a token</div>"
 )
