@@ -295,7 +295,7 @@ def _composed(
     overrides: Overrides, keys: Any, config_dir: Folder, trial: TrialFolder | None = None
 ) -> Command:
     words = overrides_of(overrides, keys, trial.reference if trial else code_reference)
-    if trial is not None and "tracking=off" not in words:
+    if trial is not None and not {"tracking=off", 'tracking="off"'} & set(words):
         words.append("tracking=off")
     command = compose(_arguments(words, config_dir, ["-m"]))
     _warn(command.repeated, 4)

@@ -81,7 +81,8 @@ def test_a_process_of_its_own_is_left_as_it_was(tmp_path):
             return harness.sweep(decoding="top_p", **keys)
         found.append(asyncio.run(inside()))
         assert state() == before
-        assert [[p.status for p in one.points.values()] for one in (first, *found)] == [["done"], ["reused"], ["done"]]
+        statuses = [[point.status for point in one.points.values()] for one in (first, *found)]
+        assert statuses == [["done"], ["reused"], ["done"]]
         assert os.listdir() == []
     """)
     folder = tmp_path / "empty"
