@@ -211,7 +211,9 @@ class Compare(Section):
     goal: str | None = Field(
         None, description="metric that the question is about; null: one with a reference, where there are any"
     )
-    metrics: tuple[str, ...] = Field((), description="custom metrics, each FILE.py:FUNCTION")
+    metrics: tuple[str, ...] = Field(
+        (), description="custom metrics, each FILE.py:FUNCTION or a plug-in's name"
+    )
     select: tuple[SelectorName, ...] = Field(
         (),
         description="of several samples per prompt, also compare the one that each of these chooses; "

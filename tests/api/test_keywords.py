@@ -18,7 +18,8 @@ from harness.errors import ConfigError
 
 NASTY = [
     "a, b", "{x: 1}", 'say "hi"', "it's", "[a]", "(1,2)", "${oc.env:HOME}", "\\${x}", "\\\\${x}", "$x", "${",
-    "a=b", "back\\slash", "\\", 'q\\"', 'x\\\\"', "", " lead ", "null", "True", "1e5", "0x1", "line\nend", "tab\t",
+    "a=b", "back\\slash", "\\", 'q\\"', 'x\\\\"', "", " lead ", "null", "True", "1e5", "0x1",
+    "line\nend", "tab\t",
     "😀", "???", "'", '"', "a:b", "#c", "~x", "--flag", "a;b&c|d", "%(x)s", "\u202e", "@here",
 ]  # fmt: skip
 

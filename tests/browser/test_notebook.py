@@ -69,40 +69,21 @@ def test_a_sweep_with_progress_and_its_frames_text_and_page(executed):
     assert not session.outputs[:-1]  # quiet
 
 
-def test_the_cells_in_a_browser(executed, tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
-    import shutil
-
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium")
+def test_the_cells_in_a_browser(executed, open_page, tmp_path):
     cells = [shown(cell)["text/html"] for cell in executed["cells"][3:5]]
     file = tmp_path / "cells.html"
     file.write_text(f'<!doctype html><meta charset="utf-8"><body data-jp-theme-light="true">{"".join(cells)}')
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 800, "height": 900})
-        wrong = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on(
-            "request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None
-        )
-        page.goto(file.as_uri())
-        tokens = page.locator(".harness-text .t")
-        assert tokens.count() == 16
-        assert not page.locator(".card").nth(3).is_visible()
-        tokens.nth(3).hover()
-        card = page.locator(".card").nth(3)
-        assert card.is_visible()
-        assert card.locator("tr").count() == 6  # header, five alternatives
-        colours = {
-            tokens.nth(i).evaluate("node => getComputedStyle(node).backgroundColor") for i in range(16)
-        }
-        assert len(colours) > 3
-        light = tokens.nth(0).evaluate("node => getComputedStyle(node).color")
-        page.evaluate("document.body.dataset.jpThemeLight = 'false'")
-        assert tokens.nth(0).evaluate("node => getComputedStyle(node).color") != light
-        frame = page.frame_locator("iframe")
-        frame.locator("text=top_p").first.wait_for(timeout=60_000)
-        browser.close()
-    assert wrong == []
+    page = open_page(file, size=(800, 1100)).tab
+    tokens = page.locator(".harness-text .t")
+    assert tokens.count() == 16
+    card = page.locator(".card").nth(3)
+    assert not card.is_visible()
+    tokens.nth(3).hover()
+    assert card.is_visible()
+    assert card.locator("tr").count() == 6  # header, five alternatives
+    colours = {tokens.nth(i).evaluate("node => getComputedStyle(node).backgroundColor") for i in range(16)}
+    assert len(colours) > 3
+    light = tokens.nth(0).evaluate("node => getComputedStyle(node).color")
+    page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    assert tokens.nth(0).evaluate("node => getComputedStyle(node).color") != light
+    page.frame_locator("iframe").locator("text=top_p").first.wait_for(timeout=60_000)
