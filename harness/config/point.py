@@ -237,7 +237,9 @@ class Compare(Section):
         description="metric that the question is about, as in chrf, reference/chrf or own/NAME; null: one "
         "with a reference, where there are any",
     )
-    metrics: tuple[str, ...] = Field((), description="custom metrics, each FILE.py:FUNCTION")
+    metrics: tuple[str, ...] = Field(
+        (), description="custom metrics, each FILE.py:FUNCTION or a plug-in's name"
+    )
     select: tuple[SelectorName, ...] = Field(
         (),
         description="of several samples per prompt, also compare the one that each of these chooses; "
