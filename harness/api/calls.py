@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,11 +88,17 @@ def sweep(
 
 
 def plan(
-    overrides: Overrides = (), /, *, outputs: Folder = None, config_dir: Folder = None, **keys: Any
+    overrides: Overrides = (),
+    /,
+    *,
+    quiet: bool = True,
+    outputs: Folder = None,
+    config_dir: Folder = None,
+    **keys: Any,
 ) -> PlanView:
     """Return what `sweep` would do with the same arguments: points, groups, what is stored already.
 
-    Nothing is loaded.
+    Nothing is loaded, and nothing printed, `quiet` or not.
 
     Raises:
         ConfigError: with every mistake.
@@ -110,9 +116,15 @@ def plan(
 
 
 def check(
-    overrides: Overrides = (), /, *, outputs: Folder = None, config_dir: Folder = None, **keys: Any
+    overrides: Overrides = (),
+    /,
+    *,
+    quiet: bool = True,
+    outputs: Folder = None,
+    config_dir: Folder = None,
+    **keys: Any,
 ) -> Checked:
-    """Check the arguments of `sweep`; nothing is loaded.
+    """Check the arguments of `sweep`; nothing is loaded, and nothing printed, `quiet` or not.
 
     Raises:
         ConfigError: with every mistake.
@@ -281,9 +293,10 @@ def _trial(store: bool, outputs: Folder, overrides: Overrides, keys: Any) -> Tri
         return None
     if outputs is not None:
         raise ConfigError.of(f"outputs={outputs}", "no effect with store=False; leave one of them out")
-    given = [overrides] if isinstance(overrides, str) else overrides
-    words = [*map(str, given), *keys]
-    if any(word.partition("=")[0].partition(".")[0] == "tracking" for word in words):
+    given = {} if not isinstance(overrides, Mapping) else overrides
+    words = [overrides] if isinstance(overrides, str) else [] if given else list(overrides)
+    words += [f"{key}={value}" for key, value in (*given.items(), *keys.items())]
+    if any(str(word).startswith("tracking") and word != "tracking=off" for word in words):
         raise ConfigError.of("tracking", "nothing of a trial is kept; leave it out, or store=False")
     return TrialFolder()
 
@@ -292,10 +305,10 @@ def _composed(
     overrides: Overrides, keys: Any, config_dir: Folder, trial: TrialFolder | None = None
 ) -> Command:
     words = overrides_of(overrides, keys, trial.reference if trial else code_reference)
-    if trial is not None:
+    if trial is not None and not {"tracking=off", 'tracking="off"'} & set(words):
         words.append("tracking=off")
     command = compose(_arguments(words, config_dir, ["-m"]))
-    _warn(command.repeated)
+    _warn(command.repeated, 4)
     return command
 
 
@@ -340,6 +353,7 @@ def _prompt_words(prompt: str, prompt_id: str) -> list[str]:
     return [f"{key}={value}" for key, value in given.items() if value]
 
 
-def _warn(repeated: Iterable[Mistake]) -> None:
+def _warn(repeated: Iterable[Mistake], depth: int = 5) -> None:
+    """Warn at the line of the call, so many functions above."""
     for mistake in repeated:
-        warnings.warn(str(mistake), HarnessWarning, stacklevel=5)
+        warnings.warn(str(mistake), HarnessWarning, stacklevel=depth)

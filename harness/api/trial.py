@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import keyword
 import secrets
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,9 @@ class TrialFolder:
     """
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="harness-trial-", ignore_cleanup_errors=True)
-        self.path = Path(self._folder.name)
+        self.path = Path(tempfile.mkdtemp(prefix="harness-trial-"))
+        self._tokens: list[str] = []
+        weakref.finalize(self, _forget, self.path, self._tokens)
         self.outputs = self.path / "outputs"
         self._names: set[str] = set()
 
@@ -57,7 +60,14 @@ class TrialFolder:
         self._names.add(name)
         token = secrets.token_hex(8)
         _live[token] = target
+        self._tokens.append(token)
         file = self.path / f"trial_{name}.py"
         text = f"from harness.api.trial import live_code\n\n{name} = live_code({token!r})\n"
         file.write_text(text, encoding="utf-8")
         return f"{file}:{name}"
+
+
+def _forget(folder: Path, tokens: list[str]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    for token in tokens:
+        _live.pop(token, None)

@@ -7,6 +7,7 @@ from typing import Any
 from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.job import Job
 from harness.config.points import point_config
+from harness.config.used_plugins import used_plugins
 
 _FACTS = ("batch_rows", "captured")
 """Facts of the decoding that are told in environment.json as well."""
@@ -30,10 +31,10 @@ class Environment(Artifact):
         stored, backend = bench.stored(job), bench.backend
         facts = stored.parts()["facts"]
         strategy = job.strategy(backend.token_ids)
-        stored.write_json(
-            "environment.json",
-            backend.environment() | {name: facts[name] for name in _FACTS if name in facts},
-        )
+        found = backend.environment() | {name: facts[name] for name in _FACTS if name in facts}
+        if plugins := used_plugins(job.point):
+            found["plugins"] = plugins
+        stored.write_json("environment.json", found)
         effective = {"decoding": dict(job.effective)} | backend.effective(strategy)
         if job.chat_eos:
             effective["chat_eos_token_id"] = list(strategy.for_chat.eos_token_ids)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from harness.backends.vllm.vllm_install import installed
 from harness.cli.launcher_words import usable_launchers
+from harness.config.plugins import GROUPS, plugins
 from harness.config.point import Cache, Model, Quantization
 from harness.config.search_path import conf_folder
 from harness.errors import ConfigError, HarnessError, first_line
@@ -25,6 +26,7 @@ from harness.models.memory import available_bytes
 from harness.models.placement import gpus
 from harness.models.quantize import check_quantization
 from harness.report.console import SafeConsole
+from harness.terminal import visible
 
 
 def _choices(group: str) -> Iterator[dict[str, Any]]:
@@ -79,6 +81,15 @@ def doctor() -> int:
     for chosen, what in usable_launchers():
         launchers.add_row(chosen, what)
     console.print(launchers)
+
+    if installed_plugins := [one for group in GROUPS for one in plugins(group)]:
+        table = _table("Plug-ins", "name", "kind", "package", "works", "why not")
+        for one in installed_plugins:
+            problem = one.problem()
+            answer = Text("no", "red") if problem else Text("yes", "green")
+            kind = one.group.removeprefix("harness.")
+            table.add_row(visible(one.name), kind, visible(str(one)), answer, visible(problem or ""))
+        console.print(table)
 
     title = "Quantizations, tried on a tiny random model"
     tried = _table(title, "quantization", "device", "works", "why not")

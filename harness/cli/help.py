@@ -29,6 +29,7 @@ from harness.config.unsupported_keys import UNSUPPORTED_KEYS
 from harness.config.validation import describe as values_of
 from harness.config.validation import format_value
 from harness.errors import ConfigError
+from harness.store.column_meanings import columns_named
 
 _FINISH = (
     "column of the table: how many outputs ended with EOS (eos), reached max_new_tokens (length, len), or "
@@ -229,11 +230,13 @@ def _keys_of(metric: Metric) -> list[str]:
 
 
 def _others(name: str) -> Iterator[str]:
-    """Ways to choose among samples, and the heads of the terminal's table that are no metric's."""
+    """Ways to choose among samples, heads of the terminal's table that are no metric's, columns of tables."""
     wanted = name.lower()
     yield from (row(f"compare.select=[{way}]", text, 38) for way, text in SELECTORS.items() if way == wanted)
     if wanted in ("finish", *(word for words in FINISHES.values() for word in words), "eos/len"):
         yield row("finish", _FINISH, 38)
+    for table, means in columns_named(name):
+        yield row(name, f"column of {table}.parquet: {means}", 38)
 
 
 def _all_metrics() -> str:

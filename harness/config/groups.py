@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import schema
+from harness.config.plugins import Plugin, conf_folders
 from harness.config.search_path import CONFIG_NAME, EXPERIMENTS, conf_folder
 from harness.errors import Mistake
 
@@ -28,6 +29,11 @@ class ConfigGroups:
     def __init__(self, config_dir: str | None = None, searchpath: str | None = None) -> None:
         self.config_dir = config_dir
         self.searchpath = searchpath
+
+    @cached_property
+    def plugins(self) -> tuple[tuple[Plugin, Path], ...]:
+        """Return the plug-ins with config groups, and their folders."""
+        return tuple(conf_folders())
 
     @cached_property
     def loader(self) -> ConfigLoaderImpl:
@@ -51,6 +57,8 @@ class ConfigGroups:
         if self.config_dir is not None:
             folder = Path(self.config_dir).absolute()
             path.prepend(provider="command-line", path=f"file://{folder}", anchor=before_schema)
+        for plugin, folder in self.plugins:
+            path.append(provider=f"plug-in {plugin.name}", path=f"file://{folder}")
         path.prepend(provider=EXPERIMENTS, path=f"{EXPERIMENTS}://", anchor=before_schema)
         loader = ConfigLoaderImpl(config_search_path=path)
         loader.repository = CheckedRepository(config_search_path=path)
@@ -84,8 +92,8 @@ class ConfigGroups:
 
     @property
     def has_files_of_the_user(self) -> bool:
-        """Return whether choices may come from the user's own files."""
-        return self.config_dir is not None or self.searchpath is not None
+        """Return whether choices may come from files of the user's own, or of plug-ins."""
+        return self.config_dir is not None or self.searchpath is not None or bool(self.plugins)
 
     def duplicates(self) -> list[Mistake]:
         """Return the choices that two sources define; Hydra would silently take the first."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from harness.config.choice_advice import choice_advice, prompt_override
 from harness.config.groups import ConfigGroups
 from harness.config.launcher import chosen_launcher, launcher_mistake, shards_mistake
+from harness.config.plugins import broken_conf
 from harness.config.quoted_value import quoted_value
 from harness.config.schema import SWEEP_KEYS, sections, value_keys
 from harness.config.search_path import EXPERIMENTS
@@ -313,6 +314,7 @@ def _wrong_choice(override: Override, known: list[str]) -> Mistake | None:
     hints = "".join(choice_advice(key, name, known) for name in names[:3])
     if any(isinstance(value, bool) for value in wrong):
         hints += "; in a file quote it, YAML reads an unquoted off, no or on as a boolean"
+    hints += broken_conf()
     problem = "no such choice" if len(names) == 1 else f"no such choices as {', '.join(names[:9])}"
     return Mistake(one, f"{problem}{hints} (choices: {', '.join(known)})")
 

@@ -228,12 +228,18 @@ class Compare(Section):
     """How the points of a sweep are compared; never changes the samples."""
 
     baseline: str | None = Field(
-        None, description="label of the point that the others are compared with; null: the first"
+        None,
+        description="what the others are compared with: a point's label, its end (greedy) or a glob "
+        "(*/fp32/*); null: the first point",
     )
     goal: str | None = Field(
-        None, description="metric that the question is about; null: one with a reference, where there are any"
+        None,
+        description="metric that the question is about, as in chrf, reference/chrf or own/NAME; null: one "
+        "with a reference, where there are any",
     )
-    metrics: tuple[str, ...] = Field((), description="custom metrics, each FILE.py:FUNCTION")
+    metrics: tuple[str, ...] = Field(
+        (), description="custom metrics, each FILE.py:FUNCTION or a plug-in's name"
+    )
     select: tuple[SelectorName, ...] = Field(
         (),
         description="of several samples per prompt, also compare the one that each of these chooses; "
@@ -246,7 +252,7 @@ class Compare(Section):
     )
     pareto: tuple[str, ...] = Field(
         ("latency/itl_p50_ms", "text/repeated_4", "probability/mean_logprob"),
-        description="metrics of the Pareto front, two or more",
+        description="metrics of the Pareto front, two or more; by default, with a goal, it and its time",
     )
     noise: bool = Field(True, description="measure run-to-run noise: one strategy of each group is run again")
     budget_mb: PositiveReal = Field(20.0, description="megabytes of outputs and tokens in compare.html")

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.config.plugins import PROCESSORS, plugin, unknown_plugin
 from harness.config.suggest import did_you_mean
-from harness.errors import Mistake
+from harness.errors import ConfigError, Mistake
 
 Place = Literal["before", "after"]
 PLACES: tuple[Place, ...] = ("before", "after")
@@ -30,7 +31,8 @@ class ProcessorEntry:
     """A logits processor of one's own.
 
     Attributes:
-        path: `FILE.py:CLASS` or `package.module:CLASS`; a function is as good as a class.
+        path: `FILE.py:CLASS` or `package.module:CLASS`; a function is as good as a class. The name of a
+            plug-in is resolved.
         place: before the samplers, or after them.
         arguments: keyword arguments of the class or function.
         among: the entries of its config, None in its own place.
@@ -114,7 +116,9 @@ def processor_entries(values: Sequence[str | Mapping[str, Any]]) -> list[Process
         among = (*values[:index], None, *values[index + 1 :])
         mapping: Mapping[str, Any] = {"path": value} if isinstance(value, str) else value
         arguments = {key: one for key, one in mapping.items() if key not in ("path", "place")}
-        entries.append(ProcessorEntry(mapping["path"], mapping.get("place", "before"), arguments, among))
+        entries.append(
+            ProcessorEntry(_resolved(mapping["path"]), mapping.get("place", "before"), arguments, among)
+        )
     return entries
 
 
@@ -129,13 +133,32 @@ def entry_rules(values: Sequence[str | Mapping[str, Any]]) -> Iterator[Mistake]:
             example = "{path: FILE.py:CLASS, place: before, NAME: VALUE}"
             yield Mistake(where, f"has no path{hint}; a mapping is {example}")
             continue
-        if not _names_code(path):
-            yield Mistake(where, _FORM)
+        if problem := _wrong_path(path, where):
+            yield Mistake(where, problem)
         elif place not in PLACES:
             cure = [*values[:index], {**mapping, "place": "before"}, *values[index + 1 :]]
             yield Mistake(where, f"place is {place!r}, not before or after; use {typed_entries(cure)}")
         elif wrong := [key for key in mapping if not _is_name(key)]:
             yield Mistake(where, f"{wrong[0]!r} is no name of an argument; {path} has none like it")
+
+
+def _wrong_path(path: str, where: str) -> str | None:
+    """Return what is wrong with the form of a path: it names code, or a plug-in."""
+    if ":" in path or path.endswith(".py"):
+        return None if _names_code(path) else _FORM
+    try:
+        known = plugin(PROCESSORS, path, where)
+    except ConfigError as error:
+        return error.mistakes[0].message
+    return None if known else f"{_FORM}; {unknown_plugin(PROCESSORS, path)}"
+
+
+def _resolved(path: str) -> str:
+    """Return the reference of a plug-in that is named, else the path as it is."""
+    if ":" in path:
+        return path
+    found = plugin(PROCESSORS, path, f"{KEY}={path}")
+    return found.reference if found else path
 
 
 def typed_entries(values: Sequence[str | Mapping[str, Any]]) -> str:

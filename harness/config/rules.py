@@ -19,6 +19,7 @@ from harness.config.device_rules import device_rules, not_with_vllm, split_rules
 from harness.config.effective import is_beam, is_contrastive, most_samples
 from harness.config.expectation import ASKED, OF_A_SAMPLE, Expectation
 from harness.config.no_effect import NoEffect
+from harness.config.plugins import METRICS, plugin, unknown_plugin
 from harness.config.point import (
     Backend,
     Cache,
@@ -38,7 +39,7 @@ from harness.config.quoted_value import quoted_value
 from harness.config.structure import STRUCTURES
 from harness.config.suggest import did_you_mean
 from harness.config.validation import format_value
-from harness.errors import Mistake
+from harness.errors import ConfigError, Mistake
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 ATTENTION = ("auto", "eager", "sdpa", "flash_attention_2")
@@ -244,11 +245,22 @@ def _tracking(tracking: Tracking) -> Iterator[Mistake]:
         yield Mistake(text, f"must be a name of 1 to {_LONGEST_NAME} characters that are not all blank")
 
 
+def _plugin_metric(key: str, name: str) -> Iterator[Mistake]:
+    try:
+        if plugin(METRICS, name, key) is None:
+            yield Mistake(key, f"must be FILE.py:FUNCTION; {unknown_plugin(METRICS, name)}")
+    except ConfigError as error:
+        yield from error.mistakes
+
+
 def _compare(compare: Compare) -> Iterator[Mistake]:
     for metric in compare.metrics:
         file, colon, function = metric.rpartition(":")
-        if not colon or not file.endswith(".py") or not function.isidentifier():
-            yield Mistake(f"compare.metrics={metric}", "must be FILE.py:FUNCTION")
+        key = f"compare.metrics={metric}"
+        if not colon and metric.isidentifier():
+            yield from _plugin_metric(key, metric)
+        elif not colon or not file.endswith(".py") or not function.isidentifier():
+            yield Mistake(key, "must be FILE.py:FUNCTION")
     if len(once := dict.fromkeys(compare.select)) < len(compare.select):
         cure = shlex.quote(f"compare.select=[{','.join(once)}]")
         yield Mistake(

@@ -18,14 +18,17 @@ from harness.models.gguf_header import GgufHeader
 from harness.models.gguf_weights import apply_rope_factors, gguf_arguments, read_once
 from harness.models.hub import fetch_weights
 from harness.models.locate import locate
-from harness.models.memory import peak_memory_mb, reset_peak_memory, resolve_dtype
+from harness.models.memory import resolve_dtype
 from harness.models.model_files import ModelFiles
 from harness.models.placement import (
     Placement,
     device_map,
     devices_in_words,
     find_placement,
+    gpus,
     memory_cures,
+    peak_mb,
+    reset_peak,
 )
 from harness.models.prequantized import StoredQuantization
 from harness.models.quantize import (
@@ -111,7 +114,7 @@ def load(
     from transformers import AutoModelForCausalLM, quantizers  # noqa: F401  imports do not count as loading
 
     stored = files.stored
-    reset_peak_memory(device)
+    reset_peak(gpus() if model.devices == "auto" and device.startswith("cuda") else [device])
     started = time.perf_counter()
     loaded = read_model(
         files.folder, model, quantization, device, dtype, on_progress, stored, files.gguf, rank
@@ -129,9 +132,9 @@ def load(
         "tokenizer_fingerprint": tokenizer_fingerprint(model, files),
         "architecture": type(loaded).__name__,
         "parameters": loaded.num_parameters(),  # quantized ones as before packing
-        "memory_footprint_mb": footprint_bytes(loaded) / _MIB,
+        "memory_footprint_mb": placement.ranks * footprint_bytes(loaded) / _MIB,
         "load_seconds": seconds,
-        "load_peak_mb": peak_memory_mb(device),
+        "load_peak_mb": peak_mb(placement),
         "device": device,
         "device_name": device_name(device),
         "dtype": dtype,

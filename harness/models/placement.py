@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -56,6 +56,22 @@ class Placement:
         if self.shares:
             found["weights_by_device"] = dict(self.shares)
         return found
+
+
+def reset_peak(names: Iterable[str]) -> None:
+    """Reset the peak memory of devices."""
+    from harness.models.memory import reset_peak_memory
+
+    for name in names:
+        reset_peak_memory(name)
+
+
+def peak_mb(placement: Placement) -> float | None:
+    """Return the peak memory of all devices together since `reset_peak` in MiB; ranks use alike."""
+    from harness.models.memory import peak_memory_mb
+
+    peaks = [peak for name in placement.devices if (peak := peak_memory_mb(name)) is not None]
+    return sum(peaks) * placement.ranks if peaks else None
 
 
 def gpus() -> list[str]:

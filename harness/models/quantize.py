@@ -194,7 +194,9 @@ def weight_tensors(model: PreTrainedModel) -> list[torch.Tensor]:
             state = getattr(holder, "state2", None)
             for source in (holder, state):
                 found += [getattr(source, name, None) for name in ("absmax", "code", "offset", "CB", "SCB")]
-    unique = {(t.data_ptr(), t.numel()): t for t in found if isinstance(t, torch.Tensor)}
+    tensors = [tensor for tensor in found if isinstance(tensor, torch.Tensor)]
+    # What is offloaded has no address.
+    unique = {(id(t) if t.is_meta else t.data_ptr(), t.numel()): t for t in tensors}
     return list(unique.values())
 
 

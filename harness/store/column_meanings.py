@@ -15,6 +15,9 @@ TABLES: Mapping[str, str] = {
 }
 """The tables of a point, each a file `NAME.parquet` in its folder."""
 
+ADDED: Mapping[str, tuple[str, ...]] = {"generations": ("reference", "messages")}
+"""Columns of texts that a table has only where its prompts have them."""
+
 _SHARED: Mapping[str, str] = {
     "prompt_id": "id of the prompt within its set",
     "sample": "index among the samples of a prompt, from 0",
@@ -105,6 +108,16 @@ _OF_A_TABLE: Mapping[str, Mapping[str, str]] = {
         "top_logprobs": "their log-probabilities under the point",
     },
 }
+
+
+def columns_named(name: str) -> list[tuple[str, str]]:
+    """Return of each column of this name its table and what it means there."""
+    if name not in _SHARED and not any(name in own for own in _OF_A_TABLE.values()):
+        return []
+    from harness.store.tables import SCHEMAS
+
+    tables = [table for table in TABLES if name in SCHEMAS[table].names or name in ADDED.get(table, ())]
+    return [(table, meaning(table, name)) for table in tables]
 
 
 def meaning(table: str, column: str) -> str:

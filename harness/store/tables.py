@@ -70,6 +70,17 @@ DRIFT = _schema(
 """One row per token of a reference's samples, or of a fixed text: columns `drift_*` and `top_*` are of the
 point, the others of the reference or of both."""
 
+SCHEMAS = {
+    "generations": GENERATIONS,
+    "tokens": TOKENS,
+    "prompt_tokens": PROMPT_TOKENS,
+    "timing": TIMING,
+    "times": TIMES,
+    "requests": REQUESTS,
+    "drift": DRIFT,
+}
+"""The tables of a point by name; what their columns mean is in `column_meanings.py`."""
+
 
 def generations_table(samples: Iterable[Sample]) -> pa.Table:
     """Return generations.parquet's rows, one a sample."""

@@ -57,6 +57,8 @@ def test_help_of_experiments_says_what_they_are_for(harness):
         ("mbr", ["compare.select=[mbr] ", "highest mean chrF"]),
         ("compare.select", ["each best_of, ", "first_valid"]),
         ("answer_match", ["reference/answer_match ", "metric accuracy: "]),
+        ("warped_logprob", ["column of tokens.parquet: log-probability of the token in"]),
+        ("rank", ["column of tokens.parquet: 1 + how many", "column of drift.parquet: of the token under"]),
         ("cases", ["a list of override lists"]),
         ("max_length", ["no such key; use generation.max_new_tokens"]),
     ],

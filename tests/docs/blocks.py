@@ -18,7 +18,7 @@ _PARSER = MarkdownIt("commonmark").enable("table")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, `title="..."` if any, text, and first line."""
+    """A fenced block: its language, `title="..."` or a first comment that names a file, text, first line."""
 
     language: str
     title: str
@@ -32,7 +32,7 @@ def blocks(page: Path) -> list[Block]:
     for token in _PARSER.parse(page.read_text(encoding="utf-8")):
         if token.type == "fence":
             language, _, rest = token.info.partition(" ")
-            title = re.search(r'title="([^"]*)"', rest)
+            title = re.search(r'title="([^"]*)"', rest) or re.match(r"# (\S+\.py)\n", token.content)
             line = (token.map or [0])[0] + 1
             found.append(Block(language, title[1] if title else "", token.content, line))
     return found
@@ -72,6 +72,6 @@ def commands(text: str) -> list[list[str]]:
             words = words[words.index("&&") + 1 :]
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
             words = words[1:]
-        if words and words[0] == "harness":
+        if words and words[0] == "harness" and "..." not in words:
             found.append(words[1:])
     return found

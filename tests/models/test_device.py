@@ -10,7 +10,18 @@ import pytest
 
 from harness.errors import ConfigError
 from harness.models import device
-from harness.models.device import cpu_name, cpu_quota, cpu_threads, resolve_device
+from harness.models.device import (
+    WorkerDevice,
+    cpu_name,
+    cpu_quota,
+    cpu_threads,
+    plan_for,
+    planned_device,
+    planned_gpus,
+    resolve_device,
+    worker_device,
+)
+from harness.once import Once
 
 
 def test_auto_prefers_cuda_then_mps_then_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,3 +100,26 @@ def test_threads_are_those_that_the_process_may_use(
     # What SLURM gives a task is a limit too, but for who sets OMP_NUM_THREADS.
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
     assert cpu_threads() == (threads if variable in ("3", "5,2") else min(threads, 2))
+
+
+@pytest.mark.parametrize(
+    ("workers", "gpus", "kind"),
+    [
+        (None, 4, "cuda"),
+        (WorkerDevice(None, gpus=2), 2, "cuda"),  # local_gpus with gpus_per_worker=2
+        (WorkerDevice(None, gpus=8), 4, "cuda"),
+        (WorkerDevice("cuda", gpus=8), 8, "cuda"),
+        (WorkerDevice("cuda"), None, "cuda"),
+        (WorkerDevice("cpu"), None, "cpu"),
+    ],
+)
+def test_a_plan_counts_the_gpus_of_its_workers(
+    workers: WorkerDevice | None, gpus: int | None, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = (*(f"cuda:{index}" for index in range(4)), "cpu")
+    monkeypatch.setattr(device, "devices", lambda: names)
+    once = Once()
+    plan_for(workers, once)
+    assert planned_gpus(once) == gpus
+    assert planned_device("auto", once) == kind
+    assert (worker_device(once) is None) == (workers is None or workers.kind is None)

@@ -44,15 +44,16 @@ def test_weights_leave_room_for_the_cache_on_each_gpu() -> None:
         assert device_map(one, device) == ({"": device}, None)
 
 
-@pytest.mark.usefixtures("two_gpus")
 def test_a_plan_says_what_the_gpus_cannot_hold() -> None:
-    assert offload_notes(chosen(), "cuda", 25 * GIB) == []
-    (line,) = offload_notes(chosen(), "cuda", 51 * GIB)
+    free = [10 * GIB, 20 * GIB]
+    assert offload_notes(chosen(), "cuda", 25 * GIB, free) == []
+    (line,) = offload_notes(chosen(), "cuda", 51 * GIB, free)
     assert "50% of the weights are on the CPU" in line
     assert "slow" in line
     assert "quantization=bnb_nf4" in line
-    assert offload_notes(chosen("single"), "cuda", 51 * GIB) == []
-    assert offload_notes(chosen(), "cpu", 51 * GIB) == []
+    assert offload_notes(chosen(), "cuda", 51 * GIB, []) == []
+    assert offload_notes(chosen("single"), "cuda", 51 * GIB, free) == []
+    assert offload_notes(chosen(), "cpu", 51 * GIB, free) == []
 
 
 class OfLayers(torch.nn.Module):
@@ -99,6 +100,7 @@ def test_offloaded_layers_give_the_same_logits(
     assert "of the weights are on the disk" in line
     assert offloaded.placement.shares["disk"] == pytest.approx(0.5, abs=0.05)
     assert not caplog.records  # the harness says it itself
+    assert offloaded.facts["memory_footprint_mb"] == single.facts["memory_footprint_mb"]
     free(offloaded)
 
 

@@ -36,18 +36,18 @@ def chosen(folder: Path | str = "x", size: int | None = None, device: str = "aut
         (0, "cpu", None, "this machine has none; use model.devices=auto, or try it on the CPU with"),
         (2, "cpu", 2, "takes the GPUs that are visible; set CUDA_VISIBLE_DEVICES= to nothing"),
         (0, "mps", 2, "needs several GPUs, and mps is one"),
+        (None, "cuda", 4, 4),  # of workers elsewhere
+        (None, "cuda", None, "needs to know the GPUs of a worker; set model.tensor_parallel_size=2"),
     ],
 )
-def test_ranks_are_the_visible_gpus(
-    monkeypatch: pytest.MonkeyPatch, gpus: int, device: str, size: int | None, expected: int | str
+def test_ranks_are_the_gpus_of_a_process(
+    gpus: int | None, device: str, size: int | None, expected: int | str
 ) -> None:
-    names = (*(f"cuda:{index}" for index in range(gpus)), "cpu")
-    monkeypatch.setattr(tensor_parallel, "devices", lambda: names)
     if isinstance(expected, int):
-        assert rank_count(chosen(size=size), device) == expected
+        assert rank_count(chosen(size=size), device, gpus) == expected
         return
     with pytest.raises(ConfigError) as caught:
-        rank_count(chosen(size=size), device)
+        rank_count(chosen(size=size), device, gpus)
     assert expected in str(caught.value)
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -171,3 +172,24 @@ def test_gpus_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         "auto": "layers over 2 GPUs with 80.0 GiB free, then the CPU",
         "tensor_parallel": "each layer split over 2 GPUs with 80.0 GiB free",
     }
+
+
+@pytest.mark.slow
+def test_a_worker_whose_rank_is_killed_is_started_again(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-m", "model=fable_tiny", "decoding=greedy", *SPLIT, "engine.batch_rows=2", *SMALL]
+    words += ["prompts.limit=8", "generation.max_new_tokens=48", "name=it", "hydra/launcher=local_gpus"]
+
+    def kill() -> None:
+        while not list(outputs.glob("points/*/partial/generations-*")):
+            time.sleep(0.01)
+        found = psutil.Process().children(recursive=True)
+        next(one for one in found if any("rank_process" in word for word in one.cmdline())).kill()
+
+    threading.Thread(target=kill, daemon=True).start()
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "rank 1 of 2 was killed (SIGKILL)" in said
+    assert "started again (1 of 2)" in said
+    assert len(points_of(outputs, "it")) == 1

@@ -5,20 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 
 from harness.report.csv_files import COMPARISON_COLUMNS, FACTS
-from harness.store import tables
-from harness.store.column_meanings import TABLES, meaning
+from harness.store.column_meanings import ADDED, TABLES, meaning
+from harness.store.tables import SCHEMAS
 from tools.reference.markdown import anchor, code, prose, sentence, table
 
-_SCHEMAS: dict[str, pa.Schema] = {
-    "generations": tables.GENERATIONS,
-    "tokens": tables.TOKENS,
-    "prompt_tokens": tables.PROMPT_TOKENS,
-    "timing": tables.TIMING,
-    "times": tables.TIMES,
-    "requests": tables.REQUESTS,
-    "drift": tables.DRIFT,
-}
-_ADDED = {"generations": ("reference", "messages")}
 _OF_SUMMARY = (
     "the sweep's points: {facts}; a column of each key that varies, `selected_from` where samples were "
     "chosen, and one of each metric"
@@ -53,9 +43,9 @@ penalties, temperature and truncation, and what the token was drawn from
 def table_page() -> str:
     """Return the page."""
     parts = [_HEAD.rstrip()]
-    for name, schema in _SCHEMAS.items():
+    for name, schema in SCHEMAS.items():
         rows = [_row(name, field.name, _type(field.type)) for field in schema]
-        rows += [_row(name, column, "text") for column in _ADDED.get(name, ())]
+        rows += [_row(name, column, "text") for column in ADDED.get(name, ())]
         head = ("column", "type", "is")
         parts += [f"## {name}.parquet", prose(sentence(TABLES[name])), table(head, rows)]
     facts = ", ".join(f"`{name}`" for name in FACTS)

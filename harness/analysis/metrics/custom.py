@@ -6,7 +6,8 @@
 
     politeness.better = "higher"  # or "lower"; left out where neither is
 
-Each becomes a column `own_<function>` and a metric `own/<function>`. A file is read once, when a sweep is
+A plug-in's name is as good (entry points `harness.metrics`). Each becomes a column `own_<function>` and a metric
+`own/<function>`. A file is read once, when a sweep is
 planned; its code runs only when metrics are computed.
 """
 
@@ -25,6 +26,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, SupportsFloat
 
 from harness.analysis.metric_catalog import Metric
+from harness.config.plugins import METRICS, Plugin, plugin, unknown_plugin
 from harness.config.suggest import did_you_mean, similar_path
 from harness.config.user_path import user_path
 from harness.errors import ConfigError, HarnessError, Mistake, one_line
@@ -71,12 +73,14 @@ class CustomMetric:
     """A custom metric, as its file was when it was read.
 
     Attributes:
-        spec: FILE.py:FUNCTION, as requested.
-        source: the file's bytes.
+        spec: FILE.py:FUNCTION, or a plug-in's name, as requested.
+        source: the file's bytes; of a plug-in what stands for them.
+        plugin: where it comes from one.
     """
 
     spec: str
     source: bytes = field(repr=False)
+    plugin: Plugin | None = None
 
     @property
     def name(self) -> str:
@@ -141,6 +145,12 @@ def read_custom_metrics(specs: Sequence[str]) -> tuple[CustomMetric, ...]:
     found: dict[str, CustomMetric] = {}
     for spec in dict.fromkeys(specs):
         file, _, name = spec.rpartition(":")
+        if not file:
+            try:
+                found[spec] = _of_plugin(spec)
+            except ConfigError as error:
+                mistakes += error.mistakes
+            continue
         try:
             path = user_path("compare.metrics", file)
             looked_in = f"(looked in {path.parent.absolute()})"
@@ -173,6 +183,21 @@ def read_custom_metrics(specs: Sequence[str]) -> tuple[CustomMetric, ...]:
     return tuple(found.values())
 
 
+def _of_plugin(name: str) -> CustomMetric:
+    """Return the metric of a plug-in.
+
+    Raises:
+        ConfigError: there is no such plug-in, or it does not work.
+    """
+    key = f"compare.metrics={name}"
+    found = plugin(METRICS, name, key)
+    if found is None:
+        raise ConfigError.of(key, f"{unknown_plugin(METRICS, name)}; a file is FILE.py:FUNCTION")
+    if problem := found.problem():
+        raise ConfigError.of(key, problem)
+    return CustomMetric(name, found.code.encode(), found)
+
+
 def _top_level(tree: ast.Module) -> list[str]:
     """Return the names of a file that may be functions: what it defines, assigns or imports itself."""
     names: list[str] = []
@@ -190,6 +215,8 @@ def _top_level(tree: ast.Module) -> list[str]:
 def _function(metric: CustomMetric) -> Callable[[Generated], Any]:
     """Return the function, from the bytes that were read, whatever the file contains by now."""
     file, key = metric.spec.rpartition(":")[0], f"compare.metrics={metric.spec}"
+    if metric.plugin is not None:
+        return _callable(metric.plugin.load(), key, metric.name)
     module = ModuleType(f"{Path(file).stem}_{metric.code}")
     module.__file__ = str(Path(file).expanduser().absolute())
     sys.modules[module.__name__] = module  # where dataclasses look up their annotations
@@ -198,6 +225,10 @@ def _function(metric: CustomMetric) -> Callable[[Generated], Any]:
         function = getattr(module, metric.name)
     except (Exception, SystemExit) as error:
         raise HarnessError(f"{key}: {file} cannot be run: {one_line(error)}") from error
+    return _callable(function, key, metric.name)
+
+
+def _callable(function: Any, key: str, name: str) -> Callable[[Generated], Any]:
     if not callable(function):
-        raise HarnessError(f"{key}: {metric.name} is not a function")
-    return function
+        raise HarnessError(f"{key}: {name} is not a function")
+    return function  # type: ignore[no-any-return]

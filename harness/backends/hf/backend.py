@@ -42,11 +42,8 @@ from harness.errors import HarnessError
 from harness.models.amateur import amateur_model
 from harness.models.describe import environment
 from harness.models.load import LoadedModel, free, load
-from harness.models.memory import (
-    kv_cache_bytes,
-    peak_memory_mb,
-    reset_peak_memory,
-)
+from harness.models.memory import kv_cache_bytes
+from harness.models.placement import peak_mb, reset_peak
 from harness.models.tensor_parallel import Rank
 from harness.progress import SILENT, Progress, StagesInPercent
 from harness.prompts.prompt import Prompt
@@ -193,7 +190,7 @@ class HfBackend:
             rows=self._work.rows,
             batch_rows=self._batch_rows,
             captured=self._captures(),
-            peak_mb=peak_memory_mb(self._loaded.device),
+            peak_mb=peak_mb(self._loaded.placement),
         )
 
     def score(self, prompts: Sequence[Prompt]) -> Iterator[PromptScores]:
@@ -273,7 +270,7 @@ class HfBackend:
         self._largest_batch = sys.maxsize
         # Taken once, so that requests like others are batched like them.
         self._free_bytes = free_bytes(self._loaded.placement)
-        reset_peak_memory(self._loaded.device)
+        reset_peak(self._loaded.placement.devices)
 
     def _captures(self) -> bool:
         """Return whether steps are captured: where that is sure to work, or where it is asked for on CUDA."""

@@ -167,6 +167,9 @@ def test_two_ranks_answer_like_one_process(shared: Any, single: HfBackend, reque
     assert len(backend.time(requests[:1], timing, SILENT)) == 1
     facts = backend.environment()["model"]
     assert (facts["devices"], facts["device_count"]) == ("tensor_parallel", 2)
+    # All weights but the norms, of which each rank has a copy.
+    whole = single.environment()["model"]["memory_footprint_mb"]
+    assert whole < facts["memory_footprint_mb"] < 1.02 * whole
 
 
 @pytest.mark.slow

@@ -13,12 +13,12 @@ from harness.config import schema
 from harness.config.expectation import Expectation
 from harness.config.launcher import LocalGpus
 from harness.config.search_path import conf_folder
-from harness.store.column_meanings import _OF_A_TABLE, _SHARED
+from harness.store.column_meanings import _OF_A_TABLE, _SHARED, ADDED, TABLES
+from harness.store.tables import SCHEMAS
 from tools.reference.__main__ import FOLDER
 from tools.reference.machine_page import VARIABLES
 from tools.reference.markdown import prose, sentence, table
 from tools.reference.pages import pages
-from tools.reference.table_page import _ADDED, _SCHEMAS
 
 PACKAGE = Path(harness.__file__).parent
 
@@ -56,7 +56,8 @@ def test_every_key_of_every_choice_is_in_the_reference(written: dict[str, str]) 
 
 
 def test_every_column_has_a_meaning_and_no_other_has(written: dict[str, str]) -> None:
-    columns = {name: {*schema.names, *_ADDED.get(name, ())} for name, schema in _SCHEMAS.items()}
+    columns = {name: {*schema.names, *ADDED.get(name, ())} for name, schema in SCHEMAS.items()}
+    assert TABLES.keys() == SCHEMAS.keys()
     for name, own in _OF_A_TABLE.items():
         assert own.keys() <= columns[name]
     assert _SHARED.keys() <= set().union(*columns.values())
@@ -69,8 +70,9 @@ def test_every_column_has_a_meaning_and_no_other_has(written: dict[str, str]) ->
 def test_every_environment_variable_that_is_read_is_named() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     read = set(re.findall(r'environ(?:\.get\(|\[|\.setdefault\()"([A-Z_]+)"', text))
-    # What the shell sets for completion, and what MLflow's client is told.
-    assert {name for name in read if not name.startswith(("COMP_", "MLFLOW_"))} <= VARIABLES.keys()
+    # Not those that the shell, a scheduler or Python sets, nor what torch and MLflow are told.
+    others = ("COMP_", "MLFLOW_", "SLURM_", "SUBMITIT_", "RAY_", "PYTHON", "TORCH_")
+    assert {name for name in read if not name.startswith(others)} <= VARIABLES.keys()
 
 
 def test_text_is_shown_as_it_is() -> None:

@@ -1,0 +1,45 @@
+"""Every Python block of the guide runs, in order, in one process; with the smallest model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "python.md"
+
+
+def blocks():
+    return re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.M | re.S)
+
+
+@pytest.mark.slow
+def test_every_block_runs(elsewhere, outputs, migrated, one_thread, capsys):
+    outputs.mkdir()
+    (outputs / "mlflow.db").write_bytes(migrated.read_bytes())
+    names = {}
+    assert len(blocks()) >= 12
+    for block in blocks():
+        if file := re.match(r"# (\w+\.py)\n", block):
+            (elsewhere / file[1]).write_text(block)
+            continue
+        try:
+            exec(compile(block.replace("fable_small", "fable_tiny"), str(GUIDE), "exec"), names)
+        except Exception as error:
+            raise AssertionError(f"this block failed:\n{block}") from error
+    printed = capsys.readouterr().out
+    assert "dekoding" not in printed
+    assert "modle=fable_tiny -> no such key; did you mean model?" in printed
+    assert len(names["trial"].generations()) == 2
+
+
+def test_every_function_and_method_is_in_the_guide():
+    import harness
+
+    text = GUIDE.read_text()
+    for name in ("sweep", "plan", "check", "load", "generate", "inspect", "replay", "session"):
+        assert f"harness.{name}(" in text
+    for name in vars(harness.Result):
+        if not name.startswith("_"):
+            assert f"{name}" in text or name in ("answer", "name", "folder"), name
