@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import tomllib
 import types
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,6 +34,7 @@ IDLE = ("report", "sync", "ui", "worker")
 """Commands that take no overrides."""
 WHOLE = ("docs/guides/own_strategy.md",)
 """Pages whose commands are composed and prepared in `make test` too: the files that they show are loaded."""
+_OTHER_PACKAGE = re.compile(r"(?m)^pip install (?!'?decoding-harness)")
 Check = Callable[..., None]
 
 
@@ -132,7 +135,9 @@ def commands_on(page: Path) -> list[list[str]]:
     """Return the commands of a page, each once: those of its blocks, and of README's table."""
     texts = [block.text for block in blocks(page) if block.language in ("bash", "console")]
     texts += commands_of_table(page) if page.name == "README.md" else []
-    found = {tuple(words): words for text in texts for words in commands(text)}
+    # What follows the installation of another package may need it.
+    before = _OTHER_PACKAGE.split("\n".join(texts))[0]
+    found = {tuple(words): words for words in commands(before)}
     return list(found.values())
 
 
@@ -195,6 +200,8 @@ def test_commands_and_configs_are_right(page: Path, check: Check, tmp_path: Path
             check(["check", f"experiments=shown_{block.line}"])
         elif block.language == "yaml" and block.title.startswith("experiments/"):
             check(["check", f"experiments={Path(block.title).stem}"])
+        elif block.language == "toml":
+            tomllib.loads(block.text)
         elif block.language == "json":
             for line in block.text.splitlines() if block.title.endswith(".jsonl") else [block.text]:
                 json.loads(line)
