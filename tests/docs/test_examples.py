@@ -67,8 +67,8 @@ def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
         key = (arguments.config_dir, *paths)
         return groups.setdefault(key, made(arguments))
 
-    def prepare(points: Any, name: str, files: Any = None, *_: Any) -> int:
-        return show_check(points, name, getattr(files, "launcher", files)) if prepared_here(points) else 0
+    def prepare(points: Any, name: str, *_: Any) -> int:
+        return show_check(points, name) if prepared_here(points) else 0
 
     def done(*_: Any, **__: Any) -> int:
         return 0
@@ -78,7 +78,7 @@ def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
     )
     for name, functions in {
         "harness.run.sweep": {"run_sweep": prepare},
-        "harness.run.worker_pool": {"WorkerPool": done},
+        "harness.run.launchers": {"launch_of": done},
         "harness.cli.show_plan": {"show_plan": prepare, "show_check": prepare},
         "harness.cli.inspect": {"inspect": done},
         "harness.cli.generate": {"generate": done},
