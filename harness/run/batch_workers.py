@@ -111,7 +111,7 @@ class BatchWorkers:
             )
             started.append(worker)
             if attached:
-                said = f"{plan_name(task)}: going on with job {job.id}, which was submitted before"
+                said = f"was submitted before; going on with it for {plan_name(task)}"
                 events.put((worker, {"message": said}))
         self._workers = [*unended(self._workers), *started]
         if self._watch is None or not self._watch.is_alive():
