@@ -42,6 +42,7 @@ class BatchWorkers:
         self._workers: list[BatchWorker] = []
         self._watch: threading.Thread | None = None
         self._record: JobRecord | None = None
+        self._earlier: dict[int, SubmittedJob] = {}
 
     def script(self, jobs: Sequence[JobCommand], folder: Path, gpus: int | None) -> str:
         """Return the script of an array."""
@@ -64,12 +65,14 @@ class BatchWorkers:
     def prepare(self, plan: Plan, progress: Progress) -> None:
         """Fetch weights, since nodes may be offline."""
         record = self.record(plan)
-        if not record.same_order and self.live(record):
+        live = self.live(record)
+        if not record.same_order and live:
             ids = " ".join(sorted({job.id.partition("_")[0] for job in record.jobs}))
             problem = f"jobs of this sweep are queued or running, with its points in another order ({ids})"
             raise ConfigError.of(
                 f"hydra/launcher={self._launcher.NAME}", f"{problem}; repeat that command, or cancel them"
             )
+        self._earlier = {job.group: job for job in live}
         fetch_weights_first(plan, progress)
 
     def record(self, plan: Plan) -> JobRecord:
@@ -95,15 +98,12 @@ class BatchWorkers:
         return self._cluster.ended(job.id).words
 
     def start(self, tasks: Sequence[Task], events: SimpleQueue[Event]) -> Sequence[BatchWorker]:
-        """Go on with jobs that are queued or running already, and submit the others."""
-        record = self.record(tasks[0].plan)
-        live = {job.group: job for job in self.live(record)} if record.same_order else {}
-        watched = {worker.job for worker in self._workers}
-        known = {number: job for number, job in live.items() if job.id not in watched}
+        """Go on with jobs that were queued or running already, and submit the others."""
+        known = {task.group: self._earlier.pop(task.group) for task in tasks if task.group in self._earlier}
         new = self.submit([task for task in tasks if task.group not in known])
         started = []
         for task in tasks:
-            job = known.get(task.group) or new[task.group]
+            job = known[task.group] if task.group in known else new[task.group]
             lines = task.folder / job.lines
             attached = task.group in known
             worker = BatchWorker(
@@ -112,7 +112,7 @@ class BatchWorkers:
             started.append(worker)
             if attached:
                 said = f"was submitted before; going on with it for {plan_name(task)}"
-                events.put((worker, {"message": said}))
+                worker.tell(said)
         self._workers = [*unended(self._workers), *started]
         if self._watch is None or not self._watch.is_alive():
             self._watch = threading.Thread(target=self._keep_watch, daemon=True)
@@ -173,6 +173,7 @@ class BatchWorkers:
 
     def _keep_watch(self) -> None:
         began = looked = time.monotonic()
+        silent = False
         while some := unended(self._workers):
             for worker in some:
                 worker.hear()
@@ -180,6 +181,9 @@ class BatchWorkers:
             if now - looked >= (_LOOK_S if now - began < _SLOWER_AFTER_S else _SLOWER_LOOK_S):
                 looked = now
                 live = self._cluster.live([worker.job for worker in some])
+                if live is None and not silent:
+                    some[0].tell("the batch system does not answer; waiting until it does")
+                silent = live is None
                 for worker in some if live is not None else ():
                     worker.hear()  # what came before it was gone
                     worker.look(live or {})

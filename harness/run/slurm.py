@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -131,9 +132,21 @@ def _cure(reason: str) -> str:
     return reason if found is None else f"{reason}; {found}"
 
 
+def _environment() -> dict[str, str]:
+    """Return this process's environment, without what it has of a job that it runs in: jobs inherit it."""
+    of_a_job = ("SLURM_", "SLURMD_", "SRUN_")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == "SLURM_CONF" or not name.startswith(of_a_job)
+    }
+
+
 def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=_PATIENCE_S)
+        return subprocess.run(
+            words, capture_output=True, text=True, check=False, timeout=_PATIENCE_S, env=_environment()
+        )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(words, 1, "", f"no answer within {_PATIENCE_S} s")
     except FileNotFoundError:

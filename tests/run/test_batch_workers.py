@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -16,15 +17,22 @@ from typing import Any
 import pytest
 from stored_tables import tables
 
+from harness.backends.hf.target import HfTarget
 from harness.cli.main import main
+from harness.config.hydra_app import one_point
 from harness.config.submitit_launchers import SubmititSlurm
-from harness.run import job_script, slurm, slurm_job, slurm_workers
+from harness.plan.plan import make_plan
+from harness.progress import SILENT
+from harness.run import job_script, slurm, slurm_job, slurm_workers, weights_first
 from harness.run.batch_worker import BatchWorker
 from harness.run.cluster import JobEnd, JobState
+from harness.run.gpus_needed import gpus_needed
 from harness.run.job_script import JobCommand, slurm_script
+from harness.run.launchers import device_of
 from harness.run.lines_file import LinesFile, LinesReader
 from harness.run.slurm import Slurm, sacct_end, scontrol_end, squeue_states
 from harness.run.slurm_job import queue_again, seconds_of
+from harness.run.weights_first import fetch_weights_first
 
 SWEEP = [
     "-m", "model=fable_tiny", "quantization=fp32,bf16", "decoding=greedy", "prompts.limit=2",
@@ -231,12 +239,40 @@ def test_what_is_missing_here_is_said(
     assert "submitit is not installed: pip install 'decoding-harness[slurm]'" in capsys.readouterr().err
 
 
-def test_jobs_of_this_machine_make_the_same_tables(
-    tmp_path: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Submitted and left; then a head that waits for them, and starts one again that is killed."""
+@pytest.fixture
+def own_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue of this test alone."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
+
+
+def test_a_job_of_this_machine_is_left_and_found_again(
+    tmp_path: Path,
+    outputs: Path,
+    own_queue: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [word.replace("fp32,bf16", "fp32") for word in SWEEP]
+    assert main([*words, *LOCAL, "hydra.launcher.wait=false"]) == 0
+    assert "1 job submitted" in capsys.readouterr().out
+    assert main([*words, *LOCAL]) == 0
+    assert "was submitted before; going on with it for fable_tiny fp32" in capsys.readouterr().out
+    there = tables(outputs)
+    monkeypatch.setenv("HARNESS_OUTPUTS", str(tmp_path / "serial"))
+    assert main(words) == 0
+    assert there == tables(tmp_path / "serial")
+
+
+@pytest.mark.slow
+def test_jobs_of_this_machine_make_the_same_tables(
+    tmp_path: Path,
+    outputs: Path,
+    own_queue: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Submitted and left; then a head that waits for them, and starts one again that is killed."""
     assert main([*SWEEP, *LOCAL, "hydra.launcher.wait=false"]) == 0
     assert "2 jobs submitted" in capsys.readouterr().out
 
@@ -260,6 +296,49 @@ def test_jobs_of_this_machine_make_the_same_tables(
     monkeypatch.setenv("HARNESS_OUTPUTS", str(tmp_path / "serial"))
     assert main(SWEEP) == 0
     assert there == tables(tmp_path / "serial")
+
+
+def test_weights_are_fetched_once_and_only_where_a_model_is_needed(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan([one_point(["model=fable_tiny", "timing=off", "tracking=off"])], "it")
+    there = replace(plan.jobs[0].target.info, id="org/model", revision="abc", weight_files=("a.safetensors",))
+    monkeypatch.setattr(HfTarget, "checkpoints", lambda self, second: [there, there])
+    fetched: list[Any] = []
+    monkeypatch.setattr(weights_first, "fetch_weights", lambda *words: fetched.append(words[:3]))
+    fetch_weights_first(plan, SILENT)
+    assert fetched == [("org/model", "abc", ("a.safetensors",))]
+    plan.__dict__["missing"] = ((),)
+    fetch_weights_first(plan, SILENT)
+    assert len(fetched) == 1
+
+
+@pytest.mark.parametrize(
+    ("memory", "gpus", "words"),
+    [
+        (80, 1, "1 GPU of 80 GB for 1.6 MiB of weights"),
+        (0.001, 3, "3 GPUs of 0.001 GB for 1.6 MiB of weights"),
+        (None, 1, "1 GPU each, since hydra.launcher.gpu_memory_gb is not given"),
+    ],
+)
+def test_gpus_are_as_many_as_weights_and_cache_need(
+    memory: float | None, gpus: int, words: str, outputs: Path
+) -> None:
+    launcher = SubmititSlurm(gpus_per_node="auto", gpu_memory_gb=memory)
+    point = one_point(["model=fable_tiny", "prompts.limit=1", "timing=off", "tracking=off"])
+    plan = make_plan([point], "it", device_of(launcher))
+    need = gpus_needed(plan, plan.groups[0], launcher)
+    assert need.gpus == gpus
+    assert need.words.startswith(words)
+    assert plan.jobs[0].target.device == "cuda"
+
+
+def test_a_head_within_a_job_submits_as_if_it_were_in_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_CONF", "SLURM_MEM_PER_CPU", "SRUN_CPUS_PER_TASK", "SBATCH_ACCOUNT"):
+        monkeypatch.setenv(name, "x")
+    found = slurm._environment()
+    assert {"SLURM_CONF", "SBATCH_ACCOUNT"} <= set(found)
+    assert not {"SLURM_MEM_PER_CPU", "SRUN_CPUS_PER_TASK"} & set(found)
 
 
 def test_lines_that_are_none_are_left_out(tmp_path: Path) -> None:
