@@ -85,7 +85,7 @@ def _difference(plan: Plan, facts: Mapping[str, Any]) -> str:
     """Return why points have other addresses here, and the cure."""
     if (here := _kinds(plan)) != facts["devices"]:
         planned = ", ".join(facts["devices"])
-        return f"planned for {planned}, this worker has {', '.join(here)}; run it where the plan was made for"
+        return f"planned for {planned}, this worker has {', '.join(here)}; run it where there is {planned}"
     before = facts["versions"]
     other = [
         f"{name} {now or 'missing'} (planned with {before.get(name) or 'none'})"

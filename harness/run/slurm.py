@@ -37,8 +37,8 @@ class Slurm:
         done = _run(["sbatch", "--parsable", *waiting, str(script)])
         number = done.stdout.strip().partition(";")[0]
         if done.returncode or not number.isdecimal():
-            reason = " ".join(done.stderr.split()).removeprefix("sbatch: error: ") or "no answer"
-            raise ConfigError.of("hydra/launcher=submitit_slurm", f"sbatch refuses the jobs: {_cure(reason)}")
+            problem = f"sbatch refuses the jobs: {refusal(done.stderr)}"
+            raise ConfigError.of("hydra/launcher=submitit_slurm", problem)
         return [f"{number}_{index}" for index in range(count)]
 
     def live(self, jobs: Collection[str]) -> Mapping[str, JobState] | None:
@@ -118,14 +118,15 @@ def _end(state: str, status: re.Match[str] | None) -> JobEnd | None:
     return JobEnd(f"ended with exit status {code}", status=code)
 
 
-def _cure(reason: str) -> str:
-    """Return what sbatch says, with what is to be changed where that is clear."""
+def refusal(said: str) -> str:
+    """Return what sbatch says in one line, with what is to be changed where that is clear."""
+    reason = " ".join(said.rpartition("error:")[2].split()) or "no answer"
+    reason = reason.removeprefix("Batch job submission failed: ")
     cures = {
         "partition": "see `sinfo` for hydra.launcher.partition",
         "account": "set hydra.launcher.account",
         "qos": "see hydra.launcher.qos",
-        "node configuration": "no node has so much: see hydra.launcher.gpus_per_node, cpus_per_task, mem_gb, "
-        "constraint",
+        "node configuration": "no node has so much: see gpus_per_node, cpus_per_task, mem_gb, constraint",
         "time limit": "lower hydra.launcher.timeout_min",
     }
     found = next((cure for word, cure in cures.items() if word in reason.lower()), None)

@@ -30,7 +30,7 @@ from harness.run.gpus_needed import gpus_needed
 from harness.run.job_script import JobCommand, slurm_script
 from harness.run.launchers import device_of
 from harness.run.lines_file import LinesFile, LinesReader
-from harness.run.slurm import Slurm, sacct_end, scontrol_end, squeue_states
+from harness.run.slurm import Slurm, refusal, sacct_end, scontrol_end, squeue_states
 from harness.run.slurm_job import queue_again, seconds_of
 from harness.run.weights_first import fetch_weights_first
 
@@ -83,6 +83,26 @@ def test_how_a_job_ended(state: str, code: str, words: str, after: str, status: 
         assert end is not None
         assert end.words.startswith(words)
         assert (end.after, end.status) == (after, status)
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            "sbatch: error: invalid partition specified: nix\n"
+            "sbatch: error: Batch job submission failed: Invalid partition name specified\n",
+            "Invalid partition name specified; see `sinfo` for hydra.launcher.partition",
+        ),
+        (
+            "sbatch: error: Memory specification can not be satisfied\n"
+            "sbatch: error: Batch job submission failed: Requested node configuration is not available\n",
+            "Requested node configuration is not available; no node has so much: see gpus_per_node, ",
+        ),
+        ("", "no answer"),
+    ],
+)
+def test_what_sbatch_refuses(said: str, line: str) -> None:
+    assert refusal(said).startswith(line)
 
 
 def test_slurm_that_does_not_answer_has_not_lost_its_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
