@@ -30,6 +30,7 @@ from harness.run.gpus_needed import gpus_needed
 from harness.run.job_script import JobCommand, slurm_script
 from harness.run.launchers import device_of
 from harness.run.lines_file import LinesFile, LinesReader
+from harness.run.local_queue import LocalQueue
 from harness.run.slurm import Slurm, refusal, sacct_end, scontrol_end, squeue_states
 from harness.run.slurm_job import queue_again, seconds_of
 from harness.run.weights_first import fetch_weights_first
@@ -282,6 +283,25 @@ def test_a_job_of_this_machine_is_left_and_found_again(
     monkeypatch.setenv("HARNESS_OUTPUTS", str(tmp_path / "serial"))
     assert main(words) == 0
     assert there == tables(tmp_path / "serial")
+
+
+@pytest.mark.slow
+def test_ctrl_c_cancels_jobs_of_this_machine(
+    outputs: Path, own_queue: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> None:
+        while not list(outputs.glob("points/*/partial/generations-*")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert main([*SWEEP, "drift.enabled=false", *LOCAL]) == 130
+    assert "the same command resumes from here" in capsys.readouterr().out
+    (record,) = outputs.glob("sweeps/*/workers/jobs.json")
+    jobs = [job["id"] for job in json.loads(record.read_text())["jobs"]]
+    assert len(jobs) == 2
+    assert LocalQueue().live(jobs) == {}
+    assert {LocalQueue().ended(job).words for job in jobs} == {"was cancelled"}
 
 
 @pytest.mark.slow

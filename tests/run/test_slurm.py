@@ -58,7 +58,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return tables(folder)
 
 
-def until(holds: Callable[[], Any], seconds: float = 60) -> Any:
+def until(holds: Callable[[], Any], seconds: float = 120) -> Any:
     end = time.monotonic() + seconds
     while not (found := holds()):
         assert time.monotonic() < end
