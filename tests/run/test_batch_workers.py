@@ -31,9 +31,11 @@ from harness.run.job_script import JobCommand, slurm_script
 from harness.run.launchers import device_of
 from harness.run.lines_file import LinesFile, LinesReader
 from harness.run.local_queue import LocalQueue
+from harness.run.planned_points import write_points
 from harness.run.slurm import Slurm, refusal, sacct_end, scontrol_end, squeue_states
 from harness.run.slurm_job import queue_again, seconds_of
 from harness.run.weights_first import fetch_weights_first
+from harness.run.worker_lines import STORE_FAILED
 
 SWEEP = [
     "-m", "model=fable_tiny", "quantization=fp32,bf16", "decoding=greedy", "prompts.limit=2",
@@ -379,6 +381,21 @@ def test_a_head_within_a_job_submits_as_if_it_were_in_none(monkeypatch: pytest.M
     found = slurm._environment()
     assert {"SLURM_CONF", "SBATCH_ACCOUNT"} <= set(found)
     assert not {"SLURM_MEM_PER_CPU", "SRUN_CPUS_PER_TASK"} & set(found)
+
+
+def test_a_job_whose_lines_find_a_full_disk_says_so_by_its_status(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model=fable_tiny", "prompts.limit=1", "generation.max_new_tokens=2", "timing=off"]
+    plan = make_plan([one_point([*words, "tracking=off"])], "it")
+    write_points(plan)
+    words = ["worker", str(plan.folder), "--group", "0", "--lines"]
+    assert main([*words, "/dev/full"]) == STORE_FAILED
+    assert "/dev/full cannot be written (No space left on device)" in capsys.readouterr().err
+    assert main([*words, str(outputs / "lines"), "--without", "0"]) == 0
+    told = [json.loads(line) for line in (outputs / "lines").read_text().splitlines()]
+    assert told[0]["begin"]["pid"] == os.getpid()
+    assert told[-1] == {"end": {"status": 0}}
 
 
 def test_lines_that_are_none_are_left_out(tmp_path: Path) -> None:
