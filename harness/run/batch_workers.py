@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from harness.config.submitit_launchers import BatchLauncher
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError, HarnessError, StoreError
 from harness.plan.plan import Plan
 from harness.progress import Progress
 from harness.run.batch_worker import BatchWorker, unended
@@ -40,7 +40,8 @@ class BatchWorkers:
         self.retries = launcher.retries
         self._launcher, self._cluster = launcher, cluster
         self._workers: list[BatchWorker] = []
-        self._watch: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._watched = False
         self._record: JobRecord | None = None
         self._earlier: dict[int, SubmittedJob] = {}
 
@@ -113,10 +114,11 @@ class BatchWorkers:
             if attached:
                 said = f"was submitted before; going on with it for {plan_name(task)}"
                 worker.tell(said)
-        self._workers = [*unended(self._workers), *started]
-        if self._watch is None or not self._watch.is_alive():
-            self._watch = threading.Thread(target=self._keep_watch, daemon=True)
-            self._watch.start()
+        with self._lock:
+            self._workers = [*unended(self._workers), *started]
+            if not self._watched:
+                self._watched = True
+                threading.Thread(target=self._keep_watch, daemon=True).start()
         return started
 
     def submit(self, tasks: Sequence[Task], after: Sequence[str] = ()) -> dict[int, SubmittedJob]:
@@ -142,20 +144,22 @@ class BatchWorkers:
             for name in names:  # so that the next one has another name
                 write_text(some[0].folder / name, "")
             script = folder / names[0].replace("group", "array").replace(".jsonl", ".sh")
-            folder.mkdir(
-                parents=True, exist_ok=True
-            )  # or SLURM could not write a job's output, and not say so
+            folder.mkdir(parents=True, exist_ok=True)  # where it is missing SLURM fails without a word
             write_text(script, self.script(jobs, folder, gpus))
             ids = self._cluster.submit(script, len(some), after)
             submitted = [
                 SubmittedJob(job, task.group, name) for job, task, name in zip(ids, some, names, strict=True)
             ]
-            record.add(submitted)
+            try:
+                record.add(submitted)
+            except StoreError:
+                self._cluster.cancel(ids)  # nobody would know of them
+                raise
             found |= {job.group: job for job in submitted}
         return found
 
     def _later(self) -> list[str]:
-        """Return the ids of jobs that wait for a turn that has not come: a head that waits submits none."""
+        """Return the ids of jobs that an earlier head submitted, and whose turn has not come in this one."""
         watched = {worker.job for worker in self._workers}
         live = None if self._record is None else self._cluster.live([job.id for job in self._record.jobs])
         return [job for job in live or () if job not in watched]
@@ -171,10 +175,17 @@ class BatchWorkers:
             words += ["--shared", str(task.plan.outputs / ".turns" / "cpu-{host}")]
         return JobCommand(words, task.log)
 
+    def _unended(self) -> list[BatchWorker]:
+        """Return the workers to watch; where there are none, the next that start get another watch."""
+        with self._lock:
+            found = unended(self._workers)
+            self._watched = bool(found)
+            return found
+
     def _keep_watch(self) -> None:
         began = looked = time.monotonic()
         silent = False
-        while some := unended(self._workers):
+        while some := self._unended():
             for worker in some:
                 worker.hear()
             now = time.monotonic()

@@ -25,6 +25,7 @@ from harness.plan.plan import make_plan
 from harness.progress import SILENT
 from harness.run import job_script, slurm, slurm_job, slurm_workers, weights_first
 from harness.run.batch_worker import BatchWorker
+from harness.run.batch_workers import BatchWorkers
 from harness.run.cluster import JobEnd, JobState
 from harness.run.gpus_needed import gpus_needed
 from harness.run.job_script import JobCommand, slurm_script
@@ -36,6 +37,7 @@ from harness.run.slurm import Slurm, refusal, sacct_end, scontrol_end, squeue_st
 from harness.run.slurm_job import queue_again, seconds_of
 from harness.run.weights_first import fetch_weights_first
 from harness.run.worker_lines import STORE_FAILED
+from harness.run.workers import Task
 
 SWEEP = [
     "-m", "model=fable_tiny", "quantization=fp32,bf16", "decoding=greedy", "prompts.limit=2",
@@ -373,6 +375,43 @@ def test_gpus_are_as_many_as_weights_and_cache_need(
     assert need.gpus == gpus
     assert need.words.startswith(words)
     assert plan.jobs[0].target.device == "cuda"
+
+
+class _Quick:
+    """A cluster whose jobs end at once, by their own word."""
+
+    def __init__(self) -> None:
+        self.submitted: list[list[str]] = []
+
+    def submit(self, script: Path, count: int, after: Any) -> list[str]:
+        array = len(self.submitted) + 1
+        self.submitted.append([f"{array}_{index}" for index in range(count)])
+        for words in script.read_text().split():
+            Path(words).write_text('{"begin": {}}\n{"end": {"status": 0}}\n')
+        return self.submitted[-1]
+
+    def live(self, jobs: Any) -> dict[str, JobState]:
+        return {}
+
+
+class _QuickWorkers(BatchWorkers):
+    def script(self, jobs: Any, folder: Path, gpus: int | None) -> str:
+        return "\n".join(job.words[job.words.index("--lines") + 1] for job in jobs)
+
+
+def test_each_wave_is_watched_also_one_that_starts_as_the_last_job_ends(outputs: Path) -> None:
+    point = one_point(["model=fable_tiny", "prompts.limit=1", "timing=off", "tracking=off"])
+    plan = make_plan([point], "it")
+    cluster: Any = _Quick()
+    workers = _QuickWorkers(SubmititSlurm(), cluster)
+    events: SimpleQueue[Any] = SimpleQueue()
+    for number in range(3):
+        (worker,) = workers.start([Task(plan, 0)], events)
+        assert events.get(timeout=20) == (worker, None)
+        assert worker.status == 0
+        assert cluster.submitted[-1] == [f"{number + 1}_0"]
+    record = json.loads((plan.folder / "workers" / "jobs.json").read_text())
+    assert [job["lines"] for job in record["jobs"]] == [f"group-0.{number}.jsonl" for number in range(3)]
 
 
 def test_a_head_within_a_job_submits_as_if_it_were_in_none(monkeypatch: pytest.MonkeyPatch) -> None:
