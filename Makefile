@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo real-model test test-slow test-real-model test-wheel lint format bench ui fable clean
+.PHONY: demo real-model test test-slow test-real-model test-ray test-wheel lint format bench ui fable clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -32,6 +32,11 @@ test-real-model: real-model
 	$(BIN)/python -m pip install --quiet --no-deps xllamacpp
 	$(BIN)/python -m pip install --quiet 'transformers[serving]'
 	$(BIN)/python -m pytest -m 'real_model or llama_cpp or real_server'
+
+# Sweeps on a Ray cluster that the tests start, with and without a shared store.
+test-ray: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[ray]'
+	$(BIN)/python -m pytest -m ray
 
 # The wheel, installed elsewhere, finds its configs, experiments and models. Builds need the package registry.
 test-wheel: $(READY)

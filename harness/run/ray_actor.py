@@ -263,12 +263,12 @@ class GroupRunner:
 
 def _gpus() -> str:
     """Return the GPUs of this worker as CUDA names them; empty where it has none."""
-    with suppress(ImportError):
-        import ray
+    if "ray" not in sys.modules or not sys.modules["ray"].is_initialized():
+        return ""
+    import ray
 
-        names = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-        return ",".join(map(str, names)) and os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, names)))
-    return ""
+    names = ",".join(map(str, ray.get_runtime_context().get_accelerator_ids().get("GPU", [])))
+    return names and os.environ.get("CUDA_VISIBLE_DEVICES", names)
 
 
 def _import_path() -> str:

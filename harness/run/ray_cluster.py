@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -55,10 +56,10 @@ def connect(launcher: RayLauncher) -> bool:
             os.environ["RAY_AUTH_MODE"] = (
                 "token"  # Ray looks for it by itself only where it finds the cluster
             )
+    if _is_connected():
+        return False
     import ray
 
-    if ray.is_initialized():
-        return False
     keys = launcher.ray.init.model_dump(exclude_none=True, exclude_defaults=True) | {
         "address": address or "local",
         "log_to_driver": launcher.ray.init.log_to_driver,
@@ -99,7 +100,7 @@ def check_installed() -> None:
 
 def nodes(launcher: RayLauncher) -> dict[str, dict[str, float]]:
     """Return what each node has in all, by its name; of a cluster to be started here, before it is."""
-    if launcher.address is not None:
+    if _is_connected():
         import ray
 
         return {
@@ -118,6 +119,10 @@ def nodes(launcher: RayLauncher) -> dict[str, dict[str, float]]:
         "memory": psutil.virtual_memory().total,
     }
     return {"this machine": here | init.resources}
+
+
+def _is_connected() -> bool:
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 def needed(launcher: RayLauncher) -> dict[str, float]:
