@@ -28,6 +28,8 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }
+_SILENT = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}
+"""Ray's raylet tells of every worker that dies, in a paragraph; the pool tells it in a line."""
 _TOKEN_CURE = "set RAY_AUTH_TOKEN to the cluster's token, or copy its ~/.ray/auth_token here"
 _KEYS = {"CPU": "ray.remote.num_cpus", "GPU": "ray.remote.num_gpus", "memory": "ray.remote.memory"}
 
@@ -47,7 +49,8 @@ def connect(launcher: RayLauncher) -> bool:
         ConfigError: Ray is missing, the cluster cannot be reached, or does not let us in.
     """
     check_installed()
-    for name, value in _QUIET.items():
+    quiet = _QUIET if launcher.ray.init.log_to_driver else _QUIET | _SILENT
+    for name, value in quiet.items():
         os.environ.setdefault(name, value)
     address = launcher.address
     if address is not None:

@@ -182,7 +182,8 @@ def test_the_head_is_killed_and_rays_process_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     store = f"sqlite:///{tmp_path}/mlflow.db"
-    words = [*SWEEP, f"tracking.uri={store}", *RAY]
+    words = [word for word in SWEEP if not word.startswith("quantization")]
+    words += ["quantization=fp32", f"tracking.uri={store}", *RAY]
     head = subprocess.Popen(
         [sys.executable, "-m", "harness", *words, f"hydra.launcher.ray.init.address={address}"],
         stdout=subprocess.PIPE,
@@ -210,8 +211,10 @@ def test_the_head_is_killed_and_rays_process_too(
     said = " ".join(capsys.readouterr().out.split())
     assert "is gone with its Ray process (SYSTEM_ERROR" in said
     assert "(raylet)" not in said
-    assert tables(outputs) == serial
-    assert [run.info.status for run in runs(store, "generation")] == ["FINISHED"] * 4
+    found = tables(outputs)
+    assert len([name for name in found if name.endswith("/tokens")]) == 2
+    assert all(serial[name] == table for name, table in found.items() if "/" in name)
+    assert [run.info.status for run in runs(store, "generation")] == ["FINISHED"] * 2
 
 
 def planned(*words: str) -> tuple[Plan, Any]:
@@ -305,7 +308,7 @@ def test_a_cluster_with_a_token_wants_it(address: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "HOME": str(tmp_path), "RAY_AUTH_TOKEN": "0" * 64, "RAY_AUTH_MODE": "token"},
+        env={**os.environ, "HOME": str(tmp_path), "RAY_AUTH_MODE": "token"},
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

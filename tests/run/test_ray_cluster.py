@@ -151,6 +151,21 @@ def test_ray_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert RayWorkers.here() == "Ray is not installed: pip install 'decoding-harness[ray]'"
 
 
+HEARD = [
+    ("Unauthenticated: RPC error: InvalidAuthToken: token is missing", "the cluster wants its token"),
+    ("Version mismatch: The cluster was started with: Ray: 2.1", "Version mismatch: The cluster was started"),
+    ("", "cannot connect: Failed to connect to Ray cluster at 10.0.0.1:6379; check the address"),
+]
+
+
+@pytest.mark.parametrize(("heard", "line"), HEARD)
+def test_a_cluster_that_lets_nobody_in(heard: str, line: str) -> None:
+    failed = ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379")
+    said = str(ray_cluster._not_connected("10.0.0.1:6379", failed, heard))
+    assert said.startswith("hydra.launcher.ray.init.address=10.0.0.1:6379: ")
+    assert line in said
+
+
 @pytest.mark.parametrize("address", ["10.0.0.1", "host:x", "ray://host", "host:99999"])
 def test_what_is_no_address(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_cluster, "is_installed", lambda: True)
