@@ -71,8 +71,7 @@ def connect(launcher: RayLauncher) -> bool:
     if address is None:
         keys |= {"include_dashboard": launcher.ray.init.include_dashboard}
         keys.setdefault("object_store_memory", _OBJECTS_BYTES)
-        if "num_gpus" not in keys and len(devices()) == 1:
-            keys["num_gpus"] = 0
+        keys.setdefault("num_gpus", _gpus_here())
     with _unheard() as heard, _own_signals():
         try:
             ray.init(**keys)
@@ -118,7 +117,7 @@ def nodes(launcher: RayLauncher) -> dict[str, dict[str, float]]:
     init = launcher.ray.init
     here: dict[str, float] = {
         "CPU": init.num_cpus or os.cpu_count() or 1,
-        "GPU": len(devices()) - 1 if init.num_gpus is None else init.num_gpus,
+        "GPU": _gpus_here() if init.num_gpus is None else init.num_gpus,
         "memory": psutil.virtual_memory().total,
     }
     return {"this machine": here | init.resources}
@@ -150,6 +149,10 @@ def gpus_of(launcher: RayLauncher) -> float:
             len(devices()) > 1 and devices()[0].startswith("cuda") and launcher.ray.init.num_gpus != 0
         )
     return gpus
+
+
+def _gpus_here() -> int:
+    return sum(name.startswith("cuda") for name in devices())
 
 
 def room(need: Mapping[str, float], has: Mapping[str, float]) -> int:
