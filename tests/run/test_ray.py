@@ -31,8 +31,8 @@ from harness.run import ray_cluster, ray_workers
 from harness.run.ray_workers import RayWorkers
 from harness.run.worker_pool import WorkerPool
 
-pytest.importorskip("ray")
-pytestmark = pytest.mark.ray
+# Not `importorskip`: the harness is to import Ray, since it says first what Ray shall keep to itself.
+pytestmark = [pytest.mark.ray, pytest.mark.skipif(not ray_cluster.is_installed(), reason="needs Ray")]
 
 FAKE = ("-I", "-S", str(Path(__file__).with_name("fake_worker.py")))
 SWEEP = [
