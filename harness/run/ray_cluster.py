@@ -228,6 +228,9 @@ def _not_connected(address: str | None, error: BaseException, heard: str) -> Con
     text = f"{type(error).__name__} {error} {heard}"
     if re.search(r"Authentication|Unauthenticated|InvalidAuthToken", text):
         return ConfigError.of(key, f"the cluster wants its token; {_TOKEN_CURE}")
+    if "Could not find any running Ray instance" in text:
+        cure = "start one (`ray start --head`), give HOST:6379, or leave the address out"
+        return ConfigError.of(key, f"no cluster runs on this machine; {cure}")
     if version := re.search(r"[Vv]ersion mismatch.{0,300}", " ".join(text.split())):
         return ConfigError.of(key, f"{version[0].strip()}; install the same versions on both sides")
     if address is not None and "ray client" in text.lower() and "grpc" in text.lower():
