@@ -10,6 +10,9 @@ from harness.analysis.sentence import Link, Sentence, Span, listed
 
 LOOPED = "text/looped_share"
 
+BESIDE_OTHERS = ", beside other jobs"
+"""How the place of a timing ends, in parts.json, where its node was not its own."""
+
 MANY_LOOPS = 0.1
 """Share of outputs stuck in a loop from which a point is named for it."""
 
@@ -48,14 +51,18 @@ def disagreement_sentence(comparison: Comparison) -> Sentence | None:
 
 
 def devices_sentence(completed: Sequence[PointResult]) -> Sentence | None:
-    """Return which points were timed on another device, or with other threads; None where all were alike."""
+    """Return which points were timed on another device, with other threads, or beside other jobs."""
     places: dict[str, list[str]] = {}
     for p in completed:
         place = p.stored.parts().get("timed_on") if p.stored else None
         if isinstance(place, str):
             places.setdefault(place, []).append(p.point.label)
     if len(places) < 2:
-        return None
+        (place,) = places or ("",)
+        if not place.endswith(BESIDE_OTHERS):
+            return None
+        text = "measured on nodes that other jobs may have used at the same time, so it may be too high."
+        return Sentence("Latency", (text,), tone="bad")
     spans: list[Span] = ["not all runs were timed on the same: "]
     for place, labels in places.items():
         spans += [*listed(labels, 4), f" on {place}; "]

@@ -185,11 +185,12 @@ def _run_sweep(points: list[Point], name: str, files: HydraFiles) -> int:
 
     if files.launcher is None:
         return run_sweep(points, name, files)
-    from harness.run.launchers import device_of, workers_of
+    from harness.run.launchers import detach_of, device_of, workers_of
     from harness.run.worker_pool import WorkerPool
 
-    pool = WorkerPool(workers_of(files.launcher, points))
-    return run_sweep(points, name, files, pool, device_of(files.launcher))
+    workers = workers_of(files.launcher, points)
+    device, pool = device_of(files.launcher), WorkerPool(workers)
+    return run_sweep(points, name, files, pool, device, detach_of(files.launcher, workers))
 
 
 def _plan(words: list[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -30,6 +30,7 @@ class BatchWorker:
         cluster: that has it.
         events: receives what it tells.
         attached: whether an earlier head submitted it, so that what it said before was read.
+        later: ids of jobs that were submitted for later, and are cancelled with it.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class BatchWorker:
         events: SimpleQueue[Event],
         *,
         attached: bool = False,
+        later: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self.job, self.name = job, f"job {job}"
         self.after: After = "count"
@@ -50,7 +52,7 @@ class BatchWorker:
         self._end: JobEnd | None = None
         self._gone: float | None = None
         self._shown = ""
-        self._attached = attached
+        self._attached, self._later = attached, later
 
     def how_it_ended(self) -> str:
         """Return in a few words how it ended, and the last line of its log."""
@@ -61,7 +63,7 @@ class BatchWorker:
     def end(self) -> None:
         """Cancel it."""
         if self.status is None:
-            self._cluster.cancel([self.job])
+            self._cluster.cancel([self.job, *self._later()])
 
     def wait(self) -> None:
         """Wait until it is gone; kill it where that takes long."""

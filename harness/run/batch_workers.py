@@ -90,6 +90,10 @@ class BatchWorkers:
             raise HarnessError("the batch system does not answer; try again when squeue does")
         return {job: found[job.id] for job in record.jobs if job.id in found}
 
+    def how_ended(self, job: SubmittedJob) -> str:
+        """Return in a few words how a job ended that is not live any more."""
+        return self._cluster.ended(job.id).words
+
     def start(self, tasks: Sequence[Task], events: SimpleQueue[Event]) -> Sequence[BatchWorker]:
         """Go on with jobs that are queued or running already, and submit the others."""
         record = self.record(tasks[0].plan)
@@ -102,10 +106,13 @@ class BatchWorkers:
             job = known.get(task.group) or new[task.group]
             lines = task.folder / job.lines
             attached = task.group in known
-            started.append(BatchWorker(job.id, lines, task.log, self._cluster, events, attached=attached))
+            worker = BatchWorker(
+                job.id, lines, task.log, self._cluster, events, attached=attached, later=self._later
+            )
+            started.append(worker)
             if attached:
-                said = f"{plan_name(task)}: going on with job {job.id}, which was submitted before"
-                events.put((started[-1], {"message": said}))
+                said = f"was submitted before; going on with it for {plan_name(task)}"
+                events.put((worker, {"message": said}))
         self._workers = [*unended(self._workers), *started]
         if self._watch is None or not self._watch.is_alive():
             self._watch = threading.Thread(target=self._keep_watch, daemon=True)
@@ -146,6 +153,12 @@ class BatchWorkers:
             record.add(submitted)
             found |= {job.group: job for job in submitted}
         return found
+
+    def _later(self) -> list[str]:
+        """Return the ids of jobs that wait for a turn that has not come: a head that waits submits none."""
+        watched = {worker.job for worker in self._workers}
+        live = None if self._record is None else self._cluster.live([job.id for job in self._record.jobs])
+        return [job for job in live or () if job not in watched]
 
     def _needs(self, plan: Plan) -> dict[int, Need]:
         return {number: gpus_needed(plan, group, self._launcher) for number, group in enumerate(plan.groups)}

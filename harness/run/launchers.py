@@ -9,8 +9,10 @@ from harness.config.launcher_section import PREFIX, LauncherSection
 from harness.config.local_gpus import LocalGpus
 from harness.config.point import Point
 from harness.config.ray_launcher import RayLauncher
-from harness.config.submitit_launchers import SubmititLocal, SubmititSlurm
+from harness.config.submitit_launchers import BatchLauncher, SubmititLocal, SubmititSlurm
 from harness.models.device import WorkerDevice
+from harness.run.batch_workers import BatchWorkers
+from harness.run.detached import Detach, detach_to
 from harness.run.workers import Workers
 
 
@@ -42,6 +44,13 @@ def device_of(launcher: LauncherSection | None) -> WorkerDevice | None:
     memory = None if launcher.device_gb is None else int(launcher.device_gb * 1e9)
     cure = f"set {PREFIX}{launcher.GPUS}=1" if launcher.GPUS else "use a launcher whose workers have one"
     return WorkerDevice(launcher.device, memory if launcher.device == "cuda" else None, cure)
+
+
+def detach_of(launcher: LauncherSection, workers: Workers) -> Detach | None:
+    """Return what submits a sweep without waiting for it; None where the command waits."""
+    if isinstance(launcher, BatchLauncher) and isinstance(workers, BatchWorkers) and not launcher.wait:
+        return detach_to(workers)
+    return None
 
 
 def workers_of(launcher: LauncherSection, points: Sequence[Point]) -> Workers:

@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from harness.config.point import Point
 from harness.config.ray_launcher import RayLauncher
 from harness.errors import ConfigError
+from harness.models.device import SHARES_NODE
 from harness.models.memory import WORKERS_ON_DEVICE
 from harness.plan.plan import Plan
 from harness.progress import Progress
@@ -162,6 +163,9 @@ class RayWorkers:
             on_node = max((ray_cluster.room(need, has) for has in self._nodes.values()), default=1)
             beside = int(1 / gpus + 1e-9) if device == "gpu" else min(self.places(task.plan), max(1, on_node))
             environment[WORKERS_ON_DEVICE] = str(beside)
+            most = max((has.get("CPU", 0) for has in self._nodes.values()), default=0)
+            if device == "cpu" and self._launcher.address is not None and cpus < most:
+                environment[SHARES_NODE] = "1"  # with other jobs: the workers of this sweep take turns
         # What follows the sweep's folder, which the node may have elsewhere.
         return Run(COMMAND, tuple(task.words[1:]), environment, os.getcwd(), str(task.plan.folder), device)
 

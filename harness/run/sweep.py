@@ -19,6 +19,7 @@ from harness.models.device import WorkerDevice
 from harness.plan.plan import Plan, make_plan
 from harness.report import print_sweep, write_sweep_reports
 from harness.report.console import SafeConsole
+from harness.run.detached import Detach
 from harness.run.display import Display, print_hints, print_title, print_warning, print_warnings
 from harness.run.estimate import expected_work
 from harness.run.executor import Executor, Outcome
@@ -42,6 +43,7 @@ def run_sweep(
     files: HydraFiles,
     executor: Executor | None = None,
     device: WorkerDevice | None = None,
+    detach: Detach | None = None,
 ) -> int:
     """Run what the store lacks of these points.
 
@@ -51,9 +53,10 @@ def run_sweep(
         files: what Hydra would write of the command, written into the sweep's folder.
         executor: runs the groups; this process when None.
         device: of the executor, where it is on other machines.
+        detach: submits what is to be run, in place of the executor, where the store lacks anything.
 
     Returns:
-        The exit status: 0 when every point is done and shows what was expected, else 1.
+        The exit status: 0 when every point is done and shows what was expected, or was submitted; else 1.
 
     Raises:
         ConfigError: a point cannot be prepared; nothing was loaded.
@@ -70,7 +73,15 @@ def run_sweep(
         sweep.save()
         for path, text in files(sweep.folder).items():
             write_text(sweep.folder / path, text)
+        if detach is not None and (said := _detached(detach, plan, console)):
+            console.print(Text(visible("\n".join(said))), soft_wrap=True)
+            return 0
         return _Run(plan, sweep, console).go(executor or LocalExecutor())
+
+
+def _detached(detach: Detach, plan: Plan, console: SafeConsole) -> Sequence[str]:
+    with Display(console, len(plan.jobs)) as display:
+        return detach(plan, display)
 
 
 class _Run:

@@ -11,14 +11,13 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from harness.artifacts.job import families
-from harness.artifacts.registry import inventory
 from harness.errors import StoreError
 from harness.plan.plan import Plan
 from harness.progress import Progress, bar_beside
 from harness.run.executor import Outcome
 from harness.run.planned_points import write_points
 from harness.run.worker_lines import STORE_FAILED
-from harness.run.workers import Event, Task, Worker, Workers
+from harness.run.workers import Event, Task, Worker, Workers, is_complete
 from harness.store.stored_point import stored_point
 
 _POLL_S = 0.5
@@ -86,7 +85,7 @@ class _PoolRun:
 
     def outcomes(self) -> Generator[Outcome]:
         for number in list(self._waiting):
-            if self._is_complete(number):
+            if is_complete(self._plan, number):
                 self._waiting.remove(number)
                 self._ended.add(number)
                 now = time.time()
@@ -108,13 +107,6 @@ class _PoolRun:
             for one in self._running:
                 one.worker.wait()
             self._workers.close()
-
-    def _is_complete(self, number: int) -> bool:
-        jobs = self._plan.groups[number].jobs
-        if any(self._plan.missing[index] for index in jobs):
-            return False
-        held = inventory(self._plan.outputs, thorough=True)
-        return not any(held.damage(self._plan.jobs[index].point_id for index in jobs))
 
     def _start_what_can_start(self) -> None:
         free = self._workers.places(self._plan) - len(self._running)

@@ -9,6 +9,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, Protocol
 
+from harness.artifacts.registry import inventory
 from harness.plan.plan import Plan
 from harness.progress import Progress
 
@@ -154,6 +155,15 @@ def exit_reason(status: int) -> str:
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"
     return f"ended with exit status {status}"
+
+
+def is_complete(plan: Plan, number: int) -> bool:
+    """Return whether the store has all of a group, undamaged."""
+    jobs = plan.groups[number].jobs
+    if any(plan.missing[index] for index in jobs):
+        return False
+    held = inventory(plan.outputs, thorough=True)
+    return not any(held.damage(plan.jobs[index].point_id for index in jobs))
 
 
 def groups_at_once(plan: Plan, most: float) -> str:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from mlflow_runs import runs
+from stored_tables import tables
 
 from harness.cli.main import main
 from harness.config.hydra_app import one_point
@@ -43,22 +43,6 @@ SWEEP = [
     "timing.new_tokens=2",
 ]
 WORKERS = ["hydra/launcher=local_gpus", "hydra.launcher.workers=2"]
-TABLES = {
-    "tokens": None,
-    "drift": None,
-    "generations": ["prompt_id", "sample", "output", "finish_reason", "mean_logprob", "distinct_2"],
-}
-
-
-def tables(outputs: Path) -> dict[str, Any]:
-    """All that does not depend on time, by point and table."""
-    found: dict[str, Any] = {}
-    for folder in sorted((outputs / "points").iterdir()):
-        for name, columns in TABLES.items():
-            if (folder / f"{name}.parquet").is_file():
-                table = pq.read_table(folder / f"{name}.parquet", columns=columns)
-                found[f"{folder.name}/{name}"] = table.to_pylist()
-    return found
 
 
 @pytest.fixture(scope="module")
