@@ -213,7 +213,7 @@ class RayWorker:
         shipment = Shipment(
             points=(plan.folder / FILE).read_text(),
             gets=gets(plan, jobs),
-            files=Folder("", files=names or ("-",)),
+            files=Folder("", files=names or ("-",)),  # none named would mean all
             links=links,
             gives=gives(jobs),
         )
@@ -261,7 +261,10 @@ class RayWorker:
         while not ray.wait([reference], timeout=_ASKED_S)[0]:
             if self._ending.is_set() and not also_when_ending:
                 raise _EndedError
-        return ray.get(reference)
+        try:
+            return ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error  # what happened there, without its traceback
 
     def _kill(self) -> None:
         """End its process and Ray's, which waits for room perhaps."""
