@@ -204,11 +204,9 @@ def why_it_died(error: BaseException) -> tuple[str, bool]:
     """Return in a few words why a worker is gone, as Ray says, and whether once more would be the same."""
     text = " ".join(str(error).split())
     kind = type(error).__name__
-    if "No module named 'harness'" in text:
-        return (
-            "cannot be started: this package is not installed on its node; install the same version there",
-            True,
-        )
+    if re.search(r"No module named 'harness\b", text):
+        cure = "this package is not installed on its node, or in another version; install the same one there"
+        return f"cannot be started: {cure}", True
     if missing := re.search(r"No module named '([\w.]+)'", text):
         return f"cannot be started: {missing[1]} is not installed on its node", True
     if kind == "RuntimeEnvSetupError" or ("runtime_env" in text.lower() and "fail" in text.lower()):

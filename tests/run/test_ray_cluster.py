@@ -127,6 +127,7 @@ REASONS = [
         "this package is not installed on its node",
         True,
     ),
+    ("...\nModuleNotFoundError: No module named 'harness.run'", "or in another version", True),
     ("...\nModuleNotFoundError: No module named 'rich'", "rich is not installed on its node", True),
     ("Failed to set up runtime_env: pip failed", "its runtime_env cannot be set up", True),
     ("something\nelse", "is gone (RuntimeError: something)", False),
