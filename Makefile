@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 NEEDS_NOTHING_ELSE := not real_model and not llama_cpp and not real_server and not slurm and not ray
 
-.PHONY: demo real-model test test-slow test-slurm test-real-model test-wheel lint format docs reference pictures bench ui fable clean
+.PHONY: demo real-model test test-slow test-slurm test-ray test-real-model test-wheel lint format docs reference pictures bench ui fable clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +38,11 @@ test-real-model: real-model
 	$(BIN)/python -m pip install --quiet --no-deps xllamacpp
 	$(BIN)/python -m pip install --quiet 'transformers[serving]'
 	$(BIN)/python -m pytest -m 'real_model or llama_cpp or real_server'
+
+# Sweeps on a Ray cluster that the tests start, with and without a shared store.
+test-ray: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[ray]'
+	$(BIN)/python -m pytest -m ray
 
 # The wheel, installed elsewhere, finds its configs, experiments and models. Builds need the package registry.
 test-wheel: $(READY)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _SHARED = (
     "latency was measured on a node that other jobs may have used at the same time, so it may be too high; "
-    "add 'hydra.launcher.additional_parameters={exclusive: true}' to have nodes alone"
+    "add 'hydra.launcher.additional_parameters={exclusive: true}' to have nodes of SLURM alone, or give "
+    "hydra.launcher.ray.remote.num_cpus all CPUs of a node of Ray"
 )
 
 

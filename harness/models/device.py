@@ -19,6 +19,9 @@ from typing import Any
 from harness.errors import ConfigError
 from harness.once import Once
 
+SHARES_NODE = "HARNESS_SHARES_NODE"
+"""The environment variable that tells a worker, if 1, that others may compute on its node's CPUs."""
+
 
 def devices() -> tuple[str, ...]:
     """Return the devices of this machine, the preferred one first: every `cuda:N`, `mps`, `cpu`.
@@ -201,8 +204,10 @@ def slurm_memory() -> int | None:
 
 
 def shares_its_node() -> bool:
-    """Return whether this process is in a SLURM job that has but some of its node's CPUs."""
-    return 0 < _slurm_number("SLURM_CPUS_ON_NODE") < (os.cpu_count() or 1)
+    """Return whether this process has but some of its node's CPUs, beside other jobs of SLURM or Ray."""
+    return os.environ.get(SHARES_NODE) == "1" or 0 < _slurm_number("SLURM_CPUS_ON_NODE") < (
+        os.cpu_count() or 1
+    )
 
 
 def _slurm_number(name: str) -> int:
