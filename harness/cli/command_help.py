@@ -104,6 +104,7 @@ samples would differ: other versions, another kind of device. What it tells is J
 
   SWEEP           the sweep's folder, or its name in the store
   --group K       number of the group, from 0, in the order in which `harness plan` lists them
+  --shard I/N     a share of it, where N workers run the group: number of this one, from 0
   --without I,J   points to leave out, by number
   --cores I,J     CPU cores to keep to
   --shared FILE   locks of a device that others use too: latency is measured alone on it

@@ -13,7 +13,7 @@ EXIT = {
 }
 VARIABLES = {
     "HARNESS_OUTPUTS": "folder of the store; without it `outputs` in the working folder",
-    "HARNESS_LOCKS": "how processes of a store keep each other out: auto, fcntl (the kernel's) or files",
+    "HARNESS_LOCKS": "kind of the store's locks: auto, fcntl or files; auto: the kernel's, where those hold",
     "MLFLOW_TRACKING_URI": "MLflow's store where tracking.uri is null; a password in it is written nowhere",
     "HYDRA_FULL_ERROR": "1 shows the traceback of an unexpected error",
     "OMP_NUM_THREADS": "CPU threads with engine.threads=auto; else what affinity, cgroup and SLURM leave",
