@@ -64,10 +64,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The documentation as a site, in site/: strictly, and without anything that a page would fetch from elsewhere.
+# The documentation as a site, in site/: strictly (which --quiet would undo), and without anything that a page would
+# fetch from elsewhere.
 docs: reference
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	$(BIN)/python -m tools.outside_links site
 
 # docs/reference, from the code.
