@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo real-model test test-slow test-real-model test-ray test-wheel lint format bench ui fable clean
+.PHONY: demo real-model test test-slow test-slurm test-real-model test-ray test-wheel lint format bench ui fable clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,6 +25,10 @@ test: $(READY)
 # Minutes: a sweep killed at twenty random moments.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n auto -m slow
+
+# Sweeps through a SLURM that is started for it; skipped where slurmctld, slurmd, munge, slurm-client are missing.
+test-slurm: $(READY)
+	$(BIN)/python -m pytest -m slurm
 
 # What was recorded of a real model, held against it in float64; llama.cpp's own server with the same weights,
 # and that of transformers.

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from harness.analysis.comparison import Comparison
 from harness.analysis.point_results import PointResult
 from harness.analysis.sentence import Link, Sentence, Span, listed
+from harness.store.device_turns import BESIDE_OTHERS
 
 LOOPED = "text/looped_share"
-
-BESIDE_OTHERS = ", beside other jobs"
-"""How the place of a timing ends, in parts.json, where its node was not its own."""
 
 MANY_LOOPS = 0.1
 """Share of outputs stuck in a loop from which a point is named for it."""

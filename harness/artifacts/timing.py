@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.answer_notices import BESIDE_OTHERS
 from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.job import Job
 from harness.config.point import Point
+from harness.store.device_turns import BESIDE_OTHERS
 
 if TYPE_CHECKING:
     from harness.store.records import Repetition

@@ -53,9 +53,10 @@ class LocalQueue:
         found = {}
         for job in jobs:
             facts = _facts(job)
-            if "status" in facts or _cancelled(job).exists() or not _is_running(int(job.partition("_")[0])):
-                continue
             running = "pid" in facts
+            left_out = _cancelled(job).exists() and not running
+            if "status" in facts or left_out or not _is_running(int(job.partition("_")[0])):
+                continue
             found[job] = JobState(running, "running here" if running else "queued (one after the other)")
         return found
 

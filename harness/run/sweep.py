@@ -74,7 +74,8 @@ def run_sweep(
         for path, text in files(sweep.folder).items():
             write_text(sweep.folder / path, text)
         if detach is not None and (said := _detached(detach, plan, console)):
-            console.print(Text(visible("\n".join(said))), soft_wrap=True)
+            for line in said:
+                console.print(Text(visible(line)), soft_wrap=True)
             return 0
         return _Run(plan, sweep, console).go(executor or LocalExecutor())
 

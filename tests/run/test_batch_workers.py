@@ -1,4 +1,4 @@
-"""Groups as jobs of a batch system: what SLURM's commands say, and sweeps through jobs of this machine."""
+"""Groups as jobs of a batch system: what a head makes of them, and sweeps through jobs of this machine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -16,78 +17,30 @@ from typing import Any
 import pytest
 from stored_tables import tables
 
+from harness.backends.hf.target import HfTarget
 from harness.cli.main import main
+from harness.config.hydra_app import one_point
 from harness.config.submitit_launchers import SubmititSlurm
-from harness.run import job_script, slurm, slurm_job, slurm_workers
+from harness.plan.plan import make_plan
+from harness.progress import SILENT
+from harness.run import weights_first
 from harness.run.batch_worker import BatchWorker
+from harness.run.batch_workers import BatchWorkers
 from harness.run.cluster import JobEnd, JobState
-from harness.run.job_script import JobCommand, slurm_script
+from harness.run.gpus_needed import gpus_needed
+from harness.run.launchers import device_of
 from harness.run.lines_file import LinesFile, LinesReader
-from harness.run.slurm import Slurm, sacct_end, scontrol_end, squeue_states
-from harness.run.slurm_job import queue_again, seconds_of
+from harness.run.local_queue import LocalQueue
+from harness.run.planned_points import write_points
+from harness.run.weights_first import fetch_weights_first
+from harness.run.worker_lines import STORE_FAILED
+from harness.run.workers import Task
 
 SWEEP = [
     "-m", "model=fable_tiny", "quantization=fp32,bf16", "decoding=greedy", "prompts.limit=2",
     "generation.max_new_tokens=8", "engine.batch_rows=1", "timing=off", "tracking=off",
 ]  # fmt: skip
 LOCAL = ["hydra/launcher=submitit_local"]
-
-SQUEUE = """\
-17_0|RUNNING|None|node7
-17_1|PENDING|Resources|
-17_2|PENDING|JobArrayTaskLimit|
-18_0|COMPLETING|None|node7
-19_0|PENDING|BeginTime|
-20_0|FAILED|NonZeroExitCode|node1
-nonsense
-"""
-
-
-def test_what_squeue_lists() -> None:
-    assert squeue_states(SQUEUE) == {
-        "17_0": JobState(True, "running on node7"),
-        "17_1": JobState(False, "queued (Resources)"),
-        "17_2": JobState(False, "queued (JobArrayTaskLimit)"),
-        "18_0": JobState(True, "completing"),
-        "19_0": JobState(False, "queued (BeginTime)"),
-    }
-
-
-@pytest.mark.parametrize(
-    ("state", "code", "words", "after", "status"),
-    [
-        ("OUT_OF_MEMORY", "0:125", "ran out of memory (OUT_OF_MEMORY)", "count", None),
-        ("NODE_FAIL", "0:0", "lost its node (NODE_FAIL)", "count", None),
-        ("TIMEOUT", "0:15", "reached its time limit (TIMEOUT)", "count", None),
-        ("PREEMPTED", "0:15", "was preempted", "again", None),
-        ("CANCELLED", "0:15", "was cancelled (CANCELLED)", "never", None),
-        ("FAILED", "137:0", "was killed (SIGKILL)", "count", 137),
-        ("FAILED", "0:9", "was killed (SIGKILL)", "count", 137),
-        ("FAILED", "4:0", "ended with exit status 4", "count", 4),
-        ("COMPLETED", "0:0", "ended with exit status 0", "count", 0),
-    ],
-)
-def test_how_a_job_ended(state: str, code: str, words: str, after: str, status: int | None) -> None:
-    line = (
-        f"JobId=18 ArrayJobId=17 ArrayTaskId=1 JobName=harness JobState={state} Reason=x ExitCode={code} A=B"
-    )
-    for end in (scontrol_end(line), sacct_end(f"{state}{' by 0' * (state == 'CANCELLED')}|{code}\n")):
-        assert end is not None
-        assert end.words.startswith(words)
-        assert (end.after, end.status) == (after, status)
-
-
-def test_slurm_that_does_not_answer_has_not_lost_its_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = ["slurm_load_jobs error: Unable to contact slurm controller (connect failure)"]
-
-    def run(words: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(words, 1, "", said[0])
-
-    monkeypatch.setattr(slurm, "_run", run)
-    assert Slurm().live(["17_0"]) is None
-    said[0] = "slurm_load_jobs error: Invalid job id specified"
-    assert Slurm().live(["17_0"]) == {}
-    assert Slurm().ended("17_0").words == "is gone, and SLURM does not tell how it ended"
 
 
 class _Told:
@@ -151,92 +104,59 @@ def test_a_job_that_vanishes_is_dead_within_seconds(tmp_path: Path) -> None:
     assert worker.how_it_ended() == "was killed (SIGKILL)"
 
 
-@pytest.mark.parametrize(
-    ("left", "seconds"),
-    [("2:03", 123), ("1:02:03", 3723), ("1-02:03:04", 93784), ("UNLIMITED", None), ("", None)],
-)
-def test_the_time_that_is_left(left: str, seconds: int | None) -> None:
-    assert seconds_of(left) == seconds
-
-
-@pytest.mark.parametrize(
-    ("queue", "restarts", "words", "requeued"),
-    [
-        ("RUNNING|3:00:00", "5", "was preempted", True),
-        ("RUNNING|2:00", "0", "reached its time limit; raise hydra.launcher.timeout_min", True),
-        ("RUNNING|2:00", "1", "reached its time limit; raise hydra.launcher.timeout_min", False),
-        ("CANCELLED|3:00:00", "0", None, False),
-        ("", "0", None, False),
-    ],
-)
-def test_a_job_that_is_told_to_end_is_queued_again_where_that_helps(
-    queue: str, restarts: str, words: str | None, requeued: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    called: list[list[str]] = []
-
-    def output(words: list[str]) -> str:
-        called.append(words)
-        return queue + "\n"
-
-    facts = {"SLURM_JOB_ID": "18", "SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "1"}
-    facts |= {
-        "SLURM_RESTART_COUNT": restarts,
-        "HARNESS_SIGNAL_DELAY_S": "120",
-        "HARNESS_MAX_NUM_TIMEOUT": "1",
-    }
-    for name, value in facts.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(slurm_job, "_output", output)
-    found = queue_again()
-    assert (found and found.words) == words
-    assert (["scontrol", "requeue", "17_1"] in called) is requeued
-    monkeypatch.delenv("SLURM_JOB_ID")
-    assert queue_again() is None
-
-
-def test_the_options_of_sbatch_are_submitits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    launcher = SubmititSlurm(
-        partition="a100", timeout_min=90, mem_gb=64, cpus_per_task=8, gpus_per_node=1, account="lab",
-        additional_parameters={"mail-type": "END", "exclusive": True}, array_parallelism=2,
-        setup=("module load cuda",), srun_args=("--mpi=none",), python="apptainer exec it.sif python",
-    )  # fmt: skip
-    monkeypatch.setattr("submitit.SlurmExecutor.affinity", lambda *_: 2)
-    jobs = [
-        JobCommand(["/a b/sweep", "--group", str(number)], tmp_path / f"{number}.log") for number in range(3)
-    ]
-    script = slurm_script(launcher, jobs, tmp_path, 1)
-    options = {line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")}
-    assert options >= {
-        "partition=a100", "time=90", "mem=65536MB", "cpus-per-task=8", "gpus-per-node=1", "array=0-2%2",
-        "mail-type=END", "exclusive", "account=lab", "signal=USR2@120", "requeue", "ntasks-per-node=1",
-    }  # fmt: skip
-    assert "module load cuda" in script.splitlines()
-    assert "srun --unbuffered --mpi=none apptainer exec it.sif python -m harness worker" in script
-    assert "1) words=('/a b/sweep' --group 1);" in script
-    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
-
-
-def test_what_is_missing_here_is_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["check", *SWEEP, "hydra/launcher=submitit_slurm"]
-    monkeypatch.setattr(slurm.shutil, "which", lambda name: None)
-    assert main(words) == 2
-    assert (
-        "no sbatch here; run it on a login node, or use hydra/launcher=local_gpus" in capsys.readouterr().err
-    )
-    assert "no sbatch here" in slurm_workers.SlurmWorkers.here()
-    monkeypatch.setattr(job_script, "find_spec", lambda name: None)
-    assert main(words) == 2
-    assert "submitit is not installed: pip install 'decoding-harness[slurm]'" in capsys.readouterr().err
-
-
-def test_jobs_of_this_machine_make_the_same_tables(
-    tmp_path: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Submitted and left; then a head that waits for them, and starts one again that is killed."""
+@pytest.fixture
+def own_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue of this test alone."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
+
+
+def test_a_job_of_this_machine_is_left_and_found_again(
+    tmp_path: Path,
+    outputs: Path,
+    own_queue: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [word.replace("fp32,bf16", "fp32") for word in SWEEP]
+    assert main([*words, *LOCAL, "hydra.launcher.wait=false"]) == 0
+    assert "1 job submitted" in capsys.readouterr().out
+    assert main([*words, *LOCAL]) == 0
+    assert "was submitted before; going on with it for fable_tiny fp32" in capsys.readouterr().out
+    there = tables(outputs)
+    monkeypatch.setenv("HARNESS_OUTPUTS", str(tmp_path / "serial"))
+    assert main(words) == 0
+    assert there == tables(tmp_path / "serial")
+
+
+@pytest.mark.slow
+def test_ctrl_c_cancels_jobs_of_this_machine(
+    outputs: Path, own_queue: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> None:
+        while not list(outputs.glob("points/*/partial/generations-*")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert main([*SWEEP, "drift.enabled=false", *LOCAL]) == 130
+    assert "the same command resumes from here" in capsys.readouterr().out
+    (record,) = outputs.glob("sweeps/*/workers/jobs.json")
+    jobs = [job["id"] for job in json.loads(record.read_text())["jobs"]]
+    assert len(jobs) == 2
+    assert LocalQueue().live(jobs) == {}
+    assert {LocalQueue().ended(job).words for job in jobs} == {"was cancelled"}
+
+
+@pytest.mark.slow
+def test_jobs_of_this_machine_make_the_same_tables(
+    tmp_path: Path,
+    outputs: Path,
+    own_queue: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Submitted and left; then a head that waits for them, and starts one again that is killed."""
     assert main([*SWEEP, *LOCAL, "hydra.launcher.wait=false"]) == 0
     assert "2 jobs submitted" in capsys.readouterr().out
 
@@ -260,6 +180,93 @@ def test_jobs_of_this_machine_make_the_same_tables(
     monkeypatch.setenv("HARNESS_OUTPUTS", str(tmp_path / "serial"))
     assert main(SWEEP) == 0
     assert there == tables(tmp_path / "serial")
+
+
+def test_weights_are_fetched_once_and_only_where_a_model_is_needed(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan([one_point(["model=fable_tiny", "timing=off", "tracking=off"])], "it")
+    there = replace(plan.jobs[0].target.info, id="org/model", revision="abc", weight_files=("a.safetensors",))
+    monkeypatch.setattr(HfTarget, "checkpoints", lambda self, second: [there, there])
+    fetched: list[Any] = []
+    monkeypatch.setattr(weights_first, "fetch_weights", lambda *words: fetched.append(words[:3]))
+    fetch_weights_first(plan, SILENT)
+    assert fetched == [("org/model", "abc", ("a.safetensors",))]
+    plan.__dict__["missing"] = ((),)
+    fetch_weights_first(plan, SILENT)
+    assert len(fetched) == 1
+
+
+@pytest.mark.parametrize(
+    ("memory", "gpus", "words"),
+    [
+        (80, 1, "1 GPU of 80 GB for 1.6 MiB of weights"),
+        (0.001, 3, "3 GPUs of 0.001 GB for 1.6 MiB of weights"),
+        (None, 1, "1 GPU each, since hydra.launcher.gpu_memory_gb is not given"),
+    ],
+)
+def test_gpus_are_as_many_as_weights_and_cache_need(
+    memory: float | None, gpus: int, words: str, outputs: Path
+) -> None:
+    launcher = SubmititSlurm(gpus_per_node="auto", gpu_memory_gb=memory)
+    point = one_point(["model=fable_tiny", "prompts.limit=1", "timing=off", "tracking=off"])
+    plan = make_plan([point], "it", device_of(launcher))
+    need = gpus_needed(plan, plan.groups[0], launcher)
+    assert need.gpus == gpus
+    assert need.words.startswith(words)
+    assert plan.jobs[0].target.device == "cuda"
+
+
+class _Quick:
+    """A cluster whose jobs end at once, by their own word."""
+
+    def __init__(self) -> None:
+        self.submitted: list[list[str]] = []
+
+    def submit(self, script: Path, count: int, after: Any) -> list[str]:
+        array = len(self.submitted) + 1
+        self.submitted.append([f"{array}_{index}" for index in range(count)])
+        for words in script.read_text().split():
+            Path(words).write_text('{"begin": {}}\n{"end": {"status": 0}}\n')
+        return self.submitted[-1]
+
+    def live(self, jobs: Any) -> dict[str, JobState]:
+        return {}
+
+
+class _QuickWorkers(BatchWorkers):
+    def script(self, jobs: Any, folder: Path, gpus: int | None) -> str:
+        return "\n".join(job.words[job.words.index("--lines") + 1] for job in jobs)
+
+
+def test_each_wave_is_watched_also_one_that_starts_as_the_last_job_ends(outputs: Path) -> None:
+    point = one_point(["model=fable_tiny", "prompts.limit=1", "timing=off", "tracking=off"])
+    plan = make_plan([point], "it")
+    cluster: Any = _Quick()
+    workers = _QuickWorkers(SubmititSlurm(), cluster)
+    events: SimpleQueue[Any] = SimpleQueue()
+    for number in range(3):
+        (worker,) = workers.start([Task(plan, 0)], events)
+        assert events.get(timeout=20) == (worker, None)
+        assert worker.status == 0
+        assert cluster.submitted[-1] == [f"{number + 1}_0"]
+    record = json.loads((plan.folder / "workers" / "jobs.json").read_text())
+    assert [job["lines"] for job in record["jobs"]] == [f"group-0.{number}.jsonl" for number in range(3)]
+
+
+def test_a_job_whose_lines_find_a_full_disk_says_so_by_its_status(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model=fable_tiny", "prompts.limit=1", "generation.max_new_tokens=2", "timing=off"]
+    plan = make_plan([one_point([*words, "tracking=off"])], "it")
+    write_points(plan)
+    words = ["worker", str(plan.folder), "--group", "0", "--lines"]
+    assert main([*words, "/dev/full"]) == STORE_FAILED
+    assert "/dev/full cannot be written (No space left on device)" in capsys.readouterr().err
+    assert main([*words, str(outputs / "lines"), "--without", "0"]) == 0
+    told = [json.loads(line) for line in (outputs / "lines").read_text().splitlines()]
+    assert told[0]["begin"]["pid"] == os.getpid()
+    assert told[-1] == {"end": {"status": 0}}
 
 
 def test_lines_that_are_none_are_left_out(tmp_path: Path) -> None:
