@@ -19,6 +19,7 @@ from harness.config.launcher_section import PREFIX
 from harness.config.ray_launcher import RayLauncher
 from harness.errors import ConfigError, first_line
 from harness.models.device import devices
+from harness.run.workers import After
 
 _REACHED_S = 10.0
 _OBJECTS_BYTES = 256 * 2**20
@@ -200,25 +201,27 @@ def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else f"{value:g}"
 
 
-def why_it_died(error: BaseException) -> tuple[str, bool]:
-    """Return in a few words why a worker is gone, as Ray says, and whether once more would be the same."""
+def why_it_died(error: BaseException) -> tuple[str, After]:
+    """Return in a few words why a worker is gone, as Ray says, and whether another takes its place."""
     text = " ".join(str(error).split())
     kind = type(error).__name__
     if re.search(r"No module named 'harness\b", text):
         cure = "this package is not installed on its node, or in another version; install the same one there"
-        return f"cannot be started: {cure}", True
+        return f"cannot be started: {cure}", "never"
     if missing := re.search(r"No module named '([\w.]+)'", text):
-        return f"cannot be started: {missing[1]} is not installed on its node", True
+        return f"cannot be started: {missing[1]} is not installed on its node", "never"
     if kind == "RuntimeEnvSetupError" or ("runtime_env" in text.lower() and "fail" in text.lower()):
-        return f"cannot be started: its runtime_env cannot be set up ({text[-200:]})", True
+        return f"cannot be started: its runtime_env cannot be set up ({text[-200:]})", "never"
     if "OutOfMemory" in kind or "low on memory" in text or "OutOfMemory" in text:
         cure = f"{PREFIX}ray.remote.memory=BYTES keeps so many workers off a node"
-        return f"was killed by Ray, since its node ran out of memory ({cure})", False
+        return f"was killed by Ray, since its node ran out of memory ({cure})", "count"
     if re.search(r"node (has|was|is) (died|dead|terminated|removed)|node died|NodeDied", text):
-        return "is gone, since its node died", False
+        return "is gone, since its node died", "again"
     if said := re.search(r"Worker exit type: (\w+) Worker exit detail: ([^.]*\.?[^.]*)\.", text):
-        return f"is gone with its Ray process ({said[1]}: {said[2].strip()})", False
-    return f"is gone ({kind}: {first_line(error)})", False
+        return f"is gone with its Ray process ({said[1]}: {said[2].strip()})", "count"
+    if kind == "ActorUnavailableError":
+        return "could not be reached for a while", "count"
+    return f"is gone ({kind}: {first_line(error)})", "count"
 
 
 def _not_connected(address: str | None, error: BaseException, heard: str) -> ConfigError:

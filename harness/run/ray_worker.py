@@ -29,6 +29,10 @@ _ASKED_S = 0.5
 _LOOK_S = 2.0
 NODES_BACK_S = 60.0
 """A worker that no node could take is given up after this: nodes that died may come back."""
+_NODE_MISSED_S = 60.0
+"""Ray misses a node that died within this."""
+_NODES_LOST = 10
+"""Nodes that may be lost under a group before their loss counts as its own death."""
 _AT_ONCE = 4
 """Chunks that are sent in one call."""
 _GONE = -9
@@ -126,9 +130,9 @@ class RayWorker:
             status = error.exit_status
             self._tell(error=" ".join(str(error).split()))
         except Exception as error:
-            reason, for_ever = why_it_died(error)
-            if for_ever:
-                self.after = "never"
+            reason, self.after = why_it_died(self._last_word(error))
+            if self.after == "again" and self._task.attempt >= _NODES_LOST:
+                self.after = "count"
         finally:
             self._kill()
             self._reason, self._status = reason, status
@@ -264,6 +268,27 @@ class RayWorker:
                     self._events.put((self, line))
                 if report.status is not None:
                     return int(report.status)
+
+    def _last_word(self, error: Exception) -> Exception:
+        """Return what Ray says in the end of a worker that it cannot reach: whether its node is gone.
+
+        Another worker that was started before that could be placed on the same node.
+        """
+        import ray
+
+        until = time.monotonic() + _NODE_MISSED_S
+        while isinstance(error, ray.exceptions.ActorUnavailableError) and time.monotonic() < until:
+            if self._ending.is_set():
+                break
+            try:
+                ray.get(self._actor.where.remote(), timeout=_LOOK_S)
+                break  # there again, but what it told meanwhile may be lost
+            except ray.exceptions.GetTimeoutError:
+                continue
+            except Exception as later:
+                error = later
+                self._ending.wait(_ASKED_S)
+        return error
 
     def _placed(self, reference: Any) -> Any:
         """Return the answer of a worker that waits for room; not for ever where its nodes are gone."""

@@ -310,3 +310,48 @@ def test_a_cluster_with_a_token_wants_it(address: str, tmp_path: Path) -> None:
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "the cluster wants its token; set RAY_AUTH_TOKEN to the cluster's token" in line
+
+
+def test_a_group_goes_on_where_its_node_died(tmp_path: Path, outputs: Path) -> None:
+    """On a node without a shared store, the only one that has what the worker needs; another comes later."""
+    home = str(Path(ray_cluster.__file__).parents[2])
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": home,
+    }
+    given = [sys.executable, str(Path(__file__).with_name("ray_nodes.py"))]
+    words = [
+        "-m",
+        "model=fable_tiny",
+        "decoding=greedy,top_p",
+        "prompts.limit=1",
+        "timing=off",
+        "tracking=off",
+    ]
+    words += ["generation.max_new_tokens=4", *RAY, "hydra.launcher.ray.remote.resources={far: 1}"]
+    words += ["hydra.launcher.store=ship"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen(given, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, **pipes) as nodes:
+        assert nodes.stdin is not None
+        assert nodes.stdout is not None
+        address = nodes.stdout.readline().strip()
+        words.append(f"hydra.launcher.ray.init.address={address}")
+        said: list[str] = []
+        with subprocess.Popen(
+            [sys.executable, "-m", "harness", *words], stderr=subprocess.STDOUT, **pipes
+        ) as head:
+            while head.poll() is None and not workers_of("harness-ray-"):
+                time.sleep(0.05)
+            print("kill", file=nodes.stdin, flush=True)
+            assert head.stdout is not None
+            for line in head.stdout:
+                said.append(line)
+                if "since its node died" in line:
+                    print("again", file=nodes.stdin, flush=True)
+        nodes.stdin.close()
+    text = "".join(said)
+    assert head.returncode == 0, text
+    assert "goes on in another one" in text
+    assert len(list(outputs.glob("points/*/tokens.parquet"))) == 2

@@ -119,26 +119,26 @@ The actor is dead because its worker process has died. Worker exit type: SYSTEM_
 Worker unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the \
 process was killed by the OOM killer due to high memory usage, (2) ray stop --force was called."""
 REASONS = [
-    (WORKER_DIED, "is gone with its Ray process (SYSTEM_ERROR: Worker unexpectedly exits with", False),
-    ("The actor died because its node has died. Node Id: 1f", "is gone, since its node died", False),
-    ("Task was killed due to the node running low on memory.", "its node ran out of memory", False),
+    (WORKER_DIED, "is gone with its Ray process (SYSTEM_ERROR: Worker unexpectedly exits with", "count"),
+    ("The actor died because its node has died. Node Id: 1f", "is gone, since its node died", "again"),
+    ("Task was killed due to the node running low on memory.", "its node ran out of memory", "count"),
     (
         "...\nModuleNotFoundError: No module named 'harness'",
         "this package is not installed on its node",
-        True,
+        "never",
     ),
-    ("...\nModuleNotFoundError: No module named 'harness.run'", "or in another version", True),
-    ("...\nModuleNotFoundError: No module named 'rich'", "rich is not installed on its node", True),
-    ("Failed to set up runtime_env: pip failed", "its runtime_env cannot be set up", True),
-    ("something\nelse", "is gone (RuntimeError: something)", False),
+    ("...\nModuleNotFoundError: No module named 'harness.run'", "or in another version", "never"),
+    ("...\nModuleNotFoundError: No module named 'rich'", "rich is not installed on its node", "never"),
+    ("Failed to set up runtime_env: pip failed", "its runtime_env cannot be set up", "never"),
+    ("something\nelse", "is gone (RuntimeError: something)", "count"),
 ]
 
 
-@pytest.mark.parametrize(("text", "words", "for_ever"), REASONS)
-def test_why_a_worker_died(text: str, words: str, for_ever: bool) -> None:
-    said, same = ray_cluster.why_it_died(RuntimeError(text))
+@pytest.mark.parametrize(("text", "words", "after"), REASONS)
+def test_why_a_worker_died(text: str, words: str, after: str) -> None:
+    said, then = ray_cluster.why_it_died(RuntimeError(text))
     assert words in said
-    assert same == for_ever
+    assert then == after
     assert "\n" not in said
 
 
