@@ -279,6 +279,8 @@ class Ending:
 
     def prepare(self, plan: Plan, progress: Any) -> None: ...
 
+    def close(self) -> None: ...
+
     def places(self, plan: Plan) -> int:
         return len(plan.groups)
 
