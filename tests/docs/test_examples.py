@@ -230,7 +230,7 @@ def test_python_compiles(page: Path, block: Block) -> None:
 def test_python_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
-    """From top to bottom, as in a notebook, beside the files that it shows; the reference quotes docstrings."""
+    """From top to bottom, as in a notebook, beside the files that it shows; the reference only quotes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     names: dict[str, Any] = {"__name__": "shown"}
