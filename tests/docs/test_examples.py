@@ -222,11 +222,15 @@ def test_python_compiles(page: Path, block: Block) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", dict.fromkeys(page for page, _ in PYTHON), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    dict.fromkeys(page for page, _ in PYTHON if page.parent.name != "reference"),
+    ids=lambda page: page.name,
+)
 def test_python_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
-    """From top to bottom, as in a notebook, in a folder with the files that the page shows."""
+    """From top to bottom, as in a notebook, beside the files that it shows; the reference only quotes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     names: dict[str, Any] = {"__name__": "shown"}
