@@ -76,6 +76,9 @@ class BatchWorkers:
         self._earlier = {job.group: job for job in live}
         fetch_weights_first(plan, progress)
 
+    def close(self) -> None:
+        """Do nothing: the batch system goes on by itself."""
+
     def record(self, plan: Plan) -> JobRecord:
         """Return the jobs that were submitted for a sweep."""
         if self._record is None:
