@@ -77,6 +77,9 @@ class BatchWorkers:
         self._earlier = list(live)
         fetch_weights_first(plan, progress)
 
+    def close(self) -> None:
+        """Do nothing: the batch system goes on by itself."""
+
     def record(self, plan: Plan) -> JobRecord:
         """Return the jobs that were submitted for a sweep."""
         if self._record is None:
