@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 NEEDS_NOTHING_ELSE := not real_model and not llama_cpp and not real_server and not slurm and not ray
 
-.PHONY: demo real-model test test-slow test-real-model test-wheel lint format docs reference pictures bench ui fable clean
+.PHONY: demo real-model test test-slow test-slurm test-ray test-real-model test-wheel lint format docs reference pictures bench ui fable clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -28,12 +28,21 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
+# Sweeps through a SLURM that is started for it; skipped where slurmctld, slurmd, munge, slurm-client are missing.
+test-slurm: $(READY)
+	$(BIN)/python -m pytest -m slurm
+
 # What was recorded of a real model, held against it in float64; llama.cpp's own server with the same weights,
 # and that of transformers.
 test-real-model: real-model
 	$(BIN)/python -m pip install --quiet --no-deps xllamacpp
 	$(BIN)/python -m pip install --quiet 'transformers[serving]'
 	$(BIN)/python -m pytest -m 'real_model or llama_cpp or real_server'
+
+# Sweeps on a Ray cluster that the tests start, with and without a shared store.
+test-ray: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[ray]'
+	$(BIN)/python -m pytest -m ray
 
 # The wheel, installed elsewhere, finds its configs, experiments and models. Builds need the package registry.
 test-wheel: $(READY)
@@ -55,10 +64,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The documentation as a site, in site/: strictly, and without anything that a page would fetch from elsewhere.
+# The documentation as a site, in site/: strictly (which --quiet would undo), and without anything that a page would
+# fetch from elsewhere.
 docs: reference
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	$(BIN)/python -m tools.outside_links site
 
 # docs/reference, from the code.

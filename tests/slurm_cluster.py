@@ -40,6 +40,7 @@ PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
 SchedulerParameters=sched_interval=2,batch_sched_delay=1,bf_interval=2
 KillWait=2
+SlurmdParameters=config_overrides
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=2000 Gres=gpu:2
 PartitionName=gpu Nodes={host} Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=20

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from harness.analysis.comparison import Comparison
 from harness.analysis.point_results import PointResult
 from harness.analysis.sentence import Link, Sentence, Span, listed
+from harness.store.device_turns import BESIDE_OTHERS
 
 LOOPED = "text/looped_share"
 
@@ -48,14 +49,18 @@ def disagreement_sentence(comparison: Comparison) -> Sentence | None:
 
 
 def devices_sentence(completed: Sequence[PointResult]) -> Sentence | None:
-    """Return which points were timed on another device, or with other threads; None where all were alike."""
+    """Return which points were timed on another device, with other threads, or beside other jobs."""
     places: dict[str, list[str]] = {}
     for p in completed:
         place = p.stored.parts().get("timed_on") if p.stored else None
         if isinstance(place, str):
             places.setdefault(place, []).append(p.point.label)
     if len(places) < 2:
-        return None
+        (place,) = places or ("",)
+        if not place.endswith(BESIDE_OTHERS):
+            return None
+        text = "measured on nodes that other jobs may have used at the same time, so it may be too high."
+        return Sentence("Latency", (text,), tone="bad")
     spans: list[Span] = ["not all runs were timed on the same: "]
     for place, labels in places.items():
         spans += [*listed(labels, 4), f" on {place}; "]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.api.call_launch import launch_of_call
 from harness.api.code_reference import code_reference
 from harness.api.guest import guest
 from harness.api.keywords import Overrides, overrides_of
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from harness.api.result import PointView, Result
     from harness.api.text_view import Texts
     from harness.config.point import Point
-    from harness.run.launch import Launch
 
 Folder = str | Path | None
 
@@ -77,7 +77,9 @@ def sweep(
 
         console = SafeConsole(highlight=True, quiet=quiet)
         run = command.apply(
-            lambda points, name, files: run_points(points, name, files, _launch(command, trial), console)
+            lambda points, name, files: run_points(
+                points, name, files, launch_of_call(command, trial), console
+            )
         )
         if run is None:
             raise ConfigError.of(
@@ -328,21 +330,6 @@ def _arguments(words: list[str], config_dir: Folder, flags: list[str]) -> Argume
         raise ConfigError(wrong)
     folder = [] if config_dir is None else ["--config-dir", str(config_dir)]
     return parse_arguments([*folder, *flags, *words])
-
-
-def _launch(command: Command, trial: TrialFolder | None) -> Launch:
-    """Return how a sweep is launched: in this process, or by workers that the launcher starts."""
-    if command.files.launcher is None:
-        from harness.run.launch import Launch
-        from harness.run.local import LocalExecutor
-
-        return Launch(LocalExecutor(kept_backends()))
-    if trial is not None and trial.holds_functions:
-        message = "other processes do not have a function of this one; store it in a file, or leave this out"
-        raise ConfigError.of("hydra/launcher", message)
-    from harness.run.launchers import launch_of
-
-    return launch_of(command.files.launcher, command.points)
 
 
 def _prompt_words(prompt: str, prompt_id: str) -> list[str]:

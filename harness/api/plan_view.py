@@ -71,7 +71,7 @@ class PlanView:
             for job, lacking in zip(plan.jobs, plan.missing, strict=True)
         ]
         stream = StringIO()
-        print_plan(SafeConsole.into(stream, _WIDTH), plan, launcher)
+        print_plan(SafeConsole(into=stream, width=_WIDTH), plan, launcher)
         self._text = stream.getvalue().rstrip()
 
     def points(self) -> Frame:

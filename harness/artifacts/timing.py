@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.job import Job
 from harness.config.point import Point
+from harness.store.device_turns import BESIDE_OTHERS
 
 if TYPE_CHECKING:
     from harness.store.records import Repetition
+
+
+_SHARED = (
+    "latency was measured on a node that other jobs may have used at the same time, so it may be too high; "
+    "add 'hydra.launcher.additional_parameters={exclusive: true}' to have nodes of SLURM alone, or give "
+    "hydra.launcher.ray.remote.num_cpus all CPUs of a node of Ray"
+)
 
 
 def timing_spec(point: Point) -> dict[str, Any]:
@@ -50,8 +58,9 @@ def _device(environment: Mapping[str, Any]) -> str:
         name = f"{count} x {name}"
     threads = machine.get("threads")
     if threads is None or str(model.get("device", "cpu")) != "cpu":
-        return name
-    return f"{name} with {threads} thread{'s' * (threads != 1)}"
+        return name  # SLURM gives a GPU to one job alone
+    beside = BESIDE_OTHERS if machine.get("shares_node") else ""
+    return f"{name} with {threads} thread{'s' * (threads != 1)}{beside}"
 
 
 class Timing(Artifact):
@@ -73,5 +82,6 @@ class Timing(Artifact):
         with alone(job, bench):
             repetitions = measure(job, bench)
         stored.write_table("timing", timing_table(repetitions))
-        complete(stored, self, timing_spec(job.point), timed_on=_device(bench.backend.environment()))
-        return ()
+        place = _device(bench.backend.environment())
+        complete(stored, self, timing_spec(job.point), timed_on=place)
+        return (_SHARED,) if place.endswith(BESIDE_OTHERS) else ()

@@ -108,6 +108,7 @@ samples would differ: other versions, another kind of device. What it tells is J
   --without I,J   points to leave out, by number
   --cores I,J     CPU cores to keep to
   --shared FILE   locks of a device that others use too: latency is measured alone on it
+  --lines FILE    where it tells how far it is, in place of standard output; for jobs of a batch system
 
   harness worker outputs/sweeps/demo-0123456789 --group 0""",
     "help": """\

@@ -82,14 +82,8 @@ def doctor() -> int:
         launchers.add_row(chosen, what)
     console.print(launchers)
 
-    if installed_plugins := [one for group in GROUPS for one in plugins(group)]:
-        table = _table("Plug-ins", "name", "kind", "package", "works", "why not")
-        for one in installed_plugins:
-            problem = one.problem()
-            answer = Text("no", "red") if problem else Text("yes", "green")
-            kind = one.group.removeprefix("harness.")
-            table.add_row(visible(one.name), kind, visible(str(one)), answer, visible(problem or ""))
-        console.print(table)
+    if found := plugin_table():
+        console.print(found)
 
     title = "Quantizations, tried on a tiny random model"
     tried = _table(title, "quantization", "device", "works", "why not")
@@ -123,6 +117,18 @@ def several_devices() -> Iterator[tuple[str, str]]:
         split = f"needs two GPUs, {has} visible"
         split += "" if found else "; on the CPU for trials, with model.tensor_parallel_size=2"
     yield "tensor_parallel", split
+
+
+def plugin_table() -> Table | None:
+    """Return the plug-ins, of which package each is, and why one does not work; None without any."""
+    found = [one for group in GROUPS for one in plugins(group)]
+    table = _table("Plug-ins", "name", "kind", "package", "works", "why not")
+    for one in found:
+        problem = one.problem()
+        answer = Text("no", "red") if problem else Text("yes", "green")
+        kind = one.group.removeprefix("harness.")
+        table.add_row(visible(one.name), kind, visible(str(one)), answer, visible(problem or ""))
+    return table if found else None
 
 
 def vllm_installed() -> str:

@@ -45,8 +45,12 @@ def worker(words: Sequence[str]) -> int:
         os.sched_setaffinity(0, _numbers("--cores", options["--cores"]))
     turns = turns_on(Path(options["--shared"])) if "--shared" in options else Undisturbed()
     if "--lines" in options:
-        with told_to_a_file(Path(options["--lines"])) as job:
-            job.status = _run(sweep, number, shard, without, turns, job.lines)
+        try:
+            with told_to_a_file(Path(options["--lines"])) as job:
+                job.status = _run(sweep, number, shard, without, turns, job.lines)
+        except StoreError as error:  # of the lines themselves
+            print(without_secrets(str(error)), file=sys.stderr)
+            return STORE_FAILED
         return job.status
     with WorkerLines(sys.stdout) as lines:
         return _run(sweep, number, shard, without, turns, lines)

@@ -8,10 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.config.decoding_rules import NoEffect
+from harness.config.plugins import BACKENDS, plugin, unknown_plugin
 from harness.config.point import Backend, Cache, Engine, Model, Quantization, Timing
 from harness.config.secret_text import safe_address
 from harness.config.validation import format_value
-from harness.errors import Mistake
+from harness.errors import ConfigError, Mistake
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LIKE_A_KEY = re.compile(r"(?i)(sk|hf|gsk|xai|key)[-_][a-z0-9-_]{8,}|[A-Za-z0-9]{33,}")
@@ -47,6 +48,9 @@ _OURS = {
 """Keys of a request that other keys of the config set."""
 
 _EXAMPLE_URL = "http://127.0.0.1:8080/v1"
+KINDS = ("hf", "vllm", "openai")
+"""What answers requests, but for plug-ins."""
+
 VLLM_KEYS = (
     "native", "gpu_memory_utilization", "max_num_seqs", "max_model_len", "tensor_parallel_size",
     "enforce_eager",
@@ -61,6 +65,7 @@ def is_server(backend: Backend) -> bool:
 
 def backend_rules(backend: Backend) -> Iterator[Mistake]:
     """Yield what is wrong with the keys of a backend; no message repeats what may be a secret."""
+    yield from _kind(backend.kind)
     for key, info in Backend.model_fields.items():
         value = getattr(backend, key)
         if key in ("name", "kind") or value == info.default:
@@ -84,6 +89,15 @@ def backend_rules(backend: Backend) -> Iterator[Mistake]:
             yield Mistake(f"backend.extra_body.{key}", f"the harness sets it itself{instead}")
         elif _SECRET_NAME.search(key) and isinstance(value, str):
             yield Mistake(f"backend.extra_body.{key}", "would be stored; a key goes into backend.api_key_env")
+
+
+def _kind(kind: str) -> Iterator[Mistake]:
+    key = f"backend.kind={kind}"
+    try:
+        if kind not in KINDS and plugin(BACKENDS, kind, key) is None:
+            yield Mistake(key, f"must be {', '.join(KINDS)}, or a plug-in; {unknown_plugin(BACKENDS, kind)}")
+    except ConfigError as error:
+        yield from error.mistakes
 
 
 def _base_url(backend: Backend) -> Iterator[Mistake]:

@@ -58,7 +58,7 @@ class ConfigGroups:
             folder = Path(self.config_dir).absolute()
             path.prepend(provider="command-line", path=f"file://{folder}", anchor=before_schema)
         for plugin, folder in self.plugins:
-            path.append(provider=f"plug-in {plugin.name}", path=f"file://{folder}")
+            path.prepend(provider=f"plug-in {plugin.name}", path=f"file://{folder}", anchor=before_schema)
         path.prepend(provider=EXPERIMENTS, path=f"{EXPERIMENTS}://", anchor=before_schema)
         loader = ConfigLoaderImpl(config_search_path=path)
         loader.repository = CheckedRepository(config_search_path=path)

@@ -31,8 +31,13 @@ LAUNCHERS: Mapping[str, type[LauncherSection]] = {
 }
 """Every launcher that starts workers, by the choice of `hydra/launcher`."""
 
-_OTHERS = {"joblib": LocalGpus.NAME, "ray_aws": RayLauncher.NAME, "ray_jobs": RayLauncher.NAME}
-"""Launchers of Hydra's plug-ins, and ours that is meant."""
+_OTHERS = {
+    "joblib": LocalGpus.NAME,
+    "rq": SubmititSlurm.NAME,
+    "ray_aws": RayLauncher.NAME,
+    "ray_jobs": RayLauncher.NAME,
+}
+"""Launchers of Hydra's plug-ins, and ours that does what they are used for."""
 
 
 def launcher_of(config: Mapping[str, Any], choice: str | None) -> LauncherSection | None:
@@ -145,5 +150,5 @@ def _wrong_choice(value: Any, text: str) -> Mistake | None:
     if name not in _OTHERS and (hint := did_you_mean(name, known)):
         return Mistake(text, f"no such launcher{hint} (launchers: {', '.join(known)})")
     ours = _OTHERS.get(name, LocalGpus.NAME)
-    cure = f"use {GROUP}={ours}: {LAUNCHERS[ours].SUMMARY}; or leave it out (launchers: {', '.join(known)})"
+    cure = f"use {GROUP}={ours}, or leave it out (launchers: {', '.join(known)})"
     return Mistake(text, f"would run every point by itself, with a load of its own; {cure}")

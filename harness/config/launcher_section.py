@@ -79,7 +79,9 @@ class LauncherSection(Section):
 
 def wrong_value(key: str, value: Any, message: str) -> Mistake:
     """Return the mistake of a launcher's key, its value as one types it."""
-    shown = f"[{','.join(map(str, value))}]" if isinstance(value, (list, tuple)) else str(value)
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, (list, tuple)):
+        shown = f"[{','.join(map(str, value))}]"
     return Mistake(f"{PREFIX}{key}={shown}", message)
 
 

@@ -50,10 +50,10 @@ DialectName = Literal[
 class Backend(Choice):
     """Who answers requests: a model in this process, or a server with OpenAI's API."""
 
-    kind: Literal["hf", "vllm", "openai"] = Field(
+    kind: str = Field(
         "hf",
         description="hf: transformers, in this process; vllm: vLLM's engine, in this process; openai: a "
-        "server with OpenAI's API",
+        "server with OpenAI's API; or the name of a plug-in",
     )
     native: bool = Field(False, description="vllm: its own sampler and logprobs, to measure vLLM itself")
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = Field(

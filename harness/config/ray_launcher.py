@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from harness.config.base import Natural, Positive, PositiveReal, Section
-from harness.config.launcher_section import LauncherSection
+from harness.config.launcher_section import PREFIX, LauncherSection
 from harness.errors import Mistake
 
 _INIT = "ray.init."
 _REMOTE = "ray.remote."
+Bytes = Annotated[int, Field(ge=1, le=2**53)]
 
 
 class RayInit(Section):
@@ -27,7 +28,7 @@ class RayInit(Section):
     num_cpus: Positive | None = Field(None, description="CPUs of a cluster on this machine; null: all")
     num_gpus: Natural | None = Field(None, description="GPUs of a cluster on this machine; null: all")
     resources: dict[str, float] = Field({}, description="resources of your own of a cluster on this machine")
-    object_store_memory: Positive | None = Field(None, description="bytes; of a cluster on this machine")
+    object_store_memory: Bytes | None = Field(None, description="bytes; of a cluster on this machine")
     namespace: str | None = Field(None, description="Ray's namespace")
     runtime_env: dict[str, Any] = Field({}, description="the workers' environment: pip, env_vars, ...")
     include_dashboard: bool = Field(False, description="Ray's dashboard, of a cluster on this machine")
@@ -44,7 +45,7 @@ class RayRemote(Section):
         le=1024,
         description="GPUs of each worker; null: 1 if this machine has one, without an address",
     )
-    memory: Positive | None = Field(None, description="bytes that each worker reserves")
+    memory: Bytes | None = Field(None, description="bytes that each worker reserves")
     resources: dict[str, float] = Field({}, description="resources of your own that each worker needs")
     accelerator_type: str | None = Field(None, description="the kind of GPU, as in A100: latencies compare")
     label_selector: dict[str, str] = Field({}, description="labels of the nodes")
@@ -136,7 +137,8 @@ kept batches. Ctrl-C ends all workers; the same command again goes on."""
         given = init.address or f"RAY_ADDRESS={self.address}"
         if gpus is None:
             cure = "set it to 1, or to 0 for workers without a GPU"
-            yield self.wrong(f"{_REMOTE}num_gpus", f"is needed with a cluster's address ({given}); {cure}")
+            problem = f"is needed with a cluster's address ({given}); {cure}"
+            yield Mistake(f"{PREFIX}{_REMOTE}num_gpus", problem)
         for name in ("num_cpus", "num_gpus", "resources", "object_store_memory"):
             if getattr(init, name) not in (None, {}):
                 problem = f"is of a new cluster, {given} is running; leave it out, or leave out the address"

@@ -85,10 +85,10 @@ class SubmititSlurm(BatchLauncher):
     """`hydra/launcher=submitit_slurm`: job arrays of SLURM."""
 
     NAME = "submitit_slurm"
-    SUMMARY = "groups as job arrays of a SLURM cluster, whose nodes share the folder of the store"
+    SUMMARY = "groups as job arrays of a SLURM cluster, whose nodes share the store's folder"
     GUIDE = """\
-  harness -m model=mistral_7b,llama_70b quantization=bf16,bnb_nf4 decoding=greedy,top_p \\
-    hydra/launcher=submitit_slurm hydra.launcher.partition=a100 hydra.launcher.gpus_per_node=1 \\
+  harness -m model=mistral_7b quantization=bf16,bnb_nf4 decoding=greedy,top_p \\
+    hydra/launcher=submitit_slurm hydra.launcher.partition=gpu hydra.launcher.gpus_per_node=1 \\
     hydra.launcher.cpus_per_task=8 hydra.launcher.mem_gb=64 hydra.launcher.timeout_min=240
 
 One job a group, which loads its model once; one array a wave, those first that others are compared with.

@@ -128,7 +128,8 @@ def _callables(module: ModuleType) -> Iterator[str]:
 
 
 @cache
-def _distributions() -> Mapping[str, list[str]]:
+def _distributions(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """Return the distributions of each package; of a process that installs some, `sys.path` is another."""
     return metadata.packages_distributions()
 
 
@@ -138,7 +139,7 @@ def _module_code(module: ModuleType) -> str:
     file = getattr(module, "__file__", None)
     if file is None:
         return f"python {platform.python_version()}"
-    for name in _distributions().get(top, []):
+    for name in _distributions(tuple(sys.path)).get(top, []):
         found = metadata.distribution(name)
         if found.read_text("RECORD") and Path(file).is_relative_to(str(found.locate_file(""))):
             return f"{name} {found.version}"

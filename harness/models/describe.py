@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import harness
-from harness.models.device import cpu_name
+from harness.models.device import cpu_name, shares_its_node
 from harness.models.packages import package_version
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def environment(loaded: LoadedModel | None = None) -> dict[str, Any]:
         "cpu": cpu_name(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "shares_node": shares_its_node(),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if torch.version.cuda else None,
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],

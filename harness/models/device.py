@@ -19,6 +19,9 @@ from typing import Any
 from harness.errors import ConfigError
 from harness.once import Once
 
+SHARES_NODE = "HARNESS_SHARES_NODE"
+"""The environment variable that tells a worker, if 1, that others may compute on its node's CPUs."""
+
 
 def devices() -> tuple[str, ...]:
     """Return the devices of this machine, the preferred one first: every `cuda:N`, `mps`, `cpu`.
@@ -182,16 +185,34 @@ def device_name(device: str) -> str:
 def cpu_threads() -> int:
     """Return how many threads this process is to use: OMP_NUM_THREADS, else the CPUs that it may run on.
 
-    These are limited by its affinity (`taskset`, workers), by what SLURM gives a task (SLURM_CPUS_PER_TASK),
-    and by the quota of its cgroup (containers).
+    These are limited by its affinity (`taskset`, workers), by what SLURM gives a task (SLURM_CPUS_PER_TASK,
+    else the job's CPUs on the node), and by the quota of its cgroup (containers).
     """
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if first.isdecimal() and int(first) > 0:
         return int(first)
-    of_slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    limit = int(of_slurm) if of_slurm.isdecimal() and int(of_slurm) > 0 else math.inf
+    limit = _slurm_number("SLURM_CPUS_PER_TASK") or _slurm_number("SLURM_CPUS_ON_NODE") or math.inf
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(cpus, cpu_quota(), limit)))
+
+
+def slurm_memory() -> int | None:
+    """Return the bytes that SLURM gives a job on its node; None outside a job, or without a limit."""
+    per_node = _slurm_number("SLURM_MEM_PER_NODE")  # in MiB, as all of SLURM's
+    per_cpu = _slurm_number("SLURM_MEM_PER_CPU") * (_slurm_number("SLURM_CPUS_ON_NODE") or 1)
+    return (per_node or per_cpu) * 2**20 or None
+
+
+def shares_its_node() -> bool:
+    """Return whether this process has but some of its node's CPUs, beside other jobs of SLURM or Ray."""
+    return os.environ.get(SHARES_NODE) == "1" or 0 < _slurm_number("SLURM_CPUS_ON_NODE") < (
+        os.cpu_count() or 1
+    )
+
+
+def _slurm_number(name: str) -> int:
+    value = os.environ.get(name, "")
+    return int(value) if value.isascii() and value.isdecimal() else 0
 
 
 def cpu_quota(mounted: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:

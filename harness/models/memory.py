@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.point import Quantization
-from harness.models.device import gpu_bytes
+from harness.models.device import gpu_bytes, slurm_memory
 from harness.models.model_files import ModelFiles
 from harness.models.prequantized import UNPACKED, StoredQuantization
 from harness.models.torchao import quantized_bytes
@@ -138,7 +138,9 @@ def _available_bytes(device: str) -> int:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    available = int(psutil.virtual_memory().available)
+    limit = slurm_memory()
+    return available if limit is None else max(0, min(available, limit - psutil.Process().memory_info().rss))
 
 
 def _loaded_bytes(tensor: Tensor, quantization: Quantization, value_bytes: int) -> int:

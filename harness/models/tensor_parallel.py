@@ -90,7 +90,8 @@ def check_splittable(model: Model, quantization: Quantization, files: ModelFiles
     if files.stored is not None:
         problem = f"{model.id} is quantized ({files.stored}), and packed weights cannot be split"
         raise ConfigError.of(KEY, f"{problem}; {_INSTEAD}, or a checkpoint that is not quantized")
-    plan = _plan(files)
+    own_code = files.has_remote_code and model.trust_remote_code
+    plan = {} if own_code else _plan(files)
     if not plan:
         problem = f"transformers has no plan to split {files.model_type or 'this architecture'}"
         raise ConfigError.of(KEY, f"{problem}; {_INSTEAD}")

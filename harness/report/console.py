@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from io import StringIO
+from typing import TextIO
 
 from rich.console import COLOR_SYSTEMS, Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -21,8 +21,24 @@ class SafeConsole(Console):
     Styles and the control codes of progress bars are rich's own and stay.
     """
 
-    def __init__(self, stderr: bool = False, highlight: bool = False, quiet: bool = False) -> None:
-        stream = sys.stderr if stderr else sys.stdout
+    def __init__(
+        self,
+        stderr: bool = False,
+        highlight: bool = False,
+        quiet: bool = False,
+        into: TextIO | None = None,
+        width: int | None = None,
+    ) -> None:
+        """Make a console.
+
+        Args:
+            stderr: whether it writes to standard error, not to standard output.
+            highlight: whether numbers stand out.
+            quiet: whether it writes nothing.
+            into: what it writes to instead, as plain text, and records for `export_html`.
+            width: columns; those of the terminal when None.
+        """
+        stream = into or (sys.stderr if stderr else sys.stdout)
         # Behind a VisibleStream, which would mark rich's own escape sequences.
         super().__init__(
             file=getattr(stream, "behind", stream),
@@ -30,17 +46,12 @@ class SafeConsole(Console):
             emoji=False,
             highlight=highlight,
             quiet=quiet,
+            width=width,
+            record=into is not None,
+            color_system=None if into is not None else "auto",
+            force_terminal=False if into is not None else None,
+            force_jupyter=False if into is not None else None,
         )
-
-    @classmethod
-    def into(cls, stream: StringIO, width: int) -> SafeConsole:
-        """Return a console that writes plain text into a stream, and records it for `export_html`."""
-        console = cls()
-        console.file = stream
-        console.width = width
-        console.record = True
-        console.is_jupyter = False
-        return console
 
     @property
     def shows_links(self) -> bool:

@@ -140,7 +140,7 @@ def print_sweep(sweep: Sweep, written: Written, seconds: float | None = None) ->
 def results_text(written: Written, width: int = 120) -> str:
     """Return the table, the answer and the expectations as plain text of some columns."""
     stream = StringIO()
-    _print_results(SafeConsole.into(stream, width), written)
+    _print_results(SafeConsole(into=stream, width=width), written)
     return stream.getvalue().rstrip()
 
 

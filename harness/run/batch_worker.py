@@ -60,6 +60,10 @@ class BatchWorker:
         last = last_line(self._log)
         return f"{words}; its last line: {last}" if last else words
 
+    def tell(self, message: str) -> None:
+        """Pass on a line about it."""
+        self._events.put((self, {"message": message}))
+
     def end(self) -> None:
         """Cancel it."""
         if self.status is None:

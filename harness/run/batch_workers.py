@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from harness.config.submitit_launchers import BatchLauncher
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError, HarnessError, StoreError
 from harness.plan.plan import Plan
 from harness.progress import Progress
 from harness.run.batch_worker import BatchWorker, unended
@@ -40,8 +40,10 @@ class BatchWorkers:
         self.retries = launcher.retries
         self._launcher, self._cluster = launcher, cluster
         self._workers: list[BatchWorker] = []
-        self._watch: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._watched = False
         self._record: JobRecord | None = None
+        self._earlier: list[SubmittedJob] = []
 
     def script(self, jobs: Sequence[JobCommand], folder: Path, gpus: int | None) -> str:
         """Return the script of an array."""
@@ -65,12 +67,14 @@ class BatchWorkers:
     def prepare(self, plan: Plan, progress: Progress) -> None:
         """Fetch weights, since nodes may be offline."""
         record = self.record(plan)
-        if not record.same_order and self.live(record):
+        live = self.live(record)
+        if not record.same_order and live:
             ids = " ".join(sorted({job.id.partition("_")[0] for job in record.jobs}))
             problem = f"jobs of this sweep are queued or running, with its points in another order ({ids})"
             raise ConfigError.of(
                 f"hydra/launcher={self._launcher.NAME}", f"{problem}; repeat that command, or cancel them"
             )
+        self._earlier = list(live)
         fetch_weights_first(plan, progress)
 
     def record(self, plan: Plan) -> JobRecord:
@@ -96,15 +100,12 @@ class BatchWorkers:
         return self._cluster.ended(job.id).words
 
     def start(self, tasks: Sequence[Task], events: SimpleQueue[Event]) -> Sequence[BatchWorker]:
-        """Go on with jobs that are queued or running already, and submit the others."""
-        record = self.record(tasks[0].plan)
-        watched = {worker.job for worker in self._workers}
-        live = [job for job in self.live(record) if job.id not in watched] if record.same_order else []
-        known = {task.name: job for task in tasks if (job := _taken(live, task)) is not None}
+        """Go on with jobs that were queued or running already, and submit the others."""
+        known = {task.name: job for task in tasks if (job := _taken(self._earlier, task)) is not None}
         new = self.submit([task for task in tasks if task.name not in known])
         started = []
         for task in tasks:
-            job = known.get(task.name) or new[task.name]
+            job = known[task.name] if task.name in known else new[task.name]
             lines = task.folder / job.lines
             attached = task.name in known
             worker = BatchWorker(
@@ -112,12 +113,13 @@ class BatchWorkers:
             )
             started.append(worker)
             if attached:
-                said = f"{plan_name(task)}: going on with job {job.id}, which was submitted before"
-                events.put((worker, {"message": said}))
-        self._workers = [*unended(self._workers), *started]
-        if self._watch is None or not self._watch.is_alive():
-            self._watch = threading.Thread(target=self._keep_watch, daemon=True)
-            self._watch.start()
+                said = f"was submitted before; going on with it for {plan_name(task)}"
+                worker.tell(said)
+        with self._lock:
+            self._workers = [*unended(self._workers), *started]
+            if not self._watched:
+                self._watched = True
+                threading.Thread(target=self._keep_watch, daemon=True).start()
         return started
 
     def close(self) -> None:
@@ -146,21 +148,23 @@ class BatchWorkers:
             for name in names:  # so that the next one has another name
                 write_text(some[0].folder / name, "")
             script = folder / names[0].replace("group", "array").replace(".jsonl", ".sh")
-            folder.mkdir(
-                parents=True, exist_ok=True
-            )  # or SLURM could not write a job's output, and not say so
+            folder.mkdir(parents=True, exist_ok=True)  # where it is missing SLURM fails without a word
             write_text(script, self.script(jobs, folder, gpus))
             ids = self._cluster.submit(script, len(some), after)
             submitted = [
                 SubmittedJob(job, task.group, name, task.share)
                 for job, task, name in zip(ids, some, names, strict=True)
             ]
-            record.add(submitted)
+            try:
+                record.add(submitted)
+            except StoreError:
+                self._cluster.cancel(ids)  # nobody would know of them
+                raise
             found |= zip((task.name for task in some), submitted, strict=True)
         return found
 
     def _later(self) -> list[str]:
-        """Return the ids of jobs that wait for a turn that has not come: a head that waits submits none."""
+        """Return the ids of jobs that an earlier head submitted, and whose turn has not come in this one."""
         watched = {worker.job for worker in self._workers}
         live = None if self._record is None else self._cluster.live([job.id for job in self._record.jobs])
         return [job for job in live or () if job not in watched]
@@ -176,15 +180,26 @@ class BatchWorkers:
             words += ["--shared", str(task.plan.outputs / ".turns" / "cpu-{host}")]
         return JobCommand(words, task.log)
 
+    def _unended(self) -> list[BatchWorker]:
+        """Return the workers to watch; where there are none, the next that start get another watch."""
+        with self._lock:
+            found = unended(self._workers)
+            self._watched = bool(found)
+            return found
+
     def _keep_watch(self) -> None:
         began = looked = time.monotonic()
-        while some := unended(self._workers):
+        silent = False
+        while some := self._unended():
             for worker in some:
                 worker.hear()
             now = time.monotonic()
             if now - looked >= (_LOOK_S if now - began < _SLOWER_AFTER_S else _SLOWER_LOOK_S):
                 looked = now
                 live = self._cluster.live([worker.job for worker in some])
+                if live is None and not silent:
+                    some[0].tell("the batch system does not answer; waiting until it does")
+                silent = live is None
                 for worker in some if live is not None else ():
                     worker.hear()  # what came before it was gone
                     worker.look(live or {})

@@ -56,5 +56,7 @@ class JobRecord:
         write_text(self._path, json.dumps(facts, indent=1) + "\n")
 
     def last_of(self, group: int) -> SubmittedJob | None:
-        """Return the job that was submitted last for a group."""
+        """Return the job that was submitted last for a group, where groups are numbered as then."""
+        if not self.same_order:
+            return None
         return next((job for job in reversed(self.jobs) if job.group == group), None)

@@ -8,38 +8,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from io import TextIOBase
 from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
 
 
-class LinesFile(TextIOBase):
-    """A file that lines are appended to, seen by others at once.
-
-    Raises:
-        StoreError: it cannot be written, as by `write`.
-    """
+class LinesFile:
+    """A file that lines are appended to."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab", buffering=0)
-        except OSError as error:
-            raise self._failed(error) from error
 
-    def write(self, text: str) -> int:
-        """Append."""
-        try:
-            self._file.write(text.encode())
-        except OSError as error:
-            raise self._failed(error) from error
-        return len(text)
+    def write(self, text: str) -> None:
+        """Append; others see it at once.
 
-    def _failed(self, error: OSError) -> StoreError:
-        return StoreError(f"outputs: {self._path} cannot be written ({error.strerror or error})")
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        try:
+            # Opened and closed each time: network file systems pass on what was written only then.
+            with self._path.open("ab", buffering=0) as file:
+                file.write(text.encode())
+        except OSError as error:
+            problem = f"cannot be written ({error.strerror or error})"
+            raise StoreError(f"outputs: {self._path} {problem}") from error
+
+    def flush(self) -> None:
+        """Do nothing: nothing is held back."""
 
 
 class LinesReader:

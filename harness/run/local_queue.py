@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -32,32 +33,30 @@ class LocalQueue:
 
     def __init__(self, timeout_min: int = 60) -> None:
         self._timeout_min = timeout_min
-        self._started: dict[int, subprocess.Popen[bytes]] = {}
 
     def submit(self, script: Path, count: int, after: Sequence[str]) -> list[str]:
         """Start the process that runs an array."""
-        words = [str(script), str(count), str(self._timeout_min), *after]
-        with script.with_suffix(".out").open("ab") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "harness.run.local_queue", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-        self._started[process.pid] = process
-        return [f"{process.pid}_{index}" for index in range(count)]
+        words = [sys.executable, "-m", "harness.run.local_queue", str(script), str(count)]
+        words += [str(self._timeout_min), *after]
+        # By a shell that ends, so that it is nobody's child and outlives this process.
+        start = (
+            f"setsid {shlex.join(words)} </dev/null >>{shlex.quote(str(script.with_suffix('.out')))} 2>&1 &"
+        )
+        done = subprocess.run(
+            ["bash", "-c", f"{start} echo $!"], stdout=subprocess.PIPE, text=True, check=True
+        )
+        array = done.stdout.strip()
+        return [f"{array}_{index}" for index in range(count)]
 
     def live(self, jobs: Collection[str]) -> Mapping[str, JobState]:
         """Look at the records of the arrays."""
-        for process in self._started.values():
-            process.poll()  # so that no ended one is left as a zombie
         found = {}
         for job in jobs:
             facts = _facts(job)
-            if "status" in facts or _cancelled(job).exists() or not _is_running(int(job.partition("_")[0])):
-                continue
             running = "pid" in facts
+            left_out = _cancelled(job).exists() and not running
+            if "status" in facts or left_out or not _is_running(int(job.partition("_")[0])):
+                continue
             found[job] = JobState(running, "running here" if running else "queued (one after the other)")
         return found
 

@@ -40,7 +40,7 @@ class NotebookBars(Progress):
             return
         self._last = now
         stream = StringIO()
-        console = SafeConsole.into(stream, _WIDTH)
+        console = SafeConsole(into=stream, width=_WIDTH)
         console.print(self.get_renderable())
         output.update(self._html(console.export_html(inline_styles=True, code_format=_FORMAT)))
 

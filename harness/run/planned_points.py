@@ -71,7 +71,11 @@ def read_plan(sweep: str) -> Plan:
     if not isinstance(facts, dict) or "point_ids" not in facts:
         cure = "a run with a launcher plans one, as with hydra/launcher=local_gpus"
         raise ConfigError.of(sweep, f"no folder of a sweep that is planned for workers ({FILE}); {cure}")
-    os.chdir(facts["folder"])
+    try:
+        os.chdir(facts["folder"])
+    except OSError as error:
+        cure = "run the sweep from a folder that all machines share"
+        raise ConfigError.of(sweep, f"its folder {facts['folder']} is not on this machine; {cure}") from error
     os.environ["HARNESS_OUTPUTS"] = facts["outputs"]
     plan = make_plan(
         [Point.model_validate_json(json.dumps(point)) for point in facts["points"]], facts["name"]
@@ -98,7 +102,7 @@ def _difference(plan: Plan, facts: Mapping[str, Any]) -> str:
     """Return why points have other addresses here, and the cure."""
     if (here := _kinds(plan)) != facts["devices"]:
         planned = ", ".join(facts["devices"])
-        return f"planned for {planned}, this worker has {', '.join(here)}; run it where the plan was made for"
+        return f"planned for {planned}, this worker has {', '.join(here)}; run it where there is {planned}"
     before = facts["versions"]
     other = [
         f"{name} {now or 'missing'} (planned with {before.get(name) or 'none'})"

@@ -124,7 +124,7 @@ class GroupRunner:
         """Make a store of its own, for what `receive` gets and the worker writes."""
         _remove_abandoned()
         self._shipment = shipment
-        self._place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+        self._place = Path(tempfile.mkdtemp(prefix=place_prefix(os.getpid())))
         for name, folders in (("outputs", shipment.gets), ("work", (shipment.files,))):
             (self._place / name).mkdir()
             self._inboxes[name] = Inbox(self._place / name, self._place / f"arriving-{name}", folders)
@@ -244,17 +244,19 @@ class GroupRunner:
         return lines, log
 
     def _read_lines(self, pipe: BinaryIO) -> None:
-        for line in pipe:
-            try:
-                told = json.loads(line)
-            except ValueError:  # a library that prints
-                continue
-            if isinstance(told, dict):
-                self._told.put(told)
+        with pipe:
+            for line in pipe:
+                try:
+                    told = json.loads(line)
+                except ValueError:  # a library that prints
+                    continue
+                if isinstance(told, dict):
+                    self._told.put(told)
 
     def _read_log(self, pipe: BinaryIO) -> None:
-        while data := os.read(pipe.fileno(), _LOG_BYTES):
-            self._told.put(data)
+        with pipe:
+            while data := os.read(pipe.fileno(), _LOG_BYTES):
+                self._told.put(data)
 
     def _remove(self) -> None:
         if self._place is not None:
@@ -263,12 +265,12 @@ class GroupRunner:
 
 def _gpus() -> str:
     """Return the GPUs of this worker as CUDA names them; empty where it has none."""
-    with suppress(ImportError):
-        import ray
+    if "ray" not in sys.modules or not sys.modules["ray"].is_initialized():
+        return ""
+    import ray
 
-        names = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-        return ",".join(map(str, names)) and os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, names)))
-    return ""
+    names = ",".join(map(str, ray.get_runtime_context().get_accelerator_ids().get("GPU", [])))
+    return names and os.environ.get("CUDA_VISIBLE_DEVICES", names)
 
 
 def _import_path() -> str:
@@ -283,12 +285,22 @@ def _turns() -> Path:
     return Path(tempfile.gettempdir()) / f"harness-turns-{getpass.getuser()}"
 
 
+def place_prefix(process: int | str) -> str:
+    """Return how the names of the stores of a process begin: with the container's number, and its own."""
+    try:
+        container = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        container = 0
+    return f"{_PREFIX}{container}-{process}-"
+
+
 def _remove_abandoned() -> None:
-    """Remove the stores of runners of this node that were killed."""
-    for place in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        process = place.name.removeprefix(_PREFIX).partition("-")[0]
-        with suppress(OSError, ValueError):
+    """Remove the stores of runners of this container that were killed."""
+    mine = place_prefix("").rstrip("-") + "-"
+    for place in Path(tempfile.gettempdir()).glob(f"{mine}*"):
+        process = place.name.removeprefix(mine).partition("-")[0]
+        with suppress(OSError):
             try:
-                os.kill(int(process), 0)
+                os.kill(int(process) if process.isdecimal() else os.getpid(), 0)
             except ProcessLookupError:
                 shutil.rmtree(place, ignore_errors=True)

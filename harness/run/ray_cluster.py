@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from harness.config.launcher_section import PREFIX
 from harness.config.ray_launcher import RayLauncher
 from harness.errors import ConfigError, first_line
 from harness.models.device import devices
+from harness.run.workers import After
 
 _REACHED_S = 10.0
 _OBJECTS_BYTES = 256 * 2**20
@@ -27,6 +29,8 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
 }
+_SILENT = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}
+"""Ray's raylet tells of every worker that dies, in a paragraph; the pool tells it in a line."""
 _TOKEN_CURE = "set RAY_AUTH_TOKEN to the cluster's token, or copy its ~/.ray/auth_token here"
 _KEYS = {"CPU": "ray.remote.num_cpus", "GPU": "ray.remote.num_gpus", "memory": "ray.remote.memory"}
 
@@ -46,7 +50,8 @@ def connect(launcher: RayLauncher) -> bool:
         ConfigError: Ray is missing, the cluster cannot be reached, or does not let us in.
     """
     check_installed()
-    for name, value in _QUIET.items():
+    quiet = _QUIET if launcher.ray.init.log_to_driver else _QUIET | _SILENT
+    for name, value in quiet.items():
         os.environ.setdefault(name, value)
     address = launcher.address
     if address is not None:
@@ -55,10 +60,10 @@ def connect(launcher: RayLauncher) -> bool:
             os.environ["RAY_AUTH_MODE"] = (
                 "token"  # Ray looks for it by itself only where it finds the cluster
             )
+    if _is_connected():
+        return False
     import ray
 
-    if ray.is_initialized():
-        return False
     keys = launcher.ray.init.model_dump(exclude_none=True, exclude_defaults=True) | {
         "address": address or "local",
         "log_to_driver": launcher.ray.init.log_to_driver,
@@ -67,8 +72,7 @@ def connect(launcher: RayLauncher) -> bool:
     if address is None:
         keys |= {"include_dashboard": launcher.ray.init.include_dashboard}
         keys.setdefault("object_store_memory", _OBJECTS_BYTES)
-        if "num_gpus" not in keys and len(devices()) == 1:
-            keys["num_gpus"] = 0
+        keys.setdefault("num_gpus", _gpus_here())
     with _unheard() as heard, _own_signals():
         try:
             ray.init(**keys)
@@ -99,7 +103,7 @@ def check_installed() -> None:
 
 def nodes(launcher: RayLauncher) -> dict[str, dict[str, float]]:
     """Return what each node has in all, by its name; of a cluster to be started here, before it is."""
-    if launcher.address is not None:
+    if _is_connected():
         import ray
 
         return {
@@ -114,10 +118,14 @@ def nodes(launcher: RayLauncher) -> dict[str, dict[str, float]]:
     init = launcher.ray.init
     here: dict[str, float] = {
         "CPU": init.num_cpus or os.cpu_count() or 1,
-        "GPU": len(devices()) - 1 if init.num_gpus is None else init.num_gpus,
+        "GPU": _gpus_here() if init.num_gpus is None else init.num_gpus,
         "memory": psutil.virtual_memory().total,
     }
     return {"this machine": here | init.resources}
+
+
+def _is_connected() -> bool:
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 def needed(launcher: RayLauncher) -> dict[str, float]:
@@ -142,6 +150,10 @@ def gpus_of(launcher: RayLauncher) -> float:
             len(devices()) > 1 and devices()[0].startswith("cuda") and launcher.ray.init.num_gpus != 0
         )
     return gpus
+
+
+def _gpus_here() -> int:
+    return sum(name.startswith("cuda") for name in devices())
 
 
 def room(need: Mapping[str, float], has: Mapping[str, float]) -> int:
@@ -189,27 +201,27 @@ def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else f"{value:g}"
 
 
-def why_it_died(error: BaseException) -> tuple[str, bool]:
-    """Return in a few words why a worker is gone, as Ray says, and whether once more would be the same."""
+def why_it_died(error: BaseException) -> tuple[str, After]:
+    """Return in a few words why a worker is gone, as Ray says, and whether another takes its place."""
     text = " ".join(str(error).split())
     kind = type(error).__name__
-    if "No module named 'harness'" in text:
-        return (
-            "cannot be started: this package is not installed on its node; install the same version there",
-            True,
-        )
+    if re.search(r"No module named 'harness\b", text):
+        cure = "this package is not installed on its node, or in another version; install the same one there"
+        return f"cannot be started: {cure}", "never"
     if missing := re.search(r"No module named '([\w.]+)'", text):
-        return f"cannot be started: {missing[1]} is not installed on its node", True
+        return f"cannot be started: {missing[1]} is not installed on its node", "never"
     if kind == "RuntimeEnvSetupError" or ("runtime_env" in text.lower() and "fail" in text.lower()):
-        return f"cannot be started: its runtime_env cannot be set up ({text[-200:]})", True
+        return f"cannot be started: its runtime_env cannot be set up ({text[-200:]})", "never"
     if "OutOfMemory" in kind or "low on memory" in text or "OutOfMemory" in text:
         cure = f"{PREFIX}ray.remote.memory=BYTES keeps so many workers off a node"
-        return f"was killed by Ray, since its node ran out of memory ({cure})", False
+        return f"was killed by Ray, since its node ran out of memory ({cure})", "count"
     if re.search(r"node (has|was|is) (died|dead|terminated|removed)|node died|NodeDied", text):
-        return "is gone, since its node died", False
+        return "is gone, since its node died", "again"
     if said := re.search(r"Worker exit type: (\w+) Worker exit detail: ([^.]*\.?[^.]*)\.", text):
-        return f"is gone with its Ray process ({said[1]}: {said[2].strip()})", False
-    return f"is gone ({kind}: {first_line(error)})", False
+        return f"is gone with its Ray process ({said[1]}: {said[2].strip()})", "count"
+    if kind == "ActorUnavailableError":
+        return "could not be reached for a while", "count"
+    return f"is gone ({kind}: {first_line(error)})", "count"
 
 
 def _not_connected(address: str | None, error: BaseException, heard: str) -> ConfigError:
@@ -217,6 +229,9 @@ def _not_connected(address: str | None, error: BaseException, heard: str) -> Con
     text = f"{type(error).__name__} {error} {heard}"
     if re.search(r"Authentication|Unauthenticated|InvalidAuthToken", text):
         return ConfigError.of(key, f"the cluster wants its token; {_TOKEN_CURE}")
+    if "Could not find any running Ray instance" in text:
+        cure = "start one (`ray start --head`), give HOST:6379, or leave the address out"
+        return ConfigError.of(key, f"no cluster runs on this machine; {cure}")
     if version := re.search(r"[Vv]ersion mismatch.{0,300}", " ".join(text.split())):
         return ConfigError.of(key, f"{version[0].strip()}; install the same versions on both sides")
     if address is not None and "ray client" in text.lower() and "grpc" in text.lower():

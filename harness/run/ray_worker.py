@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.artifacts.job import Job
 from harness.artifacts.registry import inventory, missing
-from harness.errors import HarnessError, StoreError
+from harness.errors import ConfigError, HarnessError, StoreError
 from harness.run.executor import Outcome
 from harness.run.group_files import gets, gives, named_files
 from harness.run.parcels import CHUNK_BYTES, Folder, Inbox, Outbox, Parcel
@@ -26,6 +26,13 @@ from harness.run.workers import PATIENCE_S, After, Event, Task, exit_reason, las
 from harness.store.locks import lock
 
 _ASKED_S = 0.5
+_LOOK_S = 2.0
+NODES_BACK_S = 60.0
+"""A worker that no node could take is given up after this: nodes that died may come back."""
+_NODE_MISSED_S = 60.0
+"""Ray misses a node that died within this."""
+_NODES_LOST = 10
+"""Nodes that may be lost under a group before their loss counts as its own death."""
 _AT_ONCE = 4
 """Chunks that are sent in one call."""
 _GONE = -9
@@ -40,11 +47,13 @@ class Place:
         options: what Ray is asked for it.
         store: `shared`, `ship` or `auto`.
         seen: a file of the head's store, and its content.
+        check_room: raises ConfigError while no node of the cluster could take it.
     """
 
     options: Mapping[str, Any]
     store: str
     seen: tuple[str, str]
+    check_room: Callable[[], None] = lambda: None
 
 
 class _EndedError(Exception):
@@ -121,9 +130,9 @@ class RayWorker:
             status = error.exit_status
             self._tell(error=" ".join(str(error).split()))
         except Exception as error:
-            reason, for_ever = why_it_died(error)
-            if for_ever:
-                self.after = "never"
+            reason, self.after = why_it_died(self._last_word(error))
+            if self.after == "again" and self._task.attempt >= _NODES_LOST:
+                self.after = "count"
         finally:
             self._kill()
             self._reason, self._status = reason, status
@@ -135,7 +144,7 @@ class RayWorker:
         self._tell(stage={"label": "waiting for room in the cluster", "total": 1, "unit": ""})
         options = {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": 4, **self._place.options}
         self._actor = ray.remote(GroupRunner).options(**options).remote()
-        node, gpus = self._answer(self._actor.where.remote())
+        node, gpus = self._placed(self._actor.where.remote())
         self.name = f"{self.name} ({f'GPU {gpus} of ' if gpus else ''}{node})"
         self._tell(stage={"label": f"starting on {node}", "total": 1, "unit": ""})
         self._look_for_weights()
@@ -219,7 +228,7 @@ class RayWorker:
         shipment = Shipment(
             points=(plan.folder / FILE).read_text(),
             gets=gets(plan, jobs),
-            files=Folder("", files=names or ("-",)),
+            files=Folder("", files=names or ("-",)),  # none named would mean all
             links=links,
             gives=gives(jobs),
         )
@@ -260,6 +269,43 @@ class RayWorker:
                 if report.status is not None:
                     return int(report.status)
 
+    def _last_word(self, error: Exception) -> Exception:
+        """Return what Ray says in the end of a worker that it cannot reach: whether its node is gone.
+
+        Another worker that was started before that could be placed on the same node.
+        """
+        import ray
+
+        until = time.monotonic() + _NODE_MISSED_S
+        while isinstance(error, ray.exceptions.ActorUnavailableError) and time.monotonic() < until:
+            if self._ending.is_set():
+                break
+            try:
+                ray.get(self._actor.where.remote(), timeout=_LOOK_S)
+                break  # there again, but what it told meanwhile may be lost
+            except ray.exceptions.GetTimeoutError:
+                continue
+            except Exception as later:
+                error = later
+                self._ending.wait(_ASKED_S)
+        return error
+
+    def _placed(self, reference: Any) -> Any:
+        """Return the answer of a worker that waits for room; not for ever where its nodes are gone."""
+        import ray
+
+        begun = time.monotonic()
+        while not ray.wait([reference], timeout=_LOOK_S)[0]:
+            if self._ending.is_set():
+                raise _EndedError
+            try:
+                self._place.check_room()
+                begun = time.monotonic()
+            except ConfigError:
+                if time.monotonic() > begun + NODES_BACK_S:
+                    raise
+        return self._answer(reference)
+
     def _answer(self, reference: Any, also_when_ending: bool = False) -> Any:
         """Return what a call comes to, unless it is asked to end while it waits for that."""
         import ray
@@ -267,7 +313,10 @@ class RayWorker:
         while not ray.wait([reference], timeout=_ASKED_S)[0]:
             if self._ending.is_set() and not also_when_ending:
                 raise _EndedError
-        return ray.get(reference)
+        try:
+            return ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error  # what happened there, without its traceback
 
     def _kill(self) -> None:
         """End its process and Ray's, which waits for room perhaps."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from queue import SimpleQueue
@@ -11,6 +12,7 @@ from queue import SimpleQueue
 from harness.config.point import Point
 from harness.config.ray_launcher import RayLauncher
 from harness.errors import ConfigError
+from harness.models.device import SHARES_NODE
 from harness.models.memory import WORKERS_ON_DEVICE
 from harness.plan.plan import Plan
 from harness.progress import Progress
@@ -25,6 +27,7 @@ COMMAND = ("-m", "harness", "worker")
 """What starts a worker, after the node's Python."""
 
 _PROBE = "seen-by-nodes"
+_LOOK_S = 10.0
 _FORWARDED = ("HF_HUB_OFFLINE",)
 
 
@@ -50,6 +53,7 @@ class RayWorkers:
         if launcher.address is not None:
             self._connect()
         self._nodes = ray_cluster.nodes(launcher)
+        self._looked = time.monotonic()
         ray_cluster.check_room(launcher, self._nodes)
 
     @staticmethod
@@ -88,10 +92,12 @@ class RayWorkers:
     def places(self, plan: Plan) -> int:
         """Return how many workers have room in the cluster."""
         need = ray_cluster.needed(self._launcher)
+        if time.monotonic() > self._looked + _LOOK_S:  # nodes come and go
+            self._nodes, self._looked = ray_cluster.nodes(self._launcher), time.monotonic()
         fit = sum(ray_cluster.room(need, has) for has in self._nodes.values())
         if self._launcher.autoscale:
             fit = max(fit, len(plan.groups))
-        return fit if self._launcher.workers == "auto" else min(self._launcher.workers, max(fit, 1))
+        return max(1, fit if self._launcher.workers == "auto" else min(self._launcher.workers, fit))
 
     def prepare(self, plan: Plan, progress: Progress) -> None:
         """Connect, and fetch weights that nodes may see; those that do not see them fetch their own."""
@@ -141,8 +147,14 @@ class RayWorkers:
         if launcher.address is None and store == "auto":
             store = "shared"
         return Place(
-            {name: value for name, value in options.items() if value is not None}, store, self._seen(task)
+            {name: value for name, value in options.items() if value is not None},
+            store,
+            self._seen(task),
+            self._check_room,
         )
+
+    def _check_room(self) -> None:
+        ray_cluster.check_room(self._launcher, ray_cluster.nodes(self._launcher))
 
     def _seen(self, task: Task) -> tuple[str, str]:
         """Return a file of the store, and its content, by which a node knows whether it sees the store."""
@@ -162,6 +174,9 @@ class RayWorkers:
             on_node = max((ray_cluster.room(need, has) for has in self._nodes.values()), default=1)
             beside = int(1 / gpus + 1e-9) if device == "gpu" else min(self.places(task.plan), max(1, on_node))
             environment[WORKERS_ON_DEVICE] = str(beside)
+            most = max((has.get("CPU", 0) for has in self._nodes.values()), default=0)
+            if device == "cpu" and self._launcher.address is not None and cpus < most:
+                environment[SHARES_NODE] = "1"  # with other jobs: the workers of this sweep take turns
         # What follows the sweep's folder, which the node may have elsewhere.
         return Run(COMMAND, tuple(task.words[1:]), environment, os.getcwd(), str(task.plan.folder), device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -36,8 +37,8 @@ class Slurm:
         done = _run(["sbatch", "--parsable", *waiting, str(script)])
         number = done.stdout.strip().partition(";")[0]
         if done.returncode or not number.isdecimal():
-            reason = " ".join(done.stderr.split()).removeprefix("sbatch: error: ") or "no answer"
-            raise ConfigError.of("hydra/launcher=submitit_slurm", f"sbatch refuses the jobs: {_cure(reason)}")
+            problem = f"sbatch refuses the jobs: {refusal(done.stderr)}"
+            raise ConfigError.of("hydra/launcher=submitit_slurm", problem)
         return [f"{number}_{index}" for index in range(count)]
 
     def live(self, jobs: Collection[str]) -> Mapping[str, JobState] | None:
@@ -117,23 +118,36 @@ def _end(state: str, status: re.Match[str] | None) -> JobEnd | None:
     return JobEnd(f"ended with exit status {code}", status=code)
 
 
-def _cure(reason: str) -> str:
-    """Return what sbatch says, with what is to be changed where that is clear."""
+def refusal(said: str) -> str:
+    """Return what sbatch says in one line, with what is to be changed where that is clear."""
+    reason = " ".join(said.rpartition("error:")[2].split()) or "no answer"
+    reason = reason.removeprefix("Batch job submission failed: ")
     cures = {
         "partition": "see `sinfo` for hydra.launcher.partition",
         "account": "set hydra.launcher.account",
         "qos": "see hydra.launcher.qos",
-        "node configuration": "no node has so much: see hydra.launcher.gpus_per_node, cpus_per_task, mem_gb, "
-        "constraint",
+        "node configuration": "no node has so much: see gpus_per_node, cpus_per_task, mem_gb, constraint",
         "time limit": "lower hydra.launcher.timeout_min",
     }
     found = next((cure for word, cure in cures.items() if word in reason.lower()), None)
     return reason if found is None else f"{reason}; {found}"
 
 
+def _environment() -> dict[str, str]:
+    """Return this process's environment, without what it has of a job that it runs in: jobs inherit it."""
+    of_a_job = ("SLURM_", "SLURMD_", "SRUN_")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == "SLURM_CONF" or not name.startswith(of_a_job)
+    }
+
+
 def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=_PATIENCE_S)
+        return subprocess.run(
+            words, capture_output=True, text=True, check=False, timeout=_PATIENCE_S, env=_environment()
+        )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(words, 1, "", f"no answer within {_PATIENCE_S} s")
     except FileNotFoundError:

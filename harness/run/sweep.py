@@ -117,7 +117,8 @@ def run_points(
         for path, text in files(sweep.folder).items():
             write_text(sweep.folder / path, text)
         if launch.detach is not None and (said := _detached(launch.detach, plan, console)):
-            console.print(Text(visible("\n".join(said))), soft_wrap=True)
+            for line in said:
+                console.print(Text(visible(line)), soft_wrap=True)
             return None
         return _Run(plan, sweep, console).go(launch.executor)
 

@@ -14,6 +14,9 @@ from typing import Protocol
 
 from harness.errors import StoreError
 
+BESIDE_OTHERS = ", beside other jobs"
+"""How the place of a timing ends (`timed_on` in parts.json), where others had a part of its node."""
+
 
 class DeviceTurns(Protocol):
     """What a process says about its use of a device."""

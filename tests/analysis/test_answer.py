@@ -385,3 +385,15 @@ def test_runs_that_were_timed_on_other_devices_are_named(outputs: Path) -> None:
     )
     StoredPoint(outputs / "points" / points[1].point_id).write_parts({"timed_on": places[0]})
     assert "Latency" not in [one.title for one in answer(outputs, points).sentences]
+
+
+def test_latency_that_was_measured_beside_other_jobs_says_so(outputs: Path) -> None:
+    points = [put(outputs, sweep_point(name), chrf=BASE) for name in ("greedy", "top_p")]
+    for point in points:
+        parts = {"timed_on": "AMD EPYC with 1 thread, beside other jobs"}
+        StoredPoint(outputs / "points" / point.point_id).write_parts(parts)
+    sentence = of(answer(outputs, points), "Latency")
+    assert "on nodes that other jobs may have used at the same time" in sentence.text()
+    StoredPoint(outputs / "points" / points[1].point_id).write_parts({"timed_on": "AMD EPYC with 2 threads"})
+    sentence = of(answer(outputs, points), "Latency")
+    assert "m/greedy on AMD EPYC with 1 thread, beside other jobs" in sentence.text()

@@ -1,17 +1,30 @@
-"""Every Python block of the guide runs, in order, in one process; with the smallest model."""
+"""Every Python block of the guides runs, in order, in one process; with the smallest model."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "python.md"
+GUIDES = Path(__file__).parents[2] / "docs" / "guides"
+GUIDE = GUIDES / "python.md"
 
 
-def blocks():
-    return re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.M | re.S)
+def blocks(guide=GUIDE):
+    return re.findall(r"^```python\n(.*?)^```$", guide.read_text(), re.M | re.S)
+
+
+def test_the_blocks_of_the_guide_to_plugins_run():
+    for block in blocks(GUIDES / "plugins.md"):
+        exec(block, {})
+
+
+def test_the_guide_to_plugins_has_the_entry_points_of_the_example():
+    example = tomllib.loads((GUIDES.parents[1] / "examples" / "plugin" / "pyproject.toml").read_text())
+    (shown,) = re.findall(r"^```toml\n(.*?)^```$", (GUIDES / "plugins.md").read_text(), re.M | re.S)
+    assert tomllib.loads(shown)["project"]["entry-points"] == example["project"]["entry-points"]
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def test_launchers_have_help(capsys: pytest.CaptureFixture[str]) -> None:
             assert main(["help", asked]) == 0
             shown = capsys.readouterr().out
             for key in section.all_keys():
-                assert f"hydra.launcher.{key} " in shown
+                assert f"hydra.launcher.{key}" in shown.split()
             assert max(map(len, shown.splitlines())) <= 110
     for asked in ("hydra/launcher", "launchers"):
         assert main(["help", asked]) == 0

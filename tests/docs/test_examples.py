@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import tomllib
 import types
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,6 +34,7 @@ IDLE = ("report", "sync", "ui", "worker")
 """Commands that take no overrides."""
 WHOLE = ("docs/guides/own_strategy.md",)
 """Pages whose commands are composed and prepared in `make test` too: the files that they show are loaded."""
+_OTHER_PACKAGE = re.compile(r"(?m)^pip install (?!'?decoding-harness)")
 Check = Callable[..., None]
 
 
@@ -64,8 +67,8 @@ def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
         key = (arguments.config_dir, *paths)
         return groups.setdefault(key, made(arguments))
 
-    def prepare(points: Any, name: str, files: Any = None, *_: Any) -> int:
-        return show_check(points, name, getattr(files, "launcher", files)) if prepared_here(points) else 0
+    def prepare(points: Any, name: str, *_: Any) -> int:
+        return show_check(points, name) if prepared_here(points) else 0
 
     def done(*_: Any, **__: Any) -> int:
         return 0
@@ -75,7 +78,7 @@ def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Captur
     )
     for name, functions in {
         "harness.run.sweep": {"run_sweep": prepare},
-        "harness.run.worker_pool": {"WorkerPool": done},
+        "harness.run.launchers": {"launch_of": done},
         "harness.cli.show_plan": {"show_plan": prepare, "show_check": prepare},
         "harness.cli.inspect": {"inspect": done},
         "harness.cli.generate": {"generate": done},
@@ -132,7 +135,9 @@ def commands_on(page: Path) -> list[list[str]]:
     """Return the commands of a page, each once: those of its blocks, and of README's table."""
     texts = [block.text for block in blocks(page) if block.language in ("bash", "console")]
     texts += commands_of_table(page) if page.name == "README.md" else []
-    found = {tuple(words): words for text in texts for words in commands(text)}
+    # What follows the installation of another package may need it.
+    before = _OTHER_PACKAGE.split("\n".join(texts))[0]
+    found = {tuple(words): words for words in commands(before)}
     return list(found.values())
 
 
@@ -195,6 +200,8 @@ def test_commands_and_configs_are_right(page: Path, check: Check, tmp_path: Path
             check(["check", f"experiments=shown_{block.line}"])
         elif block.language == "yaml" and block.title.startswith("experiments/"):
             check(["check", f"experiments={Path(block.title).stem}"])
+        elif block.language == "toml":
+            tomllib.loads(block.text)
         elif block.language == "json":
             for line in block.text.splitlines() if block.title.endswith(".jsonl") else [block.text]:
                 json.loads(line)
@@ -215,11 +222,15 @@ def test_python_compiles(page: Path, block: Block) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", dict.fromkeys(page for page, _ in PYTHON), ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    dict.fromkeys(page for page, _ in PYTHON if page.parent.name != "reference"),
+    ids=lambda page: page.name,
+)
 def test_python_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
-    """From top to bottom, as in a notebook, in a folder with the files that the page shows."""
+    """From top to bottom, as in a notebook, beside the files that it shows; the reference only quotes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     names: dict[str, Any] = {"__name__": "shown"}

@@ -100,6 +100,9 @@ def test_threads_are_those_that_the_process_may_use(
     # What SLURM gives a task is a limit too, but for who sets OMP_NUM_THREADS.
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
     assert cpu_threads() == (threads if variable in ("3", "5,2") else min(threads, 2))
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK")
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
+    assert cpu_threads() == (threads if variable in ("3", "5,2") else 1)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from harness.models import device
 from harness.models.device import WorkerDevice
 from harness.plan.plan import Plan, make_plan
 
-CUDA = WorkerDevice("cuda", 80 * 10**9)
+CUDA = WorkerDevice("cuda", 1, 80 * 10**9)
 WORDS = ["model=fable_tiny", "prompts.limit=1", "timing=off", "tracking=off"]
 
 
@@ -59,5 +59,5 @@ def test_batches_are_as_large_as_the_workers_memory_allows(outputs: Any) -> None
 
         return job.target.estimate([job.longest_request(job.strategy(TokenIds()))], None).rows
 
-    small, large, unknown = (rows(WorkerDevice("cuda", size)) for size in (3 * 10**7, 80 * 10**9, None))
+    small, large, unknown = (rows(WorkerDevice("cuda", 1, size)) for size in (3 * 10**7, 80 * 10**9, None))
     assert 1 <= small < large == unknown

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from harness.run.display import Display
 from harness.run.executor import Outcome
 from harness.run.local_workers import LocalWorkers
 from harness.run.worker_pool import WorkerPool
+from harness.run.workers import Task
 from harness.store.stored_point import stored_point
 
 FAKE = (sys.executable, "-I", "-S", str(Path(__file__).with_name("fake_worker.py")))
@@ -265,6 +267,47 @@ def test_groups_that_cannot_be_shared(outputs: Path, monkeypatch: pytest.MonkeyP
     assert shards.shards_of(fresh, fresh.groups[0], places=4) == 1
     shared = planned(*SHARED)
     assert [shards.shards_of(shared, shared.groups[0], places) for places in (1, 2, 4)] == [1, 2, 2]
+
+
+class Ending:
+    """Workers that end at once, each group's as `ends` says in turn: `done`, or what comes after a death."""
+
+    retries = 0
+
+    def __init__(self, ends: dict[int, list[str]]) -> None:
+        self.ends, self.tasks = ends, list[Task]()
+
+    def prepare(self, plan: Plan, progress: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+    def places(self, plan: Plan) -> int:
+        return len(plan.groups)
+
+    def start(self, tasks: Sequence[Task], events: Any) -> list[Any]:
+        self.tasks += tasks
+        return [self._started(task, events) for task in tasks]
+
+    def _started(self, task: Task, events: Any) -> Any:
+        end = self.ends[task.group].pop(0)
+        status, after = (0, "count") if end == "done" else (143, end)
+        worker = SimpleNamespace(
+            name="job 1", status=status, after=after, how_it_ended=lambda: "is no more", end=int, wait=int
+        )
+        for index in task.plan.groups[task.group].jobs if end == "done" else ():
+            events.put((worker, {"outcome": vars(Outcome(index, "done", 2.0, 1.0))}))
+        events.put((worker, None))
+        return worker
+
+
+def test_a_job_that_is_preempted_goes_on_and_one_that_is_cancelled_does_not(rehearse: Rehearsal) -> None:
+    plan = planned(*SWEEP)
+    workers: Any = Ending({0: ["again", "again", "again", "done"], 1: ["never"]})
+    found = {outcome.job: outcome for outcome in WorkerPool(workers).run(plan, rehearse)}
+    assert [found[index].status for index in plan.groups[0].jobs] == ["done"] * 2, "in spite of no retries"
+    assert [found[index].error for index in plan.groups[1].jobs] == ["job 1 is no more"] * 2
+    assert len(workers.tasks) == 5
+    assert rehearse.said.count("fable_tiny fp32: job 1 is no more; goes on in another one") == 3
 
 
 GPUS: list[tuple[dict[str, Any], str | None, list[tuple[str, ...]]]] = [

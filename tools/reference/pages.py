@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.config.groups import ConfigGroups
+from tools.reference.api_page import api_page
 from tools.reference.command_page import command_page
 from tools.reference.config_pages import config_page, decoding_page
 from tools.reference.file_page import file_page
@@ -26,5 +27,6 @@ def pages() -> dict[str, str]:
         "tables.md": table_page(),
         "files.md": file_page(),
         "environment.md": machine_page(),
+        "python.md": api_page(),
     }
     return {name: f"{text.strip()}\n\n{NOTE}\n" for name, text in texts.items()}

@@ -1,6 +1,6 @@
 """How polite a text is."""
 
-WORDS = ("please", "thank", "kind")
+WORDS = ("gave", "give", "help", "please", "soft", "thank")
 
 
 def politeness(generated):

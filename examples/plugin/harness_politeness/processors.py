@@ -2,7 +2,7 @@
 
 import torch
 
-WORDS = (" kind", " thank", " please", " Please")
+WORDS = (" gave", " give", " help", " soft")
 
 
 class PoliteWords:
@@ -13,7 +13,7 @@ class PoliteWords:
         bias: added to the logits.
     """
 
-    def __init__(self, tokenizer, bias: float = 4.0):
+    def __init__(self, tokenizer, bias: float = 8.0):
         tokens = [tokenizer.encode(word, add_special_tokens=False)[:1] for word in WORDS]
         self.ids = sorted({token for one in tokens for token in one})
         self.bias = bias

@@ -6,9 +6,8 @@
 
     politeness.better = "higher"  # or "lower"; left out where neither is
 
-A plug-in's name is as good (entry points `harness.metrics`). Each becomes a column `own_<function>` and a metric
-`own/<function>`. A file is read once, when a sweep is
-planned; its code runs only when metrics are computed.
+A plug-in's name is as good (`config/plugins.py`). Each becomes a column `own_<function>` and a metric
+`own/<function>`. A file is read once, when a sweep is planned; its code runs only when metrics are computed.
 """
 
 from __future__ import annotations

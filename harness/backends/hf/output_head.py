@@ -122,7 +122,7 @@ def find_head(model: Any, device: str | None = None) -> OutputHead | None:
     if weight.shape != (expected.shape[-1], hidden.shape[-1]):
         return head
     linear = linear_head(weight, bias, head.transform)
-    if not _equal(linear.logits(hidden), expected):
+    if not _equal(linear.logits(hidden.to(weight.device)).to(ids.device), expected):
         return head
     if weight is not module.weight:  # gathered from all ranks, to be stored only
         weight = weight.cpu()

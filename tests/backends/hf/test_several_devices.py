@@ -103,7 +103,8 @@ def test_offloaded_layers_decode_bit_for_bit(
     monkeypatch.setattr(loading, "device_map", lambda model, device: (ON_DISK, None))
     backend = HfBackend(load(model(small_model("llama"), devices="auto"), FP32))
     backend.configure(Engine(threads=1))
-    assert_equal(list(backend.generate(requests, SILENT)), list(single.generate(requests, SILENT)), 0.0)
+    few = requests[:3] + requests[3::3]
+    assert_equal(list(backend.generate(few, SILENT)), list(single.generate(few, SILENT)), 0.0)
     prompts = [request.prompt for request in requests[:3]]
     for one, other in zip(backend.score(prompts), single.score(prompts), strict=True):
         np.testing.assert_array_equal(one.logprob, other.logprob)
@@ -186,6 +187,19 @@ def test_other_shapes(
     backend = shared(kind, 4 if habits.get("heads") == 8 else 2, **habits)
     assert backend.modes.tree_is_right
     assert_equal(list(backend.generate(wanted, SILENT)), list(alone.generate(wanted, SILENT)), 5e-5)
+
+
+def test_a_rank_that_cannot_start_is_one_line(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\necho 'ImportError: no such library' >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(rank_group.sys, "executable", str(broken))
+    with pytest.raises(RankLostError) as caught:
+        rank_group.RankGroup(2, cuda=False)
+    assert str(caught.value) == (
+        "rank 1 of 2 ended with exit status 3; its last line: ImportError: no such library; what is stored "
+        "is kept, and the same command goes on from there"
+    )
 
 
 @pytest.mark.slow

@@ -67,6 +67,13 @@ def test_every_column_has_a_meaning_and_no_other_has(written: dict[str, str]) ->
         )
 
 
+def test_every_public_name_is_in_the_reference_and_described(written: dict[str, str]) -> None:
+    page = written["python.md"]
+    assert [name for name in getattr(harness, "__all__", ()) if f"harness.{name}" not in page] == []
+    assert "` |  |" not in page
+    assert "` | \n" not in page
+
+
 def test_every_environment_variable_that_is_read_is_named() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
     read = set(re.findall(r'environ(?:\.get\(|\[|\.setdefault\()"([A-Z_]+)"', text))
