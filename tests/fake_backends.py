@@ -131,6 +131,7 @@ class FakeTarget:
     weight_bytes: None = None
     remote: bool = False
     same_batch_same_bits: bool = False
+    devices: int = 1
 
     def tokenizer(self) -> None:
         return None

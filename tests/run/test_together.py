@@ -74,7 +74,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from harness.store.locks import lock
-with lock(Path(sys.argv[1]), sys.argv[2:], lambda: print("waiting", flush=True)) as waited:
+with lock(Path(sys.argv[1]), sys.argv[2:], lambda: print("waiting", flush=True), print) as waited:
     print("held", waited, flush=True)
     sys.stdin.readline()
 """
@@ -96,11 +96,11 @@ def test_a_lock_is_held_by_one_process_and_freed_when_it_dies(outputs: Path) -> 
     second = holder(outputs, "c", "b")
     assert second.stdout is not None
     assert second.stdout.readline() == "waiting\n"
-    with lock(outputs, ["d"], lambda: pytest.fail("d is free")) as waited:
+    with lock(outputs, ["d"], lambda: pytest.fail("d is free"), pytest.fail) as waited:
         assert not waited
     first.kill()
     assert second.stdout.readline() == "held True\n"
     second.communicate("\n", timeout=30)
     first.communicate(timeout=30)
-    with lock(outputs, ["a", "b", "c"], lambda: pytest.fail("all are free")) as waited:
+    with lock(outputs, ["a", "b", "c"], lambda: pytest.fail("all are free"), pytest.fail) as waited:
         assert not waited
