@@ -69,7 +69,7 @@ def _no_address(target: Callable[..., Any]) -> str | None:
 def _file_of(target: Callable[..., Any]) -> Path | None:
     try:
         file = inspect.getsourcefile(inspect.unwrap(target))
-    except TypeError:  # built in, or of a class in a notebook's cell
+    except (OSError, TypeError):  # built in, or a class of a notebook's cell
         return None
     return Path(file).absolute() if file else None
 
@@ -86,15 +86,26 @@ def _not_the_same(target: Callable[..., Any], source: bytes, path: Path) -> str 
     if any(_runs_a_sweep(tree)):
         cure = "put what calls it under `if __name__ == '__main__':`, or the function in a file of its own"
         return f"{_shown(path)} calls the harness when it is run, and it is run again to find it; {cure}"
-    code = getattr(inspect.unwrap(target), "__code__", None)
-    if code is None:
-        return None
-    alike = (
-        found for found in module.co_consts if isinstance(found, CodeType) and found.co_name == code.co_name
-    )
-    if not any(_same(code, found) for found in alike):
+    if not _is_in(target, module):
         return f"{_shown(path)} was changed since it was imported; import it again (importlib.reload)"
     return None
+
+
+def _is_in(target: Callable[..., Any], code: CodeType) -> bool:
+    """Return whether a compiled file or class defines this function, or this class with its methods."""
+    plain = inspect.unwrap(target)
+    own = getattr(plain, "__code__", None)
+    name = plain.__name__ if own is None else own.co_name
+    alike = [found for found in code.co_consts if isinstance(found, CodeType) and found.co_name == name]
+    if own is not None:
+        return any(_same(own, found) for found in alike)
+    # What a decorator has made, as a dataclass's `__init__`, is in no file.
+    methods = [
+        one
+        for one in vars(plain).values()
+        if inspect.isfunction(one) and os.path.abspath(one.__code__.co_filename) == code.co_filename
+    ]
+    return any(all(_is_in(method, found) for method in methods) for found in alike)
 
 
 def _runs_a_sweep(tree: ast.Module) -> Iterator[bool]:

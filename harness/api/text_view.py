@@ -56,7 +56,8 @@ class Text:
     def _repr_html_(self) -> str:
         """Return the prompt, then the tokens in colours from likely to surprising."""
         rows = self.tokens.rows()
-        body = "".join(_token_html(row) for row in rows) if rows else shown(self.output)
+        least = min(range(len(rows)), key=lambda i: rows[i].get("logprob") or 0.0, default=None)
+        body = "".join(_token_html(row, i == least) for i, row in enumerate(rows)) or shown(self.output)
         known = [f"{self.facts[name]}" for name in ("finish_reason",) if self.facts.get(name)]
         if (mean := self.facts.get("mean_logprob")) is not None:
             known.append(f"mean logprob {mean:.3f}")
@@ -100,15 +101,16 @@ def shade_of(logprob: float | None, rank: int | None) -> int | None:
     return round(min(1.0, logprob / _LEAST_LOGPROB) * (len(LIGHT) - 1))
 
 
-def _token_html(row: Mapping[str, Any]) -> str:
-    """One token, and the card that hovering over it shows."""
+def _token_html(row: Mapping[str, Any], shows: bool) -> str:
+    """One token, and the card that hovering over it shows; with `shows` also while over none."""
     token = row.get("token") or ""
     text = shown("".join(_MARKS.get(char, char) for char in token))
     shade = shade_of(row.get("logprob"), row.get("rank"))
     kind = "t" if shade is None else f"t s{shade}"
     if not token:
         kind, text = f"{kind} end", shown("⏹")
-    return f'<span class="{kind}" tabindex="0">{text}<span class="card">{_card(row)}</span></span>'
+    card = "card first" if shows else "card"
+    return f'<span class="{kind}" tabindex="0">{text}<span class="{card}">{_card(row)}</span></span>'
 
 
 def _card(row: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ class Workbench:
         progress: Progress,
         open_backend: Callable[[], Backend],
         turns: DeviceTurns | None = None,
-        release: Callable[[Backend], None] = Backend.close,
+        release: Callable[[Backend], None] = lambda backend: backend.close(),
     ) -> None:
         self.outputs = outputs
         self.progress = progress

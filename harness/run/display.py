@@ -104,7 +104,9 @@ class Display:
         line = Text.assemble(
             (f"{self._done:>4}/{self._points} ", "dim"), (f"{outcome:<8}", style), visible(label)
         )
-        self._progress.console.print(line, soft_wrap=True)
+        # In a notebook each line is an output of its own, and the result below lists the points.
+        if outcome == "failed" or not isinstance(self._progress, NotebookBars):
+            self._progress.console.print(line, soft_wrap=True)
         self._progress.advance(self._sweep)
 
 

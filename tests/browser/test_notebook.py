@@ -58,8 +58,10 @@ def test_a_sweep_with_progress_and_its_frames_text_and_page(executed):
     told = "".join(
         one.data.get("text/plain", "") for one in sweep.outputs if one.output_type == "display_data"
     )
-    assert "2/2" in told
-    assert "fable_tiny/none/top_p" in told
+    assert told.startswith("sweep")
+    assert "fable_tiny, 2 strategies" in told
+    assert "fable_tiny/none/top_p" not in told  # the result says so
+    assert sum(one.output_type == "display_data" for one in sweep.outputs) == 2  # the title, the bars
     assert "<td>greedy</td>" in shown(sweep)["text/html"]
     assert re.search(r"greedy +-0\.\d+ +0\.\d+", shown(frame)["text/plain"])
     assert "probability/mean_logprob" in shown(comparison)["text/html"]
@@ -76,10 +78,16 @@ def test_the_cells_in_a_browser(executed, open_page, tmp_path):
     page = open_page(file, size=(800, 1100)).tab
     tokens = page.locator(".harness-text .t")
     assert tokens.count() == 16
-    card = page.locator(".card").nth(3)
+    assert [node for node in range(16) if page.locator(".card").nth(node).is_visible()] == [
+        page.evaluate("[...document.querySelectorAll('.card')].findIndex(node => node.matches('.first'))")
+    ]
+    card = page.locator(".card:not(.first)").nth(3)
     assert not card.is_visible()
-    tokens.nth(3).hover()
+    page.locator(".harness-text .t:not(:has(.first))").nth(3).hover()
     assert card.is_visible()
+    box = card.bounding_box()
+    on_top = "(at) => document.elementFromPoint(...at).closest('.card').matches('.first')"
+    assert not page.evaluate(on_top, [box["x"] + 20, box["y"] + 20])
     assert card.locator("tr").count() == 6  # header, five alternatives
     colours = {tokens.nth(i).evaluate("node => getComputedStyle(node).backgroundColor") for i in range(16)}
     assert len(colours) > 3

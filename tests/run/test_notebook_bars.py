@@ -40,6 +40,7 @@ def test_bars_are_drawn_as_html(output, capsys):
         display.stage("decoding <script>alert(1)</script>", 8, "tokens")
         display.advance(3)
         display.point("fable/none/greedy", "done", "green")
+        display.point("fable/none/top_p", "failed", "red")
     first, *_, last = output.shown
     assert "sweep" in text_of(first)
     assert any("3/8" in text_of(html) and "tokens" in text_of(html) for html in output.shown)
@@ -47,7 +48,9 @@ def test_bars_are_drawn_as_html(output, capsys):
     assert all("<script" not in html for html in output.shown)
     assert any("&lt;script&gt;" in html for html in output.shown)
     assert last == ""
-    assert "fable/none/greedy" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "fable/none/top_p" in printed
+    assert "greedy" not in printed
 
 
 def test_quiet_shows_nothing(output, capsys):
