@@ -125,9 +125,6 @@ class BatchWorkers:
                 threading.Thread(target=self._keep_watch, daemon=True).start()
         return started
 
-    def close(self) -> None:
-        """Do nothing: no job of this head runs any more."""
-
     def submit(self, tasks: Sequence[Task], after: Sequence[str] = ()) -> dict[str, SubmittedJob]:
         """Submit a job a task, those with as many GPUs as one array; return them by the task's name.
 

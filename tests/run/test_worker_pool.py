@@ -284,8 +284,6 @@ class Ending:
     def places(self, plan: Plan) -> int:
         return len(plan.groups)
 
-    def close(self) -> None: ...
-
     def start(self, tasks: Sequence[Task], events: Any) -> list[Any]:
         self.tasks += tasks
         return [self._started(task, events) for task in tasks]
