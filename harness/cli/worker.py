@@ -15,10 +15,10 @@ from pathlib import Path
 
 from harness.config.secret_text import without_secrets
 from harness.errors import ConfigError, HarnessError, RankLostError, StoreError
+from harness.run.batch.worker_job import told_to_a_file, turns_on
 from harness.run.local import run_group
 from harness.run.planned_points import read_plan, share_of
 from harness.run.shards import can_be_shared
-from harness.run.worker_job import told_to_a_file, turns_on
 from harness.run.worker_lines import RANK_LOST, STORE_FAILED, WorkerLines
 from harness.store.device_turns import DeviceTurns, Undisturbed
 from harness.store.lock_probe import lock_probe

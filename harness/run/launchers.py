@@ -11,8 +11,8 @@ from harness.config.point import Point
 from harness.config.ray_launcher import RayLauncher
 from harness.config.submitit_launchers import BatchLauncher, SubmititLocal, SubmititSlurm
 from harness.models.device import WorkerDevice
-from harness.run.batch_workers import BatchWorkers
-from harness.run.detached import detach_to
+from harness.run.batch.batch_workers import BatchWorkers
+from harness.run.batch.detached import detach_to
 from harness.run.launch import Launch
 from harness.run.worker_pool import WorkerPool
 from harness.run.workers import Workers
@@ -25,15 +25,15 @@ def engine(section: type[LauncherSection]) -> Any:
 
         return LocalWorkers
     if section is SubmititLocal:
-        from harness.run.local_job_workers import LocalJobWorkers
+        from harness.run.batch.local_job_workers import LocalJobWorkers
 
         return LocalJobWorkers
     if section is SubmititSlurm:
-        from harness.run.slurm_workers import SlurmWorkers
+        from harness.run.batch.slurm_workers import SlurmWorkers
 
         return SlurmWorkers
     if section is RayLauncher:
-        from harness.run.ray_workers import RayWorkers
+        from harness.run.ray.ray_workers import RayWorkers
 
         return RayWorkers
     raise NotImplementedError(section.NAME)

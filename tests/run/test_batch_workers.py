@@ -24,13 +24,13 @@ from harness.config.submitit_launchers import SubmititSlurm
 from harness.plan.plan import make_plan
 from harness.progress import SILENT
 from harness.run import weights_first
-from harness.run.batch_worker import BatchWorker
-from harness.run.batch_workers import BatchWorkers
-from harness.run.cluster import JobEnd, JobState
-from harness.run.gpus_needed import gpus_needed
+from harness.run.batch.batch_worker import BatchWorker
+from harness.run.batch.batch_workers import BatchWorkers
+from harness.run.batch.cluster import JobEnd, JobState
+from harness.run.batch.gpus_needed import gpus_needed
+from harness.run.batch.local_queue import LocalQueue
 from harness.run.launchers import device_of
 from harness.run.lines_file import LinesFile, LinesReader
-from harness.run.local_queue import LocalQueue
 from harness.run.planned_points import write_points
 from harness.run.weights_first import fetch_weights_first
 from harness.run.worker_lines import STORE_FAILED
@@ -198,18 +198,26 @@ def test_weights_are_fetched_once_and_only_where_a_model_is_needed(
 
 
 @pytest.mark.parametrize(
-    ("memory", "gpus", "words"),
+    ("memory", "devices", "gpus", "words"),
     [
-        (80, 1, "1 GPU of 80 GB for 1.6 MiB of weights"),
-        (0.001, 3, "3 GPUs of 0.001 GB for 1.6 MiB of weights"),
-        (None, 1, "1 GPU each, since hydra.launcher.gpu_memory_gb is not given"),
+        (80, "auto", 1, "1 GPU of 80 GB for 1.6 MiB of weights"),
+        (0.001, "auto", 3, "3 GPUs of 0.001 GB for 1.6 MiB of weights"),
+        (
+            0.001,
+            "single",
+            1,
+            "1 GPU of 0.001 GB, which may be too small; add model.devices=auto: for 1.6 MiB",
+        ),
+        (None, "auto", 1, "1 GPU each, since hydra.launcher.gpu_memory_gb is not given"),
     ],
 )
 def test_gpus_are_as_many_as_weights_and_cache_need(
-    memory: float | None, gpus: int, words: str, outputs: Path
+    memory: float | None, devices: str, gpus: int, words: str, outputs: Path
 ) -> None:
     launcher = SubmititSlurm(gpus_per_node="auto", gpu_memory_gb=memory)
-    point = one_point(["model=fable_tiny", "prompts.limit=1", "timing=off", "tracking=off"])
+    point = one_point(
+        ["model=fable_tiny", f"model.devices={devices}", "prompts.limit=1", "timing=off", "tracking=off"]
+    )
     plan = make_plan([point], "it", device_of(launcher))
     need = gpus_needed(plan, plan.groups[0], launcher)
     assert need.gpus == gpus
@@ -280,5 +288,5 @@ def test_lines_that_are_none_are_left_out(tmp_path: Path) -> None:
 
 
 def test_importing_the_queue_of_this_machine_is_quick() -> None:
-    code = "import sys, harness.run.local_queue; sys.exit('torch' in sys.modules)"
+    code = "import sys, harness.run.batch.local_queue; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StoreError
-from harness.run import parcels
-from harness.run.parcels import Chunk, Complete, Folder, Inbox, Outbox, Parcel
+from harness.run.ray import parcels
+from harness.run.ray.parcels import Chunk, Complete, Folder, Inbox, Outbox, Parcel
 
 POINT = Folder("points/aa", whole=True)
 

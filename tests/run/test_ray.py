@@ -27,8 +27,8 @@ from harness.config import hydra_app
 from harness.config.launcher import launcher_of
 from harness.config.ray_launcher import RayLauncher
 from harness.plan.plan import Plan, make_plan
-from harness.run import ray_cluster, ray_workers
-from harness.run.ray_workers import RayWorkers
+from harness.run.ray import ray_cluster, ray_workers
+from harness.run.ray.ray_workers import RayWorkers
 from harness.run.worker_pool import WorkerPool
 
 # Not `importorskip`: the harness is to import Ray, since it says first what Ray shall keep to itself.

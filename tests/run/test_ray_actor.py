@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StoreError
-from harness.run import ray_actor
-from harness.run.parcels import Chunk, Complete, Dropped, Folder, Inbox, Outbox
-from harness.run.ray_actor import GroupRunner, Report, Run, Shipment
+from harness.run.ray import ray_actor
+from harness.run.ray.parcels import Chunk, Complete, Dropped, Folder, Inbox, Outbox
+from harness.run.ray.ray_actor import GroupRunner, Report, Run, Shipment
 
 POINT = Folder("points/aa", whole=True)
 WORKER = """\

@@ -14,10 +14,10 @@ from harness.config.launcher import launcher_of
 from harness.config.ray_launcher import RayLauncher
 from harness.errors import ConfigError
 from harness.plan.plan import make_plan
-from harness.run import ray_cluster
-from harness.run.group_files import gets, gives, named_files
-from harness.run.parcels import Folder
-from harness.run.ray_workers import RayWorkers
+from harness.run.ray import ray_cluster
+from harness.run.ray.group_files import gets, gives, named_files
+from harness.run.ray.parcels import Folder
+from harness.run.ray.ray_workers import RayWorkers
 
 A100 = {"CPU": 16.0, "GPU": 4.0, "memory": 4e11, "accelerator_type:A100": 1.0}
 CPUS = {"CPU": 64.0, "memory": 1e11, "fast_disk": 1.0}
@@ -75,7 +75,9 @@ def test_the_device_of_a_plan() -> None:
     assert launcher().device is None
     assert launcher(remote={"num_gpus": 0}).device == "cpu"
     assert launcher(remote={"num_gpus": 0.5}).device == "cuda"
-    assert launcher(remote={"num_gpus": 2}, gpu_memory_gb=80).device_gb == 160
+    assert launcher(remote={"num_gpus": 2}, gpu_memory_gb=80).device_gb == 80, "of one GPU"
+    assert launcher(remote={"num_gpus": 0.5}, gpu_memory_gb=80).device_gb == 40
+    assert launcher(remote={"num_gpus": 2}).worker_gpus == 2
 
 
 def test_workers_that_fit_on_nodes() -> None:
@@ -185,7 +187,7 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_files_that_points_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("harness.run.group_files.LARGEST_FILE", 100)
+    monkeypatch.setattr("harness.run.ray.group_files.LARGEST_FILE", 100)
     (tmp_path / "in").mkdir()
     (tmp_path / "in/mine.txt").write_text("A fox\n")
     (tmp_path / "large.txt").write_text("It ran. " * 50)

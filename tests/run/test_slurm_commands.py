@@ -10,11 +10,11 @@ import pytest
 
 from harness.cli.main import main
 from harness.config.submitit_launchers import SubmititSlurm
-from harness.run import job_script, slurm, slurm_job, slurm_workers
-from harness.run.cluster import JobState
-from harness.run.job_script import JobCommand, slurm_script
-from harness.run.slurm import Slurm, refusal, sacct_end, scontrol_end, squeue_states
-from harness.run.slurm_job import queue_again, seconds_of
+from harness.run.batch import job_script, slurm, slurm_job, slurm_workers
+from harness.run.batch.cluster import JobState
+from harness.run.batch.job_script import JobCommand, slurm_script
+from harness.run.batch.slurm import Slurm, refusal, sacct_end, scontrol_end, squeue_states
+from harness.run.batch.slurm_job import queue_again, seconds_of
 
 SWEEP = [
     "-m", "model=fable_tiny", "quantization=fp32,bf16", "decoding=greedy", "prompts.limit=2",

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StoreError
-from harness.run.batch_worker import INTERRUPTED
+from harness.run.batch.batch_worker import INTERRUPTED
+from harness.run.batch.slurm_job import job_id, queue_again
 from harness.run.lines_file import LinesFile
-from harness.run.slurm_job import job_id, queue_again
 from harness.run.worker_lines import WorkerLines
 from harness.store.device_turns import DeviceTurns, SharedDevice
 

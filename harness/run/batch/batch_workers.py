@@ -13,11 +13,11 @@ from harness.config.submitit_launchers import BatchLauncher
 from harness.errors import ConfigError, HarnessError, StoreError
 from harness.plan.plan import Plan
 from harness.progress import Progress
-from harness.run.batch_worker import BatchWorker, unended
-from harness.run.cluster import Cluster, JobState
-from harness.run.gpus_needed import Need, gpus_needed
-from harness.run.job_record import JobRecord, SubmittedJob
-from harness.run.job_script import JobCommand
+from harness.run.batch.batch_worker import BatchWorker, unended
+from harness.run.batch.cluster import Cluster, JobState
+from harness.run.batch.gpus_needed import Need, gpus_needed
+from harness.run.batch.job_record import JobRecord, SubmittedJob
+from harness.run.batch.job_script import JobCommand
 from harness.run.lines_file import free_name
 from harness.run.weights_first import fetch_weights_first
 from harness.run.workers import Event, Task, groups_at_once

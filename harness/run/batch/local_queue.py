@@ -1,7 +1,7 @@
 """Jobs of this machine, one after the other, in processes that outlive their head.
 
-`python -m harness.run.local_queue SCRIPT COUNT MINUTES [JOB ...]` runs an array: the script once for each
-index, after the arrays of the jobs named. What becomes of them is kept in a folder of this machine.
+`python -m harness.run.batch.local_queue SCRIPT COUNT MINUTES [JOB ...]` runs an array: the script once for
+each index, after the arrays of the jobs named. What becomes of them is kept in a folder of this machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from harness.run.cluster import JobEnd, JobState
+from harness.run.batch.cluster import JobEnd, JobState
 
 _POLL_S = 0.2
 _TIMED_OUT = 1000
@@ -36,7 +36,7 @@ class LocalQueue:
 
     def submit(self, script: Path, count: int, after: Sequence[str]) -> list[str]:
         """Start the process that runs an array."""
-        words = [sys.executable, "-m", "harness.run.local_queue", str(script), str(count)]
+        words = [sys.executable, "-m", "harness.run.batch.local_queue", str(script), str(count)]
         words += [str(self._timeout_min), *after]
         # By a shell that ends, so that it is nobody's child and outlives this process.
         start = (
@@ -135,7 +135,9 @@ def _is_running(pid: int) -> bool:
 
     try:
         process = psutil.Process(pid)
-        return "harness.run.local_queue" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+        return (
+            "harness.run.batch.local_queue" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+        )
     except psutil.Error:
         return False
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.artifacts.job import Job
 from harness.plan.plan import Plan
-from harness.run.parcels import Folder
+from harness.run.ray.parcels import Folder
 from harness.store.files import read_json
 from harness.store.reference_index import INDEX, heads_folder, samples_folder, text_folder
 from harness.store.stored_point import stored_point

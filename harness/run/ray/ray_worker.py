@@ -15,11 +15,11 @@ from harness.artifacts.job import Job
 from harness.artifacts.registry import inventory, missing
 from harness.errors import ConfigError, HarnessError, StoreError
 from harness.run.executor import Outcome
-from harness.run.group_files import gets, gives, named_files
-from harness.run.parcels import CHUNK_BYTES, Folder, Inbox, Outbox, Parcel
 from harness.run.planned_points import FILE
-from harness.run.ray_actor import GroupRunner, Run, Shipment
-from harness.run.ray_cluster import why_it_died
+from harness.run.ray.group_files import gets, gives, named_files
+from harness.run.ray.parcels import CHUNK_BYTES, Folder, Inbox, Outbox, Parcel
+from harness.run.ray.ray_actor import GroupRunner, Run, Shipment
+from harness.run.ray.ray_cluster import why_it_died
 from harness.run.weights_first import fetched_weights
 from harness.run.worker_lines import STORE_FAILED
 from harness.run.workers import PATIENCE_S, After, Event, Task, exit_reason, last_line

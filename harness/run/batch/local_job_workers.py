@@ -7,9 +7,9 @@ from pathlib import Path
 
 from harness.config.point import Point
 from harness.config.submitit_launchers import SubmititLocal
-from harness.run.batch_workers import BatchWorkers
-from harness.run.job_script import JobCommand, local_script
-from harness.run.local_queue import LocalQueue
+from harness.run.batch.batch_workers import BatchWorkers
+from harness.run.batch.job_script import JobCommand, local_script
+from harness.run.batch.local_queue import LocalQueue
 
 
 class LocalJobWorkers(BatchWorkers):

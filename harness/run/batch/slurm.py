@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import ConfigError, HarnessError
-from harness.run.cluster import JobEnd, JobState
+from harness.run.batch.cluster import JobEnd, JobState
 
 _FORMAT = "%i|%T|%r|%N"
 _PATIENCE_S = 60

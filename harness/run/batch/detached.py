@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from harness.plan.plan import Plan
 from harness.progress import Progress
-from harness.run.batch_workers import BatchWorkers
+from harness.run.batch.batch_workers import BatchWorkers
 from harness.run.launch import Detach
 from harness.run.planned_points import write_points
 from harness.run.shards import shards_of

@@ -6,7 +6,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 
-from harness.run.job_script import MOST_TIMEOUTS, SIGNAL_DELAY
+from harness.run.batch.job_script import MOST_TIMEOUTS, SIGNAL_DELAY
 from harness.run.workers import After
 
 _SLACK_S = 65

@@ -8,7 +8,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from harness.run.cluster import Cluster, JobEnd, JobState
+from harness.run.batch.cluster import Cluster, JobEnd, JobState
 from harness.run.lines_file import LinesReader
 from harness.run.worker_lines import STORE_FAILED
 from harness.run.workers import PATIENCE_S, After, Event, last_line

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from harness.config.point import Point
 from harness.config.submitit_launchers import SubmititSlurm
-from harness.run.batch_workers import BatchWorkers
-from harness.run.job_script import INSTALL, JobCommand, check_submitit, slurm_script
-from harness.run.slurm import find_slurm
+from harness.run.batch.batch_workers import BatchWorkers
+from harness.run.batch.job_script import INSTALL, JobCommand, check_submitit, slurm_script
+from harness.run.batch.slurm import find_slurm
 
 
 class SlurmWorkers(BatchWorkers):

@@ -16,9 +16,9 @@ from harness.models.device import SHARES_NODE
 from harness.models.memory import WORKERS_ON_DEVICE
 from harness.plan.plan import Plan
 from harness.progress import Progress
-from harness.run import ray_cluster
-from harness.run.ray_actor import Run
-from harness.run.ray_worker import Place, RayWorker
+from harness.run.ray import ray_cluster
+from harness.run.ray.ray_actor import Run
+from harness.run.ray.ray_worker import Place, RayWorker
 from harness.run.weights_first import fetch_weights_first
 from harness.run.workers import Event, Task, counted, groups_at_once
 from harness.store.files import write_text

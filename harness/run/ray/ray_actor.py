@@ -24,7 +24,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO
 
 import harness
-from harness.run.parcels import Folder, Inbox, Outbox, Parcel
+from harness.run.ray.parcels import Folder, Inbox, Outbox, Parcel
 
 _POLL_S = 0.5
 _SCAN_S = 1.0

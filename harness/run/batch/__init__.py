@@ -1,0 +1,1 @@
+"""Workers that are jobs of a batch system: SLURM, or a queue of this machine."""
