@@ -215,12 +215,7 @@ def test_python_compiles(page: Path, block: Block) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "page",
-    # The guide to Python is run by tests/api/test_python_guide.py, which looks at what it prints too.
-    dict.fromkeys(page for page, _ in PYTHON if page.name != "python.md"),
-    ids=lambda page: page.name,
-)
+@pytest.mark.parametrize("page", dict.fromkeys(page for page, _ in PYTHON), ids=lambda page: page.name)
 def test_python_of_a_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
