@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,8 +55,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Exempt imported objects from garbage collection: the harness runs a full one per model."""
+    exempt_imported()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Exempt what a test was the first to import: torch, transformers and MLflow are imported late."""
+    done = yield
+    if len(sys.modules) > _exempt[-1] + 200:
+        exempt_imported()
+    return done
+
+
+_exempt = [0]
+
+
+def exempt_imported() -> None:
+    """Exempt all that is there now."""
     gc.collect()
     gc.freeze()
+    _exempt.append(len(sys.modules))
 
 
 @pytest.fixture(autouse=True)

@@ -62,6 +62,11 @@ class Forked:
         """Its stderr so far."""
         return self._output[1].read_text(encoding="utf-8")
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return not self._process.is_alive()
+
     def until(self, reached: Callable[[], bool]) -> None:
         """Wait until `reached` returns True, or the process has ended."""
         started = time.monotonic()

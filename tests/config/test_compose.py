@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from harness.config.compose import Composer
 from harness.config.groups import ConfigGroups
 from harness.config.jobs import JobOverrides, jobs_with_cases, merge_overrides
-from harness.config.points import make_points
+from harness.config.points import Composed, make_points
 from harness.config.schema import sections
 from harness.config.search_path import CONFIG_NAME
 from harness.config.sweep_size import MOST_POINTS
@@ -232,13 +232,18 @@ def test_every_choice_makes_a_point(groups, counted):
         "prompts=custom": "prompts.items=[x]",
         "backend=openai": "backend.base_url=http://x/v1",
     }
-    for group in sections():
-        for choice in groups.choices.get(group, []):
-            text = f"{group}={choice}"
-            job = [text, *([extra[text]] if text in extra else [])]
-            (point,) = make_points([compose(composer, job)])
-            name = getattr(point, group).name
-            assert name == ("x" if text == "model=custom" else choice)
+    default = compose(composer, [])
+    columns = [[(group, choice) for choice in groups.choices.get(group, [])] for group in sections()]
+    for row in itertools.zip_longest(*columns):
+        # Composed together, a choice of each group; a point of each, since not all go with one another.
+        pairs = [pair for pair in row if pair]
+        texts = [f"{group}={choice}" for group, choice in pairs]
+        together = compose(composer, [*texts, *(extra[text] for text in texts if text in extra)])
+        for text, (group, choice) in zip(texts, pairs, strict=True):
+            config = {**default.config, group: together.config[group]}
+            choices = {**default.choices, group: together.choices[group]}
+            (point,) = make_points([Composed(config, choices, together.custom & {group})])
+            assert getattr(point, group).name == ("x" if text == "model=custom" else choice)
 
 
 def test_a_thousand_points_take_seconds(counted):

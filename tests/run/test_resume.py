@@ -110,11 +110,6 @@ def survive(forked: Callable[..., Forked], migrated: Path, tmp_path: Path, kills
         assert {status for _, _, status in told(outputs)} == {"FINISHED"}
 
 
-@pytest.mark.slow
-def test_three_kills(forked: Callable[..., Forked], migrated: Path, tmp_path: Path) -> None:
-    survive(forked, migrated, tmp_path, 3)
-
-
 # Told by its rename, so that the kill is between a file's last byte and its name.
 KILLED = """
 import os, signal, sys

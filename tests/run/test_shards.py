@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from forked import Forked
+from forked_workers import HEAD, kill_at_random
 
 from harness.config import hydra_app
 from harness.plan.plan import Plan, make_plan
@@ -181,25 +180,17 @@ def test_a_worker_that_is_killed_with_a_batch_in_work(
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_whatever_is_killed_the_tables_are_the_same(
-    seed: int, serial: dict[str, pa.Table], outputs: Path
+    seed: int, serial: dict[str, pa.Table], forked: Callable[..., Forked], tmp_path: Path, outputs: Path
 ) -> None:
     rng = random.Random(seed)
-    words = [sys.executable, "-m", "harness", *SWEEP, "engine.shards=3"]
-    words += ["hydra/launcher=local_gpus", "hydra.launcher.workers=3"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as head:
-        for _ in range(rng.choice([1, 2])):
-            time.sleep(rng.uniform(1, 20))
-            found = subprocess.run(
-                ["pgrep", "-P", str(head.pid), "-f", "harness worker"],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            workers = [int(pid) for pid in found.stdout.split()]
-            if head.poll() is None:
-                os.kill(rng.choice(workers) if workers and seed % 4 else head.pid, signal.SIGKILL)
-        head.communicate(timeout=200)
-    again = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
-    assert again.returncode == 0, again.stdout + again.stderr
+    words = [*SWEEP, "engine.shards=3", "hydra/launcher=local_gpus", "hydra.launcher.workers=3"]
+    workers = tmp_path / "workers"
+    head = forked(*words, code=HEAD, WORKERS=str(workers))
+    for number in range(rng.choice([1, 2])):
+        killed = kill_at_random(head, workers, outputs, rng, len(serial), spare_head=bool(seed % 4))
+        assert killed or number
+    head.wait()
+    again = forked(*words, code=HEAD, WORKERS=str(workers))
+    assert again.wait() == 0, again.stdout + again.stderr
     assert tables(outputs) == serial
     assert not list((outputs / "points").glob("*/partial"))

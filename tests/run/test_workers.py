@@ -7,8 +7,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked
+from forked_workers import HEAD, kill_at_random
 from mlflow_runs import runs
-from stored_tables import tables
+from stored_tables import TABLES, tables
 
 from harness.cli.main import main
 from harness.config.hydra_app import one_point
@@ -118,25 +118,17 @@ def test_a_sweep_through_workers_one_of_which_is_killed(
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_is_killed_the_tables_are_the_same(
-    seed: int, serial: dict[str, Any], tmp_path: Path, outputs: Path
+    seed: int, serial: dict[str, Any], forked: Callable[..., Forked], tmp_path: Path, outputs: Path
 ) -> None:
     rng = random.Random(seed)
     store = f"sqlite:///{tmp_path}/mlflow.db"
-    words = [sys.executable, "-m", "harness", *SWEEP, f"tracking.uri={store}", *WORKERS]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as head:
-        time.sleep(rng.uniform(1, 25))
-        found = subprocess.run(
-            ["pgrep", "-P", str(head.pid), "-f", "harness worker"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        workers = [int(pid) for pid in found.stdout.split()]
-        if head.poll() is None:
-            os.kill(rng.choice(workers) if workers and seed % 3 else head.pid, signal.SIGKILL)
-        head.communicate(timeout=200)
-    again = subprocess.run(words, capture_output=True, text=True, check=False, timeout=200)
-    assert again.returncode == 0, again.stdout + again.stderr
+    words = [*SWEEP, f"tracking.uri={store}", *WORKERS]
+    workers = tmp_path / "workers"
+    head = forked(*words, code=HEAD, WORKERS=str(workers))
+    assert kill_at_random(head, workers, outputs, rng, len(TABLES) * 4, spare_head=bool(seed % 3))
+    head.wait()
+    again = forked(*words, code=HEAD, WORKERS=str(workers))
+    assert again.wait() == 0, again.stdout + again.stderr
     assert tables(outputs) == serial
     assert [run.info.status for run in runs(store, "generation")] == ["FINISHED"] * 4
 

@@ -55,14 +55,14 @@ def test_interrupted_at_any_moment_the_next_command_tracks_all(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_interrupted_at_many_moments(outputs: Path, forked: Callable[..., Forked], seed: int) -> None:
     interrupt(forked, outputs, trials=60, seed=seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("seed", range(7))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_whole_run_is_interrupted_while_it_is_made(
     outputs: Path, forked: Callable[..., Forked], seed: int, number: signal.Signals
 ) -> None:
