@@ -31,7 +31,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> Any:
         found = Installed("0.32.0", device, Path("/nowhere"))
         vars(found)["quantizations"] = frozenset(quantizations)
         monkeypatch.setattr(vllm_target, "installed", lambda: found)
-        monkeypatch.setattr(vllm_target, "resolve_device", lambda name: device)
+        monkeypatch.setattr(vllm_target, "planned_device", lambda name, once: device)
 
     pretend()
     return pretend
@@ -110,7 +110,7 @@ def test_on_a_gpu_it_quantizes_on_load(vllm: Any) -> None:
 
 def test_a_build_for_another_device_is_refused(vllm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     vllm("cuda")
-    monkeypatch.setattr(vllm_target, "resolve_device", lambda name: "cpu")
+    monkeypatch.setattr(vllm_target, "planned_device", lambda name, once: "cpu")
     (mistake,) = mistakes_of()
     assert mistake.startswith("model.device=cpu: is cpu here, and this vLLM (0.32.0) runs on cuda")
 
