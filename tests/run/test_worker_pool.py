@@ -244,7 +244,7 @@ def test_idle_workers_join_a_group_that_takes_long(
     for module in (shards, group_progress):
         monkeypatch.setattr(module, "seconds_to_decode", lambda plan, group: seconds)
     words = [word for word in SHARED if word != "engine.shards=2"]
-    acts = {"0/3": ["slow"], "1/3": ["nothing"], "2/3": ["nothing"]}
+    acts = {"0/3": ["slower"], "1/3": ["nothing"], "2/3": ["nothing"]}
     assert statuses(rehearse(planned(*words), acts, workers=3)) == ["done", "done"]
     assert sorted(name for name, _, _ in rehearse.starts) == names
 

@@ -36,10 +36,10 @@ TOKENS = 16
 
 
 @torch.inference_mode()
-def read(model: Any, texts: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """The last logits of each of some texts of one length, and the last hidden states of all their tokens."""
-    output = model(torch.tensor(texts), use_cache=False, output_hidden_states=True)
-    return output.logits[:, -1].numpy(), output.hidden_states[-1].numpy()
+def read(model: Any, ids: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The last logits, and the last hidden states of all tokens."""
+    output = model(torch.tensor([list(ids)]), use_cache=False, output_hidden_states=True)
+    return output.logits[0, -1].numpy(), output.hidden_states[-1][0].numpy()
 
 
 def reference(model: Any, prompt: Prompt, strategy: Strategy) -> list[int]:
@@ -48,7 +48,7 @@ def reference(model: Any, prompt: Prompt, strategy: Strategy) -> list[int]:
     alpha, count = fields["penalty_alpha"], fields["top_k"]
     for step in range(strategy.max_new_tokens):
         text = [*prompt.ids, *tokens]
-        scores = read(model, [text])[0][0].copy()
+        scores = read(model, text)[0].copy()
         for token in set(text):
             penalty = fields["repetition_penalty"]
             scores[token] = scores[token] * penalty if scores[token] < 0 else scores[token] / penalty
@@ -61,9 +61,8 @@ def reference(model: Any, prompt: Prompt, strategy: Strategy) -> list[int]:
         p = np.exp(scores - scores.max())
         p /= p.sum()
         best, most = -1, -np.inf
-        candidates = np.argsort(-scores, kind="stable")[:count]
-        states = read(model, [[*text, int(candidate)] for candidate in candidates])[1]
-        for candidate, hidden in zip(candidates, states, strict=True):
+        for candidate in np.argsort(-scores, kind="stable")[:count]:
+            hidden = read(model, [*text, int(candidate)])[1]
             hidden = hidden / np.linalg.norm(hidden, axis=1, keepdims=True)
             score = (1 - alpha) * p[candidate] - alpha * (hidden[:-1] @ hidden[-1]).max()
             if score > most and np.isfinite(scores[candidate]):
