@@ -217,8 +217,9 @@ def test_a_job_is_told_that_its_time_is_over(
     slurm: SlurmCluster, outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=50", "hydra.launcher.retries=0"]
-    slow = [word for word in ONE if not word.startswith(("prompts", "generation"))]
-    slow += ["prompts.limit=12", "generation.max_new_tokens=450", "generation.ignore_eos=true", "timing=off"]
+    slow = [word for word in ONE if not word.startswith(("model", "decoding", "prompts", "generation"))]
+    slow += ["model=fable_small", "decoding=top_p", "generation.samples=64", "timing=off"]
+    slow += ["prompts.limit=16", "generation.max_new_tokens=450", "generation.ignore_eos=true"]
     assert main([*slow, "tracking=off", *SLURM, *limit]) == 1
     shown = " ".join(capsys.readouterr().out.split())
     assert "reached its time limit; raise hydra.launcher.timeout_min" in shown
