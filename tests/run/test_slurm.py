@@ -36,7 +36,10 @@ SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1"]
 
 @pytest.fixture(scope="module")
 def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    cluster = SlurmCluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster = SlurmCluster(tmp_path_factory.mktemp("slurm"))
+    except OSError as error:  # a container that may not make device files, or run daemons
+        pytest.skip(f"no SLURM can be started here: {error}")
     yield cluster
     cluster.stop()
 
