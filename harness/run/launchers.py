@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from harness.config.launcher_section import PREFIX, LauncherSection
@@ -17,26 +18,19 @@ from harness.run.launch import Launch
 from harness.run.worker_pool import WorkerPool
 from harness.run.workers import Workers
 
+_ENGINES: Mapping[type[LauncherSection], str] = {
+    LocalGpus: "local_workers.LocalWorkers",
+    SubmititLocal: "batch.local_job_workers.LocalJobWorkers",
+    SubmititSlurm: "batch.slurm_workers.SlurmWorkers",
+    RayLauncher: "ray.ray_workers.RayWorkers",
+}
+"""Who starts the workers of each launcher; imported when it is chosen."""
+
 
 def engine(section: type[LauncherSection]) -> Any:
     """Return the class of `Workers` that a launcher starts; called with the launcher and the points."""
-    if section is LocalGpus:
-        from harness.run.local_workers import LocalWorkers
-
-        return LocalWorkers
-    if section is SubmititLocal:
-        from harness.run.batch.local_job_workers import LocalJobWorkers
-
-        return LocalJobWorkers
-    if section is SubmititSlurm:
-        from harness.run.batch.slurm_workers import SlurmWorkers
-
-        return SlurmWorkers
-    if section is RayLauncher:
-        from harness.run.ray.ray_workers import RayWorkers
-
-        return RayWorkers
-    raise NotImplementedError(section.NAME)
+    module, _, name = _ENGINES[section].rpartition(".")
+    return getattr(import_module(f"harness.run.{module}"), name)
 
 
 def device_of(launcher: LauncherSection | None) -> WorkerDevice | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ _LOOK_S = 2.0
 _SLOWER_AFTER_S, _SLOWER_LOOK_S = 600.0, 5.0
 
 
-class BatchWorkers:
+class BatchWorkers(ABC):
     """Starts workers as jobs.
 
     Args:
@@ -45,9 +46,9 @@ class BatchWorkers:
         self._record: JobRecord | None = None
         self._earlier: list[SubmittedJob] = []
 
+    @abstractmethod
     def script(self, jobs: Sequence[JobCommand], folder: Path, gpus: int | None) -> str:
         """Return the script of an array."""
-        raise NotImplementedError
 
     def describe(self, plan: Plan) -> str:
         """Return how many jobs there are, what each gets, and which run after which."""
@@ -78,7 +79,9 @@ class BatchWorkers:
         fetch_weights_first(plan, progress)
 
     def close(self) -> None:
-        """Do nothing: the batch system goes on by itself."""
+        """Watch no job any more; the batch system goes on by itself."""
+        with self._lock:
+            self._workers = []
 
     def record(self, plan: Plan) -> JobRecord:
         """Return the jobs that were submitted for a sweep."""
