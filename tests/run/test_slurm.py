@@ -26,9 +26,9 @@ pytestmark = [
 ]
 
 SWEEP = [
-    "-m", "model=fable_tiny", "quantization=fp32,bf16,fp16", "decoding=greedy", "prompts.limit=4",
-    "generation.max_new_tokens=24", "engine.batch_rows=1", "timing.prompts=1", "timing.repeats=1",
-    "timing.warmup=0", "timing.new_tokens=2",
+    "-m", "model=fable_tiny", "quantization=fp32,bf16,fp16", "decoding=greedy", "prompts.limit=8",
+    "generation.max_new_tokens=96", "generation.ignore_eos=true", "engine.batch_rows=1",
+    "timing.prompts=1", "timing.repeats=1", "timing.warmup=0", "timing.new_tokens=2",
 ]  # fmt: skip
 ONE = [*(word for word in SWEEP if not word.startswith("quantization")), "quantization=fp32"]
 SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1"]
@@ -146,6 +146,8 @@ def test_a_preempted_job_is_queued_again_and_goes_on(
 ) -> None:
     def preempt() -> None:
         until(lambda: kept(outputs))
+        # However fast it is, it is not done before SLURM tells it to go on and end.
+        os.kill(said(outputs, "begin")[0]["pid"], signal.SIGSTOP)
         slurm.run("sbatch", "-p", "urgent", "-n", "2", "-o", "/dev/null", "--wrap", "sleep 1")
         job = said(outputs, "begin")[0]["job"]
         until(lambda: slurm.jobs().get(job) == "PENDING")
