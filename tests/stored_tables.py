@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 TABLES = {
     "tokens": None,
     "drift": None,
+    "drift_text": None,
     "generations": ["prompt_id", "sample", "output", "finish_reason", "mean_logprob", "distinct_2"],
 }
 

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from forked import Forked
+from planned_sweep import planned
 
 import harness.models.load as loading
 from harness.cli.main import main
-from harness.config import hydra_app as app
-from harness.plan.plan import Plan, make_plan
+from harness.plan.plan import Plan
 from harness.store.tables import DRIFT
 
 BASE = [
@@ -46,17 +46,6 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-def planned(*overrides: str) -> Plan:
-    found: list[Plan] = []
-
-    def action(points: Any, name: str, files: Any) -> int:
-        found.append(make_plan(points, name))
-        return 0
-
-    assert app.run([*BASE, *overrides], action) == 0
-    return found[0]
-
-
 def folders(outputs: Path) -> dict[str, Path]:
     """The point folders of the last sweep, by label without the model."""
     points = json.loads(_last(outputs).read_text())["points"]
@@ -82,7 +71,7 @@ def lacks(plan: Plan, name: str) -> list[bool]:
 
 
 def test_each_is_held_against_the_highest_precision() -> None:
-    plan = planned("quantization=bnb_nf4,bf16,fp32", "decoding=greedy,top_p")
+    plan = planned(*BASE, "quantization=bnb_nf4,bf16,fp32", "decoding=greedy,top_p")
     assert references(plan) == {
         "bnb_nf4/greedy": "fp32/greedy",
         "bnb_nf4/top_p": "fp32/top_p",
@@ -103,7 +92,7 @@ def test_each_is_held_against_the_highest_precision() -> None:
 def test_without_a_higher_one_there_is_none_and_how_to_add_it_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    plan = planned("quantization=bnb_nf4,bnb_int8", "decoding=greedy")
+    plan = planned(*BASE, "quantization=bnb_nf4,bnb_int8", "decoding=greedy")
     assert references(plan) == {"bnb_nf4/greedy": "bnb_int8/greedy", "bnb_int8/greedy": None}
     assert plan.hints == ()
     assert main(["plan", *BASE, "quantization=bnb_nf4,bnb_fp4", "decoding=greedy"]) == 0
@@ -112,13 +101,13 @@ def test_without_a_higher_one_there_is_none_and_how_to_add_it_is_told(
         "-m quantization=none,bnb_nf4,bnb_fp4"
     )
     assert hint in capsys.readouterr().out
-    assert planned("quantization=fp32", "decoding=greedy").hints == ()
-    assert planned("quantization=bnb_nf4", "decoding=greedy", "drift.enabled=false").hints == ()
+    assert planned(*BASE, "quantization=fp32", "decoding=greedy").hints == ()
+    assert planned(*BASE, "quantization=bnb_nf4", "decoding=greedy", "drift.enabled=false").hints == ()
 
 
 def test_another_reference_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     sweep = ["quantization=fp32,bf16,bnb_nf4", "decoding=greedy"]
-    plan = planned(*sweep, "drift.reference=bf16")
+    plan = planned(*BASE, *sweep, "drift.reference=bf16")
     assert references(plan) == {
         "fp32/greedy": "bf16/greedy",
         "bf16/greedy": None,
@@ -285,7 +274,7 @@ def test_a_fixed_text(outputs: Path, tmp_path: Path) -> None:
     sweep = [*BASE, "quantization=fp32,bnb_nf4", "decoding=greedy,top_p", f"drift.text={text}"]
     assert main(sweep) == 0
     found = folders(outputs)
-    plan = planned("quantization=fp32", "decoding=greedy", f"drift.text={text}")
+    plan = planned(*BASE, "quantization=fp32", "decoding=greedy", f"drift.text={text}")
     passages = plan.jobs[0].drift.fixed_text.text.passages  # type: ignore[union-attr]
     assert len(passages) > 1
     from harness.config.point import Model, Quantization

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow.parquet as pq
 import pytest
 from mlflow_runs import runs
+from stored_tables import tables
 
 from harness.cli.main import main
 from harness.config import hydra_app
@@ -51,22 +51,11 @@ SWEEP = [
     "timing.new_tokens=2",
 ]
 RAY = ["hydra/launcher=ray", "hydra.launcher.ray.remote.num_gpus=0"]
-TABLES = {
-    "tokens": None,
-    "drift": None,
-    "drift_text": None,
-    "generations": ["prompt_id", "sample", "output", "finish_reason", "mean_logprob", "distinct_2"],
-}
 
 
-def tables(outputs: Path) -> dict[str, Any]:
+def tables_and_files(outputs: Path) -> dict[str, Any]:
     """All that does not depend on time, by point and table, and the names of all files."""
-    found: dict[str, Any] = {}
-    for folder in sorted((outputs / "points").iterdir()):
-        for name, columns in TABLES.items():
-            if (folder / f"{name}.parquet").is_file():
-                table = pq.read_table(folder / f"{name}.parquet", columns=columns)
-                found[f"{folder.name}/{name}"] = table.to_pylist()
+    found = tables(outputs)
     for part in ("points", "drift"):
         files = (path for path in (outputs / part).rglob("*") if path.is_file())
         found[part] = sorted(path.relative_to(outputs).as_posix() for path in files)
@@ -112,7 +101,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         patch.chdir(work)
         patch.setenv("HARNESS_OUTPUTS", str(work / "outputs"))
         assert main([*SWEEP, "tracking=off"]) == 0
-    found = tables(work / "outputs")
+    found = tables_and_files(work / "outputs")
     assert len([name for name in found if name.endswith("/drift")]) == 2
     return found
 
@@ -159,7 +148,7 @@ def test_files_travel_and_a_killed_worker_goes_on(
     said = capsys.readouterr().out
     assert "was killed (SIGKILL)" in said
     assert "started again (1 of 2)" in said
-    assert tables(outputs) == serial
+    assert tables_and_files(outputs) == serial
     assert [run.info.status for run in runs(store, "generation")] == ["FINISHED"] * 4
     (plan,) = (outputs / "sweeps").glob("*/plan.json")
     assert [point["status"] for point in json.loads(plan.read_text())["points"]] == ["done"] * 4
@@ -208,7 +197,7 @@ def test_the_head_is_killed_and_rays_process_too(
     said = " ".join(capsys.readouterr().out.split())
     assert "is gone with its Ray process (SYSTEM_ERROR" in said
     assert "(raylet)" not in said
-    found = tables(outputs)
+    found = tables_and_files(outputs)
     assert len([name for name in found if name.endswith("/tokens")]) == 2
     assert all(serial[name] == table for name, table in found.items() if "/" in name)
     assert [run.info.status for run in runs(store, "generation")] == ["FINISHED"] * 2

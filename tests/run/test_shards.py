@@ -9,16 +9,14 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from forked import Forked
 from forked_workers import HEAD, kill_at_random
+from planned_sweep import planned
 
-from harness.config import hydra_app
-from harness.plan.plan import Plan, make_plan
 from harness.run.planned_points import write_points
 
 SWEEP = [
@@ -75,17 +73,6 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pa.Table]:
     assert process.wait() == 0, process.stdout + process.stderr
     process.close()
     return tables(folder)
-
-
-def planned(*words: str) -> Plan:
-    found: list[Plan] = []
-
-    def action(points: Any, name: str, files: Any) -> int:
-        found.append(make_plan(points, name))
-        return 0
-
-    assert hydra_app.run(list(words), action) == 0
-    return found[0]
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from planned_sweep import planned
 
 from harness.config import hydra_app
 from harness.config.local_gpus import LocalGpus
 from harness.errors import ConfigError, StoreError
-from harness.plan.plan import Plan, make_plan
+from harness.plan.plan import Plan
 from harness.progress import bar_beside
 from harness.report.console import SafeConsole
 from harness.run import group_progress, shards, worker_process, worker_slots
@@ -39,17 +40,6 @@ SWEEP = [
     "drift.enabled=false",
     "tracking=off",
 ]
-
-
-def planned(*words: str) -> Plan:
-    found: list[Plan] = []
-
-    def action(points: Any, name: str, files: Any) -> int:
-        found.append(make_plan(points, name))
-        return 0
-
-    assert hydra_app.run(list(words), action) == 0
-    return found[0]
 
 
 class Rehearsal:
