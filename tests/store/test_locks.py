@@ -80,6 +80,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat_lock, "BEAT_S", 0.05)
     monkeypatch.setattr(heartbeat_lock, "STALE_S", 0.5)
     monkeypatch.setattr(heartbeat_lock, "LONGEST_POLL_S", 0.1)
+    # A thread that an earlier test began may sleep for a whole beat of five seconds yet.
+    beats = heartbeat_lock.Beats()
+    monkeypatch.setattr(heartbeat_lock, "beats", beats)
+    monkeypatch.setattr(lock_probe, "beats", beats)
     monkeypatch.setattr(lock_probe, "BEAT_S", 0.05)
     monkeypatch.setattr(lock_probe, "_WATCHED_S", 0.5)
 
@@ -148,7 +152,7 @@ def test_the_file_lock_of_a_killed_process_is_taken_over_by_one_alone(
         inside.acquire()
         assert taken.release()
 
-    waiting = [threading.Thread(target=enter, args=(number,)) for number in range(4)]
+    waiting = [threading.Thread(target=enter, args=(number,), daemon=True) for number in range(4)]
     for thread in waiting:
         thread.start()
     time.sleep(1.2)
