@@ -69,7 +69,7 @@ class Candidates:
         self._complete = not partial
         self.untouched = torch.full(shape, partial, device=logits.device)
         self._decided = torch.ones_like(self.untouched)
-        self.acting = self._decided
+        self.acting = self._everywhere = torch.ones_like(self.untouched)
 
     def parameter(self, name: str) -> Tensor:
         """Return (M, 1), one parameter of each row."""
@@ -83,7 +83,7 @@ class Candidates:
         """
         every = len(self.logits)
         if len(rows) == every:
-            self.acting = torch.ones_like(self.untouched)
+            self.acting = self._everywhere
             sampler(self)
             return
         adjoining = rows[-1] - rows[0] + 1 == len(rows)
@@ -98,7 +98,8 @@ class Candidates:
         some = copy(self)
         some.logits, some._parameters = self.logits[index], self._parameters[index]
         some.untouched, some._decided = self.untouched[index], self._decided[index]
-        some.acting, some._rows = torch.ones_like(some.untouched), index
+        some.acting = some._everywhere = torch.ones_like(some.untouched)
+        some._rows = index
         before = some.untouched
         sampler(some)
         if not self._own:
@@ -158,6 +159,14 @@ class Candidates:
         self._decided = self._decided & (decides | ~(self.untouched & self.acting))
         self.logits, self._own = self.logits.masked_fill(~kept & self.acting, -INF), True
         self.untouched = self.untouched & ~self.acting
+
+    def divide(self, divisor: Tensor) -> None:
+        """Divide the logits by (M, 1) positive numbers."""
+        logits = self.logits / divisor
+        if self.acting is self._everywhere:  # what was removed stays so
+            self.logits, self._own = logits, True
+        else:
+            self.change(logits)
 
     def change(self, logits: Tensor) -> None:
         """Take new logits; removed tokens stay removed."""

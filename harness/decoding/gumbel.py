@@ -8,10 +8,13 @@ the same noise at the same step: they diverge only where their distributions do.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from harness.decoding.gumbel_numpy import GAMMA, MIX_1, MIX_2, noise_key
+from harness.decoding.row_blocks import block_rows, first_argmax
 from harness.decoding.sampler_chain import TruncatedLogits
 
 __all__ = ["draw", "gumbel", "noise_key", "step_state", "uniform"]
@@ -44,14 +47,23 @@ def step_state(keys: Tensor, step: int) -> Tensor:
 
 def uniform(state: Tensor, token_ids: Tensor) -> Tensor:
     """Return uniform numbers in (0, 1), float64; state and token_ids (int64) broadcast."""
-    bits = _mix(state + (token_ids + 1) * _GAMMA)
+    return _uniform(state + (token_ids + 1) * _GAMMA)
+
+
+def _uniform(counters: Tensor) -> Tensor:
+    """Return uniform numbers from int64 counters, which are written over."""
+    bits = _mix(counters)
     # 53 bits, half a step off zero and one: -log(-log(u)) needs the resolution near one.
     return _shift(bits, 11).to(torch.float64).add_(0.5).mul_(2.0**-53)
 
 
 def gumbel(state: Tensor, token_ids: Tensor) -> Tensor:
     """Return standard Gumbel noise, float64; state and token_ids (int64) broadcast."""
-    return uniform(state, token_ids).log_().neg_().log_().neg_()
+    return _gumbel(state + (token_ids + 1) * _GAMMA)
+
+
+def _gumbel(counters: Tensor) -> Tensor:
+    return _uniform(counters).log_().neg_().log_().neg_()
 
 
 def draw(logits: Tensor | TruncatedLogits, keys: Tensor, step: int) -> Tensor:
@@ -74,5 +86,16 @@ def draw(logits: Tensor | TruncatedLogits, keys: Tensor, step: int) -> Tensor:
     if isinstance(logits, TruncatedLogits):
         best = gumbel(state, logits.tokens).add_(logits.logits).argmax(dim=-1, keepdim=True)
         return logits.tokens.gather(1, best)[:, 0]
-    vocabulary = torch.arange(logits.shape[1], device=device)
-    return gumbel(state, vocabulary[None, :]).add_(logits).argmax(dim=-1)
+    counters = _counters(logits.shape[1], device)
+    rows = block_rows(logits, share=0.5)  # the noise is in float64
+    tokens = [
+        first_argmax(_gumbel(states + counters).add_(some))
+        for states, some in zip(state.split(rows), logits.split(rows), strict=True)
+    ]
+    return torch.cat(tokens)
+
+
+@lru_cache(maxsize=4)
+def _counters(vocabulary: int, device: torch.device) -> Tensor:
+    """Return (V,) what each token id adds to a state."""
+    return (torch.arange(vocabulary, device=device) + 1) * _GAMMA

@@ -8,6 +8,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from harness.decoding.row_blocks import block_rows
+
 SHARED_TOP = 128
 """Top tokens that are found for all rows at once; more only for the rows that need more."""
 
@@ -26,23 +28,33 @@ class TopTokens(NamedTuple):
         return type(self)(self.tokens[index], self.logits[index])
 
 
+class Reductions(NamedTuple):
+    """What is known of whole rows of logits x, (R, 1) each.
+
+    Attributes:
+        best: the largest logit.
+        log_rest: log of the sum of exp(x - best); so x - best - log_rest are log-probabilities.
+        entropy: nats.
+        squares: the sum of the squared probabilities.
+        mean: of x - best.
+        deviation: the population's standard deviation of the logits above -inf.
+    """
+
+    best: Tensor
+    log_rest: Tensor
+    entropy: Tensor
+    squares: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+
 class Logits:
     """(R, V) float32 logits, -inf where a token was removed, with reductions that are computed once."""
 
-    def __init__(
-        self,
-        values: Tensor,
-        log_p: Tensor | None = None,
-        entropy: Tensor | None = None,
-        squares: Tensor | None = None,
-    ) -> None:
-        """What is known of them: `log_p` log_softmax, its `entropy` (R,), `squares` (R,) sum of p^2."""
+    def __init__(self, values: Tensor) -> None:
+        """Take the logits; nothing is computed of them yet."""
         self._values = values
-        self._log_p = log_p
-        self._entropy = entropy
-        self._log_total: Tensor | None = None
-        self._squares = None if squares is None else squares[:, None]
-        self._deviation: Tensor | None = None
+        self._reductions: Reductions | None = None
         self._top: dict[int, TopTokens] = {}
 
     @property
@@ -74,34 +86,40 @@ class Logits:
             self._top[count] = top_tokens(self.values, count)
         return self._top[count]
 
+    def widest_top(self) -> TopTokens | None:
+        """Return the most of the likeliest tokens that were asked for so far; None without any."""
+        return self._top[max(self._top)] if self._top else None
+
+    def reductions(self) -> Reductions:
+        """Return what is known of the whole rows."""
+        if self._reductions is None:
+            self._reductions = reductions(self.values)
+        return self._reductions
+
     def log_total(self) -> Tensor:
         """Return (R, 1), the log of the sum of exp(logits)."""
-        if self._log_total is None:
-            if self._log_p is None:
-                self._log_total = self.values.logsumexp(-1, keepdim=True)
-            else:
-                best = self.values.amax(-1, keepdim=True)
-                self._log_total = best - self._log_p.amax(-1, keepdim=True)
-        return self._log_total
+        return self.reductions().best + self.reductions().log_rest
 
     def entropy(self) -> Tensor:
         """Return (R, 1) nats, the entropy of softmax(logits)."""
-        if self._entropy is None:
-            self._entropy = entropy_of(self.values.log_softmax(-1))
-        return self._entropy[:, None]
+        return self.reductions().entropy
 
     def squares(self) -> Tensor:
         """Return (R, 1), the sum of the squares of softmax(logits)."""
-        if self._squares is None:
-            doubled = (2 * self.values).logsumexp(-1, keepdim=True)
-            self._squares = (doubled - 2 * self.log_total()).exp()
-        return self._squares
+        return self.reductions().squares
 
     def deviation(self) -> Tensor:
         """Return (R, 1), the population's standard deviation of the logits above -inf."""
-        if self._deviation is None:
-            self._deviation = deviation_of(self.values)
-        return self._deviation
+        return self.reductions().deviation
+
+    def log_p(self) -> Tensor:
+        """Return (R, V) log-probabilities, which nothing keeps."""
+        return log_probs(self.values, self.reductions())
+
+    def logprobs(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Return (N, n) log-probabilities of tokens (N, n) in some rows (N,)."""
+        logits = self.values[rows[:, None], tokens]
+        return log_probs(logits, Reductions(*(column[rows] for column in self.reductions())))
 
     def select(self, index: Tensor) -> Logits:
         """Return some rows (M,), which share the reductions of all rows; a row may be repeated."""
@@ -127,17 +145,8 @@ class _SelectedLogits(Logits):
             return self._source.top(count).select(self._index)
         return super().top(count)
 
-    def log_total(self) -> Tensor:
-        return self._source.log_total()[self._index]
-
-    def entropy(self) -> Tensor:
-        return self._source.entropy()[self._index]
-
-    def squares(self) -> Tensor:
-        return self._source.squares()[self._index]
-
-    def deviation(self) -> Tensor:
-        return self._source.deviation()[self._index]
+    def reductions(self) -> Reductions:
+        return Reductions(*(column[self._index] for column in self._source.reductions()))
 
     def select(self, index: Tensor) -> Logits:
         return _SelectedLogits(self._source, self._index[index])
@@ -150,7 +159,6 @@ class _JoinedLogits(Logits):
         super().__init__(parts[0]._values)
         self._parts = parts
         self._joined: Tensor | None = None
-        self._reductions: dict[str, Tensor] = {}
 
     @property
     def values(self) -> Tensor:
@@ -164,22 +172,10 @@ class _JoinedLogits(Logits):
             self._top[count] = TopTokens(*(torch.cat(columns) for columns in zip(*tops, strict=True)))
         return self._top[count]
 
-    def log_total(self) -> Tensor:
-        return self._of_parts("log_total")
-
-    def entropy(self) -> Tensor:
-        return self._of_parts("entropy")
-
-    def squares(self) -> Tensor:
-        return self._of_parts("squares")
-
-    def deviation(self) -> Tensor:
-        return self._of_parts("deviation")
-
-    def _of_parts(self, name: str) -> Tensor:
-        if name not in self._reductions:
-            self._reductions[name] = torch.cat([getattr(part, name)() for part in self._parts])
-        return self._reductions[name]
+    def reductions(self) -> Reductions:
+        if self._reductions is None:
+            self._reductions = _joined_columns([part.reductions() for part in self._parts])
+        return self._reductions
 
 
 def joined(parts: Sequence[Logits]) -> Logits:
@@ -207,21 +203,44 @@ def top_tokens(logits: Tensor, count: int) -> TopTokens:
     return TopTokens(tokens.gather(1, top.indices), top.values)
 
 
+def reductions(logits: Tensor) -> Reductions:
+    """Return what is known of whole rows of (R, V) logits; NaN of rows with a NaN or +inf, or all -inf."""
+    blocks = logits.split(block_rows(logits))
+    return _joined_columns([_of_block(block) for block in blocks])
+
+
+def _of_block(logits: Tensor) -> Reductions:
+    best = logits.amax(-1, keepdim=True)
+    centred = logits - best
+    p = centred.exp()
+    total = p.sum(-1, keepdim=True)
+    squares = (torch.linalg.vector_norm(p, dim=-1, keepdim=True) / total).square_()
+    # 0 times -inf is NaN, and left out; that of a row with a NaN is in the total.
+    entropy = total.log() - p.mul_(centred).nansum(-1, keepdim=True) / total
+    mean = centred.mean(-1, keepdim=True)
+    if logits.device.type == "cpu" and bool(mean.isfinite().all()):
+        square = torch.linalg.vector_norm(centred.sub_(mean), dim=-1, keepdim=True)
+        deviation = square / logits.shape[1] ** 0.5
+    else:
+        deviation = deviation_of(logits)
+    return Reductions(best, total.log(), entropy, squares, mean, deviation)
+
+
+def _joined_columns(several: Sequence[Reductions]) -> Reductions:
+    return several[0] if len(several) == 1 else Reductions(*map(torch.cat, zip(*several, strict=True)))
+
+
+def log_probs(logits: Tensor, known: Reductions) -> Tensor:
+    """Return log-probabilities of (R, n) logits, of rows of which the reductions are known."""
+    return (logits - known.best).sub_(known.log_rest)
+
+
 def entropy_of(log_p: Tensor) -> Tensor:
     """Return (R,) entropy in nats of (R, V) log-probabilities; a token without probability adds nothing."""
-    return entropy_and_squares(log_p)[0]
-
-
-def entropy_and_squares(log_p: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the entropy, and (R,) the sum of the squared probabilities.
-
-    Allocates one temporary of that size only: on a CPU fresh pages cost more than the arithmetic.
-    """
     p = log_p.exp()
     nan_if_nan = p[:, 0] * 0.0  # a distribution with a NaN is NaN throughout, and its entropy must be NaN
-    squares = torch.linalg.vector_norm(p, dim=-1).square_()
     # 0 times -inf is NaN, and left out.
-    return p.mul_(log_p).nansum(-1).neg_().add_(nan_if_nan), squares
+    return p.mul_(log_p).nansum(-1).neg_().add_(nan_if_nan)
 
 
 def deviation_of(logits: Tensor) -> Tensor:

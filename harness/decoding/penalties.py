@@ -85,9 +85,9 @@ def _repetition(
     def process(texts: Texts, logits: Tensor) -> Tensor:
         vocabulary = logits.shape[1]
         window = texts.last(-1 if last_n is None else last_n)
-        if slope == 1.0 and decay is None:
-            found = counts(texts.ids, window, vocabulary) > 0
-            return torch.where(found, penalised(logits, penalty), logits)
+        if slope == 1.0 and decay is None and last_n != 0:
+            ids = torch.where(window, texts.ids, texts.ids[:, -1:])  # the last token is in the window
+            return logits.scatter(1, ids, penalised(logits.gather(1, ids), penalty))
         at = latest(texts.ids, window, vocabulary)
         found = at >= 0
         if decay is not None:
@@ -114,8 +114,9 @@ def _counted(presence: float, frequency: float, last_n: int | None) -> TextProce
 
     def process(texts: Texts, logits: Tensor) -> Tensor:
         window = texts.generated if last_n is None else texts.last(last_n)
-        found = counts(texts.ids, window, logits.shape[1])
-        return logits - frequency * found - presence * (found > 0)
+        found = counts(texts.ids, window, logits.shape[1]).gather(1, texts.ids)
+        changed = logits.gather(1, texts.ids) - frequency * found - presence * (found > 0)
+        return logits.scatter(1, texts.ids, changed)
 
     return process
 
@@ -124,8 +125,9 @@ def _of_prompt(penalty: float) -> TextProcessor:
     """Reward the tokens of the prompt: their repetition penalty is 1 / penalty, as in transformers."""
 
     def process(texts: Texts, logits: Tensor) -> Tensor:
-        found = counts(texts.ids, texts.prompt, logits.shape[1]) > 0
-        return torch.where(found, penalised(logits, 1 / penalty), logits)
+        last = texts.ids[:, texts.width - 1 : texts.width]  # of the prompt
+        ids = torch.where(texts.prompt, texts.ids, last)
+        return logits.scatter(1, ids, penalised(logits.gather(1, ids), 1 / penalty))
 
     return process
 

@@ -27,7 +27,7 @@ _SLACK = 1e-6
 
 def _temperature(c: Candidates) -> None:
     """Divide by the temperature."""
-    c.change(c.logits / c.parameter("temperature"))
+    c.divide(c.parameter("temperature"))
 
 
 def _dynamic_temperature(c: Candidates) -> None:

@@ -32,8 +32,7 @@ class NullRecorder(Recorder):
 
     def begin_step(self, logits: Tensor) -> RawStep:
         """The logits and nothing computed from them."""
-        nothing = logits[:0]
-        return RawStep(Logits(logits), nothing, nothing, 0)
+        return RawStep(Logits(logits), 0)
 
     def observe(self, *_: Any, **__: Any) -> None:
         """Record nothing."""

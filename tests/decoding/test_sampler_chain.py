@@ -14,7 +14,7 @@ from transformers.generation import logits_process as stock
 from harness.backends.steps.recorder import Recorder
 from harness.decoding import logits as logits_module
 from harness.decoding.gumbel import draw, noise_key
-from harness.decoding.logits import SHARED_TOP, Logits, entropy_of, top_tokens
+from harness.decoding.logits import SHARED_TOP, Logits, top_tokens
 from harness.decoding.processors import stock_processors
 from harness.decoding.sampler_chain import SamplerChain
 from harness.decoding.sampler_settings import sampler_settings
@@ -208,8 +208,9 @@ def test_top_tokens_equal_a_sort(vocabulary: int, count: int) -> None:
 
 def test_selected_rows_share_what_was_computed() -> None:
     logits, index = random_logits(1), torch.tensor([5, 0, 2, 0])
-    log_p = logits.log_softmax(-1)
-    for shared in (Logits(logits), Logits(logits, log_p, entropy_of(log_p))):
+    known = Logits(logits)
+    known.log_total()
+    for shared in (Logits(logits), known):
         some = shared.select(index)
         alone = logits[index].double()
         torch.testing.assert_close(

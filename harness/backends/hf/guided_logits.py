@@ -65,14 +65,15 @@ def with_guidance(
     by_guidance: dict[Guidance, list[GuidedRow]] = {}
     for row in dict.fromkeys(rows):
         by_guidance.setdefault(row.guidance, []).append(row)
-    device = raw.log_p.device
+    log_p = raw.logits.log_p()
+    device = log_p.device
     place: dict[GuidedRow, int] = {}
     scores: list[Tensor] = []
     for guidance, some in by_guidance.items():
         index = torch.tensor([one.row for one in some], device=device)
         second = torch.tensor([one.second for one in some], device=device)
-        scores.append(guidance(raw.log_p.index_select(0, index), second_of(guidance, index, second)))
-        place |= {one: len(raw.log_p) + len(place) + number for number, one in enumerate(some)}
+        scores.append(guidance(log_p.index_select(0, index), second_of(guidance, index, second)))
+        place |= {one: len(log_p) + len(place) + number for number, one in enumerate(some)}
     if not scores:
         return raw, {}
     return raw.with_rows(torch.cat(scores)), place

@@ -116,7 +116,7 @@ class GuidedTexts:
         `tokens` (R,) are those chosen last; None at the first step.
         """
         second_of = self._second_of(tokens)
-        rows = [GuidedRow(self._guidance, row, row) for row in range(len(raw.log_p))]
+        rows = [GuidedRow(self._guidance, row, row) for row in range(len(raw.logits.values))]
         raw, place = with_guidance(raw, rows, second_of)
         return raw, [place[row] for row in rows]
 

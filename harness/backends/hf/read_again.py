@@ -36,9 +36,8 @@ def read_again(loaded: LoadedModel, request: Request, generated: Sequence[int]) 
         raw = recorder.begin_step(logits)
         rows = torch.arange(len(logits), device=loaded.device)
         tokens = torch.tensor(ids[start : start + len(logits)], device=loaded.device)
-        logprob = raw.log_p[rows, tokens]
-        logprobs.append(logprob)
-        ranks.append((raw.log_p > logprob[:, None]).sum(-1) + 1)
+        logprobs.append(raw.logprobs(rows, tokens))
+        ranks.append(raw.ranks(rows, tokens))
         if chooses:
             first = start - len(prompt.ids)
             keys = [key_of_step(key, first + row) for row in range(len(logits))]

@@ -67,7 +67,7 @@ def rescore(
     for start, logits in logits_along(loaded, ids, len(prompt_ids)):
         # The recorder treats rows independently, so the positions of a slice can be its rows.
         seen, rows, tokens = _begin_slice(recorder, ids, start, logits)
-        scores, allowed = seen.log_p, None
+        scores, allowed = seen.logits.log_p(), None
         if process is not None:
             processed = [
                 process(torch.tensor([ids[: start + row]], device=loaded.device), logits[row : row + 1])

@@ -199,7 +199,7 @@ class _Batches:
                     wanted.append((sequence, GuidedRow(group.guidance, sequence.seen, second)))
         if not wanted:
             return raw
-        log_p = raw.log_p
+        log_p = raw.logits.log_p()
 
         def second_of(guidance: Guidance, rows: Tensor, seconds: Tensor) -> Tensor:
             if isinstance(guidance, Dola):

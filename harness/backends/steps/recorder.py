@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.decoding.logits import Logits, entropy_and_squares, entropy_of, joined
+from harness.decoding.logits import Logits, entropy_of, joined, log_probs
+from harness.decoding.row_blocks import block_rows
 from harness.decoding.sampler_chain import TruncatedLogits
 from harness.store.records import Steps
 
@@ -26,15 +27,11 @@ class RawStep:
 
     Attributes:
         logits: (R, V), float32.
-        log_p: (R, V) their log_softmax.
-        entropy: (R,) nats.
         top_k: how many of the likeliest tokens are recorded.
         more: what some strategies make of rows of `logits` before they sample, other rows (M, V) each.
     """
 
     logits: Logits
-    log_p: Tensor
-    entropy: Tensor
     top_k: int
     more: tuple[Logits, ...] = ()
 
@@ -46,7 +43,7 @@ class RawStep:
     @cached_property
     def top_logprobs(self) -> Tensor:
         """(R, k) their log-probabilities."""
-        return self.log_p.gather(1, self.top_ids)
+        return log_probs(self.logits.top(self.top_k).logits, self.logits.reductions())
 
     @cached_property
     def seen(self) -> Logits:
@@ -64,8 +61,32 @@ class RawStep:
 
     def logprob_of(self, rows: Tensor, allowed: Tensor) -> Tensor:
         """Return (M,) log raw probability that a token is one of those `allowed` (M, V), of some rows."""
-        log_p = self.log_p.index_select(0, rows).masked_fill_(~allowed, _NEG_INF)
-        return log_p.logsumexp(-1).clamp_(max=0.0)
+        logits = self.logits.values.index_select(0, rows).masked_fill_(~allowed, _NEG_INF)
+        return (logits.logsumexp(-1) - self.logits.log_total()[rows, 0]).clamp_(max=0.0)
+
+    def logprobs(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Return (N,) log raw probabilities of a token (N,) in each of some rows (N,)."""
+        return self.logits.logprobs(rows, tokens[:, None])[:, 0]
+
+    def ranks(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Return (N,) int32, 1 + how many tokens are strictly likelier than a token (N,) of rows (N,).
+
+        The likeliest tokens that are known suffice for most; on a CPU, where a branch costs nothing, only
+        for the others the vocabulary is counted.
+        """
+        values = self.logits.values
+        logit = values[rows, tokens][:, None]
+        top = self.logits.widest_top()
+        if top is None:
+            return _likelier(values.index_select(0, rows), logit)
+        rank = _likelier(top.logits[rows], logit)
+        beyond = rank > top.logits.shape[1]
+        if values.device.type != "cpu":
+            return torch.where(beyond, _likelier(values.index_select(0, rows), logit), rank)
+        far = beyond.nonzero()[:, 0]
+        if len(far):
+            rank[far] = _likelier(values.index_select(0, rows[far]), logit[far])
+        return rank
 
 
 class Recorder:
@@ -81,12 +102,9 @@ class Recorder:
         self._warped: list[dict[str, Tensor]] = []
 
     def begin_step(self, logits: Tensor) -> RawStep:
-        """Compute what is recorded of the raw distributions of a step; logits are (R, V), float32."""
+        """Begin a step with the raw distributions, logits (R, V), float32."""
         self._latest = len(self._sequences)
-        log_p = logits.log_softmax(-1)
-        entropy, squares = entropy_and_squares(log_p)
-        shared = Logits(logits, log_p, entropy, squares)
-        return RawStep(shared, log_p, entropy, min(self._top_k, logits.shape[1]))
+        return RawStep(Logits(logits), min(self._top_k, logits.shape[1]))
 
     def observe(
         self,
@@ -112,11 +130,11 @@ class Recorder:
         self._sequences.append(sequences)
         self._chosen.append((rows, tokens))
         if warped is None or warped_rows is None:
-            logprob = raw.log_p[rows, tokens]
+            logprob = raw.logprobs(rows, tokens)
             values = {
                 "warped_logprob": logprob,
-                "warped_entropy": raw.entropy[rows],
-                "kept": _count_finite(raw.log_p.index_select(0, rows)),
+                "warped_entropy": raw.logits.entropy()[rows, 0],
+                "kept": _count_left(raw.logits)[rows],
                 "kept_mass": torch.ones_like(logprob),
                 "top_warped_logprobs": raw.top_logprobs[rows],
             }
@@ -140,16 +158,16 @@ class Recorder:
         rows = torch.cat([rows for rows, _ in self._chosen])
         tokens = torch.cat([tokens for _, tokens in self._chosen])
         self._chosen = []
-        logprob = raw.log_p[rows, tokens]
+        known = raw.logits.reductions()
         self._raw.append(
             {
                 "token_id": tokens,
-                "logprob": logprob,
-                "rank": _rank(raw, rows, logprob),
-                "entropy": raw.entropy[rows],
-                "sum_p2": raw.logits.squares()[rows, 0],
-                "logit_std": raw.logits.deviation()[rows, 0],
-                "vocab_mean_logprob": raw.log_p.mean(-1)[rows],
+                "logprob": raw.logprobs(rows, tokens),
+                "rank": raw.ranks(rows, tokens),
+                "entropy": known.entropy[rows, 0],
+                "sum_p2": known.squares[rows, 0],
+                "logit_std": known.deviation[rows, 0],
+                "vocab_mean_logprob": (known.mean - known.log_rest)[rows, 0],
                 "top_ids": raw.top_ids[rows],
                 "top_logprobs": raw.top_logprobs[rows],
             }
@@ -192,22 +210,9 @@ class Recorded:
         return Steps(**columns)
 
 
-def _rank(raw: RawStep, rows: Tensor, logprob: Tensor) -> Tensor:
-    """Return (N,) 1 + how many tokens of a row are strictly likelier than one of log-probability `logprob`.
-
-    The recorded alternatives suffice for most; on a CPU, where a branch costs nothing, only the others are
-    counted over the vocabulary.
-    """
-    rank = (raw.top_logprobs[rows] > logprob[:, None]).sum(-1, dtype=torch.int32) + 1
-    beyond = rank > raw.top_logprobs.shape[1]
-    if logprob.device.type == "cpu":
-        far = beyond.nonzero()[:, 0]
-        if len(far):
-            likelier = raw.log_p.index_select(0, rows[far]) > logprob[far, None]
-            rank[far] = likelier.sum(-1, dtype=torch.int32) + 1
-        return rank
-    counted = (raw.log_p.index_select(0, rows) > logprob[:, None]).sum(-1, dtype=torch.int32) + 1
-    return torch.where(beyond, counted, rank)
+def _likelier(logits: Tensor, logit: Tensor) -> Tensor:
+    """Return (N,) int32, 1 + how many of (N, n) logits are above (N, 1)."""
+    return (logits > logit).sum(-1, dtype=torch.int32) + 1
 
 
 def _of_warped(warped: Tensor, raw: RawStep, raw_rows: Tensor) -> dict[str, Tensor]:
@@ -215,20 +220,30 @@ def _of_warped(warped: Tensor, raw: RawStep, raw_rows: Tensor) -> dict[str, Tens
 
     `raw_rows` (M,) are their rows in `raw`.
     """
-    log_q = warped.log_softmax(-1)
-    kept = _count_finite(warped)
+    logits = Logits(warped)
+    kept = _count_left(logits)
     if warped.device.type == "cpu" and bool((kept == warped.shape[1]).all()):
-        mass = torch.ones_like(log_q[:, 0])
+        mass = torch.ones_like(warped[:, 0])
     else:
-        p = raw.log_p.index_select(0, raw_rows).exp_()
-        mass = p.masked_fill_(warped == _NEG_INF, 0.0).sum(-1).clamp_(max=1.0)
+        mass = _mass_left(warped, raw, raw_rows)
+    alternatives = logits.logprobs(torch.arange(len(warped), device=warped.device), raw.top_ids[raw_rows])
     return {
-        "log_total": warped.amax(-1) - log_q.amax(-1),
-        "top_warped_logprobs": log_q.gather(1, raw.top_ids[raw_rows]),
+        "log_total": logits.log_total()[:, 0],
+        "top_warped_logprobs": alternatives,
         "kept": kept,
         "kept_mass": mass,
-        "warped_entropy": entropy_of(log_q),
+        "warped_entropy": logits.entropy()[:, 0],
     }
+
+
+def _mass_left(warped: Tensor, raw: RawStep, raw_rows: Tensor) -> Tensor:
+    """Return (M,) the raw probability of the tokens that are left of (M, V) warped logits."""
+    rows = block_rows(warped)
+    masses = [
+        raw.logits.select(of_raw).log_p().exp_().masked_fill_(some == _NEG_INF, 0.0).sum(-1)
+        for some, of_raw in zip(warped.split(rows), raw_rows.split(rows), strict=True)
+    ]
+    return torch.cat(masses).clamp_(max=1.0)
 
 
 def _of_truncated(truncated: TruncatedLogits, raw: RawStep, raw_rows: Tensor) -> dict[str, Tensor]:
@@ -236,7 +251,7 @@ def _of_truncated(truncated: TruncatedLogits, raw: RawStep, raw_rows: Tensor) ->
     log_total = truncated.logits.logsumexp(-1)
     log_q = truncated.logits - log_total[:, None]
     kept = truncated.logits > _NEG_INF
-    p = raw.log_p[raw_rows[:, None], truncated.tokens].exp_()
+    p = raw.logits.logprobs(raw_rows, truncated.tokens).exp_()
     return {
         "log_total": log_total,
         "top_warped_logprobs": truncated.logits_of(raw.top_ids[raw_rows]) - log_total[:, None],
@@ -246,8 +261,9 @@ def _of_truncated(truncated: TruncatedLogits, raw: RawStep, raw_rows: Tensor) ->
     }
 
 
-def _count_finite(logits: Tensor) -> Tensor:
-    """Return (R,) int32, how many of (R, V) logits are above -inf; on a CPU the minimum often suffices."""
-    if logits.device.type == "cpu" and bool((logits.amin(-1) > _NEG_INF).all()):
-        return torch.full((len(logits),), logits.shape[1], dtype=torch.int32)
-    return (logits > _NEG_INF).sum(-1, dtype=torch.int32)
+def _count_left(logits: Logits) -> Tensor:
+    """Return (R,) int32, how many logits are above -inf; on a CPU their mean tells whether all are."""
+    values = logits.values
+    if values.device.type == "cpu" and bool(logits.reductions().mean.isfinite().all()):
+        return torch.full((len(values),), values.shape[1], dtype=torch.int32)
+    return (values > _NEG_INF).sum(-1, dtype=torch.int32)

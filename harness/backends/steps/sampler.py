@@ -14,6 +14,7 @@ from harness.decoding.branches import tokens_of_rank
 from harness.decoding.gumbel import draw
 from harness.decoding.logits import Logits
 from harness.decoding.processors import Processors
+from harness.decoding.row_blocks import first_argmax
 from harness.decoding.sampler_chain import Drawable, StateOfRows, TruncatedLogits, sampler_chain
 from harness.decoding.texts import Texts
 from harness.decoding.warping import after_samplers
@@ -329,5 +330,5 @@ def _choose(logits: Tensor, sequences: Sequences, step: int) -> Tensor:
     if sequences.ranks is not None and step == 0:
         return tokens_of_rank(logits, sequences.ranks)
     if sequences.keys is None:
-        return logits.argmax(dim=-1)
+        return first_argmax(logits)
     return draw(logits, torch.tensor(sequences.keys, device=logits.device), step)
