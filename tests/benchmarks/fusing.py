@@ -122,7 +122,7 @@ def measure(line: Line, turns: int) -> str:
         return work[-1].tokens
 
     def stock(batches: list[list[tuple[int, ...]]]) -> int:
-        return sum(_generate(loaded, one, batch) for one in strategies for batch in batches)
+        return sum(generate_stock(loaded, one, batch) for one in strategies for batch in batches)
 
     ids = [prompt.ids for prompt in prompts]
     contenders = {"tree": tree, "apart": apart, "once": lambda: stock([ids])}
@@ -147,7 +147,8 @@ def measure(line: Line, turns: int) -> str:
     return "".join(cells)
 
 
-def _generate(loaded: Loaded, one: Strategy, batch: list[tuple[int, ...]]) -> int:
+def generate_stock(loaded: Loaded, one: Strategy, batch: list[tuple[int, ...]]) -> int:
+    """Decode a batch by stock `generate`; return the number of generated tokens."""
     inputs = pad_left(batch, 0, loaded.device)
     with torch.inference_mode():
         output = loaded.model.generate(**inputs, generation_config=generation_config(one))
