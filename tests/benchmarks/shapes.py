@@ -46,8 +46,8 @@ class NoText(Detokenizer):
 
 
 @cache
-def llama_100m() -> Loaded:
-    """105 M parameters, 32,000 tokens, fp32."""
+def llama_100m(positions: int = 512) -> Loaded:
+    """105 M parameters, 32,000 tokens, fp32, texts of so many positions."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -57,7 +57,7 @@ def llama_100m() -> Loaded:
         num_hidden_layers=13,
         num_attention_heads=10,
         num_key_value_heads=10,
-        max_position_embeddings=512,
+        max_position_embeddings=positions,
         tie_word_embeddings=False,
     )
     torch.manual_seed(0)

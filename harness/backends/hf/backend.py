@@ -297,6 +297,7 @@ class HfBackend:
             mode,
             self._amateurs.get,
             recorder,
+            lambda: self.modes.shared_prefix,
         )
         size = self.batch_size(requests)
         batches = AdaptiveBatches(size)

@@ -82,6 +82,7 @@ class Runtime:
         mode: how stock `generate` reads prompts with the model.
         amateur: returns the loaded model that `decoding.amateur` names.
         recorder: sees the steps of a single request of a method that streams; None for one of its own.
+        shared_prefix: returns whether rows can share the keys and values of their prompts.
     """
 
     loaded: LoadedModel
@@ -92,6 +93,7 @@ class Runtime:
     mode: GenerateMode = GenerateMode()
     amateur: Callable[[str], LoadedModel] | None = None
     recorder: Recorder | None = None
+    shared_prefix: Callable[[], bool] = lambda: False
 
 
 class Method(ABC):

@@ -48,13 +48,16 @@ class Tree(Method):
         return True
 
     def decode(self, runtime: Runtime, requests: Sequence[Request]) -> list[Sample | Failure]:
+        from harness.backends.hf.shared_prefix import pays
         from harness.backends.hf.tree import decode_tree
 
+        share_prefix = not runtime.capture and pays(requests) and runtime.shared_prefix()
         return decode_tree(
             runtime.loaded,
             requests,
             runtime.detokenizer,
             capture=runtime.capture,
+            share_prefix=share_prefix,
             amateur=runtime.amateur,
             recorder=runtime.recorder,
             on_step=runtime.on_step,

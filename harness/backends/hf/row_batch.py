@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from harness.backends.hf.cuda_graphs import CudaGraphRunner
 from harness.backends.hf.forward import forward, forward_layers
 from harness.backends.hf.padded_batch import pad_left
 from harness.backends.hf.row_cache import RowLayer, row_cache, select_rows
+from harness.backends.hf.shared_prefix import PromptRows, attention_over, can_share, share_prompts
 from harness.backends.hf.wide_head import in_blocks
 from harness.models.load import LoadedModel
 
@@ -44,6 +46,7 @@ class RowBatch:
         new_tokens: int,
         capture: bool,
         layers: tuple[int, ...] = (),
+        share_prefix: bool = False,
     ) -> None:
         """Prefill each distinct prompt once.
 
@@ -54,6 +57,8 @@ class RowBatch:
             new_tokens: steps at most.
             capture: run the steps as CUDA graphs, where all layers of the cache are in buffers.
             layers: whose hidden states are wanted, 0 for the embeddings.
+            share_prefix: keep and read the keys and values of a prompt once for all of its rows, where the
+                model's cache allows it; not with `capture`.
         """
         self._model, self._device, self._layers = loaded.model, loaded.device, layers
         row_of: dict[tuple[tuple[int, ...], int], int] = {}
@@ -63,11 +68,15 @@ class RowBatch:
         inputs = pad_left(distinct, pad, self._device)
         self.ids, self._mask = inputs["input_ids"], inputs["attention_mask"]
         self.width = self.ids.shape[1]
-        self._cache = row_cache(self._model.config, len(prompts), self.width + new_tokens)
+        room = (len(prompts), self.width + new_tokens)
+        self._cache = row_cache(self._model.config, *room)
+        self._shared = 0
+        if share_prefix and not capture and can_share(self._model, self._cache):
+            self._shared = len(distinct)
+            self._cache = row_cache(self._model.config, len(distinct), self.width)
         self._graphs = None
         if capture and all(isinstance(layer, RowLayer) for layer in self._cache.layers):
             cuda = self._device.startswith("cuda")
-            room = (len(prompts), self.width + new_tokens)
             self._graphs = CudaGraphRunner(self._forward, self._cache, *room, self._device, cuda)
         positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
         # Hidden states of a whole prompt take much memory: only those of its last token are asked for.
@@ -79,6 +88,9 @@ class RowBatch:
                 position_ids=positions[:, before], logits_to_keep=1,
             )  # fmt: skip
         self._read(self._forward(self.ids[:, start:], self._mask, positions[:, start:]))
+        self._prompts = list(range(len(distinct)))
+        if self._shared:
+            share_prompts(self._cache, len(prompts), new_tokens)
 
     def __len__(self) -> int:
         return len(self.prompt_tokens)
@@ -112,11 +124,19 @@ class RowBatch:
             index = torch.tensor(parents, device=self._device)
             self.ids, self._mask = self.ids[index], self._mask[index]
             self.prompt_tokens = [self.prompt_tokens[parent] for parent in parents]
+            self._prompts = [self._prompts[parent] for parent in parents]
         step = self.ids.shape[1] - self.width
         self.ids = torch.cat([self.ids, new], dim=1)
         self._mask = torch.cat([self._mask, torch.ones_like(new)], dim=1)
         positions = torch.tensor([[length + step] for length in self.prompt_tokens], device=self._device)
-        self._read((self._graphs or self._forward)(new, self._mask, positions))
+        with self._attention():
+            self._read((self._graphs or self._forward)(new, self._mask, positions))
+
+    def _attention(self) -> AbstractContextManager[None]:
+        if not self._shared:
+            return nullcontext()
+        rows = PromptRows.of(self._prompts, self._shared, self._device)
+        return attention_over(self._model, self._cache, rows)
 
     def _read(self, outputs: tuple[Tensor, ...]) -> None:
         self.logits = outputs[0]

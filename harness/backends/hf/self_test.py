@@ -72,6 +72,19 @@ def tree_is_right(loaded: LoadedModel, detokenizer: Detokenizer) -> bool:
     return _true_of(decode)
 
 
+def prefix_is_right(loaded: LoadedModel, detokenizer: Detokenizer) -> bool:
+    """Return whether the tree decodes a model right where rows share a prompt's keys and values."""
+    greedy, hot = _strategy(loaded), _strategy(loaded, do_sample=True, temperature=2.0)
+    requests = [Request(prompt, 0, one) for one in (greedy, hot) for prompt in _prompts(loaded)]
+    expected = _Expected(loaded)
+
+    def decode() -> bool:
+        samples = decode_tree(loaded, requests, detokenizer, share_prefix=True)
+        return all(map(expected.agrees, requests, samples))
+
+    return _true_of(decode)
+
+
 def generate_mode(loaded: LoadedModel, detokenizer: Detokenizer) -> GenerateMode | None:
     """Return the fastest mode in which stock `generate` decodes a model right; None where none is.
 

@@ -75,6 +75,7 @@ def decode_tree(
     *,
     share: bool = True,
     capture: bool = False,
+    share_prefix: bool = False,
     amateur: Callable[[str], LoadedModel] | None = None,
     recorder: Recorder | None = None,
     on_step: Callable[[int], None] = lambda _: None,
@@ -104,7 +105,7 @@ def decode_tree(
     clock = Clock()
     groups = _strategy_groups(loaded, requests)
     sequences = sorted((s for group in groups for s in group.sequences), key=lambda s: s.number)
-    batches = _Batches(loaded, requests, groups, share, capture, amateur)
+    batches = _Batches(loaded, requests, groups, share, capture, share_prefix, amateur)
     rows = generated = 0
     for step in range(max(request.strategy.max_new_tokens for request in requests)):
         raw = batches.with_guidance(recorder.begin_step(batches.own.logits), groups)
@@ -152,6 +153,7 @@ class _Batches:
         groups: Sequence[_StrategyGroup],
         share: bool,
         capture: bool,
+        share_prefix: bool,
         amateur: Callable[[str], LoadedModel] | None,
     ) -> None:
         """Prefill each distinct prompt once and put every sequence on its row."""
@@ -170,7 +172,10 @@ class _Batches:
         }
         second_prompts = [(requests[n].second_prompt, prompts[n][1]) for n in seconds]
         every = [*prompts, *second_prompts]
-        self.own = RowBatch(loaded, every, capture=capture, layers=self.layers.wanted, **common)
+        layers = self.layers.wanted
+        self.own = RowBatch(
+            loaded, every, capture=capture, layers=layers, share_prefix=share_prefix, **common
+        )
         for number, member in enumerate(self.own.members[: len(requests)]):
             sequences[number].member = member
         for number, member in zip(seconds, self.own.members[len(requests) :], strict=True):

@@ -6,7 +6,13 @@ from functools import cached_property
 
 from harness.backends.backend import Request
 from harness.backends.hf.decoding_method import GENERATE_MODES, GenerateMode, Method
-from harness.backends.hf.self_test import beam_mode, generate_mode, reads_one_token, tree_is_right
+from harness.backends.hf.self_test import (
+    beam_mode,
+    generate_mode,
+    prefix_is_right,
+    reads_one_token,
+    tree_is_right,
+)
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.strategy import Strategy
 from harness.errors import HarnessError
@@ -25,7 +31,7 @@ _NOTES = {
 
 
 class VerifiedModes:
-    """The ways of decoding that are right with a model; beams are tested when they are first asked for.
+    """The ways of decoding that are right with a model; some are tested when they are first asked for.
 
     Attributes:
         tree_is_right: whether the tree decodes it, so that its cache can be read step by step.
@@ -37,7 +43,7 @@ class VerifiedModes:
         Raises:
             HarnessError: neither is right with the model, or its logits are not finite.
         """
-        self._loaded = loaded
+        self._loaded, self._detokenizer = loaded, detokenizer
         self._name = f"{loaded.files.id} ({loaded.facts['architecture']})"
         self.tree_is_right = tree_is_right(loaded, detokenizer)
         found = GenerateMode() if self.tree_is_right else generate_mode(loaded, detokenizer)
@@ -49,6 +55,13 @@ class VerifiedModes:
             )
         self.generate = found
         self._reads_one_token = reads_one_token(loaded, detokenizer, found)
+
+    @cached_property
+    def shared_prefix(self) -> bool:
+        """Whether rows of the tree can share the keys and values of their prompts."""
+        if not self.tree_is_right or self._loaded.placement.kind != "single":
+            return False
+        return prefix_is_right(self._loaded, self._detokenizer)
 
     @cached_property
     def beams(self) -> GenerateMode | None:
