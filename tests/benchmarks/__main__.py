@@ -11,7 +11,7 @@ import torch
 ALL = (
     "recording", "memory", "fusing", "strategies", "process", "wall_time", "overhead", "metrics", "flat",
     "drift", "quantizations", "tracing", "pages", "significance",
-    "selection", "workers",
+    "selection", "workers", "gpu",
 )  # fmt: skip
 
 
