@@ -104,6 +104,44 @@ def test_a_section_that_fails_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("works", [True, False])
+def test_steps_are_captured_where_they_can_be(works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_steps, "capturable", lambda loaded: True)
+    if not works:
+        monkeypatch.setattr(gpu_steps, "tree_steps", _refuses_capture)
+    report = gpu.main([*TINY, "--models", "7b", "--sections", "step"])
+    assert report is not None
+    assert [row["captured"] for row in rows_of(report, "step")] == [works] * len(gpu_steps.TINY.rows)
+    assert len(report.notes) == (0 if works else 1)
+
+
+_tree_steps = gpu_steps.tree_steps
+
+
+def _refuses_capture(bench: Any, requests: Any, capture: bool, **more: Any) -> Any:
+    if capture:
+        raise RuntimeError("operation not permitted when stream is capturing")
+    return _tree_steps(bench, requests, capture, **more)
+
+
+@pytest.mark.slow
+def test_the_time_is_kept() -> None:
+    report = gpu.main([*TINY, "--minutes", "0"])
+    assert report is not None
+    assert {row.section for row in report.rows} == {"copy"}
+    assert report.notes[0] == "time 7b: skipped: the 0 minutes are over"
+
+
+@pytest.mark.slow
+def test_without_a_profiler_the_hosts_share_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_steps.Profile, "end", lambda self: self._profile.stop())
+    report = gpu.main([*TINY, "--models", "7b", "--sections", "launches"])
+    assert report is not None
+    assert [note.rpartition("; ")[2] for note in report.notes] == ["the profiler saw no kernels"] * 2
+    assert all(0 < row["queued_ms"] <= row["done_ms"] for row in rows_of(report, "launches"))
+
+
+@pytest.mark.slow
 def test_vllm_is_compared_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a stand-in: what is asked of it, and how its tokens are counted."""
     asked: list[tuple[int, int]] = []

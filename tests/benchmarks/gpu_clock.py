@@ -74,13 +74,36 @@ class Profile:
         synchronize(self._device)
         self._profile.stop()
         kind = torch.autograd.DeviceType.CUDA if self._cuda else torch.autograd.DeviceType.CPU
-        # An operator of a CPU lies within the one that called it: the union counts it once.
+        # What waits ("Stream Sync") is no work. An operator of a CPU lies within the one that called it: the
+        # union counts it once.
         spans = [
             (event.time_range.start, event.time_range.end)
             for event in self._profile.events() or []
-            if event.device_type == kind and event.time_range.end > event.time_range.start
+            if event.device_type == kind
+            and event.time_range.end > event.time_range.start
+            and not event.name.endswith("Sync")
         ]
         return Activity(union(spans) / 1e6, len(spans)) if spans else None
+
+
+@dataclass(frozen=True)
+class Queueing:
+    """How long the host takes to queue some work, and how long until the device has done it; seconds each."""
+
+    queued: float
+    done: float
+
+
+def queueing(device: str, work: Callable[[], Any], repeats: int = 20) -> Queueing:
+    """Return how long one of some repetitions takes the host, and the device, where nothing waits between."""
+    work()
+    synchronize(device)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    queued = time.perf_counter() - started
+    synchronize(device)
+    return Queueing(queued / repeats, (time.perf_counter() - started) / repeats)
 
 
 def union(spans: Iterable[tuple[float, float]]) -> float:

@@ -25,7 +25,7 @@ from harness.models.load import LoadedModel
 from harness.models.memory import kv_cache_bytes
 from harness.prompts.prompt import Prompt
 from tests.benchmarks.contend import contend
-from tests.benchmarks.gpu_clock import Profile, seconds_of
+from tests.benchmarks.gpu_clock import Profile, queueing, seconds_of
 from tests.benchmarks.gpu_models import bytes_read
 from tests.benchmarks.gpu_report import Report, ms
 from tests.benchmarks.recording import NullRecorder
@@ -233,6 +233,7 @@ def _launches_of(bench: Bench, case: str, run: Callable[[Callable[[int], None]],
     count = bench.sizes.new_tokens - 1 - _SETTLED
     if not found or found[0] is None:
         bench.report.note("launches", bench.name, f"{case}: step {ms(step)} ms; the profiler saw no kernels")
+        _launches_unprofiled(bench)
         return
     busy, kernels = found[0].busy_seconds / count, found[0].kernels / count
     # The profiler slows the host, not the kernels: their time is compared with that of steps without it.
@@ -242,6 +243,20 @@ def _launches_of(bench: Bench, case: str, run: Callable[[Callable[[int], None]],
         "launches", bench.name, case,
         f"step {ms(step)} ms, device at work {ms(busy)} ms ({share:.0%}) in {kernels:.0f} kernels: {verdict}",
         step_ms=step * 1e3, busy_ms=busy * 1e3, busy_share=share, kernels=kernels,
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def _launches_unprofiled(bench: Bench) -> None:
+    """Report how long the host takes to queue a forward pass, and the device to run it: CUPTI is missing."""
+    ids = torch.full((8, 1), 3, device=bench.device)
+    found = queueing(bench.device, lambda: bench.loaded.model(input_ids=ids, use_cache=False))
+    share = found.queued / found.done
+    verdict = "launch-bound" if share > 0.9 else "device-bound"
+    bench.report.row(
+        "launches", bench.name, "8 rows, bare forward",
+        f"queued by the host in {ms(found.queued)} ms, done after {ms(found.done)} ms: {verdict}",
+        queued_ms=found.queued * 1e3, done_ms=found.done * 1e3, queued_share=share,
     )  # fmt: skip
 
 
