@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 NEEDS_NOTHING_ELSE := not real_model and not llama_cpp and not real_server and not slurm and not ray
 
-.PHONY: demo real-model test test-slow test-slurm test-ray test-real-model test-wheel lint format docs reference pictures bench ui fable clean
+.PHONY: demo real-model test test-slow test-slurm test-ray test-gpu test-real-model test-wheel lint format docs reference pictures bench ui fable clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -24,9 +24,10 @@ real-model: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal $(if $(SLOW_SHARE),-m '$(NEEDS_NOTHING_ELSE)' --slow-share $(SLOW_SHARE))
 
-# Minutes: a sweep killed at twenty random moments.
+# Minutes: a sweep killed at twenty random moments; then the tests that need a GPU, as far as a CPU can run them.
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+	HARNESS_GPU_TESTS_ON=cpu $(BIN)/python -m pytest -n auto --dist worksteal tests/gpu
 
 # Sweeps through a SLURM that is started for it; skipped where slurmctld, slurmd, munge, slurm-client are missing.
 test-slurm: $(READY)
@@ -43,6 +44,11 @@ test-real-model: real-model
 test-ray: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[ray]'
 	$(BIN)/python -m pytest -m ray
+
+# What needs a GPU, in a few minutes on one; in one process, since memory and times are measured. Warnings of a
+# library of CUDA are no failures: a GPU may be at hand for half an hour only.
+test-gpu: $(READY)
+	$(BIN)/python -m pytest tests/gpu -W default --durations 10
 
 # The wheel, installed elsewhere, finds its configs, experiments and models. Builds need the package registry.
 test-wheel: $(READY)
@@ -79,7 +85,7 @@ reference: $(READY)
 pictures: real-model
 	$(BIN)/python -m tools.pictures
 
-# Benchmarks, which are not tests: prints tables of ratios.
+# Benchmarks, which are not tests: prints tables of ratios; `python -m tests.benchmarks gpu` is the GPU's, in minutes.
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
 

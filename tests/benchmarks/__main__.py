@@ -11,7 +11,7 @@ import torch
 ALL = (
     "recording", "memory", "fusing", "many_prompts", "long_prompts", "strategies", "process", "wall_time",
     "overhead", "metrics", "flat", "drift", "quantizations", "tracing", "pages", "significance",
-    "selection", "workers",
+    "selection", "workers", "gpu",
 )  # fmt: skip
 
 

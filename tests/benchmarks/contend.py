@@ -32,7 +32,11 @@ class Times:
 
 
 def contend(
-    contenders: dict[str, Callable[[], int]], turns: int, warmup: int = 1, once: Collection[str] = ()
+    contenders: dict[str, Callable[[], int]],
+    turns: int,
+    warmup: int = 1,
+    once: Collection[str] = (),
+    seconds: float = float("inf"),
 ) -> Times:
     """Run contenders in turn, each `turns` times after `warmup`; every other turn in reverse order.
 
@@ -41,9 +45,13 @@ def contend(
         turns: measured turns of each.
         warmup: turns before them that are not measured.
         once: contenders that take minutes; they have the first turn only.
+        seconds: no further turn begins after so long; the first one always does.
     """
+    began = time.perf_counter()
     times = Times({name: [] for name in contenders}, {name: [] for name in contenders})
     for turn in range(-warmup, turns):
+        if turn > 0 and time.perf_counter() - began > seconds:
+            break
         order = list(contenders) if turn % 2 == 0 else list(contenders)[::-1]
         for name in order:
             if name in once and turn > 0:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ def llama_100m(positions: int = 512) -> Loaded:
         tie_word_embeddings=False,
     )
     torch.manual_seed(0)
-    return _ready(LlamaForCausalLM(config))
+    return with_trained_entropy(LlamaForCausalLM(config))
 
 
 @cache
@@ -80,24 +81,28 @@ def llama_small() -> Loaded:
         tie_word_embeddings=False,
     )
     torch.manual_seed(1)
-    return _ready(LlamaForCausalLM(config))
+    return with_trained_entropy(LlamaForCausalLM(config))
 
 
 @cache
-def tokenizer_of_32000() -> Any:
-    """A byte-level BPE of 32,000 tokens: bytes, and two or three letters with and without a space."""
+def tokenizer_of(vocabulary: int) -> Any:
+    """A byte-level BPE of so many tokens: bytes, and two to four letters, short ones after a space too."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     letters = "etaoinshrdlcumwfgypbvkjxqz"
     tokens = ["<|begin|>", "<|end|>", "<|pad|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    merges = [(a, b) for a in letters for b in letters]
-    merges += [(a + b, c) for a in letters for b in letters for c in letters]
-    merges += [("\u0120", a + b) for a in letters for b in letters]
-    merges += [("\u0120", a + b + c) for a in letters for b in letters for c in letters]
-    merges = merges[: 32_000 - len(tokens)]
-    tokens += [first + second for first, second in merges]
-    backend = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, merges))
+    pairs = [a + b for a in letters for b in letters]
+    merges: Iterator[tuple[str, str]] = chain(
+        ((a, b) for a in letters for b in letters),
+        ((pair, c) for pair in pairs for c in letters),
+        (("\u0120", pair) for pair in pairs),
+        (("\u0120", pair + c) for pair in pairs for c in letters),
+        ((pair, other) for pair in pairs for other in pairs),
+    )
+    merges_used = list(islice(merges, vocabulary - len(tokens)))
+    tokens += [first + second for first, second in merges_used]
+    backend = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, merges_used))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
@@ -121,7 +126,7 @@ def qwen_half_billion() -> Loaded:
         tie_word_embeddings=False,
     )
     torch.manual_seed(0)
-    return _ready(Qwen2ForCausalLM(config).to(torch.bfloat16))
+    return with_trained_entropy(Qwen2ForCausalLM(config).to(torch.bfloat16))
 
 
 @cache
@@ -138,14 +143,15 @@ def fable_small() -> Loaded:
     return Loaded(loaded.model, "cpu", loaded.tokenizer)
 
 
-def _ready(model: Any) -> Loaded:
+def with_trained_entropy(model: Any) -> Loaded:
+    """Scale a random model's output head, in place and on its device, to `NATS`; ready to decode."""
     from transformers import GenerationConfig
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     model = model.eval().requires_grad_(False)
     model.generation_config = GenerationConfig()
-    ids = torch.randint(3, model.config.vocab_size, (1, 32))
+    ids = torch.randint(3, model.config.vocab_size, (1, 32)).to(model.device)
     with torch.inference_mode():
         hidden = model.model(ids).last_hidden_state[0].float()
         weight = model.lm_head.weight.float()
@@ -156,7 +162,7 @@ def _ready(model: Any) -> Loaded:
             flat = float(torch.special.entr(p).sum(-1).mean()) > NATS
             low, high = (middle, high) if flat else (low, middle)
         model.lm_head.weight.mul_(math.exp(middle))
-    return Loaded(model, "cpu")
+    return Loaded(model, str(model.device))
 
 
 class FakeTokenizer:

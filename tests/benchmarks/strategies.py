@@ -28,7 +28,7 @@ from tests.benchmarks.shapes import (
     llama_small,
     ragged_prompts,
     strategy,
-    tokenizer_of_32000,
+    tokenizer_of,
 )
 
 FASTER, DEARER = 5.0, 1.5
@@ -125,7 +125,7 @@ def commands(new_tokens: int = 64) -> None:
 
 def each(turns: int, new_tokens: int = 16) -> None:
     """Print the time of a step of each strategy over that of greedy decoding, at 32,000 tokens."""
-    loaded: Any = replace(llama_100m(), tokenizer=tokenizer_of_32000())
+    loaded: Any = replace(llama_100m(), tokenizer=tokenizer_of(32_000))
     prompts = ragged_prompts(loaded)
     ends = (loaded.tokenizer.eos_token_id,)
 
@@ -156,7 +156,7 @@ def main(turns: int = 3) -> None:
     print(f"\nStrategies: {torch.get_num_threads()} threads, medians of {turns} turns")
     together("fable_small fp32", fable_small(), 64, turns, FASTER)
     commands()
-    together("100M fp32", replace(llama_100m(), tokenizer=tokenizer_of_32000()), 32, 1, None)
+    together("100M fp32", replace(llama_100m(), tokenizer=tokenizer_of(32_000)), 32, 1, None)
     each(turns)
 
 

@@ -17,8 +17,14 @@ from harness.cli.doctor import TRIED
 from harness.cli.main import main
 from harness.config.point import Timing
 from harness.models.memory import peak_memory_mb, reset_peak_memory
+from harness.models.quantize import uses_bitsandbytes
 
-TRIED_HERE = [one for one in TRIED if one.torchao is None or find_spec("torchao") is not None]
+TRIED_HERE = [
+    one
+    for one in TRIED
+    if (one.torchao is None or find_spec("torchao"))
+    and (not uses_bitsandbytes(one) or find_spec("bitsandbytes"))
+]
 CHOICES = [quantization.name for quantization in TRIED_HERE]
 
 

@@ -55,9 +55,16 @@ def batch_rows(
         value_bytes: bytes a value of the cache.
         cache_share: the most of the cache that one of several devices holds, 0 to 1.
     """
+    needed = working_bytes(requests, files, value_bytes, cache_share)
+    most = max(1, _MOST_ROWS[device.partition(":")[0]] // max(map(request_rows, requests)))
+    return max(1, min(int(free_bytes * _SHARE_OF_FREE / max(needed, 1)), most))
+
+
+def working_bytes(
+    requests: Sequence[Request], files: ModelFiles, value_bytes: int, cache_share: float = 1.0
+) -> float:
+    """Return the memory beside the weights that a request of a batch like these takes: cache and logits."""
     rows = max(map(request_rows, requests))
     cache = max(request_cache_bytes(request, files, value_bytes) for request in requests)
     # Twice the cache: a layer that is not in a preallocated buffer is concatenated with each step's states.
-    needed = 2 * cache * cache_share + rows * (files.vocab_size or 0) * 4 * _LOGITS_COPIES
-    most = max(1, _MOST_ROWS[device.partition(":")[0]] // rows)
-    return max(1, min(int(free_bytes * _SHARE_OF_FREE / max(needed, 1)), most))
+    return 2 * cache * cache_share + rows * (files.vocab_size or 0) * 4 * _LOGITS_COPIES
