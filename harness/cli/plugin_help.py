@@ -1,7 +1,7 @@
 """What `harness help` says of plug-ins.
 
-In the lists of a group and of the metrics each is a line, and nothing of its package is imported. Asked for by
-its name it is imported, and what fails is one line.
+In the lists of a group and of the metrics each is a line, and nothing of its package is imported. Asked for
+by its name it is imported, and what fails is one line.
 """
 
 from __future__ import annotations
