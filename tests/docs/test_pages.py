@@ -44,6 +44,29 @@ def anchors(page: Path) -> set[str]:
     return slugs | set(re.findall(r'<a id="([^"]+)">', text))
 
 
+def test_every_target_of_make_is_there() -> None:
+    targets = set(re.findall(r"(?m)^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    named = {
+        word
+        for page in PAGES
+        for line in re.findall(r"(?m)`([^`\n]*)`|^((?:make|\w+=\S+ make) .*)$", page.read_text(encoding="utf-8"))
+        for words in re.findall(r"\bmake ((?:[a-z-]+ ?)+)", "".join(line).partition("#")[0])
+        for word in words.split()
+    }
+    assert {"demo", "test", "lint", "docs"} <= named
+    assert named - targets == set()
+
+
+def test_the_entry_points_that_are_shown_are_those_of_the_example() -> None:
+    (shown,) = (
+        tomllib.loads(block.text)
+        for block in blocks(DOCS / "guides" / "plugins.md")
+        if block.language == "toml"
+    )
+    example = tomllib.loads((ROOT / "examples" / "plugin" / "pyproject.toml").read_text(encoding="utf-8"))
+    assert shown["project"]["entry-points"] == example["project"]["entry-points"]
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
 
