@@ -7,6 +7,7 @@ import fnmatch
 import json
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -145,6 +146,16 @@ def test_the_version_is_written_once() -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert (ROOT / "harness" / "py.typed").is_file()
+
+
+def test_a_source_distribution_has_all_that_is_tracked() -> None:
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]
+    always = {"pyproject.toml", "LICENSE", ".gitignore"}
+    assert [name for name in built["include"] if not (ROOT / name).exists()] == []
+    if not (ROOT / ".git").exists():
+        pytest.skip("no clone")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {line.partition("/")[0] for line in listed.splitlines()} - {".ci"} <= {*built["include"], *always}
 
 
 @pytest.mark.parametrize(
