@@ -82,7 +82,7 @@ def test_lists_name_what_packages_add_and_import_none(harness, loud, name, line)
         ("own_shouts", "compare.metrics=[shouts] metric own/shouts: "),
         ("louder", "Makes exclamation marks likelier. Settings: bias [3.0]; of loud-package 1.0"),
         ("loud_engine", "backend.kind=loud_engine loud.engine:target; of loud-package 1.0"),
-        ("loud", "yaml, of loud-package 1.0"),
+        ("loud", "conf/decoding/loud.yaml, of loud-package 1.0"),
     ],
 )
 def test_by_its_name_each_is_described(harness, loud, name, line):
