@@ -113,7 +113,7 @@ samples would differ: other versions, another kind of device. What it tells is J
   harness worker outputs/sweeps/demo-0123456789 --group 0""",
     "help": """\
 Lists a group's choices and keys, or finds whatever has a name: a choice, a key with its type and default, a
-command, a metric by its key or as it is displayed; `metrics` lists all of them.
+command, a metric by its key or as it is displayed, a plug-in; `metrics` lists all metrics.
 
   harness help decoding
   harness help top_p

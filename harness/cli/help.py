@@ -12,9 +12,11 @@ from harness.analysis.metric_catalog import METRICS, Metric
 from harness.cli.command_help import describe_command
 from harness.cli.help_rows import row
 from harness.cli.launcher_words import launcher_help
+from harness.cli.plugin_help import plugin_help, plugin_metrics, plugin_names, plugin_rows
 from harness.config import schema
 from harness.config.groups import ConfigGroups
 from harness.config.launcher_section import GROUP as LAUNCHER
+from harness.config.plugins import broken_conf
 from harness.config.search_path import (
     EXPERIMENTS,
     built_in,
@@ -122,7 +124,8 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
         return describe_command(name, commands[name])
     if name == "metrics":
         return _all_metrics()
-    if found := [*_choices(name, groups), *_keys(name, groups), *_metrics(name), *_others(name)]:
+    known_as = (_choices(name, groups), _keys(name, groups), _metrics(name), _others(name), plugin_help(name))
+    if found := [line for lines in known_as for line in lines]:
         return "\n".join(found).strip("\n")
     last = name.rpartition(".")[2]
     if last in UNSUPPORTED_KEYS and last != "name":
@@ -138,9 +141,10 @@ def describe(name: str, groups: ConfigGroups, commands: Mapping[str, str]) -> st
         *SELECTORS,
         "metrics",
         *(m.key for m in METRICS),
+        *plugin_names(),
     ]
     hint = did_you_mean(name, dict.fromkeys(known)) or f" (groups: {', '.join(all_groups)})"
-    raise ConfigError.of(name, f"no group, choice, key, metric or command of this name{hint}")
+    raise ConfigError.of(name, f"no group, choice, key, metric or command of this name{hint}{broken_conf()}")
 
 
 def _describe_group(name: str, groups: ConfigGroups) -> str:
@@ -151,6 +155,8 @@ def _describe_group(name: str, groups: ConfigGroups) -> str:
         lines += [_choice_row(name, choice, groups, 32) for choice in choices]
     if name in schema.sections():
         lines += ["", *(_key_row(f"{name}.{key}") for key in schema.section_fields(name))]
+    if of_plugins := plugin_rows(name):
+        lines += ["", "Of plug-ins (`harness help NAME` tells what each does):", *of_plugins]
     return "\n".join(lines).strip("\n")
 
 
@@ -188,7 +194,7 @@ def _choices(name: str, groups: ConfigGroups) -> Iterator[str]:
             if path := _file(group, name, groups):
                 about = [text for text in comments(path)[1:] if not text.startswith("Kind: ")]
                 yield from (row("", text, 38) for text in about)
-                yield row("", f"in {_shown(path)}", 38)
+                yield row("", f"in {_shown(path, groups)}", 38)
 
 
 def _keys(name: str, groups: ConfigGroups) -> Iterator[str]:
@@ -247,17 +253,20 @@ def _all_metrics() -> str:
         indent = " " * 54
         text = textwrap.wrap(f"{metric.description}{arrow}", 108 - len(indent))
         lines += [f"  {metric.key:<32} {metric.name:<18} {text[0]}", *(indent + more for more in text[1:])]
+    for key, shown_as, origin in plugin_metrics():
+        lines.append(f"  {key:<32} {shown_as:<18} {origin}")
     mlflow, section = ALIAS
     note = f"MLflow has {section}NAME as {mlflow}NAME; compare.goal takes both. Your own are own/NAME."
     return "\n".join([*lines, "", note])
 
 
-def _shown(path: Path) -> str:
-    """A file of a choice or an experiment, built in or the user's."""
+def _shown(path: Path, groups: ConfigGroups) -> str:
+    """A file of a choice or an experiment, built in, of a plug-in or the user's."""
     for folder in (conf_folder(), built_in(EXPERIMENTS)):
         if path.is_relative_to(folder):
             return f"{folder.name}/{path.relative_to(folder)}, built in"
-    return str(path)
+    owner = next((plugin for plugin, folder in groups.plugins if path.is_relative_to(folder)), None)
+    return str(path) if owner is None else f"{path}, of {owner}"
 
 
 def _choice_row(group: str, choice: str, groups: ConfigGroups, width: int = 38) -> str:

@@ -102,9 +102,11 @@ def choice_advice(group: str, wrong: str, known: Sequence[str]) -> str:
     if group == "model" and ("/" in wrong or wrong.startswith((".", "~")) or wrong.endswith(".gguf")):
         return f"; a folder, a GGUF file or a model of the hub is {shlex.quote(f'model.id={wrong}')}"
     also = _ALSO_CALLED.get((group, wrong.lower().replace("-", "_")))
-    if not also and (hint := did_you_mean(wrong, known)):
+    advice = (("", also),) if also else _MEANT.get(group, ())
+    is_word = also or any(re.fullmatch(pattern, wrong.lower()) for pattern, _ in advice)
+    if not is_word and (hint := did_you_mean(wrong, known)):
         return hint
-    for pattern, meant in (("", also),) if also else _MEANT.get(group, ()):
+    for pattern, meant in advice:
         if re.search(pattern, wrong.lower()):
             if isinstance(meant, str):
                 return f"; {meant}"

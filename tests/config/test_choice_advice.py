@@ -70,3 +70,8 @@ def test_nothing_near_is_no_advice(group: str) -> None:
 def test_a_word_that_is_no_prompt_set_is_a_prompt() -> None:
     advice = choice_advice("prompts", "Hello", GROUPS.choices["prompts"])
     assert advice == """; a prompt is 'prompts.items=["Hello"]'"""
+
+
+def test_a_word_of_another_tool_wins_over_a_choice_that_is_spelt_alike() -> None:
+    assert choice_advice("decoding", "argmax", ["greedy", "sparsemax"]) == "; use decoding=greedy"
+    assert choice_advice("decoding", "greedi", ["greedy", "sparsemax"]) == "; did you mean greedy?"

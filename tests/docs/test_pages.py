@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import yaml
 
 sys.path.append(str(Path(__file__).parent))
 
-from blocks import NAMES, PAGES, ROOT, links
+from blocks import NAMES, PAGES, ROOT, blocks, links
 
 from tools.outside_links import outside_links
 from tools.pictures.__main__ import PHOTOGRAPHS, TERMINALS
@@ -42,6 +43,27 @@ def anchors(page: Path) -> set[str]:
     headings = re.findall(r"(?m)^#+ (.+)$", re.sub(r"(?ms)^```.*?^```", "", text))
     slugs = {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
     return slugs | set(re.findall(r'<a id="([^"]+)">', text))
+
+
+def test_every_target_of_make_is_there() -> None:
+    targets = set(re.findall(r"(?m)^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    shown = [block.text for page in PAGES for block in blocks(page) if block.language == "bash"]
+    named = re.findall(r"(?m)^make ([a-z -]+)", "\n".join(shown))
+    for page in PAGES:
+        named += re.findall(r"`make ([a-z -]+)(?:&& [^`]*)?`", page.read_text(encoding="utf-8"))
+    words = {word for line in named for word in line.split()}
+    assert {"demo", "test", "lint", "docs", "real-model"} <= words
+    assert words - targets == set()
+
+
+def test_the_entry_points_that_are_shown_are_those_of_the_example() -> None:
+    (shown,) = (
+        tomllib.loads(block.text)
+        for block in blocks(DOCS / "guides" / "plugins.md")
+        if block.language == "toml"
+    )
+    example = tomllib.loads((ROOT / "examples" / "plugin" / "pyproject.toml").read_text(encoding="utf-8"))
+    assert shown["project"]["entry-points"] == example["project"]["entry-points"]
 
 
 def test_the_readme_is_short() -> None:

@@ -18,11 +18,11 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, SupportsFloat
+from typing import Any, NamedTuple, NoReturn, SupportsFloat
 
 from harness.analysis.metric_catalog import Metric
 from harness.config.plugins import METRICS, Plugin, plugin, unknown_plugin
@@ -65,6 +65,16 @@ class Generated:
     reference: str | None
     finish_reason: str | None
     tokens: tuple[Token, ...]
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Tell of a name that a sample lacks, as a text's `lower`, what it has.
+
+        Raises:
+            AttributeError: always; names that it has do not come here.
+        """
+        text = f"; its text is generated.output: generated.output.{name}" if hasattr(str, name) else ""
+        known = ", ".join(one.name for one in fields(self))
+        raise AttributeError(f"a sample has no {name!r}{text or f' (it has {known})'}")
 
 
 @dataclass(frozen=True)

@@ -110,3 +110,17 @@ def test_numbers_of_all_kinds(value: str) -> None:
 def test_a_direction_that_is_none() -> None:
     with pytest.raises(HarnessError, match=r"f\.better is 'more', not higher or lower"):
         CustomMetric("m.py:f", b"def f(generated): return 1\nf.better = 'more'").described()
+
+
+def test_a_metric_that_takes_its_argument_for_a_text_is_told_what_it_is(mine: Path) -> None:
+    mine.write_text(
+        "def f(text): return text.lower().count('please')\ndef g(sample): return len(sample.tokenz)\n",
+        encoding="utf-8",
+    )
+    taken, misspelt = read_custom_metrics(["mine.py:f", "mine.py:g"])
+    with pytest.raises(HarnessError, match=r"a sample has no 'lower'; its text is generated\.output: "):
+        taken.of(GENERATED)
+    with pytest.raises(HarnessError, match=r"a sample has no 'tokenz' \(it has prompt_id, sample, prompt, "):
+        misspelt.of(GENERATED)
+    mine.write_text("def f(text): return text.output.lower().count('please')\n", encoding="utf-8")
+    assert read_custom_metrics(["mine.py:f"])[0].of(GENERATED) == 2
