@@ -83,7 +83,8 @@ def check_same(printed: Sequence[Mapping[str, Any]], stored: Mapping[str, Any]) 
         assert [token[name] for token in tokens] == [row[name] for row in stored["tokens"]]
     for name in ("logprob", "warped_logprob", "entropy", "warped_entropy", "kept_mass"):
         shown = [token[name] for token in tokens]
-        np.testing.assert_allclose(shown, [row[name] for row in stored["tokens"]], atol=1e-5, err_msg=name)
+        # Logits of 30 nats, of a batch of another shape: float32 rounds them to some 1e-5.
+        np.testing.assert_allclose(shown, [row[name] for row in stored["tokens"]], atol=5e-5, err_msg=name)
 
 
 def test_the_texts_are_those_of_a_sweep(
