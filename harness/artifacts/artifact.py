@@ -20,6 +20,7 @@ from harness.store.device_turns import DeviceTurns, Undisturbed
 from harness.store.stored_point import StoredPoint, stored_point
 
 if TYPE_CHECKING:
+    from harness.artifacts.batch_energy import BatchEnergy
     from harness.artifacts.batch_team import Team
     from harness.artifacts.inventory import Inventory
 
@@ -51,6 +52,7 @@ class Workbench:
         self._open_backend = open_backend
         self._release = release
         self._backend: Backend | Exception | None = None
+        self._energy: BatchEnergy | None = None
 
     @property
     def backend(self) -> Backend:
@@ -68,6 +70,15 @@ class Workbench:
         if isinstance(self._backend, Exception):
             raise self._backend
         return self._backend
+
+    @property
+    def energy(self) -> BatchEnergy:
+        """The energy counter of the backend's device, opened when it is first needed."""
+        if self._energy is None:
+            from harness.artifacts.batch_energy import BatchEnergy
+
+            self._energy = BatchEnergy(self.backend)
+        return self._energy
 
     def close(self) -> None:
         """Give the backend back, which frees it unless its opener keeps it."""

@@ -23,6 +23,7 @@ from harness.analysis.metrics.requested import RequestedMetrics
 from harness.analysis.metrics.structure_metrics import is_valid, log_weight
 from harness.analysis.metrics.text_metrics import text_metrics
 from harness.analysis.metrics.watermark_scores import watermark_scores
+from harness.analysis.model_cost import cost_metrics, energy_per_token
 from harness.analysis.stored_speculation import speculation_metrics
 from harness.errors import HarnessError
 from harness.store.files import finite_or_null
@@ -66,6 +67,8 @@ def add_metrics(
     metrics = point_metrics(samples, timed, _run_metrics(stored, parts), custom)
     add_drift(metrics, stored)
     metrics["metrics"] |= speculation_metrics(stored)
+    if "cost" in parts:
+        metrics["metrics"] |= cost_metrics(stored.cost())
     # A number that is not finite is one that the point does not have.
     metrics["metrics"] = {key: value for key, value in metrics["metrics"].items() if math.isfinite(value)}
     metrics["intervals"] = {
@@ -159,6 +162,7 @@ def _run_metrics(stored: StoredPoint, parts: Mapping[str, Any]) -> dict[str, flo
     # A point of an older store may have been taken from another point by replay: it was not decoded here.
     if "replayed_from" not in facts and None not in (facts["tokens"], facts["decode_seconds"]):
         metrics["throughput/sweep_tokens_per_s"] = facts["tokens"] / max(facts["decode_seconds"], 1e-9)
+        metrics |= energy_per_token(facts)
     model = stored.environment().get("model", {}) if stored.has("environment.json") else {}
     known = {
         "latency/load_seconds": model.get("load_seconds"),

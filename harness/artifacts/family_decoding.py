@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from harness.artifacts.artifact import Workbench
+from harness.artifacts.batch_energy import energy_of_batches
 from harness.artifacts.batch_team import POLL_S, without_members
 from harness.artifacts.job import Job, prompts_per_batch
 from harness.backends.backend import Failure, Request, Usage
@@ -111,6 +112,8 @@ class FamilyDecoding:
             name: sum(cost[name] for cost in costs) for name in ("decode_seconds", "tokens", "rows")
         }
         peaks = [cost["peak_mb"] for cost in costs if cost["peak_mb"] is not None]
+        if (joules := energy_of_batches(costs)) is not None:
+            found["joules"] = joules
         return found | {
             "batch_rows": min((cost["batch_rows"] for cost in costs), default=0),
             "captured": any(cost["captured"] for cost in costs),
@@ -199,6 +202,7 @@ class FamilyDecoding:
         bench.turns.pause()
         self._follow_rows()
         before, started = bench.backend.usage(), time.perf_counter()
+        bench.energy.start()
         size = self._plan.batch_prompts
         chosen = self._jobs[0].prompts[batch * size : (batch + 1) * size]
         requests = {job.point_id: list(job.requests(chosen, self._strategies[job.point_id])) for job in going}
@@ -209,6 +213,8 @@ class FamilyDecoding:
                 self._tell_failure(point_id)
         after = bench.backend.usage()
         cost = _difference(before, after) | {"decode_seconds": time.perf_counter() - started}
+        if (joules := bench.energy.stop()) is not None:
+            cost["joules"] = joules
         for point_id, answers in samples.items():
             self.partials[point_id].write(batch, answers, cost)
         if self._plan.rows is not None and 0 < after.batch_rows < self._plan.rows:

@@ -18,7 +18,7 @@ class Metrics(Artifact):
     action = "metrics"
     files = ("drift.json", "metrics.json")
     optional = ("drift.json",)
-    after = ("record", "timing", "drift", "drift_text", "speculation", "speculation_timing")
+    after = ("record", "timing", "cost", "drift", "drift_text", "speculation", "speculation_timing")
     needs_backend = False
     implied = True
 

@@ -42,7 +42,7 @@ class NoiseFloor(Artifact):
         """Return how it was timed, where the floor is measured at this job."""
         if not job.measures_noise:
             return None
-        return {"timing": timing_spec(job.point) if job.point.timing.enabled else None}
+        return {"timing": timing_spec(job.point) if job.point.timing.times_strategies else None}
 
     def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
         """Read some outputs again, and see how much repetitions of the same prompt differ."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.artifacts.artifact import Artifact
+from harness.artifacts.cost import Cost
 from harness.artifacts.drift.along_samples import DriftAlongSamples
 from harness.artifacts.drift.fixed_text import DriftOnFixedText
 from harness.artifacts.drift.reference import ReferenceDistributions
@@ -25,6 +26,7 @@ ARTIFACTS: tuple[Artifact, ...] = (
     Samples(),
     PromptScores(),
     Timing(),
+    Cost(),
     NoiseFloor(),
     ReferenceDistributions(),
     DriftAlongSamples(),

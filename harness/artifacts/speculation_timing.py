@@ -33,7 +33,11 @@ class SpeculationTiming(Artifact):
     def spec(self, job: Job) -> Any:
         """Return the drafts, and how they are timed; None where nothing is timed."""
         asked = speculation_spec(job)
-        return {**asked, "timing": timing_spec(job.point)} if asked and job.point.timing.enabled else None
+        return (
+            {**asked, "timing": timing_spec(job.point)}
+            if asked and job.point.timing.times_strategies
+            else None
+        )
 
     def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
         """Run the loop with each draft, and without any."""

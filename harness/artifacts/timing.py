@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from harness.artifacts.artifact import Artifact, Workbench, complete
 from harness.artifacts.job import Job
 from harness.config.point import Point
+from harness.config.timing_section import COST_KEYS
 from harness.store.device_turns import BESIDE_OTHERS
 
 if TYPE_CHECKING:
     from harness.store.records import Repetition
 
 
-_SHARED = (
+SHARED_NODE = (
     "latency was measured on a node that other jobs may have used at the same time, so it may be too high; "
     "add 'hydra.launcher.additional_parameters={exclusive: true}' to have nodes of SLURM alone, or give "
     "hydra.launcher.ray.remote.num_cpus all CPUs of a node of Ray"
@@ -24,7 +25,7 @@ _SHARED = (
 
 def timing_spec(point: Point) -> dict[str, Any]:
     """Return what a stored timing must have been measured with to serve a point."""
-    spec = point.timing.model_dump(mode="json", exclude={"name", "enabled"})
+    spec = point.timing.model_dump(mode="json", exclude={"name", "enabled", *COST_KEYS})
     spec["threads"] = point.engine.threads
     if point.model.devices == "auto":  # the samples are the same, and so is the address
         spec["devices"] = "auto"
@@ -50,7 +51,7 @@ def measure(job: Job, bench: Workbench) -> list[Repetition]:
     return bench.backend.time(first_samples, timing, bench.progress)
 
 
-def _device(environment: Mapping[str, Any]) -> str:
+def measured_on(environment: Mapping[str, Any]) -> str:
     """Return in a few words on what was timed: the GPU, or the processor with the threads that were used."""
     machine, model = environment.get("machine", {}), environment.get("model", {})
     name = str(model.get("device_name") or machine.get("cpu") or "unknown")
@@ -72,7 +73,7 @@ class Timing(Artifact):
 
     def spec(self, job: Job) -> Any:
         """Return how it is timed."""
-        return timing_spec(job.point) if job.point.timing.enabled else None
+        return timing_spec(job.point) if job.point.timing.times_strategies else None
 
     def make(self, job: Job, bench: Workbench) -> tuple[str, ...]:
         """Time the job."""
@@ -82,6 +83,6 @@ class Timing(Artifact):
         with alone(job, bench):
             repetitions = measure(job, bench)
         stored.write_table("timing", timing_table(repetitions))
-        place = _device(bench.backend.environment())
+        place = measured_on(bench.backend.environment())
         complete(stored, self, timing_spec(job.point), timed_on=place)
-        return (_SHARED,) if place.endswith(BESIDE_OTHERS) else ()
+        return (SHARED_NODE,) if place.endswith(BESIDE_OTHERS) else ()

@@ -15,6 +15,7 @@ from harness.config.base import SENSIBLE_SIZE, Choice, Listed, Natural, Positive
 from harness.config.decoding import Decoding
 from harness.config.expectation import Expectation
 from harness.config.selector_names import SelectorName
+from harness.config.timing_section import Timing
 
 
 class Model(Choice):
@@ -200,17 +201,6 @@ class Record(Section):
 
     top_k: Natural = Field(5, description="alternative tokens recorded per step")
     prompt_logprobs: bool = Field(False, description="score the prompt's tokens too")
-
-
-class Timing(Choice):
-    """The latency pass: one strategy at a time, with the loop a user would deploy."""
-
-    enabled: bool = Field(True, description="measure latency; timing=off does not")
-    prompts: Positive = Field(3, description="how many of the prompts are timed")
-    repeats: Positive = Field(3, description="timed repetitions per prompt")
-    warmup: Natural = Field(1, description="repetitions before the timed ones")
-    batch_size: int = Field(1, ge=1, le=10_000, description="prompts decoded together")
-    new_tokens: Positive = Field(16, description="tokens per repetition, end-of-text ignored")
 
 
 class Tracking(Choice):

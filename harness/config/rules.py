@@ -32,12 +32,12 @@ from harness.config.point import (
     Quantization,
     Record,
     Speculation,
-    Timing,
     Tracking,
 )
 from harness.config.quoted_value import quoted_value
 from harness.config.structure import STRUCTURES
 from harness.config.suggest import did_you_mean
+from harness.config.timing_rules import cost_of_a_model, timing_rules
 from harness.config.validation import format_value
 from harness.errors import ConfigError, Mistake
 
@@ -232,12 +232,6 @@ def _budget(decoding: Decoding, generation: Generation) -> Iterator[Mistake]:
         yield Mistake(text, "contains an empty string; remove it")
 
 
-def _timing(timing: Timing) -> Iterator[Mistake]:
-    if timing.enabled and timing.new_tokens < 2:
-        cure = "the time between tokens needs at least 2, or use timing=off"
-        yield Mistake(f"timing.new_tokens={timing.new_tokens}", cure)
-
-
 def _tracking(tracking: Tracking) -> Iterator[Mistake]:
     name = tracking.experiment
     if not name.strip() or len(name) > _LONGEST_NAME:
@@ -330,7 +324,8 @@ _RULES: dict[Callable[..., Iterator[Mistake]], tuple[str, ...]] = {
     _cache: ("cache",),
     _prompts: ("prompts",),
     decoding_rules: ("decoding",),
-    _timing: ("timing",),
+    timing_rules: ("timing",),
+    cost_of_a_model: ("timing", "backend"),
     _tracking: ("tracking",),
     _compare: ("compare",),
     _drift: ("drift",),

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from harness.artifacts.cost import cost_spec
 from harness.artifacts.job import Job
 from harness.artifacts.timing import timing_spec
 from harness.config.effective import decoding_fields, draws
@@ -129,6 +130,14 @@ def timing_fits(point: Point, prompts: Sequence[Prompt], context: int | None) ->
     timing = point.timing
     if not timing.enabled or context is None:
         return []
+    if timing.prompt_tokens is not None:
+        if timing.prompt_tokens + timing.new_tokens <= context:
+            return []
+        message = (
+            f"{timing.prompt_tokens} with timing.new_tokens={timing.new_tokens} are more than the context of "
+            f"{context}; take fewer, or timing=off"
+        )
+        return [Mistake("timing.prompt_tokens", message)]
     shortest = min(len(prompt.ids) for prompt in prompts)
     if shortest + timing.new_tokens <= context:
         return []
@@ -225,11 +234,12 @@ def sample_notes(point: Point) -> tuple[str, ...]:
 
 def timings_agree(jobs: Sequence[Job]) -> list[Mistake]:
     """Return a mistake where points with the same samples, which share one address, want two timings."""
-    specs: dict[str, dict[str, Any]] = {}
+    specs: dict[Any, dict[str, Any]] = {}
     for job in jobs:
-        if job.point.timing.enabled:
-            first = specs.setdefault(job.point_id, timing_spec(job.point))
-            if first != timing_spec(job.point):
+        timing = job.point.timing
+        if timing.enabled:
+            wanted = cost_spec(job.point) if timing.measures_cost else timing_spec(job.point)
+            if specs.setdefault((job.point_id, timing.measures_cost), wanted) != wanted:
                 cure = "would have the same samples and two timings; run the second one as a sweep of its own"
                 return [Mistake("timing", f"{job.point.label} and another point {cure}")]
     return []

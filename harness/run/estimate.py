@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.plan.plan import Plan
 
-LARGE = ("decoding", "timing")
+LARGE = ("decoding", "timing", "cost")
 """Kinds of stages that take long: while one of them is not measured, the estimate is a lower bound."""
 
 
@@ -16,6 +16,7 @@ def expected_work(plan: Plan) -> dict[str, float]:
     """Return the units of work that the store lacks, by the kind of their stages: tokens, runs, samples."""
     work: Counter[str] = Counter()
     counted = set()
+    costed = set()
     for job, lacking in zip(plan.jobs, plan.missing, strict=True):
         for artifact in lacking:
             if (job.point_id, artifact.name) in counted:
@@ -27,8 +28,13 @@ def expected_work(plan: Plan) -> dict[str, float]:
             elif artifact.name == "timing":
                 batches = -(-min(timing.prompts, len(job.prompts)) // timing.batch_size)
                 work["timing"] += batches * (timing.warmup + timing.repeats)
+            elif artifact.name == "cost":  # once for all points of a model
+                point = job.point
+                costed.add((point.model, point.quantization, point.cache, timing))
             elif artifact.name == "metrics":
                 work["metrics"] += job.samples
+    if costed:
+        work["cost"] = 100 * len(costed)  # percent
     return dict(work)
 
 

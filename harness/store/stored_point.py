@@ -95,6 +95,10 @@ class StoredPoint:
         """Return environment.json: versions, device, facts of the model, threads."""
         return self._json("environment.json")
 
+    def cost(self) -> dict[str, Any]:
+        """Return cost.json: `latency`, `memory`, `energy` of the model; empty where it is not there."""
+        return self._json("cost.json")
+
     def parts(self) -> dict[str, Any]:
         """Return parts.json: the spec of each complete artifact by its name, and `facts` of the decoding.
 

@@ -45,7 +45,7 @@ class RequestedMetrics:
     def spec(self, parts: Mapping[str, Any]) -> dict[str, Any]:
         """Return the entry `metrics` in the `parts.json` of a point that has these metrics.
 
-        metrics.json covers the timing, the drift and the speculation in `parts` too.
+        metrics.json covers the timing, the cost, the drift and the speculation in `parts` too.
         """
         speculation = [parts.get("speculation"), parts.get("speculation_timing")]
         return {
@@ -58,6 +58,7 @@ class RequestedMetrics:
             **({"answers": self.answers.facts} if self.answers and self.references else {}),
             **({"watermarks": self._detectors} if self.detectors else {}),
             "timing": parts.get("timing"),
+            **({"cost": parts["cost"]} if "cost" in parts else {}),
             "drift": [parts.get("drift"), parts.get("drift_text")],
             **({"speculation": speculation} if any(speculation) else {}),
         }

@@ -27,6 +27,7 @@ from harness.backends.hf.device_memory import (
 )
 from harness.backends.hf.latency_pass import time_strategy
 from harness.backends.hf.methods import method_of
+from harness.backends.hf.model_runs import ModelRuns
 from harness.backends.hf.read_again import read_again
 from harness.backends.hf.reference_comparison import ReferenceComparison
 from harness.backends.hf.rescore import score_prompt
@@ -54,7 +55,7 @@ def _no_amateur(name: str) -> LoadedModel:
     raise HarnessError(f"decoding.amateur={name}: this backend was opened without second models")
 
 
-class HfBackend:
+class HfBackend(ModelRuns):
     """A loaded transformers model that answers requests; a `backends.backend.Backend`.
 
     Attributes:

@@ -24,6 +24,7 @@ from harness.progress import SILENT
 if TYPE_CHECKING:
     from harness.analysis.speculative_blocks import SpeculativeText
     from harness.backends.backend import Failure, Request
+    from harness.backends.costing import CostShape
     from harness.backends.drafting import Draft
     from harness.config.point import Engine, Model, Quantization, Timing
     from harness.prompts.passages import Passage
@@ -70,6 +71,10 @@ class RankShare:
     def time(self, requests: Sequence[Request], timing: Timing) -> None:
         """Take part in what rank 0 times."""
         self._backend.time(requests, timing, SILENT)
+
+    def run_model(self, shape: CostShape, new_tokens: int, count: int) -> None:
+        """Take part in a run for its cost."""
+        self._backend.run_model(shape, new_tokens, count)
 
     def hidden_states(self, passages: Sequence[Passage]) -> None:
         """Read passages to the head's input."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from harness.analysis.speculative_blocks import SpeculativeText
 from harness.backends.backend import Failure, OnToken, ReadAgain, Request, TokenStep
+from harness.backends.costing import CostRun, CostShape
 from harness.backends.drafting import Draft, DraftedText, Speculator
 from harness.backends.hf.backend import HfBackend
 from harness.backends.hf.rank_group import RankGroup
@@ -113,6 +114,13 @@ class SharedBackend(HfBackend):
         """Time requests of one strategy, as rank 0 sees it."""
         own = super().time
         return self._group.call("time", (requests, timing), lambda: own(requests, timing, progress))
+
+    def run_model(self, shape: CostShape, new_tokens: int, count: int = 1) -> list[CostRun]:
+        """Run a batch for its cost, as rank 0 sees it."""
+        own = super().run_model
+        return self._group.call(
+            "run_model", (shape, new_tokens, count), lambda: own(shape, new_tokens, count)
+        )
 
     def close(self) -> None:
         """End the ranks, and free this one's share."""
