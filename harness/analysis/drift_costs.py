@@ -9,18 +9,26 @@ from typing import Any
 
 import numpy as np
 
+from harness.analysis.metric_catalog import metric_of
 from harness.analysis.point_results import PointResult
 from harness.analysis.statistics.pareto import pareto_front
 
 PRICES = (
     "memory/weights_mb", "memory/cache_bytes_per_token", "memory/peak_mb", "latency/load_seconds",
-    "latency/ttft_p50_ms", "latency/itl_p50_ms", "throughput/tokens_per_s",
+    "latency/ttft_p50_ms", "latency/itl_p50_ms", "throughput/tokens_per_s", "energy/j_per_token",
+    "cost/prefill_p50_ms", "cost/decode_tokens_per_s", "cost/max_allocated_mb", "cost/max_reserved_mb",
+    "cost/max_used_mb", "cost/energy_j_per_token", "cost/energy_j_prefill", "cost/tokens_per_kwh",
 )  # fmt: skip
 """The costs of a quantization, each the mean over its points."""
-FRONT = ("drift/kl_mean", "memory/weights_mb", "latency/itl_p50_ms")
-"""Metrics of the Pareto front, lower is better; those that not every quantization has are left out."""
+FRONT = (
+    ("drift/kl_mean",),
+    ("cost/max_allocated_mb", "memory/weights_mb"),
+    ("cost/decode_tokens_per_s", "latency/itl_p50_ms"),
+    ("cost/energy_j_per_token", "energy/j_per_token"),
+)
+"""The Pareto front's axes: quality, memory, speed, energy; of each the first that every quantization has."""
 LEAST_STRATEGIES = 3
-_NOT_RANKED = ("drift/", "memory/", "latency/load", "throughput/sweep")
+_NOT_RANKED = ("drift/", "memory/", "cost/", "energy/", "latency/load", "throughput/sweep")
 
 
 @dataclass(frozen=True)
@@ -138,16 +146,18 @@ def _with_fronts(costs: Sequence[Cost]) -> tuple[list[Cost], tuple[str, ...]]:
 
     def values(cost: Cost) -> dict[str, float]:
         reference = {"drift/kl_mean": 0.0} if cost.reference is None else {}
-        return reference | {name: cost.metrics[name] for name in FRONT if name in cost.metrics}
+        return reference | dict(cost.metrics)
 
-    used = tuple(name for name in FRONT if all(name in values(cost) for cost in costs))
+    measured = ([name for name in axis if all(name in values(cost) for cost in costs)] for axis in FRONT)
+    used = tuple(names[0] for names in measured if names)
+    higher = [metric_of(name).better == "higher" for name in used]
     on_front: dict[int, bool] = {}
     keys = [(cost.reference_model or cost.model, cost.prompts) for cost in costs]
     for key in dict.fromkeys(keys):
         rivals = [i for i, other in enumerate(keys) if other == key]
         if len(rivals) > 1 and len(used) > 1:
             table = np.array([[values(costs[i])[name] for name in used] for i in rivals])
-            on_front |= dict(zip(rivals, pareto_front(table, [False] * len(used)).tolist(), strict=True))
+            on_front |= dict(zip(rivals, pareto_front(table, higher).tolist(), strict=True))
     return [replace(cost, on_front=on_front.get(i)) for i, cost in enumerate(costs)], used
 
 

@@ -21,6 +21,8 @@ from harness.errors import ConfigError, HarnessError, first_line
 from harness.models.caches import cache_config, check_cache
 from harness.models.describe import environment
 from harness.models.device import device_name, devices
+from harness.models.energy import NoEnergyError
+from harness.models.energy_meters import energy_meter
 from harness.models.locate import locate
 from harness.models.memory import available_bytes
 from harness.models.placement import gpus
@@ -72,6 +74,11 @@ def doctor() -> int:
         machine.add_row(device, device_name(device), free, threads if device == "cpu" else "")
     console.print(machine)
 
+    energy = _table("Energy counters", "device", "source")
+    for device in available:
+        energy.add_row(device, visible(energy_source(device)))
+    console.print(energy)
+
     larger = _table("Models larger than one GPU", "model.devices", "here")
     for chosen, what in several_devices():
         larger.add_row(chosen, what)
@@ -97,6 +104,14 @@ def doctor() -> int:
         tried.add_row(trial.quantization, trial.device, answer, trial.reason)
     console.print(tried)
     return 0
+
+
+def energy_source(device: str) -> str:
+    """Return what counts the energy of a device, or why nothing does."""
+    try:
+        return energy_meter(device).source
+    except NoEnergyError as error:
+        return f"none: {first_line(error)}"
 
 
 def several_devices() -> Iterator[tuple[str, str]]:

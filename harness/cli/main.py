@@ -31,6 +31,8 @@ from harness.terminal import ReaderGoneError, visible_streams
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 _HELP = ("--help", "-h")
+LLM_PERF = "--llm-perf"
+"""Of `harness report`: write llm_perf.csv, too."""
 # What other tools call what needs no word here.
 _NO_WORDS = ("run", "sweep", "multirun", "start", "launch", "exec", "execute", "compare")
 
@@ -236,7 +238,8 @@ def _report(words: list[str]) -> int:
     from harness.tracking.assessments import update_feedback
 
     files = [word.removeprefix("votes=") for word in words if word.startswith("votes=")]
-    sweep = _sweep_argument("report", [word for word in words if not word.startswith("votes=")])
+    others = [word for word in words if not word.startswith("votes=") and word != LLM_PERF]
+    sweep = _sweep_argument("report", others)
     if files:
         from harness.store.files import outputs_folder
         from harness.store.sweeps import find_sweep
@@ -248,7 +251,7 @@ def _report(words: list[str]) -> int:
             add_ballot(found, ballot, name)
             sweep = found.folder.name
     update_feedback(sweep)
-    return write(sweep)
+    return write(sweep, llm_perf=LLM_PERF in words)
 
 
 def _sync(words: list[str]) -> int:
@@ -307,7 +310,9 @@ COMMANDS = {
     "replay": Command(
         _replay, "POINT decoding=... [--json]  stored samples under another decoding, without the model"
     ),
-    "report": Command(_report, "[SWEEP] [votes=FILE]  write the comparison again from the store"),
+    "report": Command(
+        _report, "[SWEEP] [votes=FILE] [--llm-perf]  write the comparison again from the store"
+    ),
     "sync": Command(_sync, "[SWEEP]  send MLflow what it missed"),
     "ui": Command(_ui, "[--port N]  open the MLflow UI on this project's store"),
     "doctor": Command(_doctor, "[backend=SERVER ...]  what this machine, or a server, really offers"),

@@ -23,7 +23,7 @@ COMPARISON_COLUMNS = (
 def summary_csv(points: Sequence[PointResult]) -> str:
     """Return CSV with a header, of the table that `summary_rows` returns."""
     header, rows = summary_rows(points)
-    return _csv(header, ([_cell(value) for value in row] for row in rows))
+    return csv_text(header, ([_cell(value) for value in row] for row in rows))
 
 
 def summary_rows(points: Sequence[PointResult]) -> tuple[list[str], list[list[Any]]]:
@@ -47,7 +47,7 @@ def summary_rows(points: Sequence[PointResult]) -> tuple[list[str], list[list[An
 
 def comparison_csv(comparison: Comparison) -> str:
     """Return CSV with a header, of the table that `comparison_rows` returns."""
-    return _csv(COMPARISON_COLUMNS, comparison_rows(comparison))
+    return csv_text(COMPARISON_COLUMNS, comparison_rows(comparison))
 
 
 def comparison_rows(comparison: Comparison) -> list[list[Any]]:
@@ -68,7 +68,8 @@ def comparison_rows(comparison: Comparison) -> list[list[Any]]:
     return rows
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return CSV with a header; None is empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)

@@ -23,7 +23,8 @@ from harness.analysis.selection.selected_points import Selection, selection_of
 from harness.analysis.selection.selection_curves import selection_curves, selection_json
 from harness.report.answer_text import answer_text
 from harness.report.console import SafeConsole
-from harness.report.csv_files import comparison_csv, summary_csv
+from harness.report.csv_files import comparison_csv, csv_text, summary_csv
+from harness.report.llm_perf_csv import COLUMNS, llm_perf_rows
 from harness.report.page.compare_page import compare_html
 from harness.report.page.tokens_page import tokens_html
 from harness.report.point_names import short_names
@@ -58,21 +59,27 @@ class Written:
     checked: tuple[CheckedExpectation, ...] = ()
 
 
-def write(name: str | None) -> int:
+def write(name: str | None, *, llm_perf: bool = False) -> int:
     """`harness report [SWEEP]`: write a sweep's reports again from the store and print its table.
 
     Args:
         name: the sweep's folder or id; the last one when None.
+        llm_perf: also write llm_perf.csv, what its models cost in the leaderboard's columns.
 
     Returns:
         The exit status: 0, or 1 when an expectation is missed or a point is damaged.
 
     Raises:
-        ConfigError: there is no such sweep.
+        ConfigError: there is no such sweep, or no cost of a model in it.
     """
     sweep = find_sweep(outputs_folder(), name)
+    costs = llm_perf_rows(read_results(sweep).points, sweep.folder.name) if llm_perf else []
     written = write_sweep_reports(sweep, anew=True)
     print_sweep(sweep, written)
+    if costs:
+        path = sweep.folder / "llm_perf.csv"
+        write_text(path, csv_text(COLUMNS, costs))
+        _print_link(SafeConsole(), path)
     damaged = [found.point for found in written.points if not found.selected_from] != list(sweep.points)
     return 1 if damaged or missed(written.checked) else 0
 
@@ -134,7 +141,11 @@ def print_sweep(sweep: Sweep, written: Written, seconds: float | None = None) ->
         console.print(Text(visible(_took(sweep, seconds)), "dim"), soft_wrap=True)
     for path in (sweep.folder / "compare.html", sweep.folder / "summary.csv"):
         if path.is_file():
-            console.print(console.link(_relative(path), path.absolute().as_uri()), soft_wrap=True)
+            _print_link(console, path)
+
+
+def _print_link(console: SafeConsole, path: Path) -> None:
+    console.print(console.link(_relative(path), path.absolute().as_uri()), soft_wrap=True)
 
 
 def results_text(written: Written, width: int = 120) -> str:

@@ -1,9 +1,10 @@
 // What each quantization costs: as sentences, as a table, and whether the strategy ranking is preserved.
 
 // Size, speed, KL, same top token and perplexity first.
-const FIRST_COLUMNS = ["memory/weights_mb", "latency/itl_p50_ms", "drift/kl_mean", "drift/same_top", "drift/perplexity_ratio"];
+const FIRST_COLUMNS = ["memory/weights_mb", "latency/itl_p50_ms", "cost/decode_tokens_per_s", "cost/max_allocated_mb", "cost/energy_j_per_token", "drift/kl_mean", "drift/same_top", "drift/perplexity_ratio"];
 const DRIFT_COLUMNS = ["kl_median", "kl_p90", "kl_p99", "kl_max", "rms_dp", "parted", "first_divergence", "text_kl_mean", "text_perplexity", "text_bits_per_byte"].map((name) => `drift/${name}`);
-const COST_COLUMNS = ["memory/weights_mb", "memory/cache_bytes_per_token", "memory/peak_mb", "latency/load_seconds", "latency/ttft_p50_ms", "latency/itl_p50_ms", "throughput/tokens_per_s"];
+const COST_COLUMNS = ["memory/weights_mb", "memory/cache_bytes_per_token", "memory/peak_mb", "latency/load_seconds", "latency/ttft_p50_ms", "latency/itl_p50_ms", "throughput/tokens_per_s",
+  "cost/prefill_p50_ms", "cost/decode_tokens_per_s", "cost/max_allocated_mb", "cost/max_reserved_mb", "cost/max_used_mb", "cost/energy_j_per_token", "cost/energy_j_prefill", "cost/tokens_per_kwh", "energy/j_per_token"];
 const costs = quantization?.costs ?? [];
 const isKl = (key) => /kl_/.test(key);
 const isReference = (cost) => cost.reference === null;
@@ -59,6 +60,8 @@ const costSentence = (cost, worst) => {
   };
   add("memory/weights_mb", (value) => `${digits(value, 3)} MB`, " of weights", "smaller", "larger");
   add("latency/itl_p50_ms", (value) => `${digits(value, 3)} ms`, " per token", "faster", "slower");
+  add("cost/decode_tokens_per_s", (value) => `${digits(value, 3)} tokens/s`, " of the model by itself", "slower", "faster");
+  add("cost/energy_j_per_token", (value) => `${digits(value, 3)} J`, " per token", "less", "more");
   const load = valueIn(cost, "latency/load_seconds");
   if (known(load)) spans.push(`, loads in ${digits(load, 2)} s`);
   if (worst) spans.push("; largest KL at ", worstLink(worst, quoted(worst.token.trim() || worst.token)), ` in ${plain(worst.prompt)}, ${scientific(worst.kl)} nats`);
