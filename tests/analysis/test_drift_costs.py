@@ -60,6 +60,42 @@ def test_a_row_a_quantization(tmp_path: Path) -> None:
     json.dumps(report.as_json(), allow_nan=False)
 
 
+def test_the_front_of_measured_costs(tmp_path: Path) -> None:
+    """Of speed, memory and energy the model's own costs count, where every quantization has them."""
+    own = {
+        # tokens per second, energy per token; bf16 is slower than fp32, and nf4 takes less energy
+        "fp32": (50.0, 3.0), "bf16": (30.0, 3.0), "nf4": (40.0, 1.0), "fp4": (60.0, 2.0),
+    }  # fmt: skip
+    found = [
+        replace(
+            p,
+            metrics=p.metrics
+            | {"cost/decode_tokens_per_s": own[p.point.quantization][0],
+               "cost/energy_j_per_token": own[p.point.quantization][1]},
+        )
+        for p in points(tmp_path)
+    ]  # fmt: skip
+    report = precision_report(found)
+    speed, energy = "cost/decode_tokens_per_s", "cost/energy_j_per_token"
+    assert report.front == ("drift/kl_mean", "memory/weights_mb", speed, energy)
+    # fp4 drifts most and is the fastest; bf16 drifts less than the others of less memory.
+    assert [cost.on_front for cost in report.costs] == [True, True, True, True]
+    slow = [
+        replace(p, metrics=p.metrics | {speed: 35.0}) if p.point.quantization == "fp4" else p for p in found
+    ]
+    assert [cost.on_front for cost in precision_report(slow).costs] == [True, True, True, False]
+    few = [
+        replace(p, metrics={k: v for k, v in p.metrics.items() if k != speed})
+        if p.point.quantization == "nf4"
+        else p
+        for p in found
+    ]
+    assert precision_report(few).front == (
+        "drift/kl_mean", "memory/weights_mb", "latency/itl_p50_ms", energy,
+    )  # fmt: skip
+    assert not [a for a in report.agreements if a.metric.startswith("cost/")]
+
+
 def test_whether_rankings_stay(tmp_path: Path) -> None:
     report = precision_report(points(tmp_path))
     found = {(a.quantization, a.metric): (a.spearman, a.kendall, a.strategies) for a in report.agreements}

@@ -22,6 +22,7 @@ SECTIONS = {
     "quality",
     "memory",
     "cost",
+    "energy",
     "requests",
     "drift",
     "watermark",
@@ -53,6 +54,8 @@ def test_directions() -> None:
             section in ("throughput", "reference", "preference")
             or (section == "watermark" and not name.endswith("p_value"))
             or name.startswith("distinct")
+            or name == "tokens_per_kwh"
+            or name == "decode_tokens_per_s"
             or name == "valid"
         ):
             assert metric.better == "higher", metric.key

@@ -423,7 +423,10 @@ def test_report_reads_feedback_first(harness, stub, words, name):
     feedback = stub("harness.tracking.assessments", "update_feedback")
     written = stub("harness.report", "write")
     assert harness(*words).status == 0
-    assert feedback == written == [((name,), {})]
+    assert feedback == [((name,), {})]
+    assert written == [((name,), {"llm_perf": False})]
+    assert harness(*words, "--llm-perf").status == 0
+    assert written[1:] == [((name,), {"llm_perf": True})]
 
 
 @pytest.mark.parametrize("kind", ["ValueError", "HarnessError"])
@@ -454,7 +457,7 @@ def test_report_brings_votes_home_to_their_sweep(harness, stub, tmp_path, monkey
     file = tmp_path / "votes.json"
     file.write_text(json.dumps(ballot), encoding="utf-8")
     assert harness("report", f"votes={file}").status == 0
-    assert written == [((sweep.folder.name,), {})]
+    assert written == [((sweep.folder.name,), {"llm_perf": False})]
     assert [one.choice for one in known_votes(sweep.folder)] == ["tie"]
     done = harness("report", f"votes={tmp_path}/none.json")
     assert done.status == 2

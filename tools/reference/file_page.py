@@ -12,6 +12,7 @@ OF_A_POINT = {
     "tokens.parquet": "every generated token with its probabilities and alternatives",
     "prompt_tokens.parquet": "the prompt's own tokens, scored",
     "timing.parquet": "the timed repetitions of the latency pass",
+    "cost.json": "what the model costs: latencies, memory, energy, or why there is none",
     "noise.json": "how far logprobs and latencies move when the same strategy is run again",
     "drift.parquet": "along the reference's outputs: KL divergence and the rest, token by token",
     "drift_text.parquet": "the same along a fixed text",
@@ -27,6 +28,7 @@ _OF_A_SWEEP = {
     "summary.csv": "a row per point: its choices and all metrics",
     "comparison.csv": "a row per point and metric: value, interval, difference from the baseline",
     "tokens/*.html": "a token view of each point",
+    "llm_perf.csv": "with `harness report --llm-perf`: what each model costs, in the leaderboard's columns",
     "plan.json": "the points and what became of them",
     "points.json": "with a launcher: the points as workers read them",
     "workers/": "with a launcher: a log of each worker",
@@ -39,6 +41,7 @@ _OF_A_SWEEP = {
 _OF_THE_STORE = {
     "points/<point_id>/": "one folder per point, addressed by what its samples depend on",
     "sweeps/<name>-<sweep_id>/": "one folder per sweep, which refers to its points",
+    "costs/": "what models cost, by what that depends on; points have copies",
     "drift/": "distributions of references (drift.budget_mb)",
     "answers/": "answers of servers that are paid for and not stored yet",
     "mlflow.db, mlartifacts/": "MLflow's store, unless tracking.uri or MLFLOW_TRACKING_URI names another",

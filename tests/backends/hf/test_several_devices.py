@@ -15,6 +15,7 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
 from harness.backends.backend import Failure, Request
+from harness.backends.costing import CostShape
 from harness.backends.drafting import Draft
 from harness.backends.hf import device_memory, rank_group
 from harness.backends.hf.backend import HfBackend
@@ -166,6 +167,8 @@ def test_two_ranks_answer_like_one_process(shared: Any, single: HfBackend, reque
     assert run.tokens == expected_run.tokens
     timing = Timing(name="t", prompts=1, repeats=1, warmup=0, new_tokens=3)
     assert len(backend.time(requests[:1], timing, SILENT)) == 1
+    assert [len(run.tokens) for run in backend.run_model(CostShape(8, 4, 1), 4, 2)] == [3, 3]
+    assert backend.peak_memory(CostShape(8, 4, 1)).used
     facts = backend.environment()["model"]
     assert (facts["devices"], facts["device_count"]) == ("tensor_parallel", 2)
     # All weights but the norms, of which each rank has a copy.
