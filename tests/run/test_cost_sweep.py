@@ -92,7 +92,7 @@ def test_a_damaged_cost_is_measured_again(outputs: Path, measured: list[Any]) ->
     for file in (*(outputs / "costs").iterdir(), point / "cost.json"):
         file.write_text("{")
     assert main(sweep) == 0
-    assert len(measured) == 2
+    assert len(measured) == 3
 
 
 def test_the_leaderboards_columns(
