@@ -26,6 +26,11 @@ ITL = "latency/itl_p50_ms"
 WEIGHTS = "memory/weights_mb"
 TOTAL = "latency/total_p50_ms"
 
+_OF_THE_MODEL = (
+    ("cost/decode_tokens_per_s", "the tokens per second of the model by itself"),
+    ("cost/energy_j_per_token", "its energy per token"),
+)
+
 EQUAL = 0.01
 """Memory that differs by less, relative, is not worth a word: of a checkpoint that was dequantized."""
 
@@ -62,7 +67,7 @@ def quantization_sentences(
             )
         across = some[0][0].point.model != some[0][1].point.model
         spans += _drift_spans([p for p, _ in some]) if across else []
-        for key, what in ((WEIGHTS, "the memory of weights"), (time, what_time)):
+        for key, what in ((WEIGHTS, "the memory of weights"), (time, what_time), *_OF_THE_MODEL):
             ratios = [
                 p.metrics[key] / r.metrics[key] for p, r in some if r.metrics.get(key) and p.metrics.get(key)
             ]

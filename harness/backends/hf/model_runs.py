@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from harness.backends.backend import TokenIds
 from harness.backends.costing import CostRun, CostShape, PeakMemory
 from harness.backends.hf.decoding_method import GenerateMode
 from harness.backends.hf.latency_pass import synchronize
@@ -39,10 +40,11 @@ class ModelRuns:
 
     _loaded: LoadedModel
     modes: VerifiedModes
+    token_ids: TokenIds
 
     def run_model(self, shape: CostShape, new_tokens: int, count: int = 1) -> list[CostRun]:
         """Run a batch some times; the device is idle after."""
-        strategy = _greedy(shape, new_tokens, self._loaded.tokenizer.pad_token_id or 0)
+        strategy = _greedy(shape, new_tokens, self.token_ids)
         mode = self.modes.mode_of(method_of(strategy.effective, strategy.cache), strategy)
         ids = _random_ids(shape, self._loaded.files.vocab_size).to(self._loaded.device)
         return [_run(self._loaded, strategy, ids, mode) for _ in range(count)]
@@ -106,6 +108,7 @@ class _Clock(LogitsProcessor):
 @torch.inference_mode()
 def _run(loaded: LoadedModel, strategy: Strategy, ids: Tensor, mode: GenerateMode) -> CostRun:
     config = generation_config(strategy, use_cache=mode.use_cache)
+    config.min_new_tokens = strategy.max_new_tokens  # as there: EOS is masked until then, each step
     clock = _Clock(loaded.device)
     mask = torch.ones_like(ids)
     synchronize(loaded.device)
@@ -122,9 +125,9 @@ def _run(loaded: LoadedModel, strategy: Strategy, ids: Tensor, mode: GenerateMod
     return CostRun(logits[0], end - logits[0], between)
 
 
-def _greedy(shape: CostShape, new_tokens: int, pad: int) -> Strategy:
+def _greedy(shape: CostShape, new_tokens: int, ids: TokenIds) -> Strategy:
     effective = effective_decoding(Decoding(name="greedy"))
-    return Strategy(effective, new_tokens, SEED, (), (), pad, 0, shape.cache)
+    return Strategy(effective, new_tokens, SEED, (), ids.eos, ids.pad, 0, shape.cache)
 
 
 def _random_ids(shape: CostShape, vocabulary: int | None) -> Tensor:
