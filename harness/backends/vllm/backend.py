@@ -39,6 +39,8 @@ from harness.decoding.strategy import Strategy
 from harness.errors import HarnessError, first_line
 from harness.models.describe import environment
 from harness.models.device import cpu_threads, device_name
+from harness.models.energy import EnergyMeter
+from harness.models.energy_meters import energy_meter
 from harness.models.hub import fetch_weights
 from harness.models.load import LoadedModel
 from harness.models.memory import peak_memory_mb, reset_peak_memory, resolve_dtype
@@ -186,6 +188,10 @@ class VllmBackend:
             here=self._here,
             on_repetition=progress.advance,
         )
+
+    def energy_meter(self, *, alone: bool = True) -> EnergyMeter:
+        """Open the energy counter of the devices that the engine is on."""
+        return energy_meter(self._loaded.device, self._backend.tensor_parallel_size, alone=alone)
 
     def environment(self) -> dict[str, Any]:
         """Return versions, machine and facts of the model, as in environment.json."""
