@@ -35,7 +35,7 @@ class Cost(Artifact):
     """
 
     name = "cost"
-    action = "measure the model's cost"
+    action = "measure cost"
     files = ("cost.json",)
 
     def spec(self, job: Job) -> Any:

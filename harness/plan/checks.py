@@ -133,11 +133,12 @@ def timing_fits(point: Point, prompts: Sequence[Prompt], context: int | None) ->
     if timing.prompt_tokens is not None:
         if timing.prompt_tokens + timing.new_tokens <= context:
             return []
+        left = context - timing.new_tokens
         message = (
-            f"{timing.prompt_tokens} with timing.new_tokens={timing.new_tokens} are more than the context of "
-            f"{context}; take fewer, or timing=off"
+            f"with timing.new_tokens={timing.new_tokens} they are more than the context of {context}; "
+            f"use {f'timing.prompt_tokens={left}' if left > 0 else 'timing=off'}"
         )
-        return [Mistake("timing.prompt_tokens", message)]
+        return [Mistake(f"timing.prompt_tokens={timing.prompt_tokens}", message)]
     shortest = min(len(prompt.ids) for prompt in prompts)
     if shortest + timing.new_tokens <= context:
         return []

@@ -160,3 +160,15 @@ def test_no_counter_no_energy(outputs: Path) -> None:
     assert main([*BASE, "timing=off", "quantization=fp32", "decoding=greedy"]) == 0
     (metrics,) = metrics_of(outputs).values()
     assert not [key for key in metrics if key.startswith("energy/")]
+
+
+def test_a_prompt_that_does_not_fit_has_a_cure_that_works(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["check", "model=fable_tiny", "decoding=greedy", "timing=llm_perf"]
+    assert main([*words, "timing.prompt_tokens=500"]) == 2
+    line = capsys.readouterr().err
+    assert "timing.prompt_tokens=500: with timing.new_tokens=64 they are more than the context of 512" in line
+    cure = line.split("; use ")[1].strip()
+    assert cure == "timing.prompt_tokens=448"
+    assert main([*words, cure]) == 0
+    assert main([*words, "timing.new_tokens=600"]) == 2
+    assert capsys.readouterr().err.strip().endswith("use timing=off")
