@@ -52,8 +52,9 @@ class Backend(Choice):
 
     kind: str = Field(
         "hf",
-        description="hf: transformers, in this process; vllm: vLLM's engine, in this process; onnx, openvino: "
-        "the model as a graph, on the CPU; openai: a server with OpenAI's API; or the name of a plug-in",
+        description="hf: transformers, in this process; vllm: vLLM's engine, in this process; onnx, "
+        "openvino: the model as a graph, on the CPU; openai: a server with OpenAI's API; or the name of a "
+        "plug-in",
     )
     native: bool = Field(False, description="vllm: its own sampler and logprobs, to measure vLLM itself")
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = Field(
@@ -137,7 +138,7 @@ class Quantization(Choice):
     )
     exported: Literal["int8"] | None = Field(
         None,
-        description="backend=onnx, openvino: weights as integers in the exported graph; with onnx activations too",
+        description="backend=onnx, openvino: weights as 8-bit integers; with onnx activations too",
     )
 
 

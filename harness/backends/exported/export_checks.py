@@ -1,4 +1,4 @@
-"""What of a point an exported graph cannot run, known before anything is loaded: one line each, with the cure."""
+"""What an exported graph cannot run of a point, known before it is loaded: one line each, with the cure."""
 
 from __future__ import annotations
 

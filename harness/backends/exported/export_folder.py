@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.backends.exported.runtimes import GraphRuntime
+from harness.backends.exported.runtimes import RUNTIMES, GraphRuntime
 from harness.config.user_path import user_path
 from harness.errors import ConfigError
 from harness.models.model_files import ModelFiles
@@ -46,10 +46,11 @@ def given_folder(runtime: GraphRuntime, named: str) -> Path:
     if not folder.is_dir():
         raise ConfigError.of(key, "no such folder; leave it out, and the model is exported once")
     if not (folder / runtime.file).is_file():
-        other = "; it has openvino_model.xml, use backend=openvino" if _has(folder, "openvino_model.xml") else ""
-        other = "; it has model.onnx, use backend=onnx" if _has(folder, "model.onnx") else other
-        cure = other or "; give the folder that has it, or leave the key out"
-        raise ConfigError.of(key, f"has no {runtime.file}{cure}")
+        others = [one for one in RUNTIMES.values() if (folder / one.file).is_file()]
+        cure = "give the folder that has it"
+        if others:
+            cure = f"it has {others[0].file}, use backend={others[0].kind}"
+        raise ConfigError.of(key, f"has no {runtime.file}; {cure}")
     return folder.resolve()
 
 
@@ -57,7 +58,3 @@ def given_fingerprint(folder: Path) -> str:
     """Return a fingerprint of the graphs in a folder, and of their weights."""
     suffixes = (".onnx", ".data", ".onnx_data", ".xml", ".bin")
     return fingerprint_files(folder, sorted(one.name for one in folder.iterdir() if one.suffix in suffixes))
-
-
-def _has(folder: Path, name: str) -> bool:
-    return (folder / name).is_file()

@@ -28,8 +28,8 @@ _MIB = 1024 * 1024
 class ExportedBackend(HfBackend):
     """An exported graph that answers requests; a `backends.backend.Backend`.
 
-    What decodes, records and times is what does so for transformers models: all of it calls the model's forward
-    pass, which here is the graph. The self-test at load says whether the tree is right with it.
+    What decodes, records and times is what does so for transformers models: all of it calls the model's
+    forward pass, which here is the graph. The self-test at load says whether the tree is right with it.
     """
 
     def __init__(self, loaded: LoadedModel, runtime: GraphRuntime, file: Path) -> None:

@@ -1,8 +1,8 @@
 """An exported graph as a transformers model: what `generate` and this project's decoding methods call.
 
 The graph is a function: ids, mask, positions and the cache's keys and values in; logits and the keys and
-values of all positions out. So one graph prefills (with an empty cache), decodes and reads whole texts, and the
-caches are transformers' own.
+values of all positions out. So one graph prefills (with an empty cache), decodes and reads whole texts, and
+the caches are transformers' own.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class GraphNames:
         elif unknown:
             problem = f"takes {', '.join(unknown)}, which a decoder-only model does not need"
         elif "logits" not in graph.outputs or not self.past or set(self.past) != set(self.present):
-            problem = "does not return logits and take and return a cache; export it for generation with a cache"
+            problem = "must return logits, and take and return a cache; export it for generation"
         if problem is not None:
             raise HarnessError(f"backend.exported: the graph {problem}")
         self.heads = {
@@ -159,8 +159,9 @@ class ExportedCausalLM(PreTrainedModel, GenerationMixin):
 
 def _layer_of(cache: DynamicCache, index: int) -> Any:
     """Return a layer of a cache, which may get its layers as they come."""
-    while len(cache.layers) <= index and getattr(cache, "layer_class_to_replicate", None) is not None:
-        cache.layers.append(cache.layer_class_to_replicate())
+    kind = getattr(cache, "layer_class_to_replicate", None)
+    while len(cache.layers) <= index and kind is not None:
+        cache.layers.append(kind())
     return cache.layers[index]
 
 

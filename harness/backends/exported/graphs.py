@@ -31,7 +31,7 @@ class Graph(Protocol):
         outputs: names.
     """
 
-    inputs: Mapping[str, Shape]
+    inputs: dict[str, Shape]
     outputs: tuple[str, ...]
 
     def run(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -51,8 +51,10 @@ class OnnxGraph:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         specs = self._session.get_inputs()
         self._dtypes = {spec.name: _TORCH_DTYPES[spec.type] for spec in specs}
-        self.inputs = {spec.name: tuple(_axis(size) for size in spec.shape) for spec in specs}
-        self.outputs = tuple(spec.name for spec in self._session.get_outputs())
+        self.inputs: dict[str, Shape] = {
+            spec.name: tuple(_axis(size) for size in spec.shape) for spec in specs
+        }
+        self.outputs: tuple[str, ...] = tuple(spec.name for spec in self._session.get_outputs())
 
     def run(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the outputs for all inputs."""
@@ -90,16 +92,17 @@ class OpenVinoGraph:
         ports = self._compiled.inputs
         self._dtypes = {port.any_name: port.get_element_type().to_dtype() for port in ports}
         shapes = {port.any_name: port.get_partial_shape() for port in ports}
-        self.inputs = {
+        self.inputs: dict[str, Shape] = {
             name: tuple(axis.get_length() if axis.is_static else None for axis in shape)
             for name, shape in shapes.items()
         }
-        self.outputs = tuple(port.any_name for port in self._compiled.outputs)
+        self.outputs: tuple[str, ...] = tuple(port.any_name for port in self._compiled.outputs)
 
     def run(self, feed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the outputs for all inputs."""
         arrays: dict[Any, Any] = {
-            name: np.ascontiguousarray(feed[name].numpy(), dtype=dtype) for name, dtype in self._dtypes.items()
+            name: np.ascontiguousarray(feed[name].numpy(), dtype=dtype)
+            for name, dtype in self._dtypes.items()
         }
         found = self._request.infer(arrays, share_inputs=True, share_outputs=False)
         tensors = [torch.from_numpy(found[port]) for port in self._compiled.outputs]
