@@ -54,3 +54,53 @@ test-gpu: $(READY)
 test-onnx: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[onnx,openvino]'
 	$(BIN)/python -m pytest -m graphs
+
+# The wheel, installed elsewhere, finds its configs, experiments and models. Builds need the package registry.
+test-wheel: $(READY)
+	set -e; scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	$(BIN)/python -m pip wheel --quiet . --no-deps -w "$$scratch"; \
+	$(BIN)/python -m pip install --quiet --no-deps --target "$$scratch/site" "$$scratch"/*.whl; \
+	python=$$(pwd)/$(BIN)/python; cd "$$scratch"; export PYTHONPATH="$$scratch/site"; \
+	"$$python" -c 'import harness, os; assert harness.__file__.startswith(os.environ["PYTHONPATH"])'; \
+	"$$python" -m harness check experiments=demo; \
+	"$$python" -m harness model=fable_tiny prompts.limit=1 generation.max_new_tokens=4 timing=off tracking=off
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The documentation as a site, in site/: strictly (which --quiet would undo), and without anything that a page would
+# fetch from elsewhere.
+docs: reference
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	$(BIN)/python -m tools.outside_links site
+
+# docs/reference, from the code.
+reference: $(READY)
+	$(BIN)/python -m tools.reference
+
+# The pictures of docs/, of the product itself. Needs Chromium.
+pictures: real-model
+	$(BIN)/python -m tools.pictures
+
+# Benchmarks, which are not tests: prints tables of ratios; `python -m tests.benchmarks gpu` is the GPU's, in minutes.
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks
+
+ui: $(READY)
+	$(BIN)/harness ui
+
+# Train the built-in models, from the seed.
+fable: $(READY)
+	$(BIN)/python -m tools.fable.train
+
+clean:
+	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
