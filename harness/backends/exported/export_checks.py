@@ -33,6 +33,9 @@ def export_mistakes(point: Point, files: ModelFiles) -> Iterator[Mistake]:
     elif backend.exported is not None and quantization.exported is not None:
         message = "no effect on a graph that is exported already (backend.exported); use quantization=fp32"
         yield Mistake(key, message)
+    elif files.gguf is not None:
+        problem = f"{files.id} is a GGUF file, which is not exported"
+        yield Mistake("model.id", f"{problem}; use backend=hf, or the checkpoint that it was made from")
     elif files.stored is not None:
         problem = f"{files.id} is stored quantized ({files.stored}), which is not exported"
         yield Mistake("model.id", f"{problem}; use backend=hf, or the checkpoint that it was made from")

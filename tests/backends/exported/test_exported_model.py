@@ -116,6 +116,8 @@ def test_a_cache_takes_up_what_was_read(exported: Any) -> None:
 
 def test_the_latency_pass_times_generate(exported: Any, prompts_of: Any, strategy_of: Any) -> None:
     backend = backend_of(exported)
+    assert backend.modes.tree_is_right
+    assert backend.warnings == ()
     requests = [Request(prompt, 0, strategy_of(exported)) for prompt in prompts_of(exported)]
     timing = Timing(name="quick", enabled=True, prompts=1, repeats=2, warmup=0, new_tokens=5)
     before = exported.model.graph.calls

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf_models import write_gguf
 from planned_sweep import planned
 
 from harness.backends.exported import runtimes
@@ -137,6 +138,14 @@ def test_sliding_windows_are_refused(versions: dict[str, str], small_model: Any)
     (mistake,) = mistakes_of("backend=openvino", "model=custom", f"model.id={folder}")
     assert "layers with a sliding window" in mistake
     assert "use backend=hf" in mistake
+
+
+def test_gguf_files_are_refused(versions: dict[str, str], small_model: Any, tmp_path: Path) -> None:
+    path = write_gguf(small_model("llama", chat="bos"), tmp_path / "small.gguf")
+    words = ("model=custom", f"model.id={path}", "quantization=fp32")
+    (mistake,) = mistakes_of("backend=onnx", *words)
+    assert "is a GGUF file, which is not exported; use backend=hf" in mistake
+    assert mistakes_of("backend=hf", *words) == []
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
