@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
-NEEDS_NOTHING_ELSE := not real_model and not llama_cpp and not real_server and not slurm and not ray
+NEEDS_NOTHING_ELSE := not real_model and not llama_cpp and not real_server and not slurm and not ray and not graphs
 
-.PHONY: demo real-model test test-slow test-slurm test-ray test-gpu test-real-model test-wheel lint format docs reference pictures bench ui fable clean
+.PHONY: demo real-model test test-slow test-slurm test-ray test-onnx test-gpu test-real-model test-wheel lint format docs reference pictures bench ui fable clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -49,6 +49,11 @@ test-ray: $(READY)
 # library of CUDA are no failures: a GPU may be at hand for half an hour only.
 test-gpu: $(READY)
 	$(BIN)/python -m pytest tests/gpu -W default --durations 10
+
+# Graphs in ONNX Runtime and OpenVINO: exported, run, compared with transformers.
+test-onnx: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[onnx,openvino]'
+	$(BIN)/python -m pytest -m graphs
 
 # The wheel, installed elsewhere, finds its configs, experiments and models. Builds need the package registry.
 test-wheel: $(READY)

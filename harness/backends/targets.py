@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from harness.backends.backend import Target
+from harness.backends.exported.exported_target import exported_target
 from harness.backends.hf.target import hf_target
 from harness.backends.openai.server_target import server_target
 from harness.backends.vllm.vllm_target import vllm_target
@@ -17,6 +18,8 @@ from harness.once import Once
 TARGETS: dict[str, Callable[[Point, Once], Target]] = {
     "hf": hf_target,
     "vllm": vllm_target,
+    "onnx": exported_target,
+    "openvino": exported_target,
     "openai": server_target,
 }
 """By `backend.kind`; others are plug-ins."""

@@ -12,6 +12,7 @@ import yaml
 from rich.table import Table
 from rich.text import Text
 
+from harness.backends.exported.runtimes import RUNTIMES, installed_in_words
 from harness.backends.vllm.vllm_install import installed
 from harness.cli.launcher_words import usable_launchers
 from harness.config.plugins import GROUPS, plugins
@@ -40,7 +41,7 @@ def _choices(group: str) -> Iterator[dict[str, Any]]:
 TRIED = tuple(
     one
     for fields in _choices("quantization")
-    if (one := Quantization(**fields)).name != "none" and one.vllm is None
+    if (one := Quantization(**fields)).name != "none" and one.vllm is None and one.exported is None
 )
 TRIED_CACHES = tuple(cache for fields in _choices("cache") if (cache := Cache(**fields)).quantized)
 
@@ -63,6 +64,8 @@ def doctor() -> int:
     for name, found in facts["versions"].items():
         versions.add_row(name, found or "not installed")
     versions.add_row("vLLM", vllm_installed())
+    for kind, runtime in RUNTIMES.items():
+        versions.add_row(runtime.title, installed_in_words(kind))
     versions.add_row("CUDA", facts["machine"]["cuda"] or "none")
     console.print(versions)
 

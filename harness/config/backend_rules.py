@@ -48,14 +48,18 @@ _OURS = {
 """Keys of a request that other keys of the config set."""
 
 _EXAMPLE_URL = "http://127.0.0.1:8080/v1"
-KINDS = ("hf", "vllm", "openai")
+KINDS = ("hf", "vllm", "onnx", "openvino", "openai")
 """What answers requests, but for plug-ins."""
 
 VLLM_KEYS = (
     "native", "gpu_memory_utilization", "max_num_seqs", "max_model_len", "tensor_parallel_size",
     "enforce_eager",
 )  # fmt: skip
-"""Keys of vLLM's engine in this process; all others are a server's."""
+"""Keys of vLLM's engine in this process."""
+GRAPHS = ("onnx", "openvino")
+"""Kinds that run an exported graph."""
+_GRAPH_KEYS = ("exported",)
+"""Their keys; all others are a server's."""
 
 
 def is_server(backend: Backend) -> bool:
@@ -73,7 +77,9 @@ def backend_rules(backend: Backend) -> Iterator[Mistake]:
         problem = f"no effect with backend={backend.name}"
         if key in VLLM_KEYS and backend.kind != "vllm":
             yield NoEffect(f"backend.{key}={format_value(value)}", f"{problem}; use backend=vllm")
-        elif key not in VLLM_KEYS and not is_server(backend):
+        elif key in _GRAPH_KEYS and backend.kind not in GRAPHS:
+            yield NoEffect(f"backend.{key}={format_value(value)}", f"{problem}; use backend=onnx or openvino")
+        elif key not in (*VLLM_KEYS, *_GRAPH_KEYS) and not is_server(backend):
             yield NoEffect(f"backend.{key}", f"{problem}, which is no server; use backend=openai")
     if not is_server(backend):
         return

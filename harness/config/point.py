@@ -53,8 +53,9 @@ class Backend(Choice):
 
     kind: str = Field(
         "hf",
-        description="hf: transformers, in this process; vllm: vLLM's engine, in this process; openai: a "
-        "server with OpenAI's API; or the name of a plug-in",
+        description="hf: transformers, in this process; vllm: vLLM's engine, in this process; onnx, "
+        "openvino: the model as a graph, on the CPU; openai: a server with OpenAI's API; or the name of a "
+        "plug-in",
     )
     native: bool = Field(False, description="vllm: its own sampler and logprobs, to measure vLLM itself")
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = Field(
@@ -66,6 +67,11 @@ class Backend(Choice):
     )
     tensor_parallel_size: Positive = Field(1, description="vllm: GPUs that share the model")
     enforce_eager: bool = Field(False, description="vllm: no CUDA graphs, no compilation")
+    exported: str | None = Field(
+        None,
+        description="onnx, openvino: a folder with a graph that was exported before; null: the model is "
+        "exported once, into outputs/exports",
+    )
     dialect: DialectName = Field("openai", description="which server it is: what it takes and returns")
     base_url: str | None = Field(None, description="address of the API, as http://127.0.0.1:8080/v1")
     served_model: str | None = Field(None, description="the server's name of the model; null: model.id")
@@ -130,6 +136,10 @@ class Quantization(Choice):
     )
     vllm: Literal["fp8", "awq", "gptq", "bitsandbytes"] | None = Field(
         None, description="backend=vllm: quantize with this method of vLLM, or read a checkpoint with it"
+    )
+    exported: Literal["int8"] | None = Field(
+        None,
+        description="backend=onnx, openvino: weights as 8-bit integers; with onnx activations too",
     )
 
 

@@ -117,6 +117,14 @@ def _quantization(quantization: Quantization) -> Iterator[Mistake]:
             "cannot be combined with another quantization; set vllm=null, or the others to their default"
         )
         yield Mistake(f"quantization.vllm={quantization.vllm}", message)
+    if quantization.exported is not None and (
+        quantization.load_in_4bit
+        or quantization.load_in_8bit
+        or quantization.torchao is not None
+        or quantization.vllm is not None
+    ):
+        message = "cannot be combined with another quantization; set exported=null, or the others to default"
+        yield Mistake(f"quantization.exported={quantization.exported}", message)
     for key, info in Quantization.model_fields.items():
         if getattr(quantization, key) == info.default:
             continue

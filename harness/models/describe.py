@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PACKAGES = (
     "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "accelerate", "bitsandbytes",
     "torchao", "hqq", "optimum", "gptqmodel", "compressed-tensors", "gguf",
+    "onnxruntime", "onnx", "onnxscript", "openvino", "nncf",
     "numpy", "mlflow", "hydra-core", "omegaconf", "pydantic", "pyarrow", "jinja2",
 )  # fmt: skip
 

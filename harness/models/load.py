@@ -120,7 +120,7 @@ def load(
         files.folder, model, quantization, device, dtype, on_progress, stored, files.gguf, rank
     )
     seconds = time.perf_counter() - started
-    _keep_token_ids_only(loaded, files, tokenizer)
+    keep_token_ids_only(loaded, files, tokenizer)
     unpacked = compute_dtype(quantization, device) if quantization.load_in_4bit else dtype
     if stored is not None and stored.compute_dtype is not None:
         unpacked = stored.compute_dtype
@@ -259,7 +259,7 @@ def footprint_bytes(model: PreTrainedModel) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in weight_tensors(model))
 
 
-def _keep_token_ids_only(
+def keep_token_ids_only(
     model: PreTrainedModel, files: ModelFiles, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """Replace the model's generation config, so that its defaults cannot leak into a strategy."""

@@ -15,7 +15,7 @@ def precision(quantization: Quantization, files: ModelFiles) -> Precision:
     """Return the precision of a checkpoint's weights under a quantization."""
     if quantization.load_in_4bit:
         return 4, 4
-    if quantization.load_in_8bit:
+    if quantization.load_in_8bit or quantization.exported == "int8":
         return 8, 8
     if quantization.torchao is not None:
         bits = 4 if "int4" in quantization.torchao else 8

@@ -55,6 +55,9 @@ def check_quantization(quantization: Quantization, device: str, files: ModelFile
     stored = None if files is None else files.stored
     if quantization.vllm is not None:
         raise ConfigError.of(key, f"{name} is vLLM's own; use backend=vllm, or quantization=bnb_nf4")
+    if quantization.exported is not None:
+        cure = "use backend=onnx or openvino, or quantization=torchao_int8_weight_only"
+        raise ConfigError.of(key, f"{name} is of exported graphs; {cure}")
     if files is not None and stored is not None:
         already = f"already quantized ({stored})"
         if uses_bitsandbytes(quantization) or quantization.torchao is not None:

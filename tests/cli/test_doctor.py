@@ -31,6 +31,8 @@ def test_every_quantization_that_is_installed_works_on_a_cpu(capsys: pytest.Capt
         assert (" yes " in line) == there, "what is installed works"
     assert "transformers" in printed
     assert "vLLM" in printed
+    assert "ONNX Runtime" in printed
+    assert "OpenVINO" in printed
     assert "GiB" in printed
 
 
@@ -43,9 +45,13 @@ def test_what_is_tried_is_what_can_be_chosen() -> None:
         files = (conf_folder() / group).glob("*.yaml")
         choices = {path.stem: kind(name=path.stem, **yaml.safe_load(path.read_text())) for path in files}
         not_tried = choices.keys() - {one.name for one in tried}
-        of_vllm = {name for name, one in choices.items() if getattr(one, "vllm", None)}
-        assert not_tried - of_vllm == {"none" if group == "quantization" else "default"}
-        assert of_vllm <= not_tried
+        of_others = {
+            name
+            for name, one in choices.items()
+            if getattr(one, "vllm", None) or getattr(one, "exported", None)
+        }
+        assert not_tried - of_others == {"none" if group == "quantization" else "default"}
+        assert of_others <= not_tried
         assert {one.name: one for one in tried} == {one.name: choices[one.name] for one in tried}
 
 

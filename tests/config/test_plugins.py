@@ -134,8 +134,9 @@ def test_a_backend_by_name(plugins, outputs):
     result.raise_for_failures()
     assert " echo of " in result.generations()["output"][0]
     assert result[0].environment()["plugins"] == {"echoes": "1.0"}
-    assert "must be hf, vllm, openai, or a plug-in; no plug-in has this name; did you mean echo?" in refused(
-        "backend.kind=ecco"
+    assert (
+        "must be hf, vllm, onnx, openvino, openai, or a plug-in; no plug-in has this name; did you mean echo?"
+        in refused("backend.kind=ecco")
     )
 
 

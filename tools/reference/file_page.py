@@ -42,6 +42,7 @@ _OF_THE_STORE = {
     "points/<point_id>/": "one folder per point, addressed by what its samples depend on",
     "sweeps/<name>-<sweep_id>/": "one folder per sweep, which refers to its points",
     "costs/": "what models cost, by what that depends on; points have copies",
+    "exports/": "graphs of backend=onnx and backend=openvino, exported from checkpoints; can be removed",
     "drift/": "distributions of references (drift.budget_mb)",
     "answers/": "answers of servers that are paid for and not stored yet",
     "mlflow.db, mlartifacts/": "MLflow's store, unless tracking.uri or MLFLOW_TRACKING_URI names another",

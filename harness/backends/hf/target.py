@@ -187,7 +187,7 @@ def hf_target(point: Point, once: Once) -> HfTarget:
             facts={
                 "engine": 2 if files.model_type in _MISREAD_BY_1 else ENGINE_VERSION,
                 "weights": files.fingerprint,
-                "quantization": quantization.model_dump(mode="json", exclude={"name", "vllm"}),
+                "quantization": quantization.model_dump(mode="json", exclude={"name", "vllm", "exported"}),
                 "attention": model.attention,
                 "device": device,
                 # Only what changes sums: with `auto` the same products are computed, each on one device.

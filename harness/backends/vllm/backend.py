@@ -31,7 +31,6 @@ from harness.backends.vllm.reported import reported_steps
 from harness.backends.vllm.request_params import chosen_by_processor, chosen_by_vllm
 from harness.backends.vllm.vllm_engine import Opened, close_engine, open_engine
 from harness.backends.vllm.vllm_latency import time_in_engine
-from harness.backends.vllm.weightless import weightless
 from harness.config.point import Backend as BackendChoice
 from harness.config.point import Engine, Model, Quantization, Timing
 from harness.decoding.detokenizer import Detokenizer
@@ -45,6 +44,7 @@ from harness.models.hub import fetch_weights
 from harness.models.load import LoadedModel
 from harness.models.memory import peak_memory_mb, reset_peak_memory, resolve_dtype
 from harness.models.packages import package_version
+from harness.models.weightless import weightless
 from harness.progress import SILENT, Progress
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample

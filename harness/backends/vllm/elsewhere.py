@@ -39,7 +39,7 @@ class ChosenElsewhere:
 
     def begin(self, number: int, params: Any, tokens: list[int]) -> None:
         """Begin a text, or go on with it, whose tokens are in a list that vLLM keeps."""
-        from harness.backends.vllm.weightless import weightless
+        from harness.models.weightless import weightless
 
         request: Request | None = params.extra_args.get(REQUEST)
         if request is None:

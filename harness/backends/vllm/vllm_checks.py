@@ -73,6 +73,8 @@ def _quantization(quantization: Quantization, files: ModelFiles, found: Installe
     cure = "use quantization=none" if stored or found.device == "cpu" else "use quantization=vllm_fp8"
     if quantization.load_in_4bit or quantization.load_in_8bit or quantization.torchao is not None:
         yield Mistake(key, f"is of transformers; {cure}, or backend=hf")
+    if quantization.exported is not None:
+        yield Mistake(key, f"is of exported graphs; {cure}, or backend=onnx")
     if method is None:
         return
     if found.quantizations and method not in found.quantizations:

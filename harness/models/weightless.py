@@ -20,9 +20,9 @@ def weightless(model: Model, files: ModelFiles, dtype: str, device: str, **facts
     Args:
         model: the choice.
         files: where it is.
-        dtype: in which vLLM runs what is not quantized, as torch names it.
+        dtype: in which the runtime computes what is not quantized, as torch names it.
         device: of the logits.
-        facts: about the model in vLLM, stored with its points.
+        facts: about the model in the runtime, stored with its points.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
