@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from harness import __version__
+from harness.backends.exported.runtimes import RUNTIMES
 from harness.models.prequantized import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +91,7 @@ def test_every_extra_that_the_code_computes_is_there() -> None:
 def test_every_extra_is_the_cure_of_an_error() -> None:
     code = "".join(text for path, text in texts() if path.is_relative_to(ROOT / "harness"))
     computed = {method for method, modules in METHODS.items() if modules} | {"gguf", "hqq", "torchao"}
+    computed |= RUNTIMES.keys()
     cures = set(re.findall(r"decoding-harness\[([\w-]+)\]", code)) | computed
     assert set(EXTRAS) - FOR_DEVELOPMENT - cures == set()
 
