@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from harness.store.files import remove_unfinished, write_text
 from harness.store.locks import lock
 from harness.store.sweeps import Sweep
 from harness.terminal import visible
-from harness.tracking import BackgroundTracker, Link, Tracker, open_tracker, print_links
+from harness.tracking import Link, Tracker, begin_tracking, print_links
 
 SAVING = 30
 """plan.json is written again no sooner than after this many times what writing it took."""
@@ -73,7 +73,7 @@ def run_sweep(points: Sequence[Point], name: str, files: HydraFiles, launch: Lau
         ConfigError: a point cannot be prepared; nothing was loaded.
     """
     console = SafeConsole(highlight=True)
-    run = run_points(points, name, files, launch, console)
+    run = run_points(points, name, files, launch, console, tracking_process=True)
     if run is None:
         return 0
     print_sweep(run.sweep, run.written, run.seconds)
@@ -87,6 +87,7 @@ def run_points(
     files: HydraFiles,
     launch: Launch | None = None,
     console: SafeConsole | None = None,
+    tracking_process: bool = False,
 ) -> SweepRun | None:
     """Run what the store lacks of these points.
 
@@ -96,6 +97,8 @@ def run_points(
         files: what Hydra would write of the command, written into the sweep's folder.
         launch: who runs the groups, and where; this process when None.
         console: what progress is shown on; the terminal when None.
+        tracking_process: MLflow is imported and written in a process of its own, which costs seconds of a
+            second core: for a command, not for one of many calls.
 
     Returns:
         The sweep; None where it was submitted and goes on without this process.
@@ -105,22 +108,24 @@ def run_points(
     """
     console = console or SafeConsole(highlight=True)
     launch = launch or Launch(LocalExecutor())
-    plan = make_plan(points, name, launch.device)
-    _check_outputs(plan.outputs)
-    sweep = plan.sweep()
-    print_warnings(console, plan)
-    print_hints(console, plan)
-    print_title(console, plan)
-    with lock(plan.outputs, [sweep.sweep_id], lambda: console.print(_WAITING), console.print):
-        remove_unfinished(sweep.folder)
-        sweep.save()
-        for path, text in files(sweep.folder).items():
-            write_text(sweep.folder / path, text)
-        if launch.detach is not None and (said := _detached(launch.detach, plan, console)):
-            for line in said:
-                console.print(Text(visible(line)), soft_wrap=True)
-            return None
-        return _Run(plan, sweep, console).go(launch.executor)
+    tracked = points[0].tracking.enabled and launch.detach is None
+    with begin_tracking(own_process=tracking_process and tracked) as tracker_of:
+        plan = make_plan(points, name, launch.device)
+        _check_outputs(plan.outputs)
+        sweep = plan.sweep()
+        print_warnings(console, plan)
+        print_hints(console, plan)
+        print_title(console, plan)
+        with lock(plan.outputs, [sweep.sweep_id], lambda: console.print(_WAITING), console.print):
+            remove_unfinished(sweep.folder)
+            sweep.save()
+            for path, text in files(sweep.folder).items():
+                write_text(sweep.folder / path, text)
+            if launch.detach is not None and (said := _detached(launch.detach, plan, console)):
+                for line in said:
+                    console.print(Text(visible(line)), soft_wrap=True)
+                return None
+            return _Run(plan, sweep, console).go(launch.executor, tracker_of)
 
 
 def _detached(detach: Detach, plan: Plan, console: SafeConsole) -> Sequence[str]:
@@ -138,8 +143,8 @@ class _Run:
         self._save_after = 0.0
         self._known_warnings = {warning for job in plan.jobs for warning in job.warnings}
 
-    def go(self, executor: Executor) -> SweepRun:
-        tracker = BackgroundTracker(open_tracker(self._sweep))
+    def go(self, executor: Executor, tracker_of: Callable[[Sweep], Tracker]) -> SweepRun:
+        tracker = tracker_of(self._sweep)
         status = "KILLED"
         try:
             with Display(self._console, len(self._plan.jobs), expected_work(self._plan)) as display:

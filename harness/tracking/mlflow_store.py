@@ -113,13 +113,13 @@ def pages(search: Callable[..., Any], *args: Any, **keys: Any) -> Iterator[Any]:
             return
 
 
-def owner_tags() -> dict[str, str]:
-    """Return the tags by which `is_orphan` sees whether the process that opened a run is alive."""
-    return {"host": socket.gethostname(), "pid": str(os.getpid())}
+def owner_tags(pid: int | None = None) -> dict[str, str]:
+    """Return the tags by which `is_orphan` sees whether the process of a run is alive; None is this one."""
+    return {"host": socket.gethostname(), "pid": str(os.getpid() if pid is None else pid)}
 
 
 def is_orphan(tags: Mapping[str, Any]) -> bool:
-    """Return whether the process that opened a run is gone; False for one on another machine."""
+    """Return whether the process of a run is gone; False for one on another machine."""
     pid = str(tags.get("pid", ""))
     return tags.get("host") == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid))
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,10 +69,27 @@ def charted(metric: Metric, points: Sequence[PointResult]) -> bool:
     return len(shown) > 1 and all(metric.key in p.metrics for p in completed)
 
 
-def prompt_sets(points: Sequence[PointResult]) -> Iterator[DatasetInput]:
-    """Yield the prompt sets of a sweep as MLflow's datasets: name, digest and number of prompts."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
+@dataclass(frozen=True)
+class PromptSet:
+    """The prompts that points read.
 
+    Attributes:
+        name: of the choice.
+        digest: hash of the rendered prompts and their references.
+        source: the file, or the choice in the config.
+        referenced: whether prompts have reference answers.
+        rows: number of prompts.
+    """
+
+    name: str
+    digest: str
+    source: str
+    referenced: bool
+    rows: int
+
+
+def prompt_sets(points: Sequence[PointResult]) -> Iterator[PromptSet]:
+    """Yield the different prompt sets of a sweep."""
     seen: set[tuple[str, str]] = set()
     by_prompts: dict[tuple[str, tuple[str, ...]], PointResult] = {}
     for p in points:
@@ -80,22 +98,28 @@ def prompt_sets(points: Sequence[PointResult]) -> Iterator[DatasetInput]:
     for (name, prompt_ids), p in by_prompts.items():
         assert p.stored is not None
         digest, referenced = _prompts_digest(p.stored)
-        if (name, digest) in seen:
-            continue
-        seen.add((name, digest))
-        columns = ["prompt", *(["reference"] if referenced else [])]
-        schema = {"mlflow_colspec": [{"type": "string", "name": column} for column in columns]}
-        yield DatasetInput(
-            Dataset(
-                name=name[:500] or "prompts",
-                digest=digest,
-                source_type="local",
-                source=json.dumps({"uri": _source(p.stored, name)})[:60_000],
-                schema=json.dumps(schema),
-                profile=json.dumps({"num_rows": len(prompt_ids)}),
-            ),
-            tags=[InputTag("mlflow.data.context", "prompts")],
-        )
+        if (name, digest) not in seen:
+            seen.add((name, digest))
+            yield PromptSet(name, digest, _source(p.stored, name), referenced, len(prompt_ids))
+
+
+def dataset_input(prompts: PromptSet) -> DatasetInput:
+    """Return a prompt set as MLflow's dataset: name, digest and number of prompts."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    columns = ["prompt", *(["reference"] if prompts.referenced else [])]
+    schema = {"mlflow_colspec": [{"type": "string", "name": column} for column in columns]}
+    return DatasetInput(
+        Dataset(
+            name=prompts.name[:500] or "prompts",
+            digest=prompts.digest,
+            source_type="local",
+            source=json.dumps({"uri": prompts.source})[:60_000],
+            schema=json.dumps(schema),
+            profile=json.dumps({"num_rows": prompts.rows}),
+        ),
+        tags=[InputTag("mlflow.data.context", "prompts")],
+    )
 
 
 def _prompts_digest(stored: StoredPoint) -> tuple[str, bool]:

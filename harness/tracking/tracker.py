@@ -22,14 +22,12 @@ from harness.analysis.metric_catalog import HEADLINES, Metric
 from harness.analysis.point_results import damage_of, stored_of
 from harness.artifacts.registry import point_files
 from harness.config.secret_text import safe_address
-from harness.report.key_metrics import key_metrics
 from harness.report.write import Written, tokens_page
 from harness.store.mlflow_uri import tracking_uri
 from harness.store.stored_point import StoredPoint
 from harness.store.sweeps import Sweep, SweepPoint
 from harness.tracking.database import reason_of
 from harness.tracking.description import TAG as NOTE
-from harness.tracking.description import description
 from harness.tracking.facts import (
     EXPECTATIONS,
     expectations_tag,
@@ -45,8 +43,9 @@ from harness.tracking.generations_table import TABLE_TAG, generations_json
 from harness.tracking.links import Link, sweep_links, view_key
 from harness.tracking.mlflow_store import MlflowStore, is_orphan, owner_tags
 from harness.tracking.params import point_params, varied_params
-from harness.tracking.parent_facts import COMMAND, charted, command_of, parent_metrics, prompt_sets
+from harness.tracking.parent_facts import COMMAND, command_of, dataset_input
 from harness.tracking.shared_view import table_view
+from harness.tracking.sweep_answer import SweepAnswer, answer_of
 from harness.tracking.traces import delete_traces, log_traces
 
 log = logging.getLogger(__name__)
@@ -89,14 +88,16 @@ class MlflowTracker(Tracker):
     Args:
         uri: the tracking URI.
         strict: raise errors, instead of warning once and going on without tracking.
+        owner: id of the process whose end leaves the parent run without an owner; this one's when None.
 
     Attributes:
         written: number of points whose runs this tracker has created.
     """
 
-    def __init__(self, uri: str, strict: bool = False) -> None:
+    def __init__(self, uri: str, strict: bool = False, owner: int | None = None) -> None:
         self.uri = uri
         self.strict = strict
+        self._owner = owner
         self.written = 0
         self._store: MlflowStore | None = None
         self._parent = ""
@@ -106,7 +107,6 @@ class MlflowTracker(Tracker):
         self._children: dict[tuple[str, str], tuple[str, Mapping[str, str]]] = {}
         self._names: Mapping[str, str] = {}
         self._metrics: Sequence[Metric] = ()
-        self._charted: Sequence[Metric] = ()
         self._ended = 0.0
         self._goal = ""
         self._broken = False
@@ -122,7 +122,11 @@ class MlflowTracker(Tracker):
 
     def close(self, sweep: Sweep, status: str, written: Written | None = None) -> None:
         """Write the sweep's files and its answer to the parent run and end it."""
-        self._guarded(lambda: self._close(sweep, status, written))
+        self.close_with(sweep, status, lambda: answer_of(written, sweep.folder) if written else None)
+
+    def close_with(self, sweep: Sweep, status: str, answer: Callable[[], SweepAnswer | None]) -> None:
+        """Close as `close` does, with the answer that a function returns."""
+        self._guarded(lambda: self._close(sweep, status, answer()))
 
     def links(self, sweep: Sweep) -> tuple[Link, ...]:
         """Return links into the MLflow UI; empty when logging failed."""
@@ -143,11 +147,7 @@ class MlflowTracker(Tracker):
             if self.strict:
                 raise
             self._broken = True
-            log.warning(
-                "logging to MLflow at %s failed (%s); the results are kept, `harness sync` logs them later",
-                safe_address(self.uri),
-                reason_of(error),
-            )
+            log.warning("%s", not_logged(safe_address(self.uri), reason_of(error)))
             # The parent run must not stay RUNNING.
             if self._store is not None and self._parent:
                 with contextlib.suppress(Exception):
@@ -159,7 +159,7 @@ class MlflowTracker(Tracker):
         parents = store.runs(sweep_id=sweep.sweep_id, kind="sweep")
         self._names = run_names(sweep)
         tags = {"sweep_id": sweep.sweep_id, "kind": "sweep", "sweep": sweep.name, "title": sweep.title}
-        tags |= owner_tags()
+        tags |= owner_tags(self._owner)
         if command := command_of(sweep.folder):
             tags[COMMAND] = command
         if parents:
@@ -251,13 +251,14 @@ class MlflowTracker(Tracker):
         log_traces(store, run_id, sweep, point, stored, times_of(point, stored))
         store.client.set_tag(run_id, TRACES_TAG, "one per sample")
 
-    def _close(self, sweep: Sweep, status: str, written: Written | None) -> None:
+    def _close(self, sweep: Sweep, status: str, answer: SweepAnswer | None) -> None:
         store = self._store
         if store is None:
             return
-        if written:
-            self._log_answer(store, sweep, written)
-        view = table_view(sweep, self._metrics or HEADLINES, self._charted, self._goal)
+        if answer:
+            self._log_answer(store, answer)
+        charted = [metric for metric in self._metrics if answer and metric.key in answer.charted]
+        view = table_view(sweep, self._metrics or HEADLINES, charted, self._goal)
         store.share_view(view_key(sweep), view)
         for name in SWEEP_FILES:
             if (sweep.folder / name).is_file():
@@ -270,22 +271,16 @@ class MlflowTracker(Tracker):
         news = any((point.ended or 0.0) > self._ended for point in sweep.points)
         store.end(self._parent, status, time.time() if news or not self._ended else self._ended)
 
-    def _log_answer(self, store: MlflowStore, sweep: Sweep, written: Written) -> None:
+    def _log_answer(self, store: MlflowStore, answer: SweepAnswer) -> None:
         """Log what the parent run says of the whole sweep: description, best and spread, prompts."""
-        answer = written.comparison.answer
-        self._goal = (answer.goal if answer else None) or ""
-        runs = [p for p in written.points if not p.selected_from]
-        self._metrics = key_metrics(runs, self._goal)
-        self._charted = [metric for metric in self._metrics if charted(metric, runs)]
-        note = description(written.points, written.comparison, command_of(sweep.folder))
-        store.update_tag(self._parent, self._parent_tags, NOTE, note)
+        self._goal, self._metrics = answer.goal, answer.key_metrics
+        store.update_tag(self._parent, self._parent_tags, NOTE, answer.note)
         goal = metric_key(self._goal) if self._goal else ""
         store.update_tag(self._parent, self._parent_tags, "goal", goal)
-        metrics = parent_metrics(written.points, written.comparison)
-        known = self._parent_metrics
+        known, metrics = self._parent_metrics, answer.parent_metrics
         changed = [(key, value, 0) for key, value in metrics.items() if known.get(key) != value]
         store.log(self._parent, {}, changed, time.time())
-        store.client.log_inputs(self._parent, datasets=list(prompt_sets(runs)))
+        store.client.log_inputs(self._parent, datasets=[dataset_input(one) for one in answer.prompt_sets])
 
 
 def open_tracker(sweep: Sweep) -> Tracker:
@@ -297,6 +292,12 @@ def open_tracker(sweep: Sweep) -> Tracker:
     if not sweep.tracking.get("enabled", True):
         return Tracker()
     return MlflowTracker(tracking_uri(sweep.tracking))
+
+
+def not_logged(address: str, reason: str) -> str:
+    """Return the warning that MLflow gets no more of a sweep."""
+    cure = "the results are kept, `harness sync` logs them later"
+    return f"logging to MLflow at {address} failed ({reason}); {cure}"
 
 
 def times_of(point: SweepPoint, stored: StoredPoint | None) -> tuple[float, float]:

@@ -103,7 +103,7 @@ def test_other_prompts_have_another_digest(outputs: Path, store: str) -> None:
     for name, text in (("one", "It was"), ("same", "It was"), ("other", "It is")):
         sweep = make_sweep(outputs / name, models=("m",), tokens=4, texts={"p": text})
         (entry,) = prompt_sets(point_results(sweep))
-        digests.append(entry.dataset.digest)
+        digests.append(entry.digest)
     assert digests[0] == digests[1] != digests[2]
 
 
