@@ -17,6 +17,7 @@ from harness.models.gguf_checkpoint import stored_text
 from harness.models.gguf_header import GgufHeader
 from harness.models.gguf_weights import apply_rope_factors, gguf_arguments, read_once
 from harness.models.hub import fetch_weights
+from harness.models.lean_imports import import_modeling
 from harness.models.locate import locate
 from harness.models.memory import resolve_dtype
 from harness.models.model_files import ModelFiles
@@ -81,6 +82,7 @@ def load(
     quantization: Quantization,
     on_progress: OnProgress | None = None,
     rank: Rank | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> LoadedModel:
     """Find, fetch, load and quantize a model on its device, or its devices.
 
@@ -90,6 +92,7 @@ def load(
         on_progress: called while files are fetched and weights are loaded.
         rank: which of several processes this is, in a process group of torch; a second model is loaded whole
             by each.
+        tokenizer: the model's, where `load_tokenizer` has loaded it already.
 
     Raises:
         ConfigError: the model, device, quantization or attention is not available.
@@ -108,9 +111,10 @@ def load(
     check_quantization(quantization, device, files)
     dtype = resolve_dtype(quantization, files)
     check_attention(model.attention, device, dtype)
-    tokenizer = load_tokenizer(model, files)
+    tokenizer = load_tokenizer(model, files) if tokenizer is None else tokenizer
     _fetch(files, on_progress)
     import_torchao()
+    import_modeling()
     from transformers import AutoModelForCausalLM, quantizers  # noqa: F401  imports do not count as loading
 
     stored = files.stored

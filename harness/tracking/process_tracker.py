@@ -1,4 +1,4 @@
-"""A tracker in a process of its own: MLflow's imports and writes take no time of the interpreter that decodes."""
+"""A tracker in a process of its own: what MLflow imports and writes takes no time from what decodes."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ import sys
 import torch
 
 ALL = (
-    "recording", "memory", "fusing", "many_prompts", "long_prompts", "strategies", "process", "wall_time",
-    "overhead", "metrics", "flat", "drift", "quantizations", "tracing", "pages", "significance",
+    "start", "recording", "memory", "fusing", "many_prompts", "long_prompts", "strategies", "process",
+    "wall_time", "overhead", "metrics", "flat", "drift", "quantizations", "tracing", "pages", "significance",
     "selection", "workers", "gpu",
 )  # fmt: skip
 

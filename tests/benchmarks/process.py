@@ -44,6 +44,17 @@ def prepare(folder: Path) -> list[str]:
     ]
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Return the variables of a process whose store is in a folder."""
+    variables = os.environ | {
+        "HARNESS_OUTPUTS": str(folder / "outputs"),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PYTHONPATH": os.getcwd(),
+    }
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # which few users have
+    return variables
+
+
 def override(fields: dict[str, Any]) -> str:
     """Return one of the sweep's cases."""
     overrides = [f"decoding.{key}={str(value).lower()}" for key, value in fields.items()]
@@ -68,14 +79,9 @@ def main(turns: int = 3) -> None:
             count += 1
             folder = base / f"turn{count}"
             folder.mkdir()
-            environment = os.environ | {
-                "HARNESS_OUTPUTS": str(folder / "outputs"),
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-                "PYTHONPATH": os.getcwd(),
-            }
             command_line = [sys.executable, "-m", *command(folder)]
             # The script's MLflow writes its artifacts below the working folder.
-            subprocess.run(command_line, check=True, env=environment, capture_output=True, cwd=folder)
+            subprocess.run(command_line, check=True, env=environment(folder), capture_output=True, cwd=folder)
             return len(EIGHT) * PROMPTS * NEW_TOKENS
 
         def harness(folder: Path) -> list[str]:

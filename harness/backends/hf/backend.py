@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from transformers import GenerationConfig
@@ -49,6 +49,9 @@ from harness.models.tensor_parallel import Rank
 from harness.progress import SILENT, Progress, StagesInPercent
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def _no_amateur(name: str) -> LoadedModel:
@@ -96,16 +99,21 @@ class HfBackend(ModelRuns):
 
     @classmethod
     def open(
-        cls, model: Model, quantization: Quantization, progress: Progress, rank: Rank | None = None
+        cls,
+        model: Model,
+        quantization: Quantization,
+        progress: Progress,
+        rank: Rank | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> Self:
-        """Load a model, or the share of a rank; raises as `models.load.load`."""
+        """Load a model, or the share of a rank; the arguments and what is raised are `models.load.load`'s."""
         on_progress = StagesInPercent(progress)
-        more = () if rank is None else (rank,)
+        more: dict[str, Any] = {} if rank is None else {"rank": rank}
 
         def load_amateur(name: str) -> LoadedModel:
-            return load(amateur_model(name, model), quantization, on_progress, *more)
+            return load(amateur_model(name, model), quantization, on_progress, **more)
 
-        return cls(load(model, quantization, on_progress, *more), load_amateur)
+        return cls(load(model, quantization, on_progress, tokenizer=tokenizer, **more), load_amateur)
 
     @property
     def loaded(self) -> LoadedModel:

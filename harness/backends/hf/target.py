@@ -138,7 +138,7 @@ class HfTarget(Target):
             return SharedBackend.open_shared(self.model, self.quantization, progress, self.ranks, on_gpus)
         from harness.backends.hf.backend import HfBackend
 
-        return HfBackend.open(self.model, self.quantization, progress)
+        return HfBackend.open(self.model, self.quantization, progress, tokenizer=self.loaded_tokenizer)
 
 
 def hf_target(point: Point, once: Once) -> HfTarget:

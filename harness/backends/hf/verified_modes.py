@@ -54,7 +54,11 @@ class VerifiedModes:
                 "broken; choose another model"
             )
         self.generate = found
-        self._reads_one_token = reads_one_token(loaded, detokenizer, found)
+        self._detokenizer = detokenizer
+
+    @cached_property
+    def _reads_one_token(self) -> bool:
+        return reads_one_token(self._loaded, self._detokenizer, self.generate)
 
     @cached_property
     def shared_prefix(self) -> bool:
@@ -99,14 +103,14 @@ class VerifiedModes:
         Raises:
             HarnessError: it has one token, which the model misreads.
         """
-        if self._reads_one_token:
+        shortest = len(request.prompt.ids) == 1, len(request.second_prompt) == 1
+        if not any(shortest) or self._reads_one_token:
             return
         one = "it has one token, which this model does not read as the beginning of a text"
-        if len(request.prompt.ids) == 1:
+        if shortest[0]:
             raise HarnessError(f"prompt {request.prompt.id}: {one}; give it a longer prompt")
-        if len(request.second_prompt) == 1:
-            key = f"prompt {request.prompt.id}: the one it is contrasted with"
-            raise HarnessError(f"{key}: {one}; set decoding.negative_prompt to a longer one")
+        key = f"prompt {request.prompt.id}: the one it is contrasted with"
+        raise HarnessError(f"{key}: {one}; set decoding.negative_prompt to a longer one")
 
     def check_batch_size(self, method: Method, strategy: Strategy, size: int) -> None:
         """Check that so many prompts can be timed together.
