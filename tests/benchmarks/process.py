@@ -1,117 +1,67 @@
-"""A complete sweep, from the start of the process to the end of logging, compared with a plain script."""
+"""Complete sweeps, from the start of the process to the end of logging, compared with a plain script."""
 
 from __future__ import annotations
 
-import json
-import os
-import random
-import subprocess
-import sys
+import itertools
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from tests.benchmarks.contend import contend
-from tests.benchmarks.shapes import EIGHT, llama_100m
+from tests.benchmarks.shapes import EIGHT
+from tests.benchmarks.whole_command import Checkpoint, Sweep, in_words, phases, run
 
-BUDGET = 2.0
-NEW_TOKENS = 48
-PROMPTS = 8
-
-
-def prepare(folder: Path) -> list[str]:
-    """Write the model and a tokenizer with as many tokens; return the prompts."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    rng = random.Random(0)
-    model = llama_100m().model
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    words = {f"▁{''.join(rng.choices(letters, k=5))}" for _ in range(40_000)}
-    vocabulary = ["<unk>", "<s>", "</s>", *sorted(words)][: model.config.vocab_size]
-    backend = Tokenizer(models.Unigram([(token, -10.0) for token in vocabulary], unk_id=0))
-    backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    backend.decoder = decoders.Metaspace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
-    ).save_pretrained(folder)
-    model.save_pretrained(folder)
-    return [
-        " ".join(rng.choice(vocabulary[3:])[1:] for _ in range(rng.randrange(6, 41))) for _ in range(PROMPTS)
-    ]
+FORTY = tuple(
+    {"do_sample": True, "temperature": temperature, "top_p": top_p}
+    for temperature, top_p in itertools.product(
+        (0.6, 0.8, 1.0, 1.2, 1.4), (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+    )
+)
+CASES: tuple[tuple[Sweep, float, int], ...] = (
+    (Sweep(EIGHT, prompts=8, new_tokens=48), 2.2, 3),
+    (Sweep(EIGHT, prompts=64, new_tokens=128), 3.0, 1),
+    (Sweep(FORTY, prompts=8, new_tokens=48), 3.0, 1),
+)
+"""Sweeps, the least ratio of the script's time to the command's, and turns."""
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """Return the variables of a process whose store is in a folder."""
-    variables = os.environ | {
-        "HARNESS_OUTPUTS": str(folder / "outputs"),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "PYTHONPATH": os.getcwd(),
-    }
-    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # which few users have
-    return variables
+def compare(checkpoint: Checkpoint, sweep: Sweep, budget: float, turns: int, scratch: Path) -> None:
+    """Print one sweep's results; the phases are those of the command's median turn."""
+    count = itertools.count()
+    measured: list[dict[str, float]] = []
+
+    def folder() -> Path:
+        path = scratch / str(next(count))
+        path.mkdir(parents=True)
+        return path
+
+    def harness() -> int:
+        own = folder()
+        began, ended = run([*checkpoint.command(sweep, own), "timing=off"], own)
+        measured.append(phases(own / "outputs", began, ended))
+        return sweep.tokens
+
+    def script() -> int:
+        own = folder()
+        run(checkpoint.script(sweep, own), own)
+        return sweep.tokens
+
+    times = contend({"harness": harness, "script": script}, turns, warmup=0)
+    seconds = {name: sorted(some)[len(some) // 2] for name, some in times.seconds.items()}
+    median = sorted(measured, key=lambda found: sum(found.values()))[len(measured) // 2]
+    print(
+        f"{sweep}: plain script {seconds['script']:.1f} s, harness {seconds['harness']:.1f} s: "
+        f"{times.ratio('script', 'harness'):.2f}x ≥ {budget:g}\n  {in_words(median)}"
+    )
 
 
-def override(fields: dict[str, Any]) -> str:
-    """Return one of the sweep's cases."""
-    overrides = [f"decoding.{key}={str(value).lower()}" for key, value in fields.items()]
-    # Texts with `=` are quoted, or Hydra would not read them as texts.
-    return f"[{','.join(repr(text) for text in ['decoding=greedy', *overrides])}]"
-
-
-def main(turns: int = 3) -> None:
+def main() -> None:
     """Print the results."""
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
-        prompts = prepare(base / "model")
-        rows = [{"id": f"p{index}", "prompt": text} for index, text in enumerate(prompts)]
-        (base / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        names = ["_".join(map(str, fields)) or "greedy" for fields in EIGHT]
-        (base / "strategies.json").write_text(json.dumps(dict(zip(names, EIGHT, strict=True))))
-        count = 0
-
-        def run(command: Callable[[Path], list[str]]) -> int:
-            nonlocal count
-            count += 1
-            folder = base / f"turn{count}"
-            folder.mkdir()
-            command_line = [sys.executable, "-m", *command(folder)]
-            # The script's MLflow writes its artifacts below the working folder.
-            subprocess.run(command_line, check=True, env=environment(folder), capture_output=True, cwd=folder)
-            return len(EIGHT) * PROMPTS * NEW_TOKENS
-
-        def harness(folder: Path) -> list[str]:
-            return [
-                "harness",
-                "-m",
-                f"model.id={base / 'model'}",
-                "prompts=custom",
-                f"prompts.file={base / 'prompts.jsonl'}",
-                f"cases=[{','.join(override(fields) for fields in EIGHT)}]",
-                f"generation.max_new_tokens={NEW_TOKENS}",
-                "generation.ignore_eos=true",
-                f"engine.threads={threads}",
-                "timing=off",
-                "compare.noise=false",
-            ]
-
-        def script(folder: Path) -> list[str]:
-            inputs = [base / "model", base / "prompts.jsonl", f"sqlite:///{folder / 'mlflow.db'}"]
-            return [
-                "tests.benchmarks.plain_script",
-                *map(str, [*inputs, base / "strategies.json", NEW_TOKENS, threads]),
-            ]
-
-        times = contend({"harness": lambda: run(harness), "script": lambda: run(script)}, turns, warmup=0)
-        print(
-            f"\nComplete sweep: 100M fp32, 8 strategies x 8 prompts x {NEW_TOKENS} tokens, {threads} threads"
-        )
-        seconds = {name: sorted(some)[len(some) // 2] for name, some in times.seconds.items()}
-        print(
-            f"plain script {seconds['script']:.1f} s, harness {seconds['harness']:.1f} s: "
-            f"{times.ratio('script', 'harness'):.2f}x ≥ {BUDGET:g}"
-        )
+        checkpoint = Checkpoint(base / "model", threads)
+        print(f"\nComplete sweeps, timing=off: 100M fp32, {threads} threads")
+        for number, (sweep, budget, turns) in enumerate(CASES):
+            compare(checkpoint, sweep, budget, turns, base / f"case{number}")

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.contend import contend
-from tests.benchmarks.process import environment, prepare
+from tests.benchmarks.whole_command import Checkpoint, environment
 
 BUDGET = 1.2
 SCRIPT = """
@@ -59,7 +59,8 @@ def main(turns: int = 5) -> None:
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
-        model, prompt = base / "model", prepare(base / "model")[0]
+        model = base / "model"
+        (prompt,) = Checkpoint(model, threads).prompts(1)
         (base / "prompts.jsonl").write_text(json.dumps({"id": "p", "prompt": prompt}) + "\n")
         overrides = [
             f"model.id={model}",

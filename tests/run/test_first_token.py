@@ -1,0 +1,58 @@
+"""What a command has imported when it decodes its first token: nothing that only its end needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LATER = [
+    "pandas",
+    "scipy",
+    "sklearn",
+    "sacrebleu",
+    "bokeh",
+    "mlflow",
+    "bitsandbytes",
+    "torchao",
+    "matplotlib",
+]
+CODE = f"""
+import os, sys
+import harness.backends.hf.backend as backend
+def generate(*_, **__):
+    print(*[name for name in {LATER} if name in sys.modules], flush=True)
+    os._exit(0)
+backend.HfBackend.generate = generate
+from harness.cli.main import main
+main(sys.argv[1:])
+"""
+
+
+def test_nothing_of_the_report_and_of_mlflow(tmp_path: Path) -> None:
+    words = ["model=fable_tiny", "quantization=fp32", "decoding=greedy", "prompts.limit=1"]
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *words], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == []
+
+
+SCIPY_CODE = """
+import sys
+from harness.models.lean_imports import import_modeling
+import_modeling()
+assert "scipy.optimize" not in sys.modules
+from transformers.loss.loss_for_object_detection import linear_sum_assignment
+rows, columns = linear_sum_assignment([[1.0, 0.0], [0.0, 1.0]])
+assert (rows.tolist(), columns.tolist()) == ([0, 1], [1, 0])
+import scipy.optimize
+assert scipy.optimize.minimize.__module__ == "scipy.optimize._minimize"
+"""
+
+
+@pytest.mark.slow
+def test_a_loss_that_needs_scipy_imports_it() -> None:
+    subprocess.run([sys.executable, "-c", SCIPY_CODE], check=True)
