@@ -12,6 +12,7 @@ from harness.config.text_file import read_text
 from harness.errors import ConfigError, first_line
 from harness.models.agreement import tokenizer_contradictions
 from harness.models.gguf_header import GgufHeader
+from harness.models.lean_imports import import_models
 from harness.models.model_files import ModelFiles
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def _load(model: Model, files: ModelFiles) -> PreTrainedTokenizerBase:
         from transformers import PreTrainedTokenizerFast
 
         return PreTrainedTokenizerFast.from_pretrained(str(files.folder))
+    import_models()
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(files.folder), trust_remote_code=model.trust_remote_code)

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 LATER = [
     "pandas",
     "scipy",
@@ -38,21 +36,3 @@ def test_nothing_of_the_report_and_of_mlflow(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split() == []
-
-
-SCIPY_CODE = """
-import sys
-from harness.models.lean_imports import import_modeling
-import_modeling()
-assert "scipy.optimize" not in sys.modules
-from transformers.loss.loss_for_object_detection import linear_sum_assignment
-rows, columns = linear_sum_assignment([[1.0, 0.0], [0.0, 1.0]])
-assert (rows.tolist(), columns.tolist()) == ([0, 1], [1, 0])
-import scipy.optimize
-assert scipy.optimize.minimize.__module__ == "scipy.optimize._minimize"
-"""
-
-
-@pytest.mark.slow
-def test_a_loss_that_needs_scipy_imports_it() -> None:
-    subprocess.run([sys.executable, "-c", SCIPY_CODE], check=True)
