@@ -16,7 +16,6 @@ from harness.analysis.expectations import missed
 from harness.config.hydra_output import HydraFiles
 from harness.config.point import Point
 from harness.errors import ConfigError
-from harness.models.preload import preload_torch
 from harness.plan.plan import Plan, make_plan
 from harness.report import print_sweep, write_sweep_reports
 from harness.report.console import SafeConsole
@@ -111,8 +110,6 @@ def run_points(
     launch = launch or Launch(LocalExecutor())
     tracked = points[0].tracking.enabled and launch.detach is None
     with begin_tracking(own_process=tracking_process and tracked) as tracker_of:
-        if isinstance(launch.executor, LocalExecutor) and any(map(_imports_torch, points)):
-            preload_torch()
         plan = make_plan(points, name, launch.device)
         _check_outputs(plan.outputs)
         sweep = plan.sweep()
@@ -129,11 +126,6 @@ def run_points(
                     console.print(Text(visible(line)), soft_wrap=True)
                 return None
             return _Run(plan, sweep, console).go(launch.executor, tracker_of)
-
-
-def _imports_torch(point: Point) -> bool:
-    """Return whether a point is decoded by torch in this process."""
-    return point.backend.kind == "hf" and point.model.devices != "tensor_parallel"
 
 
 def _detached(detach: Detach, plan: Plan, console: SafeConsole) -> Sequence[str]:
