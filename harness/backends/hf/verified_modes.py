@@ -54,7 +54,6 @@ class VerifiedModes:
                 "broken; choose another model"
             )
         self.generate = found
-        self._detokenizer = detokenizer
 
     @cached_property
     def _reads_one_token(self) -> bool:
