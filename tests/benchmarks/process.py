@@ -61,7 +61,7 @@ def main() -> None:
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
-        checkpoint = Checkpoint(base / "model", threads)
+        checkpoint = Checkpoint(base / "model")
         print(f"\nComplete sweeps, timing=off: 100M fp32, {threads} threads")
         for number, (sweep, budget, turns) in enumerate(CASES):
             compare(checkpoint, sweep, budget, turns, base / f"case{number}")

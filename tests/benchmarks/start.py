@@ -60,7 +60,7 @@ def main(turns: int = 5) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
         model = base / "model"
-        (prompt,) = Checkpoint(model, threads).prompts(1)
+        (prompt,) = Checkpoint(model).prompts(1)
         (base / "prompts.jsonl").write_text(json.dumps({"id": "p", "prompt": prompt}) + "\n")
         overrides = [
             f"model.id={model}",

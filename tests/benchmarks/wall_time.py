@@ -22,7 +22,7 @@ def main(turns: int = 3) -> None:
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
         base = Path(scratch)
-        checkpoint = Checkpoint(base / "model", threads)
+        checkpoint = Checkpoint(base / "model")
         print(f"\nWall time of a sweep: 100M fp32, {SWEEP}, {threads} threads")
         for number, (name, more) in enumerate(CASES.items()):
             runs = []

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tests.benchmarks.shapes import llama_100m
 
 
@@ -42,9 +44,9 @@ class Sweep:
 class Checkpoint:
     """A model of 100M parameters with a trained one's entropy, and prompts of random words, in a folder."""
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.threads = threads
+        self._threads = torch.get_num_threads()
         self._words = _write(folder)
 
     def prompts(self, count: int) -> list[str]:
@@ -63,7 +65,7 @@ class Checkpoint:
             f"cases=[{','.join(override(fields) for fields in sweep.strategies)}]",
             f"generation.max_new_tokens={sweep.new_tokens}",
             "generation.ignore_eos=true",
-            f"engine.threads={self.threads}",
+            f"engine.threads={self._threads}",
         ]
 
     def script(self, sweep: Sweep, folder: Path) -> list[str]:
@@ -77,7 +79,7 @@ class Checkpoint:
             f"sqlite:///{folder / 'mlflow.db'}",
             strategies,
         ]
-        return ["tests.benchmarks.plain_script", *map(str, [*inputs, sweep.new_tokens, self.threads])]
+        return ["tests.benchmarks.plain_script", *map(str, [*inputs, sweep.new_tokens, self._threads])]
 
     def _prompt_file(self, sweep: Sweep, folder: Path) -> Path:
         rows = [{"id": f"p{index}", "prompt": text} for index, text in enumerate(self.prompts(sweep.prompts))]

@@ -16,8 +16,8 @@ import psutil
 import torch
 
 from tests.benchmarks.contend import contend
-from tests.benchmarks.process import override, prepare
 from tests.benchmarks.shapes import EIGHT, llama_100m
+from tests.benchmarks.whole_command import Checkpoint, override
 
 BUDGET = 1.7
 OVERHEAD_BUDGET = 1.2
@@ -34,11 +34,12 @@ def main(turns: int = 3) -> None:
 
 def two_groups(base: Path, turns: int) -> None:
     """Print how much faster two workers run two models than one process, one core for each process."""
-    rows = [{"id": f"p{index}", "prompt": text} for index, text in enumerate(prepare(base / "a"))]
+    prompts = Checkpoint(base / "a").prompts(8)
+    rows = [{"id": f"p{index}", "prompt": text} for index, text in enumerate(prompts)]
     (base / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with torch.no_grad():  # other weights of the same size, for prepare writes the same model again
+    with torch.no_grad():  # other weights of the same size, for the same one is written again
         llama_100m().model.lm_head.weight.copy_(llama_100m().model.lm_head.weight.roll(1, 0))
-    prepare(base / "b")
+    Checkpoint(base / "b")
     command = [
         "-m",
         f"model.id={base / 'a'},{base / 'b'}",
