@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from harness.backends.backend import Capabilities, Failure, OnToken, ReadAgain, Request, TokenIds, Usage
 from harness.backends.drafting import Speculator
@@ -49,9 +49,6 @@ from harness.models.tensor_parallel import Rank
 from harness.progress import SILENT, Progress, StagesInPercent
 from harness.prompts.prompt import Prompt
 from harness.store.records import PromptScores, Repetition, Sample
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 def _no_amateur(name: str) -> LoadedModel:
@@ -108,12 +105,8 @@ class HfBackend(ModelRuns):
     ) -> Self:
         """Load a model, or the share of a rank; the arguments and what is raised are `models.load.load`'s."""
         on_progress = StagesInPercent(progress)
-        more: dict[str, Any] = {} if rank is None else {"rank": rank}
-
-        def load_amateur(name: str) -> LoadedModel:
-            return load(amateur_model(name, model), quantization, on_progress, **more)
-
-        return cls(load(model, quantization, on_progress, tokenizer=tokenizer, **more), load_amateur)
+        loaded = load(model, quantization, on_progress, rank, tokenizer)
+        return cls(loaded, lambda name: load(amateur_model(name, model), quantization, on_progress, rank))
 
     @property
     def loaded(self) -> LoadedModel:
