@@ -18,6 +18,7 @@ from harness.models.amateur import KEY, check_amateur, locate_amateur
 from harness.models.caches import NOTE, PACKAGES, cache_config, check_cache
 from harness.models.device import WorkerDevice, check_attention, planned_device, planned_gpus, worker_device
 from harness.models.gguf_checkpoint import dequantized_note
+from harness.models.lean_imports import import_modeling
 from harness.models.locate import locate
 from harness.models.memory import BYTES, available_bytes, resolve_dtype, weight_bytes
 from harness.models.model_files import ModelFiles
@@ -136,6 +137,7 @@ class HfTarget(Target):
 
             on_gpus = self.device == "cuda"
             return SharedBackend.open_shared(self.model, self.quantization, progress, self.ranks, on_gpus)
+        import_modeling()
         from harness.backends.hf.backend import HfBackend
 
         return HfBackend.open(self.model, self.quantization, progress, tokenizer=self.loaded_tokenizer)
