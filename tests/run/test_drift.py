@@ -38,9 +38,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
     honest = loading.load
 
-    def counted(model: Any, quantization: Any, on_progress: Any = None) -> Any:
+    def counted(model: Any, quantization: Any, *arguments: Any, **keys: Any) -> Any:
         calls.append(quantization.name)
-        return honest(model, quantization, on_progress)
+        return honest(model, quantization, *arguments, **keys)
 
     monkeypatch.setattr("harness.backends.hf.backend.load", counted)
     return calls
