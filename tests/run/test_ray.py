@@ -43,7 +43,7 @@ SWEEP = [
     "prompts.file=mine.txt",
     "drift.text=fixed.txt",
     "compare.metrics=[mine.py:length]",
-    "generation.max_new_tokens=8",
+    "generation.max_new_tokens=32",
     "engine.batch_rows=4",
     "timing.prompts=1",
     "timing.repeats=1",
@@ -87,7 +87,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_files(work: Path) -> None:
-    (work / "mine.txt").write_text("A fox\nA hen went\nOnce\nThe king\n")
+    # So many that a worker has batches left when its first has come back.
+    begins = ("A fox", "A hen went", "Once", "The king")
+    lines = [f"{begin}{end}" for end in ("", " and", " that", " ran", " to the") for begin in begins]
+    (work / "mine.txt").write_text("".join(f"{line}\n" for line in lines))
     (work / "fixed.txt").write_text("It ran to the king. Then it slept.\n")
     (work / "mine.py").write_text("def length(generated):\n    return float(len(generated.output))\n")
 
