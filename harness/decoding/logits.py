@@ -214,16 +214,17 @@ def _of_block(logits: Tensor) -> Reductions:
     centred = logits - best
     p = centred.exp()
     total = p.sum(-1, keepdim=True)
+    log_rest = total.log()
     squares = (torch.linalg.vector_norm(p, dim=-1, keepdim=True) / total).square_()
     # 0 times -inf is NaN, and left out; that of a row with a NaN is in the total.
-    entropy = total.log() - p.mul_(centred).nansum(-1, keepdim=True) / total
+    entropy = log_rest - p.mul_(centred).nansum(-1, keepdim=True) / total
     mean = centred.mean(-1, keepdim=True)
     if logits.device.type == "cpu" and bool(mean.isfinite().all()):
         square = torch.linalg.vector_norm(centred.sub_(mean), dim=-1, keepdim=True)
         deviation = square / logits.shape[1] ** 0.5
     else:
         deviation = deviation_of(logits)
-    return Reductions(best, total.log(), entropy, squares, mean, deviation)
+    return Reductions(best, log_rest, entropy, squares, mean, deviation)
 
 
 def _joined_columns(several: Sequence[Reductions]) -> Reductions:

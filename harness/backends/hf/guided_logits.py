@@ -65,15 +65,14 @@ def with_guidance(
     by_guidance: dict[Guidance, list[GuidedRow]] = {}
     for row in dict.fromkeys(rows):
         by_guidance.setdefault(row.guidance, []).append(row)
-    log_p = raw.logits.log_p()
-    device = log_p.device
+    device = raw.logits.device
     place: dict[GuidedRow, int] = {}
     scores: list[Tensor] = []
     for guidance, some in by_guidance.items():
         index = torch.tensor([one.row for one in some], device=device)
         second = torch.tensor([one.second for one in some], device=device)
-        scores.append(guidance(log_p.index_select(0, index), second_of(guidance, index, second)))
-        place |= {one: len(log_p) + len(place) + number for number, one in enumerate(some)}
+        scores.append(guidance(raw.logits.select(index).log_p(), second_of(guidance, index, second)))
+        place |= {one: len(raw.logits.values) + len(place) + number for number, one in enumerate(some)}
     if not scores:
         return raw, {}
     return raw.with_rows(torch.cat(scores)), place

@@ -32,6 +32,10 @@ _UNKNOWN = ("softcap", "s_aux", "position_bias", "sliding_window")
 """Arguments of attention that change its scores, and that are left to the model's own implementation."""
 
 
+class UnsharedAttentionError(Exception):
+    """A model's attention cannot be computed over shared prompts; the self-test of it finds out."""
+
+
 class PrefixedLayer(RowLayer):
     """A layer whose rows begin with prompts that several of them share; the buffers hold what follows.
 
@@ -129,7 +133,7 @@ def attend(
     `key` and `value` are those of the rows' own tokens, (R, groups, length, width), which all see.
 
     Raises:
-        NotImplementedError: this model's attention is more than a softmax over scaled products.
+        UnsharedAttentionError: this model's attention is more than a softmax over scaled products.
     """
     cache, prompts = _step.get()
     layer = cache.layers[module.layer_idx]
@@ -140,7 +144,7 @@ def attend(
         or query.shape[2] != 1
         or any(arguments.get(name) is not None for name in _UNKNOWN)
     ):
-        raise NotImplementedError("this attention is not a softmax over scaled products with the cache")
+        raise UnsharedAttentionError("this attention is not a softmax over scaled products with the cache")
     rows, heads, _, width = query.shape
     groups = key.shape[1]
     scale = width**-0.5 if scaling is None else scaling

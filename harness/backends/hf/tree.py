@@ -204,7 +204,7 @@ class _Batches:
                     wanted.append((sequence, GuidedRow(group.guidance, sequence.seen, second)))
         if not wanted:
             return raw
-        log_p = raw.logits.log_p()
+        logits = raw.logits
 
         def second_of(guidance: Guidance, rows: Tensor, seconds: Tensor) -> Tensor:
             if isinstance(guidance, Dola):
@@ -212,7 +212,7 @@ class _Batches:
                 return self.layers.log_probs(guidance, self.own.hidden[rows])
             if isinstance(guidance, ContrastiveDecoding):
                 return self.amateurs[guidance.amateur].logits[seconds]
-            return log_p[seconds]
+            return logits.select(seconds).log_p()
 
         raw, place = with_guidance(raw, [row for _, row in wanted], second_of)
         for sequence, row in wanted:
