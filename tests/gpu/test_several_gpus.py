@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
+from living_processes import living_children
 
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.backend import HfBackend
@@ -148,7 +148,7 @@ def test_a_rank_that_is_killed_is_one_line(
     shared: Callable[[], SharedBackend], requests: list[Request]
 ) -> None:
     backend = shared()
-    (rank,) = [one for one in psutil.Process().children() if "rank_process" in " ".join(one.cmdline())]
+    (rank,) = living_children("rank_process")
     os.kill(rank.pid, signal.SIGKILL)
     with pytest.raises(RankLostError, match=r"rank 1 of 2 was killed \(SIGKILL\)"):
         list(backend.generate(requests, SILENT))

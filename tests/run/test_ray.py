@@ -13,12 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from living_processes import living
 from mlflow_runs import runs
 from stored_tables import tables
 
@@ -111,13 +111,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def workers_of(text: str) -> list[psutil.Process]:
     """The worker processes in whose command a text is."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            words = " ".join(process.cmdline())
-            if "harness worker" in words and text in words:
-                found.append(process)
-    return found
+    return living("harness worker", text)
 
 
 def when(reached: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
@@ -256,7 +250,7 @@ def test_workers_have_gpus_of_their_own_and_end_when_the_head_does(
     plan, workers = planned(*PLAIN, "hydra.launcher.ray.remote.num_gpus=1")
     assert "2 workers (CPUs 1, GPUs 1 each)" in workers.describe(plan)
     starts = acted(plan, {"0": ["hang"], "1": ["hang"]})
-    before = {process.pid for process in psutil.process_iter()}
+    before = {process.pid for process in living("fake_worker")}
     outcomes = WorkerPool(workers).run(plan, Silent())
     thread = when(
         lambda: starts.is_file() and len(starts.read_text().splitlines()) == 2,
@@ -266,9 +260,7 @@ def test_workers_have_gpus_of_their_own_and_end_when_the_head_does(
         list(outcomes)
     thread.join()
     assert sorted(line.split()[-1] for line in starts.read_text().splitlines()) == ["0", "1"]
-    started = {process.pid for process in psutil.process_iter()} - before
-    left = [pid for pid in started if "fake_worker" in " ".join(psutil.Process(pid).cmdline())]
-    assert left == []
+    assert {process.pid for process in living("fake_worker")} <= before
 
 
 def test_what_workers_come_to(address: str, acted: Callable[[Plan, dict[str, list[str]]], Path]) -> None:

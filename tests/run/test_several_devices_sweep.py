@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from living_processes import living, living_children
 
 from harness.artifacts.timing import timing_spec
 from harness.cli.main import main
@@ -117,8 +118,7 @@ def test_everything_on_the_cpu_is_the_stored_point(outputs: Path, capsys: pytest
 
 
 def ranks_of(head: subprocess.Popen[str]) -> list[psutil.Process]:
-    found = psutil.Process(head.pid).children(recursive=True)
-    return [one for one in found if any("rank_process" in word for word in one.cmdline())]
+    return living_children("rank_process", of=head.pid)
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_whatever_is_killed_the_same_command_goes_on(outputs: Path, what: str) -
         said, _ = head.communicate(timeout=100)
     assert head.returncode == {"rank": 1, "head": -signal.SIGKILL, "interrupt": 130}[what]
     psutil.wait_procs(ranks, timeout=20)
-    assert not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks)
+    assert not living(among=ranks)
     if what == "rank":
         lines = [line for line in said.splitlines() if "rank" in line]
         assert lines == [
@@ -184,8 +184,7 @@ def test_a_worker_whose_rank_is_killed_is_started_again(
     def kill() -> None:
         while not list(outputs.glob("points/*/partial/generations-*")):
             time.sleep(0.01)
-        found = psutil.Process().children(recursive=True)
-        next(one for one in found if any("rank_process" in word for word in one.cmdline())).kill()
+        living_children("rank_process")[0].kill()
 
     threading.Thread(target=kill, daemon=True).start()
     assert main(words) == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from living_processes import living, living_children
 from mlflow_runs import artifacts, runs, statuses
 
 SWEEP = [
@@ -55,13 +56,12 @@ def test_a_command_that_is_stopped_and_given_again(
 ) -> None:
     with started(tmp_path) as process:
         until(lambda: finished(outputs) >= 2)
-        children = psutil.Process(process.pid).children()
-        (tracking,) = [one for one in children if "harness.tracking.tracking_process" in one.cmdline()]
+        (tracking,) = living_children("harness.tracking.tracking_process", of=process.pid)
         os.kill(process.pid, number)
         said, errors = process.communicate(timeout=120)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     psutil.wait_procs([tracking], timeout=10)
-    assert not tracking.is_running()
+    assert not living(among=[tracking])
     if number != signal.SIGKILL:
         assert "the same command resumes from here" in said
         assert statuses(store, "sweep") == {"sweep": "KILLED"}

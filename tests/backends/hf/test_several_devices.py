@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from living_processes import living_children
 from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
 from harness.backends.backend import Failure, Request
@@ -82,8 +83,7 @@ def shared(small_model: Any) -> Iterator[Callable[..., SharedBackend]]:
 
 def others() -> list[psutil.Process]:
     """The ranks beside this process."""
-    found = psutil.Process().children()
-    return [one for one in found if "harness.backends.hf.rank_process" in one.cmdline()]
+    return living_children("harness.backends.hf.rank_process")
 
 
 def assert_equal(answers: list[Any], expected: list[Any], tolerance: float) -> None:
