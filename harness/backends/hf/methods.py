@@ -51,7 +51,9 @@ class Tree(Method):
         from harness.backends.hf.shared_prefix import pays
         from harness.backends.hf.tree import decode_tree
 
-        share_prefix = not runtime.capture and pays(requests) and runtime.shared_prefix()
+        share_prefix = (
+            not runtime.capture and pays(requests, runtime.loaded.device) and runtime.shared_prefix()
+        )
         return decode_tree(
             runtime.loaded,
             requests,

@@ -1,7 +1,8 @@
 """Attention of rows that share a prompt: its keys and values are stored once, and read once a step.
 
 Rows of a tree that grow from one prompt (strategies, samples) would each have a copy of its keys and values,
-and read all of it at every step; with prompts of a thousand tokens that takes longer than the weights. Here
+and read all of it at every step, with the padding before it; with prompts of a thousand tokens that takes
+longer than the weights, and with hundreds of rows short prompts are a tenth of a step. Here
 a prompt's part is one matrix product for all of its rows, a row's own tokens are another, and the two are
 joined by their log-sum-exp, as in Hydragen (Juravsky et al. 2024, arXiv:2402.05099): the same sums in
 another order.
@@ -26,8 +27,10 @@ from harness.backends.backend import Request
 from harness.backends.hf.row_cache import RowLayer
 
 _NAME = "harness_shared_prefix"
-_MIN_PROMPT = 128
-"""Tokens that prompts have on average, below which nothing is won."""
+_MIN_REPEATED = 1 << 11
+"""Tokens of prompts that a step would read again for other rows, below which nothing is won on a CPU."""
+_MIN_REPEATED_ON_GPU = 1 << 15
+"""The same on a GPU, by what reading them takes and what a dozen more kernels a layer take to launch."""
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "sliding_window")
 """Arguments of attention that change its scores, and that are left to the model's own implementation."""
 
@@ -85,11 +88,11 @@ class PromptRows:
 _step: ContextVar[tuple[DynamicCache, PromptRows]] = ContextVar("step over shared prompts")
 
 
-def pays(requests: Sequence[Request]) -> bool:
+def pays(requests: Sequence[Request], device: str) -> bool:
     """Return whether prompts are long enough, and shared by enough requests, for this to be faster."""
     of_prompts = Counter(request.prompt.ids for request in requests)
-    tokens = sum(len(ids) for ids in of_prompts)
-    return len(requests) >= 2 * len(of_prompts) and tokens >= _MIN_PROMPT * len(of_prompts)
+    repeated = sum((count - 1) * len(ids) for ids, count in of_prompts.items())
+    return repeated >= (_MIN_REPEATED if device == "cpu" else _MIN_REPEATED_ON_GPU)
 
 
 def can_share(model: Any, cache: DynamicCache) -> bool:

@@ -128,16 +128,18 @@ def test_rows_are_found_by_their_prompts() -> None:
     assert found.rows.flatten()[found.places].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_it_pays_for_long_prompts_of_several_requests(loaded_model: Any, strategy_of: Any) -> None:
+def test_it_pays_where_much_would_be_read_again(loaded_model: Any, strategy_of: Any) -> None:
     strategy = strategy_of(loaded_model("llama"))
 
     def of(length: int, samples: int) -> list[Request]:
         prompt = Prompt("p", "", tuple(range(length)))
         return [Request(prompt, sample, strategy) for sample in range(samples)]
 
-    assert pays(of(128, 2))
-    assert not pays(of(127, 2))
-    assert not pays(of(1000, 1))
+    assert pays(of(1024, 3), "cpu")
+    assert pays(of(16, 129), "cpu")
+    assert not pays(of(1023, 3), "cpu")
+    assert not pays(of(1024, 3), "cuda:0")
+    assert not pays(of(5000, 1), "cpu"), "nothing is read twice"
 
 
 def test_the_backend_shares_what_pays_once_it_is_tested(
@@ -149,7 +151,7 @@ def test_the_backend_shares_what_pays_once_it_is_tested(
     backend.configure(Engine(threads=1))
     list(backend.generate(requests, SILENT))
     assert not attended, "these prompts are short"
-    monkeypatch.setattr(shared_prefix, "_MIN_PROMPT", 20)
+    monkeypatch.setattr(shared_prefix, "_MIN_REPEATED", 20)
     answers = list(backend.generate(requests, SILENT))
     assert len(LENGTHS) in attended
     expected = decode_tree(loaded, requests, Detokenizer(loaded.tokenizer))
