@@ -14,6 +14,7 @@ import torch
 from harness.backends.backend import Request
 from harness.backends.hf.batch_size import batch_rows
 from harness.backends.hf.decoding_method import Work
+from harness.backends.hf.shared_prefix import pays
 from harness.backends.hf.tree import decode_tree
 from harness.models.model_files import ModelFiles
 from harness.prompts.prompt import Prompt
@@ -49,7 +50,8 @@ def measure(loaded: Loaded, count: int, turns: int) -> str:
             for start in range(0, count, size):
                 some = prompts[start : start + size]
                 requests = [Request(prompt, 0, one) for one in strategies for prompt in some]
-                decode_tree(loaded, requests, NoText(), on_work=work.append)
+                share_prefix = pays(requests, loaded.device)  # as sweeps do
+                decode_tree(loaded, requests, NoText(), share_prefix=share_prefix, on_work=work.append)
         shares.append((time.perf_counter() - started) / spent[0])
         return sum(one.tokens for one in work)
 
