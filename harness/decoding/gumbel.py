@@ -8,13 +8,14 @@ the same noise at the same step: they diverge only where their distributions do.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from harness.decoding.gumbel_numpy import GAMMA, MIX_1, MIX_2, noise_key
-from harness.decoding.row_blocks import block_rows, first_argmax
+from harness.decoding.row_blocks import GROUP_SIZE, block_rows, first_argmax, group_maxima, group_members
 from harness.decoding.sampler_chain import TruncatedLogits
 
 __all__ = ["draw", "gumbel", "noise_key", "step_state", "uniform"]
@@ -25,7 +26,10 @@ def _signed(value: int) -> int:
     return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
-_GAMMA, _MIX_1, _MIX_2 = map(_signed, (GAMMA, MIX_1, MIX_2))
+_GAMMA, _MIX_1, _MIX_2, _SIGN = map(_signed, (GAMMA, MIX_1, MIX_2, 1 << 63))
+
+_LIKELY_GROUPS = 16
+"""Groups of likely tokens, whose scores tell from which noise on others win."""
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
@@ -33,10 +37,18 @@ def _shift(x: Tensor, bits: int) -> Tensor:
     return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
-def _mix(x: Tensor) -> Tensor:
-    """Apply SplitMix64's finaliser to int64, in place; multiplication wraps."""
+def _mix_high(x: Tensor) -> Tensor:
+    """Apply SplitMix64's finaliser to int64, but for its last step, in place; multiplication wraps.
+
+    The last step leaves the highest 31 bits as they are.
+    """
     x.bitwise_xor_(_shift(x, 30)).mul_(_MIX_1)
-    x.bitwise_xor_(_shift(x, 27)).mul_(_MIX_2)
+    return x.bitwise_xor_(_shift(x, 27)).mul_(_MIX_2)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Apply SplitMix64's finaliser to int64, in place."""
+    x = _mix_high(x)
     return x.bitwise_xor_(_shift(x, 31))
 
 
@@ -86,13 +98,40 @@ def draw(logits: Tensor | TruncatedLogits, keys: Tensor, step: int) -> Tensor:
     if isinstance(logits, TruncatedLogits):
         best = gumbel(state, logits.tokens).add_(logits.logits).argmax(dim=-1, keepdim=True)
         return logits.tokens.gather(1, best)[:, 0]
-    counters = _counters(logits.shape[1], device)
-    rows = block_rows(logits, share=0.5)  # the noise is in float64
-    tokens = [
-        first_argmax(_gumbel(states + counters).add_(some))
-        for states, some in zip(state.split(rows), logits.split(rows), strict=True)
+    if device.type != "cpu" or logits.shape[1] < 2 * GROUP_SIZE * _LIKELY_GROUPS:
+        return first_argmax(_gumbel(state + _counters(logits.shape[1], device)).add_(logits))
+    return _draw_of_all(logits, state)
+
+
+def _draw_of_all(logits: Tensor, state: Tensor) -> Tensor:
+    """Return argmax(logits + noise) of (R, V) logits, with noise computed only of tokens that may win.
+
+    A token wins with noise of at least the best score among likely tokens less the largest logit of its
+    group, that is with a hash from some number on; the highest 31 bits of which are compared for all tokens.
+    """
+    vocabulary = logits.shape[1]
+    maxima = group_maxima(logits)
+    groups = maxima.topk(_LIKELY_GROUPS, sorted=False).indices
+    likely = group_members(groups[:, :, None], vocabulary).flatten(1)
+    scores = gumbel(state, likely).add_(logits.gather(1, likely))
+    least = scores.amax(-1, keepdim=True)
+    if not bool((least.isfinite() & maxima.amax(-1, keepdim=True).isfinite()).all()):
+        return first_argmax(_gumbel(state + _counters(vocabulary, logits.device)).add_(logits))
+    high = (maxima - least).exp_().neg_().exp_().mul_(2.0**31).floor_()  # u of the noise, see `_uniform`
+    from_hash = (high.long() - 1).clamp_(min=0).sub_(1 << 30).mul_(1 << 33)
+    rows = block_rows(logits, share=0.5)  # hashes are int64
+    counters = _counters(vocabulary, logits.device)
+    found = [
+        group_maxima(_mix_high(states + counters).bitwise_xor_(_SIGN)) >= some
+        for states, some in zip(state.split(rows), from_hash.split(rows), strict=True)
     ]
-    return torch.cat(tokens)
+    row, group = torch.cat(found).nonzero().unbind(1)
+    tokens = group_members(group[:, None], vocabulary)
+    scores = gumbel(state[row], tokens).add_(logits[row[:, None], tokens])
+    best = torch.full_like(least[:, 0], -math.inf).scatter_reduce(0, row, scores.amax(-1), "amax")
+    # Of equal scores the lowest token id, as argmax returns.
+    first = torch.where(scores == best[row, None], tokens, vocabulary).amin(-1)
+    return row.new_full((len(logits),), vocabulary).scatter_reduce(0, row, first, "amin")
 
 
 @lru_cache(maxsize=4)

@@ -8,13 +8,13 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from harness.decoding.row_blocks import block_rows
+from harness.decoding.row_blocks import GROUP_SIZE, block_rows, first_argmax, group_maxima
 
 SHARED_TOP = 128
 """Top tokens that are found for all rows at once; more only for the rows that need more."""
 
-_GROUP_SIZE = 16
-"""Tokens of which only the best is compared in the first pass of `top_tokens` on a CPU."""
+_NO_PART = 1e-18
+"""Share of the likeliest token's probability up to which a token adds nothing to a sum of float32."""
 
 
 class TopTokens(NamedTuple):
@@ -35,17 +35,33 @@ class Reductions(NamedTuple):
         best: the largest logit.
         log_rest: log of the sum of exp(x - best); so x - best - log_rest are log-probabilities.
         entropy: nats.
-        squares: the sum of the squared probabilities.
         mean: of x - best.
-        deviation: the population's standard deviation of the logits above -inf.
     """
 
     best: Tensor
     log_rest: Tensor
     entropy: Tensor
-    squares: Tensor
     mean: Tensor
+
+    def select(self, index: Tensor) -> Self:
+        """Return some of the rows."""
+        return type(self)(*(column[index] for column in self))
+
+
+class Spread(NamedTuple):
+    """What is known besides of rows that a model gave, (R, 1) each.
+
+    Attributes:
+        squares: the sum of the squared probabilities.
+        deviation: the population's standard deviation of the logits above -inf.
+    """
+
+    squares: Tensor
     deviation: Tensor
+
+    def select(self, index: Tensor) -> Self:
+        """Return some of the rows."""
+        return type(self)(*(column[index] for column in self))
 
 
 class Logits:
@@ -55,6 +71,8 @@ class Logits:
         """Take the logits; nothing is computed of them yet."""
         self._values = values
         self._reductions: Reductions | None = None
+        self._spread: Spread | None = None
+        self._maxima: Tensor | None = None
         self._top: dict[int, TopTokens] = {}
 
     @property
@@ -77,28 +95,55 @@ class Logits:
         """V, the number of columns."""
         return self._values.shape[1]
 
+    def maxima(self) -> Tensor:
+        """Return the largest logits of groups of tokens, as `group_maxima` does."""
+        if self._maxima is None:
+            self._maxima = group_maxima(self.values)
+        return self._maxima
+
     def top(self, count: int) -> TopTokens:
         """Return the `count` likeliest tokens of each row; ties are broken arbitrarily."""
         if count not in self._top:
             more = next((top for found, top in self._top.items() if found > count), None)
             if more is not None:
                 return TopTokens(more.tokens[:, :count], more.logits[:, :count])
-            self._top[count] = top_tokens(self.values, count)
+            self._top[count] = top_tokens(self.values, self.maxima(), count)
         return self._top[count]
 
     def widest_top(self) -> TopTokens | None:
         """Return the most of the likeliest tokens that were asked for so far; None without any."""
         return self._top[max(self._top)] if self._top else None
 
+    def best(self) -> Tensor:
+        """Return (R, 1), the largest logits."""
+        return self.maxima().amax(-1, keepdim=True) if self._reductions is None else self._reductions.best
+
     def reductions(self) -> Reductions:
         """Return what is known of the whole rows."""
         if self._reductions is None:
-            self._reductions = reductions(self.values)
+            self._reductions, _ = reductions(self.values, self.best(), spread=False)
         return self._reductions
+
+    def spread(self) -> Spread:
+        """Return what is known besides, computed together with the reductions."""
+        if self._spread is None:
+            self._reductions, self._spread = reductions(self.values, self.best(), spread=True)
+            assert self._spread is not None
+        return self._spread
 
     def log_total(self) -> Tensor:
         """Return (R, 1), the log of the sum of exp(logits)."""
         return self.reductions().best + self.reductions().log_rest
+
+    def log_total_at(self, temperatures: Tensor) -> Tensor:
+        """Return (R, 1), the log of the sum of exp(logits / temperature), at (R, 1) positive ones."""
+        best, rows = self.best() / temperatures, block_rows(self._values)
+        totals = []
+        for start in range(0, len(best), rows):
+            some = slice(start, start + rows)
+            x = (self._rows(some) / temperatures[some]).sub_(best[some])
+            totals.append(x.exp_().sum(-1, keepdim=True))
+        return torch.cat(totals).log_().add_(best)
 
     def entropy(self) -> Tensor:
         """Return (R, 1) nats, the entropy of softmax(logits)."""
@@ -106,20 +151,28 @@ class Logits:
 
     def squares(self) -> Tensor:
         """Return (R, 1), the sum of the squares of softmax(logits)."""
-        return self.reductions().squares
+        return self.spread().squares
 
     def deviation(self) -> Tensor:
         """Return (R, 1), the population's standard deviation of the logits above -inf."""
-        return self.reductions().deviation
+        return self.spread().deviation
 
     def log_p(self) -> Tensor:
         """Return (R, V) log-probabilities, which nothing keeps."""
         return log_probs(self.values, self.reductions())
 
+    def first_best(self, rows: Tensor) -> Tensor:
+        """Return (N,) int64, the likeliest token of some rows (N,), the first of equal ones."""
+        return first_argmax(self.values, self.maxima() if self.device.type == "cpu" else None, rows)
+
     def logprobs(self, rows: Tensor, tokens: Tensor) -> Tensor:
         """Return (N, n) log-probabilities of tokens (N, n) in some rows (N,)."""
         logits = self.values[rows[:, None], tokens]
-        return log_probs(logits, Reductions(*(column[rows] for column in self.reductions())))
+        return log_probs(logits, self.reductions().select(rows))
+
+    def _rows(self, some: slice) -> Tensor:
+        """Return some of the rows' values."""
+        return self.values[some]
 
     def select(self, index: Tensor) -> Logits:
         """Return some rows (M,), which share the reductions of all rows; a row may be repeated."""
@@ -145,8 +198,17 @@ class _SelectedLogits(Logits):
             return self._source.top(count).select(self._index)
         return super().top(count)
 
+    def best(self) -> Tensor:
+        return self._source.best()[self._index]
+
     def reductions(self) -> Reductions:
-        return Reductions(*(column[self._index] for column in self._source.reductions()))
+        return self._source.reductions().select(self._index)
+
+    def spread(self) -> Spread:
+        return self._source.spread().select(self._index)
+
+    def _rows(self, some: slice) -> Tensor:
+        return self._source.values.index_select(0, self._index[some])
 
     def select(self, index: Tensor) -> Logits:
         return _SelectedLogits(self._source, self._index[index])
@@ -172,10 +234,18 @@ class _JoinedLogits(Logits):
             self._top[count] = TopTokens(*(torch.cat(columns) for columns in zip(*tops, strict=True)))
         return self._top[count]
 
+    def best(self) -> Tensor:
+        return torch.cat([part.best() for part in self._parts])
+
     def reductions(self) -> Reductions:
         if self._reductions is None:
-            self._reductions = _joined_columns([part.reductions() for part in self._parts])
+            self._reductions = Reductions(*_joined_columns([part.reductions() for part in self._parts]))
         return self._reductions
+
+    def spread(self) -> Spread:
+        if self._spread is None:
+            self._spread = Spread(*_joined_columns([part.spread() for part in self._parts]))
+        return self._spread
 
 
 def joined(parts: Sequence[Logits]) -> Logits:
@@ -183,52 +253,75 @@ def joined(parts: Sequence[Logits]) -> Logits:
     return parts[0] if len(parts) == 1 else _JoinedLogits(parts)
 
 
-def top_tokens(logits: Tensor, count: int) -> TopTokens:
+def top_tokens(logits: Tensor, maxima: Tensor, count: int) -> TopTokens:
     """Return the `count` likeliest tokens of each row of (R, V) logits; ties are broken arbitrarily.
 
-    On a CPU `topk` visits the vocabulary token by token. So the maximum of each group of 16 is found first,
-    with vector instructions, and only the `count` groups with the best maxima are searched.
+    `maxima` are their `group_maxima`: only the `count` groups with the best ones are searched.
     """
-    groups = logits.shape[1] // _GROUP_SIZE
+    groups = logits.shape[1] // GROUP_SIZE
     if logits.device.type != "cpu" or groups < 2 * count or not count:
         top = logits.topk(count, dim=-1)
         return TopTokens(top.indices, top.values)
-    grouped = groups * _GROUP_SIZE
-    maxima = logits[:, :grouped].view(len(logits), _GROUP_SIZE, groups).amax(1)
-    best = maxima.topk(count, sorted=False).indices
-    members = torch.arange(0, grouped, groups)[None, :, None] + best[:, None, :]
-    rest = torch.arange(grouped, logits.shape[1]).expand(len(logits), -1)
-    tokens = torch.cat([members.flatten(1), rest], dim=1)
-    top = logits.gather(1, tokens).topk(count, dim=-1)
-    return TopTokens(tokens.gather(1, top.indices), top.values)
+    best = maxima[:, :groups].topk(count, sorted=False).indices
+    grouped, found = groups * GROUP_SIZE, count * GROUP_SIZE
+    members = logits[:, :grouped].view(len(logits), GROUP_SIZE, groups)
+    values = members.gather(2, best[:, None].expand(-1, GROUP_SIZE, -1)).flatten(1)
+    if grouped < logits.shape[1]:
+        values = torch.cat([values, logits[:, grouped:]], dim=1)
+    top = values.topk(count, dim=-1)
+    member = top.indices.div(count, rounding_mode="floor")
+    tokens = best.gather(1, top.indices % count).add_(member.mul_(groups))
+    if grouped < logits.shape[1]:
+        tokens = torch.where(top.indices < found, tokens, top.indices + (grouped - found))
+    return TopTokens(tokens, top.values)
 
 
-def reductions(logits: Tensor) -> Reductions:
-    """Return what is known of whole rows of (R, V) logits; NaN of rows with a NaN or +inf, or all -inf."""
-    blocks = logits.split(block_rows(logits))
-    return _joined_columns([_of_block(block) for block in blocks])
+def reductions(logits: Tensor, best: Tensor, *, spread: bool) -> tuple[Reductions, Spread | None]:
+    """Return what is known of whole rows of (R, V) logits; NaN of rows with a NaN or +inf, or all -inf.
 
-
-def _of_block(logits: Tensor) -> Reductions:
-    best = logits.amax(-1, keepdim=True)
-    centred = logits - best
-    p = centred.exp()
-    total = p.sum(-1, keepdim=True)
+    `best` are the largest of each row, (R, 1); `spread` asks for that too.
+    """
+    rows = block_rows(logits)
+    blocks = zip(logits.split(rows), best.split(rows), strict=True)
+    total, products, mean, *more = _joined_columns([_sums(*block, spread=spread) for block in blocks])
     log_rest = total.log()
-    squares = (torch.linalg.vector_norm(p, dim=-1, keepdim=True) / total).square_()
+    known = Reductions(best, log_rest, log_rest - products / total, mean)
+    if not spread:
+        return known, None
+    norm, distance = more
+    deviation = distance / logits.shape[1] ** 0.5
+    whole = mean.isfinite()
+    if logits.device.type != "cpu":
+        deviation = torch.where(whole, deviation, deviation_of(logits))
+    elif not bool(whole.all()):
+        some = (~whole[:, 0]).nonzero()[:, 0]
+        deviation[some] = deviation_of(logits[some])
+    return known, Spread((norm / total).square_(), deviation)
+
+
+def _sums(logits: Tensor, best: Tensor, *, spread: bool) -> list[Tensor]:
+    """Return sums over rows (r, V), (r, 1) each, of x = logits - best and p = exp(x).
+
+    Of p; of p * x; the mean of x; and for the spread the norm of p and, where all are finite, of x - mean.
+    """
+    x = logits - best
+    mean = x.mean(-1, keepdim=True)
+    p = x.exp()
+    if spread:
+        # What adds nothing to a sum is zero in it; its square would be subnormal, which takes a CPU ten times
+        # as long.
+        torch.threshold_(p, _NO_PART, 0.0)
+    total = p.sum(-1, keepdim=True)
+    more = [torch.linalg.vector_norm(p, dim=-1, keepdim=True)] if spread else []
     # 0 times -inf is NaN, and left out; that of a row with a NaN is in the total.
-    entropy = log_rest - p.mul_(centred).nansum(-1, keepdim=True) / total
-    mean = centred.mean(-1, keepdim=True)
-    if logits.device.type == "cpu" and bool(mean.isfinite().all()):
-        square = torch.linalg.vector_norm(centred.sub_(mean), dim=-1, keepdim=True)
-        deviation = square / logits.shape[1] ** 0.5
-    else:
-        deviation = deviation_of(logits)
-    return Reductions(best, log_rest, entropy, squares, mean, deviation)
+    products = p.mul_(x).nansum(-1, keepdim=True)
+    if spread:
+        more.append(torch.linalg.vector_norm(x.sub_(mean), dim=-1, keepdim=True))
+    return [total, products, mean, *more]
 
 
-def _joined_columns(several: Sequence[Reductions]) -> Reductions:
-    return several[0] if len(several) == 1 else Reductions(*map(torch.cat, zip(*several, strict=True)))
+def _joined_columns(several: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    return list(several[0]) if len(several) == 1 else [torch.cat(one) for one in zip(*several, strict=True)]
 
 
 def log_probs(logits: Tensor, known: Reductions) -> Tensor:

@@ -12,8 +12,8 @@ from torch import Tensor
 _ELEMENTS = 1 << 18
 """Of a block at most: a megabyte of float32."""
 
-_GROUP = 64
-"""Tokens of which `first_argmax` compares only the largest in its first pass."""
+GROUP_SIZE = 16
+"""Tokens of a group, of which a first pass compares only the largest."""
 
 
 def block_rows(values: Tensor, share: float = 1.0) -> int:
@@ -26,22 +26,45 @@ def block_rows(values: Tensor, share: float = 1.0) -> int:
     return max(1, int(share * _ELEMENTS) // max(1, values.shape[1]))
 
 
-def first_argmax(values: Tensor) -> Tensor:
-    """Return (R,) int64, the index of each row's largest value, the first of equal ones: torch's `argmax`.
+def group_maxima(values: Tensor) -> Tensor:
+    """Return the largest of each group of tokens of (R, V) values: of `group_members` of 0, 1, 2, ...
 
-    Which compares element by element on a CPU; here with vector instructions, but in the best group of each
-    row. As there, NaN counts as the largest.
+    On a CPU `topk` and `argmax` visit the vocabulary token by token, and `amax` of a row takes three times as
+    long; here whole groups are compared by vector instructions.
     """
-    groups = values.shape[1] // _GROUP
-    if values.device.type != "cpu" or groups < 2:
-        return values.argmax(-1)
-    grouped = groups * _GROUP
-    maxima = values[:, :grouped].unflatten(1, (groups, _GROUP)).amax(-1)
-    group = maxima.argmax(-1, keepdim=True)
-    members = group * _GROUP + torch.arange(_GROUP)
-    best = group[:, 0] * _GROUP + values.gather(1, members).argmax(-1)
-    if grouped == values.shape[1]:
-        return best
-    ends = torch.arange(grouped, values.shape[1]).expand(len(values), -1)
-    both = torch.cat([best[:, None], ends], dim=1)
-    return both.gather(1, values.gather(1, both).argmax(-1, keepdim=True))[:, 0]
+    groups = values.shape[1] // GROUP_SIZE
+    grouped = groups * GROUP_SIZE
+    maxima = values[:, :grouped].view(len(values), GROUP_SIZE, groups).amax(1)
+    return maxima if grouped == values.shape[1] else torch.cat([maxima, values[:, grouped:]], dim=1)
+
+
+def group_members(groups: Tensor, vocabulary: int) -> Tensor:
+    """Return the 16 tokens of each group, ascending, (..., 16) int64, of groups (..., 1).
+
+    Group g of G has the tokens g, g + G, g + 2 G, ...; each token that is left over is a group by itself,
+    and stands here 16 times.
+    """
+    count = vocabulary // GROUP_SIZE
+    members = groups + torch.arange(0, count * GROUP_SIZE, max(1, count), device=groups.device)
+    return torch.where(groups < count, members, groups + count * (GROUP_SIZE - 1))
+
+
+def first_argmax(values: Tensor, maxima: Tensor | None = None, rows: Tensor | None = None) -> Tensor:
+    """Return (N,) int64, the index of each row's largest value, the first of equal ones: torch's `argmax`.
+
+    As there, NaN counts as the largest. Of all rows of (R, V) values, or of `rows` (N,); `maxima` are their
+    `group_maxima` where known.
+    """
+    if values.device.type != "cpu" or values.shape[1] < 2 * GROUP_SIZE:
+        return (values if rows is None else values.index_select(0, rows)).argmax(-1)
+    if maxima is None:
+        maxima = group_maxima(values)
+    rows = torch.arange(len(values)) if rows is None else rows
+    maxima = maxima.index_select(0, rows)
+    best, group = maxima.max(-1, keepdim=True)
+    members = group_members(group, values.shape[1])
+    first = members.gather(1, values[rows[:, None], members].argmax(-1, keepdim=True))[:, 0]
+    several = ((maxima == best).sum(-1) != 1).nonzero()[:, 0]  # equal ones, or NaN
+    if len(several):
+        first[several] = values[rows[several]].argmax(-1)
+    return first

@@ -192,28 +192,26 @@ class SamplerChain:
         """
         strategies = [self._strategies[one] for one in some.which]
         zeros = some.parameters.new_zeros((len(strategies), 1))
-        divided = [row for row, one in enumerate(strategies) if one.divides_only and one.before_cuts]
+        divided = {row for row, one in enumerate(strategies) if one.divides_only and one.before_cuts}
         needs = {
             name: [row for row, one in enumerate(strategies) if one.cuts[0] in cuts]
             for name, cuts in _NEEDS.items()
         }
-        scaled_rows = [row for row in divided if any(row in rows for rows in needs.values())]
-        place = {row: at for at, row in enumerate(scaled_rows)}
-        scaled = None
-        if scaled_rows:
-            temperature = some.parameters[torch.tensor(scaled_rows, device=zeros.device), :1]
-            scaled = Logits(some.logits(scaled_rows).values / temperature)
+        temperatures = some.parameters[:, :1]
         columns = {}
         for name, rows in needs.items():
             column = zeros.to(some.dtype)
-            own = [row for row in rows if row not in place]
+            own = [row for row in rows if row not in divided]
             if own:
                 index = torch.tensor(own, device=zeros.device)
                 column = column.index_copy(0, index, getattr(some.logits(own), name)())
-            if scaled is not None and (rest := [row for row in rows if row in place]):
+            if rest := [row for row in rows if row in divided]:
                 index = torch.tensor(rest, device=zeros.device)
-                chosen = torch.tensor([place[row] for row in rest], device=zeros.device)
-                column = column.index_copy(0, index, getattr(scaled.select(chosen), name)())
+                if name == "log_total":
+                    value = some.logits(rest).log_total_at(temperatures[index])
+                else:
+                    value = getattr(Logits(some.logits(rest).values / temperatures[index]), name)()
+                column = column.index_copy(0, index, value)
             columns[name] = column
         return Totals(**columns)
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from harness.decoding import row_blocks
-from harness.decoding.gumbel import draw, gumbel, step_state
-from harness.decoding.logits import Logits
-from harness.decoding.row_blocks import block_rows, first_argmax
+from harness.decoding.gumbel import draw, gumbel, step_state, uniform
+from harness.decoding.logits import Logits, joined
+from harness.decoding.row_blocks import block_rows, first_argmax, group_maxima, group_members
 
 INF = float("inf")
 
@@ -42,6 +42,19 @@ def test_the_first_of_equal_values_is_the_largest(vocabulary: int) -> None:
     values[3, vocabulary - 1] = float("nan")
     assert torch.equal(first_argmax(values), values.argmax(-1))
     assert torch.equal(first_argmax(values.double()), values.argmax(-1))
+    rows = torch.tensor([3, 0, 7, 7])
+    assert torch.equal(first_argmax(values, rows=rows), values.argmax(-1)[rows])
+    if vocabulary >= 16:
+        assert torch.equal(first_argmax(values, group_maxima(values), rows), values.argmax(-1)[rows])
+
+
+@pytest.mark.parametrize("vocabulary", [16, 37, 1024, 1031])
+def test_groups_have_every_token_once(vocabulary: int) -> None:
+    values = logits_of(3, vocabulary)
+    maxima = group_maxima(values)
+    members = group_members(torch.arange(maxima.shape[1])[:, None], vocabulary)
+    assert torch.equal(values[:, members].amax(-1), maxima)
+    assert sorted(token for one in members.tolist() for token in set(one)) == list(range(vocabulary))
 
 
 def test_reductions_are_those_of_float64(blocks: None) -> None:
@@ -86,6 +99,66 @@ def test_what_is_not_finite_spoils_its_row_alone(bad: float, blocks: None) -> No
     for name in ("log_total", "entropy", "squares"):
         own, other = getattr(found, name)(), getattr(clean, name)()
         torch.testing.assert_close(own[[0, 1, 3]], other[[0, 1, 3]])
+
+
+def test_totals_at_a_temperature_are_those_of_float64(blocks: None) -> None:
+    logits = logits_of(7, 331)
+    logits[1, ::3] = -INF
+    known, other = Logits(logits), logits_of(3, 331, seed=1)
+    known.spread()
+    for found, rows in (
+        (Logits(logits), logits),
+        (known, logits),
+        (known.select(torch.tensor([5, 1, 1])), logits[[5, 1, 1]]),
+        (joined([known.select(torch.tensor([5])), Logits(other)]), torch.cat([logits[[5]], other])),
+    ):
+        temperatures = torch.linspace(0.3, 2.0, len(rows))[:, None]
+        exact = (rows.double() / temperatures.double()).logsumexp(-1, keepdim=True)
+        torch.testing.assert_close(found.log_total_at(temperatures).double(), exact, atol=5e-6, rtol=2e-6)
+
+
+def test_improbable_tokens_add_nothing_to_the_squares() -> None:
+    """The squares of probabilities below 1e-19 are subnormal numbers."""
+    logits = logits_of(2, 331)
+    logits[0, 1:] -= 60.0
+    exact = logits.double().softmax(-1).square().sum(-1, keepdim=True)
+    torch.testing.assert_close(Logits(logits).squares().double(), exact, atol=2e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 4.0, 20.0])
+@pytest.mark.parametrize("vocabulary", [512, 1000, 4099])
+def test_noise_is_computed_of_all_tokens_that_may_win(vocabulary: int, spread: float, blocks: None) -> None:
+    logits = logits_of(12, vocabulary) / 4 * spread
+    logits[3, ::2] = -INF
+    logits[4, :-1] = -INF
+    logits[5] = 0.0
+    logits[6, 7] = 500.0
+    logits[7] = -INF
+    logits[7, -3:] = 1.0  # among them tokens of no group
+    logits[8] = logits[8].round()
+    for step in range(20):
+        keys = torch.arange(12) * 0x7654321 + step
+        noise = gumbel(step_state(keys, step)[:, None], torch.arange(vocabulary)[None])
+        assert torch.equal(draw(logits, keys, step), (noise + logits).argmax(-1))
+    logits[2, 17] = float("nan")
+    assert draw(logits, keys, 0)[2] == 17
+    logits[2, 17] = INF
+    assert draw(logits, keys, 0)[2] == 17
+
+
+def test_the_largest_of_a_million_hashes_wins_where_only_that_one_can(blocks: None) -> None:
+    """Logits so much lower than another that one noise in a million makes up for it."""
+    vocabulary, states = 1 << 16, step_state(torch.arange(16), 0)[:, None]
+    largest = uniform(states, torch.arange(vocabulary)[None]).max(-1)
+    needed = -(-largest.values.log()).log()
+    for more, wins in ((1e-6, True), (-1e-6, False)):
+        logits = torch.full((16, vocabulary), -10.0, dtype=torch.float64)
+        for row in range(16):
+            first = (int(largest.indices[row]) + 1) % vocabulary
+            own = gumbel(states[row], torch.tensor([first]))[0]
+            logits[row, first] = -10.0 + needed[row] - own - more
+        drawn = draw(logits, torch.arange(16), 0)
+        assert bool((drawn == largest.indices).all()) == wins
 
 
 def test_what_is_drawn_does_not_depend_on_the_blocks(blocks: None) -> None:

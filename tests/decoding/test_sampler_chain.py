@@ -16,6 +16,7 @@ from harness.decoding import logits as logits_module
 from harness.decoding.gumbel import draw, noise_key
 from harness.decoding.logits import SHARED_TOP, Logits, top_tokens
 from harness.decoding.processors import stock_processors
+from harness.decoding.row_blocks import group_maxima
 from harness.decoding.sampler_chain import SamplerChain
 from harness.decoding.sampler_settings import sampler_settings
 
@@ -120,9 +121,9 @@ def test_few_tokens_decide_peaked_distributions(
     """Only flat rows need the whole vocabulary; so the tests above cover the top tokens too."""
     counts = []
 
-    def counted(values: torch.Tensor, count: int) -> Any:
+    def counted(values: torch.Tensor, maxima: torch.Tensor, count: int) -> Any:
         counts.append(count)
-        return top_tokens(values, count)
+        return top_tokens(values, maxima, count)
 
     monkeypatch.setattr(logits_module, "top_tokens", counted)
     fields = CASES.get(name, {"tfs": 0.9})
@@ -199,7 +200,7 @@ def test_top_tokens_equal_a_sort(vocabulary: int, count: int) -> None:
     logits[1] = logits[1].round()  # many ties
     logits[2, 1:] = float("-inf")
     logits[3] = logits[3].sort().values
-    found = top_tokens(logits, count)
+    found = top_tokens(logits, group_maxima(logits), count)
     assert torch.equal(found.logits, logits.sort(descending=True).values[:, :count])
     assert torch.equal(logits.gather(1, found.tokens), found.logits)
     for row in found.tokens.tolist():

@@ -104,7 +104,9 @@ class Recorder:
     def begin_step(self, logits: Tensor) -> RawStep:
         """Begin a step with the raw distributions, logits (R, V), float32."""
         self._latest = len(self._sequences)
-        return RawStep(Logits(logits), min(self._top_k, logits.shape[1]))
+        known = Logits(logits)
+        known.spread()  # all is recorded: computed at once, before some of it is asked for
+        return RawStep(known, min(self._top_k, logits.shape[1]))
 
     def observe(
         self,
@@ -158,15 +160,15 @@ class Recorder:
         rows = torch.cat([rows for rows, _ in self._chosen])
         tokens = torch.cat([tokens for _, tokens in self._chosen])
         self._chosen = []
-        known = raw.logits.reductions()
+        known, spread = raw.logits.reductions(), raw.logits.spread()
         self._raw.append(
             {
                 "token_id": tokens,
                 "logprob": raw.logprobs(rows, tokens),
                 "rank": raw.ranks(rows, tokens),
                 "entropy": known.entropy[rows, 0],
-                "sum_p2": known.squares[rows, 0],
-                "logit_std": known.deviation[rows, 0],
+                "sum_p2": spread.squares[rows, 0],
+                "logit_std": spread.deviation[rows, 0],
                 "vocab_mean_logprob": (known.mean - known.log_rest)[rows, 0],
                 "top_ids": raw.top_ids[rows],
                 "top_logprobs": raw.top_logprobs[rows],

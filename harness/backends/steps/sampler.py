@@ -161,12 +161,15 @@ def _unsampled(one: Choosing, recorder: Recorder, raw: RawStep, batch: StepRows)
     sequences, device = one.sequences, raw.logits.device
     rows = torch.tensor(sequences.rows, device=device)
     if one.processors.neutral:
-        tokens = _choose(raw.logits.values.index_select(0, rows), sequences, batch.step)
+        if sequences.keys is None and (sequences.ranks is None or batch.step):
+            tokens = raw.logits.first_best(rows)
+        else:
+            tokens = _choose(raw.logits.values.index_select(0, rows), sequences, batch.step)
         recorder.observe(sequences.numbers, raw, rows, tokens)
         return tokens
     warped, indices, allowed_logprob = _warped(one, raw, batch)
     warped_rows = torch.tensor(indices, device=device)
-    tokens = _choose(warped.index_select(0, warped_rows), sequences, batch.step)
+    tokens = _choose(_rows_of(warped, indices), sequences, batch.step)
     recorder.observe(sequences.numbers, raw, rows, tokens, warped, warped_rows, allowed_logprob)
     return tokens
 
@@ -266,7 +269,7 @@ def _sample(
         own_index = torch.tensor(own_rows, device=device)
         keys = torch.tensor(some.keys, device=device)
         left = drawable.logits
-        several = left.select(own_index) if isinstance(left, TruncatedLogits) else left[own_index]
+        several = left.select(own_index) if isinstance(left, TruncatedLogits) else _rows_of(left, own_rows)
         drawn = draw(several, keys, batch.step)
         own = None if allowed_logprob is None else allowed_logprob[torch.tensor(members, device=device)]
         recorder.observe(some.numbers, raw, rows, drawn, left, own_index, own)
@@ -324,6 +327,13 @@ def _distinct(values: Sequence[Key]) -> tuple[list[Key], list[int]]:
     """Return the distinct values in order of appearance, and each value's index among them."""
     index_of = {value: index for index, value in enumerate(dict.fromkeys(values))}
     return list(index_of), [index_of[value] for value in values]
+
+
+def _rows_of(values: Tensor, rows: Sequence[int]) -> Tensor:
+    """Return rows of (M, V) values, the values themselves where these are all of them in order."""
+    if list(rows) == list(range(len(values))):
+        return values
+    return values.index_select(0, torch.tensor(rows, device=values.device))
 
 
 def _choose(logits: Tensor, sequences: Sequences, step: int) -> Tensor:
