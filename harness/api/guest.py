@@ -16,8 +16,8 @@ from typing import Any
 
 _turn = threading.RLock()
 _VARIABLES = (
-    "ACCELERATE_", "BITSANDBYTES_", "BNB_", "HF_", "KMP_", "MLFLOW_", "OMP_", "TORCH", "TOKENIZERS_",
-    "TRANSFORMERS_", "VLLM_", "_RJEM_",
+    "ACCELERATE_", "BITSANDBYTES_", "BNB_", "GOMP_", "HF_", "KMP_", "MLFLOW_", "OMP_", "TORCH",
+    "TOKENIZERS_", "TRANSFORMERS_", "VLLM_", "_RJEM_",
 )  # fmt: skip
 """How the names of variables begin that libraries set for themselves, some while they are imported."""
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _MOST_ROWS = {"cuda": 512, "mps": 128, "cpu": 512}
 """Of requests; beyond this many a step does not become cheaper per token.
 
-On a CPU, where eight strategies need 0.6 rows a request, 512 take 8 % less time a token than 256, and those 15 %
-less than 128.
+On a CPU, where eight strategies need 0.6 rows a request, 512 take 8 % less time a token than 256, and those
+15 % less than 128.
 """
 
 _LOGITS_COPIES = 12

@@ -77,8 +77,8 @@ class TestBatching:
         assert prompts_per_batch(6, samples_per_prompt=2) == 3
         assert batch_rows(requests, files, "cpu", 0, 4) == 1
         assert prompts_per_batch(1, samples_per_prompt=2) == 1
-        assert batch_rows(requests, files, "cpu", 10**15, 4) == 256
-        assert prompts_per_batch(256, samples_per_prompt=2) == 128
+        assert batch_rows(requests, files, "cpu", 10**15, 4) == 512
+        assert prompts_per_batch(512, samples_per_prompt=2) == 256
         # Each of four devices has a quarter of the cache, and one has all logits.
         quarter = round(6.5 * (cache / 2 + files.vocab_size * 4 * 12) / 0.6)
         assert batch_rows(requests, files, "cuda", quarter, 4, cache_share=0.25) == 6
