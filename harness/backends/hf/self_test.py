@@ -44,10 +44,11 @@ _ROUNDED = 0.2
 """Nats that they may differ by on average, a prompt at a time, where the weights or the dtype round more."""
 
 
-def tree_is_right(loaded: LoadedModel, detokenizer: Detokenizer) -> bool:
+def tree_is_right(loaded: LoadedModel, detokenizer: Detokenizer, expected: Expected | None = None) -> bool:
     """Return whether the tree decodes a model right, and as stock `generate` does.
 
-    Greedy and sampled requests of ragged prompts, so that rows are split, removed and moved.
+    Greedy and sampled requests of ragged prompts, so that rows are split, removed and moved. `expected` is
+    what is known of the model from other tests.
 
     Raises:
         HarnessError: the model's logits are not finite.
@@ -55,7 +56,7 @@ def tree_is_right(loaded: LoadedModel, detokenizer: Detokenizer) -> bool:
     greedy, hot = _strategy(loaded), _strategy(loaded, do_sample=True, temperature=2.0)
     prompts = _prompts(loaded)
     requests = [Request(prompt, 0, strategy) for strategy in (greedy, hot, greedy) for prompt in prompts]
-    expected = _Expected(loaded)
+    expected = expected or Expected(loaded)
 
     def decode() -> bool:
         samples = decode_tree(loaded, requests, detokenizer)
@@ -77,11 +78,11 @@ def tree_is_right(loaded: LoadedModel, detokenizer: Detokenizer) -> bool:
     return False
 
 
-def prefix_is_right(loaded: LoadedModel, detokenizer: Detokenizer) -> bool:
+def prefix_is_right(loaded: LoadedModel, detokenizer: Detokenizer, expected: Expected | None = None) -> bool:
     """Return whether the tree decodes a model right where rows share a prompt's keys and values."""
     greedy, hot = _strategy(loaded), _strategy(loaded, do_sample=True, temperature=2.0)
     requests = [Request(prompt, 0, one) for one in (greedy, hot) for prompt in _prompts(loaded)]
-    expected = _Expected(loaded)
+    expected = expected or Expected(loaded)
 
     def decode() -> bool:
         samples = decode_tree(loaded, requests, detokenizer, share_prefix=True)
@@ -98,7 +99,7 @@ def generate_mode(loaded: LoadedModel, detokenizer: Detokenizer) -> GenerateMode
     """
     greedy, hot = _strategy(loaded), _strategy(loaded, do_sample=True, temperature=2.0)
     prompts = _prompts(loaded)
-    expected = _Expected(loaded)
+    expected = Expected(loaded)
     expected.check(prompts)
 
     def decode(mode: GenerateMode) -> bool:
@@ -120,7 +121,7 @@ def beam_mode(loaded: LoadedModel) -> GenerateMode | None:
     """
     prompts = _prompts(loaded)
     strategy = _strategy(loaded, num_beams=_BEAMS, length_penalty=0.0)
-    expected = _Expected(loaded)
+    expected = Expected(loaded)
 
     def search(mode: GenerateMode) -> bool:
         for batch in mode.batches([len(prompt.ids) for prompt in prompts]):
@@ -155,13 +156,13 @@ def reads_one_token(loaded: LoadedModel, detokenizer: Detokenizer, mode: Generat
         first = Request(before, 0, replace(greedy, max_new_tokens=2))
         stock_generate(loaded, [first], detokenizer, use_cache=mode.use_cache)
         (sample,) = stock_generate(loaded, [request], detokenizer, use_cache=mode.use_cache)
-        return _Expected(loaded).agrees(request, sample)
+        return Expected(loaded).agrees(request, sample)
 
     return _true_of(decode)
 
 
-class _Expected:
-    """What one pass without a cache says of a model's texts."""
+class Expected:
+    """What one pass without a cache says of a model's texts, each read once."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
@@ -218,7 +219,7 @@ class _Expected:
 
 def _equal_stock(
     loaded: LoadedModel,
-    expected: _Expected,
+    expected: Expected,
     greedy: Strategy,
     pairs: Sequence[tuple[Request, Sample | Failure]],
 ) -> bool:

@@ -7,6 +7,7 @@ from functools import cached_property
 from harness.backends.backend import Request
 from harness.backends.hf.decoding_method import GENERATE_MODES, GenerateMode, Method
 from harness.backends.hf.self_test import (
+    Expected,
     beam_mode,
     generate_mode,
     prefix_is_right,
@@ -45,7 +46,8 @@ class VerifiedModes:
         """
         self._loaded, self._detokenizer = loaded, detokenizer
         self._name = f"{loaded.files.id} ({loaded.facts['architecture']})"
-        self.tree_is_right = tree_is_right(loaded, detokenizer)
+        self._expected = Expected(loaded)
+        self.tree_is_right = tree_is_right(loaded, detokenizer, self._expected)
         found = GenerateMode() if self.tree_is_right else generate_mode(loaded, detokenizer)
         if found is None:
             raise HarnessError(
@@ -64,7 +66,7 @@ class VerifiedModes:
         """Whether rows of the tree can share the keys and values of their prompts."""
         if not self.tree_is_right or self._loaded.placement.kind != "single":
             return False
-        return prefix_is_right(self._loaded, self._detokenizer)
+        return prefix_is_right(self._loaded, self._detokenizer, self._expected)
 
     @cached_property
     def beams(self) -> GenerateMode | None:
