@@ -14,7 +14,7 @@ from harness.backends.hf.forward import forward, forward_layers
 from harness.backends.hf.padded_batch import pad_left
 from harness.backends.hf.row_cache import RowLayer, row_cache, select_rows
 from harness.backends.hf.shared_prefix import PromptRows, attention_over, can_share, share_prompts
-from harness.backends.hf.wide_head import in_blocks
+from harness.backends.hf.wide_head import LogitsBuffer, in_blocks
 from harness.models.load import LoadedModel
 
 
@@ -33,7 +33,7 @@ class RowBatch:
         members: one a prompt, in their order.
         ids: (R, S) of the rows, padded on the left to `width`.
         prompt_tokens: tokens of each row's prompt, without padding.
-        logits: (R, V) float32, of each row's next token.
+        logits: (R, V) float32, of each row's next token; the next step may write over them.
         hidden: (R, L, H) the hidden states of the last position after `layers`; None without any.
     """
 
@@ -70,6 +70,7 @@ class RowBatch:
         self.width = self.ids.shape[1]
         room = (len(prompts), self.width + new_tokens)
         self._cache = row_cache(self._model.config, *room)
+        self._buffer = LogitsBuffer(len(prompts))
         self._shared = 0
         if share_prefix and not capture and can_share(self._model, self._cache):
             self._shared = len(distinct)
@@ -145,7 +146,7 @@ class RowBatch:
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
         """Return (R, V) float32 logits of the next token, and (R, L, H) hidden states of `layers`."""
         arguments = {"position_ids": positions, "logits_to_keep": 1}
-        with in_blocks(self._model):
+        with in_blocks(self._model, self._buffer):
             if self._layers:
                 return forward_layers(self._model, ids, mask, self._cache, self._layers, **arguments)
             logits, _ = forward(self._model, ids, mask, self._cache, **arguments)
