@@ -18,6 +18,7 @@ from transformers.generation import logits_process as stock
 
 from harness.config.effective import NEUTRAL
 from harness.decoding.after_samplers import AfterSamplers, keyed_noise
+from harness.decoding.fast_processors import FastMinNewTokens, FastRepetitionPenalty, fast_processor
 from harness.decoding.grammar_mask import grammar_mask
 from harness.decoding.guidance import guidance_of
 from harness.decoding.own_processors import own_processors
@@ -26,27 +27,6 @@ from harness.decoding.sampler_settings import neutral_samplers, sampler_settings
 from harness.decoding.sampler_state import SamplerState
 from harness.decoding.texts import Texts
 from harness.decoding.vocabulary import Vocabulary
-
-_NEG_INF = float("-inf")
-
-
-class FastMinNewTokens:
-    """No end-of-text before `min_new_tokens`: the stock processor looks its ids up in the vocabulary at every
-    step, and copies the scores even when enough tokens were generated."""
-
-    def __init__(self, processor: stock.MinNewTokensLengthLogitsProcessor) -> None:
-        self._stock = processor
-        self._ids: Tensor | None = None
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Return masked (R, V) scores; `scores` itself once there are enough tokens."""
-        if input_ids.shape[1] - self._stock.prompt_length_to_skip >= self._stock.min_new_tokens:
-            return scores
-        if self._ids is None:
-            ids = self._stock.eos_token_id
-            self._ids = ids[(ids >= 0) & (ids < scores.shape[1])].to(scores.device)
-        return scores.index_fill(1, self._ids, _NEG_INF)
-
 
 # Processors that read no token ids, at most how many were generated: rows of any prompts may share one call.
 # Kept by hand: a processor that is missing here is still right, only slower.
@@ -163,7 +143,9 @@ class Processors:
         for process in self._first:
             scores = process(texts, scores)
         for reads, run in self._runs:
-            if reads == "scores":
+            if reads == "tokens":
+                scores = _apply(self._list_for(1)[run], texts.ids_without_padding, scores)
+            elif reads == "scores":
                 # As if each prompt were one token long: at most the number of generated tokens is read.
                 scores = _apply(self._list_for(1)[run], texts.ids[:, texts.width - 1 :], scores)
             else:
@@ -198,13 +180,12 @@ class Processors:
         """Return the stock list for prompts of one length, from which minimum lengths are counted."""
         if prompt_tokens not in self._lists:
             found = stock_processors(self._model, self._config, prompt_tokens, self._device)
-            slow = stock.MinNewTokensLengthLogitsProcessor
-            self._lists[prompt_tokens] = [FastMinNewTokens(p) if type(p) is slow else p for p in found]
+            self._lists[prompt_tokens] = [fast_processor(one, self._model) for one in found]
         return self._lists[prompt_tokens]
 
 
-_Reads = Literal["scores", "sequence"]
-"""What a processor reads of a row: no token of it, or all in their order."""
+_Reads = Literal["scores", "tokens", "sequence"]
+"""What a processor reads of a row: no token of it, which tokens it has, or all in their order."""
 
 
 def _runs(processors: Sequence[Any]) -> list[tuple[_Reads, slice]]:
@@ -219,7 +200,7 @@ def _runs(processors: Sequence[Any]) -> list[tuple[_Reads, slice]]:
 def _reads(processor: Any) -> _Reads:
     if type(processor) in _READ_SCORES_ONLY:
         return "scores"
-    return "sequence"
+    return "tokens" if type(processor) is FastRepetitionPenalty else "sequence"
 
 
 def _ids(value: int | Sequence[int] | None) -> tuple[int, ...]:

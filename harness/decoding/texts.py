@@ -31,6 +31,11 @@ class Texts:
         return self._positions >= torch.tensor(starts, device=self.ids.device)
 
     @cached_property
+    def ids_without_padding(self) -> Tensor:
+        """(R, S) ids, padding replaced by the row's last token: which tokens a row has stays the same."""
+        return torch.where(self.present, self.ids, self.ids[:, -1:])
+
+    @cached_property
     def generated(self) -> Tensor:
         """(R, S) bool, what is no prompt."""
         return (self._positions >= self.width).expand(self.ids.shape)

@@ -13,8 +13,9 @@ from transformers.generation import logits_process as stock
 
 from harness.config.decoding import Decoding
 from harness.config.effective import effective_decoding
+from harness.decoding.fast_processors import FastMinNewTokens, FastRepetitionPenalty, fast_processor
 from harness.decoding.logits import Logits
-from harness.decoding.processors import FastMinNewTokens, Processors, stock_processors
+from harness.decoding.processors import Processors, stock_processors
 from harness.decoding.sampler_chain import SamplerChain
 from harness.decoding.texts import Texts
 
@@ -120,3 +121,18 @@ def test_a_minimum_length_bans_the_end_until_it_is_reached() -> None:
         fast = FastMinNewTokens(slow)
         assert torch.equal(fast(ids, scores), slow(ids, scores))
         assert (fast(ids, scores) is scores) == (least <= 4)
+
+
+def test_a_head_that_lacks_ids_is_penalized_as_by_the_stock_processor(model: Any) -> None:
+    """Some models read more ids than they write, as those of images."""
+    scores = torch.randn(3, V - 7, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([[1, V - 1, 4], [5, 5, V - 7], [0, 1, 2]])
+    penalty = stock.RepetitionPenaltyLogitsProcessor(1.7)
+    fast = fast_processor(penalty, model)
+    assert isinstance(fast, FastRepetitionPenalty)
+    assert torch.equal(fast(ids, scores), penalty(ids, scores))
+
+
+def test_a_penalty_that_ignores_the_prompt_stays_the_stock_one(model: Any) -> None:
+    penalty = stock.RepetitionPenaltyLogitsProcessor(1.7, prompt_ignore_length=2)
+    assert fast_processor(penalty, model) is penalty

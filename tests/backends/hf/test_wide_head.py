@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.backends.hf.wide_head import in_blocks
+from harness.backends.hf.wide_head import LogitsBuffer, in_blocks
 
 WIDTH, VOCABULARY = 24, 9_001  # the last block is a short one
 
@@ -33,6 +33,20 @@ def test_products_equal_float64(shape: tuple[int, ...]) -> None:
     assert found.dtype == torch.float32
     assert found.shape == (*shape[:-1], VOCABULARY)
     torch.testing.assert_close(found.double(), states.double() @ head.weight.double().T, atol=1e-5, rtol=1e-5)
+
+
+def test_a_buffer_is_written_over_and_has_room_for_so_many_rows() -> None:
+    head, buffer = _head(), LogitsBuffer(4)
+    states = torch.randn(6, WIDTH, generator=torch.Generator().manual_seed(1))
+    expected = nn.functional.linear(states, head.weight)
+    with in_blocks(_model(head), buffer):
+        first = head(states[:2])
+        torch.testing.assert_close(first, expected[:2])
+        second = head(states[2:6])
+        torch.testing.assert_close(second, expected[2:6])
+        assert first.data_ptr() == second.data_ptr()
+        torch.testing.assert_close(head(states), expected)  # more than there is room for
+        torch.testing.assert_close(second, expected[2:6])
 
 
 def test_the_head_is_restored_even_after_an_error() -> None:
