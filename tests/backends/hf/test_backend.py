@@ -104,7 +104,7 @@ def test_usage_since_configure(
     usage = opened.usage()
     assert usage.tokens == progress.advanced == sum(answer.output_tokens for answer in answers)
     assert 0 < usage.rows < usage.tokens, "prefixes are shared"
-    assert usage.batch_rows == 256
+    assert usage.batch_rows == 512
     assert not usage.captured
     assert usage.peak_mb is not None
     list(opened.generate(requests, SILENT))
@@ -205,8 +205,8 @@ def test_batch_size(opened: HfBackend, loaded_model: Any, prompts_of: Any, strat
     assert opened.batch_size(requests_of(prompts, greedy)) == 6
     assert opened.batch_size(requests_of(prompts, beams)) == 1
     opened._free_bytes = 10**15
-    assert opened.batch_size(requests_of(prompts, greedy)) == 256
-    assert opened.batch_size(requests_of(prompts, beams)) == 64
+    assert opened.batch_size(requests_of(prompts, greedy)) == 512
+    assert opened.batch_size(requests_of(prompts, beams)) == 128
     assert opened.batch_size(requests_of(prompts, strategy_of(loaded, num_beams=4, do_sample=True))) == 1
     assert opened.batch_size(requests_of(prompts, replace(greedy, cache={"backend": "fp8"}))) == 1
     opened._free_bytes = 0
