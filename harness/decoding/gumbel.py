@@ -99,12 +99,23 @@ def draw(logits: Tensor | TruncatedLogits, keys: Tensor, step: int) -> Tensor:
         best = gumbel(state, logits.tokens).add_(logits.logits).argmax(dim=-1, keepdim=True)
         return logits.tokens.gather(1, best)[:, 0]
     if device.type != "cpu" or logits.shape[1] < 2 * GROUP_SIZE * _LIKELY_GROUPS:
-        return first_argmax(_gumbel(state + _counters(logits.shape[1], device)).add_(logits))
+        return _draw_plainly(logits, state)
     return _draw_of_all(logits, state)
 
 
+def _draw_plainly(logits: Tensor, state: Tensor) -> Tensor:
+    """Return argmax(logits + noise) of (R, V) logits, with the noise of every token."""
+    counters = _counters(logits.shape[1], logits.device)
+    rows = block_rows(logits, share=0.5)  # the noise is in float64
+    tokens = [
+        first_argmax(_gumbel(states + counters).add_(some))
+        for states, some in zip(state.split(rows), logits.split(rows), strict=True)
+    ]
+    return torch.cat(tokens)
+
+
 def _draw_of_all(logits: Tensor, state: Tensor) -> Tensor:
-    """Return argmax(logits + noise) of (R, V) logits, with noise computed only of tokens that may win.
+    """Return the same, with noise computed only of tokens that may win.
 
     A token wins with noise of at least the best score among likely tokens less the largest logit of its
     group, that is with a hash from some number on; the highest 31 bits of which are compared for all tokens.
@@ -116,7 +127,7 @@ def _draw_of_all(logits: Tensor, state: Tensor) -> Tensor:
     scores = gumbel(state, likely).add_(logits.gather(1, likely))
     least = scores.amax(-1, keepdim=True)
     if not bool((least.isfinite() & maxima.amax(-1, keepdim=True).isfinite()).all()):
-        return first_argmax(_gumbel(state + _counters(vocabulary, logits.device)).add_(logits))
+        return _draw_plainly(logits, state)
     high = (maxima - least).exp_().neg_().exp_().mul_(2.0**31).floor_()  # u of the noise, see `_uniform`
     from_hash = (high.long() - 1).clamp_(min=0).sub_(1 << 30).mul_(1 << 33)
     rows = block_rows(logits, share=0.5)  # hashes are int64

@@ -163,7 +163,7 @@ class Logits:
 
     def first_best(self, rows: Tensor) -> Tensor:
         """Return (N,) int64, the likeliest token of some rows (N,), the first of equal ones."""
-        return first_argmax(self.values, self.maxima() if self.device.type == "cpu" else None, rows)
+        return first_argmax(self.values, self.maxima(), rows)
 
     def logprobs(self, rows: Tensor, tokens: Tensor) -> Tensor:
         """Return (N, n) log-probabilities of tokens (N, n) in some rows (N,)."""

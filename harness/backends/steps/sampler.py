@@ -14,7 +14,6 @@ from harness.decoding.branches import tokens_of_rank
 from harness.decoding.gumbel import draw
 from harness.decoding.logits import Logits
 from harness.decoding.processors import Processors
-from harness.decoding.row_blocks import first_argmax
 from harness.decoding.sampler_chain import Drawable, StateOfRows, TruncatedLogits, sampler_chain
 from harness.decoding.texts import Texts
 from harness.decoding.warping import after_samplers
@@ -161,15 +160,12 @@ def _unsampled(one: Choosing, recorder: Recorder, raw: RawStep, batch: StepRows)
     sequences, device = one.sequences, raw.logits.device
     rows = torch.tensor(sequences.rows, device=device)
     if one.processors.neutral:
-        if sequences.keys is None and (sequences.ranks is None or batch.step):
-            tokens = raw.logits.first_best(rows)
-        else:
-            tokens = _choose(raw.logits.values.index_select(0, rows), sequences, batch.step)
+        tokens = _choose(raw.logits, sequences.rows, sequences, batch.step)
         recorder.observe(sequences.numbers, raw, rows, tokens)
         return tokens
     warped, indices, allowed_logprob = _warped(one, raw, batch)
     warped_rows = torch.tensor(indices, device=device)
-    tokens = _choose(_rows_of(warped, indices), sequences, batch.step)
+    tokens = _choose(Logits(warped), indices, sequences, batch.step)
     recorder.observe(sequences.numbers, raw, rows, tokens, warped, warped_rows, allowed_logprob)
     return tokens
 
@@ -336,9 +332,11 @@ def _rows_of(values: Tensor, rows: Sequence[int]) -> Tensor:
     return values.index_select(0, torch.tensor(rows, device=values.device))
 
 
-def _choose(logits: Tensor, sequences: Sequences, step: int) -> Tensor:
+def _choose(logits: Logits, rows: Sequence[int], sequences: Sequences, step: int) -> Tensor:
+    """Choose a token for each sequence from its row of the logits."""
     if sequences.ranks is not None and step == 0:
-        return tokens_of_rank(logits, sequences.ranks)
+        return tokens_of_rank(_rows_of(logits.values, rows), sequences.ranks)
     if sequences.keys is None:
-        return first_argmax(logits)
-    return draw(logits, torch.tensor(sequences.keys, device=logits.device), step)
+        return logits.first_best(torch.tensor(rows, device=logits.device))
+    keys = torch.tensor(sequences.keys, device=logits.device)
+    return draw(_rows_of(logits.values, rows), keys, step)
