@@ -94,6 +94,7 @@ def reset_peak_memory(device: str) -> None:
     if device.startswith("cuda"):
         import torch
 
+        torch.cuda.init()  # the allocator has no such device before
         torch.cuda.reset_peak_memory_stats(device)
         return
     # proc(5): 5 resets the high-water mark. Elsewhere the peak is that of the whole process.

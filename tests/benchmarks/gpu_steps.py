@@ -14,7 +14,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from harness.backends.backend import Request
-from harness.backends.hf.cuda_graphs import capturable
+from harness.backends.hf.cuda_graphs import StaticSteps, capturable
 from harness.backends.hf.latency_pass import synchronize
 from harness.backends.hf.padded_batch import pad_left
 from harness.backends.hf.row_batch import RowBatch
@@ -143,7 +143,8 @@ def forward_steps(bench: Bench, requests: list[Request]) -> list[float]:
     """Return the seconds of steps that only read the next token of each row."""
     new_tokens = bench.sizes.new_tokens
     prompts = [(request.prompt.ids, 0) for request in requests]
-    batch = RowBatch(bench.loaded, prompts, pad=0, new_tokens=new_tokens, capture=bench.captures)
+    steps = StaticSteps() if bench.captures else None
+    batch = RowBatch(bench.loaded, prompts, pad=0, new_tokens=new_tokens, static_steps=steps)
     tokens = list(range(3, 3 + len(requests)))
     repeats = new_tokens - _SETTLED
     return seconds_of(bench.device, lambda: batch.advance(batch.members, tokens), repeats, _SETTLED)
@@ -163,7 +164,8 @@ def tree_steps(
         times.append(time.perf_counter())
         on_step(len(times))
 
-    decode_tree(bench.loaded, requests, NoText(), capture=capture, recorder=recorder, on_step=step)
+    steps = StaticSteps() if capture else None
+    decode_tree(bench.loaded, requests, NoText(), static_steps=steps, recorder=recorder, on_step=step)
     return _gaps(times)
 
 
@@ -268,9 +270,10 @@ def recording(bench: Bench) -> None:
     cases = {"greedy": eight[:1], "eight strategies": eight}
     for case, strategies in cases.items():
         requests = [Request(prompt, 0, one) for one, prompt in itertools.product(strategies, prompts)]
+        kept = StaticSteps() if bench.captures else None
 
-        def run(recorder: Recorder, requests: list[Request] = requests) -> int:
-            decode_tree(bench.loaded, requests, NoText(), capture=bench.captures, recorder=recorder)
+        def run(recorder: Recorder, requests: list[Request] = requests, kept: Any = kept) -> int:
+            decode_tree(bench.loaded, requests, NoText(), static_steps=kept, recorder=recorder)
             return new_tokens
 
         times = contend(

@@ -13,6 +13,7 @@ import torch
 from harness.backends.hf.beams import beam_search
 from harness.backends.hf.constrained_beams import ConstrainedBeams
 from harness.backends.hf.contrastive_search import contrastive_search
+from harness.backends.hf.cuda_graphs import StaticSteps
 from harness.backends.hf.diverse_beams import DiverseBeams
 from harness.backends.hf.search_outputs import search_outputs
 from harness.backends.hf.self_test import tree_is_right
@@ -145,7 +146,7 @@ def test_captured_steps_give_the_same_samples(
     fields: list[dict[str, Any]] = [{}, {"repetition_penalty": 1.3}, {"do_sample": True, "top_p": 0.9}]
     strategies = [strategy_of(loaded, **some) for some in fields]
     requests = [request for strategy in strategies for request in requests_of(loaded, strategy)]
-    captured = decode_tree(loaded, requests, detokenizer, capture=True)
+    captured = decode_tree(loaded, requests, detokenizer, static_steps=StaticSteps())
     for found, expected in zip(captured, decode_tree(loaded, requests, detokenizer), strict=True):
         assert found.token_ids == expected.token_ids
         np.testing.assert_allclose(found.steps.logprob, expected.steps.logprob, atol=1e-4)

@@ -17,7 +17,7 @@ from harness.backends.drafting import Speculator
 from harness.backends.hf.adaptive_batches import AdaptiveBatches, out_of_memory
 from harness.backends.hf.amateurs import Amateurs
 from harness.backends.hf.batch_size import batch_rows
-from harness.backends.hf.cuda_graphs import capturable
+from harness.backends.hf.cuda_graphs import StaticSteps, captures
 from harness.backends.hf.decoding_method import Method, Runtime, Work
 from harness.backends.hf.device_memory import (
     free_bytes,
@@ -91,6 +91,7 @@ class HfBackend(ModelRuns):
         loaded.model.generation_config = GenerationConfig()
         self.modes = VerifiedModes(loaded, self._detokenizer)
         self._engine = Engine()
+        self._static_steps = StaticSteps()
         self._callers_threads = torch.get_num_threads()
         self._start_usage()
 
@@ -133,6 +134,7 @@ class HfBackend(ModelRuns):
             with suppress(HarnessError):  # of the requests themselves
                 self._amateurs.of(request.strategy)
         if len(self._amateurs) > before:
+            self._static_steps.release()
             self._free_bytes = free_bytes(self._loaded.placement)
         if self._engine.batch_rows != "auto":
             return min(self._engine.batch_rows, self._largest_batch)
@@ -191,7 +193,7 @@ class HfBackend(ModelRuns):
             tokens=self._work.tokens,
             rows=self._work.rows,
             batch_rows=self._batch_rows,
-            captured=self._captures(),
+            captured=captures(self._loaded, self._engine.compile),
             peak_mb=peak_mb(self._loaded.placement),
         )
 
@@ -211,6 +213,7 @@ class HfBackend(ModelRuns):
         Raises:
             HarnessError: the model misreads batches, and one is asked for.
         """
+        self._static_steps.release()
         strategy = requests[0].strategy
         method = self._method_of(strategy)
         self.modes.check_batch_size(method, strategy, timing.batch_size)
@@ -246,6 +249,7 @@ class HfBackend(ModelRuns):
 
     def close(self) -> None:
         """Free the models, and give torch back the threads that the caller had."""
+        self._static_steps.release()
         free(self._loaded)
         self._amateurs.close()
         torch.set_num_threads(self._callers_threads)
@@ -253,6 +257,7 @@ class HfBackend(ModelRuns):
     @cached_property
     def distributions(self) -> ReferenceComparison:
         """Full distributions along given texts."""
+        self._static_steps.release()
         return ReferenceComparison(self._loaded, self._detokenizer)
 
     @cached_property
@@ -270,17 +275,10 @@ class HfBackend(ModelRuns):
         self._work = Work(0, 0)
         self._batch_rows = 0
         self._largest_batch = sys.maxsize
+        self._static_steps.release()
         # Taken once, so that requests like others are batched like them.
         self._free_bytes = free_bytes(self._loaded.placement)
         reset_peak(self._loaded.placement.devices)
-
-    def _captures(self) -> bool:
-        """Return whether steps are captured: where that is sure to work, or where it is asked for on CUDA."""
-        if self._loaded.placement.kind != "single":
-            return False
-        if self._engine.compile == "on":
-            return self._loaded.device.startswith("cuda")
-        return self._engine.compile == "auto" and capturable(self._loaded)
 
     def _method_of(self, strategy: Strategy) -> Method:
         return method_of(strategy.effective, strategy.cache, tree_is_right=self.modes.tree_is_right)
@@ -293,7 +291,7 @@ class HfBackend(ModelRuns):
         runtime = Runtime(
             self._loaded,
             self._detokenizer,
-            self._captures(),
+            self._static_steps if captures(self._loaded, self._engine.compile) else None,
             progress.advance,
             self._add_work,
             mode,
@@ -335,6 +333,8 @@ def _decode_batch(method: Method, runtime: Runtime, requests: Sequence[Request])
     try:
         return method.decode(runtime, requests)
     except RuntimeError as error:
+        if runtime.static_steps is not None:
+            runtime.static_steps.release()
         if out_of_memory(error) and runtime.loaded.placement.ranks > 1:
             # Where one rank halves its batch the others do not.
             raise rank_out_of_memory(runtime.loaded, len(requests)) from error

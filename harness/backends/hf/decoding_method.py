@@ -15,6 +15,7 @@ from harness.backends.steps.strategy_error import StrategyError
 from harness.decoding.strategy import Strategy
 
 if TYPE_CHECKING:
+    from harness.backends.hf.cuda_graphs import StaticSteps
     from harness.backends.steps.recorder import Recorder
     from harness.decoding.detokenizer import Detokenizer
     from harness.models.load import LoadedModel
@@ -76,7 +77,7 @@ class Runtime:
     """What a method decodes with.
 
     Attributes:
-        capture: run steps as CUDA graphs, where the method can.
+        static_steps: runs steps as CUDA graphs, where the method can; None to run them as they are.
         on_step: called after each step with the number of tokens it generated.
         on_work: called once a batch is done.
         mode: how stock `generate` reads prompts with the model.
@@ -87,7 +88,7 @@ class Runtime:
 
     loaded: LoadedModel
     detokenizer: Detokenizer
-    capture: bool
+    static_steps: StaticSteps | None
     on_step: Callable[[int], None]
     on_work: Callable[[Work], None]
     mode: GenerateMode = GenerateMode()

@@ -7,12 +7,15 @@ their own, as `past_key_values`. Some take neither, or no `use_cache`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from harness.backends.hf.wide_head import LogitsBuffer, in_blocks
 
 
 @lru_cache(maxsize=8)
@@ -42,6 +45,30 @@ def forward_layers(
     output = model(input_ids=ids, attention_mask=mask, **arguments)
     hidden = torch.stack([output.hidden_states[layer][:, -1] for layer in layers], dim=1)
     return output.logits[:, -1].float(), hidden
+
+
+@dataclass(frozen=True)
+class CachedForward:
+    """The forward pass of one model over one cache, of which the outputs of the last position are kept.
+
+    Attributes:
+        layers: whose hidden states are wanted, 0 for the embeddings.
+        buffer: memory of the logits, on a CPU.
+    """
+
+    model: Any
+    cache: Any
+    layers: tuple[int, ...] = ()
+    buffer: LogitsBuffer | None = None
+
+    def __call__(self, ids: Tensor, mask: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
+        """Return (R, V) float32 logits of the next token, and (R, L, H) hidden states of `layers`, if any."""
+        arguments = {"position_ids": positions, "logits_to_keep": 1}
+        with in_blocks(self.model, self.buffer):
+            if self.layers:
+                return forward_layers(self.model, ids, mask, self.cache, self.layers, **arguments)
+            logits, _ = forward(self.model, ids, mask, self.cache, **arguments)
+        return (logits[:, -1],)
 
 
 def forward_hidden(

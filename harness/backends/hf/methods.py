@@ -52,13 +52,13 @@ class Tree(Method):
         from harness.backends.hf.tree import decode_tree
 
         share_prefix = (
-            not runtime.capture and pays(requests, runtime.loaded.device) and runtime.shared_prefix()
+            runtime.static_steps is None and pays(requests, runtime.loaded.device) and runtime.shared_prefix()
         )
         return decode_tree(
             runtime.loaded,
             requests,
             runtime.detokenizer,
-            capture=runtime.capture,
+            static_steps=runtime.static_steps,
             share_prefix=share_prefix,
             amateur=runtime.amateur,
             recorder=runtime.recorder,

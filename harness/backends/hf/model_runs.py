@@ -17,6 +17,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from harness.backends.backend import TokenIds
 from harness.backends.costing import CostRun, CostShape, PeakMemory
+from harness.backends.hf.cuda_graphs import StaticSteps
 from harness.backends.hf.decoding_method import GenerateMode
 from harness.backends.hf.latency_pass import synchronize
 from harness.backends.hf.methods import method_of
@@ -41,9 +42,11 @@ class ModelRuns:
     _loaded: LoadedModel
     modes: VerifiedModes
     token_ids: TokenIds
+    _static_steps: StaticSteps
 
     def run_model(self, shape: CostShape, new_tokens: int, count: int = 1) -> list[CostRun]:
         """Run a batch some times; the device is idle after."""
+        self._static_steps.release()
         strategy = _greedy(shape, new_tokens, self.token_ids)
         mode = self.modes.mode_of(method_of(strategy.effective, strategy.cache), strategy)
         ids = _random_ids(shape, self._loaded.files.vocab_size).to(self._loaded.device)
@@ -52,6 +55,7 @@ class ModelRuns:
     def peak_memory(self, shape: CostShape) -> PeakMemory:
         """Run a batch once; what earlier batches left in torch's allocator is given back before."""
         placement = self._loaded.placement
+        self._static_steps.release()
         gc.collect()
         on_gpu = self._loaded.device.startswith("cuda")
         if on_gpu:

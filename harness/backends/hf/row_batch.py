@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.backends.hf.cuda_graphs import CudaGraphRunner
-from harness.backends.hf.forward import forward, forward_layers
+from harness.backends.hf.cuda_graphs import StaticSteps
+from harness.backends.hf.forward import CachedForward, forward
 from harness.backends.hf.padded_batch import pad_left
-from harness.backends.hf.row_cache import RowLayer, row_cache, select_rows
+from harness.backends.hf.row_cache import row_cache, select_rows
 from harness.backends.hf.shared_prefix import PromptRows, attention_over, can_share, share_prompts
-from harness.backends.hf.wide_head import LogitsBuffer, in_blocks
+from harness.backends.hf.wide_head import LogitsBuffer
 from harness.models.load import LoadedModel
 
 
@@ -44,7 +44,7 @@ class RowBatch:
         *,
         pad: int,
         new_tokens: int,
-        capture: bool,
+        static_steps: StaticSteps | None = None,
         layers: tuple[int, ...] = (),
         share_prefix: bool = False,
     ) -> None:
@@ -55,10 +55,11 @@ class RowBatch:
             prompts: ids and key of each text; those with the same ids and key share a row.
             pad: id that fills the left.
             new_tokens: steps at most.
-            capture: run the steps as CUDA graphs, where all layers of the cache are in buffers.
+            static_steps: run the steps through its buffers, as CUDA graphs where there is CUDA, if all layers
+                of the cache can be in buffers.
             layers: whose hidden states are wanted, 0 for the embeddings.
             share_prefix: keep and read the keys and values of a prompt once for all of its rows, where the
-                model's cache allows it; not with `capture`.
+                model's cache allows it; not with `static_steps`.
         """
         self._model, self._device, self._layers = loaded.model, loaded.device, layers
         row_of: dict[tuple[tuple[int, ...], int], int] = {}
@@ -69,16 +70,17 @@ class RowBatch:
         self.ids, self._mask = inputs["input_ids"], inputs["attention_mask"]
         self.width = self.ids.shape[1]
         room = (len(prompts), self.width + new_tokens)
-        self._cache = row_cache(self._model.config, *room)
-        self._buffer = LogitsBuffer(len(prompts))
         self._shared = 0
-        if share_prefix and not capture and can_share(self._model, self._cache):
-            self._shared = len(distinct)
-            self._cache = row_cache(self._model.config, len(distinct), self.width)
-        self._graphs = None
-        if capture and all(isinstance(layer, RowLayer) for layer in self._cache.layers):
-            cuda = self._device.startswith("cuda")
-            self._graphs = CudaGraphRunner(self._forward, self._cache, *room, self._device, cuda)
+        self._runner = None if static_steps is None else static_steps.runner(loaded, layers, *room)
+        if self._runner is not None:
+            self._forward = self._runner.forward
+        else:
+            cache = row_cache(self._model.config, *room)
+            if share_prefix and static_steps is None and can_share(self._model, cache):
+                self._shared = len(distinct)
+                cache = row_cache(self._model.config, len(distinct), self.width)
+            self._forward = CachedForward(self._model, cache, layers, LogitsBuffer(len(prompts)))
+        self._cache = self._forward.cache
         positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
         # Hidden states of a whole prompt take much memory: only those of its last token are asked for.
         start = self.width - 1 if layers else 0
@@ -131,7 +133,7 @@ class RowBatch:
         self._mask = torch.cat([self._mask, torch.ones_like(new)], dim=1)
         positions = torch.tensor([[length + step] for length in self.prompt_tokens], device=self._device)
         with self._attention():
-            self._read((self._graphs or self._forward)(new, self._mask, positions))
+            self._read((self._runner or self._forward)(new, self._mask, positions))
 
     def _attention(self) -> AbstractContextManager[None]:
         if not self._shared:
@@ -142,12 +144,3 @@ class RowBatch:
     def _read(self, outputs: tuple[Tensor, ...]) -> None:
         self.logits = outputs[0]
         self.hidden = outputs[1] if self._layers else None
-
-    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
-        """Return (R, V) float32 logits of the next token, and (R, L, H) hidden states of `layers`."""
-        arguments = {"position_ids": positions, "logits_to_keep": 1}
-        with in_blocks(self._model, self._buffer):
-            if self._layers:
-                return forward_layers(self._model, ids, mask, self._cache, self._layers, **arguments)
-            logits, _ = forward(self._model, ids, mask, self._cache, **arguments)
-        return (logits[:, -1],)

@@ -43,20 +43,30 @@ class RowLayer(DynamicLayer):
         if self._slot is not None:
             self._keys[:rows].index_copy_(2, self._slot, key_states)
             self._values[:rows].index_copy_(2, self._slot, value_states)
-            return self._keys[:rows], self._values[:rows]
+            assert self.keys is not None
+            assert self.values is not None
+            return self.keys, self.values
         self._keys[:rows, :, start:end] = key_states
         self._values[:rows, :, start:end] = value_states
         self._length = end
         self.keys, self.values = self._keys[:rows, :, :end], self._values[:rows, :, :end]
         return self.keys, self.values
 
-    def begin_static_step(self, rows: int, slot: Tensor) -> None:
-        """Let the next step write its `rows` rows at the position in `slot` (1,), and see all positions.
+    def clear(self) -> None:
+        """Forget everything: as new, but in the same buffers."""
+        self._length, self._slot = 0, None
+        if self.is_initialized:
+            self._keys.zero_()
+            self._values.zero_()
+            self.keys, self.values = self._keys[:0], self._values[:0]
+
+    def begin_static_step(self, rows: int, span: int, slot: Tensor) -> None:
+        """Let the next step write its `rows` rows at the position in `slot` (1,), and see `span` positions.
 
         Nothing about such a step is decided on the host, so it can be captured; `end_static_step` follows.
         """
         self._slot = slot
-        self.keys, self.values = self._keys[:rows], self._values[:rows]
+        self.keys, self.values = self._keys[:rows, :, :span], self._values[:rows, :, :span]
 
     def end_static_step(self, rows: int, length: int) -> None:
         """End a static step: `rows` rows of `length` positions are in use."""

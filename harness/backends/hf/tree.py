@@ -18,6 +18,7 @@ from torch import Tensor
 from harness.backends.backend import Failure, Request
 from harness.backends.hf.adaptive_batches import out_of_memory
 from harness.backends.hf.clock import Clock
+from harness.backends.hf.cuda_graphs import StaticSteps
 from harness.backends.hf.decoding_method import Work
 from harness.backends.hf.guided_logits import GuidedRow, Layers, with_guidance
 from harness.backends.hf.row_batch import Member, RowBatch
@@ -74,7 +75,7 @@ def decode_tree(
     detokenizer: Detokenizer,
     *,
     share: bool = True,
-    capture: bool = False,
+    static_steps: StaticSteps | None = None,
     share_prefix: bool = False,
     amateur: Callable[[str], LoadedModel] | None = None,
     recorder: Recorder | None = None,
@@ -88,8 +89,8 @@ def decode_tree(
         requests: prompts with the same ids share a row.
         detokenizer: of the model's tokenizer; finds stop strings.
         share: False gives each request a row of its own, to measure what sharing saves.
-        capture: run the steps through static buffers, as CUDA graphs where there is CUDA; for models that
-            are `capturable`.
+        static_steps: run the steps through its buffers, as CUDA graphs where there is CUDA; for models that
+            are `capturable`. It may have seen other batches of this model.
         amateur: returns the loaded model of this name, for contrastive decoding.
         recorder: a fresh one that sees every step; made here when None.
         on_step: called after each step with the number of sequences that got a token.
@@ -105,7 +106,7 @@ def decode_tree(
     clock = Clock()
     groups = _strategy_groups(loaded, requests)
     sequences = sorted((s for group in groups for s in group.sequences), key=lambda s: s.number)
-    batches = _Batches(loaded, requests, groups, share, capture, share_prefix, amateur)
+    batches = _Batches(loaded, requests, groups, share, static_steps, share_prefix, amateur)
     rows = generated = 0
     for step in range(max(request.strategy.max_new_tokens for request in requests)):
         raw = batches.with_guidance(recorder.begin_step(batches.own.logits), groups)
@@ -152,7 +153,7 @@ class _Batches:
         requests: Sequence[Request],
         groups: Sequence[_StrategyGroup],
         share: bool,
-        capture: bool,
+        static_steps: StaticSteps | None,
         share_prefix: bool,
         amateur: Callable[[str], LoadedModel] | None,
     ) -> None:
@@ -174,7 +175,7 @@ class _Batches:
         every = [*prompts, *second_prompts]
         layers = self.layers.wanted
         self.own = RowBatch(
-            loaded, every, capture=capture, layers=layers, share_prefix=share_prefix, **common
+            loaded, every, static_steps=static_steps, layers=layers, share_prefix=share_prefix, **common
         )
         for number, member in enumerate(self.own.members[: len(requests)]):
             sequences[number].member = member
@@ -183,7 +184,7 @@ class _Batches:
         self.amateurs: dict[str, RowBatch] = {}
         for name, numbers in of_amateurs.items():
             assert amateur is not None, "requests of contrastive decoding need an amateur"
-            batch = RowBatch(amateur(name), [prompts[n] for n in numbers], capture=False, **common)
+            batch = RowBatch(amateur(name), [prompts[n] for n in numbers], **common)
             self.amateurs[name] = batch
             for number, member in zip(numbers, batch.members, strict=True):
                 sequences[number].second = member

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
 import torch
 
 from harness.backends.backend import Request
-from harness.backends.hf.cuda_graphs import CudaGraphRunner, bucket_size, capturable
+from harness.backends.hf import cuda_graphs
+from harness.backends.hf.cuda_graphs import StaticSteps, StepRunner, bucket_positions, bucket_rows, capturable
 from harness.backends.hf.tree import decode_tree
 from harness.decoding.detokenizer import Detokenizer
 
@@ -22,7 +25,9 @@ STRATEGIES: list[dict[str, Any]] = [
 
 
 def test_buckets() -> None:
-    assert [bucket_size(rows, 40) for rows in (1, 2, 3, 5, 8, 9, 33, 40)] == [1, 2, 4, 8, 8, 16, 40, 40]
+    rows = (1, 2, 8, 9, 33, 64, 65, 129, 200)
+    assert [bucket_rows(one, 200) for one in rows] == [1, 8, 8, 32, 64, 64, 128, 200, 200]
+    assert [bucket_positions(length, 600) for length in (1, 256, 257, 512, 513)] == [256, 256, 512, 512, 600]
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "mistral"])
@@ -34,15 +39,27 @@ def test_the_same_samples(
     strategies = [strategy_of(loaded, **fields) for fields in STRATEGIES]
     requests = [Request(prompt, 0, strategy) for strategy in strategies for prompt in prompts_of(loaded)]
     expected = decode_tree(loaded, requests, detokenizer)
-    buckets: list[int] = []
-    run = CudaGraphRunner._run
+    monkeypatch.setattr(cuda_graphs, "_POSITIONS", 16)  # so that a text goes through several buckets
+    buckets: list[tuple[int, int]] = []
+    run = StepRunner._run
 
-    def counted(self: CudaGraphRunner, bucket: int) -> torch.Tensor:
-        buckets.append(bucket)
-        return run(self, bucket)
+    def counted(self: StepRunner, rows: int, positions: int) -> tuple[torch.Tensor, ...]:
+        buckets.append((rows, positions))
+        return run(self, rows, positions)
 
-    monkeypatch.setattr(CudaGraphRunner, "_run", counted)
-    found = decode_tree(loaded, requests, detokenizer, capture=True)
+    monkeypatch.setattr(StepRunner, "_run", counted)
+    steps = StaticSteps()
+    # Later batches have fewer rows, shorter or longer ones: in the buffers of the first, or in new ones.
+    for few in (requests, requests[::-2], requests[:1]):
+        found = decode_tree(loaded, few, detokenizer, static_steps=steps)
+        assert_equal([expected[requests.index(request)] for request in few], found)
+    # Mistral's sliding windows are not in buffers: its steps run as usual.
+    for seen in zip(*buckets, strict=True):
+        assert len(set(seen)) > 1
+    assert bool(buckets) == (kind != "mistral")
+
+
+def assert_equal(expected: list[Any], found: list[Any]) -> None:
     for one, other in zip(expected, found, strict=True):
         assert one.token_ids == other.token_ids
         for name in ("logprob", "warped_logprob", "entropy"):
@@ -52,9 +69,36 @@ def test_the_same_samples(
                 atol=1e-4,
                 rtol=1e-4,
             )
-    # Mistral's sliding windows are not in buffers: its steps run as usual.
-    assert (len(set(buckets)) > 1) == (kind != "mistral")
-    assert all(bucket & (bucket - 1) == 0 or bucket == len(requests) for bucket in buckets)
+
+
+def test_buffers_are_kept_for_the_next_batch_that_fits(loaded_model: Any) -> None:
+    loaded, steps = loaded_model("llama"), StaticSteps()
+    first = steps.runner(loaded, (), 8, 60)
+    assert steps.runner(loaded, (), 8, 60) is first
+    assert steps.runner(loaded, (), 3, 64) is first, "positions are rounded up"
+    larger = steps.runner(loaded, (), 8, 65)
+    assert larger is not first
+    assert steps.runner(loaded, (), 8, 20) is not larger, "a step would attend over thrice the positions"
+    assert steps.runner(loaded, (1,), 8, 20) is not steps.runner(loaded, (), 8, 20)
+
+
+def test_nothing_of_a_batch_is_left_to_the_garbage_collector(
+    loaded_model: Any, prompts_of: Any, strategy_of: Any
+) -> None:
+    """A cycle would keep its cache, and free its graphs while others are captured."""
+    loaded = loaded_model("llama")
+    steps = StaticSteps()
+    requests = [Request(prompt, 0, strategy_of(loaded)) for prompt in prompts_of(loaded)]
+    gc.collect()
+    gc.disable()
+    try:
+        decode_tree(loaded, requests, Detokenizer(loaded.tokenizer), static_steps=steps)
+        runner, cache = map(weakref.ref, (steps._runner, steps._runner.forward.cache))
+        steps.release()
+        assert runner() is None
+        assert cache() is None
+    finally:
+        gc.enable()
 
 
 def test_only_plain_models_on_cuda_are_captured(loaded_model: Any) -> None:
