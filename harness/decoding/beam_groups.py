@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
 from harness.decoding.outputs import BestOutputs, Output
+from harness.decoding.upload import on_device
 
 
 def penalised(scores: Tensor, chosen: Sequence[Sequence[int]], penalty: float) -> Tensor:
@@ -23,7 +23,7 @@ def penalised(scores: Tensor, chosen: Sequence[Sequence[int]], penalty: float) -
     counts = scores.new_zeros(scores.shape[0], scores.shape[2])
     for row, tokens in enumerate(chosen):
         if tokens:
-            index = torch.tensor(tokens, device=scores.device)
+            index = on_device(tokens, scores.device)
             counts[row].index_add_(0, index, counts.new_ones(len(tokens)))
     return scores - penalty * counts[:, None]
 

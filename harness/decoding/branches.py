@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
+from harness.decoding.upload import on_device
 from harness.errors import HarnessError
 
 
@@ -18,7 +18,7 @@ def tokens_of_rank(logits: Tensor, ranks: Sequence[int]) -> Tensor:
     Raises:
         HarnessError: a row has fewer tokens than that.
     """
-    index = torch.tensor(ranks, device=logits.device)
+    index = on_device(ranks, logits.device)
     left = int((logits > float("-inf")).sum(-1).amin())
     if max(ranks) >= left:
         problem = f"decoding.cot_branches: sample {max(ranks)} has no first token, the strategy leaves {left}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from harness.decoding.logits import deviation_of
 from harness.decoding.sampler_settings import PARAMETERS
+from harness.decoding.upload import on_device
 
 INF = float("inf")
 
@@ -69,7 +71,7 @@ class Candidates:
         self._complete = not partial
         self.untouched = torch.full(shape, partial, device=logits.device)
         self._decided = torch.ones_like(self.untouched)
-        self.acting = self._everywhere = torch.ones_like(self.untouched)
+        self.acting = self._everywhere = _flags(True, len(logits), logits.device)
 
     def parameter(self, name: str) -> Tensor:
         """Return (M, 1), one parameter of each row."""
@@ -89,7 +91,7 @@ class Candidates:
         adjoining = rows[-1] - rows[0] + 1 == len(rows)
         index: Any = slice(rows[0], rows[-1] + 1)
         if not adjoining:
-            index = torch.tensor(rows, device=self.logits.device)
+            index = on_device(rows, self.logits.device)
         if together or 2 * len(rows) > every:
             self.acting = torch.zeros_like(self.untouched)
             self.acting[index] = True
@@ -98,7 +100,7 @@ class Candidates:
         some = copy(self)
         some.logits, some._parameters = self.logits[index], self._parameters[index]
         some.untouched, some._decided = self.untouched[index], self._decided[index]
-        some.acting = some._everywhere = torch.ones_like(some.untouched)
+        some.acting = some._everywhere = _flags(True, len(rows), self.logits.device)
         some._rows = index
         before = some.untouched
         sampler(some)
@@ -156,6 +158,11 @@ class Candidates:
         Where that does not follow, `decides` (M, 1) says.
         """
         decides = ~kept[:, -1:] if decides is None else decides
+        if self.acting is self._everywhere:
+            self._decided = self._decided & (decides | ~self.untouched)
+            self.logits, self._own = self.logits.masked_fill(~kept, -INF), True
+            self.untouched = _flags(False, len(kept), kept.device)
+            return
         self._decided = self._decided & (decides | ~(self.untouched & self.acting))
         self.logits, self._own = self.logits.masked_fill(~kept & self.acting, -INF), True
         self.untouched = self.untouched & ~self.acting
@@ -179,3 +186,10 @@ class Candidates:
             return among
         total: Tensor = getattr(self._totals, name)
         return torch.where(self.untouched, total[self._rows], among)
+
+
+@lru_cache(maxsize=256)
+def _flags(value: bool, rows: int, device: torch.device) -> Tensor:
+    """Return (rows, 1) of one value, made once: nothing else is ever written into them."""
+    with torch.inference_mode(False):
+        return torch.full((rows, 1), value, device=device)

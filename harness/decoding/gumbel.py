@@ -14,9 +14,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from harness.decoding import gumbel_cuda
 from harness.decoding.gumbel_numpy import GAMMA, MIX_1, MIX_2, noise_key
 from harness.decoding.row_blocks import GROUP_SIZE, block_rows, first_argmax, group_maxima, group_members
 from harness.decoding.sampler_chain import TruncatedLogits
+from harness.decoding.upload import moved
 
 __all__ = ["draw", "gumbel", "noise_key", "step_state", "uniform"]
 
@@ -71,6 +73,8 @@ def _uniform(counters: Tensor) -> Tensor:
 
 def gumbel(state: Tensor, token_ids: Tensor) -> Tensor:
     """Return standard Gumbel noise, float64; state and token_ids (int64) broadcast."""
+    if state.device.type == "cuda" and torch.version.hip is None:
+        return gumbel_cuda.gumbel(state, token_ids)
     return _gumbel(state + (token_ids + 1) * _GAMMA)
 
 
@@ -83,18 +87,18 @@ def draw(logits: Tensor | TruncatedLogits, keys: Tensor, step: int) -> Tensor:
 
     Args:
         logits: (R, V), -inf where a token was removed, or the few tokens that a truncation kept.
-        keys: (R,) int64, `noise_key` of each row's sample.
+        keys: (R,) int64, `noise_key` of each row's sample; best on the host, where hashing them is cheap.
         step: index of the token being drawn, from 0.
 
     Returns:
         (R,) int64 token ids.
     """
-    device = keys.device
+    device = logits.logits.device if isinstance(logits, TruncatedLogits) else logits.device
     if device.type == "mps":  # has no float64
         if isinstance(logits, TruncatedLogits):
             return draw(TruncatedLogits(*(column.cpu() for column in logits)), keys.cpu(), step).to(device)
         return draw(logits.cpu(), keys.cpu(), step).to(device)
-    state = step_state(keys, step)[:, None]
+    state = moved(step_state(keys, step), device)[:, None]
     if isinstance(logits, TruncatedLogits):
         best = gumbel(state, logits.tokens).add_(logits.logits).argmax(dim=-1, keepdim=True)
         return logits.tokens.gather(1, best)[:, 0]
@@ -105,10 +109,10 @@ def draw(logits: Tensor | TruncatedLogits, keys: Tensor, step: int) -> Tensor:
 
 def _draw_plainly(logits: Tensor, state: Tensor) -> Tensor:
     """Return argmax(logits + noise) of (R, V) logits, with the noise of every token."""
-    counters = _counters(logits.shape[1], logits.device)
+    every = torch.arange(logits.shape[1], device=logits.device)
     rows = block_rows(logits, share=0.5)  # the noise is in float64
     tokens = [
-        first_argmax(_gumbel(states + counters).add_(some))
+        first_argmax(gumbel(states, every).add_(some))
         for states, some in zip(state.split(rows), logits.split(rows), strict=True)
     ]
     return torch.cat(tokens)

@@ -28,24 +28,36 @@ class TopTokens(NamedTuple):
         return type(self)(self.tokens[index], self.logits[index])
 
 
-class Reductions(NamedTuple):
-    """What is known of whole rows of logits x, (R, 1) each.
+class Reductions:
+    """What is known of whole rows of logits x, in columns of one tensor: rows are selected in one call."""
 
-    Attributes:
-        best: the largest logit.
-        log_rest: log of the sum of exp(x - best); so x - best - log_rest are log-probabilities.
-        entropy: nats.
-        mean: of x - best.
-    """
+    def __init__(self, columns: Sequence[Tensor]) -> None:
+        """Take `best`, `log_rest`, `entropy` and `mean`, (R, 1) each, or a tensor (R, 4) of them."""
+        self.columns = columns if isinstance(columns, Tensor) else torch.cat(tuple(columns), dim=1)
 
-    best: Tensor
-    log_rest: Tensor
-    entropy: Tensor
-    mean: Tensor
+    @property
+    def best(self) -> Tensor:
+        """(R, 1), the largest logit."""
+        return self.columns[:, 0:1]
+
+    @property
+    def log_rest(self) -> Tensor:
+        """(R, 1), log of the sum of exp(x - best); so x - best - log_rest are log-probabilities."""
+        return self.columns[:, 1:2]
+
+    @property
+    def entropy(self) -> Tensor:
+        """(R, 1), nats."""
+        return self.columns[:, 2:3]
+
+    @property
+    def mean(self) -> Tensor:
+        """(R, 1), of x - best."""
+        return self.columns[:, 3:4]
 
     def select(self, index: Tensor) -> Self:
         """Return some of the rows."""
-        return type(self)(*(column[index] for column in self))
+        return type(self)(self.columns[index])
 
 
 class Spread(NamedTuple):
@@ -239,7 +251,7 @@ class _JoinedLogits(Logits):
 
     def reductions(self) -> Reductions:
         if self._reductions is None:
-            self._reductions = Reductions(*_joined_columns([part.reductions() for part in self._parts]))
+            self._reductions = Reductions(torch.cat([part.reductions().columns for part in self._parts]))
         return self._reductions
 
     def spread(self) -> Spread:
@@ -285,7 +297,7 @@ def reductions(logits: Tensor, best: Tensor, *, spread: bool) -> tuple[Reduction
     blocks = zip(logits.split(rows), best.split(rows), strict=True)
     total, products, mean, *more = _joined_columns([_sums(*block, spread=spread) for block in blocks])
     log_rest = total.log()
-    known = Reductions(best, log_rest, log_rest - products / total, mean)
+    known = Reductions([best, log_rest, log_rest - products / total, mean])
     if not spread:
         return known, None
     norm, distance = more

@@ -20,6 +20,7 @@ from harness.config.processor_entries import ProcessorEntry
 from harness.decoding.own_checks import GIVEN
 from harness.decoding.own_code import load_code
 from harness.decoding.texts import Texts
+from harness.decoding.upload import on_device
 from harness.errors import HarnessError, one_line
 
 _Prefix = tuple[int, tuple[int, ...]]
@@ -137,7 +138,7 @@ class OwnProcessor:
     def _called(self, call: Callable[..., Any], prefix: _Prefix, scores: Tensor, device: torch.device) -> Any:
         arguments = {} if self.has_objects else self._arguments
         try:
-            return call(torch.tensor([prefix[1]], device=device), scores, **arguments)
+            return call(on_device([prefix[1]], device), scores, **arguments)
         except (MemoryError, torch.OutOfMemoryError):
             raise
         except (Exception, SystemExit) as error:

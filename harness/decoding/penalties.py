@@ -15,6 +15,7 @@ from torch import Tensor
 from harness.config.effective import NEUTRAL, acts
 from harness.decoding.dry import Dry
 from harness.decoding.texts import Texts, counts, latest
+from harness.decoding.upload import on_device
 from harness.decoding.vocabulary import Vocabulary
 
 TextProcessor = Callable[[Texts, Tensor], Tensor]
@@ -134,7 +135,7 @@ def _of_prompt(penalty: float) -> TextProcessor:
 
 def _logit_bias(bias: Mapping[int, float]) -> TextProcessor:
     def process(texts: Texts, logits: Tensor) -> Tensor:
-        index = torch.tensor(list(bias), device=logits.device)
+        index = on_device(list(bias), logits.device)
         return logits.index_add(1, index, _row(list(bias.values()), logits).expand(len(logits), -1))
 
     return process
@@ -149,7 +150,7 @@ def _sequence_bias(biases: Sequence[tuple[Sequence[int], float]]) -> TextProcess
             if len(start) > texts.ids.shape[1]:
                 continue
             ends = texts.ids[:, texts.ids.shape[1] - len(start) :]
-            fits = (ends == torch.tensor(start, device=ends.device)).all(-1)
+            fits = (ends == on_device(start, ends.device)).all(-1)
             if start:
                 fits = fits & texts.present[:, texts.ids.shape[1] - len(start)]
             added[:, last] += bias * fits
@@ -159,4 +160,4 @@ def _sequence_bias(biases: Sequence[tuple[Sequence[int], float]]) -> TextProcess
 
 
 def _row(values: Sequence[float], like: Tensor) -> Tensor:
-    return torch.tensor([list(values)], device=like.device, dtype=like.dtype)
+    return on_device([list(values)], like.device, dtype=like.dtype)

@@ -26,6 +26,7 @@ from harness.decoding.penalties import REPLACED, text_processors
 from harness.decoding.sampler_settings import neutral_samplers, sampler_settings
 from harness.decoding.sampler_state import SamplerState
 from harness.decoding.texts import Texts
+from harness.decoding.upload import on_device
 from harness.decoding.vocabulary import Vocabulary
 
 # Processors that read no token ids, at most how many were generated: rows of any prompts may share one call.
@@ -171,7 +172,7 @@ class Processors:
             return _apply(self._list_for(length)[run], input_ids[:, width - length :], scores)
         warped = torch.empty_like(scores)
         for length, rows in rows_of.items():
-            index = torch.tensor(rows, device=scores.device)
+            index = on_device(rows, scores.device)
             ids = input_ids[index, width - length :]
             warped[index] = _apply(self._list_for(length)[run], ids, scores[index])
         return warped

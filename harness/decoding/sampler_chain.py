@@ -21,6 +21,7 @@ from harness.decoding.candidates import INF, Candidates, Totals
 from harness.decoding.logits import SHARED_TOP, Logits, TopTokens, joined
 from harness.decoding.sampler_settings import PARAMETERS, SamplerSettings, Step
 from harness.decoding.samplers import SAMPLERS, mix_excluded
+from harness.decoding.upload import on_device
 
 _TOP_COUNTS = (SHARED_TOP, 1024, 8192)
 """How many of the top tokens are looked at, one after the other, until they decide what is kept.
@@ -95,7 +96,7 @@ class SamplerChain:
 
     def __init__(self, strategies: Sequence[SamplerSettings], device: torch.device | str) -> None:
         self._strategies = strategies
-        self._parameters = torch.tensor([one.parameters for one in strategies], device=device)
+        self._parameters = on_device([one.parameters for one in strategies], device)
         self._names, turns = common_order([one.steps for one in strategies])
         whole = [0 if one.cuts and one.divides_only else len(one.before_cuts) for one in strategies]
         self._on_all = [own[:count] for own, count in zip(turns, whole, strict=True)]
@@ -111,9 +112,9 @@ class SamplerChain:
             which: (M,) the indices of the rows' strategies.
             states: parameters that differ by text, of the rows that have any.
         """
-        parameters = self._parameters[torch.tensor(which, device=logits.device)]
+        parameters = self._parameters[on_device(which, logits.device)]
         for rows, values in states:
-            index = torch.tensor(rows, device=logits.device)
+            index = on_device(rows, logits.device)
             for name, column in values.items():
                 parameters[index, PARAMETERS.index(name)] = column
         reshaped = [row for row, one in enumerate(which) if self._on_all[one]]
@@ -129,7 +130,7 @@ class SamplerChain:
                 mix_excluded(whole)
                 left, before = whole.logits, whole.before_adaptive
                 if len(done) < len(reshaped):
-                    index = torch.tensor([place[row] for row in done], device=logits.device)
+                    index = on_device([place[row] for row in done], logits.device)
                     left, before = left[index], None if before is None else before[index]
                 found.append(Drawable(done, left, before))
         return found + (self._truncated(some) if truncated else [])
@@ -139,7 +140,7 @@ class SamplerChain:
     ) -> Candidates:
         """Apply to some rows what acts on the whole vocabulary: what comes before the first truncation."""
         if len(rows) < len(which):
-            index = torch.tensor(rows, device=logits.device)
+            index = on_device(rows, logits.device)
             logits, parameters = logits.select(index), parameters[index]
         c = Candidates(logits.values, parameters, vocabulary=logits.vocab_size)
         self._apply(c, [self._on_all[which[row]] for row in rows])
@@ -153,7 +154,7 @@ class SamplerChain:
         for count in _levels(some.vocab_size):
             logits, parameters, sums = some.logits(rows), some.parameters, totals
             if len(rows) < len(some.which):
-                index = torch.tensor(rows, device=parameters.device)
+                index = on_device(rows, parameters.device)
                 parameters, sums = parameters[index], Totals(*(column[index] for column in totals))
             top = logits.top(count)
             c = Candidates(top.logits, parameters, vocabulary=some.vocab_size, totals=sums)
@@ -166,7 +167,7 @@ class SamplerChain:
             kept, before = TruncatedLogits(top.tokens[:, :width], c.logits[:, :width]), c.before_adaptive
             before = None if before is None else before[:, :width]
             if len(done) < len(rows):
-                index = torch.tensor(done, device=parameters.device)
+                index = on_device(done, parameters.device)
                 kept = kept.select(index)
                 before = None if before is None else before[index]
             found.append(Drawable([some.rows[rows[at]] for at in done], kept, before))
@@ -203,10 +204,10 @@ class SamplerChain:
             column = zeros.to(some.dtype)
             own = [row for row in rows if row not in divided]
             if own:
-                index = torch.tensor(own, device=zeros.device)
+                index = on_device(own, zeros.device)
                 column = column.index_copy(0, index, getattr(some.logits(own), name)())
             if rest := [row for row in rows if row in divided]:
-                index = torch.tensor(rest, device=zeros.device)
+                index = on_device(rest, zeros.device)
                 if name == "log_total":
                     value = some.logits(rest).log_total_at(temperatures[index])
                 else:
@@ -247,7 +248,7 @@ class _Rows:
     @cached_property
     def parameters(self) -> Tensor:
         """The rows' parameters."""
-        return self._all_parameters[torch.tensor(self.rows, device=self._all_parameters.device)]
+        return self._all_parameters[on_device(self.rows, self._all_parameters.device)]
 
     def logits(self, rows: Sequence[int]) -> Logits:
         """Return some of these rows, in ascending order."""
@@ -257,7 +258,7 @@ class _Rows:
             own = [places[row - start] for row in rows if start <= row < start + len(places)]
             start += len(places)
             if own:
-                chosen.append(logits.select(torch.tensor(own, device=logits.device)))
+                chosen.append(logits.select(on_device(own, logits.device)))
         return joined(chosen)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness.config.effective import NEUTRAL
 from harness.decoding.texts import Texts
+from harness.decoding.upload import on_device
 
 
 class SamplerState:
@@ -54,12 +55,12 @@ class SamplerState:
         """Return the parameters that differ by text, (M,) each; `texts` are the rows of these numbers."""
         device = texts.ids.device
         if self._mirostat:
-            return {"mirostat_mu": torch.tensor([self._of(n)[0] for n in numbers], device=device)} | (
+            return {"mirostat_mu": on_device([self._of(n)[0] for n in numbers], device)} | (
                 self._decayed(texts)
             )
         if self._adaptive:
             goals = [self._goal(*self._of(number)) for number in numbers]
-            return {"adaptive_goal": torch.tensor(goals, device=device)} | self._decayed(texts)
+            return {"adaptive_goal": on_device(goals, device)} | self._decayed(texts)
         return self._decayed(texts)
 
     def update(self, numbers: Sequence[int], logprobs: Sequence[float]) -> None:
@@ -112,7 +113,7 @@ class SamplerState:
         resets = self._value["top_p_reset_ids"]
         if resets and output.shape[1]:
             positions = torch.arange(1, output.shape[1] + 1, device=output.device)
-            hits = torch.isin(output, torch.tensor(list(resets), device=output.device))
+            hits = torch.isin(output, on_device(list(resets), output.device))
             steps = output.shape[1] - torch.where(hits, positions, 0).amax(-1)
         decayed = self._value["top_p"] * self._value["top_p_decay"] ** steps.to(torch.float64)
         return {"top_p": decayed.clamp(min=self._value["top_p_min"]).to(torch.float32)}

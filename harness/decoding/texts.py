@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from harness.decoding.upload import on_device
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -28,7 +30,7 @@ class Texts:
     def present(self) -> Tensor:
         """(R, S) bool, what is no padding."""
         starts = [[self.width - length] for length in self.prompt_tokens]
-        return self._positions >= torch.tensor(starts, device=self.ids.device)
+        return self._positions >= on_device(starts, self.ids.device)
 
     @cached_property
     def ids_without_padding(self) -> Tensor:

@@ -11,6 +11,7 @@ from harness.decoding.logits import Logits
 from harness.decoding.processors import Processors
 from harness.decoding.sampler_chain import Drawable, StateOfRows, TruncatedLogits, sampler_chain
 from harness.decoding.texts import Texts
+from harness.decoding.upload import on_device
 
 
 def warp(
@@ -53,7 +54,7 @@ def _spread(found: Sequence[Drawable], values: Sequence[Tensor | None], like: Te
     everything = torch.full_like(like, float("-inf"))
     for (rows, left, _), one in zip(found, values, strict=True):
         assert one is not None, "adaptive_p acts on all rows of a strategy"
-        index = torch.tensor(rows, device=like.device)
+        index = on_device(rows, like.device)
         if isinstance(left, TruncatedLogits):
             everything[index] = everything[index].scatter(1, left.tokens, one)
         else:
@@ -69,6 +70,6 @@ def note_chosen(
         return
     for drawable in found:
         places = torch.arange(len(drawable.rows), device=tokens.device)
-        chosen = tokens[torch.tensor(drawable.rows, device=tokens.device)]
+        chosen = tokens[on_device(drawable.rows, tokens.device)]
         logprobs = drawable.logprobs(places, chosen).tolist()
         processors.state.update([numbers[row] for row in drawable.rows], logprobs)

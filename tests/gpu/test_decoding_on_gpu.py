@@ -21,7 +21,7 @@ from harness.backends.hf.stochastic_beams import StochasticBeams
 from harness.backends.hf.stock_generate import stock_generate
 from harness.backends.hf.tree import decode_tree
 from harness.decoding.detokenizer import Detokenizer
-from harness.decoding.gumbel import draw, noise_key
+from harness.decoding.gumbel import draw, gumbel, noise_key
 
 KINDS = ("llama", "qwen2", "mistral", "gpt2")
 
@@ -88,6 +88,15 @@ def test_searches_equal_those_without_a_cache(
         for request, sample in zip(requests, together, strict=True):
             (alone,) = run(loaded, [request], detokenizer, use_cache=False)
             assert sample.token_ids == alone.token_ids
+
+
+def test_noise_is_the_cpus(device: str) -> None:
+    generator = torch.Generator().manual_seed(6)
+    states = torch.randint(-(2**63), 2**63 - 1, (16, 1), generator=generator)
+    tokens = torch.arange(5000)
+    found = gumbel(states.to(device), tokens.to(device)).cpu()
+    # Two logarithms may differ in their last bits.
+    torch.testing.assert_close(found, gumbel(states, tokens), rtol=1e-14, atol=1e-14)
 
 
 def test_draws_equal_the_cpus(device: str) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from harness.backends.hf.wide_head import in_blocks
 from harness.backends.steps.recorder import RawStep
 from harness.decoding.guidance import Dola, Guidance, all_layers
+from harness.decoding.upload import on_device
 from harness.models.load import LoadedModel
 
 
@@ -69,8 +70,8 @@ def with_guidance(
     place: dict[GuidedRow, int] = {}
     scores: list[Tensor] = []
     for guidance, some in by_guidance.items():
-        index = torch.tensor([one.row for one in some], device=device)
-        second = torch.tensor([one.second for one in some], device=device)
+        index = on_device([one.row for one in some], device)
+        second = on_device([one.second for one in some], device)
         scores.append(guidance(raw.logits.select(index).log_p(), second_of(guidance, index, second)))
         place |= {one: len(raw.logits.values) + len(place) + number for number, one in enumerate(some)}
     if not scores:

@@ -15,6 +15,7 @@ from harness.backends.hf.padded_batch import pad_left
 from harness.backends.hf.row_cache import row_cache, select_rows
 from harness.backends.hf.shared_prefix import PromptRows, attention_over, can_share, share_prompts
 from harness.backends.hf.wide_head import LogitsBuffer
+from harness.decoding.upload import on_device
 from harness.models.load import LoadedModel
 
 
@@ -121,17 +122,17 @@ class RowBatch:
             for member in children[child]:
                 member.row = row
         parents = [parent for parent, _, _ in rows]
-        new = torch.tensor([[token] for _, token, _ in rows], device=self._device)
+        new = on_device([[token] for _, token, _ in rows], self._device)
         if parents != list(range(len(self.prompt_tokens))):
             select_rows(self._cache, parents, self._device)
-            index = torch.tensor(parents, device=self._device)
+            index = on_device(parents, self._device)
             self.ids, self._mask = self.ids[index], self._mask[index]
             self.prompt_tokens = [self.prompt_tokens[parent] for parent in parents]
             self._prompts = [self._prompts[parent] for parent in parents]
         step = self.ids.shape[1] - self.width
         self.ids = torch.cat([self.ids, new], dim=1)
         self._mask = torch.cat([self._mask, torch.ones_like(new)], dim=1)
-        positions = torch.tensor([[length + step] for length in self.prompt_tokens], device=self._device)
+        positions = on_device([[length + step] for length in self.prompt_tokens], self._device)
         with self._attention():
             self._read((self._runner or self._forward)(new, self._mask, positions))
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
+from harness.decoding.upload import on_device
+
 
 class RowLayer(DynamicLayer):
     """A full-attention layer in a preallocated buffer; rows 0 to R - 1 of it are in use."""
@@ -131,7 +133,7 @@ def select_rows(cache: DynamicCache, parents: Sequence[int], device: str) -> Non
     @functools.cache
     def indices(on: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         rows = (moved, from_rows, list(parents))
-        return tuple(torch.tensor(one, dtype=torch.long, device=on) for one in rows)  # type: ignore[return-value]
+        return tuple(on_device(one, on, dtype=torch.long) for one in rows)  # type: ignore[return-value]
 
     for layer in cache.layers:
         targets, sources, index = indices(torch.device(getattr(layer, "device", None) or device))

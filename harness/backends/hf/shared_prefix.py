@@ -25,6 +25,7 @@ from transformers.modeling_utils import AttentionInterface
 
 from harness.backends.backend import Request
 from harness.backends.hf.row_cache import RowLayer
+from harness.decoding.upload import on_device
 
 _NAME = "harness_shared_prefix"
 _MIN_REPEATED = 1 << 11
@@ -82,7 +83,7 @@ class PromptRows:
             places.append(prompt * most + seen[prompt])
             seen[prompt] += 1
         filled = [own + [(own or [0])[0]] * (most - len(own)) for own in rows]
-        return cls(torch.tensor(filled, device=device), torch.tensor(places, device=device))
+        return cls(on_device(filled, device), on_device(places, device))
 
 
 _step: ContextVar[tuple[DynamicCache, PromptRows]] = ContextVar("step over shared prompts")

@@ -19,6 +19,8 @@ from harness.store.records import Steps
 
 _NEG_INF = float("-inf")
 _DROPPED = -1
+_ALLOWED = "allowed_logprob"
+"""The column that only sequences under a grammar have."""
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,9 @@ class Recorder:
                 chosen = warped[warped_rows, tokens]
             values = {name: column[warped_rows] for name, column in by_row.items()}
             values["warped_logprob"] = chosen - values.pop("log_total")
-        if allowed_logprob is None:
-            allowed_logprob = torch.full_like(values["warped_logprob"], float("nan"))
-        self._warped.append(values | {"allowed_logprob": allowed_logprob})
+        if allowed_logprob is not None:
+            values[_ALLOWED] = allowed_logprob
+        self._warped.append(values)
 
     def end_step(self, raw: RawStep) -> None:
         """Record what does not depend on a strategy, for all sequences of this step at once."""
@@ -185,6 +187,9 @@ class Recorder:
         """Copy what was recorded to the CPU, once, each sequence's steps together."""
         sequences = np.fromiter(chain.from_iterable(self._sequences), dtype=np.int64)
         order = np.argsort(sequences, kind="stable")
+        if any(_ALLOWED in values for values in self._warped):
+            for values in self._warped:
+                values.setdefault(_ALLOWED, torch.full_like(values["warped_logprob"], float("nan")))
         arrays = {}
         for steps in (self._raw, self._warped):
             for name in steps[0] if steps else ():
@@ -207,8 +212,8 @@ class Recorded:
             name: (values[rows, :top_k] if values.ndim == 2 else values[rows]).copy()
             for name, values in self._arrays.items()
         }
-        if "allowed_logprob" in columns and np.isnan(columns["allowed_logprob"]).all():
-            del columns["allowed_logprob"]
+        if _ALLOWED in columns and np.isnan(columns[_ALLOWED]).all():
+            del columns[_ALLOWED]
         return Steps(**columns)
 
 

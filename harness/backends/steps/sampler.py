@@ -16,6 +16,7 @@ from harness.decoding.logits import Logits
 from harness.decoding.processors import Processors
 from harness.decoding.sampler_chain import Drawable, StateOfRows, TruncatedLogits, sampler_chain
 from harness.decoding.texts import Texts
+from harness.decoding.upload import on_device
 from harness.decoding.warping import after_samplers
 
 Key = TypeVar("Key", bound=Hashable)
@@ -46,7 +47,7 @@ class BatchRows:
 
     def texts(self, rows: Sequence[int]) -> Texts:
         """Return some of the rows as processors read them."""
-        index = torch.tensor(rows, device=self.ids.device)
+        index = on_device(rows, self.ids.device)
         return Texts(self.ids[index], [self.prompt_tokens[row] for row in rows], self.width)
 
 
@@ -158,13 +159,13 @@ class _Sampled(NamedTuple):
 def _unsampled(one: Choosing, recorder: Recorder, raw: RawStep, batch: StepRows) -> Tensor:
     """Choose the tokens of a strategy without samplers."""
     sequences, device = one.sequences, raw.logits.device
-    rows = torch.tensor(sequences.rows, device=device)
+    rows = on_device(sequences.rows, device)
     if one.processors.neutral:
         tokens = _choose(raw.logits, sequences.rows, sequences, batch.step)
         recorder.observe(sequences.numbers, raw, rows, tokens)
         return tokens
     warped, indices, allowed_logprob = _warped(one, raw, batch)
-    warped_rows = torch.tensor(indices, device=device)
+    warped_rows = on_device(indices, device)
     tokens = _choose(Logits(warped), indices, sequences, batch.step)
     recorder.observe(sequences.numbers, raw, rows, tokens, warped, warped_rows, allowed_logprob)
     return tokens
@@ -178,7 +179,7 @@ def _warped(one: Choosing, raw: RawStep, batch: StepRows) -> tuple[Tensor, list[
     device = raw.logits.device
     pairs = zip(one.sequences.rows, one.sequences.seen, strict=True)
     distinct, indices = _distinct(list(pairs))
-    index = torch.tensor(distinct, device=device)
+    index = on_device(distinct, device)
     texts = batch.texts([row for row, _ in distinct])
     own = None
     if one.processors.structured and one.processors.guidance is not None:
@@ -188,7 +189,7 @@ def _warped(one: Choosing, raw: RawStep, batch: StepRows) -> tuple[Tensor, list[
     if allowed is None:
         return warped, indices, None
     logprob = raw.logprob_of(index[:, 0], allowed.to(device))
-    return warped, indices, logprob[torch.tensor(indices, device=device)]
+    return warped, indices, logprob[on_device(indices, device)]
 
 
 def _sampled(
@@ -204,7 +205,7 @@ def _sampled(
     which = [place for place, count in enumerate(counts) for _ in range(count)]
     sequences = _joined([together[number].sequences for number in numbers])
     distinct, indices = _distinct(list(zip(sequences.seen, which, strict=True)))
-    logits = raw.seen.select(torch.tensor([row for row, _ in distinct], device=raw.logits.device))
+    logits = raw.seen.select(on_device([row for row, _ in distinct], raw.logits.device))
     strategies = [chosen[number].processors for number in numbers]
     of_rows = [strategy for _, strategy in distinct]
     allowed = _joined_allowed([together[number].allowed_logprob for number in numbers], counts)
@@ -260,19 +261,19 @@ def _sample(
         row_of = {index: row for row, index in enumerate(drawable.rows)}
         members = [n for n, index in enumerate(indices) if index in row_of]
         some = sequences.select(members)
-        rows = torch.tensor(some.rows, device=device)
+        rows = on_device(some.rows, device)
         own_rows = [row_of[indices[n]] for n in members]
-        own_index = torch.tensor(own_rows, device=device)
-        keys = torch.tensor(some.keys, device=device)
+        own_index = on_device(own_rows, device)
+        keys = torch.tensor(some.keys)
         left = drawable.logits
         several = left.select(own_index) if isinstance(left, TruncatedLogits) else _rows_of(left, own_rows)
         drawn = draw(several, keys, batch.step)
-        own = None if allowed_logprob is None else allowed_logprob[torch.tensor(members, device=device)]
+        own = None if allowed_logprob is None else allowed_logprob[on_device(members, device)]
         recorder.observe(some.numbers, raw, rows, drawn, left, own_index, own)
         _update_states(strategies, [which[indices[n]] for n in members], drawable, own_index, drawn, some)
         if len(found) == 1:
             return drawn
-        tokens[torch.tensor(members, device=device)] = drawn
+        tokens[on_device(members, device)] = drawn
     return tokens
 
 
@@ -314,7 +315,7 @@ def _update_states(
         members = [n for n, strategy in enumerate(which) if strategy == number]
         if not one.state.updates or not members:
             continue
-        index = torch.tensor(members, device=rows.device)
+        index = on_device(members, rows.device)
         logprobs = drawable.logprobs(rows[index], tokens[index]).tolist()
         one.state.update([sequences.numbers[n] for n in members], logprobs)
 
@@ -329,7 +330,7 @@ def _rows_of(values: Tensor, rows: Sequence[int]) -> Tensor:
     """Return rows of (M, V) values, the values themselves where these are all of them in order."""
     if list(rows) == list(range(len(values))):
         return values
-    return values.index_select(0, torch.tensor(rows, device=values.device))
+    return values.index_select(0, on_device(rows, values.device))
 
 
 def _choose(logits: Logits, rows: Sequence[int], sequences: Sequences, step: int) -> Tensor:
@@ -337,6 +338,6 @@ def _choose(logits: Logits, rows: Sequence[int], sequences: Sequences, step: int
     if sequences.ranks is not None and step == 0:
         return tokens_of_rank(_rows_of(logits.values, rows), sequences.ranks)
     if sequences.keys is None:
-        return logits.first_best(torch.tensor(rows, device=logits.device))
-    keys = torch.tensor(sequences.keys, device=logits.device)
+        return logits.first_best(on_device(rows, logits.device))
+    keys = torch.tensor(sequences.keys)
     return draw(_rows_of(logits.values, rows), keys, step)
