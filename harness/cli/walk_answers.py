@@ -23,7 +23,7 @@ from harness.config.groups import ConfigGroups
 from harness.config.point import Generation, Point
 from harness.config.validation import read_section
 from harness.decoding.detokenizer import Detokenizer
-from harness.decoding.logits import entropy_of
+from harness.decoding.reductions import entropy_of
 from harness.errors import ConfigError
 from harness.models.load import LoadedModel
 

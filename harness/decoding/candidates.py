@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from harness.decoding.logits import deviation_of
+from harness.decoding.reductions import deviation_of
 from harness.decoding.sampler_settings import PARAMETERS
 from harness.decoding.upload import on_device
 

@@ -1,4 +1,4 @@
-"""The noise of `gumbel.py` in one CUDA kernel: as torch operators it is twenty-three, each over all tokens."""
+"""The noise of `gumbel.py` in one CUDA kernel, which otherwise takes twenty-three over all tokens."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import pytest
@@ -55,16 +56,30 @@ def test_alternatives_keep_their_leading_space(tokenizer: Any) -> None:
     assert detokenizer.token_text(tokenizer.eos_token_id) == tokenizer.eos_token
 
 
+def test_a_tokenizer_with_a_decode_of_its_own_is_asked(tokenizer: Any) -> None:
+    class Shouting(type(tokenizer)):  # type: ignore[misc]
+        def _decode(self, *arguments: Any, **options: Any) -> str:
+            return super()._decode(*arguments, **options).upper()
+
+    ids = tokenizer("the fox", add_special_tokens=False)["input_ids"]
+    assert Detokenizer(tokenizer).decode(ids).strip() == "the fox"
+    own = copy(tokenizer)
+    own.__class__ = Shouting
+    assert Detokenizer(own).decode(ids).strip() == "THE FOX"
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_ids_at_all(tokenizer: Any, data: st.DataObject) -> None:
     token = st.integers(0, len(tokenizer) - 1)
     prompt = data.draw(st.lists(token, min_size=1, max_size=6))
-    ids = data.draw(st.lists(token, min_size=1, max_size=20))
+    ids = data.draw(st.lists(token, min_size=1, max_size=70))  # several windows
     detokenizer = Detokenizer(tokenizer)
     found = detokenizer.output_text(prompt, ids)
     assert "".join(found.token_texts) == found.output
     assert len(found.token_texts) == len(ids)
+    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    assert detokenizer.decode(ids) == tokenizer.decode(ids, **options)
     before, text = detokenizer.decode(prompt), detokenizer.decode([*prompt, *ids])
     if text.startswith(before):
         assert found.output == text[len(before) :]

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.decoding.logits import Logits, entropy_of, joined, log_probs
+from harness.decoding.logits import Logits, joined
+from harness.decoding.reductions import entropy_of, log_probs
 from harness.decoding.row_blocks import block_rows
 from harness.decoding.sampler_chain import TruncatedLogits
 from harness.store.records import Steps
