@@ -10,6 +10,8 @@ from typing import Any
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What stands for the bytes of a character that are not all there."""
+_USUAL = ("transformers.tokenization_utils_base", "transformers.tokenization_utils_tokenizers")
+"""Where `decode` and `_decode` are defined, unless a tokenizer's class has its own."""
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 # Tokens of context from which a token's text is decoded. No tokenizer's decoding looks further back than a
 # character's bytes and a leading space.
@@ -147,10 +149,7 @@ def _fast_decode(tokenizer: Any) -> Callable[..., str] | None:
     transformers' first looks at each id by itself, which takes four times as long as decoding.
     """
     below = getattr(tokenizer, "backend_tokenizer", None)
-    if below is None:
-        return None
-    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
-
-    own = type(tokenizer)
-    usual = own.decode is PreTrainedTokenizerBase.decode and own._decode is PreTrainedTokenizerFast._decode
-    return below.decode if usual else None
+    defined = tuple(
+        getattr(getattr(type(tokenizer), name, None), "__module__", None) for name in ("decode", "_decode")
+    )
+    return below.decode if below is not None and defined == _USUAL else None
