@@ -9,14 +9,14 @@ as a step that is not captured: few buckets, kept from batch to batch, and only 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from harness.backends.hf.forward import CachedForward
-from harness.backends.hf.row_cache import RowLayer, row_cache
+from harness.backends.hf.static_cache import StaticCache
 from harness.models.load import LoadedModel
 
 _ROWS = (1, 8, 32)
@@ -79,11 +79,11 @@ class StaticSteps:
             return old
         self.release()  # before the new buffers are there
         positions = -(-positions // _ROUNDED) * _ROUNDED
-        cache = row_cache(loaded.model.config, rows, positions)
-        if not all(isinstance(layer, RowLayer) for layer in cache.layers):
+        cache = StaticCache.of(loaded.model.config, rows, positions)
+        if cache is None:
             return None
-        forward = CachedForward(loaded.model, cache, layers)
-        self._runner = StepRunner(forward, rows, positions, loaded.device)
+        forward = CachedForward(loaded.model, cache.cache, layers)
+        self._runner = StepRunner(forward, cache, rows, positions, loaded.device)
         return self._runner
 
     def release(self) -> None:
@@ -98,10 +98,12 @@ class StepRunner:
         forward: the model's forward pass over the cache that the prompts are to be read into.
     """
 
-    def __init__(self, forward: CachedForward, rows: int, positions: int, device: str) -> None:
-        """Allocate the buffers for `rows` rows of `positions` positions."""
+    def __init__(
+        self, forward: CachedForward, cache: StaticCache, rows: int, positions: int, device: str
+    ) -> None:
+        """Allocate the buffers for `rows` rows of `positions` positions; `forward` reads the cache."""
         self.forward = forward
-        self._layers = [layer for layer in forward.cache.layers if isinstance(layer, RowLayer)]
+        self._cache, self._device = cache, device
         self._max_rows, self._max_positions = rows, positions
         self._ids = torch.zeros((rows, 1), dtype=torch.long, device=device)
         self._positions = torch.zeros((rows, 1), dtype=torch.long, device=device)
@@ -117,8 +119,11 @@ class StepRunner:
     def clear(self) -> None:
         """Forget the batch; buffers and graphs stay."""
         self._mask.zero_()
-        for layer in self._layers:
-            layer.clear()
+        self._cache.clear()
+
+    def select(self, parents: Sequence[int]) -> None:
+        """Let row i be what row `parents[i]` was."""
+        self._cache.select(parents, self._device)
 
     def __call__(self, ids: Tensor, mask: Tensor, positions: Tensor) -> tuple[Tensor, ...]:
         """Run one step.
@@ -129,7 +134,7 @@ class StepRunner:
             positions: (R, 1) their positions.
 
         Returns:
-            What `forward` returns of these rows, valid until the next step.
+            What `forward` returns of these rows.
         """
         rows, length = mask.shape
         bucket = bucket_rows(rows, self._max_rows), bucket_positions(length, self._max_positions)
@@ -142,13 +147,14 @@ class StepRunner:
         self._mask[rows:filled, 0, 0, :length] = mask[:1].bool()
         self._slot.fill_(length - 1)
         outputs = self._run(*bucket) if self._graphs is None else self._graphs.run(bucket, self._run)
-        for layer in self._layers:
-            layer.end_static_step(rows, length)
-        return tuple(output[:rows] for output in outputs)
+        for layer in self._cache.layers:
+            layer.end_step(length)
+        # A graph writes over its outputs when it runs again.
+        return tuple(output[:rows] if self._graphs is None else output[:rows].clone() for output in outputs)
 
     def _run(self, rows: int, positions: int) -> tuple[Tensor, ...]:
-        for layer in self._layers:
-            layer.begin_static_step(rows, positions, self._slot)
+        for layer in self._cache.layers:
+            layer.begin_step(rows, positions, self._slot)
         return self.forward(self._ids[:rows], self._mask[:rows, ..., :positions], self._positions[:rows])
 
 

@@ -124,7 +124,10 @@ class RowBatch:
         parents = [parent for parent, _, _ in rows]
         new = on_device([[token] for _, token, _ in rows], self._device)
         if parents != list(range(len(self.prompt_tokens))):
-            select_rows(self._cache, parents, self._device)
+            if self._runner is not None:
+                self._runner.select(parents)
+            else:
+                select_rows(self._cache, parents, self._device)
             index = on_device(parents, self._device)
             self.ids, self._mask = self.ids[index], self._mask[index]
             self.prompt_tokens = [self.prompt_tokens[parent] for parent in parents]

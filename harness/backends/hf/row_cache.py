@@ -27,7 +27,6 @@ class RowLayer(DynamicLayer):
         self._rows = rows
         self._positions = positions
         self._length = 0
-        self._slot: Tensor | None = None
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate the buffers, (rows, heads, positions, width), of the shape of the first states."""
@@ -42,38 +41,11 @@ class RowLayer(DynamicLayer):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         rows, start, end = key_states.shape[0], self._length, self._length + key_states.shape[-2]
-        if self._slot is not None:
-            self._keys[:rows].index_copy_(2, self._slot, key_states)
-            self._values[:rows].index_copy_(2, self._slot, value_states)
-            assert self.keys is not None
-            assert self.values is not None
-            return self.keys, self.values
         self._keys[:rows, :, start:end] = key_states
         self._values[:rows, :, start:end] = value_states
         self._length = end
         self.keys, self.values = self._keys[:rows, :, :end], self._values[:rows, :, :end]
         return self.keys, self.values
-
-    def clear(self) -> None:
-        """Forget everything: as new, but in the same buffers."""
-        self._length, self._slot = 0, None
-        if self.is_initialized:
-            self._keys.zero_()
-            self._values.zero_()
-            self.keys, self.values = self._keys[:0], self._values[:0]
-
-    def begin_static_step(self, rows: int, span: int, slot: Tensor) -> None:
-        """Let the next step write its `rows` rows at the position in `slot` (1,), and see `span` positions.
-
-        Nothing about such a step is decided on the host, so it can be captured; `end_static_step` follows.
-        """
-        self._slot = slot
-        self.keys, self.values = self._keys[:rows, :, :span], self._values[:rows, :, :span]
-
-    def end_static_step(self, rows: int, length: int) -> None:
-        """End a static step: `rows` rows of `length` positions are in use."""
-        self._slot, self._length = None, length
-        self.keys, self.values = self._keys[:rows, :, :length], self._values[:rows, :, :length]
 
     def get_seq_length(self) -> int:
         """Return the number of positions written."""
@@ -92,6 +64,10 @@ class RowLayer(DynamicLayer):
             return
         if len(sources):
             self.move(sources, targets)
+        self.keep(rows)
+
+    def keep(self, rows: int) -> None:
+        """Use the first `rows` rows from now on."""
         self.keys = self._keys[:rows, :, : self._length]
         self.values = self._values[:rows, :, : self._length]
 

@@ -23,6 +23,11 @@ class StreamingRecorder(Recorder):
         self._tokens: list[int] = []
         self.error: Exception | None = None
 
+    @property
+    def can_wait(self) -> bool:
+        """A token is passed on before the next one is computed."""
+        return False
+
     def end_step(self, raw: RawStep) -> None:
         """Record the step, and pass its token on."""
         super().end_step(raw)

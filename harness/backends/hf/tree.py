@@ -107,12 +107,14 @@ def decode_tree(
     groups = _strategy_groups(loaded, requests)
     sequences = sorted((s for group in groups for s in group.sequences), key=lambda s: s.number)
     batches = _Batches(loaded, requests, groups, share, static_steps, share_prefix, amateur)
+    waits = recorder.can_wait and loaded.device.startswith("cuda")
     rows = generated = 0
     for step in range(max(request.strategy.max_new_tokens for request in requests)):
         raw = batches.with_guidance(recorder.begin_step(batches.own.logits), groups)
         rows += batches.rows
         chosen = _choose_tokens(groups, batches.own, raw, recorder, step)
-        recorder.end_step(raw)
+        if not waits:
+            recorder.end_step(raw)
         # Here the host waits for the device; otherwise only where truncations ask whether they are decided.
         tokens = iter(chosen.tolist())
         clock.step()
@@ -128,9 +130,12 @@ def decode_tree(
                 if not _finishes(sequence, requests[sequence.number], detokenizer)
             ]
         groups = [group for group in groups if group.sequences]
+        if groups:
+            batches.advance(groups)
+        if waits:
+            recorder.end_step(raw)
         if not groups:
             break
-        batches.advance(groups)
     on_work(Work(rows, generated))
     recorded = recorder.finish()
     samples = []

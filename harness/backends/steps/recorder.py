@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any
 
@@ -103,6 +103,12 @@ class Recorder:
         self._chosen: list[tuple[Tensor, Tensor]] = []
         self._raw: list[dict[str, Tensor]] = []
         self._warped: list[dict[str, Tensor]] = []
+        self._waiting: list[Callable[[], dict[str, Tensor]]] = []
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether `end_step` may follow once the next step is on its way: a GPU need not wait for it then."""
+        return True
 
     def begin_step(self, logits: Tensor) -> RawStep:
         """Begin a step with the raw distributions, logits (R, V), float32."""
@@ -134,32 +140,16 @@ class Recorder:
         """
         self._sequences.append(sequences)
         self._chosen.append((rows, tokens))
-        if warped is None or warped_rows is None:
-            logprob = raw.logprobs(rows, tokens)
-            values = {
-                "warped_logprob": logprob,
-                "warped_entropy": raw.logits.entropy()[rows, 0],
-                "kept": _count_left(raw.logits)[rows],
-                "kept_mass": torch.ones_like(logprob),
-                "top_warped_logprobs": raw.top_logprobs[rows],
-            }
+        columns = partial(_columns, raw, rows, tokens, warped, warped_rows, allowed_logprob)
+        if raw.logits.device.type == "cpu":  # while the logits are in its cache
+            self._warped.append(columns())
         else:
-            logits = warped.logits if isinstance(warped, TruncatedLogits) else warped
-            raw_rows = rows.new_zeros(len(logits)).scatter_(0, warped_rows, rows)
-            if isinstance(warped, TruncatedLogits):
-                by_row = _of_truncated(warped, raw, raw_rows)
-                chosen = warped.select(warped_rows).logits_of(tokens[:, None])[:, 0]
-            else:
-                by_row = _of_warped(warped, raw, raw_rows)
-                chosen = warped[warped_rows, tokens]
-            values = {name: column[warped_rows] for name, column in by_row.items()}
-            values["warped_logprob"] = chosen - values.pop("log_total")
-        if allowed_logprob is not None:
-            values[_ALLOWED] = allowed_logprob
-        self._warped.append(values)
+            self._waiting.append(columns)
 
     def end_step(self, raw: RawStep) -> None:
-        """Record what does not depend on a strategy, for all sequences of this step at once."""
+        """Record what is left of a step, for all sequences at once."""
+        self._warped += [columns() for columns in self._waiting]
+        self._waiting = []
         rows = torch.cat([rows for rows, _ in self._chosen])
         tokens = torch.cat([tokens for _, tokens in self._chosen])
         self._chosen = []
@@ -216,6 +206,40 @@ class Recorded:
         if _ALLOWED in columns and np.isnan(columns[_ALLOWED]).all():
             del columns[_ALLOWED]
         return Steps(**columns)
+
+
+def _columns(
+    raw: RawStep,
+    rows: Tensor,
+    tokens: Tensor,
+    warped: Tensor | TruncatedLogits | None,
+    warped_rows: Tensor | None,
+    allowed_logprob: Tensor | None,
+) -> dict[str, Tensor]:
+    """Return what is recorded of what sequences of a strategy were drawn from; see `Recorder.observe`."""
+    if warped is None or warped_rows is None:
+        logprob = raw.logprobs(rows, tokens)
+        values = {
+            "warped_logprob": logprob,
+            "warped_entropy": raw.logits.entropy()[rows, 0],
+            "kept": _count_left(raw.logits)[rows],
+            "kept_mass": torch.ones_like(logprob),
+            "top_warped_logprobs": raw.top_logprobs[rows],
+        }
+    else:
+        logits = warped.logits if isinstance(warped, TruncatedLogits) else warped
+        raw_rows = rows.new_zeros(len(logits)).scatter_(0, warped_rows, rows)
+        if isinstance(warped, TruncatedLogits):
+            by_row = _of_truncated(warped, raw, raw_rows)
+            chosen = warped.select(warped_rows).logits_of(tokens[:, None])[:, 0]
+        else:
+            by_row = _of_warped(warped, raw, raw_rows)
+            chosen = warped[warped_rows, tokens]
+        values = {name: column[warped_rows] for name, column in by_row.items()}
+        values["warped_logprob"] = chosen - values.pop("log_total")
+    if allowed_logprob is not None:
+        values[_ALLOWED] = allowed_logprob
+    return values
 
 
 def _likelier(logits: Tensor, logit: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from harness.backends.backend import Request
-from harness.backends.hf import cuda_graphs
+from harness.backends.hf import cuda_graphs, static_cache
 from harness.backends.hf.cuda_graphs import StaticSteps, StepRunner, bucket_positions, bucket_rows, capturable
+from harness.backends.hf.static_cache import LayerBuffers
 from harness.backends.hf.tree import decode_tree
 from harness.decoding.detokenizer import Detokenizer
 
@@ -80,6 +81,22 @@ def test_buffers_are_kept_for_the_next_batch_that_fits(loaded_model: Any) -> Non
     assert larger is not first
     assert steps.runner(loaded, (), 8, 20) is not larger, "a step would attend over thrice the positions"
     assert steps.runner(loaded, (1,), 8, 20) is not steps.runner(loaded, (), 8, 20)
+
+
+def test_rows_move_in_all_layers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in parts, where the copies would take much memory, and in layers of other shapes."""
+    monkeypatch.setattr(static_cache, "_MOST_MOVED", 600)
+    buffers, parents = LayerBuffers(3), [2, 1, 0, 0]
+    states = [torch.randn(4, heads, 5, 6) for heads in (2, 2, 3, 2)]
+    taken = [buffers.take(one, 4, 7) for one in states]
+    assert len({one.untyped_storage().data_ptr() for one in taken}) == 2
+    for buffer, one in zip(taken, states, strict=True):
+        buffer[:, :, :5] = one
+    targets = torch.tensor([0, 2, 3])
+    buffers.move(torch.tensor(parents)[targets], targets, 5)
+    for buffer, one in zip(taken, states, strict=True):
+        assert buffer[:, :, :5].equal(one[parents])
+        assert not buffer[:, :, 5:].any()
 
 
 def test_nothing_of_a_batch_is_left_to_the_garbage_collector(
