@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from harness.models.load import LoadedModel
 _ROWS = (1, 8, 32)
 """The smaller buckets; larger ones are powers of two. Up to 64 rows a step takes hardly longer with more."""
 _POSITIONS = 256
-_ROUNDED = 32
+_ROUNDED = 8
 """Positions of buffers are a multiple of it, so that prompts that are a little longer find room."""
 
 
@@ -109,7 +110,7 @@ class StepRunner:
         self._positions = torch.zeros((rows, 1), dtype=torch.long, device=device)
         self._mask = torch.zeros((rows, 1, 1, positions), dtype=torch.bool, device=device)
         self._slot = torch.zeros(1, dtype=torch.long, device=device)
-        self._graphs = _Graphs() if device.startswith("cuda") else None
+        self._graphs = _Graphs(device) if device.startswith("cuda") else None
 
     def fits(self, layers: tuple[int, ...], rows: int, positions: int) -> bool:
         """Return whether a batch has room, and does not attend over twice the positions that it needs."""
@@ -166,8 +167,8 @@ class _Graphs:
     their memory: the outputs of one last until another runs.
     """
 
-    def __init__(self) -> None:
-        self._stream = torch.cuda.Stream()
+    def __init__(self, device: str) -> None:
+        self._stream = _side_stream(device)
         self._pool = torch.cuda.graph_pool_handle()
         self._met: set[tuple[int, int]] = set()
         self._captured: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]] = {}
@@ -197,6 +198,12 @@ class _Graphs:
         graph, outputs = self._captured[bucket]
         graph.replay()
         return outputs
+
+
+@cache
+def _side_stream(device: str) -> torch.cuda.Stream:
+    """Return the one stream that a device's steps are captured on: cuBLAS keeps a workspace for each."""
+    return torch.cuda.Stream(device)
 
 
 @contextmanager
