@@ -48,6 +48,7 @@ class RowBatch:
         static_steps: StaticSteps | None = None,
         layers: tuple[int, ...] = (),
         share_prefix: bool = False,
+        windows: bool = False,
     ) -> None:
         """Prefill each distinct prompt once.
 
@@ -61,6 +62,7 @@ class RowBatch:
             layers: whose hidden states are wanted, 0 for the embeddings.
             share_prefix: keep and read the keys and values of a prompt once for all of its rows, where the
                 model's cache allows it; not with `static_steps`.
+            windows: leave sliding windows to transformers' cache, also those that no text reaches.
         """
         self._model, self._device, self._layers = loaded.model, loaded.device, layers
         row_of: dict[tuple[tuple[int, ...], int], int] = {}
@@ -76,7 +78,7 @@ class RowBatch:
         if self._runner is not None:
             self._forward = self._runner.forward
         else:
-            cache = row_cache(self._model.config, *room)
+            cache = row_cache(self._model.config, *room, windows=windows)
             if share_prefix and static_steps is None and can_share(self._model, cache):
                 self._shared = len(distinct)
                 cache = row_cache(self._model.config, len(distinct), self.width)

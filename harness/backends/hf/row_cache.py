@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PretrainedConfig
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from harness.decoding.upload import on_device
 
@@ -84,16 +84,25 @@ class RowLayer(DynamicLayer):
         )
 
 
-def row_cache(config: PretrainedConfig, rows: int, positions: int) -> DynamicCache:
-    """Return the model's own kind of cache, its full-attention layers in buffers.
+def row_cache(config: PretrainedConfig, rows: int, positions: int, *, windows: bool = False) -> DynamicCache:
+    """Return the model's own kind of cache, its layers with full attention in buffers.
 
-    Sliding windows, recurrent states and other kinds stay transformers' own layers: `reorder_cache` selects
-    rows of every kind.
+    A sliding window that is as long as the texts hides nothing of them: attention is full. Shorter windows,
+    recurrent states and other kinds stay transformers' own layers; `reorder_cache` selects rows of any kind.
+
+    Args:
+        config: the model's.
+        rows: at most.
+        positions: of a row, at most.
+        windows: leave all sliding windows as they are, long ones too.
     """
     cache = DynamicCache(config=config)
-    cache.layers = [
-        RowLayer(rows, positions) if type(layer) is DynamicLayer else layer for layer in cache.layers
-    ]
+
+    def is_full(layer: Any) -> bool:
+        sliding = type(layer) is DynamicSlidingWindowLayer and positions <= layer.sliding_window
+        return type(layer) is DynamicLayer or (sliding and not windows)
+
+    cache.layers = [RowLayer(rows, positions) if is_full(layer) else layer for layer in cache.layers]
     return cache
 
 

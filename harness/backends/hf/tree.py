@@ -77,6 +77,7 @@ def decode_tree(
     share: bool = True,
     static_steps: StaticSteps | None = None,
     share_prefix: bool = False,
+    windows: bool = False,
     amateur: Callable[[str], LoadedModel] | None = None,
     recorder: Recorder | None = None,
     on_step: Callable[[int], None] = lambda _: None,
@@ -91,6 +92,8 @@ def decode_tree(
         share: False gives each request a row of its own, to measure what sharing saves.
         static_steps: run the steps through its buffers, as CUDA graphs where there is CUDA; for models that
             are `capturable`. It may have seen other batches of this model.
+        share_prefix: keep and read prompts' keys and values once for all of their rows.
+        windows: leave sliding windows to transformers' cache, also those that no text reaches.
         amateur: returns the loaded model of this name, for contrastive decoding.
         recorder: a fresh one that sees every step; made here when None.
         on_step: called after each step with the number of sequences that got a token.
@@ -106,7 +109,7 @@ def decode_tree(
     clock = Clock()
     groups = _strategy_groups(loaded, requests)
     sequences = sorted((s for group in groups for s in group.sequences), key=lambda s: s.number)
-    batches = _Batches(loaded, requests, groups, share, static_steps, share_prefix, amateur)
+    batches = _Batches(loaded, requests, groups, share, static_steps, share_prefix, windows, amateur)
     waits = recorder.can_wait and loaded.device.startswith("cuda")
     rows = generated = 0
     for step in range(max(request.strategy.max_new_tokens for request in requests)):
@@ -160,6 +163,7 @@ class _Batches:
         share: bool,
         static_steps: StaticSteps | None,
         share_prefix: bool,
+        windows: bool,
         amateur: Callable[[str], LoadedModel] | None,
     ) -> None:
         """Prefill each distinct prompt once and put every sequence on its row."""
@@ -180,7 +184,13 @@ class _Batches:
         every = [*prompts, *second_prompts]
         layers = self.layers.wanted
         self.own = RowBatch(
-            loaded, every, static_steps=static_steps, layers=layers, share_prefix=share_prefix, **common
+            loaded,
+            every,
+            static_steps=static_steps,
+            layers=layers,
+            share_prefix=share_prefix,
+            windows=windows,
+            **common,
         )
         for number, member in enumerate(self.own.members[: len(requests)]):
             sequences[number].member = member

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import weakref
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 from harness.backends.backend import Request
-from harness.backends.hf import cuda_graphs, static_cache
+from harness.backends.hf import cuda_graphs, self_test, static_cache
 from harness.backends.hf.cuda_graphs import StaticSteps, StepRunner, bucket_positions, bucket_rows, capturable
 from harness.backends.hf.static_cache import LayerBuffers
 from harness.backends.hf.tree import decode_tree
@@ -58,6 +59,41 @@ def test_the_same_samples(
     for seen in zip(*buckets, strict=True):
         assert len(set(seen)) > 1
     assert bool(buckets) == (kind != "mistral")
+
+
+def test_a_window_that_no_text_reaches_is_full_attention(
+    loaded_model: Any, prompts_of: Any, strategy_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = loaded_model("mistral")
+    strategies = [strategy_of(loaded, **fields) for fields in STRATEGIES]
+    requests = [Request(prompt, 0, strategy) for strategy in strategies for prompt in prompts_of(loaded)]
+    longest = max(len(request.prompt.ids) + request.strategy.max_new_tokens for request in requests)
+    longest += -longest % 8  # as long as the buffers are made
+    decode = partial(decode_tree, loaded, requests, Detokenizer(loaded.tokenizer))
+    for window in (longest - 1, longest):
+        monkeypatch.setattr(loaded.model.config, "sliding_window", window)
+        expected, steps = decode(windows=True), StaticSteps()
+        assert_equal(expected, decode())
+        assert_equal(expected, decode(static_steps=steps))
+        assert (steps._runner is not None) == (window == longest)
+
+
+def test_the_self_test_tries_long_windows_in_both_kinds_of_cache(
+    loaded_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = loaded_model("mistral")
+    tried: list[bool] = []
+
+    def counted(*arguments: Any, windows: bool = False, **more: Any) -> Any:
+        tried.append(windows)
+        return decode_tree(*arguments, windows=windows, **more)
+
+    monkeypatch.setattr(self_test, "decode_tree", counted)
+    for window, expected in ((16, [False]), (4096, [False, True])):
+        monkeypatch.setattr(loaded.model.config, "sliding_window", window)
+        tried.clear()
+        assert self_test.tree_is_right(loaded, Detokenizer(loaded.tokenizer))
+        assert tried == expected
 
 
 def assert_equal(expected: list[Any], found: list[Any]) -> None:
