@@ -74,10 +74,9 @@ class StaticSteps:
             rows: of the batch, at most.
             positions: of its rows, at most.
         """
-        old = self._runner
-        if old is not None and old.fits(layers, rows, positions):
-            old.clear()
-            return old
+        if self._runner is not None and self._runner.fits(layers, rows, positions):
+            self._runner.clear()
+            return self._runner
         self.release()  # before the new buffers are there
         positions = -(-positions // _ROUNDED) * _ROUNDED
         cache = StaticCache.of(loaded.model.config, rows, positions)

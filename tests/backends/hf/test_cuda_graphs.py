@@ -13,7 +13,7 @@ import torch
 from harness.backends.backend import Request
 from harness.backends.hf import cuda_graphs, self_test, static_cache
 from harness.backends.hf.cuda_graphs import StaticSteps, StepRunner, bucket_positions, bucket_rows, capturable
-from harness.backends.hf.static_cache import LayerBuffers
+from harness.backends.hf.static_cache import LayerBuffers, StaticCache
 from harness.backends.hf.tree import decode_tree
 from harness.decoding.detokenizer import Detokenizer
 
@@ -117,6 +117,22 @@ def test_buffers_are_kept_for_the_next_batch_that_fits(loaded_model: Any) -> Non
     assert larger is not first
     assert steps.runner(loaded, (), 8, 20) is not larger, "a step would attend over thrice the positions"
     assert steps.runner(loaded, (1,), 8, 20) is not steps.runner(loaded, (), 8, 20)
+
+
+def test_old_buffers_are_freed_before_new_ones_are_made(
+    loaded_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, steps = loaded_model("llama"), StaticSteps()
+    first = weakref.ref(steps.runner(loaded, (), 2, 16))
+    assert first() is not None
+    make = StaticCache.of
+
+    def checked(*arguments: Any) -> StaticCache | None:
+        assert first() is None
+        return make(*arguments)
+
+    monkeypatch.setattr(StaticCache, "of", checked)
+    assert steps.runner(loaded, (), 4, 16) is not None
 
 
 def test_rows_move_in_all_layers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
