@@ -180,8 +180,8 @@ def _no_goal(comparison: Comparison) -> Sentence:
     found = f" Each tested by itself, these differ significantly from the baseline: {known}." if differ else (
         " No metric differs significantly from the baseline."
     )  # fmt: skip
-    cure = "set compare.goal to a metric, or give the prompts a `reference`"
-    return Sentence("No goal", (f"to learn which run is best, {cure}.{found}",))
+    cure = "set compare.goal to a metric, or give each prompt a reference"
+    return Sentence("No goal", (f"To learn which run is best, {cure}.{found}",))
 
 
 def _traits(comparison: Comparison) -> list[Sentence]:
