@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -39,3 +40,18 @@ def test_a_plan_imports_nothing_heavy() -> None:
     code = f"import sys, harness.plan.plan; print(*[name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_every_benchmark_runs_by_its_name_alone() -> None:
+    """As `make bench` runs them, one after the other: one that fails keeps the rest from running."""
+    folder = Path(__file__).parent / "benchmarks"
+    (names,) = (
+        ast.literal_eval(node.value)
+        for node in ast.parse((folder / "__main__.py").read_text()).body
+        if isinstance(node, ast.Assign)
+    )
+    assert len(names) > 10
+    for name in names:
+        body = ast.parse((folder / f"{name}.py").read_text()).body
+        (main,) = (node for node in body if isinstance(node, ast.FunctionDef) and node.name == "main")
+        assert len(main.args.args) == len(main.args.defaults), name

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -214,7 +214,7 @@ def floors(sweeps: int) -> None:
 SECTIONS = {f.__name__: f for f in (power, advice, error, coverage, trends, answers, floors)}
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Run the named sections, all but the floors where none is named."""
     names = [a for a in arguments if a in SECTIONS] or [name for name in SECTIONS if name != "floors"]
     sweeps = next((int(a) for a in arguments if a.isdigit()), 400)
