@@ -34,6 +34,10 @@ _LIKELY_GROUPS = 16
 """Groups of likely tokens, whose scores tell from which noise on others win."""
 
 
+_FEW = 100_000
+"""Logits of which the noise of all takes no longer than to find those that may win."""
+
+
 def _shift(x: Tensor, bits: int) -> Tensor:
     """Shift int64 right logically; torch has only the arithmetic shift."""
     return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
@@ -102,7 +106,8 @@ def draw(logits: Tensor | TruncatedLogits, keys: Tensor, step: int) -> Tensor:
     if isinstance(logits, TruncatedLogits):
         best = gumbel(state, logits.tokens).add_(logits.logits).argmax(dim=-1, keepdim=True)
         return logits.tokens.gather(1, best)[:, 0]
-    if device.type != "cpu" or logits.shape[1] < 2 * GROUP_SIZE * _LIKELY_GROUPS:
+    grouped = logits.shape[1] >= 2 * GROUP_SIZE * _LIKELY_GROUPS
+    if device.type != "cpu" or logits.numel() < _FEW or not grouped:
         return _draw_plainly(logits, state)
     return _draw_of_all(logits, state)
 

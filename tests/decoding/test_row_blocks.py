@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.decoding import gumbel as gumbel_in_torch
 from harness.decoding import row_blocks
 from harness.decoding.gumbel import draw, gumbel, step_state, uniform
 from harness.decoding.logits import Logits, joined
@@ -127,7 +128,11 @@ def test_improbable_tokens_add_nothing_to_the_squares() -> None:
 
 @pytest.mark.parametrize("spread", [0.01, 1.0, 4.0, 20.0])
 @pytest.mark.parametrize("vocabulary", [512, 1000, 4099])
-def test_noise_is_computed_of_all_tokens_that_may_win(vocabulary: int, spread: float, blocks: None) -> None:
+@pytest.mark.parametrize("few", [0, 100_000])
+def test_noise_is_computed_of_all_tokens_that_may_win(
+    vocabulary: int, spread: float, few: int, blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gumbel_in_torch, "_FEW", few)
     logits = logits_of(12, vocabulary) / 4 * spread
     logits[3, ::2] = -INF
     logits[4, :-1] = -INF
