@@ -12,6 +12,9 @@ from torch import Tensor
 _ELEMENTS = 1 << 18
 """Of a block at most: a megabyte of float32."""
 
+_FEW = 32_000
+"""Values of which torch's `argmax` takes no longer than several operations on fewer."""
+
 GROUP_SIZE = 16
 """Tokens of a group, of which a first pass compares only the largest."""
 
@@ -55,7 +58,8 @@ def first_argmax(values: Tensor, maxima: Tensor | None = None, rows: Tensor | No
     As there, NaN counts as the largest. Of all rows of (R, V) values, or of `rows` (N,); `maxima` are their
     `group_maxima` where known.
     """
-    if values.device.type != "cpu" or values.shape[1] < 2 * GROUP_SIZE:
+    count, vocabulary = len(values if rows is None else rows), values.shape[1]
+    if values.device.type != "cpu" or vocabulary < 2 * GROUP_SIZE or count * vocabulary < _FEW:
         return (values if rows is None else values.index_select(0, rows)).argmax(-1)
     if maxima is None:
         maxima = group_maxima(values)

@@ -34,7 +34,11 @@ def test_a_block_has_a_row_at_least_and_other_devices_have_one_block() -> None:
 
 
 @pytest.mark.parametrize("vocabulary", [1, 63, 128, 300, 1024, 1031])
-def test_the_first_of_equal_values_is_the_largest(vocabulary: int) -> None:
+@pytest.mark.parametrize("few", [0, 32_000])
+def test_the_first_of_equal_values_is_the_largest(
+    vocabulary: int, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_blocks, "_FEW", few)
     values = logits_of(50, vocabulary).round()  # many are equal
     values[0] = -INF
     values[1, vocabulary // 2] = INF
