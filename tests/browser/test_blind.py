@@ -40,7 +40,7 @@ def judge_all(page: Any, keys: list[str]) -> int:
         page.tab.keyboard.press(keys[count % len(keys)])
         count += 1
         view.wait_for_selector(f"#blind .main:has-text('Save {count} vote')")
-        view.wait_for_timeout(100)
+        view.wait_for_selector("#blind[aria-busy=false]")
     return count
 
 

@@ -82,7 +82,7 @@ def test_blind_comparison_has_no_chosen_samples(page: Path, open_page: Open) -> 
         opened.tab.keyboard.press("=")
         count += 1
         opened.view.wait_for_selector(f"#blind .main:has-text('Save {count} vote')")
-        opened.view.wait_for_timeout(100)
+        opened.view.wait_for_selector("#blind[aria-busy=false]")
     assert count == 2  # greedy and the first of top_p differ on two of three prompts
 
 

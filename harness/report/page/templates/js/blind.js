@@ -31,6 +31,8 @@ const choosePair = (pairs) => {
 
 const isOpen = (pair, prompt) => pair?.prompt === prompt.id && matchesFilter(pair.left) && matchesFilter(pair.right) && !allVotes().some((vote) => pairKey(vote) === pairKey(pair));
 
+let seeking = false; // between a vote and the next pair
+
 // Go to the next prompt that has a pair to judge, this one last.
 const nextPair = async () => {
   const at = listed.findIndex((prompt) => prompt.id === state.prompt);
@@ -40,6 +42,8 @@ const nextPair = async () => {
     go({ prompt: prompt.id }, false);
     return;
   }
+  seeking = false;
+  promptKey = null;
   drawState();
 };
 
@@ -48,6 +52,7 @@ const judge = (choice) => {
   if (!isBlind() || !blindPair) return;
   const { first, left, right, sample } = blindPair;
   blindPair = null;
+  seeking = true;
   addVote({ first, left, right, sample, choice });
   nextPair();
 };
@@ -90,6 +95,8 @@ const drawBlind = (prompt, opened) => {
     const pairs = openPairs(prompt, opened);
     blindPair = pairs.length ? choosePair(pairs) : null;
   }
+  if (blindPair) seeking = false;
+  box.ariaBusy = String(seeking);
   const undo = button("quiet", "", "Undo ", el("kbd", "", "u")), save = button("main", "", `Save ${plural(votes, "vote")}`);
   undo.disabled = save.disabled = !votes;
   undo.addEventListener("click", undoVote);
@@ -104,7 +111,7 @@ const drawBlind = (prompt, opened) => {
     opened.reference === null ? null : el("details", "reference-of", el("summary", "", "Reference"), write(el("div", "text"), opened.reference, true)),
     blindPair
       ? el("div", "pair-of", card("Left", blindPair.left), card("Right", blindPair.right))
-      : el("p", "soft", "No pair of different outputs is left to compare for this prompt."),
+      : el("p", "soft", seeking ? "Looking for the next pair …" : "No pair of different outputs is left to compare for this prompt."),
     el("div", "controls choices", ...(blindPair ? [choiceButton("←", "Left is better", "l"), choiceButton("=", "Tie", "t"), choiceButton("→", "Right is better", "r")] : []), undo, save),
     blindResults(),
   );
