@@ -16,6 +16,7 @@ from torch import Tensor
 
 from harness.decoding import gumbel_cuda
 from harness.decoding.gumbel_numpy import GAMMA, MIX_1, MIX_2, noise_key
+from harness.decoding.logits import Logits
 from harness.decoding.row_blocks import GROUP_SIZE, block_rows, first_argmax, group_maxima, group_members
 from harness.decoding.sampler_chain import TruncatedLogits
 from harness.decoding.upload import moved
@@ -86,7 +87,7 @@ def _gumbel(counters: Tensor) -> Tensor:
     return _uniform(counters).log_().neg_().log_().neg_()
 
 
-def draw(logits: Tensor | TruncatedLogits, keys: Tensor, step: int) -> Tensor:
+def draw(logits: Tensor | Logits | TruncatedLogits, keys: Tensor, step: int) -> Tensor:
     """Draw one token a row from softmax(logits).
 
     Args:
@@ -97,19 +98,22 @@ def draw(logits: Tensor | TruncatedLogits, keys: Tensor, step: int) -> Tensor:
     Returns:
         (R,) int64 token ids.
     """
+    if isinstance(logits, Tensor):
+        logits = Logits(logits)
     device = logits.logits.device if isinstance(logits, TruncatedLogits) else logits.device
     if device.type == "mps":  # has no float64
         if isinstance(logits, TruncatedLogits):
             return draw(TruncatedLogits(*(column.cpu() for column in logits)), keys.cpu(), step).to(device)
-        return draw(logits.cpu(), keys.cpu(), step).to(device)
+        return draw(logits.values.cpu(), keys.cpu(), step).to(device)
     state = moved(step_state(keys, step), device)[:, None]
     if isinstance(logits, TruncatedLogits):
         best = gumbel(state, logits.tokens).add_(logits.logits).argmax(dim=-1, keepdim=True)
         return logits.tokens.gather(1, best)[:, 0]
-    grouped = logits.shape[1] >= 2 * GROUP_SIZE * _LIKELY_GROUPS
-    if device.type != "cpu" or logits.numel() < _FEW or not grouped:
-        return _draw_plainly(logits, state)
-    return _draw_of_all(logits, state)
+    values = logits.values
+    grouped = values.shape[1] >= 2 * GROUP_SIZE * _LIKELY_GROUPS
+    if device.type != "cpu" or values.numel() < _FEW or not grouped:
+        return _draw_plainly(values, state)
+    return _draw_of_all(values, logits.maxima(), state)
 
 
 def _draw_plainly(logits: Tensor, state: Tensor) -> Tensor:
@@ -123,14 +127,14 @@ def _draw_plainly(logits: Tensor, state: Tensor) -> Tensor:
     return torch.cat(tokens)
 
 
-def _draw_of_all(logits: Tensor, state: Tensor) -> Tensor:
+def _draw_of_all(logits: Tensor, maxima: Tensor, state: Tensor) -> Tensor:
     """Return the same, with noise computed only of tokens that may win.
 
     A token wins with noise of at least the best score among likely tokens less the largest logit of its
-    group, that is with a hash from some number on; the highest 31 bits of which are compared for all tokens.
+    group (`maxima`), that is with a hash from some number on; the highest 31 bits of which are compared for
+    all tokens.
     """
     vocabulary = logits.shape[1]
-    maxima = group_maxima(logits)
     groups = maxima.topk(_LIKELY_GROUPS, sorted=False).indices
     likely = group_members(groups[:, :, None], vocabulary).flatten(1)
     scores = gumbel(state, likely).add_(logits.gather(1, likely))

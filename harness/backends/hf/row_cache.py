@@ -64,10 +64,6 @@ class RowLayer(DynamicLayer):
             return
         if len(sources):
             self.move(sources, targets)
-        self.keep(rows)
-
-    def keep(self, rows: int) -> None:
-        """Use the first `rows` rows from now on."""
         self.keys = self._keys[:rows, :, : self._length]
         self.values = self._values[:rows, :, : self._length]
 

@@ -123,7 +123,7 @@ class Recorder:
         raw: RawStep,
         rows: Tensor,
         tokens: Tensor,
-        warped: Tensor | TruncatedLogits | None = None,
+        warped: Tensor | Logits | TruncatedLogits | None = None,
         warped_rows: Tensor | None = None,
         allowed_logprob: Tensor | None = None,
     ) -> None:
@@ -135,6 +135,7 @@ class Recorder:
             rows: each sequence's row in `raw`.
             tokens: the tokens they chose.
             warped: (M, V) logits that were drawn from, or what a truncation kept of them; None if not warped.
+                `Logits` share what is known of them already.
             warped_rows: each sequence's row in `warped`.
             allowed_logprob: (N,) log of the raw probability of what a grammar allowed; None without one.
         """
@@ -212,7 +213,7 @@ def _columns(
     raw: RawStep,
     rows: Tensor,
     tokens: Tensor,
-    warped: Tensor | TruncatedLogits | None,
+    warped: Tensor | Logits | TruncatedLogits | None,
     warped_rows: Tensor | None,
     allowed_logprob: Tensor | None,
 ) -> dict[str, Tensor]:
@@ -227,14 +228,15 @@ def _columns(
             "top_warped_logprobs": raw.top_logprobs[rows],
         }
     else:
-        logits = warped.logits if isinstance(warped, TruncatedLogits) else warped
-        raw_rows = rows.new_zeros(len(logits)).scatter_(0, warped_rows, rows)
-        if isinstance(warped, TruncatedLogits):
-            by_row = _of_truncated(warped, raw, raw_rows)
-            chosen = warped.select(warped_rows).logits_of(tokens[:, None])[:, 0]
+        known = Logits(warped) if isinstance(warped, Tensor) else warped
+        count = len(known.logits if isinstance(known, TruncatedLogits) else known.values)
+        raw_rows = rows.new_zeros(count).scatter_(0, warped_rows, rows)
+        if isinstance(known, TruncatedLogits):
+            by_row = _of_truncated(known, raw, raw_rows)
+            chosen = known.select(warped_rows).logits_of(tokens[:, None])[:, 0]
         else:
-            by_row = _of_warped(warped, raw, raw_rows)
-            chosen = warped[warped_rows, tokens]
+            by_row = _of_warped(known, raw, raw_rows)
+            chosen = known.values[warped_rows, tokens]
         values = {name: column[warped_rows] for name, column in by_row.items()}
         values["warped_logprob"] = chosen - values.pop("log_total")
     if allowed_logprob is not None:
@@ -247,13 +249,12 @@ def _likelier(logits: Tensor, logit: Tensor) -> Tensor:
     return (logits > logit).sum(-1, dtype=torch.int32) + 1
 
 
-def _of_warped(warped: Tensor, raw: RawStep, raw_rows: Tensor) -> dict[str, Tensor]:
+def _of_warped(logits: Logits, raw: RawStep, raw_rows: Tensor) -> dict[str, Tensor]:
     """Return what is recorded of (M, V) warped logits, and their `log_total`: the log of sum(exp(logits)).
 
     `raw_rows` (M,) are their rows in `raw`.
     """
-    logits = Logits(warped)
-    kept = _count_left(logits)
+    kept, warped = _count_left(logits), logits.values
     if warped.device.type == "cpu" and bool((kept == warped.shape[1]).all()):
         mass = torch.ones_like(warped[:, 0])
     else:

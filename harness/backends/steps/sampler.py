@@ -166,8 +166,9 @@ def _unsampled(one: Choosing, recorder: Recorder, raw: RawStep, batch: StepRows)
         return tokens
     warped, indices, allowed_logprob = _warped(one, raw, batch)
     warped_rows = on_device(indices, device)
-    tokens = _choose(Logits(warped), indices, sequences, batch.step)
-    recorder.observe(sequences.numbers, raw, rows, tokens, warped, warped_rows, allowed_logprob)
+    known = Logits(warped)
+    tokens = _choose(known, indices, sequences, batch.step)
+    recorder.observe(sequences.numbers, raw, rows, tokens, known, warped_rows, allowed_logprob)
     return tokens
 
 
@@ -266,10 +267,11 @@ def _sample(
         own_index = on_device(own_rows, device)
         keys = torch.tensor(some.keys)
         left = drawable.logits
-        several = left.select(own_index) if isinstance(left, TruncatedLogits) else _rows_of(left, own_rows)
-        drawn = draw(several, keys, batch.step)
+        known = left if isinstance(left, TruncatedLogits) else Logits(left)
+        every = own_rows == list(range(len(drawable.rows)))
+        drawn = draw(known if every else known.select(own_index), keys, batch.step)
         own = None if allowed_logprob is None else allowed_logprob[on_device(members, device)]
-        recorder.observe(some.numbers, raw, rows, drawn, left, own_index, own)
+        recorder.observe(some.numbers, raw, rows, drawn, known, own_index, own)
         _update_states(strategies, [which[indices[n]] for n in members], drawable, own_index, drawn, some)
         if len(found) == 1:
             return drawn
