@@ -181,7 +181,7 @@ def _no_goal(comparison: Comparison) -> Sentence:
         " No metric differs significantly from the baseline."
     )  # fmt: skip
     cure = "set compare.goal to a metric, or give each prompt a reference"
-    return Sentence("No goal", (f"To learn which run is best, {cure}.{found}",))
+    return Sentence("No goal", (f"to learn which run is best, {cure}.{found}",))
 
 
 def _traits(comparison: Comparison) -> list[Sentence]:
