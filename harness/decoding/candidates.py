@@ -57,15 +57,24 @@ class Candidates:
         *,
         vocabulary: int,
         totals: Totals | None = None,
+        own: bool = False,
     ) -> None:
-        """`parameters` are (M, len(PARAMETERS)); `totals` are those of the rows where n is partial."""
+        """Take the logits of rows.
+
+        Args:
+            logits: (M, n).
+            parameters: (M, len(PARAMETERS)).
+            vocabulary: number of tokens of the model.
+            totals: of the rows, where n is partial.
+            own: `logits` are no one else's, and may be written into.
+        """
         self.logits = logits
         self.vocabulary = vocabulary
         self.excluded: Tensor | None = None
         self.before_adaptive: Tensor | None = None
         self._parameters, self._totals = parameters, totals
         self._rows: Any = slice(None)  # those of `totals` that these are
-        self._own = False  # whether `logits` are no one else's, and may be written into
+        self._own = own
         partial = totals is not None and logits.shape[1] < vocabulary
         shape = (len(logits), 1)
         self._complete = not partial
@@ -169,11 +178,12 @@ class Candidates:
 
     def divide(self, divisor: Tensor) -> None:
         """Divide the logits by (M, 1) positive numbers."""
-        logits = self.logits / divisor
-        if self.acting is self._everywhere:  # what was removed stays so
-            self.logits, self._own = logits, True
+        if self.acting is not self._everywhere:
+            self.change(self.logits / divisor)
+        elif self._own:  # what was removed stays so
+            self.logits.div_(divisor)
         else:
-            self.change(logits)
+            self.logits, self._own = self.logits / divisor, True
 
     def change(self, logits: Tensor) -> None:
         """Take new logits; removed tokens stay removed."""

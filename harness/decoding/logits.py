@@ -111,6 +111,10 @@ class Logits:
         """Return (R, 1) nats, the entropy of softmax(logits)."""
         return self.reductions().entropy
 
+    def left(self) -> Tensor:
+        """Return (R, 1) int32, how many logits are above -inf."""
+        return self.reductions().left.int()
+
     def squares(self) -> Tensor:
         """Return (R, 1), the sum of the squares of softmax(logits)."""
         return self.spread().squares

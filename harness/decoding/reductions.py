@@ -11,14 +11,17 @@ from torch import Tensor
 from harness.decoding.row_blocks import block_rows
 
 _NO_PART = 1e-18
-"""Share of the likeliest token's probability up to which a token adds nothing to a sum of float32."""
+"""Share of the likeliest token's probability up to which a token adds nothing to a sum of float32.
+
+The square of a smaller one would be subnormal, which takes a CPU ten times as long.
+"""
 
 
 class Reductions:
     """What is known of whole rows of logits x, in columns of one tensor: rows are selected in one call."""
 
     def __init__(self, columns: Sequence[Tensor] | Tensor) -> None:
-        """Take `best`, `log_rest`, `entropy` and `mean`, (R, 1) each, or a tensor (R, 4) of them."""
+        """Take `best`, `log_rest`, `entropy` and `left`, (R, 1) each, or a tensor (R, 4) of them."""
         self.columns = columns if isinstance(columns, Tensor) else torch.cat(tuple(columns), dim=1)
 
     @property
@@ -37,8 +40,8 @@ class Reductions:
         return self.columns[:, 2:3]
 
     @property
-    def mean(self) -> Tensor:
-        """(R, 1), of x - best."""
+    def left(self) -> Tensor:
+        """(R, 1), how many logits are above -inf, as a float."""
         return self.columns[:, 3:4]
 
     def select(self, index: Tensor) -> Self:
@@ -50,10 +53,12 @@ class Spread(NamedTuple):
     """What is known besides of rows that a model gave, (R, 1) each.
 
     Attributes:
+        mean: of x - best, over the vocabulary.
         squares: the sum of the squared probabilities.
         deviation: the population's standard deviation of the logits above -inf.
     """
 
+    mean: Tensor
     squares: Tensor
     deviation: Tensor
 
@@ -67,44 +72,58 @@ def reductions(logits: Tensor, best: Tensor, *, spread: bool) -> tuple[Reduction
 
     `best` are the largest of each row, (R, 1); `spread` asks for that too.
     """
-    rows = block_rows(logits)
-    blocks = zip(logits.split(rows), best.split(rows), strict=True)
-    total, products, mean, *more = joined_columns([_sums(*block, spread=spread) for block in blocks])
+    if logits.device.type == "cpu":
+        rows = block_rows(logits)
+        blocks = zip(logits.split(rows), best.split(rows), strict=True)
+        columns = joined_columns([_of_finite(*block, spread=spread) for block in blocks])
+        finite = columns[1].isfinite()
+        if not bool(finite.all()):
+            some = (~finite[:, 0]).nonzero()[:, 0]
+            for column, own in zip(columns, _of_any(logits[some], best[some], spread=spread), strict=True):
+                column[some] = own
+    else:
+        columns = _of_any(logits, best, spread=spread)
+    total, products, left, *more = columns
     log_rest = total.log()
-    known = Reductions([best, log_rest, log_rest - products / total, mean])
+    known = Reductions([best, log_rest, log_rest - products / total, left])
     if not spread:
         return known, None
-    squares = (more[0] / total).square_()
-    if logits.device.type != "cpu":
-        return known, Spread(squares, deviation_of(logits))
-    deviation = more[1] / logits.shape[1] ** 0.5
-    whole = mean.isfinite()
-    if not bool(whole.all()):
-        some = (~whole[:, 0]).nonzero()[:, 0]
-        deviation[some] = deviation_of(logits[some])
-    return known, Spread(squares, deviation)
+    mean, norm, deviation = more
+    return known, Spread(mean, (norm / total).square_(), deviation)
 
 
-def _sums(logits: Tensor, best: Tensor, *, spread: bool) -> list[Tensor]:
-    """Return sums over rows (r, V), (r, 1) each, of x = logits - best and p = exp(x).
+def _of_finite(logits: Tensor, best: Tensor, *, spread: bool) -> list[Tensor]:
+    """Return sums over rows of (r, V) finite logits, (r, 1) each, of x = logits - best and p = exp(x).
 
-    Of p; of p * x; the mean of x; for the spread the norm of p; and on a CPU that of x - mean, which is right
-    where all are finite.
+    Of p; of p * x; how many are left; for the spread the mean of x, the norm of p, and the standard deviation
+    of x. The second is NaN where a logit is not finite, and the others then mean nothing.
     """
     x = logits - best
-    mean = x.mean(-1, keepdim=True)
     p = x.exp()
+    more = []
     if spread:
-        # What adds nothing to a sum is zero in it; its square would be subnormal, which takes a CPU ten times
-        # as long.
+        mean = x.mean(-1, keepdim=True)
         torch.threshold_(p, _NO_PART, 0.0)
+        more = [mean, torch.linalg.vector_norm(p, dim=-1, keepdim=True)]
     total = p.sum(-1, keepdim=True)
-    more = [torch.linalg.vector_norm(p, dim=-1, keepdim=True)] if spread else []
+    products = p.mul_(x).sum(-1, keepdim=True)
+    if spread:
+        deviation = torch.linalg.vector_norm(x.sub_(mean), dim=-1, keepdim=True) / logits.shape[1] ** 0.5
+        more.append(deviation)
+    return [total, products, torch.full_like(best, logits.shape[1]), *more]
+
+
+def _of_any(logits: Tensor, best: Tensor, *, spread: bool) -> list[Tensor]:
+    """Return the same of rows in which some logits may be -inf."""
+    x = logits - best
+    p = x.exp()
     # 0 times -inf is NaN, and left out; that of a row with a NaN is in the total.
-    products = p.mul_(x).nansum(-1, keepdim=True)
-    if spread and logits.device.type == "cpu":
-        more.append(torch.linalg.vector_norm(x.sub_(mean), dim=-1, keepdim=True))
-    return [total, products, mean, *more]
+    sums = [p.sum(-1, keepdim=True), (p * x).nansum(-1, keepdim=True)]
+    sums.append((logits > float("-inf")).sum(-1, keepdim=True).to(logits.dtype))
+    if spread:
+        norm = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
+        sums += [x.mean(-1, keepdim=True), norm, deviation_of(logits)]
+    return sums
 
 
 def joined_columns(several: Sequence[Sequence[Tensor]]) -> list[Tensor]:

@@ -139,10 +139,11 @@ class SamplerChain:
         self, logits: Logits, parameters: Tensor, which: Sequence[int], rows: Sequence[int]
     ) -> Candidates:
         """Apply to some rows what acts on the whole vocabulary: what comes before the first truncation."""
-        if len(rows) < len(which):
+        copied = len(rows) < len(which)
+        if copied:
             index = on_device(rows, logits.device)
             logits, parameters = logits.select(index), parameters[index]
-        c = Candidates(logits.values, parameters, vocabulary=logits.vocab_size)
+        c = Candidates(logits.values, parameters, vocabulary=logits.vocab_size, own=copied)
         self._apply(c, [self._on_all[which[row]] for row in rows])
         return c
 

@@ -82,7 +82,8 @@ def test_reductions_are_those_of_float64(blocks: None) -> None:
     for row, deviation in zip(exact, found.deviation()[:, 0], strict=True):
         close(deviation, row[row > -INF].std(correction=0))
     known = found.reductions()
-    close(known.mean - known.log_rest, log_p.mean(-1, keepdim=True))
+    close(found.spread().mean - known.log_rest, log_p.mean(-1, keepdim=True))
+    assert torch.equal(found.left(), (logits > -INF).sum(-1, keepdim=True, dtype=torch.int32))
     rows, tokens = torch.tensor([1, 4, 1]), torch.tensor([[0, 1], [7, 8], [3, 4]])
     close(found.logprobs(rows, tokens), log_p[rows[:, None], tokens], atol=5e-6)
 

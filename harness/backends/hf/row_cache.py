@@ -70,7 +70,8 @@ class RowLayer(DynamicLayer):
     def move(self, sources: Tensor, targets: Tensor) -> None:
         """Copy rows; the sources are read before any target is written."""
         for buffer in (self._keys, self._values):
-            buffer[targets, :, : self._length] = buffer[sources, :, : self._length]
+            used = buffer[:, :, : self._length]
+            used.index_copy_(0, targets, used.index_select(0, sources))
 
     def _buffer(self, states: Tensor) -> Tensor:
         _, heads, _, width = states.shape

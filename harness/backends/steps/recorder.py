@@ -163,7 +163,7 @@ class Recorder:
                 "entropy": known.entropy[rows, 0],
                 "sum_p2": spread.squares[rows, 0],
                 "logit_std": spread.deviation[rows, 0],
-                "vocab_mean_logprob": (known.mean - known.log_rest)[rows, 0],
+                "vocab_mean_logprob": (spread.mean - known.log_rest)[rows, 0],
                 "top_ids": raw.top_ids[rows],
                 "top_logprobs": raw.top_logprobs[rows],
             }
@@ -223,7 +223,7 @@ def _columns(
         values = {
             "warped_logprob": logprob,
             "warped_entropy": raw.logits.entropy()[rows, 0],
-            "kept": _count_left(raw.logits)[rows],
+            "kept": raw.logits.left()[rows, 0],
             "kept_mass": torch.ones_like(logprob),
             "top_warped_logprobs": raw.top_logprobs[rows],
         }
@@ -254,7 +254,7 @@ def _of_warped(logits: Logits, raw: RawStep, raw_rows: Tensor) -> dict[str, Tens
 
     `raw_rows` (M,) are their rows in `raw`.
     """
-    kept, warped = _count_left(logits), logits.values
+    kept, warped = logits.left()[:, 0], logits.values
     if warped.device.type == "cpu" and bool((kept == warped.shape[1]).all()):
         mass = torch.ones_like(warped[:, 0])
     else:
@@ -292,11 +292,3 @@ def _of_truncated(truncated: TruncatedLogits, raw: RawStep, raw_rows: Tensor) ->
         "kept_mass": p.mul_(kept).sum(-1).clamp_(max=1.0),
         "warped_entropy": entropy_of(log_q),
     }
-
-
-def _count_left(logits: Logits) -> Tensor:
-    """Return (R,) int32, how many logits are above -inf; on a CPU their mean tells whether all are."""
-    values = logits.values
-    if values.device.type == "cpu" and bool(logits.reductions().mean.isfinite().all()):
-        return torch.full((len(values),), values.shape[1], dtype=torch.int32)
-    return (values > _NEG_INF).sum(-1, dtype=torch.int32)

@@ -66,6 +66,11 @@ class Sequences:
     seen: Sequence[int]
     ranks: Sequence[int] | None = None
 
+    def noise_keys(self) -> Tensor:
+        """Return their keys, (N,) int64, on the host."""
+        assert self.keys is not None, "samplers are for sampling"
+        return on_device(self.keys, "cpu")
+
     def select(self, members: Sequence[int]) -> Sequences:
         """Return some of them."""
         return Sequences(
@@ -265,7 +270,7 @@ def _sample(
         rows = on_device(some.rows, device)
         own_rows = [row_of[indices[n]] for n in members]
         own_index = on_device(own_rows, device)
-        keys = torch.tensor(some.keys)
+        keys = some.noise_keys()
         left = drawable.logits
         known = left if isinstance(left, TruncatedLogits) else Logits(left)
         every = own_rows == list(range(len(drawable.rows)))
@@ -341,5 +346,5 @@ def _choose(logits: Logits, rows: Sequence[int], sequences: Sequences, step: int
         return tokens_of_rank(_rows_of(logits.values, rows), sequences.ranks)
     if sequences.keys is None:
         return logits.first_best(on_device(rows, logits.device))
-    keys = torch.tensor(sequences.keys)
+    keys = sequences.noise_keys()
     return draw(_rows_of(logits.values, rows), keys, step)
