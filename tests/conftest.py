@@ -42,8 +42,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--slow-share 3` runs every third case of each slow test."""
-    parser.addoption("--slow-share", type=int, default=1, help="run every N-th case of each slow test")
+    """`--slow-share 3` runs every third of the slow cases of each file."""
+    parser.addoption("--slow-share", type=int, default=1, help="run every N-th of the slow cases of each file")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow: Counter[str] = Counter()
     left = []
     for item in items:
-        name = item.nodeid.partition("[")[0]
+        name = item.nodeid.partition("::")[0]
         if item.get_closest_marker("slow"):
             if slow[name] % config.getoption("--slow-share"):
                 left.append(item)

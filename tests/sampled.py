@@ -51,5 +51,5 @@ def dense(groups: Sequence[Drawable], logits: torch.Tensor) -> torch.Tensor:
         if isinstance(left, TruncatedLogits):
             everything[rows] = everything[rows].scatter_(1, left.tokens, left.logits)
         else:
-            everything[rows] = left
+            everything[rows] = left.values
     return everything

@@ -57,24 +57,15 @@ class Candidates:
         *,
         vocabulary: int,
         totals: Totals | None = None,
-        own: bool = False,
     ) -> None:
-        """Take the logits of rows.
-
-        Args:
-            logits: (M, n).
-            parameters: (M, len(PARAMETERS)).
-            vocabulary: number of tokens of the model.
-            totals: of the rows, where n is partial.
-            own: `logits` are no one else's, and may be written into.
-        """
+        """`parameters` are (M, len(PARAMETERS)); `totals` are those of the rows where n is partial."""
         self.logits = logits
         self.vocabulary = vocabulary
         self.excluded: Tensor | None = None
         self.before_adaptive: Tensor | None = None
         self._parameters, self._totals = parameters, totals
         self._rows: Any = slice(None)  # those of `totals` that these are
-        self._own = own
+        self._own = False  # whether `logits` are no one else's, and may be written into
         partial = totals is not None and logits.shape[1] < vocabulary
         shape = (len(logits), 1)
         self._complete = not partial
@@ -178,12 +169,11 @@ class Candidates:
 
     def divide(self, divisor: Tensor) -> None:
         """Divide the logits by (M, 1) positive numbers."""
-        if self.acting is not self._everywhere:
-            self.change(self.logits / divisor)
-        elif self._own:  # what was removed stays so
-            self.logits.div_(divisor)
+        logits = self.logits / divisor
+        if self.acting is self._everywhere:  # what was removed stays so
+            self.logits, self._own = logits, True
         else:
-            self.logits, self._own = self.logits / divisor, True
+            self.change(logits)
 
     def change(self, logits: Tensor) -> None:
         """Take new logits; removed tokens stay removed."""

@@ -109,11 +109,11 @@ def draw(logits: Tensor | Logits | TruncatedLogits, keys: Tensor, step: int) -> 
     if isinstance(logits, TruncatedLogits):
         best = gumbel(state, logits.tokens).add_(logits.logits).argmax(dim=-1, keepdim=True)
         return logits.tokens.gather(1, best)[:, 0]
-    values = logits.values
-    grouped = values.shape[1] >= 2 * GROUP_SIZE * _LIKELY_GROUPS
-    if device.type != "cpu" or values.numel() < _FEW or not grouped:
-        return _draw_plainly(values, state)
-    return _draw_of_all(values, logits.maxima(), state)
+    vocabulary = logits.vocab_size
+    few = len(logits) * vocabulary < _FEW or vocabulary < 2 * GROUP_SIZE * _LIKELY_GROUPS
+    if device.type != "cpu" or few:
+        return _draw_plainly(logits.values, state)
+    return _draw_of_all(logits, state)
 
 
 def _draw_plainly(logits: Tensor, state: Tensor) -> Tensor:
@@ -127,23 +127,22 @@ def _draw_plainly(logits: Tensor, state: Tensor) -> Tensor:
     return torch.cat(tokens)
 
 
-def _draw_of_all(logits: Tensor, maxima: Tensor, state: Tensor) -> Tensor:
+def _draw_of_all(logits: Logits, state: Tensor) -> Tensor:
     """Return the same, with noise computed only of tokens that may win.
 
     A token wins with noise of at least the best score among likely tokens less the largest logit of its
-    group (`maxima`), that is with a hash from some number on; the highest 31 bits of which are compared for
-    all tokens.
+    group, that is with a hash from some number on; the highest 31 bits of which are compared for all tokens.
     """
-    vocabulary = logits.shape[1]
+    vocabulary, maxima = logits.vocab_size, logits.maxima()
     groups = maxima.topk(_LIKELY_GROUPS, sorted=False).indices
     likely = group_members(groups[:, :, None], vocabulary).flatten(1)
-    scores = gumbel(state, likely).add_(logits.gather(1, likely))
+    scores = gumbel(state, likely).add_(logits.at(torch.arange(len(logits))[:, None], likely))
     least = scores.amax(-1, keepdim=True)
     if not bool((least.isfinite() & maxima.amax(-1, keepdim=True).isfinite()).all()):
-        return _draw_plainly(logits, state)
+        return _draw_plainly(logits.values, state)
     high = (maxima - least).exp_().neg_().exp_().mul_(2.0**31).floor_()  # u of the noise, see `_uniform`
     from_hash = (high.long() - 1).clamp_(min=0).sub_(1 << 30).mul_(1 << 33)
-    rows = block_rows(logits, share=0.5)  # hashes are int64
+    rows = block_rows(maxima, share=0.5 / GROUP_SIZE)  # hashes are int64, sixteen a group
     counters = _counters(vocabulary, logits.device)
     found = [
         group_maxima(_mix_high(states + counters).bitwise_xor_(_SIGN)) >= some
@@ -151,7 +150,7 @@ def _draw_of_all(logits: Tensor, maxima: Tensor, state: Tensor) -> Tensor:
     ]
     row, group = torch.cat(found).nonzero().unbind(1)
     tokens = group_members(group[:, None], vocabulary)
-    scores = gumbel(state[row], tokens).add_(logits[row[:, None], tokens])
+    scores = gumbel(state[row], tokens).add_(logits.at(row[:, None], tokens))
     best = torch.full_like(least[:, 0], -math.inf).scatter_reduce(0, row, scores.amax(-1), "amax")
     # Of equal scores the lowest token id, as argmax returns.
     first = torch.where(scores == best[row, None], tokens, vocabulary).amin(-1)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from harness.decoding.reductions import Reductions, Spread, joined_columns, log_probs, reductions
+from harness.decoding.reductions import (
+    Reductions,
+    Spread,
+    joined_columns,
+    log_probs,
+    log_totals,
+    reductions,
+    reductions_and_spread,
+)
 from harness.decoding.row_blocks import GROUP_SIZE, block_rows, first_argmax, group_maxima
 
 SHARED_TOP = 128
@@ -36,6 +44,9 @@ class Logits:
         self._spread: Spread | None = None
         self._maxima: Tensor | None = None
         self._top: dict[int, TopTokens] = {}
+
+    def __len__(self) -> int:
+        return len(self._values)
 
     @property
     def values(self) -> Tensor:
@@ -83,14 +94,13 @@ class Logits:
     def reductions(self) -> Reductions:
         """Return what is known of the whole rows."""
         if self._reductions is None:
-            self._reductions, _ = reductions(self.values, self.best(), spread=False)
+            self._reductions = reductions(self.blocks(), self.best())
         return self._reductions
 
     def spread(self) -> Spread:
         """Return what is known besides, computed together with the reductions."""
         if self._spread is None:
-            self._reductions, self._spread = reductions(self.values, self.best(), spread=True)
-            assert self._spread is not None
+            self._reductions, self._spread = reductions_and_spread(self.values, self.best())
         return self._spread
 
     def log_total(self) -> Tensor:
@@ -99,21 +109,12 @@ class Logits:
 
     def log_total_at(self, temperatures: Tensor) -> Tensor:
         """Return (R, 1), the log of the sum of exp(logits / temperature), at (R, 1) positive ones."""
-        best, rows = self.best() / temperatures, block_rows(self._values)
-        totals = []
-        for start in range(0, len(best), rows):
-            some = slice(start, start + rows)
-            x = (self._rows(some) / temperatures[some]).sub_(best[some])
-            totals.append(x.exp_().sum(-1, keepdim=True))
-        return torch.cat(totals).log_().add_(best)
+        divided = self.divided(temperatures)
+        return log_totals(divided.blocks(), divided.best())
 
     def entropy(self) -> Tensor:
         """Return (R, 1) nats, the entropy of softmax(logits)."""
         return self.reductions().entropy
-
-    def left(self) -> Tensor:
-        """Return (R, 1) int32, how many logits are above -inf."""
-        return self.reductions().left.int()
 
     def squares(self) -> Tensor:
         """Return (R, 1), the sum of the squares of softmax(logits)."""
@@ -133,12 +134,24 @@ class Logits:
 
     def logprobs(self, rows: Tensor, tokens: Tensor) -> Tensor:
         """Return (N, n) log-probabilities of tokens (N, n) in some rows (N,)."""
-        logits = self.values[rows[:, None], tokens]
-        return log_probs(logits, self.reductions().select(rows))
+        return log_probs(self.at(rows[:, None], tokens), self.reductions().select(rows))
+
+    def at(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Return the logits of tokens in rows, of the shape to which these broadcast."""
+        return self.values[rows, tokens]
+
+    def blocks(self) -> Iterator[Tensor]:
+        """Return the rows, a few at a time."""
+        rows = block_rows(self._values)
+        return (self._rows(slice(start, start + rows)) for start in range(0, max(1, len(self)), rows))
 
     def _rows(self, some: slice) -> Tensor:
         """Return some of the rows' values."""
         return self.values[some]
+
+    def divided(self, divisors: Tensor) -> Logits:
+        """Return the logits divided by (R, 1) positive numbers: only where their values are used."""
+        return _DividedLogits(self, divisors)
 
     def select(self, index: Tensor) -> Logits:
         """Return some rows (M,), which share the reductions of all rows; a row may be repeated."""
@@ -153,6 +166,9 @@ class _SelectedLogits(Logits):
         self._source, self._index = source, index
         self._selected: Tensor | None = None
 
+    def __len__(self) -> int:
+        return len(self._index)
+
     @property
     def values(self) -> Tensor:
         if self._selected is None:
@@ -164,6 +180,9 @@ class _SelectedLogits(Logits):
             return self._source.top(count).select(self._index)
         return super().top(count)
 
+    def maxima(self) -> Tensor:
+        return self._source.maxima().index_select(0, self._index)
+
     def best(self) -> Tensor:
         return self._source.best()[self._index]
 
@@ -173,11 +192,52 @@ class _SelectedLogits(Logits):
     def spread(self) -> Spread:
         return self._source.spread().select(self._index)
 
+    def at(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        return self._source.at(self._index[rows], tokens)
+
     def _rows(self, some: slice) -> Tensor:
+        if self._selected is not None:
+            return self._selected[some]
         return self._source.values.index_select(0, self._index[some])
 
     def select(self, index: Tensor) -> Logits:
         return _SelectedLogits(self._source, self._index[index])
+
+
+class _DividedLogits(Logits):
+    """Other logits divided by positive numbers: division keeps their order, and so the largest ones."""
+
+    def __init__(self, source: Logits, divisors: Tensor) -> None:
+        super().__init__(source._values)
+        self._source, self._divisors = source, divisors
+        self._divided: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self._divisors)
+
+    @property
+    def values(self) -> Tensor:
+        if self._divided is None:
+            self._divided = self._source.values / self._divisors
+        return self._divided
+
+    def maxima(self) -> Tensor:
+        return self._source.maxima() / self._divisors
+
+    def top(self, count: int) -> TopTokens:
+        top = self._source.top(count)
+        return TopTokens(top.tokens, top.logits / self._divisors)
+
+    def best(self) -> Tensor:
+        return self._source.best() / self._divisors
+
+    def at(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        return self._source.at(rows, tokens) / self._divisors[rows, 0]
+
+    def _rows(self, some: slice) -> Tensor:
+        if self._divided is not None:
+            return self._divided[some]
+        return self._source._rows(some) / self._divisors[some]
 
 
 class _JoinedLogits(Logits):
@@ -187,6 +247,9 @@ class _JoinedLogits(Logits):
         super().__init__(parts[0]._values)
         self._parts = parts
         self._joined: Tensor | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
 
     @property
     def values(self) -> Tensor:
@@ -199,6 +262,11 @@ class _JoinedLogits(Logits):
             tops = [part.top(count) for part in self._parts]
             self._top[count] = TopTokens(*(torch.cat(columns) for columns in zip(*tops, strict=True)))
         return self._top[count]
+
+    def maxima(self) -> Tensor:
+        if self._maxima is None:
+            self._maxima = torch.cat([part.maxima() for part in self._parts])
+        return self._maxima
 
     def best(self) -> Tensor:
         return torch.cat([part.best() for part in self._parts])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 import torch
@@ -11,17 +11,14 @@ from torch import Tensor
 from harness.decoding.row_blocks import block_rows
 
 _NO_PART = 1e-18
-"""Share of the likeliest token's probability up to which a token adds nothing to a sum of float32.
-
-The square of a smaller one would be subnormal, which takes a CPU ten times as long.
-"""
+"""Share of the likeliest token's probability up to which a token adds nothing to a sum of float32."""
 
 
 class Reductions:
     """What is known of whole rows of logits x, in columns of one tensor: rows are selected in one call."""
 
     def __init__(self, columns: Sequence[Tensor] | Tensor) -> None:
-        """Take `best`, `log_rest`, `entropy` and `left`, (R, 1) each, or a tensor (R, 4) of them."""
+        """Take `best`, `log_rest`, `entropy` and `mean`, (R, 1) each, or a tensor (R, 4) of them."""
         self.columns = columns if isinstance(columns, Tensor) else torch.cat(tuple(columns), dim=1)
 
     @property
@@ -40,8 +37,8 @@ class Reductions:
         return self.columns[:, 2:3]
 
     @property
-    def left(self) -> Tensor:
-        """(R, 1), how many logits are above -inf, as a float."""
+    def mean(self) -> Tensor:
+        """(R, 1), of x - best."""
         return self.columns[:, 3:4]
 
     def select(self, index: Tensor) -> Self:
@@ -53,12 +50,10 @@ class Spread(NamedTuple):
     """What is known besides of rows that a model gave, (R, 1) each.
 
     Attributes:
-        mean: of x - best, over the vocabulary.
         squares: the sum of the squared probabilities.
         deviation: the population's standard deviation of the logits above -inf.
     """
 
-    mean: Tensor
     squares: Tensor
     deviation: Tensor
 
@@ -67,63 +62,76 @@ class Spread(NamedTuple):
         return type(self)(*(column[index] for column in self))
 
 
-def reductions(logits: Tensor, best: Tensor, *, spread: bool) -> tuple[Reductions, Spread | None]:
-    """Return what is known of whole rows of (R, V) logits; NaN of rows with a NaN or +inf, or all -inf.
+def reductions(blocks: Iterable[Tensor], best: Tensor) -> Reductions:
+    """Return what is known of whole rows of logits; NaN of rows with a NaN or +inf, or all -inf.
 
-    `best` are the largest of each row, (R, 1); `spread` asks for that too.
+    Args:
+        blocks: the rows, a few at a time, (r, V) each.
+        best: (R, 1), the largest of each row.
     """
-    if logits.device.type == "cpu":
-        rows = block_rows(logits)
-        blocks = zip(logits.split(rows), best.split(rows), strict=True)
-        columns = joined_columns([_of_finite(*block, spread=spread) for block in blocks])
-        finite = columns[1].isfinite()
-        if not bool(finite.all()):
-            some = (~finite[:, 0]).nonzero()[:, 0]
-            for column, own in zip(columns, _of_any(logits[some], best[some], spread=spread), strict=True):
-                column[some] = own
-    else:
-        columns = _of_any(logits, best, spread=spread)
-    total, products, left, *more = columns
+    return _known(best, _sums_of(blocks, best, spread=False))
+
+
+def log_totals(blocks: Iterable[Tensor], best: Tensor) -> Tensor:
+    """Return (R, 1), the log of the sum of exp(logits) of the same rows."""
+    totals = [(block - own).exp_().sum(-1, keepdim=True) for block, own in _with_best(blocks, best)]
+    return torch.cat(totals).log_().add_(best)
+
+
+def reductions_and_spread(logits: Tensor, best: Tensor) -> tuple[Reductions, Spread]:
+    """Return the same of (R, V) logits, and what else is known of rows that a model gave."""
+    total, products, mean, *more = _sums_of(logits.split(block_rows(logits)), best, spread=True)
+    known = _known(best, [total, products, mean])
+    squares = (more[0] / total).square_()
+    if logits.device.type != "cpu":
+        return known, Spread(squares, deviation_of(logits))
+    deviation = more[1] / logits.shape[1] ** 0.5
+    whole = mean.isfinite()
+    if not bool(whole.all()):
+        some = (~whole[:, 0]).nonzero()[:, 0]
+        deviation[some] = deviation_of(logits[some])
+    return known, Spread(squares, deviation)
+
+
+def _known(best: Tensor, sums: Sequence[Tensor]) -> Reductions:
+    total, products, mean = sums
     log_rest = total.log()
-    known = Reductions([best, log_rest, log_rest - products / total, left])
-    if not spread:
-        return known, None
-    mean, norm, deviation = more
-    return known, Spread(mean, (norm / total).square_(), deviation)
+    return Reductions([best, log_rest, log_rest - products / total, mean])
 
 
-def _of_finite(logits: Tensor, best: Tensor, *, spread: bool) -> list[Tensor]:
-    """Return sums over rows of (r, V) finite logits, (r, 1) each, of x = logits - best and p = exp(x).
+def _sums_of(blocks: Iterable[Tensor], best: Tensor, *, spread: bool) -> list[Tensor]:
+    """Return the sums of all blocks, (R, 1) each."""
+    return joined_columns([_sums(block, own, spread=spread) for block, own in _with_best(blocks, best)])
 
-    Of p; of p * x; how many are left; for the spread the mean of x, the norm of p, and the standard deviation
-    of x. The second is NaN where a logit is not finite, and the others then mean nothing.
+
+def _with_best(blocks: Iterable[Tensor], best: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return each block of rows, and the largest logits of these, (r, 1)."""
+    start = 0
+    for block in blocks:
+        yield block, best[start : start + len(block)]
+        start += len(block)
+
+
+def _sums(logits: Tensor, best: Tensor, *, spread: bool) -> list[Tensor]:
+    """Return sums over rows (r, V), (r, 1) each, of x = logits - best and p = exp(x).
+
+    Of p; of p * x; the mean of x; for the spread the norm of p; and on a CPU that of x - mean, which is right
+    where all are finite.
     """
     x = logits - best
+    mean = x.mean(-1, keepdim=True)
     p = x.exp()
-    more = []
     if spread:
-        mean = x.mean(-1, keepdim=True)
+        # What adds nothing to a sum is zero in it; its square would be subnormal, which takes a CPU ten times
+        # as long.
         torch.threshold_(p, _NO_PART, 0.0)
-        more = [mean, torch.linalg.vector_norm(p, dim=-1, keepdim=True)]
     total = p.sum(-1, keepdim=True)
-    products = p.mul_(x).sum(-1, keepdim=True)
-    if spread:
-        deviation = torch.linalg.vector_norm(x.sub_(mean), dim=-1, keepdim=True) / logits.shape[1] ** 0.5
-        more.append(deviation)
-    return [total, products, torch.full_like(best, logits.shape[1]), *more]
-
-
-def _of_any(logits: Tensor, best: Tensor, *, spread: bool) -> list[Tensor]:
-    """Return the same of rows in which some logits may be -inf."""
-    x = logits - best
-    p = x.exp()
+    more = [torch.linalg.vector_norm(p, dim=-1, keepdim=True)] if spread else []
     # 0 times -inf is NaN, and left out; that of a row with a NaN is in the total.
-    sums = [p.sum(-1, keepdim=True), (p * x).nansum(-1, keepdim=True)]
-    sums.append((logits > float("-inf")).sum(-1, keepdim=True).to(logits.dtype))
-    if spread:
-        norm = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
-        sums += [x.mean(-1, keepdim=True), norm, deviation_of(logits)]
-    return sums
+    products = p.mul_(x).nansum(-1, keepdim=True)
+    if spread and logits.device.type == "cpu":
+        more.append(torch.linalg.vector_norm(x.sub_(mean), dim=-1, keepdim=True))
+    return [total, products, mean, *more]
 
 
 def joined_columns(several: Sequence[Sequence[Tensor]]) -> list[Tensor]:

@@ -61,18 +61,18 @@ class Drawable(NamedTuple):
 
     Attributes:
         rows: which of the rows that were asked for.
-        logits: (M, V) where nothing was removed, else the tokens that are left.
+        logits: (M, V) of the whole vocabulary, or of the tokens that may be left.
         before_adaptive: log-probabilities before adaptive_p, of the same tokens; None without it.
     """
 
     rows: list[int]
-    logits: Tensor | TruncatedLogits
+    logits: Logits | TruncatedLogits
     before_adaptive: Tensor | None
 
     def logprobs(self, rows: Tensor, tokens: Tensor) -> Tensor:
         """Return (N,) log-probabilities of tokens in some rows, before adaptive_p where it acts."""
         values = self.before_adaptive
-        left = self.logits.logits if isinstance(self.logits, TruncatedLogits) else self.logits
+        left = self.logits.logits if isinstance(self.logits, TruncatedLogits) else self.logits.values
         if values is None:
             values = left - left.logsumexp(-1, keepdim=True)
         if isinstance(self.logits, TruncatedLogits):
@@ -100,6 +100,7 @@ class SamplerChain:
         self._names, turns = common_order([one.steps for one in strategies])
         whole = [0 if one.cuts and one.divides_only else len(one.before_cuts) for one in strategies]
         self._on_all = [own[:count] for own, count in zip(turns, whole, strict=True)]
+        self._divide_only = [not one.cuts and one.divides_only for one in strategies]
         self._on_top = [own[count:] for own, count in zip(turns, whole, strict=True)]
 
     def __call__(
@@ -117,9 +118,14 @@ class SamplerChain:
             index = on_device(rows, logits.device)
             for name, column in values.items():
                 parameters[index, PARAMETERS.index(name)] = column
-        reshaped = [row for row, one in enumerate(which) if self._on_all[one]]
+        divided = [row for row, one in enumerate(which) if self._divide_only[one]]
+        reshaped = [row for row, one in enumerate(which) if self._on_all[one] and not self._divide_only[one]]
         truncated = [row for row, one in enumerate(which) if self._strategies[one].cuts]
         found: list[Drawable] = []
+        if divided:
+            index = on_device(divided, logits.device)
+            left = logits.select(index).divided(parameters[index, :1])
+            found.append(Drawable(divided, left, None))
         parts = [(row, row) for row in truncated if not self._on_all[which[row]]]
         some = _Rows(parameters, which, [(logits, parts)])
         if reshaped:
@@ -128,22 +134,21 @@ class SamplerChain:
             some.add(Logits(whole.logits), [(row, place[row]) for row in truncated if row in place])
             if done := [row for row in reshaped if not self._strategies[which[row]].cuts]:
                 mix_excluded(whole)
-                left, before = whole.logits, whole.before_adaptive
+                scores, before = whole.logits, whole.before_adaptive
                 if len(done) < len(reshaped):
                     index = on_device([place[row] for row in done], logits.device)
-                    left, before = left[index], None if before is None else before[index]
-                found.append(Drawable(done, left, before))
+                    scores, before = scores[index], None if before is None else before[index]
+                found.append(Drawable(done, Logits(scores), before))
         return found + (self._truncated(some) if truncated else [])
 
     def _whole(
         self, logits: Logits, parameters: Tensor, which: Sequence[int], rows: Sequence[int]
     ) -> Candidates:
         """Apply to some rows what acts on the whole vocabulary: what comes before the first truncation."""
-        copied = len(rows) < len(which)
-        if copied:
+        if len(rows) < len(which):
             index = on_device(rows, logits.device)
             logits, parameters = logits.select(index), parameters[index]
-        c = Candidates(logits.values, parameters, vocabulary=logits.vocab_size, own=copied)
+        c = Candidates(logits.values, parameters, vocabulary=logits.vocab_size)
         self._apply(c, [self._on_all[which[row]] for row in rows])
         return c
 

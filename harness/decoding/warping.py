@@ -23,7 +23,7 @@ def warp(
     """
     warped = processors(texts, logits, own)
     if processors.samplers is None:
-        return [Drawable(list(range(len(numbers))), warped, None)]
+        return [Drawable(list(range(len(numbers))), Logits(warped), None)]
     rows = list(range(len(numbers)))
     state = processors.state
     states = [StateOfRows(rows, state.parameters(numbers, texts))] if state.needed else []
@@ -40,12 +40,13 @@ def after_samplers(
     before = None
     if any(one.before_adaptive is not None for one in found):
         before = _spread(found, [one.before_adaptive for one in found], like)
-    return [Drawable(list(range(len(like))), processors.after(texts, whole(found, like)), before)]
+    scores = processors.after(texts, whole(found, like))
+    return [Drawable(list(range(len(like))), Logits(scores), before)]
 
 
 def whole(found: Sequence[Drawable], like: Tensor) -> Tensor:
     """Return the results over the vocabulary, (R, V) like these logits, -inf where a token was removed."""
-    columns = [one.logits.logits if isinstance(one.logits, TruncatedLogits) else one.logits for one in found]
+    columns = [left.logits if isinstance(left, TruncatedLogits) else left.values for _, left, _ in found]
     return _spread(found, columns, like)
 
 

@@ -82,8 +82,7 @@ def test_reductions_are_those_of_float64(blocks: None) -> None:
     for row, deviation in zip(exact, found.deviation()[:, 0], strict=True):
         close(deviation, row[row > -INF].std(correction=0))
     known = found.reductions()
-    close(found.spread().mean - known.log_rest, log_p.mean(-1, keepdim=True))
-    assert torch.equal(found.left(), (logits > -INF).sum(-1, keepdim=True, dtype=torch.int32))
+    close(known.mean - known.log_rest, log_p.mean(-1, keepdim=True))
     rows, tokens = torch.tensor([1, 4, 1]), torch.tensor([[0, 1], [7, 8], [3, 4]])
     close(found.logprobs(rows, tokens), log_p[rows[:, None], tokens], atol=5e-6)
 
@@ -177,3 +176,37 @@ def test_what_is_drawn_does_not_depend_on_the_blocks(blocks: None) -> None:
     keys = torch.arange(9) * 0x1234567 - 5
     noise = gumbel(step_state(keys, 3)[:, None], torch.arange(331)[None])
     assert torch.equal(draw(logits, keys, 3), (noise + logits).argmax(-1))
+
+
+@pytest.mark.parametrize("few", [0, 1 << 30])
+def test_rows_that_are_selected_and_divided_are_as_if_they_were_computed(
+    few: int, blocks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is computed of them until it is asked for, and then from what is known of their source."""
+    monkeypatch.setattr(gumbel_in_torch, "_FEW", few)
+    values, other = logits_of(7, 1031), logits_of(2, 1031, seed=1)
+    values[1, ::3] = -INF
+    values[4, -1] = 40.0
+    values[5] = values[5].round()
+    index = torch.tensor([5, 1, 8, 1, 4, 0])
+    rows = torch.cat([values, other])[index]
+    divisors = torch.tensor([0.7, 0.7, 1.0, 3.0, 1e-3, 1.3])[:, None]
+    joint = joined([Logits(values), Logits(other)])
+    joint.spread()
+    selected = joint.select(index)
+    for found, exact in ((selected, rows), (selected.divided(divisors), rows / divisors)):
+        plain = Logits(exact)
+        assert len(found) == len(exact)
+        assert torch.equal(found.maxima(), group_maxima(exact))
+        assert torch.equal(found.best(), exact.amax(-1, keepdim=True))
+        assert torch.equal(found.top(9).logits, exact.topk(9).values)
+        assert torch.equal(torch.cat(list(found.blocks())), exact)
+        some, tokens = torch.tensor([[3], [0]]), torch.tensor([[7, 1030], [2, 2]])
+        assert torch.equal(found.at(some, tokens), exact[some, tokens])
+        for name in ("log_total", "entropy", "squares", "deviation"):
+            torch.testing.assert_close(getattr(found, name)(), getattr(plain, name)(), atol=2e-6, rtol=2e-6)
+        torch.testing.assert_close(found.logprobs(some[:, 0], tokens), plain.logprobs(some[:, 0], tokens))
+        for step in range(20):
+            keys = torch.arange(len(exact)) * 0x7654321 + step
+            assert torch.equal(draw(found, keys, step), draw(exact, keys, step))
+        assert torch.equal(found.values, exact)

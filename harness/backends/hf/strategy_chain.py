@@ -14,6 +14,7 @@ from harness.backends.steps.strategy_processors import strategy_processors
 from harness.decoding.branches import tokens_of_rank
 from harness.decoding.gumbel import draw
 from harness.decoding.gumbel_numpy import key_of_step, noise_key
+from harness.decoding.logits import Logits
 from harness.decoding.sampler_chain import Drawable
 from harness.decoding.texts import Texts
 from harness.decoding.warping import note_chosen, warp, whole
@@ -67,11 +68,11 @@ class StrategyChain:
                     left, torch.tensor([keys[row] for row in rows], device=self._device), step
                 )
                 continue
-            assert isinstance(left, Tensor), "samplers are for sampling"
+            assert isinstance(left, Logits), "samplers are for sampling"
             if self._ranks is not None and step == 0:
-                tokens[index] = tokens_of_rank(left, [self._ranks[numbers[row]] for row in rows])
+                tokens[index] = tokens_of_rank(left.values, [self._ranks[numbers[row]] for row in rows])
             else:
-                tokens[index] = left.argmax(-1)
+                tokens[index] = left.values.argmax(-1)
         return tokens
 
     def _texts(self, generated: Mapping[int, Sequence[int]]) -> Texts:
@@ -92,15 +93,16 @@ class StrategyChain:
             if self._draws:
                 tokens[index.to(self._device)] = draw(left, keys[index].to(self._device), 0)
             else:
-                assert isinstance(left, Tensor), "samplers are for sampling"
-                tokens[index.to(self._device)] = left.argmax(-1)
+                assert isinstance(left, Logits), "samplers are for sampling"
+                tokens[index.to(self._device)] = left.values.argmax(-1)
         return tokens
 
     def probabilities(self, found: Sequence[Drawable], logits: Tensor) -> Tensor:
         """Return (R, V) what tokens are drawn from; of a strategy that draws nothing, its choice alone."""
         only = found[0]
         unmoved = len(found) == 1 and only.rows == list(range(len(logits)))
-        everything = only.logits if unmoved and isinstance(only.logits, Tensor) else whole(found, logits)
+        left = only.logits
+        everything = left.values if unmoved and isinstance(left, Logits) else whole(found, logits)
         if everything.device.type == "mps":  # has no float64
             everything = everything.cpu()
         if self._draws:

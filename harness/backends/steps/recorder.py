@@ -163,7 +163,7 @@ class Recorder:
                 "entropy": known.entropy[rows, 0],
                 "sum_p2": spread.squares[rows, 0],
                 "logit_std": spread.deviation[rows, 0],
-                "vocab_mean_logprob": (spread.mean - known.log_rest)[rows, 0],
+                "vocab_mean_logprob": (known.mean - known.log_rest)[rows, 0],
                 "top_ids": raw.top_ids[rows],
                 "top_logprobs": raw.top_logprobs[rows],
             }
@@ -223,20 +223,20 @@ def _columns(
         values = {
             "warped_logprob": logprob,
             "warped_entropy": raw.logits.entropy()[rows, 0],
-            "kept": raw.logits.left()[rows, 0],
+            "kept": _count_left(raw.logits)[rows],
             "kept_mass": torch.ones_like(logprob),
             "top_warped_logprobs": raw.top_logprobs[rows],
         }
     else:
         known = Logits(warped) if isinstance(warped, Tensor) else warped
-        count = len(known.logits if isinstance(known, TruncatedLogits) else known.values)
+        count = len(known.logits if isinstance(known, TruncatedLogits) else known)
         raw_rows = rows.new_zeros(count).scatter_(0, warped_rows, rows)
         if isinstance(known, TruncatedLogits):
             by_row = _of_truncated(known, raw, raw_rows)
             chosen = known.select(warped_rows).logits_of(tokens[:, None])[:, 0]
         else:
             by_row = _of_warped(known, raw, raw_rows)
-            chosen = known.values[warped_rows, tokens]
+            chosen = known.at(warped_rows, tokens)
         values = {name: column[warped_rows] for name, column in by_row.items()}
         values["warped_logprob"] = chosen - values.pop("log_total")
     if allowed_logprob is not None:
@@ -254,12 +254,12 @@ def _of_warped(logits: Logits, raw: RawStep, raw_rows: Tensor) -> dict[str, Tens
 
     `raw_rows` (M,) are their rows in `raw`.
     """
-    kept, warped = logits.left()[:, 0], logits.values
-    if warped.device.type == "cpu" and bool((kept == warped.shape[1]).all()):
-        mass = torch.ones_like(warped[:, 0])
+    kept = _count_left(logits)
+    if logits.device.type == "cpu" and bool((kept == logits.vocab_size).all()):
+        mass = torch.ones(len(logits), dtype=logits.dtype)
     else:
-        mass = _mass_left(warped, raw, raw_rows)
-    alternatives = logits.logprobs(torch.arange(len(warped), device=warped.device), raw.top_ids[raw_rows])
+        mass = _mass_left(logits.values, raw, raw_rows)
+    alternatives = logits.logprobs(torch.arange(len(logits), device=logits.device), raw.top_ids[raw_rows])
     return {
         "log_total": logits.log_total()[:, 0],
         "top_warped_logprobs": alternatives,
@@ -292,3 +292,10 @@ def _of_truncated(truncated: TruncatedLogits, raw: RawStep, raw_rows: Tensor) ->
         "kept_mass": p.mul_(kept).sum(-1).clamp_(max=1.0),
         "warped_entropy": entropy_of(log_q),
     }
+
+
+def _count_left(logits: Logits) -> Tensor:
+    """Return (R,) int32, how many logits are above -inf; on a CPU their mean tells whether all are."""
+    if logits.device.type == "cpu" and bool(logits.reductions().mean.isfinite().all()):
+        return torch.full((len(logits),), logits.vocab_size, dtype=torch.int32)
+    return (logits.values > _NEG_INF).sum(-1, dtype=torch.int32)

@@ -14,7 +14,7 @@ from harness.decoding.branches import tokens_of_rank
 from harness.decoding.gumbel import draw
 from harness.decoding.logits import Logits
 from harness.decoding.processors import Processors
-from harness.decoding.sampler_chain import Drawable, StateOfRows, TruncatedLogits, sampler_chain
+from harness.decoding.sampler_chain import Drawable, StateOfRows, sampler_chain
 from harness.decoding.texts import Texts
 from harness.decoding.upload import on_device
 from harness.decoding.warping import after_samplers
@@ -271,8 +271,7 @@ def _sample(
         own_rows = [row_of[indices[n]] for n in members]
         own_index = on_device(own_rows, device)
         keys = some.noise_keys()
-        left = drawable.logits
-        known = left if isinstance(left, TruncatedLogits) else Logits(left)
+        known = drawable.logits
         every = own_rows == list(range(len(drawable.rows)))
         drawn = draw(known if every else known.select(own_index), keys, batch.step)
         own = None if allowed_logprob is None else allowed_logprob[on_device(members, device)]
@@ -333,18 +332,13 @@ def _distinct(values: Sequence[Key]) -> tuple[list[Key], list[int]]:
     return list(index_of), [index_of[value] for value in values]
 
 
-def _rows_of(values: Tensor, rows: Sequence[int]) -> Tensor:
-    """Return rows of (M, V) values, the values themselves where these are all of them in order."""
-    if list(rows) == list(range(len(values))):
-        return values
-    return values.index_select(0, on_device(rows, values.device))
-
-
 def _choose(logits: Logits, rows: Sequence[int], sequences: Sequences, step: int) -> Tensor:
     """Choose a token for each sequence from its row of the logits."""
+    index = on_device(rows, logits.device)
     if sequences.ranks is not None and step == 0:
-        return tokens_of_rank(_rows_of(logits.values, rows), sequences.ranks)
+        return tokens_of_rank(logits.select(index).values, sequences.ranks)
     if sequences.keys is None:
-        return logits.first_best(on_device(rows, logits.device))
+        return logits.first_best(index)
     keys = sequences.noise_keys()
-    return draw(_rows_of(logits.values, rows), keys, step)
+    every = list(rows) == list(range(len(logits)))
+    return draw(logits if every else logits.select(index), keys, step)
