@@ -29,6 +29,13 @@ _TOP_COUNTS = (SHARED_TOP, 1024, 8192)
 Of a vocabulary that is no larger all are looked at where the first do not decide.
 """
 
+_MANY_ROWS = 128
+"""Rows from which on half as many tokens are found first: of most rows these decide, and it takes less time
+than to look again at the others."""
+
+_TOP_COUNTS_OF_MANY = (SHARED_TOP // 2, 2 * SHARED_TOP, 1024, 8192)
+"""The counts for so many rows."""
+
 _NEEDS: Mapping[str, tuple[SamplerName, ...]] = {
     "log_total": (
         "top_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_a", "p_less", "mirostat", "tfs",
@@ -157,7 +164,7 @@ class SamplerChain:
         totals = self._totals(some)
         found: list[Drawable] = []
         rows = list(range(len(some.rows)))
-        for count in _levels(some.vocab_size):
+        for count in _levels(some.vocab_size, len(rows)):
             logits, parameters, sums = some.logits(rows), some.parameters, totals
             if len(rows) < len(some.which):
                 index = on_device(rows, parameters.device)
@@ -268,9 +275,11 @@ class _Rows:
         return joined(chosen)
 
 
-def _levels(vocabulary: int) -> list[int]:
-    """Return how many of the top tokens are looked at, one after the other."""
-    few = (SHARED_TOP,) if vocabulary <= _TOP_COUNTS[-1] else _TOP_COUNTS
+def _levels(vocabulary: int, rows: int) -> list[int]:
+    """Return how many of the top tokens of rows are looked at, one after the other."""
+    few: tuple[int, ...] = _TOP_COUNTS if rows < _MANY_ROWS else _TOP_COUNTS_OF_MANY
+    if vocabulary <= few[-1]:
+        few = few[:1]
     return [*(count for count in few if count < vocabulary), vocabulary]
 
 

@@ -52,8 +52,8 @@ def finished_sample(
         return Failure(HarnessError(f"{where}: {problem}"))
     text = detokenizer.output_text(prompt.ids, token_ids)
     tops = [] if steps.top_ids is None else steps.top_ids.tolist()
-    text_of = {token: detokenizer.token_text(token) for token in {token for step in tops for token in step}}
-    top_tokens = tuple(tuple([text_of[token] for token in step]) for step in tops)
+    text_of = {token: detokenizer.token_text(token) for token in set().union(*tops)}
+    top_tokens = tuple([tuple(map(text_of.__getitem__, step)) for step in tops])
     return Sample(
         prompt_id=prompt.id,
         sample=request.sample,
