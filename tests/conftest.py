@@ -43,7 +43,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--slow-share 3` runs every third of the slow cases of each file."""
-    parser.addoption("--slow-share", type=int, default=1, help="run every N-th of the slow cases of each file")
+    parser.addoption("--slow-share", type=int, default=1, help="run every N-th slow case of each file")
 
 
 @pytest.hookimpl(tryfirst=True)
