@@ -30,8 +30,10 @@ Of a vocabulary that is no larger all are looked at where the first do not decid
 """
 
 _MANY_ROWS = 128
-"""Rows from which on half as many tokens are found first: of most rows these decide, and it takes less time
-than to look again at the others."""
+"""Rows from which on half as many tokens are found first.
+
+These decide most rows; to find more for all of them would take longer than to look again at the others.
+"""
 
 _TOP_COUNTS_OF_MANY = (SHARED_TOP // 2, 2 * SHARED_TOP, 1024, 8192)
 """The counts for so many rows."""

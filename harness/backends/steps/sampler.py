@@ -270,10 +270,9 @@ def _sample(
         rows = on_device(some.rows, device)
         own_rows = [row_of[indices[n]] for n in members]
         own_index = on_device(own_rows, device)
-        keys = some.noise_keys()
         known = drawable.logits
         every = own_rows == list(range(len(drawable.rows)))
-        drawn = draw(known if every else known.select(own_index), keys, batch.step)
+        drawn = draw(known if every else known.select(own_index), some.noise_keys(), batch.step)
         own = None if allowed_logprob is None else allowed_logprob[on_device(members, device)]
         recorder.observe(some.numbers, raw, rows, drawn, known, own_index, own)
         _update_states(strategies, [which[indices[n]] for n in members], drawable, own_index, drawn, some)
@@ -339,6 +338,5 @@ def _choose(logits: Logits, rows: Sequence[int], sequences: Sequences, step: int
         return tokens_of_rank(logits.select(index).values, sequences.ranks)
     if sequences.keys is None:
         return logits.first_best(index)
-    keys = sequences.noise_keys()
     every = list(rows) == list(range(len(logits)))
-    return draw(logits if every else logits.select(index), keys, step)
+    return draw(logits if every else logits.select(index), sequences.noise_keys(), step)
