@@ -145,7 +145,7 @@ def _draw_of_all(logits: Logits, state: Tensor) -> Tensor:
     rows = block_rows(maxima, share=0.5 / GROUP_SIZE)  # hashes are int64, sixteen a group
     counters = _counters(vocabulary, logits.device)
     found = [
-        group_maxima(_mix_high(states + counters).bitwise_xor_(_SIGN)) >= some
+        group_maxima(_mix_high(counters + states).bitwise_xor_(_SIGN)) >= some
         for states, some in zip(state.split(rows), from_hash.split(rows), strict=True)
     ]
     row, group = torch.cat(found).nonzero().unbind(1)

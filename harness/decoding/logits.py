@@ -17,7 +17,7 @@ from harness.decoding.reductions import (
     reductions,
     reductions_and_spread,
 )
-from harness.decoding.row_blocks import GROUP_SIZE, block_rows, first_argmax, group_maxima
+from harness.decoding.row_blocks import GROUP_SIZE, BlockMemory, block_rows, first_argmax, group_maxima
 
 SHARED_TOP = 128
 """Top tokens that are found for all rows at once; more only for the rows that need more."""
@@ -94,13 +94,13 @@ class Logits:
     def reductions(self) -> Reductions:
         """Return what is known of the whole rows."""
         if self._reductions is None:
-            self._reductions = reductions(self.blocks(), self.best())
+            self._reductions = reductions(self.centred(), self.best())
         return self._reductions
 
     def spread(self) -> Spread:
         """Return what is known besides, computed together with the reductions."""
         if self._spread is None:
-            self._reductions, self._spread = reductions_and_spread(self.values, self.best())
+            self._reductions, self._spread = reductions_and_spread(self.values, self.centred(), self.best())
         return self._spread
 
     def log_total(self) -> Tensor:
@@ -110,7 +110,7 @@ class Logits:
     def log_total_at(self, temperatures: Tensor) -> Tensor:
         """Return (R, 1), the log of the sum of exp(logits / temperature), at (R, 1) positive ones."""
         divided = self.divided(temperatures)
-        return log_totals(divided.blocks(), divided.best())
+        return log_totals(divided.centred(), divided.best())
 
     def entropy(self) -> Tensor:
         """Return (R, 1) nats, the entropy of softmax(logits)."""
@@ -140,14 +140,18 @@ class Logits:
         """Return the logits of tokens in rows, of the shape to which these broadcast."""
         return self.values[rows, tokens]
 
-    def blocks(self) -> Iterator[Tensor]:
-        """Return the rows, a few at a time."""
-        rows = block_rows(self._values)
-        return (self._rows(slice(start, start + rows)) for start in range(0, max(1, len(self)), rows))
+    def centred(self) -> Iterator[Tensor]:
+        """Return the rows less the largest logit of each, a few at a time.
 
-    def _rows(self, some: slice) -> Tensor:
-        """Return some of the rows' values."""
-        return self.values[some]
+        They may be written over, and are lost with the next ones.
+        """
+        memory = BlockMemory()
+        for block, best in zip(*self._blocks(self.values, self.best()), strict=True):
+            yield torch.sub(block, best, out=memory.take(block.shape, block))
+
+    def _blocks(self, *of_rows: Tensor) -> list[tuple[Tensor, ...]]:
+        """Return what belongs to the rows, a few of these at a time."""
+        return [one.split(block_rows(self._values)) for one in of_rows]
 
     def divided(self, divisors: Tensor) -> Logits:
         """Return the logits divided by (R, 1) positive numbers: only where their values are used."""
@@ -195,10 +199,14 @@ class _SelectedLogits(Logits):
     def at(self, rows: Tensor, tokens: Tensor) -> Tensor:
         return self._source.at(self._index[rows], tokens)
 
-    def _rows(self, some: slice) -> Tensor:
+    def centred(self) -> Iterator[Tensor]:
         if self._selected is not None:
-            return self._selected[some]
-        return self._source.values.index_select(0, self._index[some])
+            yield from super().centred()
+            return
+        memory, values = BlockMemory(), self._source.values
+        for index, best in zip(*self._blocks(self._index, self.best()), strict=True):
+            block = memory.take((len(index), self.vocab_size), values)
+            yield torch.index_select(values, 0, index, out=block).sub_(best)
 
     def select(self, index: Tensor) -> Logits:
         return _SelectedLogits(self._source, self._index[index])
@@ -234,10 +242,15 @@ class _DividedLogits(Logits):
     def at(self, rows: Tensor, tokens: Tensor) -> Tensor:
         return self._source.at(rows, tokens) / self._divisors[rows, 0]
 
-    def _rows(self, some: slice) -> Tensor:
-        if self._divided is not None:
-            return self._divided[some]
-        return self._source._rows(some) / self._divisors[some]
+    def reductions(self) -> Reductions:
+        if self._reductions is None:
+            mean = self._source.reductions().mean / self._divisors
+            self._reductions = reductions(self.centred(), self.best(), mean)
+        return self._reductions
+
+    def centred(self) -> Iterator[Tensor]:
+        blocks = zip(self._source.centred(), *self._blocks(self._divisors), strict=True)
+        return (block.div_(divisors) for block, divisors in blocks)
 
 
 class _JoinedLogits(Logits):

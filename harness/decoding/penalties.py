@@ -1,7 +1,7 @@
 """Biases and penalties: what a strategy adds to the logits for what the text already has.
 
-Each is a function of the logits (R, V) and the rows' texts; nothing is kept from step to step, so rows may
-move, split and vanish.
+Each is a function of the logits (R, V), which it may write over, and the rows' texts; nothing is kept from
+step to step, so rows may move, split and vanish.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness.decoding.upload import on_device
 from harness.decoding.vocabulary import Vocabulary
 
 TextProcessor = Callable[[Texts, Tensor], Tensor]
-"""(texts, (R, V) logits) -> new (R, V) logits."""
+"""(texts, (R, V) logits, which may be written over) -> (R, V) logits."""
 
 REPLACED = ("sequence_bias", "encoder_repetition_penalty", "repetition_penalty")
 """GenerationConfig's fields that are applied here, not by transformers."""
@@ -88,7 +88,7 @@ def _repetition(
         window = texts.last(-1 if last_n is None else last_n)
         if slope == 1.0 and decay is None and last_n != 0:
             ids = torch.where(window, texts.ids, texts.ids[:, -1:])  # the last token is in the window
-            return logits.scatter(1, ids, penalised(logits.gather(1, ids), penalty))
+            return logits.scatter_(1, ids, penalised(logits.gather(1, ids), penalty))
         at = latest(texts.ids, window, vocabulary)
         found = at >= 0
         if decay is not None:
@@ -117,7 +117,7 @@ def _counted(presence: float, frequency: float, last_n: int | None) -> TextProce
         window = texts.generated if last_n is None else texts.last(last_n)
         found = counts(texts.ids, window, logits.shape[1]).gather(1, texts.ids)
         changed = logits.gather(1, texts.ids) - frequency * found - presence * (found > 0)
-        return logits.scatter(1, texts.ids, changed)
+        return logits.scatter_(1, texts.ids, changed)
 
     return process
 
@@ -128,7 +128,7 @@ def _of_prompt(penalty: float) -> TextProcessor:
     def process(texts: Texts, logits: Tensor) -> Tensor:
         last = texts.ids[:, texts.width - 1 : texts.width]  # of the prompt
         ids = torch.where(texts.prompt, texts.ids, last)
-        return logits.scatter(1, ids, penalised(logits.gather(1, ids), 1 / penalty))
+        return logits.scatter_(1, ids, penalised(logits.gather(1, ids), 1 / penalty))
 
     return process
 
@@ -136,7 +136,7 @@ def _of_prompt(penalty: float) -> TextProcessor:
 def _logit_bias(bias: Mapping[int, float]) -> TextProcessor:
     def process(texts: Texts, logits: Tensor) -> Tensor:
         index = on_device(list(bias), logits.device)
-        return logits.index_add(1, index, _row(list(bias.values()), logits).expand(len(logits), -1))
+        return logits.index_add_(1, index, _row(list(bias.values()), logits).expand(len(logits), -1))
 
     return process
 

@@ -134,13 +134,17 @@ class Processors:
             )
         )
 
-    def __call__(self, texts: Texts, scores: Tensor, own: Tensor | None = None) -> Tensor:
-        """Return (R, V) scores, `scores` itself is not changed.
+    def __call__(
+        self, texts: Texts, scores: Tensor, own: Tensor | None = None, *, overwrite: bool = False
+    ) -> Tensor:
+        """Return (R, V) scores; `scores` itself is only changed where `overwrite` allows it.
 
         All is applied but the samplers, where there are any, and what comes after them. `own` are the model's
         own logits, if guidance made the scores: what is left where guidance leaves nothing of a grammar.
         """
         raw = scores if own is None else own
+        if self._first and not (overwrite and self._mask is None):
+            scores = scores.clone()
         for process in self._first:
             scores = process(texts, scores)
         for reads, run in self._runs:

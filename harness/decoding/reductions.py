@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from harness.decoding.row_blocks import block_rows
+from harness.decoding.row_blocks import BlockMemory
 
 _NO_PART = 1e-18
 """Share of the likeliest token's probability up to which a token adds nothing to a sum of float32."""
@@ -62,26 +62,33 @@ class Spread(NamedTuple):
         return type(self)(*(column[index] for column in self))
 
 
-def reductions(blocks: Iterable[Tensor], best: Tensor) -> Reductions:
+def reductions(centred: Iterable[Tensor], best: Tensor, mean: Tensor | None = None) -> Reductions:
     """Return what is known of whole rows of logits; NaN of rows with a NaN or +inf, or all -inf.
 
     Args:
-        blocks: the rows, a few at a time, (r, V) each.
+        centred: the rows less the largest of each, a few at a time, (r, V) each, which are written over.
         best: (R, 1), the largest of each row.
+        mean: (R, 1), the mean of `centred` where it is known.
     """
-    return _known(best, _sums_of(blocks, best, spread=False))
+    memory = BlockMemory()
+    sums = [_sums(x, memory, mean=mean is None, spread=False) for x in centred]
+    total, products, *computed = joined_columns(sums)
+    return _known(best, total, products, computed[0] if mean is None else mean)
 
 
-def log_totals(blocks: Iterable[Tensor], best: Tensor) -> Tensor:
+def log_totals(centred: Iterable[Tensor], best: Tensor) -> Tensor:
     """Return (R, 1), the log of the sum of exp(logits) of the same rows."""
-    totals = [(block - own).exp_().sum(-1, keepdim=True) for block, own in _with_best(blocks, best)]
-    return torch.cat(totals).log_().add_(best)
+    return torch.cat([x.exp_().sum(-1, keepdim=True) for x in centred]).log_().add_(best)
 
 
-def reductions_and_spread(logits: Tensor, best: Tensor) -> tuple[Reductions, Spread]:
+def reductions_and_spread(
+    logits: Tensor, centred: Iterable[Tensor], best: Tensor
+) -> tuple[Reductions, Spread]:
     """Return the same of (R, V) logits, and what else is known of rows that a model gave."""
-    total, products, mean, *more = _sums_of(logits.split(block_rows(logits)), best, spread=True)
-    known = _known(best, [total, products, mean])
+    memory = BlockMemory()
+    sums = [_sums(x, memory, mean=True, spread=True) for x in centred]
+    total, products, mean, *more = joined_columns(sums)
+    known = _known(best, total, products, mean)
     squares = (more[0] / total).square_()
     if logits.device.type != "cpu":
         return known, Spread(squares, deviation_of(logits))
@@ -93,34 +100,19 @@ def reductions_and_spread(logits: Tensor, best: Tensor) -> tuple[Reductions, Spr
     return known, Spread(squares, deviation)
 
 
-def _known(best: Tensor, sums: Sequence[Tensor]) -> Reductions:
-    total, products, mean = sums
+def _known(best: Tensor, total: Tensor, products: Tensor, mean: Tensor) -> Reductions:
     log_rest = total.log()
     return Reductions([best, log_rest, log_rest - products / total, mean])
 
 
-def _sums_of(blocks: Iterable[Tensor], best: Tensor, *, spread: bool) -> list[Tensor]:
-    """Return the sums of all blocks, (R, 1) each."""
-    return joined_columns([_sums(block, own, spread=spread) for block, own in _with_best(blocks, best)])
+def _sums(x: Tensor, memory: BlockMemory, *, mean: bool, spread: bool) -> list[Tensor]:
+    """Return sums over rows (r, V), (r, 1) each, of x, which are at most 0, and p = exp(x).
 
-
-def _with_best(blocks: Iterable[Tensor], best: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Return each block of rows, and the largest logits of these, (r, 1)."""
-    start = 0
-    for block in blocks:
-        yield block, best[start : start + len(block)]
-        start += len(block)
-
-
-def _sums(logits: Tensor, best: Tensor, *, spread: bool) -> list[Tensor]:
-    """Return sums over rows (r, V), (r, 1) each, of x = logits - best and p = exp(x).
-
-    Of p; of p * x; the mean of x; for the spread the norm of p; and on a CPU that of x - mean, which is right
-    where all are finite.
+    Of p; of p * x; the mean of x where it is asked for; for the spread the norm of p; and on a CPU that of
+    x - mean, which is right where all are finite. x is written over.
     """
-    x = logits - best
-    mean = x.mean(-1, keepdim=True)
-    p = x.exp()
+    means = [x.mean(-1, keepdim=True)] if mean else []
+    p = torch.exp(x, out=memory.take(x.shape, x))
     if spread:
         # What adds nothing to a sum is zero in it; its square would be subnormal, which takes a CPU ten times
         # as long.
@@ -129,9 +121,9 @@ def _sums(logits: Tensor, best: Tensor, *, spread: bool) -> list[Tensor]:
     more = [torch.linalg.vector_norm(p, dim=-1, keepdim=True)] if spread else []
     # 0 times -inf is NaN, and left out; that of a row with a NaN is in the total.
     products = p.mul_(x).nansum(-1, keepdim=True)
-    if spread and logits.device.type == "cpu":
-        more.append(torch.linalg.vector_norm(x.sub_(mean), dim=-1, keepdim=True))
-    return [total, products, mean, *more]
+    if spread and x.device.type == "cpu":
+        more.append(torch.linalg.vector_norm(x.sub_(means[0]), dim=-1, keepdim=True))
+    return [total, products, *means, *more]
 
 
 def joined_columns(several: Sequence[Sequence[Tensor]]) -> list[Tensor]:

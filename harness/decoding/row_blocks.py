@@ -6,6 +6,8 @@ memory; on a few rows at once the same operations take a third of the time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,20 @@ def block_rows(values: Tensor, share: float = 1.0) -> int:
     if values.device.type != "cpu":
         return max(1, len(values))
     return max(1, int(share * _ELEMENTS) // max(1, values.shape[1]))
+
+
+class BlockMemory:
+    """Memory that the blocks of some rows share, one after the other: it stays in the cache."""
+
+    def __init__(self) -> None:
+        """Take none yet."""
+        self._values: Tensor | None = None
+
+    def take(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Return (r, V) to be written, where what was taken before may be lost; the first is the largest."""
+        if self._values is None:
+            self._values = like.new_empty(shape)
+        return self._values[: shape[0]]
 
 
 def group_maxima(values: Tensor) -> Tensor:

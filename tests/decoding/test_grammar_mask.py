@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import regex
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from harness.config.decoding import Decoding
+from harness.config.effective import effective_decoding
 from harness.config.structure import Structure
 from harness.decoding.grammar_mask import GrammarMask
+from harness.decoding.processors import Processors
 from harness.decoding.texts import Texts
 from harness.decoding.vocabulary import Vocabulary
 
@@ -142,6 +145,19 @@ def test_the_grammar_comes_before_other_rules(vocabulary: Vocabulary, tokenizer:
     assert left[0, [a, b]].tolist() == raw[0, [a, b]].tolist()
     assert left[1, [a, b]].tolist() == [-math.inf, float(raw[1, b])]
     assert (left > -math.inf).sum(-1).tolist() == [2, 1]
+
+
+def test_what_is_left_is_as_the_model_gave_it(vocabulary: Vocabulary, tokenizer: Any) -> None:
+    """Also of logits that penalties may write over."""
+    a, b = (tokenizer.encode(text, add_special_tokens=False)[0] for text in "ab")
+    decoding = Decoding(name="x", choices=("a", "b"), logit_bias={a: 3.0}, suppress_tokens=(a, b))
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=V, n_embd=8, n_layer=1, n_head=1, n_positions=16))
+    config = GenerationConfig(**effective_decoding(decoding), eos_token_id=[2], pad_token_id=2)
+    raw = torch.randn((1, V), generator=torch.Generator().manual_seed(0))
+    processors = Processors(model, config, "cpu", vocabulary)
+    left = processors(texts_of([]), raw.clone(), overwrite=True)
+    assert left[0, [a, b]].tolist() == raw[0, [a, b]].tolist()
+    assert int((left > -math.inf).sum()) == 2
 
 
 def test_the_prompt_does_not_count(vocabulary: Vocabulary) -> None:

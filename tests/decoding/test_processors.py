@@ -100,7 +100,9 @@ def warped(
     scores = torch.randn(len(sequences), vocab_size, generator=generator) * 3
     before = scores.clone()
     processors = Processors(model, config, "cpu")
-    together = processors(Texts(padded, PROMPTS, width), scores)
+    texts = Texts(padded, PROMPTS, width)
+    together = processors(texts, scores)
+    assert torch.equal(processors(texts, scores.clone(), overwrite=True), together)
     assert not processors.neutral or (together is scores and processors.samplers is None)
     if processors.samplers is not None:
         found = SamplerChain([processors.samplers], "cpu")(Logits(together), [0] * len(sequences))

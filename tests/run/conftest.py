@@ -36,10 +36,10 @@ def no_penalties(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     @contextmanager
     def without(error: type[BaseException]) -> Iterator[None]:
-        def broken(self: Any, *args: Any) -> Any:
+        def broken(self: Any, *args: Any, **more: Any) -> Any:
             if self._first:
                 raise error("no luck today")
-            return honest(self, *args)
+            return honest(self, *args, **more)
 
         with monkeypatch.context() as patch:
             patch.setattr(Processors, "__call__", broken)

@@ -190,7 +190,8 @@ def _warped(one: Choosing, raw: RawStep, batch: StepRows) -> tuple[Tensor, list[
     own = None
     if one.processors.structured and one.processors.guidance is not None:
         own = raw.logits.select(index[:, 0]).values
-    warped = one.processors(texts, raw.seen.select(index[:, 1]).values, own)
+    copied = raw.seen.select(index[:, 1]).values
+    warped = one.processors(texts, copied, own, overwrite=True)
     allowed = one.processors.allowed(texts, warped.shape[1])
     if allowed is None:
         return warped, indices, None

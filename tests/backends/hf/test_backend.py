@@ -123,10 +123,10 @@ def test_a_strategy_that_fails_fails_alone(
     other = strategy_of(loaded, do_sample=True, temperature=1.2)
     original = Processors.__call__
 
-    def broken(self: Any, *args: Any) -> Any:
+    def broken(self: Any, *args: Any, **more: Any) -> Any:
         if self._first:  # of the penalty
             raise ValueError("broken on purpose")
-        return original(self, *args)
+        return original(self, *args, **more)
 
     monkeypatch.setattr(Processors, "__call__", broken)
     prompts = prompts_of(loaded)
@@ -152,10 +152,10 @@ def test_a_strategy_fails_alone_in_stock_generate_too(
     expected = stock_generate(loaded, requests_of(prompts, good), Detokenizer(loaded.tokenizer))
     original = Processors.__call__
 
-    def broken(self: Any, *args: Any) -> Any:
+    def broken(self: Any, *args: Any, **more: Any) -> Any:
         if self._first:  # of the penalty
             raise ValueError("broken on purpose")
-        return original(self, *args)
+        return original(self, *args, **more)
 
     monkeypatch.setattr(Processors, "__call__", broken)
     answers = list(backend.generate(requests_of(prompts, bad, good), SILENT))

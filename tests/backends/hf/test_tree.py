@@ -114,10 +114,10 @@ def test_a_strategy_that_fails_is_named(
     good = strategy_of(loaded)
     original = Processors.__call__
 
-    def broken(self: Any, *args: Any) -> Any:
+    def broken(self: Any, *args: Any, **more: Any) -> Any:
         if not self.neutral:
             raise ValueError("broken on purpose")
-        return original(self, *args)
+        return original(self, *args, **more)
 
     monkeypatch.setattr(Processors, "__call__", broken)
     requests = [Request(prompts_of(loaded)[0], 0, strategy) for strategy in (good, bad)]

@@ -189,7 +189,7 @@ def test_a_lack_of_memory_is_no_strategys_fault(
 ) -> None:
     loaded = loaded_model("llama")
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("harness.decoding.processors.Processors.__call__", full)
