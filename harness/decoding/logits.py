@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -17,21 +16,11 @@ from harness.decoding.reductions import (
     reductions,
     reductions_and_spread,
 )
-from harness.decoding.row_blocks import GROUP_SIZE, BlockMemory, block_rows, first_argmax, group_maxima
+from harness.decoding.row_blocks import BlockMemory, block_rows, first_argmax, group_maxima
+from harness.decoding.top_tokens import TopTokens, top_tokens
 
 SHARED_TOP = 128
 """Top tokens that are found for all rows at once; more only for the rows that need more."""
-
-
-class TopTokens(NamedTuple):
-    """The likeliest tokens of each row, (R, n) int64, likeliest first, and their logits, (R, n)."""
-
-    tokens: Tensor
-    logits: Tensor
-
-    def select(self, index: Tensor) -> Self:
-        """Return some of the rows."""
-        return type(self)(self.tokens[index], self.logits[index])
 
 
 class Logits:
@@ -298,26 +287,3 @@ class _JoinedLogits(Logits):
 def joined(parts: Sequence[Logits]) -> Logits:
     """Return the rows of several logits, one after the other; what is known of the parts is kept."""
     return parts[0] if len(parts) == 1 else _JoinedLogits(parts)
-
-
-def top_tokens(logits: Tensor, maxima: Tensor, count: int) -> TopTokens:
-    """Return the `count` likeliest tokens of each row of (R, V) logits; ties are broken arbitrarily.
-
-    `maxima` are their `group_maxima`: only the `count` groups with the best ones are searched.
-    """
-    groups = logits.shape[1] // GROUP_SIZE
-    if logits.device.type != "cpu" or groups < 2 * count or not count:
-        top = logits.topk(count, dim=-1)
-        return TopTokens(top.indices, top.values)
-    best = maxima[:, :groups].topk(count, sorted=False).indices
-    grouped, found = groups * GROUP_SIZE, count * GROUP_SIZE
-    members = logits[:, :grouped].view(len(logits), GROUP_SIZE, groups)
-    values = members.gather(2, best[:, None].expand(-1, GROUP_SIZE, -1)).flatten(1)
-    if grouped < logits.shape[1]:
-        values = torch.cat([values, logits[:, grouped:]], dim=1)
-    top = values.topk(count, dim=-1)
-    member = top.indices.div(count, rounding_mode="floor")
-    tokens = best.gather(1, top.indices % count).add_(member.mul_(groups))
-    if grouped < logits.shape[1]:
-        tokens = torch.where(top.indices < found, tokens, top.indices + (grouped - found))
-    return TopTokens(tokens, top.values)

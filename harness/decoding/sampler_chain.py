@@ -18,9 +18,10 @@ from torch import Tensor
 
 from harness.config.decoding import SamplerName
 from harness.decoding.candidates import INF, Candidates, Totals
-from harness.decoding.logits import SHARED_TOP, Logits, TopTokens, joined
+from harness.decoding.logits import SHARED_TOP, Logits, joined
 from harness.decoding.sampler_settings import PARAMETERS, SamplerSettings, Step
 from harness.decoding.samplers import SAMPLERS, mix_excluded
+from harness.decoding.top_tokens import TopTokens
 from harness.decoding.upload import on_device
 
 _TOP_COUNTS = (SHARED_TOP, 1024, 8192)

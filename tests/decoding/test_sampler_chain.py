@@ -14,11 +14,12 @@ from transformers.generation import logits_process as stock
 from harness.backends.steps.recorder import Recorder
 from harness.decoding import logits as logits_module
 from harness.decoding.gumbel import draw, noise_key
-from harness.decoding.logits import SHARED_TOP, Logits, top_tokens
+from harness.decoding.logits import SHARED_TOP, Logits
 from harness.decoding.processors import stock_processors
 from harness.decoding.row_blocks import group_maxima
 from harness.decoding.sampler_chain import SamplerChain
 from harness.decoding.sampler_settings import sampler_settings
+from harness.decoding.top_tokens import top_tokens
 
 V = 5003
 ROUNDING = 5e-6
@@ -191,7 +192,7 @@ def test_a_nan_distribution_breaks_no_other(name: str) -> None:
     assert_same(found[others], stock_logits(CASES[name], logits[others]), logits[others])
 
 
-@pytest.mark.parametrize("vocabulary", [1, 9, 100, 1024, 2050, V])
+@pytest.mark.parametrize("vocabulary", [1, 9, 100, 1024, 2050, 2105, V, 17_001])
 @pytest.mark.parametrize("count", [0, 1, 5, 64])
 def test_top_tokens_equal_a_sort(vocabulary: int, count: int) -> None:
     generator = torch.Generator().manual_seed(vocabulary)
