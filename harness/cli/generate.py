@@ -19,6 +19,7 @@ from harness.config.point import Point
 from harness.decoding.detokenizer import Detokenizer
 from harness.decoding.streamed_text import Piece
 from harness.errors import HarnessError
+from harness.garbage import begin_collection
 from harness.once import Once
 from harness.plan.prepare import prepare
 from harness.store.records import Sample
@@ -42,6 +43,7 @@ def generate(point: Point, arguments: GenerateArguments) -> int:
     job = prepare(point.model_copy(update={"prompts": prompts}), Once())
     try:
         backend = job.target.open(status)
+        begin_collection()
         try:
             _generate(backend, job, arguments, status)
         finally:

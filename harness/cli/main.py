@@ -27,6 +27,7 @@ from harness.config.search_path import EXPERIMENTS
 from harness.config.secret_text import without_secrets
 from harness.config.suggest import did_you_mean
 from harness.errors import ConfigError, HarnessError
+from harness.garbage import collect_seldom, postpone_collection
 from harness.terminal import ReaderGoneError, visible_streams
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -67,14 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         or 143 interrupted.
     """
     if argv is None:
-        # By default, a fifth of the time of imports is spent collecting garbage among all that torch and
-        # MLflow define, and two seconds at the end.
-        gc.set_threshold(100_000, 50, 100)
+        collect_seldom()
         _bound_spinning()
         try:
             return main(sys.argv[1:])
         finally:
-            gc.freeze()
+            gc.freeze()  # the interpreter looks at everything before it ends, which takes two seconds
     words = list(argv)
     slow = words[:1] not in (["help"], ["--version"]) and not {"--help", "-h"} & set(words)
     with early_line("starting ..." if slow else ""), visible_streams(), _terminable() as terminated:
@@ -170,6 +169,7 @@ def _run(words: list[str]) -> int:
         raise ConfigError.of(late, f"a command must come first: {command}")
     if "-sc" in words or "--shell-completion" in words:
         _complete_after_a_command()
+    postpone_collection()
     return app.run(words, _run_sweep)
 
 
@@ -221,6 +221,7 @@ def _inspect(words: list[str]) -> int:
     if point.backend.kind != "hf":
         message = "inspect reads the model with transformers, in this process; use backend=hf"
         raise ConfigError.of(f"backend={point.backend.name}", message)
+    postpone_collection()
     from harness.cli.inspect import inspect
 
     return inspect(point, arguments)
@@ -229,6 +230,7 @@ def _inspect(words: list[str]) -> int:
 def _generate(words: list[str]) -> int:
     arguments = generate_arguments(words)
     point = app.one_point(arguments.overrides)
+    postpone_collection()
     from harness.cli.generate import generate
 
     return generate(point, arguments)
@@ -289,6 +291,7 @@ def _doctor(words: list[str]) -> int:
 
 
 def _worker(words: list[str]) -> int:
+    postpone_collection()
     from harness.cli.worker import worker
 
     return worker(words)

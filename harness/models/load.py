@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.point import Model, Quantization
 from harness.errors import ConfigError, HarnessError, first_line
+from harness.garbage import begin_collection
 from harness.models.device import check_attention, device_name, resolve_device
 from harness.models.gguf_checkpoint import stored_text
 from harness.models.gguf_header import GgufHeader
@@ -117,6 +118,7 @@ def load(
     import_modeling()
     from transformers import AutoModelForCausalLM, quantizers  # noqa: F401  imports do not count as loading
 
+    begin_collection()
     stored = files.stored
     reset_peak(gpus() if model.devices == "auto" and device.startswith("cuda") else [device])
     started = time.perf_counter()

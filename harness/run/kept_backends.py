@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from harness.artifacts.job import Job
 from harness.backends.backend import Backend
+from harness.garbage import begin_collection
 from harness.progress import Progress
 
 
@@ -36,6 +37,7 @@ class KeptBackends:
             while self._open and len(self._open) >= self._keep:
                 self.close_one(next(iter(self._open.values())))
             backend = job.target.open(progress)
+            begin_collection()
             self.loads += 1
         self._open[key] = backend
         return backend

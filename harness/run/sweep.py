@@ -16,6 +16,7 @@ from harness.analysis.expectations import missed
 from harness.config.hydra_output import HydraFiles
 from harness.config.point import Point
 from harness.errors import ConfigError
+from harness.garbage import begin_collection
 from harness.plan.plan import Plan, make_plan
 from harness.report import print_sweep, write_sweep_reports
 from harness.report.console import SafeConsole
@@ -175,6 +176,7 @@ class _Run:
 
     def _record(self, outcome: Outcome, display: Display, tracker: Tracker) -> None:
         """Record the outcome of a point."""
+        begin_collection()  # nothing was loaded here where the store has it, or workers do
         before = self._sweep.points[outcome.job]
         self._sweep = self._sweep.with_point(
             outcome.job,

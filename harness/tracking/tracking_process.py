@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 from harness.errors import HarnessError
+from harness.garbage import begin_collection, collect_seldom, postpone_collection
 from harness.store.mlflow_uri import prepare_environment
 from harness.tracking.sweep_answer import SweepAnswer
 from harness.tracking.tracker import MlflowTracker
@@ -32,7 +33,8 @@ def main() -> None:
     # The sweep's process decides when this one ends; a batch system may send both a signal.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    gc.set_threshold(100_000, 50, 100)
+    collect_seldom()
+    postpone_collection()
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what libraries print is none of the answers
     ours = logging.getLogger("harness")
@@ -42,6 +44,7 @@ def main() -> None:
     prepare_environment()
     with suppress(Exception):  # opening the store says why
         import mlflow  # noqa: F401  before the first line arrives
+    begin_collection()
     log_lines(inbox, answers)
     gc.freeze()
 

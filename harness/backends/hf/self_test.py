@@ -47,8 +47,9 @@ _ROUNDED = 0.2
 def tree_is_right(loaded: LoadedModel, detokenizer: Detokenizer, expected: Expected | None = None) -> bool:
     """Return whether the tree decodes a model right, and as stock `generate` does.
 
-    Greedy and sampled requests of ragged prompts, so that rows are split, removed and moved. `expected` is
-    what is known of the model from other tests.
+    Greedy and sampled requests of ragged prompts, so that rows are split and moved: of the shortest prompt,
+    which is padded, both are compared with the model's forward pass, of the others one. `expected` is what is
+    known of the model from other tests.
 
     Raises:
         HarnessError: the model's logits are not finite.
@@ -69,10 +70,12 @@ def tree_is_right(loaded: LoadedModel, detokenizer: Detokenizer, expected: Expec
         first, again = samples[: len(prompts)], samples[-len(prompts) :]
         if [_ids(sample) for sample in first] != [_ids(sample) for sample in again]:
             return False
-        pairs = list(zip(requests, samples[: -len(prompts)], strict=False))
-        if not all(expected.agrees(request, sample) for request, sample in pairs):
+        pairs = list(zip(requests, samples, strict=True))
+        stayed, moved = pairs[: len(prompts)], pairs[len(prompts) : -len(prompts)]
+        # Each is read alone, which reads all of the weights once more.
+        if not all(expected.agrees(*pair) for pair in (*stayed[:_STOCK_PROMPTS], *moved[1:])):
             return False
-        compared = pairs[:_STOCK_PROMPTS]
+        compared = stayed[:_STOCK_PROMPTS]
         return _equal_stock(loaded, expected, greedy, compared) or all(
             _equal_stock(loaded, expected, greedy, [pair]) for pair in compared
         )
