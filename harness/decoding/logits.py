@@ -86,6 +86,10 @@ class Logits:
             self._reductions = reductions(self.centred(), self.best())
         return self._reductions
 
+    def known_mean(self) -> Tensor | None:
+        """Return (R, 1), the mean of the logits less the largest; None where it was not computed yet."""
+        return None if self._reductions is None else self._reductions.mean
+
     def spread(self) -> Spread:
         """Return what is known besides, computed together with the reductions."""
         if self._spread is None:
@@ -182,6 +186,10 @@ class _SelectedLogits(Logits):
     def reductions(self) -> Reductions:
         return self._source.reductions().select(self._index)
 
+    def known_mean(self) -> Tensor | None:
+        mean = self._source.known_mean()
+        return None if mean is None else mean[self._index]
+
     def spread(self) -> Spread:
         return self._source.spread().select(self._index)
 
@@ -233,7 +241,8 @@ class _DividedLogits(Logits):
 
     def reductions(self) -> Reductions:
         if self._reductions is None:
-            mean = self._source.reductions().mean / self._divisors
+            mean = self._source.known_mean()
+            mean = None if mean is None else mean / self._divisors
             self._reductions = reductions(self.centred(), self.best(), mean)
         return self._reductions
 
@@ -277,6 +286,11 @@ class _JoinedLogits(Logits):
         if self._reductions is None:
             self._reductions = Reductions(torch.cat([part.reductions().columns for part in self._parts]))
         return self._reductions
+
+    def known_mean(self) -> Tensor | None:
+        means = [part.known_mean() for part in self._parts]
+        known = [mean for mean in means if mean is not None]
+        return torch.cat(known) if len(known) == len(means) else None
 
     def spread(self) -> Spread:
         if self._spread is None:

@@ -178,9 +178,10 @@ def test_what_is_drawn_does_not_depend_on_the_blocks(blocks: None) -> None:
     assert torch.equal(draw(logits, keys, 3), (noise + logits).argmax(-1))
 
 
+@pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("few", [0, 1 << 30])
 def test_rows_that_are_selected_and_divided_are_as_if_they_were_computed(
-    few: int, blocks: None, monkeypatch: pytest.MonkeyPatch
+    few: int, known: bool, blocks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is computed of them until it is asked for, and then from what is known of their source."""
     monkeypatch.setattr(gumbel_in_torch, "_FEW", few)
@@ -192,7 +193,8 @@ def test_rows_that_are_selected_and_divided_are_as_if_they_were_computed(
     rows = torch.cat([values, other])[index]
     divisors = torch.tensor([0.7, 0.7, 1.0, 3.0, 1e-3, 1.3])[:, None]
     joint = joined([Logits(values), Logits(other)])
-    joint.spread()
+    if known:
+        joint.spread()
     selected = joint.select(index)
     for found, exact in ((selected, rows), (selected.divided(divisors), rows / divisors)):
         plain = Logits(exact)
