@@ -19,7 +19,10 @@ def collect_seldom() -> None:
 
 
 def postpone_collection() -> None:
-    """Collect nothing until `begin_collection` is called, in a process of `collect_seldom`."""
+    """Collect nothing until `begin_collection` is called, in a process that is a command's.
+
+    Who loads a model calls that; commands that load none are to call it themselves, or to end soon.
+    """
     global _postponed
     if _own_process and gc.isenabled():
         _postponed = True
@@ -27,7 +30,7 @@ def postpone_collection() -> None:
 
 
 def begin_collection() -> None:
-    """Collect what becomes garbage from now on, if that was postponed; what there is now is not looked at."""
+    """Collect what becomes garbage from now on, if that was postponed; what there is now is kept for good."""
     global _postponed
     if _postponed:
         _postponed = False

@@ -144,6 +144,7 @@ def _draw_of_all(logits: Logits, state: Tensor) -> Tensor:
     from_hash = (high.long() - 1).clamp_(min=0).sub_(1 << 30).mul_(1 << 33)
     rows = block_rows(maxima, share=0.5 / GROUP_SIZE)  # hashes are int64, sixteen a group
     counters = _counters(vocabulary, logits.device)
+    # Counters first: torch multiplies the second operand of a sum by alpha, value by value.
     found = [
         group_maxima(_mix_high(counters + states).bitwise_xor_(_SIGN)) >= some
         for states, some in zip(state.split(rows), from_hash.split(rows), strict=True)
