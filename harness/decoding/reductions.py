@@ -77,7 +77,7 @@ def reductions(centred: Iterable[Tensor], best: Tensor, mean: Tensor | None = No
 
 
 def log_totals(centred: Iterable[Tensor], best: Tensor) -> Tensor:
-    """Return (R, 1), the log of the sum of exp(logits) of whole rows; the arguments are those of `reductions`."""
+    """Return (R, 1), the log of the sum of exp(logits) of whole rows; the arguments are `reductions`'s."""
     return torch.cat([x.exp_().sum(-1, keepdim=True) for x in centred]).log_().add_(best)
 
 
